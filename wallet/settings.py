@@ -1,0 +1,198 @@
+"""Every limit, wait and address of the service, with its reason.
+
+One class, read from the environment once per process (prefix ``WALLET_``) by that process's
+composition root and handed down from there. No other module reads the environment.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Settings of the wallet service. The description of each field is its reason."""
+
+    model_config = SettingsConfigDict(env_prefix="WALLET_", frozen=True, extra="ignore")
+
+    # -- where things are ------------------------------------------------------------------
+    database_url: str = Field(
+        default="",
+        description="Postgres to use. Empty: `wallet up` starts an embedded one.",
+    )
+    nats_url: str = Field(
+        default="",
+        description="NATS server with JetStream. Empty: `wallet up` starts an embedded one.",
+    )
+    http_host: str = Field(
+        default="127.0.0.1",
+        description="Address the front port listens on. Loopback until you decide otherwise.",
+    )
+    http_port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=8089, description="Port of the HTTP API."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least severe level that is logged."
+    )
+    log_format: Literal["json", "pretty"] = Field(
+        default="json", description="`json` for machines, `pretty` for a person at a terminal."
+    )
+
+    # -- money ----------------------------------------------------------------------------
+    default_currency: str = Field(
+        default="USD", description="Currency of a wallet created without one (ISO 4217)."
+    )
+
+    # -- shape of the deployment ------------------------------------------------------------
+    shard_count: Count = Field(
+        default=2,
+        description="Shard actors on the ring. One saturates about one core; adding one moves "
+        "1/N of the wallets.",
+    )
+    ingress_replicas: Count = Field(
+        default=2, description="HTTP replicas. HTTP parsing is the ceiling, so one per core."
+    )
+    projection_groups: Count = Field(
+        default=1,
+        description="Projection actors; each folds its share of the stream's partitions.",
+    )
+    shard_num_cpus: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="CPUs Ray reserves per shard. 0 on one machine, 1 on a cluster so that "
+        "shards spread.",
+    )
+
+    # -- bounds of the write path -------------------------------------------------------------
+    request_timeout_s: Seconds = Field(
+        default=10.0,
+        description="Deadline of a write that names none: what isn't decided by then is refused.",
+    )
+    ingress_queue_max: Count = Field(
+        default=4_096, description="Commands an ingress replica queues per shard; past it 429."
+    )
+    ingress_calls_max: Count = Field(
+        default=4,
+        description="Actor calls in flight per shard and replica: enough to hide the hop, few "
+        "enough that batches stay large.",
+    )
+    call_commands_max: Count = Field(
+        default=1_000, description="Commands that travel in one actor call (message size)."
+    )
+    mailbox_max: Count = Field(
+        default=8_192, description="Commands a shard queues before it refuses with 429."
+    )
+    mailbox_wallet_max: Count = Field(
+        default=4_096,
+        description="Of those, commands of one wallet: a flooded wallet can't fill the mailbox.",
+    )
+    batch_commands_max: Count = Field(
+        default=2_000,
+        description="Commands in one transaction: bounds its latency and its memory.",
+    )
+    batch_wallet_share_max: Count = Field(
+        default=1_000,
+        description="Of those, commands of one wallet while others wait: neighbours travel in the "
+        "next transaction.",
+    )
+    conflict_retries_max: Count = Field(
+        default=8, description="Times a batch is decided again after a version conflict; then 503."
+    )
+    wallets_cached_max: Count = Field(
+        default=50_000, description="Wallets a shard keeps active; the least recently used leave."
+    )
+    transfers_cached_max: Count = Field(
+        default=1_000,
+        description="Transfers remembered per active wallet, so settling soon needs no read.",
+    )
+    batch_items_max: Count = Field(
+        default=1_000, description="Items of one wallet's batch request (one transaction)."
+    )
+    multi_batch_items_max: Count = Field(
+        default=10_000, description="Items of one batch request across wallets."
+    )
+
+    # -- Postgres -------------------------------------------------------------------------
+    database_timeout_s: Seconds = Field(
+        default=5.0, description="A statement that takes longer is given up (outcome unknown)."
+    )
+    database_connect_timeout_s: Seconds = Field(
+        default=2.0, description="Wait for a new Postgres connection."
+    )
+    read_pool_max: Count = Field(
+        default=8, description="Postgres connections per ingress replica, for reads."
+    )
+
+    # -- events ----------------------------------------------------------------------------
+    stream_name: str = Field(default="WALLET_EVENTS", description="JetStream stream.")
+    stream_partitions: Count = Field(
+        default=16,
+        description="Partitions in the subject. Fixed once events exist: projections divide them.",
+    )
+    stream_max_age_s: Annotated[float, Field(ge=0)] = Field(
+        default=7 * 86_400.0,
+        description="How long the stream keeps events (0: for ever). The journal keeps them all.",
+    )
+    stream_duplicate_window_s: Seconds = Field(
+        default=120.0,
+        description="JetStream drops a repeated Nats-Msg-Id for this long; later repeats are "
+        "dropped by version.",
+    )
+    stream_replicas: Count = Field(default=1, description="Copies of the stream (NATS cluster).")
+    publish_batch_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=1_000, description="Events in one atomic publish; JetStream allows 1,000."
+    )
+    publish_timeout_s: Seconds = Field(
+        default=5.0, description="Wait for JetStream's acknowledgement before trying again."
+    )
+    outbox_max: Count = Field(
+        default=1_000_000,
+        description="Events a shard lets wait for JetStream; past it writes are refused (503).",
+    )
+    outbox_memory_max: Count = Field(
+        default=20_000,
+        description="Of those, events kept in memory; the rest are read back from the journal.",
+    )
+    outbox_sweep_s: Seconds = Field(
+        default=1.0,
+        description="How often a shard looks for events that a predecessor left unpublished.",
+    )
+
+    # -- projections -------------------------------------------------------------------------
+    projection_batch_max: Count = Field(
+        default=2_000, description="Events folded in one transaction."
+    )
+    projection_poll_s: Seconds = Field(
+        default=5.0, description="How long a pull waits for events before it asks again."
+    )
+    projection_ack_wait_s: Seconds = Field(
+        default=30.0, description="JetStream redelivers what isn't acknowledged by then."
+    )
+    min_version_wait_s: Annotated[float, Field(ge=0)] = Field(
+        default=0.25,
+        description="How long a read with min_version waits for the projection before it asks "
+        "the write side.",
+    )
+
+    # -- requests ---------------------------------------------------------------------------
+    body_bytes_max: Count = Field(
+        default=65_536, description="Body of a request for one transfer or wallet; past it 413."
+    )
+    batch_body_bytes_max: Count = Field(
+        default=4_194_304, description="Body of a batch request; past it 413."
+    )
+    metadata_entries_max: Count = Field(default=20, description="Entries in `metadata`.")
+    metadata_key_max: Count = Field(default=64, description="Characters of a metadata key.")
+    metadata_value_max: Count = Field(default=512, description="Characters of a metadata value.")
+    reference_id_max: Count = Field(default=255, description="Characters of a `reference_id`.")
+    page_limit_default: Count = Field(default=50, description="Items of a page, if not said.")
+    page_limit_max: Count = Field(default=200, description="Items of a page at most.")
+    ready_timeout_s: Seconds = Field(
+        default=2.0, description="Each of /readyz's probes answers by then or counts as not ready."
+    )
+    drain_timeout_s: Seconds = Field(
+        default=15.0,
+        description="On shutdown: how long requests in flight may take to finish.",
+    )
