@@ -1,0 +1,27 @@
+"""Secrets that the local servers ask for, made up once and readable by their owner alone."""
+
+import os
+import secrets
+from pathlib import Path
+
+_SECRET_BYTES = 24
+
+
+def secret_in(path: Path) -> str:
+    """The secret kept in `path`, made up if the file doesn't exist yet. Safe in a URL."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        write_private(path, secret + "\n")
+        return secret
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `path` so that nobody else could read it at any moment, and never half of it."""
+    scratch = path.with_name(path.name + ".new")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    scratch.replace(path)

@@ -1,0 +1,65 @@
+"""Fixtures that every kind of test may ask for: real servers, fresh databases, clean streams."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from tests.support import databases, servers, streams
+
+
+@cache
+def _use_docker() -> bool:
+    return servers.docker_engine_answers()
+
+
+def pytest_report_header() -> str:
+    if _use_docker():
+        return f"servers: containers ({servers.POSTGRES_IMAGE}, {servers.NATS_IMAGE})"
+    return "servers: embedded PostgreSQL and NATS (no Docker engine answered)"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for note in servers.notes:
+        terminalreporter.write_line(f"servers: {note}")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """DSN of a PostgreSQL server of this run. Tests want `database` instead."""
+    with servers.postgres_server(use_docker=_use_docker()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[str]:
+    """URL of a NATS server of this run. Tests want `nats_url` instead."""
+    with servers.nats_server(use_docker=_use_docker()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _template(postgres_server: str) -> str:
+    databases.make_template(postgres_server)
+    return postgres_server
+
+
+@pytest.fixture
+def empty_database(postgres_server: str) -> Iterator[str]:
+    """DSN of a database with nothing in it, dropped after the test."""
+    with databases.empty_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def database(_template: str) -> Iterator[str]:
+    """DSN of a migrated database that belongs to this test alone, dropped after it."""
+    with databases.copied_database(_template) as url:
+        yield url
+
+
+@pytest.fixture
+def nats_url(nats_server: str) -> str:
+    """URL of a NATS server whose JetStream is empty at the start of the test."""
+    databases.in_own_loop(streams.delete_all_streams(nats_server))
+    return nats_server

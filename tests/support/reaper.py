@@ -1,0 +1,54 @@
+"""Servers that don't outlive the test run, not even one that is killed.
+
+A server of ours is started to live on when its parent ends. For a test run that dies without
+cleaning up (SIGKILL, a crash), a small watcher holds the other end of a pipe: when the pipe
+closes, the run has ended, and the watcher stops what it was told to.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from serve_app.local.processes import RecordedProcess, stop
+
+_WATCHER_END_TIMEOUT_S = 30
+
+
+@contextmanager
+def reaped(process: RecordedProcess, *folders: Path) -> Iterator[None]:
+    """While this lasts, the end of the run stops `process` and removes `folders`."""
+    watcher = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "tests.support.reaper",
+            process.model_dump_json(),
+            *map(str, folders),
+        ],
+        stdin=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        # Before the regular stop: then the watcher's work is the regular stop, done twice.
+        assert watcher.stdin
+        watcher.stdin.close()
+        watcher.wait(timeout=_WATCHER_END_TIMEOUT_S)
+
+
+def watch(recorded: str, folders: list[str]) -> None:
+    """Wait for the end of the run, then clean up after it."""
+    import shutil
+
+    sys.stdin.read()
+    stop(RecordedProcess.model_validate_json(recorded))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    watch(sys.argv[1], sys.argv[2:])
