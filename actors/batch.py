@@ -1,0 +1,298 @@
+"""Deciding a batch: submissions in, one transaction and the replies out. Pure.
+
+Nothing here waits or remembers: a batch is decided on what the cache holds and what was loaded
+for it, in order, each command on the state that the one before left. If the transaction is
+then refused, all of this is simply thrown away.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import assert_never
+
+from actors.cache import WalletCache
+from actors.ports import BatchWrite, KeyRecord, Loaded, Missing, StoredAnswer
+from actors.protocol import Answer, Reply
+from wallet.commands import (
+    Command,
+    CreateTransfer,
+    CreateWallet,
+    Item,
+    Keyed,
+    SettleTransfer,
+    Submission,
+)
+from wallet.events import Event, Recorded, TransferChanged, WalletCreated
+from wallet.fold import evolve
+from wallet.ids import TransferId, WalletId
+from wallet.refusals import REMEMBERED, Refusal, RefusalCode
+from wallet.representation import ENCODER, balances_view, encode_recorded, encode_transfer
+from wallet.rules import decide_creation, decide_settlement, decide_transfer
+from wallet.state import Transfer, Wallet
+
+
+def what_is_missing(
+    submissions: Sequence[Submission], cache: WalletCache, *, redo: bool
+) -> Missing:
+    """What must be read before ``submissions`` can be decided.
+
+    ``redo``: an earlier try may have been applied, so what it creates must be looked up.
+    """
+    missing = Missing()
+    for submission in submissions:
+        doubtful = redo or submission.attempt > 1
+        for item in submission.items:
+            if item.keyed is not None:
+                missing.keys.add((submission.wallet_id, item.keyed.key))
+            _add_missing(missing, submission.wallet_id, item.command, cache, doubtful=doubtful)
+    return missing
+
+
+def _add_missing(
+    missing: Missing, wallet_id: WalletId, command: Command, cache: WalletCache, *, doubtful: bool
+) -> None:
+    if isinstance(command, CreateWallet):
+        if command.reference_id is not None:
+            missing.references.add(command.reference_id)
+        if doubtful:
+            missing.wallets.add(command.new_wallet_id)
+        return
+    active = cache.get(wallet_id)
+    if active is None:
+        missing.wallets.add(wallet_id)
+    if isinstance(command, CreateTransfer):
+        if doubtful:
+            missing.recorded.add((wallet_id, command.transfer_id))
+    elif active is None or command.transfer_id not in active.pending:
+        missing.transfers.add((wallet_id, command.transfer_id))
+
+
+class Batch:
+    """A batch in the making. ``decide`` each submission in order, then take ``write``."""
+
+    def __init__(self, *, cache: WalletCache, loaded: Loaded, now: datetime) -> None:
+        self._cache = cache
+        self._loaded = loaded
+        self._now = now
+        self._keys = dict(loaded.keys)
+        self._references = dict(loaded.references)
+        self.transfers: dict[tuple[WalletId, TransferId], Transfer] = dict(loaded.transfers)
+        """Transfers as the batch leaves them, loaded ones included."""
+        self.bodies: list[bytes] = []
+        """The JSON of each recorded event, for the stream."""
+        self._overwritten: list[Transfer | None] = []
+        """What each recorded event replaced in ``transfers``."""
+        self.replays = 0
+        self.refusals: list[RefusalCode] = []
+        self.write = BatchWrite(now=now, expected={}, after={}, created=[], recorded=[], keys=[])
+
+    def decide(self, submission: Submission) -> Reply:
+        """The reply to ``submission``, true once ``write`` is committed."""
+        if len(submission.items) == 1:
+            return Reply(answers=(self._decide_item(submission, submission.items[0]),))
+        return self._decide_several(submission)
+
+    # -- several items -----------------------------------------------------------------------
+
+    def _decide_several(self, submission: Submission) -> Reply:
+        before = self._wallet(submission.wallet_id)
+        recorded, keys = len(self.write.recorded), len(self.write.keys)
+        answers: list[Answer] = []
+        for item in submission.items:
+            answer = self._decide_item(submission, item)
+            answers.append(answer)
+            if answer.refused and submission.atomic:
+                self._undo(submission.wallet_id, before, recorded=recorded, keys=keys)
+                return Reply(answers=tuple(answers), undone=True)
+        wallet = self._wallet(submission.wallet_id)
+        balances = ENCODER.encode(balances_view(wallet)) if wallet is not None else b""
+        return Reply(answers=tuple(answers), wallet=balances)
+
+    def _undo(
+        self, wallet_id: WalletId, before: Wallet | None, *, recorded: int, keys: int
+    ) -> None:
+        """Back to where the batch stood with ``recorded`` events and ``keys`` keys."""
+        if before is not None and wallet_id in self.write.after:
+            self.write.after[wallet_id] = before
+        while len(self.write.recorded) > recorded:
+            event = self.write.recorded.pop().event
+            self.bodies.pop()
+            self._restore(wallet_id, event, self._overwritten.pop())
+        while len(self.write.keys) > keys:
+            record = self.write.keys.pop()
+            del self._keys[record.scope, record.keyed.key]
+
+    def _restore(self, wallet_id: WalletId, event: Event, overwritten: Transfer | None) -> None:
+        if isinstance(event, WalletCreated):
+            return
+        if overwritten is None:
+            del self.transfers[wallet_id, event.transfer.id]
+        else:
+            self.transfers[wallet_id, event.transfer.id] = overwritten
+
+    # -- one item ----------------------------------------------------------------------------
+
+    def _decide_item(self, submission: Submission, item: Item) -> Answer:
+        if item.keyed is not None:
+            stored = self._keys.get((submission.wallet_id, item.keyed.key))
+            if stored is not None:
+                return self._replay(submission, item.keyed, stored)
+        answer, code = self._decide_command(submission, item.command)
+        if item.keyed is not None and (code is None or code in REMEMBERED):
+            self._remember(submission, item.keyed, answer)
+        return answer
+
+    def _replay(self, submission: Submission, keyed: Keyed, stored: StoredAnswer) -> Answer:
+        # INV-6: one key, one request, one answer.
+        if stored.fingerprint != keyed.fingerprint:
+            return self._refuse(
+                submission,
+                Refusal(
+                    code=RefusalCode.IDEMPOTENCY_KEY_REUSED,
+                    detail="This Idempotency-Key came with another request before. "
+                    "Send a new key for a new request.",
+                ),
+            )
+        self.replays += 1
+        return Answer(
+            body=stored.answer,
+            refused=stored.refused,
+            # Not a replay to the client: our own second delivery of its only request.
+            replayed=stored.request_id != submission.request_id,
+            version=stored.version,
+        )
+
+    def _remember(self, submission: Submission, keyed: Keyed, answer: Answer) -> None:
+        stored = StoredAnswer(
+            fingerprint=keyed.fingerprint,
+            request_id=submission.request_id,
+            refused=answer.refused,
+            answer=answer.body,
+            version=answer.version,
+        )
+        self._keys[submission.wallet_id, keyed.key] = stored
+        self.write.keys.append(KeyRecord(scope=submission.wallet_id, keyed=keyed, stored=stored))
+
+    def _decide_command(
+        self, submission: Submission, command: Command
+    ) -> tuple[Answer, RefusalCode | None]:
+        if isinstance(command, CreateTransfer):
+            decision = self._decide_transfer(submission, command)
+        elif isinstance(command, SettleTransfer):
+            decision = self._decide_settlement(submission, command)
+        elif isinstance(command, CreateWallet):
+            decision = self._decide_creation(submission, command)
+        else:
+            assert_never(command)
+        if isinstance(decision, Refusal):
+            return self._refuse(submission, decision), decision.code
+        return decision, None
+
+    def _decide_transfer(self, submission: Submission, command: CreateTransfer) -> Answer | Refusal:
+        wallet_id = submission.wallet_id
+        earlier = self._loaded.recorded.get((wallet_id, command.transfer_id))
+        if earlier is not None:
+            # INV-7: a transfer id is applied once, however often it is delivered.
+            return Answer(body=encode_recorded(earlier), version=earlier.wallet.version)
+        wallet = self._touch(wallet_id)
+        decision = decide_transfer(wallet, command, now=self._now)
+        if isinstance(decision, Refusal):
+            return decision
+        return self._record(wallet, decision, submission)
+
+    def _decide_settlement(
+        self, submission: Submission, command: SettleTransfer
+    ) -> Answer | Refusal:
+        wallet = self._touch(submission.wallet_id)
+        transfer = self._transfer(submission.wallet_id, command.transfer_id)
+        decision = decide_settlement(wallet, transfer, command, now=self._now)
+        if isinstance(decision, Refusal):
+            return decision
+        assert wallet is not None, "what was settled has a wallet"
+        if isinstance(decision, Transfer):
+            return Answer(body=encode_transfer(decision, wallet), version=wallet.version)
+        return self._record(wallet, decision, submission)
+
+    def _decide_creation(self, submission: Submission, command: CreateWallet) -> Answer | Refusal:
+        earlier = self._loaded.wallets.get(command.new_wallet_id)
+        if earlier is not None:
+            created = _as_created(earlier)
+            return Answer(body=encode_recorded(created), version=created.wallet.version)
+        reference_id = command.reference_id
+        decision = decide_creation(
+            command, reference_taken=reference_id in self._references, now=self._now
+        )
+        if isinstance(decision, Refusal):
+            return decision
+        if reference_id is not None:
+            self._references[reference_id] = command.new_wallet_id
+        self.write.created.append(command.new_wallet_id)
+        return self._record(None, decision, submission)
+
+    # -- the state in the making -----------------------------------------------------------
+
+    def _wallet(self, wallet_id: WalletId) -> Wallet | None:
+        wallet = self.write.after.get(wallet_id)
+        if wallet is not None:
+            return wallet
+        active = self._cache.get(wallet_id)
+        return active.state if active is not None else self._loaded.wallets.get(wallet_id)
+
+    def _touch(self, wallet_id: WalletId) -> Wallet | None:
+        """The wallet, with a promise that its version is checked by the transaction (INV-5)."""
+        wallet = self._wallet(wallet_id)
+        if wallet is not None and wallet_id not in self.write.after:
+            self.write.expected[wallet_id] = wallet.version
+            self.write.after[wallet_id] = wallet
+        return wallet
+
+    def _transfer(self, wallet_id: WalletId, transfer_id: TransferId) -> Transfer | None:
+        transfer = self.transfers.get((wallet_id, transfer_id))
+        if transfer is not None:
+            return transfer
+        active = self._cache.get(wallet_id)
+        return active.pending.get(transfer_id) if active is not None else None
+
+    def _record(
+        self,
+        wallet: Wallet | None,
+        event: Event,
+        submission: Submission,
+    ) -> Answer:
+        after = evolve(wallet, event)
+        recorded = Recorded(event=event, wallet=after, made_by=submission.made_by)
+        body = encode_recorded(recorded)
+        self.write.after[after.id] = after
+        self.write.recorded.append(recorded)
+        self.bodies.append(body)
+        if isinstance(event, TransferChanged):
+            key = (after.id, event.transfer.id)
+            self._overwritten.append(self.transfers.get(key))
+            self.transfers[key] = event.transfer
+        else:
+            self._overwritten.append(None)
+        return Answer(body=body, version=after.version)
+
+    def _refuse(self, submission: Submission, refusal: Refusal) -> Answer:
+        self.refusals.append(refusal.code)
+        body = ENCODER.encode(
+            Refusal(
+                code=refusal.code,
+                detail=refusal.detail,
+                pointer=refusal.pointer,
+                request_id=submission.request_id,
+            )
+        )
+        return Answer(body=body, refused=True)
+
+
+def _as_created(wallet: Wallet) -> Recorded:
+    """The wallet's first event, from what never changes about a wallet."""
+    event = WalletCreated(
+        wallet_id=wallet.id,
+        currency=wallet.currency,
+        scale=wallet.scale,
+        reference_id=wallet.reference_id,
+        metadata=wallet.metadata,
+        occurred_at=wallet.created_at,
+    )
+    return Recorded(event=event, wallet=evolve(None, event))

@@ -1,0 +1,179 @@
+"""The event stream in NATS JetStream: ordered, all-or-nothing publishing.
+
+A publish is an *atomic batch* (server 2.12 and later): either all its messages are stored, in
+order, or none. So a message never overtakes an earlier one, and one acknowledgement serves up to
+1,000 messages. A batch that repeats a message id is refused whole; then its messages go one
+by one, and the server drops the ones that it has.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+import nats
+import structlog
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.api import StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from actors.ports import Message, PublishFailed
+from wallet.event_codec import SUBJECT_ROOT
+
+_log = structlog.get_logger(__name__)
+
+_DUPLICATE_IN_BATCH: Final = 10201
+
+
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the stream is made; see the settings of the same names for their reasons."""
+
+    url: str
+    name: str
+    max_age_s: float
+    duplicate_window_s: float
+    replicas: int
+    publish_timeout_s: float
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Acknowledgement(msgspec.Struct):
+    error: _Error | None = None
+    seq: int = 0
+    duplicate: bool = False
+
+
+_acknowledgement: Final = msgspec.json.Decoder(_Acknowledgement)
+
+
+async def connect(url: str, *, name: str) -> Client:
+    """A connection that never gives up reconnecting, and fails calls meanwhile.
+
+    Raises:
+        OSError, nats.errors.Error: the first attempt failed.
+    """
+    return await nats.connect(
+        url,
+        name=name,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.25,
+        ping_interval=5,
+        max_outstanding_pings=2,
+        error_cb=_note_error,
+    )
+
+
+async def _note_error(error: Exception) -> None:
+    _log.warning("nats", error=f"{type(error).__name__}: {error}")
+
+
+async def ensure_stream(client: Client, options: StreamOptions) -> None:
+    """Make the stream if it isn't there, or bring its limits up to date."""
+    config = StreamConfig(
+        name=options.name,
+        subjects=[f"{SUBJECT_ROOT}.>"],
+        storage=StorageType.FILE,
+        num_replicas=options.replicas,
+        max_age=options.max_age_s,
+        duplicate_window=options.duplicate_window_s,
+        allow_atomic=True,
+        description="Events of the wallet service: version order per wallet.",
+    )
+    jetstream = client.jetstream(timeout=options.publish_timeout_s)
+    try:
+        await jetstream.stream_info(options.name)
+    except NotFoundError:
+        _log.warning("stream created", stream=options.name)
+        await jetstream.add_stream(config)
+    else:
+        await jetstream.update_stream(config)
+
+
+class JetStream:
+    """Implements `EventStream`. Connects when first needed."""
+
+    def __init__(self, options: StreamOptions) -> None:
+        self._options = options
+        self._client: Client | None = None
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        try:
+            client = await self._connected()
+            error = await self._publish_atomically(client, messages)
+            if error is not None and error.err_code == _DUPLICATE_IN_BATCH:
+                error = await self._publish_singly(client, messages)
+        except (NatsError, OSError, TimeoutError, msgspec.MsgspecError) as failure:
+            raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
+        if error is not None:
+            await self._mend_stream(client, error)
+            raise PublishFailed(f"{error.err_code} {error.description}")
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def _connected(self) -> Client:
+        if self._client is None:
+            client = await connect(self._options.url, name="wallet-relay")
+            await ensure_stream(client, self._options)
+            self._client = client
+        if not self._client.is_connected:
+            # Publishing now would only fill a buffer that a later connection sends late.
+            raise PublishFailed("not connected to NATS")
+        return self._client
+
+    async def _publish_atomically(
+        self, client: Client, messages: Sequence[Message]
+    ) -> _Error | None:
+        if len(messages) == 1:
+            return await self._publish_singly(client, messages)
+        batch_id = uuid4().hex
+        for sequence, message in enumerate(messages[:-1], start=1):
+            await client.publish(
+                message.subject,
+                message.payload,
+                headers={
+                    "Nats-Msg-Id": message.id,
+                    "Nats-Batch-Id": batch_id,
+                    "Nats-Batch-Sequence": str(sequence),
+                },
+            )
+        last = messages[-1]
+        headers = {
+            "Nats-Msg-Id": last.id,
+            "Nats-Batch-Id": batch_id,
+            "Nats-Batch-Sequence": str(len(messages)),
+            "Nats-Batch-Commit": "1",
+        }
+        return await self._request(client, last, headers)
+
+    async def _publish_singly(self, client: Client, messages: Sequence[Message]) -> _Error | None:
+        for message in messages:
+            error = await self._request(client, message, {"Nats-Msg-Id": message.id})
+            if error is not None:
+                return error
+        return None
+
+    async def _request(
+        self, client: Client, message: Message, headers: dict[str, Any]
+    ) -> _Error | None:
+        answer = await client.request(
+            message.subject,
+            message.payload,
+            timeout=self._options.publish_timeout_s,
+            headers=headers,
+        )
+        return _acknowledgement.decode(answer.data).error
+
+    async def _mend_stream(self, client: Client, error: _Error) -> None:
+        _log.error("publish refused", code=error.err_code, description=error.description)
+        try:
+            await ensure_stream(client, self._options)
+        except (NatsError, OSError, TimeoutError) as failure:
+            _log.warning("stream not mended", error=f"{type(failure).__name__}: {failure}")

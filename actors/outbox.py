@@ -1,0 +1,200 @@
+"""The relay: committed events on their way to the stream, in order, whatever happens.
+
+Theory of operation. Spans (a wallet's events from one version to another) queue in the order
+in which they were committed. The relay takes as many as fit one publish, gets their events
+(from memory, or from the journal once memory is full or after a crash), publishes them, and
+deletes their outbox rows after the acknowledgement. It is a single task, and a publish is all or
+nothing, so a wallet's events reach the stream in version order (INV-9).
+
+A span that a predecessor left behind is met in two ways: loading a wallet returns its
+unpublished spans, which queue before anything new of that wallet can; and a sweep looks for
+old rows of wallets that this shard owns. Both may publish again what is on the stream already:
+the event's id makes the stream drop it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from actors.ports import EventStream, JournalUnavailable, Message, Outbox, PublishFailed, Span
+from wallet.event_codec import encode_event, subject_of
+from wallet.events import Recorded
+from wallet.ids import WalletId
+
+_log = structlog.get_logger(__name__)
+
+_SWEEP_LIMIT: Final = 10_000
+"""Spans looked at in one sweep; the next sweep sees the rest."""
+
+
+class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of a relay; see the settings of the same names for their reasons."""
+
+    publish_batch_max: int
+    outbox_memory_max: int
+    outbox_sweep_s: float
+    partitions: int
+
+
+class _Waiting:
+    """A span in the queue, with its events if memory allows."""
+
+    __slots__ = ("bodies", "recorded", "span")
+
+    def __init__(
+        self, span: Span, recorded: list[Recorded] | None, bodies: list[bytes] | None
+    ) -> None:
+        self.span = span
+        self.recorded = recorded
+        self.bodies = bodies
+
+
+class OutboxRelay:
+    """Publishes what was committed. ``run`` and ``sweep`` are its tasks."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        stream: EventStream,
+        limits: RelayLimits,
+        owns: Callable[[WalletId], bool],
+    ) -> None:
+        self._outbox = outbox
+        self._stream = stream
+        self._limits = limits
+        self._owns = owns
+        self._queue: deque[_Waiting] = deque()
+        self._queued: set[tuple[WalletId, int]] = set()
+        self._in_memory = 0
+        self._wake = asyncio.Event()
+        self.backlog = 0
+        self.published = 0
+        self.publish_failures = 0
+        self.stream_ready = True
+
+    def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
+        """Queue events just committed by this shard."""
+        if (span.wallet_id, span.first) in self._queued:
+            return  # A sweep saw the row first; its events will be read from the journal.
+        if self._in_memory + len(recorded) > self._limits.outbox_memory_max:
+            self._enqueue(_Waiting(span, None, None))
+            return
+        self._in_memory += len(recorded)
+        self._enqueue(_Waiting(span, recorded, bodies))
+
+    def add_unread(self, spans: Iterable[Span]) -> None:
+        """Queue spans that are in the journal, unless they are queued already."""
+        for span in spans:
+            if (span.wallet_id, span.first) not in self._queued:
+                self._enqueue(_Waiting(span, None, None))
+
+    def _enqueue(self, waiting: _Waiting) -> None:
+        span = waiting.span
+        self._queue.append(waiting)
+        self._queued.add((span.wallet_id, span.first))
+        self.backlog += span.last - span.first + 1
+        self._wake.set()
+
+    # -- publishing --------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                await self._relay_some()
+
+    async def _relay_some(self) -> None:
+        taken = self._peek()
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((PublishFailed, JournalUnavailable)),
+            # No end: the outbox is bounded by refusing writes, never by losing events.
+            wait=wait_random_exponential(multiplier=0.05, max=2.0),
+            after=self._note_failure,
+        ):
+            with attempt:
+                await self._publish(taken)
+        self.stream_ready = True
+        spans = [waiting.span for waiting in taken]
+        try:
+            await self._outbox.delete(spans)
+        except JournalUnavailable as failure:
+            # The rows stay, and a later sweep publishes again what the stream then drops.
+            _log.warning("outbox rows not deleted", rows=len(spans), cause=str(failure))
+        self._drop(taken)
+
+    def _note_failure(self, _state: object) -> None:
+        self.publish_failures += 1
+        self.stream_ready = False
+
+    def _peek(self) -> list[_Waiting]:
+        """As many spans as fit one publish, at least one. They stay queued until relayed."""
+        taken: list[_Waiting] = []
+        events = 0
+        for waiting in self._queue:
+            size = waiting.span.last - waiting.span.first + 1
+            if taken and events + size > self._limits.publish_batch_max:
+                break
+            taken.append(waiting)
+            events += size
+        return taken
+
+    async def _publish(self, taken: Sequence[_Waiting]) -> None:
+        messages: list[Message] = []
+        for waiting in taken:
+            messages.extend(await self._messages(waiting))
+        size = self._limits.publish_batch_max
+        for start in range(0, len(messages), size):
+            await self._stream.publish(messages[start : start + size])
+
+    async def _messages(self, waiting: _Waiting) -> list[Message]:
+        partitions = self._limits.partitions
+        recorded: Sequence[Recorded]
+        if waiting.recorded is None or waiting.bodies is None:
+            recorded = await self._outbox.read(waiting.span)
+            bodies: Sequence[bytes | None] = [None] * len(recorded)
+        else:
+            recorded, bodies = waiting.recorded, waiting.bodies
+        return [
+            Message(
+                subject_of(event.wallet.id, event.event.type, partitions),
+                event.id,
+                encode_event(event, body),
+            )
+            for event, body in zip(recorded, bodies, strict=True)
+        ]
+
+    def _drop(self, taken: list[_Waiting]) -> None:
+        for waiting in taken:
+            assert self._queue.popleft() is waiting, "spans leave in the order they came"
+            span = waiting.span
+            events = span.last - span.first + 1
+            self._queued.discard((span.wallet_id, span.first))
+            self.backlog -= events
+            self.published += events
+            if waiting.recorded is not None:
+                self._in_memory -= events
+
+    # -- what predecessors left -----------------------------------------------------------------
+
+    async def sweep(self) -> None:
+        """Look for unpublished events of this shard's wallets, for ever."""
+        older_than_s = 0.0  # At the start every row is a predecessor's.
+        while True:
+            try:
+                spans = await self._outbox.unpublished(
+                    older_than_s=older_than_s, limit=_SWEEP_LIMIT
+                )
+            except JournalUnavailable as failure:
+                _log.warning("outbox not swept", cause=str(failure))
+            else:
+                self.add_unread(span for span in spans if self._owns(span.wallet_id))
+                older_than_s = self._limits.outbox_sweep_s
+            await asyncio.sleep(self._limits.outbox_sweep_s)

@@ -1,0 +1,163 @@
+"""What the write side needs of the world, and how the world may fail it.
+
+Small protocols; adapters for Postgres and JetStream implement them, and so do in-memory ones
+that pass the same tests.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from wallet.commands import Keyed
+from wallet.events import Recorded
+from wallet.ids import IdempotencyKey, TransferId, WalletId
+from wallet.state import Transfer, Wallet
+
+TransferKey = tuple[WalletId, TransferId]
+KeyKey = tuple[WalletId, IdempotencyKey]
+
+
+class JournalConflict(Exception):
+    """Somebody else wrote first. Nothing of the batch was applied."""
+
+
+class JournalUnavailable(Exception):
+    """The journal could not be asked. Nothing of this call was applied."""
+
+
+class OutcomeUnknown(Exception):
+    """The journal was asked to commit and the answer is lost: it may have been applied."""
+
+
+class PublishFailed(Exception):
+    """The stream did not acknowledge. Some or none of the events may be on it."""
+
+
+class Span(NamedTuple):
+    """The journal events of one wallet from ``first`` to ``last``, both included."""
+
+    wallet_id: WalletId
+    first: int
+    last: int
+
+
+class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What was answered under an idempotency key."""
+
+    fingerprint: bytes
+    request_id: str
+    refused: bool
+    answer: bytes
+    version: int
+
+
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer to be remembered under a key, in the scope of one wallet."""
+
+    scope: WalletId
+    keyed: Keyed
+    stored: StoredAnswer
+
+
+class Missing(msgspec.Struct, kw_only=True):
+    """What a batch must read before it can be decided. Empty when everything is warm."""
+
+    wallets: set[WalletId] = msgspec.field(default_factory=set)
+    transfers: set[TransferKey] = msgspec.field(default_factory=set)
+    keys: set[KeyKey] = msgspec.field(default_factory=set)
+    recorded: set[TransferKey] = msgspec.field(default_factory=set)
+    """Transfers that an earlier delivery may have created."""
+    references: set[str] = msgspec.field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.wallets or self.transfers or self.keys or self.recorded or self.references)
+
+
+class Loaded(msgspec.Struct, kw_only=True):
+    """What was found of the ``Missing``; what is absent does not exist."""
+
+    wallets: dict[WalletId, Wallet] = msgspec.field(default_factory=dict)
+    unpublished: list[Span] = msgspec.field(default_factory=list)
+    """Outbox rows of the wallets loaded, in version order per wallet."""
+    transfers: dict[TransferKey, Transfer] = msgspec.field(default_factory=dict)
+    keys: dict[KeyKey, StoredAnswer] = msgspec.field(default_factory=dict)
+    recorded: dict[TransferKey, Recorded] = msgspec.field(default_factory=dict)
+    references: dict[str, WalletId] = msgspec.field(default_factory=dict)
+
+
+class BatchWrite(msgspec.Struct, kw_only=True):
+    """Everything that one transaction writes, and the versions that it rests on."""
+
+    now: datetime
+    expected: dict[WalletId, int]
+    """Version that each existing wallet was decided on, changed or only refused."""
+    after: dict[WalletId, Wallet]
+    """Wallets as the batch leaves them: every one of ``expected`` and of ``created``."""
+    created: list[WalletId]
+    recorded: list[Recorded]
+    keys: list[KeyRecord]
+
+    def spans(self) -> list[Span]:
+        """The outbox rows of this batch: one a changed wallet."""
+        return [
+            Span(wallet_id, self.expected.get(wallet_id, 0) + 1, wallet.version)
+            for wallet_id, wallet in self.after.items()
+            if wallet.version > self.expected.get(wallet_id, 0)
+        ]
+
+
+class Journal(Protocol):
+    """The truth. One object serves one shard; calls don't overlap."""
+
+    async def load(self, missing: Missing) -> Loaded:
+        """Read what ``missing`` names, at most one query a kind.
+
+        Raises:
+            JournalUnavailable: no answer in time.
+        """
+
+    async def commit(self, batch: BatchWrite) -> None:
+        """Write all of ``batch`` or nothing (INV-5).
+
+        Raises:
+            JournalConflict: a version, key, id or reference was not as expected.
+            JournalUnavailable: surely nothing was written.
+            OutcomeUnknown: asked, and no answer came.
+        """
+
+
+class Outbox(Protocol):
+    """Events that are committed and not yet known to be on the stream."""
+
+    async def read(self, span: Span) -> Sequence[Recorded]:
+        """The span's events from the journal, in version order."""
+
+    async def delete(self, spans: Collection[Span]) -> None:
+        """Forget rows whose events JetStream has acknowledged."""
+
+    async def unpublished(self, *, older_than_s: float, limit: int) -> Sequence[Span]:
+        """Rows of every wallet, oldest first; a wallet's rows in version order."""
+
+
+class Message(NamedTuple):
+    """One event, ready for the stream."""
+
+    subject: str
+    id: str
+    payload: bytes
+
+
+class EventStream(Protocol):
+    """The stream that events are relayed to."""
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Append all of ``messages`` in order; those that are on the stream already are left.
+
+        Returns after the acknowledgement, and never stores a message before an earlier one
+        of the same call.
+
+        Raises:
+            PublishFailed: no acknowledgement; publishing the same messages again is safe.
+        """

@@ -1,0 +1,381 @@
+"""The journal in Postgres: what a batch reads, and the one statement that writes it."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from actors.connection import Connection, HealingConnection
+from actors.ports import BatchWrite, Loaded, Missing, Span, StoredAnswer, TransferKey
+from wallet.events import Event, Recorded, TransferChanged, WalletCreated
+from wallet.ids import TransferId, WalletId
+from wallet.state import (
+    FailureReason,
+    Transfer,
+    TransferStatus,
+    TransferType,
+    Wallet,
+    WalletStatus,
+)
+
+CONNECTION_SETTINGS: Final = {
+    "application_name": "wallet-shard",
+    "timezone": "UTC",
+    # Batches are index look-ups by key, whatever the statistics of a young table say.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+
+_WALLETS: Final = """
+SELECT w.id::text, w.currency, w.scale, w.status, w.balance::text, w.pending_debit::text,
+    w.pending_credit::text, w.overdraft_limit::text, w.version, w.reference_id, w.metadata,
+    w.created_at, w.updated_at, o.firsts, o.lasts
+FROM wallets w
+LEFT JOIN LATERAL (
+    SELECT array_agg(first_version ORDER BY first_version) AS firsts,
+        array_agg(last_version ORDER BY first_version) AS lasts
+    FROM outbox WHERE wallet_id = w.id
+) o ON true
+WHERE w.id = ANY ($1::uuid[])
+"""
+
+_TRANSFERS: Final = """
+SELECT t.wallet_id::text, t.id::text, t.type, t.status, t.amount::text, t.created_version,
+    t.created_at, t.reference_id, t.metadata, t.failure_reason, t.settled_at
+FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
+JOIN transfers t ON t.wallet_id = i.wallet_id AND t.id = i.id
+"""
+
+_KEYS: Final = """
+SELECT k.wallet_id::text, k.key, k.fingerprint, k.request_id, k.refused, k.answer, k.version
+FROM unnest($1::uuid[], $2::text[]) AS i(wallet_id, key)
+JOIN idempotency_keys k ON k.wallet_id = i.wallet_id AND k.key = i.key
+"""
+
+_REFERENCES: Final = """
+SELECT reference_id, wallet_id::text FROM wallet_references WHERE reference_id = ANY ($1::text[])
+"""
+
+_EVENT_COLUMNS: Final = """
+SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.pending_debit::text,
+    e.pending_credit::text, e.transfer_id::text, e.transfer_type, e.previous_status,
+    e.amount::text, e.transfer_created_at, e.created_version, e.failure_reason, e.reference_id,
+    e.metadata, e.made_by, w.currency, w.scale, w.reference_id AS wallet_reference_id,
+    w.metadata AS wallet_metadata, w.created_at AS wallet_created_at
+"""
+
+_RECORDED: Final = f"""{_EVENT_COLUMNS}
+FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
+JOIN transfers t ON t.wallet_id = i.wallet_id AND t.id = i.id
+JOIN wallet_events e ON e.wallet_id = t.wallet_id AND e.version = t.created_version
+JOIN wallets w ON w.id = e.wallet_id
+"""
+
+_SPAN: Final = f"""{_EVENT_COLUMNS}
+FROM wallet_events e JOIN wallets w ON w.id = e.wallet_id
+WHERE e.wallet_id = $1::uuid AND e.version BETWEEN $2 AND $3
+ORDER BY e.version
+"""
+
+_COMMIT: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 37))})"
+
+_DELETE: Final = """
+DELETE FROM outbox o USING unnest($1::uuid[], $2::bigint[]) AS i(wallet_id, first_version)
+WHERE o.wallet_id = i.wallet_id AND o.first_version = i.first_version
+"""
+
+_UNPUBLISHED: Final = """
+SELECT wallet_id::text, first_version, last_version FROM outbox
+WHERE created_at <= clock_timestamp() - make_interval(secs => $1)
+ORDER BY created_at, wallet_id, first_version LIMIT $2
+"""
+
+Row = asyncpg.Record
+
+
+class PostgresJournal:
+    """Implements `Journal`."""
+
+    def __init__(self, connection: HealingConnection) -> None:
+        self._connection = connection
+
+    async def load(self, missing: Missing) -> Loaded:
+        return await self._connection.read(lambda connection: _load(connection, missing))
+
+    async def commit(self, batch: BatchWrite) -> None:
+        arguments = commit_arguments(batch)
+        await self._connection.write(lambda connection: connection.execute(_COMMIT, *arguments))
+
+
+class PostgresOutbox:
+    """Implements `Outbox`. Its connection does not wait for the disk: a deletion that a crash
+    undoes only makes the relay publish again what the stream then drops."""
+
+    SETTINGS: Final = {
+        **CONNECTION_SETTINGS,
+        "application_name": "wallet-relay",
+        "synchronous_commit": "off",
+    }
+
+    def __init__(self, connection: HealingConnection) -> None:
+        self._connection = connection
+
+    async def read(self, span: Span) -> Sequence[Recorded]:
+        rows = await self._read(lambda connection: connection.fetch(_SPAN, *span))
+        recorded = [_recorded(row) for row in rows]
+        assert len(recorded) == span.last - span.first + 1, "INV-10 the journal has no gaps"
+        return recorded
+
+    async def delete(self, spans: Iterable[Span]) -> None:
+        wallet_ids, firsts, _ = zip(*spans, strict=True)
+        await self._read(lambda connection: connection.execute(_DELETE, wallet_ids, firsts))
+
+    async def unpublished(self, *, older_than_s: float, limit: int) -> Sequence[Span]:
+        rows = await self._read(
+            lambda connection: connection.fetch(_UNPUBLISHED, older_than_s, limit)
+        )
+        return [Span(WalletId(row[0]), row[1], row[2]) for row in rows]
+
+    async def _read(self, ask: Callable[[Connection], Awaitable[Any]]) -> Any:
+        return await self._connection.read(ask)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+async def _load(connection: Connection, missing: Missing) -> Loaded:
+    loaded = Loaded()
+    if missing.wallets:
+        _add_wallets(loaded, await connection.fetch(_WALLETS, list(missing.wallets)))
+    if missing.transfers:
+        rows = await connection.fetch(_TRANSFERS, *_columns(missing.transfers))
+        loaded.transfers = {(row["wallet_id"], row["id"]): _transfer(row) for row in rows}
+    if missing.keys:
+        rows = await connection.fetch(_KEYS, *_columns(missing.keys))
+        loaded.keys = {(row["wallet_id"], row["key"]): _stored(row) for row in rows}
+    if missing.recorded:
+        rows = await connection.fetch(_RECORDED, *_columns(missing.recorded))
+        loaded.recorded = {(row["wallet_id"], row["transfer_id"]): _recorded(row) for row in rows}
+    if missing.references:
+        rows = await connection.fetch(_REFERENCES, list(missing.references))
+        loaded.references = {row["reference_id"]: row["wallet_id"] for row in rows}
+    return loaded
+
+
+def _add_wallets(loaded: Loaded, rows: Iterable[Row]) -> None:
+    for row in rows:
+        wallet = _wallet(row)
+        loaded.wallets[wallet.id] = wallet
+        spans = zip(row["firsts"] or (), row["lasts"] or (), strict=True)
+        loaded.unpublished.extend(Span(wallet.id, first, last) for first, last in spans)
+
+
+def _columns(pairs: Iterable[TransferKey] | Iterable[tuple[str, str]]) -> tuple[list[str], ...]:
+    first, second = zip(*pairs, strict=True)
+    return list(first), list(second)
+
+
+def _metadata(text: str | None) -> Mapping[str, str]:
+    return msgspec.json.decode(text, type=dict[str, str]) if text else {}
+
+
+def _wallet(row: Row) -> Wallet:
+    return Wallet(
+        id=WalletId(row["id"]),
+        currency=row["currency"],
+        scale=row["scale"],
+        status=WalletStatus(row["status"]),
+        balance=int(row["balance"]),
+        pending_debit=int(row["pending_debit"]),
+        pending_credit=int(row["pending_credit"]),
+        overdraft_limit=int(row["overdraft_limit"]),
+        version=row["version"],
+        reference_id=row["reference_id"],
+        metadata=_metadata(row["metadata"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _transfer(row: Row) -> Transfer:
+    reason = row["failure_reason"]
+    return Transfer(
+        id=TransferId(row["id"]),
+        type=TransferType(row["type"]),
+        status=TransferStatus(row["status"]),
+        amount=int(row["amount"]),
+        created_version=row["created_version"],
+        created_at=row["created_at"],
+        reference_id=row["reference_id"],
+        metadata=_metadata(row["metadata"]),
+        failure_reason=FailureReason(reason) if reason else None,
+        settled_at=row["settled_at"],
+    )
+
+
+def _stored(row: Row) -> StoredAnswer:
+    return StoredAnswer(
+        fingerprint=row["fingerprint"],
+        request_id=row["request_id"],
+        refused=row["refused"],
+        answer=row["answer"].encode(),
+        version=row["version"],
+    )
+
+
+def _recorded(row: Row) -> Recorded:
+    """A journal row as the event it is, with the wallet as it was after it."""
+    event = _changed(row) if row["transfer_id"] is not None else _created(row)
+    wallet = Wallet(
+        id=WalletId(row["wallet_id"]),
+        currency=row["currency"],
+        scale=row["scale"],
+        balance=int(row["balance"]),
+        pending_debit=int(row["pending_debit"]),
+        pending_credit=int(row["pending_credit"]),
+        version=row["version"],
+        reference_id=row["wallet_reference_id"],
+        metadata=_metadata(row["wallet_metadata"]),
+        created_at=row["wallet_created_at"],
+        updated_at=row["occurred_at"],
+    )
+    return Recorded(event=event, wallet=wallet, made_by=row["made_by"])
+
+
+def _created(row: Row) -> WalletCreated:
+    return WalletCreated(
+        wallet_id=WalletId(row["wallet_id"]),
+        currency=row["currency"],
+        scale=row["scale"],
+        reference_id=row["reference_id"],
+        metadata=_metadata(row["metadata"]),
+        occurred_at=row["occurred_at"],
+    )
+
+
+def _changed(row: Row) -> TransferChanged:
+    status = TransferStatus(row["type"].removeprefix("transfer."))
+    previous = row["previous_status"]
+    reason = row["failure_reason"]
+    transfer = Transfer(
+        id=TransferId(row["transfer_id"]),
+        type=TransferType(row["transfer_type"]),
+        status=status,
+        amount=int(row["amount"]),
+        created_version=row["created_version"] or row["version"],
+        created_at=row["transfer_created_at"] or row["occurred_at"],
+        reference_id=row["reference_id"],
+        metadata=_metadata(row["metadata"]),
+        failure_reason=FailureReason(reason) if reason else None,
+        settled_at=None if status is TransferStatus.PENDING else row["occurred_at"],
+    )
+    return TransferChanged(
+        transfer=transfer,
+        previous=TransferStatus(previous) if previous else None,
+        occurred_at=row["occurred_at"],
+    )
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def commit_arguments(batch: BatchWrite) -> tuple[object, ...]:
+    """The columns of ``batch``, in the order of the parameters of ``commit_batch``.
+
+    Amounts go as text and are cast there: encoding a Python integer of 38 digits as binary
+    NUMERIC costs many times more than printing it.
+    """
+    return (
+        batch.now,
+        *_wallet_columns(batch),
+        *_new_wallet_columns(batch),
+        *_event_columns(batch.recorded),
+        *_key_columns(batch),
+    )
+
+
+def _wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
+    wallets = batch.after.values()
+    return (
+        [wallet.id for wallet in wallets],
+        [batch.expected.get(wallet.id, 0) for wallet in wallets],
+        [wallet.version for wallet in wallets],
+        [str(wallet.balance) for wallet in wallets],
+        [str(wallet.pending_debit) for wallet in wallets],
+        [str(wallet.pending_credit) for wallet in wallets],
+    )
+
+
+def _new_wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
+    wallets = [batch.after[wallet_id] for wallet_id in batch.created]
+    return (
+        [wallet.id for wallet in wallets],
+        [wallet.currency for wallet in wallets],
+        [wallet.scale for wallet in wallets],
+        [wallet.reference_id for wallet in wallets],
+        [_json(wallet.metadata) for wallet in wallets],
+    )
+
+
+_EVENT_FIELDS: Final = 16
+
+
+def _event_columns(recorded: Sequence[Recorded]) -> tuple[object, ...]:
+    if not recorded:
+        return (*([] for _ in range(_EVENT_FIELDS)), 0)
+    rows = [_event_row(one) for one in recorded]
+    settlements = sum(row[8] is not None for row in rows)
+    return (*zip(*rows, strict=True), settlements)
+
+
+def _event_row(recorded: Recorded) -> tuple[object, ...]:
+    wallet, event = recorded.wallet, recorded.event
+    state = (
+        wallet.id,
+        wallet.version,
+        event.type,
+        str(wallet.balance),
+        str(wallet.pending_debit),
+        str(wallet.pending_credit),
+    )
+    return (*state, *_event_details(event), recorded.made_by)
+
+
+def _event_details(event: Event) -> tuple[object, ...]:
+    if isinstance(event, WalletCreated):
+        nothing = (None,) * 7
+        return (*nothing, event.reference_id, _json(event.metadata))
+    transfer = event.transfer
+    settles = event.previous is not None
+    return (
+        transfer.id,
+        transfer.type,
+        event.previous,
+        str(transfer.amount),
+        transfer.created_at if settles else None,
+        transfer.created_version if settles else None,
+        transfer.failure_reason,
+        transfer.reference_id,
+        _json(transfer.metadata),
+    )
+
+
+def _json(metadata: Mapping[str, str]) -> str | None:
+    return msgspec.json.encode(metadata).decode() if metadata else None
+
+
+def _key_columns(batch: BatchWrite) -> tuple[list[object], ...]:
+    keys = batch.keys
+    return (
+        [key.scope for key in keys],
+        [key.keyed.key for key in keys],
+        [key.keyed.fingerprint for key in keys],
+        [key.stored.request_id for key in keys],
+        [key.stored.refused for key in keys],
+        [key.stored.answer.decode() for key in keys],
+        [key.stored.version for key in keys],
+    )

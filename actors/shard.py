@@ -1,0 +1,320 @@
+"""A shard: the single writer of the wallets that the ring gives it.
+
+Theory of operation. One task takes whatever has queued (`Mailbox.drain`, no linger), reads what
+is missing, decides every submission in order (`Batch`, pure), writes everything in one
+transaction and only then moves its memory and answers. While that transaction is under way the
+next batch queues up: the slower the disk, the larger the batches. That is all of group commit.
+
+What if …
+
+- the process dies before the commit: nothing happened; the caller delivers to the successor.
+- it dies after the commit: the successor finds the transfer's id or key and answers from it.
+- the commit's answer is lost: memory of the batch's wallets is dropped, and the same
+  submissions are decided again as doubtful ones, that is, after looking up what they create.
+- another actor owns the wallet too (an upgrade, a zombie): its commit moved the version, ours is
+  refused whole (INV-5), memory is dropped, and the batch is decided again.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from actors.batch import Batch, what_is_missing
+from actors.cache import WalletCache
+from actors.mailbox import Admission, Delivery, Entry, Mailbox
+from actors.ports import (
+    Journal,
+    JournalConflict,
+    JournalUnavailable,
+    Loaded,
+    OutcomeUnknown,
+    Span,
+)
+from actors.protocol import Failure, FailureCode, Reply
+from wallet.commands import CreateWallet, Submission
+from wallet.events import Recorded
+from wallet.ids import WalletId
+
+_log = structlog.get_logger(__name__)
+
+_RESOLVE_BACKOFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2)
+"""Waits before asking again what became of a commit; the last one repeats until the deadline."""
+
+
+class ShardLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one shard; see the settings of the same names for their reasons."""
+
+    mailbox_max: int
+    mailbox_wallet_max: int
+    batch_commands_max: int
+    batch_wallet_share_max: int
+    conflict_retries_max: int
+    wallets_cached_max: int
+    transfers_cached_max: int
+    outbox_max: int
+
+
+class Relay(Protocol):
+    """Where committed events go on their way to the stream."""
+
+    @property
+    def backlog(self) -> int:
+        """Events committed and not yet acknowledged by the stream."""
+
+    def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
+        """Events just committed by this shard."""
+
+    def add_unread(self, spans: Iterable[Span]) -> None:
+        """Events in the journal that somebody else may have left unpublished."""
+
+
+class Shard:
+    """Decides and writes. ``run`` is its only task; everything else is called on its loop."""
+
+    def __init__(
+        self, *, journal: Journal, relay: Relay, limits: ShardLimits, now: Callable[[], datetime]
+    ) -> None:
+        self._journal = journal
+        self._relay = relay
+        self._limits = limits
+        self._now = now
+        self._mailbox = Mailbox(
+            items_max=limits.mailbox_max, wallet_items_max=limits.mailbox_wallet_max
+        )
+        self._cache = WalletCache(
+            wallets_max=limits.wallets_cached_max, transfers_max=limits.transfers_cached_max
+        )
+        self.counts: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.decide_s = 0.0
+        self.commit_s = 0.0
+        self.largest_batch = 0
+        self.journal_ready = True
+
+    # -- taking submissions --------------------------------------------------------------------
+
+    async def submit(self, submissions: list[Submission]) -> list[Reply]:
+        """Queue ``submissions`` in order and return their replies, in the same order.
+
+        What doesn't fit is refused at once, before anything is written.
+        """
+        delivery = Delivery(len(submissions))
+        queued_at = asyncio.get_running_loop().time()
+        for index, submission in enumerate(submissions):
+            entry = Entry(submission, delivery, index, queued_at)
+            refused = self._admit(entry)
+            if refused is not None:
+                entry.answer(Reply(failure=refused))
+        await delivery.done.wait()
+        return delivery.replies
+
+    def _admit(self, entry: Entry) -> Failure | None:
+        if self._relay.backlog >= self._limits.outbox_max:
+            return _OUTBOX_FULL
+        admission = self._mailbox.put(entry)
+        if admission is Admission.TAKEN:
+            return None
+        self.counts["overloaded"] += 1
+        what = "shard's" if admission is Admission.MAILBOX_FULL else "wallet's"
+        return Failure(
+            code=FailureCode.OVERLOADED,
+            detail=f"The {what} queue is full. Nothing was applied; try again later.",
+            applied="no",
+            retry_after_s=self._drain_estimate_s(),
+        )
+
+    def _drain_estimate_s(self) -> float:
+        busy_s = self.decide_s + self.commit_s
+        commands = self.counts["commands"]
+        return self._mailbox.items * busy_s / commands if commands else 1.0
+
+    # -- the one task -------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve the mailbox until cancelled."""
+        while True:
+            await self._mailbox.wait()
+            entries = self._mailbox.drain(
+                items_max=self._limits.batch_commands_max,
+                wallet_items_max=self._limits.batch_wallet_share_max,
+            )
+            await self._serve(entries)
+
+    async def _serve(self, entries: list[Entry]) -> None:
+        """Answer every entry, trying again while that is safe and in time."""
+        conflicts, lost = 0, 0
+        while True:
+            entries = _drop_late(entries, maybe_applied=lost > 0)
+            if not entries:
+                return
+            try:
+                await self._decide_and_commit(entries, redo=conflicts + lost > 0)
+            except JournalConflict as conflict:
+                self._forget(entries)
+                self.counts["conflicts"] += 1
+                conflicts += 1
+                _log.info("version conflict", wallets=len(entries), cause=str(conflict))
+                if conflicts > self._limits.conflict_retries_max:
+                    _answer_all(entries, _TOO_MANY_CONFLICTS)
+                    return
+            except (OutcomeUnknown, JournalUnavailable) as failure:
+                self._forget(entries)
+                self.journal_ready = False
+                if isinstance(failure, JournalUnavailable) and not lost:
+                    _answer_all(entries, _JOURNAL_DOWN)
+                    return
+                self.counts["outcomes_unknown"] += not lost
+                _log.warning(
+                    "outcome of a commit unknown", entries=len(entries), cause=str(failure)
+                )
+                await asyncio.sleep(_RESOLVE_BACKOFF_S[min(lost, len(_RESOLVE_BACKOFF_S) - 1)])
+                lost += 1
+            else:
+                return
+
+    async def _decide_and_commit(self, entries: list[Entry], *, redo: bool) -> None:
+        clock = asyncio.get_running_loop().time
+        submissions = [entry.submission for entry in entries]
+        loaded = await self._load(submissions, redo=redo)
+
+        # From here to the commit nothing waits: what is decided on is what was looked at.
+        started = clock()
+        batch = Batch(cache=self._cache, loaded=loaded, now=self._now())
+        replies = [batch.decide(submission) for submission in submissions]
+        decided = clock()
+        self.decide_s += decided - started
+        write = batch.write
+        if write.after or write.keys:
+            await self._journal.commit(write)
+            self.commit_s += clock() - decided
+        self.journal_ready = True
+
+        # Committed: only now memory moves (INV-8), then the answers, then the stream.
+        self._remember(batch, loaded)
+        for entry, reply in zip(entries, replies, strict=True):
+            entry.answer(reply)
+        self._relay_events(batch)
+        self._count(batch, submissions)
+
+    async def _load(self, submissions: list[Submission], *, redo: bool) -> Loaded:
+        missing = what_is_missing(submissions, self._cache, redo=redo)
+        if not missing:
+            return _NOTHING_LOADED
+        loaded = await self._journal.load(missing)
+        # Before any later event of these wallets can be relayed, the earlier ones must be. (INV-9)
+        self._relay.add_unread(loaded.unpublished)
+        return loaded
+
+    def _remember(self, batch: Batch, loaded: Loaded) -> None:
+        for wallet in batch.write.after.values():
+            self._cache.put(wallet)
+        for wallet_id, wallet in loaded.wallets.items():
+            if wallet_id not in batch.write.after:
+                self._cache.put(wallet)
+        for (wallet_id, _), transfer in batch.transfers.items():
+            self._cache.put_transfer(wallet_id, transfer)
+
+    def _relay_events(self, batch: Batch) -> None:
+        events: dict[WalletId, tuple[list[Recorded], list[bytes]]] = {}
+        for recorded, body in zip(batch.write.recorded, batch.bodies, strict=True):
+            of_wallet = events.setdefault(recorded.wallet.id, ([], []))
+            of_wallet[0].append(recorded)
+            of_wallet[1].append(body)
+        for span in batch.write.spans():
+            recorded_events, bodies = events[span.wallet_id]
+            assert len(recorded_events) == span.last - span.first + 1, "INV-10 a version an event"
+            self._relay.add(span, recorded_events, bodies)
+
+    def _count(self, batch: Batch, submissions: list[Submission]) -> None:
+        commands = sum(len(submission.items) for submission in submissions)
+        self.counts["batches"] += 1
+        self.counts["commands"] += commands
+        self.counts["events"] += len(batch.write.recorded)
+        self.counts["replays"] += batch.replays
+        self.refusals.update(str(code) for code in batch.refusals)
+        self.largest_batch = max(self.largest_batch, commands)
+
+    def _forget(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._cache.forget(entry.submission.wallet_id)
+            for item in entry.submission.items:
+                if isinstance(item.command, CreateWallet):
+                    self._cache.forget(item.command.new_wallet_id)
+
+    # -- how it stands ------------------------------------------------------------------------
+
+    @property
+    def mailbox_items(self) -> int:
+        return self._mailbox.items
+
+    @property
+    def wallets_active(self) -> int:
+        return len(self._cache)
+
+    @property
+    def activations(self) -> int:
+        return self._cache.activations
+
+
+def _drop_late(entries: list[Entry], *, maybe_applied: bool) -> list[Entry]:
+    """Answer what can't be decided in time; return the rest."""
+    now = asyncio.get_running_loop().time()
+    in_time = [entry for entry in entries if entry.deadline > now]
+    if len(in_time) < len(entries):
+        failure = _LATE_UNKNOWN if maybe_applied else _LATE
+        for entry in entries:
+            if entry.deadline <= now:
+                entry.answer(Reply(failure=_for(entry, failure)))
+    return in_time
+
+
+def _for(entry: Entry, failure: Failure) -> Failure:
+    """``failure`` for ``entry``: a second delivery can't promise that the first did nothing."""
+    if entry.submission.attempt > 1 and failure.applied == "no":
+        return msgspec.structs.replace(
+            failure, applied="unknown", detail=failure.detail.replace(_SURELY_NOT, _MAYBE)
+        )
+    return failure
+
+
+def _answer_all(entries: list[Entry], failure: Failure) -> None:
+    for entry in entries:
+        entry.answer(Reply(failure=_for(entry, failure)))
+
+
+_NOTHING_LOADED: Final = Loaded()
+
+_SURELY_NOT: Final = "Nothing was applied; it is safe to repeat."
+_MAYBE: Final = "It may have been applied; repeating it with the same Idempotency-Key is safe."
+
+_LATE: Final = Failure(
+    code=FailureCode.DEADLINE_EXCEEDED,
+    detail=f"The deadline passed before the request was decided. {_SURELY_NOT}",
+    applied="no",
+)
+_LATE_UNKNOWN: Final = Failure(
+    code=FailureCode.DEADLINE_EXCEEDED,
+    detail=f"The deadline passed before the database confirmed the write. {_MAYBE}",
+    applied="unknown",
+)
+_TOO_MANY_CONFLICTS: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail=f"Another writer kept changing this wallet. {_SURELY_NOT}",
+    applied="no",
+)
+_JOURNAL_DOWN: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail=f"The database does not answer. {_SURELY_NOT}",
+    applied="no",
+)
+_OUTBOX_FULL: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail=f"Too many events wait for the event stream. {_SURELY_NOT}",
+    applied="no",
+    retry_after_s=5.0,
+)

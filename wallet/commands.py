@@ -1,0 +1,79 @@
+"""What clients ask for, as the ingress hands it to the write side. Imperative, validated.
+
+Amounts are canonical decimal strings: only the wallet knows its scale, so only the wallet's
+shard can turn them into minor units.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from wallet.ids import IdempotencyKey, TransferId, WalletId
+
+
+class CreateWallet(msgspec.Struct, frozen=True, kw_only=True, tag="create_wallet"):
+    """Open a wallet with no money in it."""
+
+    new_wallet_id: WalletId
+    currency: str
+    scale: int
+    reference_id: str | None = None
+    metadata: Mapping[str, str] = {}
+
+
+class CreateTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="create_transfer"):
+    """Put money in (debit) or take money out (credit), held (pending) or at once (completed)."""
+
+    transfer_id: TransferId
+    type: Literal["debit", "credit"]
+    status: Literal["pending", "completed"]
+    amount: str
+    reference_id: str | None = None
+    metadata: Mapping[str, str] = {}
+
+
+class SettleTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="settle_transfer"):
+    """Complete or revert (fail) a pending transfer."""
+
+    transfer_id: TransferId
+    status: Literal["completed", "failed"]
+    reference_id: str | None = None
+    metadata: Mapping[str, str] = {}
+
+
+Command = CreateWallet | CreateTransfer | SettleTransfer
+
+
+class Keyed(msgspec.Struct, frozen=True, kw_only=True):
+    """An idempotency key and the fingerprint of the request that it was sent with."""
+
+    key: IdempotencyKey
+    fingerprint: bytes
+    """SHA-256 over everything the client asked for, and nothing the service added."""
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One command of a submission, with a key of its own if the client gave it one."""
+
+    command: Command
+    keyed: Keyed | None = None
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client request asks of one wallet: decided in order, in one transaction.
+
+    ``wallet_id`` is the wallet, or the creation scope of a keyed wallet creation. ``atomic``:
+    the first refused item undoes the ones before it. ``attempt`` counts deliveries to a
+    shard: from the second on the command may have been applied already.
+    """
+
+    wallet_id: WalletId
+    items: tuple[Item, ...]
+    request_id: str
+    timeout_s: float
+    """How long the client still waits, measured from delivery."""
+    atomic: bool = False
+    attempt: int = 1
+    made_by: str | None = None
+    """Identifier of the API key that the request came with."""

@@ -1,0 +1,71 @@
+"""Events on the stream: CloudEvents 1.0 in JSON, and the subjects that they go to.
+
+``data`` is exactly what the client was answered: a ``WalletView`` for ``wallet.created``, a
+``WrittenTransferView`` for ``transfer.*`` (`wallet.representation`).
+Source of the format: CloudEvents 1.0, JSON event format.
+"""
+
+from binascii import crc32
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from wallet.events import EventType, Recorded
+from wallet.ids import WalletId
+from wallet.representation import ENCODER, encode_recorded
+
+SOURCE: Final = "/wallet-service"
+SUBJECT_ROOT: Final = "wallet.events"
+
+
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The envelope. ``id`` is also the ``Nats-Msg-Id``; ``subject`` is the wallet."""
+
+    specversion: str = "1.0"
+    id: str
+    source: str = SOURCE
+    type: str
+    subject: WalletId
+    time: datetime
+    datacontenttype: str = "application/json"
+    walletversion: int
+    """Extension attribute: the wallet's version after the event. Contiguous per wallet."""
+    data: msgspec.Raw
+
+
+_ENVELOPE = msgspec.json.Decoder(CloudEvent)
+
+
+def partition_of(wallet_id: WalletId, partitions: int) -> int:
+    """The stream partition of a wallet: stable across processes, versions and platforms."""
+    return crc32(wallet_id.encode()) % partitions
+
+
+def subject_of(wallet_id: WalletId, event_type: EventType, partitions: int) -> str:
+    """``wallet.events.<partition>.<wallet_id>.<type>``."""
+    return f"{SUBJECT_ROOT}.{partition_of(wallet_id, partitions)}.{wallet_id}.{event_type}"
+
+
+def encode_event(recorded: Recorded, body: bytes | None = None) -> bytes:
+    """The CloudEvent of ``recorded``; ``body`` is its representation if already encoded."""
+    event = recorded.event
+    return ENCODER.encode(
+        CloudEvent(
+            id=recorded.id,
+            type=event.type,
+            subject=recorded.wallet.id,
+            time=event.occurred_at,
+            walletversion=recorded.wallet.version,
+            data=msgspec.Raw(body if body is not None else encode_recorded(recorded)),
+        )
+    )
+
+
+def decode_envelope(payload: bytes) -> CloudEvent:
+    """The envelope of a stream message; ``data`` stays raw.
+
+    Raises:
+        msgspec.MsgspecError: the payload is no CloudEvent of this service.
+    """
+    return _ENVELOPE.decode(payload)

@@ -1,0 +1,73 @@
+"""What has happened. Past tense, immutable, complete: an event needs no other to be read."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from wallet.ids import WalletId
+from wallet.state import Transfer, TransferStatus, Wallet
+
+
+class EventType(StrEnum):
+    """Types of events on the stream."""
+
+    WALLET_CREATED = "wallet.created"
+    TRANSFER_PENDING = "transfer.pending"
+    TRANSFER_COMPLETED = "transfer.completed"
+    TRANSFER_FAILED = "transfer.failed"
+
+
+class WalletCreated(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet was opened, with no money in it."""
+
+    wallet_id: WalletId
+    currency: str
+    scale: int
+    reference_id: str | None
+    metadata: Mapping[str, str]
+    occurred_at: datetime
+
+    @property
+    def type(self) -> EventType:
+        return EventType.WALLET_CREATED
+
+
+_TYPE_BY_STATUS = {
+    TransferStatus.PENDING: EventType.TRANSFER_PENDING,
+    TransferStatus.COMPLETED: EventType.TRANSFER_COMPLETED,
+    TransferStatus.FAILED: EventType.TRANSFER_FAILED,
+}
+
+
+class TransferChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """A transfer came to be (``previous`` is None) or was settled (``previous`` is pending)."""
+
+    transfer: Transfer
+    """The transfer after this event."""
+    previous: TransferStatus | None
+    occurred_at: datetime
+
+    @property
+    def type(self) -> EventType:
+        return _TYPE_BY_STATUS[self.transfer.status]
+
+
+Event = WalletCreated | TransferChanged
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in its place: the wallet after it, whose version is the event's.
+
+    The unit of the journal, of the stream and of the answer to the client.
+    """
+
+    event: Event
+    wallet: Wallet
+    made_by: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Unique and reproducible: a version belongs to one event, whoever publishes it."""
+        return f"{self.wallet.id}:{self.wallet.version}"

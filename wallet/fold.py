@@ -1,0 +1,102 @@
+"""How events change a wallet. The table below is the whole of it.
+
+``evolve`` changes and never refuses: whatever may be refused was refused by the rules before
+the event came to be. ``specification/domain.md`` is printed from this table.
+"""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from wallet.events import Event, TransferChanged, WalletCreated
+from wallet.money import MINOR_MAX
+from wallet.state import TransferStatus, TransferType, Wallet
+
+_DEBIT, _CREDIT = TransferType.DEBIT, TransferType.CREDIT
+_PENDING, _COMPLETED, _FAILED = (
+    TransferStatus.PENDING,
+    TransferStatus.COMPLETED,
+    TransferStatus.FAILED,
+)
+
+
+class Effect(NamedTuple):
+    """What one event does to the three sums, in multiples of the transfer's amount."""
+
+    balance: int
+    pending_debit: int
+    pending_credit: int
+
+
+Transition = tuple[TransferType, TransferStatus | None, TransferStatus]
+"""Type, status before (None: the transfer did not exist), status after."""
+
+FOLD: Final[dict[Transition, Effect]] = {
+    (_DEBIT, None, _PENDING): Effect(0, +1, 0),
+    (_DEBIT, None, _COMPLETED): Effect(+1, 0, 0),
+    (_CREDIT, None, _PENDING): Effect(-1, 0, +1),
+    (_CREDIT, None, _COMPLETED): Effect(-1, 0, 0),
+    (_DEBIT, _PENDING, _COMPLETED): Effect(+1, -1, 0),
+    (_DEBIT, _PENDING, _FAILED): Effect(0, -1, 0),
+    (_CREDIT, _PENDING, _COMPLETED): Effect(0, 0, -1),
+    (_CREDIT, _PENDING, _FAILED): Effect(+1, 0, -1),
+}
+
+
+def evolve(wallet: Wallet | None, event: Event) -> Wallet:
+    """The wallet after ``event``; ``wallet`` is None only before its creation."""
+    if isinstance(event, WalletCreated):
+        assert wallet is None, "a wallet is created once"
+        return _created(event)
+    assert wallet is not None, "a transfer belongs to a wallet"
+    return _moved(wallet, event)
+
+
+def _created(event: WalletCreated) -> Wallet:
+    return Wallet(
+        id=event.wallet_id,
+        currency=event.currency,
+        scale=event.scale,
+        reference_id=event.reference_id,
+        metadata=event.metadata,
+        version=1,
+        created_at=event.occurred_at,
+        updated_at=event.occurred_at,
+    )
+
+
+def _moved(wallet: Wallet, event: TransferChanged) -> Wallet:
+    transfer = event.transfer
+    amount = transfer.amount
+    effect = FOLD[transfer.type, event.previous, transfer.status]
+    after = msgspec.structs.replace(
+        wallet,
+        version=wallet.version + 1,
+        balance=wallet.balance + effect.balance * amount,
+        pending_debit=wallet.pending_debit + effect.pending_debit * amount,
+        pending_credit=wallet.pending_credit + effect.pending_credit * amount,
+        updated_at=event.occurred_at,
+    )
+    _assert_sound(after)
+    return after
+
+
+def _assert_sound(wallet: Wallet) -> None:
+    # INV-1: no balance below its limit.
+    assert wallet.balance >= -wallet.overdraft_limit, "INV-1 balance below its limit"
+    # INV-2: holds are never negative.
+    assert wallet.pending_debit >= 0, "INV-2 negative pending_debit"
+    assert wallet.pending_credit >= 0, "INV-2 negative pending_credit"
+    # INV-3: whatever is still pending can be settled without leaving the range of an amount.
+    assert wallet.balance + wallet.pending_debit + wallet.pending_credit <= MINOR_MAX, "INV-3"
+
+
+def fold_table() -> str:
+    """The fold as a Markdown table."""
+    sign = {0: "", 1: "+a", -1: "−a"}
+    lines = ["| event | balance | pending_debit | pending_credit |", "|---|---|---|---|"]
+    for (kind, before, after), effect in FOLD.items():
+        name = f"{kind} {after}" if before is None else f"{before} {kind} → {after}"
+        cells = (sign[effect.balance], sign[effect.pending_debit], sign[effect.pending_credit])
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,32 @@
+"""Identifiers. All are canonical lower-case UUID strings; new ones are UUIDv7.
+
+Strings, not ``uuid.UUID``: they travel through JSON, message packs, SQL parameters and
+subjects unchanged, and building a UUID object per command costs more than deciding it.
+"""
+
+import re
+from typing import NewType
+from uuid import UUID, uuid5
+
+WalletId = NewType("WalletId", str)
+TransferId = NewType("TransferId", str)
+IdempotencyKey = NewType("IdempotencyKey", str)
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_CREATION_SCOPE = UUID("3d4be0c2-6a0b-5b0e-9d57-2f1d3a1f7c11")
+
+
+def canonical_uuid(text: str) -> str | None:
+    """``text`` as a canonical UUID (lower case, with hyphens), or None if it is none."""
+    lowered = text.lower()
+    return lowered if _UUID.fullmatch(lowered) else None
+
+
+def creation_scope(key: IdempotencyKey) -> WalletId:
+    """The wallet-shaped scope under which a wallet creation's key is kept.
+
+    Keys are unique per wallet, and every unique key includes a wallet id so that tables can
+    be distributed by it. A creation has no wallet yet: its scope is derived from the key, so
+    that every retry finds the same shard and the same row.
+    """
+    return WalletId(str(uuid5(_CREATION_SCOPE, key)))

@@ -1,0 +1,47 @@
+"""Why the rules say no. A refusal is a value; its code names the rule that was broken."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class RefusalCode(StrEnum):
+    """Stable codes that clients may branch on."""
+
+    WALLET_NOT_FOUND = "wallet_not_found"
+    TRANSFER_NOT_FOUND = "transfer_not_found"
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    BALANCE_OUT_OF_RANGE = "balance_out_of_range"
+    TRANSFER_ALREADY_COMPLETED = "transfer_already_completed"
+    TRANSFER_ALREADY_FAILED = "transfer_already_failed"
+    REFERENCE_ID_TAKEN = "reference_id_taken"
+    WALLET_FROZEN = "wallet_frozen"
+    WALLET_CLOSED = "wallet_closed"
+    VALIDATION_ERROR = "validation_error"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+
+
+REMEMBERED = frozenset(
+    {
+        RefusalCode.INSUFFICIENT_FUNDS,
+        RefusalCode.BALANCE_OUT_OF_RANGE,
+        RefusalCode.TRANSFER_ALREADY_COMPLETED,
+        RefusalCode.TRANSFER_ALREADY_FAILED,
+        RefusalCode.REFERENCE_ID_TAKEN,
+        RefusalCode.WALLET_FROZEN,
+        RefusalCode.WALLET_CLOSED,
+    }
+)
+"""Decisions about an existing wallet: kept under the client's key, so that a late duplicate of
+a declined payment can't succeed. What names nothing that exists, or isn't valid, is not."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision against a command. ``detail`` tells a person what is so and what to do."""
+
+    code: RefusalCode
+    detail: str
+    pointer: str | None = None
+    """JSON pointer into the request, for ``VALIDATION_ERROR``."""
+    request_id: str = ""
+    """The request that was refused; a replay keeps the first one's."""

@@ -1,0 +1,175 @@
+"""The rules of money: which commands become events.
+
+Each function is a column of guards, one a line, in order of precedence; after the last guard
+the event exists and nothing may refuse it any more. Deciding reads and changes nothing.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from wallet.commands import CreateTransfer, CreateWallet, SettleTransfer
+from wallet.events import TransferChanged, WalletCreated
+from wallet.money import MINOR_MAX, AmountError, from_minor, to_minor
+from wallet.refusals import Refusal, RefusalCode
+from wallet.state import (
+    FailureReason,
+    Transfer,
+    TransferStatus,
+    TransferType,
+    Wallet,
+    WalletStatus,
+)
+
+
+def decide_creation(
+    command: CreateWallet, *, reference_taken: bool, now: datetime
+) -> WalletCreated | Refusal:
+    """Open a wallet. ``reference_taken``: another wallet has this ``reference_id``."""
+    if reference_taken:
+        return _reference_id_taken(command)
+
+    return WalletCreated(
+        wallet_id=command.new_wallet_id,
+        currency=command.currency,
+        scale=command.scale,
+        reference_id=command.reference_id,
+        metadata=command.metadata,
+        occurred_at=now,
+    )
+
+
+def decide_transfer(
+    wallet: Wallet | None, command: CreateTransfer, *, now: datetime
+) -> TransferChanged | Refusal:
+    """Put money in or take money out. INV-1: a credit never takes more than there is."""
+    if wallet is None:
+        return WALLET_NOT_FOUND
+    if wallet.status is not WalletStatus.ACTIVE:
+        return _wallet_not_active(wallet)
+    try:
+        amount = to_minor(command.amount, wallet.scale)
+    except AmountError as error:
+        return _invalid_amount(wallet, error)
+    is_credit = command.type == "credit"
+    if is_credit and wallet.balance + wallet.overdraft_limit < amount:
+        return _insufficient_funds(wallet, amount)
+    if not is_credit and _held_and_had(wallet) + amount > MINOR_MAX:
+        return _balance_out_of_range(wallet)
+
+    status = TransferStatus(command.status)
+    return TransferChanged(
+        transfer=Transfer(
+            id=command.transfer_id,
+            type=TransferType(command.type),
+            status=status,
+            amount=amount,
+            created_version=wallet.version + 1,
+            created_at=now,
+            reference_id=command.reference_id,
+            metadata=command.metadata,
+            settled_at=None if status is TransferStatus.PENDING else now,
+        ),
+        previous=None,
+        occurred_at=now,
+    )
+
+
+def decide_settlement(
+    wallet: Wallet | None, transfer: Transfer | None, command: SettleTransfer, *, now: datetime
+) -> TransferChanged | Transfer | Refusal:
+    """Complete or revert. A repetition returns the transfer itself: nothing happens twice.
+
+    INV-4: only a pending transfer changes.
+    """
+    if wallet is None:
+        return WALLET_NOT_FOUND
+    if transfer is None:
+        return TRANSFER_NOT_FOUND
+    target = TransferStatus(command.status)
+    if transfer.status is target:
+        return transfer
+    if transfer.status is not TransferStatus.PENDING:
+        return _already_settled(transfer)
+    if target is TransferStatus.COMPLETED and wallet.status is not WalletStatus.ACTIVE:
+        return _wallet_not_active(wallet)
+
+    return TransferChanged(
+        transfer=msgspec.structs.replace(
+            transfer,
+            status=target,
+            failure_reason=FailureReason.REVERTED if target is TransferStatus.FAILED else None,
+            settled_at=now,
+            reference_id=command.reference_id or transfer.reference_id,
+            metadata={**transfer.metadata, **command.metadata},
+        ),
+        previous=transfer.status,
+        occurred_at=now,
+    )
+
+
+def _held_and_had(wallet: Wallet) -> int:
+    return wallet.balance + wallet.pending_debit + wallet.pending_credit
+
+
+WALLET_NOT_FOUND = Refusal(
+    code=RefusalCode.WALLET_NOT_FOUND, detail="There is no wallet with this id."
+)
+
+TRANSFER_NOT_FOUND = Refusal(
+    code=RefusalCode.TRANSFER_NOT_FOUND,
+    detail="This wallet has no transfer with this id.",
+)
+
+
+def _reference_id_taken(command: CreateWallet) -> Refusal:
+    return Refusal(
+        code=RefusalCode.REFERENCE_ID_TAKEN,
+        detail=f"Another wallet has the reference_id {command.reference_id!r}. "
+        "Find it with GET /v1/wallet?reference_id=…",
+    )
+
+
+def _wallet_not_active(wallet: Wallet) -> Refusal:
+    frozen = wallet.status is WalletStatus.FROZEN
+    return Refusal(
+        code=RefusalCode.WALLET_FROZEN if frozen else RefusalCode.WALLET_CLOSED,
+        detail=f"The wallet is {wallet.status}: it takes no transfers.",
+    )
+
+
+def _invalid_amount(wallet: Wallet, error: AmountError) -> Refusal:
+    return Refusal(
+        code=RefusalCode.VALIDATION_ERROR,
+        detail=f"The amount does not fit {wallet.currency}: {error}.",
+        pointer="/amount",
+    )
+
+
+def _insufficient_funds(wallet: Wallet, amount: int) -> Refusal:
+    available = from_minor(wallet.balance + wallet.overdraft_limit, wallet.scale)
+    wanted = from_minor(amount, wallet.scale)
+    return Refusal(
+        code=RefusalCode.INSUFFICIENT_FUNDS,
+        detail=f"A credit takes money out of the wallet: {wanted} {wallet.currency} was asked "
+        f"for, {available} is available.",
+    )
+
+
+def _balance_out_of_range(wallet: Wallet) -> Refusal:
+    return Refusal(
+        code=RefusalCode.BALANCE_OUT_OF_RANGE,
+        detail="A debit puts money into the wallet: with it, the wallet would hold more than "
+        f"{from_minor(MINOR_MAX, wallet.scale)} {wallet.currency}.",
+    )
+
+
+def _already_settled(transfer: Transfer) -> Refusal:
+    completed = transfer.status is TransferStatus.COMPLETED
+    return Refusal(
+        code=RefusalCode.TRANSFER_ALREADY_COMPLETED
+        if completed
+        else RefusalCode.TRANSFER_ALREADY_FAILED,
+        detail=f"The transfer is {transfer.status} since "
+        f"{transfer.settled_at:%Y-%m-%dT%H:%M:%S.%fZ}; only a pending transfer can be settled.",
+    )

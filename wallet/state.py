@@ -1,0 +1,82 @@
+"""What a wallet and a transfer are at one version. Immutable: a change makes a new value.
+
+Debit puts money INTO the wallet, credit takes money OUT of it (accounting terms).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from wallet.ids import TransferId, WalletId
+
+
+class TransferType(StrEnum):
+    """Which way the money goes."""
+
+    DEBIT = "debit"
+    """Into the wallet."""
+    CREDIT = "credit"
+    """Out of the wallet."""
+
+
+class TransferStatus(StrEnum):
+    """Where a transfer stands. Only ``PENDING`` can change."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class FailureReason(StrEnum):
+    """Why a transfer failed."""
+
+    REVERTED = "reverted"
+    EXPIRED = "expired"
+
+
+class WalletStatus(StrEnum):
+    """Whether a wallet takes transfers."""
+
+    ACTIVE = "active"
+    FROZEN = "frozen"
+    CLOSED = "closed"
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """One movement of money. ``amount`` is in minor units, 1 to ``MINOR_MAX``."""
+
+    id: TransferId
+    type: TransferType
+    status: TransferStatus
+    amount: int
+    created_version: int
+    """The wallet's version that recorded this transfer: its place in the wallet's order."""
+    created_at: datetime
+    reference_id: str | None = None
+    metadata: Mapping[str, str] = {}
+    failure_reason: FailureReason | None = None
+    settled_at: datetime | None = None
+
+
+class Wallet(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet after ``version`` events. Amounts are minor units of ``currency``.
+
+    ``balance`` is what may be spent: pending debits are not in it yet, pending credits are
+    already out of it.
+    """
+
+    id: WalletId
+    currency: str
+    scale: int
+    status: WalletStatus = WalletStatus.ACTIVE
+    balance: int = 0
+    pending_debit: int = 0
+    pending_credit: int = 0
+    overdraft_limit: int = 0
+    version: int = 0
+    reference_id: str | None = None
+    metadata: Mapping[str, str] = {}
+    created_at: datetime
+    updated_at: datetime
