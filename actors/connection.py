@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import asyncpg
 
 from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 
 T = TypeVar("T")
-Connection = asyncpg.Connection[asyncpg.Record]
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
 
 _CONFLICTS: Final = frozenset({"WV001", "WV002", "23505", "40001", "40P01"})
 """Ours, unique violation, serialization failure, deadlock: somebody else wrote first."""

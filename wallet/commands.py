@@ -12,7 +12,9 @@ import msgspec
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 
 
-class CreateWallet(msgspec.Struct, frozen=True, kw_only=True, tag="create_wallet"):
+class CreateWallet(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="create_wallet"
+):
     """Open a wallet with no money in it."""
 
     new_wallet_id: WalletId
@@ -22,7 +24,9 @@ class CreateWallet(msgspec.Struct, frozen=True, kw_only=True, tag="create_wallet
     metadata: Mapping[str, str] = {}
 
 
-class CreateTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="create_transfer"):
+class CreateTransfer(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="create_transfer"
+):
     """Put money in (debit) or take money out (credit), held (pending) or at once (completed)."""
 
     transfer_id: TransferId
@@ -33,7 +37,9 @@ class CreateTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="create_tran
     metadata: Mapping[str, str] = {}
 
 
-class SettleTransfer(msgspec.Struct, frozen=True, kw_only=True, tag="settle_transfer"):
+class SettleTransfer(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="settle_transfer"
+):
     """Complete or revert (fail) a pending transfer."""
 
     transfer_id: TransferId

@@ -1,0 +1,157 @@
+"""A shard on a real Postgres: what it writes, what it refuses, what it remembers."""
+
+import asyncio
+
+import asyncpg
+
+from actors.protocol import Reply
+from tests.support.write_side import (
+    ShardUnderTest,
+    body,
+    create_wallet,
+    creation_scope_of,
+    credit,
+    debit,
+    new_id,
+    running_shard,
+    settle,
+)
+from wallet.ids import WalletId
+
+
+async def test_a_completed_debit_puts_money_into_the_wallet(database: str) -> None:
+    async with running_shard(database) as shard:
+        wallet_id = await shard.create_wallet()
+        answer = body(await shard.ask(wallet_id, debit("10.5")))
+    assert answer["amount"] == "10.50"
+    assert answer["wallet"] == {
+        "version": 2,
+        "balance": "10.50",
+        "pending_credit": "0.00",
+        "pending_debit": "0.00",
+    }
+
+
+async def test_a_pending_credit_holds_the_money_until_it_is_settled(database: str) -> None:
+    async with running_shard(database) as shard:
+        wallet_id = await shard.create_wallet()
+        await shard.ask(wallet_id, debit("10"))
+        held = body(await shard.ask(wallet_id, credit("4", status="pending")))
+        assert held["wallet"]["balance"] == "6.00"
+        assert held["wallet"]["pending_credit"] == "4.00"
+        done = body(await shard.ask(wallet_id, settle(held["id"], "completed")))
+        assert (done["status"], done["wallet"]["pending_credit"]) == ("completed", "0.00")
+        again = body(await shard.ask(wallet_id, settle(held["id"], "completed")))
+        assert again == done
+        refused = await shard.ask(wallet_id, settle(held["id"], "failed"))
+        assert body(refused)["code"] == "transfer_already_completed"
+
+
+async def test_a_credit_beyond_the_balance_is_refused_and_changes_nothing(database: str) -> None:
+    async with running_shard(database) as shard:
+        wallet_id = await shard.create_wallet()
+        await shard.ask(wallet_id, debit("10"))
+        refused = await shard.ask(wallet_id, credit("10.01"))
+        assert body(refused)["code"] == "insufficient_funds"
+        exact = body(await shard.ask(wallet_id, credit("10")))
+    assert exact["wallet"]["version"] == 3
+    assert exact["wallet"]["balance"] == "0.00"
+
+
+async def test_a_cold_shard_continues_where_another_stopped(database: str) -> None:
+    async with running_shard(database) as shard:
+        wallet_id = await shard.create_wallet()
+        pending = body(await shard.ask(wallet_id, debit("3", status="pending")))
+    async with running_shard(database) as successor:
+        done = body(await successor.ask(wallet_id, settle(pending["id"], "failed")))
+        assert (done["status"], done["failure_reason"]) == ("failed", "reverted")
+        assert done["wallet"] == {**pending["wallet"], "version": 3, "pending_debit": "0.00"}
+        missing = await successor.ask(wallet_id, settle(new_id(), "failed"))
+        assert body(missing)["code"] == "transfer_not_found"
+        nowhere = await successor.ask(WalletId(new_id()), debit())
+        assert body(nowhere)["code"] == "wallet_not_found"
+
+
+async def test_a_key_gives_the_same_answer_again_also_for_a_refusal(database: str) -> None:
+    async with running_shard(database) as shard:
+        wallet_id = await shard.create_wallet()
+        refused = await shard.ask(wallet_id, credit("5"), key="k1")
+        await shard.ask(wallet_id, debit("100"))
+        again = await shard.ask(wallet_id, credit("5"), key="k1")
+        assert again.answers[0].body == refused.answers[0].body
+        assert again.answers[0].replayed
+        assert not refused.answers[0].replayed
+        reused = await shard.ask(wallet_id, credit("6"), key="k1")
+        assert body(reused)["code"] == "idempotency_key_reused"
+
+
+async def test_a_keyed_creation_makes_one_wallet(database: str) -> None:
+    scope = creation_scope_of("open-1")
+    async with running_shard(database) as shard:
+        replies = await asyncio.gather(
+            *(
+                shard.ask(scope, create_wallet(WalletId(new_id()), reference_id="r"), key="open-1")
+                for _ in range(5)
+            )
+        )
+        bodies = {reply.answers[0].body for reply in replies}
+        assert len(bodies) == 1
+        taken = await shard.ask(scope, create_wallet(WalletId(new_id()), reference_id="r"))
+        assert body(taken)["code"] == "reference_id_taken"
+
+
+async def test_a_refused_atomic_submission_is_undone_as_a_whole(database: str) -> None:
+    async with running_shard(database) as shard:
+        wallet_id = await shard.create_wallet()
+        pending = body(await shard.ask(wallet_id, debit("3", status="pending")))
+        reply = await shard.ask(
+            wallet_id,
+            settle(pending["id"], "completed"),
+            debit("1"),
+            credit("100"),
+            atomic=True,
+        )
+        assert reply.undone
+        after = body(await shard.ask(wallet_id, settle(pending["id"], "failed")))
+        assert after["wallet"]["version"] == 3
+        assert after["wallet"]["balance"] == "0.00"
+
+
+async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
+    async with running_shard(database) as one, running_shard(database) as other:
+        wallet_id = await one.create_wallet()
+        await one.ask(wallet_id, debit("50"))
+
+        async def worker(owner: ShardUnderTest, kind: int) -> list[Reply]:
+            return [
+                await owner.ask(wallet_id, credit("1") if kind % 2 else debit("0.5"))
+                for _ in range(25)
+            ]
+
+        by_worker = await asyncio.gather(
+            *(worker(owner, kind) for kind in range(8) for owner in (one, other))
+        )
+        replies = [reply for replies in by_worker for reply in replies]
+        accepted = [body(reply) for reply in replies if not reply.answers[0].refused]
+        conflicts = one.shard.counts["conflicts"] + other.shard.counts["conflicts"]
+    assert conflicts > 0, "the two never met: this test proved nothing"
+    connection = await asyncpg.connect(database)
+    try:
+        versions = await connection.fetch(
+            "SELECT version, balance FROM wallet_events WHERE wallet_id = $1 ORDER BY version",
+            wallet_id,
+        )
+        wallet = await connection.fetchrow("SELECT * FROM wallets WHERE id = $1", wallet_id)
+    finally:
+        await connection.close()
+    assert [row["version"] for row in versions] == list(range(1, len(versions) + 1))
+    assert len(versions) == len(accepted) + 2
+    assert min(row["balance"] for row in versions) >= 0
+    assert sorted(answer["wallet"]["version"] for answer in accepted) == list(
+        range(3, len(versions) + 1)
+    )
+    moved = sum(
+        (-1 if answer["type"] == "credit" else 1) * round(float(answer["amount"]) * 100)
+        for answer in accepted
+    )
+    assert wallet["balance"] == 5_000 + moved

@@ -1,0 +1,196 @@
+"""A write side for tests: real adapters or whatever the test hands in, one loop, no Ray."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import uuid6
+
+from actors.connection import HealingConnection
+from actors.jetstream import JetStream, StreamOptions
+from actors.outbox import OutboxRelay, RelayLimits
+from actors.ports import EventStream
+from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
+from actors.protocol import Reply
+from actors.shard import Shard, ShardLimits
+from wallet.commands import (
+    Command,
+    CreateTransfer,
+    CreateWallet,
+    Item,
+    Keyed,
+    SettleTransfer,
+    Submission,
+)
+from wallet.ids import IdempotencyKey, TransferId, WalletId, creation_scope
+
+LIMITS = ShardLimits(
+    mailbox_max=10_000,
+    mailbox_wallet_max=10_000,
+    batch_commands_max=2_000,
+    batch_wallet_share_max=1_000,
+    conflict_retries_max=20,
+    wallets_cached_max=1_000,
+    transfers_cached_max=1_000,
+    outbox_max=100_000,
+)
+
+RELAY_LIMITS = RelayLimits(
+    publish_batch_max=1_000, outbox_memory_max=10_000, outbox_sweep_s=0.2, partitions=4
+)
+
+
+def new_id() -> str:
+    return str(uuid6.uuid7())
+
+
+def connection(dsn: str, **settings: str) -> HealingConnection:
+    return HealingConnection(
+        dsn,
+        statement_timeout_s=5.0,
+        connect_timeout_s=2.0,
+        settings={**CONNECTION_SETTINGS, **settings},
+    )
+
+
+def stream_options(url: str) -> StreamOptions:
+    return StreamOptions(
+        url=url,
+        name="WALLET_EVENTS",
+        max_age_s=0,
+        duplicate_window_s=120.0,
+        replicas=1,
+        publish_timeout_s=2.0,
+    )
+
+
+class ShardUnderTest:
+    """A running shard with its relay, and one-line ways to ask it for something."""
+
+    def __init__(self, shard: Shard, relay: OutboxRelay) -> None:
+        self.shard = shard
+        self.relay = relay
+
+    async def ask(
+        self, wallet_id: WalletId, *commands: Command, key: str | None = None, **fields: Any
+    ) -> Reply:
+        keyed = keyed_by(key, *commands) if key is not None else None
+        submission = Submission(
+            wallet_id=wallet_id,
+            items=tuple(Item(command=command, keyed=keyed) for command in commands),
+            request_id=fields.pop("request_id", new_id()),
+            timeout_s=fields.pop("timeout_s", 10.0),
+            **fields,
+        )
+        return (await self.shard.submit([submission]))[0]
+
+    async def create_wallet(self, **fields: Any) -> WalletId:
+        wallet_id = WalletId(new_id())
+        reply = await self.ask(wallet_id, create_wallet(wallet_id, **fields))
+        assert not reply.answers[0].refused
+        return wallet_id
+
+
+def keyed_by(key: str, *commands: Command) -> Keyed:
+    """A key with the fingerprint of what was asked for, ids that the service mints left out."""
+    asked = [msgspec.structs.asdict(command) for command in commands]
+    for fields in asked:
+        fields.pop("new_wallet_id", None)
+        if "type" in fields:
+            fields.pop("transfer_id")
+    return Keyed(key=IdempotencyKey(key), fingerprint=msgspec.json.encode(asked))
+
+
+def create_wallet(wallet_id: WalletId, **fields: Any) -> CreateWallet:
+    return CreateWallet(new_wallet_id=wallet_id, **{"currency": "USD", "scale": 2} | fields)
+
+
+def creation_scope_of(key: str) -> WalletId:
+    return creation_scope(IdempotencyKey(key))
+
+
+def debit(amount: str = "1", *, status: str = "completed", **fields: Any) -> CreateTransfer:
+    return _transfer("debit", amount, status, fields)
+
+
+def credit(amount: str = "1", *, status: str = "completed", **fields: Any) -> CreateTransfer:
+    return _transfer("credit", amount, status, fields)
+
+
+def _transfer(kind: str, amount: str, status: str, fields: dict[str, Any]) -> CreateTransfer:
+    return CreateTransfer(
+        **{"transfer_id": TransferId(new_id())}
+        | {"type": kind, "amount": amount, "status": status}
+        | fields
+    )
+
+
+def settle(transfer_id: str, status: str, **fields: Any) -> SettleTransfer:
+    return SettleTransfer(transfer_id=TransferId(transfer_id), status=status, **fields)
+
+
+def body(reply: Reply, index: int = 0) -> Any:
+    """The decoded JSON of an answer."""
+    assert reply.failure is None, reply.failure
+    return msgspec.json.decode(reply.answers[index].body)
+
+
+class NoRelay:
+    """A relay that was cut off right after the commit: events stay in the outbox."""
+
+    backlog = 0
+
+    def add(self, *_: object) -> None:
+        pass
+
+    def add_unread(self, spans: Iterable[object]) -> None:
+        pass
+
+
+@asynccontextmanager
+async def running_shard(
+    dsn: str,
+    nats_url: str | None = None,
+    *,
+    limits: ShardLimits = LIMITS,
+    stream: EventStream | None = None,
+    owns: Callable[[WalletId], bool] = lambda _: True,
+) -> AsyncIterator[ShardUnderTest]:
+    """A shard on real Postgres; with ``nats_url`` or ``stream`` its relay runs too."""
+    journal = connection(dsn)
+    outbox = connection(dsn, synchronous_commit="off")
+    if stream is None and nats_url is not None:
+        stream = JetStream(stream_options(nats_url))
+    relay = OutboxRelay(
+        outbox=PostgresOutbox(outbox),
+        stream=stream or _NoStream(),
+        limits=RELAY_LIMITS,
+        owns=owns,
+    )
+    shard = Shard(
+        journal=PostgresJournal(journal),
+        relay=relay if stream is not None else NoRelay(),
+        limits=limits,
+        now=lambda: datetime.now(UTC),
+    )
+    tasks = [asyncio.create_task(shard.run())]
+    if stream is not None:
+        tasks += [asyncio.create_task(relay.run()), asyncio.create_task(relay.sweep())]
+    try:
+        yield ShardUnderTest(shard, relay)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await journal.close()
+        await outbox.close()
+        if isinstance(stream, JetStream):
+            await stream.close()
+
+
+class _NoStream:
+    async def publish(self, messages: object) -> None:
+        raise AssertionError("this shard has no stream")
