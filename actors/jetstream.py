@@ -102,6 +102,12 @@ class JetStream:
         self._options = options
         self._client: Client | None = None
 
+    async def prepare(self) -> None:
+        try:
+            await self._connected()
+        except (NatsError, OSError, TimeoutError) as failure:
+            raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
+
     async def publish(self, messages: Sequence[Message]) -> None:
         try:
             client = await self._connected()

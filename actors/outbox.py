@@ -14,7 +14,7 @@ the event's id makes the stream drop it.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -76,7 +76,7 @@ class OutboxRelay:
         self.backlog = 0
         self.published = 0
         self.publish_failures = 0
-        self.stream_ready = True
+        self.stream_ready = False
 
     def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
         """Queue events just committed by this shard."""
@@ -104,7 +104,8 @@ class OutboxRelay:
     # -- publishing --------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Publish until cancelled."""
+        """Publish until cancelled. The stream is made first: readers wait for it, too."""
+        await self._until_done(self._stream.prepare)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -113,15 +114,7 @@ class OutboxRelay:
 
     async def _relay_some(self) -> None:
         taken = self._peek()
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((PublishFailed, JournalUnavailable)),
-            # No end: the outbox is bounded by refusing writes, never by losing events.
-            wait=wait_random_exponential(multiplier=0.05, max=2.0),
-            after=self._note_failure,
-        ):
-            with attempt:
-                await self._publish(taken)
-        self.stream_ready = True
+        await self._until_done(lambda: self._publish(taken))
         spans = [waiting.span for waiting in taken]
         try:
             await self._outbox.delete(spans)
@@ -129,6 +122,17 @@ class OutboxRelay:
             # The rows stay, and a later sweep publishes again what the stream then drops.
             _log.warning("outbox rows not deleted", rows=len(spans), cause=str(failure))
         self._drop(taken)
+
+    async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((PublishFailed, JournalUnavailable)),
+            # No end: the outbox is bounded by refusing writes, never by losing events.
+            wait=wait_random_exponential(multiplier=0.05, max=2.0),
+            after=self._note_failure,
+        ):
+            with attempt:
+                await step()
+        self.stream_ready = True
 
     def _note_failure(self, _state: object) -> None:
         self.publish_failures += 1

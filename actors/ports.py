@@ -152,6 +152,13 @@ class Message(NamedTuple):
 class EventStream(Protocol):
     """The stream that events are relayed to."""
 
+    async def prepare(self) -> None:
+        """Connect, and make the stream if it isn't there.
+
+        Raises:
+            PublishFailed: not reachable now.
+        """
+
     async def publish(self, messages: Sequence[Message]) -> None:
         """Append all of ``messages`` in order; those that are on the stream already are left.
 

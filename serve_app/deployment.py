@@ -1,13 +1,235 @@
-"""The two Serve applications and how they are put onto a Ray cluster."""
+"""The two Serve applications and how they are put onto a Ray cluster.
 
+`api`: ingress replicas, and the shards as deployment-scoped actors of the same deployment, so
+that the Serve controller starts, watches, replaces and removes them together. `projections`:
+the projection actors, with one small replica that answers for them.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import ray
+import structlog
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.config import DeploymentActorConfig
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
+
+from actors import shard_actor
+from actors.dispatcher import Dispatcher, DispatcherLimits
+from actors.shard_actor import RayShards, ShardActor, limits_from
+from actors.statistics import ShardStatistics
+from projections import projection_actor
+from projections.projection_actor import ProjectionActor, ProjectionStatistics
+from projections.queries import Queries, ReadsUnavailable
+from serve_app.app import create_app
+from serve_app.schemas import Component
+from serve_app.services import Services
+from wallet.logs import configure_logs
 from wallet.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+API: Final = "api"
+PROJECTIONS: Final = "projections"
+
+_UNBOUNDED: Final = 1_000_000
+"""Requests per replica as far as Serve is concerned: our own queues are the bounded ones, and
+they answer with a problem document and a Retry-After."""
+
+
+async def _keep_session(_connection: object) -> None:
+    """Nothing to reset: reads leave nothing behind, and the usual reset is a round trip."""
+
+
+@serve.ingress()
+class Ingress:
+    """An ingress replica: composition root of the HTTP process."""
+
+    def __init__(self, settings: Settings) -> None:
+        configure_logs(settings)
+        self._settings = settings
+        self._shards = RayShards()
+        self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))
+        self._pool: asyncpg.Pool | None = None
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        settings = self._settings
+        self._pool = asyncpg.create_pool(
+            settings.database_url,
+            min_size=0,
+            max_size=settings.read_pool_max,
+            timeout=settings.database_connect_timeout_s,
+            command_timeout=settings.database_timeout_s,
+            reset=_keep_session,
+            server_settings={"application_name": "wallet-ingress", "timezone": "UTC", "jit": "off"},
+        )
+        await self._pool
+        queries = Queries(self._pool, timeout_s=settings.database_timeout_s)
+        probes = Probes(settings, queries, self._shards)
+        return create_app(
+            Services(
+                settings=settings,
+                dispatcher=self._dispatcher,
+                queries=queries,
+                probes={
+                    "postgres": probes.postgres,
+                    "nats": probes.nats,
+                    "shards": probes.shards,
+                    "projections": probes.projections,
+                },
+            )
+        )
+
+    async def statistics(self) -> list[dict[str, Any]]:
+        """The shards' statistics, for `wallet status`; a shard that doesn't answer is left out."""
+        found = await _statistics_of(self._settings, self._shards)
+        return [msgspec.to_builtins(one) for one in found if isinstance(one, ShardStatistics)]
+
+
+async def _statistics_of(
+    settings: Settings, shards: RayShards
+) -> list[ShardStatistics | BaseException]:
+    return await asyncio.gather(
+        *(shards.statistics(shard) for shard in range(settings.shard_count)),
+        return_exceptions=True,
+    )
+
+
+class Probes:
+    """Whether what the service needs is there, asked anew each time."""
+
+    def __init__(self, settings: Settings, queries: Queries, shards: RayShards) -> None:
+        self._settings = settings
+        self._queries = queries
+        self._shards = shards
+
+    async def postgres(self) -> Component:
+        try:
+            await self._queries.ping()
+        except ReadsUnavailable as error:
+            return Component(ready=False, detail=str(error))
+        return Component(ready=True, detail="answers")
+
+    async def shards(self) -> Component:
+        found = await _statistics_of(self._settings, self._shards)
+        missing = [n for n, one in enumerate(found) if isinstance(one, BaseException)]
+        if missing:
+            return Component(ready=False, detail=f"not answering: {missing}")
+        return Component(ready=True, detail=f"{len(found)} of {len(found)}")
+
+    async def nats(self) -> Component:
+        found = await _statistics_of(self._settings, self._shards)
+        for one in found:
+            if isinstance(one, ShardStatistics):
+                ready = one.stream_ready
+                return Component(
+                    ready=ready, detail="publishing" if ready else "events wait in the outbox"
+                )
+        return Component(ready=False, detail="no shard to ask")
+
+    async def projections(self) -> Component:
+        try:
+            handle: DeploymentHandle = serve.get_app_handle(PROJECTIONS)
+            found = await handle.statistics.remote()
+        except (RayServeException, RayError) as error:
+            return Component(ready=False, detail=str(error).splitlines()[0][:200])
+        missing = [one["group"] for one in found if not one["ready"]]
+        if missing:
+            return Component(ready=False, detail=f"not following the stream: groups {missing}")
+        return Component(ready=True, detail=f"{len(found)} of {len(found)}")
+
+
+class Projections:
+    """The one replica of `projections`: it answers for the actors."""
+
+    def __init__(self, settings: Settings) -> None:
+        configure_logs(settings)
+        self._groups = settings.projection_groups
+
+    async def statistics(self) -> list[dict[str, Any]]:
+        """Every projection actor's statistics; one that doesn't answer is not ready."""
+        return [await self._statistics(group) for group in range(self._groups)]
+
+    async def _statistics(self, group: int) -> dict[str, Any]:
+        try:
+            actor = serve.get_deployment_actor(projection_actor.actor_name(group))
+            answer: bytes = await actor.statistics.remote()
+        except (ValueError, RayError) as error:
+            return {"group": group, "ready": False, "detail": str(error)[:200]}
+        found = msgspec.json.decode(answer, type=ProjectionStatistics)
+        return dict(msgspec.to_builtins(found))
+
+
+def api_application(settings: Settings) -> serve.Application:
+    """The `api` application, as `serve run` and `serve deploy` take it."""
+    shards = [
+        DeploymentActorConfig(
+            name=shard_actor.actor_name(shard),
+            actor_class=ray.remote(ShardActor),
+            init_kwargs={"shard": shard, "settings": settings},
+            actor_options={
+                "num_cpus": settings.shard_num_cpus,
+                "scheduling_strategy": "SPREAD",
+                "max_concurrency": _SHARD_CALLS_MAX,
+            },
+        )
+        for shard in range(settings.shard_count)
+    ]
+    deployment = serve.deployment(
+        Ingress,
+        name="Ingress",
+        num_replicas=settings.ingress_replicas,
+        max_ongoing_requests=_UNBOUNDED,
+        graceful_shutdown_wait_loop_s=0.2,
+        graceful_shutdown_timeout_s=settings.drain_timeout_s,
+        health_check_period_s=2,
+        health_check_timeout_s=10,
+        ray_actor_options={"num_cpus": 0},
+        logging_config=LoggingConfig(enable_access_log=False),
+        deployment_actors=shards,
+    )
+    return deployment.bind(settings)
+
+
+_SHARD_CALLS_MAX: Final = 1_000
+"""Calls a shard actor runs at once: its mailbox bounds what they carry."""
+
+
+def projections_application(settings: Settings) -> serve.Application:
+    """The `projections` application."""
+    actors = [
+        DeploymentActorConfig(
+            name=projection_actor.actor_name(group),
+            actor_class=ray.remote(ProjectionActor),
+            init_kwargs={"group": group, "settings": settings},
+            actor_options={"num_cpus": 0, "scheduling_strategy": "SPREAD"},
+        )
+        for group in range(settings.projection_groups)
+    ]
+    deployment = serve.deployment(
+        Projections,
+        name="Projections",
+        num_replicas=1,
+        ray_actor_options={"num_cpus": 0},
+        logging_config=LoggingConfig(enable_access_log=False),
+        deployment_actors=actors,
+    )
+    return deployment.bind(settings)
 
 
 def deploy_api(settings: Settings) -> None:
-    """Deploy the `api` application (ingress replicas and shards) onto the connected cluster."""
-    raise NotImplementedError
+    """Deploy the `api` application onto the connected cluster; returns when it runs."""
+    serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
+    serve.run(api_application(settings), name=API, route_prefix="/")
 
 
 def deploy_projections(settings: Settings) -> None:
-    """Deploy the `projections` application onto the connected cluster."""
-    raise NotImplementedError
+    """Deploy the `projections` application onto the connected cluster; returns when it runs."""
+    serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
+    serve.run(projections_application(settings), name=PROJECTIONS, route_prefix=None)

@@ -11,9 +11,10 @@ from typing import Final
 
 import msgspec
 
-from wallet.events import EventType, Recorded
+from wallet.events import EventType, Recorded, TransferChanged
 from wallet.ids import WalletId
 from wallet.representation import ENCODER, encode_recorded
+from wallet.state import TransferStatus
 
 SOURCE: Final = "/wallet-service"
 SUBJECT_ROOT: Final = "wallet.events"
@@ -31,6 +32,8 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     datacontenttype: str = "application/json"
     walletversion: int
     """Extension attribute: the wallet's version after the event. Contiguous per wallet."""
+    previousstatus: str | msgspec.UnsetType = msgspec.UNSET
+    """Extension attribute: the transfer's status before, if it existed before."""
     data: msgspec.Raw
 
 
@@ -50,6 +53,7 @@ def subject_of(wallet_id: WalletId, event_type: EventType, partitions: int) -> s
 def encode_event(recorded: Recorded, body: bytes | None = None) -> bytes:
     """The CloudEvent of ``recorded``; ``body`` is its representation if already encoded."""
     event = recorded.event
+    settles = isinstance(event, TransferChanged) and event.previous is not None
     return ENCODER.encode(
         CloudEvent(
             id=recorded.id,
@@ -57,6 +61,7 @@ def encode_event(recorded: Recorded, body: bytes | None = None) -> bytes:
             subject=recorded.wallet.id,
             time=event.occurred_at,
             walletversion=recorded.wallet.version,
+            previousstatus=TransferStatus.PENDING if settles else msgspec.UNSET,
             data=msgspec.Raw(body if body is not None else encode_recorded(recorded)),
         )
     )

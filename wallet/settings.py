@@ -170,11 +170,6 @@ class Settings(BaseSettings):
     projection_ack_wait_s: Seconds = Field(
         default=30.0, description="JetStream redelivers what isn't acknowledged by then."
     )
-    min_version_wait_s: Annotated[float, Field(ge=0)] = Field(
-        default=0.25,
-        description="How long a read with min_version waits for the projection before it asks "
-        "the write side.",
-    )
 
     # -- requests ---------------------------------------------------------------------------
     body_bytes_max: Count = Field(
@@ -183,12 +178,6 @@ class Settings(BaseSettings):
     batch_body_bytes_max: Count = Field(
         default=4_194_304, description="Body of a batch request; past it 413."
     )
-    metadata_entries_max: Count = Field(default=20, description="Entries in `metadata`.")
-    metadata_key_max: Count = Field(default=64, description="Characters of a metadata key.")
-    metadata_value_max: Count = Field(default=512, description="Characters of a metadata value.")
-    reference_id_max: Count = Field(default=255, description="Characters of a `reference_id`.")
-    page_limit_default: Count = Field(default=50, description="Items of a page, if not said.")
-    page_limit_max: Count = Field(default=200, description="Items of a page at most.")
     ready_timeout_s: Seconds = Field(
         default=2.0, description="Each of /readyz's probes answers by then or counts as not ready."
     )

@@ -1,0 +1,220 @@
+"""The ingress side of the write path: one queue per shard, whatever has queued travels at once.
+
+A hop to an actor costs as much as deciding a hundred commands, so commands share hops: while a
+few calls are under way the next batch gathers by itself, without any timer.
+
+Delivery. A call that dies with its shard says nothing about its commands. They are delivered
+again, marked as such, to whoever owns the wallet then, until their deadline; the ids in them were
+made here, before the first delivery, so the successor recognises what was committed already.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from actors.protocol import (
+    Failure,
+    FailureCode,
+    Reply,
+    decode_replies,
+    encode_submissions,
+)
+from actors.ring import ring_of
+from wallet.commands import Submission
+
+_log = structlog.get_logger(__name__)
+
+
+class ShardUnreachable(Exception):
+    """The call to a shard failed. What it carried may or may not have been applied."""
+
+    def __init__(self, message: str, *, delivered: bool) -> None:
+        super().__init__(message)
+        self.delivered = delivered
+        """False: the shard surely never got it."""
+
+
+class ShardTransport(Protocol):
+    """How a shard is called."""
+
+    async def call(self, shard: int, payload: bytes) -> bytes:
+        """Hand encoded submissions to ``shard`` and return its encoded replies.
+
+        Raises:
+            ShardUnreachable: no such actor now, or it died meanwhile.
+        """
+
+
+class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of a dispatcher; see the settings of the same names for their reasons."""
+
+    shard_count: int
+    ingress_queue_max: int
+    ingress_calls_max: int
+    call_commands_max: int
+
+
+class _Parcel:
+    """A submission on its way. ``deadline`` is a loop time."""
+
+    __slots__ = ("attempt", "deadline", "reply", "submission")
+
+    def __init__(self, submission: Submission, deadline: float) -> None:
+        self.submission = submission
+        self.deadline = deadline
+        self.attempt = 1
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def answer(self, reply: Reply) -> None:
+        if not self.reply.done():
+            self.reply.set_result(reply)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
+
+class Dispatcher:
+    """Sends submissions to the shards that own their wallets."""
+
+    def __init__(self, transport: ShardTransport, limits: DispatcherLimits) -> None:
+        self._ring = ring_of(limits.shard_count)
+        self._lanes = [_Lane(shard, transport, limits) for shard in range(limits.shard_count)]
+
+    async def submit(self, submission: Submission) -> Reply:
+        """The shard's reply, or a failure by the submission's deadline."""
+        lane = self._lanes[self._ring.shard_of(submission.wallet_id)]
+        return await lane.submit(submission)
+
+    async def drain(self) -> None:
+        """Wait until everything under way is answered."""
+        await asyncio.gather(*(lane.drain() for lane in self._lanes))
+
+    @property
+    def queued(self) -> list[int]:
+        """Commands that wait for a call, by shard."""
+        return [lane.queued for lane in self._lanes]
+
+
+class _Lane:
+    """The way to one shard."""
+
+    def __init__(self, shard: int, transport: ShardTransport, limits: DispatcherLimits) -> None:
+        self._shard = shard
+        self._transport = transport
+        self._limits = limits
+        self._queue: deque[_Parcel] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self.queued = 0
+
+    async def submit(self, submission: Submission) -> Reply:
+        size = len(submission.items)
+        if self.queued and self.queued + size > self._limits.ingress_queue_max:
+            return Reply(failure=_QUEUE_FULL)
+        loop = asyncio.get_running_loop()
+        parcel = _Parcel(submission, loop.time() + submission.timeout_s)
+        self._queue.append(parcel)
+        self.queued += size
+        self._pump()
+        timer = loop.call_at(parcel.deadline, parcel.answer, _TOO_LATE)
+        try:
+            return await parcel.reply
+        finally:
+            timer.cancel()
+
+    async def drain(self) -> None:
+        while self._calls:
+            await asyncio.wait(self._calls)
+
+    def _pump(self) -> None:
+        while self._queue and len(self._calls) < self._limits.ingress_calls_max:
+            call = asyncio.create_task(self._deliver(self._take()))
+            self._calls.add(call)
+            call.add_done_callback(self._done)
+
+    def _done(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and (error := call.exception()) is not None:
+            _log.error("delivery failed", shard=self._shard, exc_info=error)
+        self._pump()
+
+    def _take(self) -> list[_Parcel]:
+        taken: list[_Parcel] = []
+        commands = 0
+        while self._queue:
+            size = len(self._queue[0].submission.items)
+            if taken and commands + size > self._limits.call_commands_max:
+                break
+            taken.append(self._queue.popleft())
+            commands += size
+        self.queued -= commands
+        return taken
+
+    async def _deliver(self, parcels: list[_Parcel]) -> None:
+        try:
+            await self._deliver_until_answered(parcels)
+        except BaseException as error:
+            # A bug, or the end of this process: nobody is left waiting for it.
+            for parcel in parcels:
+                parcel.fail(error)
+            raise
+
+    async def _deliver_until_answered(self, parcels: list[_Parcel]) -> None:
+        """Call until every parcel is answered, by the shard or by its own deadline."""
+        failures = 0
+        while True:
+            # A parcel that nobody waits for any more was answered by its deadline, or its
+            # client is gone; if it was never delivered, it never will be.
+            parcels = [parcel for parcel in parcels if not parcel.reply.done()]
+            if not parcels:
+                return
+            try:
+                await self._call(parcels)
+            except ShardUnreachable as failure:
+                failures += 1
+                if failure.delivered:
+                    for parcel in parcels:
+                        parcel.attempt += 1
+                _log.warning("shard unreachable", shard=self._shard, cause=str(failure))
+                await asyncio.sleep(_backoff_s(failures))
+            else:
+                return
+
+    async def _call(self, parcels: list[_Parcel]) -> None:
+        now = asyncio.get_running_loop().time()
+        payload = encode_submissions([_addressed(parcel, now) for parcel in parcels])
+        replies = decode_replies(await self._transport.call(self._shard, payload))
+        for parcel, reply in zip(parcels, replies, strict=True):
+            parcel.answer(reply)
+
+
+def _addressed(parcel: _Parcel, now: float) -> Submission:
+    """The submission as it is delivered now: with the time that is left, and the attempt."""
+    if parcel.attempt == 1:
+        return parcel.submission
+    return msgspec.structs.replace(
+        parcel.submission, attempt=parcel.attempt, timeout_s=max(parcel.deadline - now, 0.0)
+    )
+
+
+def _backoff_s(failures: int) -> float:
+    """40 ms, doubling to 250 ms: a replaced actor takes seconds, and one caller is no herd."""
+    return float(min(0.02 * 2 ** min(failures, 4), 0.25))
+
+
+_QUEUE_FULL: Final = Failure(
+    code=FailureCode.OVERLOADED,
+    detail="Too many requests wait for this wallet's shard. Nothing was applied; try again later.",
+    applied="no",
+)
+_TOO_LATE: Final = Reply(
+    failure=Failure(
+        code=FailureCode.DEADLINE_EXCEEDED,
+        detail="No answer came before the deadline. It may have been applied; repeating it with "
+        "the same Idempotency-Key is safe.",
+        applied="unknown",
+    )
+)

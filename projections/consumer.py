@@ -1,0 +1,153 @@
+"""Pulling the stream and folding it: batches, one transaction, acknowledged after the commit.
+
+What if the process dies after the commit and before the acknowledgement: the batch comes again
+and every row drops it by version. What if the stream lost events: the first event after the gap
+doesn't connect, and the wallet is caught up from the journal.
+"""
+
+from contextlib import suppress
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.client import JetStreamContext
+from nats.js.errors import NotFoundError
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from projections.fold import fold
+from projections.store import ProjectionStore
+from wallet.event_codec import SUBJECT_ROOT, CloudEvent, decode_envelope
+
+_log = structlog.get_logger(__name__)
+
+_TRANSIENT: Final = (
+    NatsError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+
+
+class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which share of the stream to fold, and in what portions."""
+
+    stream: str
+    group: int
+    groups: int
+    partitions: int
+    batch_max: int
+    poll_s: float
+    ack_wait_s: float
+
+    @property
+    def durable(self) -> str:
+        """Name of the durable consumer: it tells how the partitions are divided."""
+        return f"projections-{self.group}-of-{self.groups}"
+
+    @property
+    def subjects(self) -> list[str]:
+        """The subjects of this group's partitions."""
+        if self.groups == 1:
+            return [f"{SUBJECT_ROOT}.>"]
+        return [
+            f"{SUBJECT_ROOT}.{partition}.>"
+            for partition in range(self.partitions)
+            if partition % self.groups == self.group
+        ]
+
+
+class ProjectionConsumer:
+    """One group's puller. ``run`` is its task."""
+
+    def __init__(self, *, client: Client, store: ProjectionStore, options: ConsumerOptions) -> None:
+        self._jetstream: JetStreamContext = client.jetstream()
+        self._store = store
+        self._options = options
+        self.events = 0
+        self.batches = 0
+        self.gaps = 0
+        self.failures = 0
+        self.pending = 0
+        """Events on the stream that this group has not pulled yet, as of the last pull."""
+        self.ready = False
+
+    async def run(self) -> None:
+        """Fold until cancelled, through every outage of Postgres and NATS."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(_TRANSIENT),
+            # No end: a projection has nothing better to do than to wait for its sources.
+            wait=wait_random_exponential(multiplier=0.05, max=2.0),
+            after=self._note_failure,
+        ):
+            with attempt:
+                await self._consume()
+
+    def _note_failure(self, state: Any) -> None:
+        self.failures += 1
+        self.ready = False
+        error = state.outcome.exception()
+        _log.warning("projection interrupted", error=f"{type(error).__name__}: {error}")
+
+    async def _consume(self) -> None:
+        subscription = await self._subscribe()
+        self.ready = True
+        while True:
+            try:
+                messages = await subscription.fetch(
+                    self._options.batch_max, timeout=self._options.poll_s
+                )
+            except TimeoutError:
+                self.pending = 0
+                continue
+            await self._project(messages)
+            await messages[-1].ack()  # AckPolicy.ALL: it and everything before it.
+            self.pending = messages[-1].metadata.num_pending
+
+    async def _subscribe(self) -> JetStreamContext.PullSubscription:
+        options = self._options
+        await self._remove_former_divisions()
+        await self._jetstream.add_consumer(
+            options.stream,
+            ConsumerConfig(
+                durable_name=options.durable,
+                deliver_policy=DeliverPolicy.ALL,
+                ack_policy=AckPolicy.ALL,
+                ack_wait=options.ack_wait_s,
+                max_ack_pending=options.batch_max,
+                filter_subjects=options.subjects,
+            ),
+        )
+        return await self._jetstream.pull_subscribe_bind(
+            durable=options.durable, stream=options.stream
+        )
+
+    async def _remove_former_divisions(self) -> None:
+        """Consumers of another number of groups would hold their place for ever.
+
+        The new division starts at the stream's beginning; what is folded already is dropped.
+        """
+        current = f"-of-{self._options.groups}"
+        for consumer in await self._jetstream.consumers_info(self._options.stream):
+            name = consumer.name
+            if name.startswith("projections-") and not name.endswith(current):
+                with suppress(NotFoundError):  # Another group was faster.
+                    await self._jetstream.delete_consumer(self._options.stream, name)
+
+    async def _project(self, messages: list[Msg]) -> None:
+        gaps = await self._store.project(fold(self._decode(messages)))
+        for wallet_id in gaps:
+            self.gaps += 1
+            _log.warning("projection gap filled from the journal", wallet_id=wallet_id)
+            await self._store.catch_up(wallet_id)
+        self.events += len(messages)
+        self.batches += 1
+
+    @staticmethod
+    def _decode(messages: list[Msg]) -> list[CloudEvent]:
+        return [decode_envelope(message.data) for message in messages]

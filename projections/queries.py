@@ -1,0 +1,216 @@
+"""Reads: from the projections, which never wait for a write, and past them where asked.
+
+A strong read, and a read with a ``min_version`` that the projection hasn't reached, take the write
+side's row: Postgres is the truth, so that row is never behind an answered write, whichever
+shard wrote it and whether or not that shard is alive.
+"""
+
+import base64
+import binascii
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Literal
+
+import asyncpg
+import msgspec
+
+from wallet.ids import TransferId, WalletId
+from wallet.money import from_minor
+from wallet.representation import TransferView, WalletView
+
+_WALLET_COLUMNS: Final = """reference_id, currency, scale, status, balance::text,
+    pending_debit::text, pending_credit::text, version, metadata, created_at, updated_at"""
+
+_PROJECTED_WALLET: Final = f"""
+SELECT wallet_id::text AS id, {_WALLET_COLUMNS} FROM wallet_projections WHERE wallet_id = $1::uuid
+"""
+_WRITTEN_WALLET: Final = f"""
+SELECT id::text, {_WALLET_COLUMNS} FROM wallets WHERE id = $1::uuid
+"""
+_PROJECTED_BY_REFERENCE: Final = f"""
+SELECT wallet_id::text AS id, {_WALLET_COLUMNS} FROM wallet_projections WHERE reference_id = $1
+"""
+_WRITTEN_BY_REFERENCE: Final = f"""
+SELECT w.id::text, {_WALLET_COLUMNS.replace("reference_id", "w.reference_id")}
+FROM wallet_references r JOIN wallets w ON w.id = r.wallet_id WHERE r.reference_id = $1
+"""
+_TRANSFER_COLUMNS: Final = """t.type, t.status, t.amount::text, t.reference_id, t.metadata,
+    t.failure_reason, t.created_at, t.settled_at, t.created_version"""
+
+_PROJECTED_TRANSFER: Final = f"""
+SELECT t.transfer_id::text AS id, {_TRANSFER_COLUMNS}, w.currency, w.scale
+FROM transfer_projections t JOIN wallet_projections w USING (wallet_id)
+WHERE t.wallet_id = $1::uuid AND t.transfer_id = $2::uuid
+"""
+_WRITTEN_TRANSFER: Final = f"""
+SELECT t.id::text, {_TRANSFER_COLUMNS}, w.currency, w.scale
+FROM transfers t JOIN wallets w ON w.id = t.wallet_id
+WHERE t.wallet_id = $1::uuid AND t.id = $2::uuid
+"""
+_PROJECTED_TRANSFERS: Final = f"""
+SELECT t.transfer_id::text AS id, {_TRANSFER_COLUMNS}
+FROM transfer_projections t
+WHERE t.wallet_id = $1::uuid AND t.created_version < $2
+    AND ($3::text IS NULL OR t.status = $3) AND ($4::text IS NULL OR t.type = $4)
+ORDER BY t.created_version DESC LIMIT $5
+"""
+
+_NEWEST: Final = 2**63 - 1
+
+Row = asyncpg.Record
+
+
+class CursorError(ValueError):
+    """A cursor that no list of ours gave."""
+
+
+class TransferFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which transfers of a list; None takes all."""
+
+    status: Literal["pending", "completed", "failed"] | None = None
+    type: Literal["debit", "credit"] | None = None
+
+
+class TransferPageView(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of transfers, newest first."""
+
+    items: list[TransferView]
+    next_cursor: str | None
+
+
+class ReadsUnavailable(Exception):
+    """Postgres did not answer a read."""
+
+
+class Queries:
+    """All reads of the API, over a pool that the composition root owns."""
+
+    def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+
+    async def wallet(
+        self, wallet_id: WalletId, *, min_version: int = 0, strong: bool = False
+    ) -> WalletView | None:
+        """The wallet at ``min_version`` or later, if it got there; None if it doesn't exist.
+
+        ``strong``: as of now, not as of the projection.
+        """
+        if not strong:
+            row = await self._row(_PROJECTED_WALLET, wallet_id)
+            if row is not None and row["version"] >= max(min_version, 1):
+                return _wallet_view(row)
+        row = await self._row(_WRITTEN_WALLET, wallet_id)
+        return _wallet_view(row) if row is not None else None
+
+    async def wallet_by_reference(self, reference_id: str) -> WalletView | None:
+        row = await self._row(_PROJECTED_BY_REFERENCE, reference_id)
+        if row is None or not row["version"]:
+            row = await self._row(_WRITTEN_BY_REFERENCE, reference_id)
+        return _wallet_view(row) if row is not None else None
+
+    async def transfer(self, wallet_id: WalletId, transfer_id: TransferId) -> TransferView | None:
+        row = await self._row(_PROJECTED_TRANSFER, wallet_id, transfer_id)
+        if row is None:
+            row = await self._row(_WRITTEN_TRANSFER, wallet_id, transfer_id)
+        return _transfer_view(row, wallet_id, row) if row is not None else None
+
+    async def transfers(
+        self,
+        wallet_id: WalletId,
+        wanted: TransferFilter,
+        *,
+        limit: int,
+        cursor: str | None,
+    ) -> TransferPageView | None:
+        """A page of at most ``limit`` transfers; None if the wallet doesn't exist.
+
+        The cursor is the place in the wallet's order of the last transfer shown, so pages
+        neither skip nor repeat while new transfers arrive.
+
+        Raises:
+            CursorError: ``cursor`` isn't one of ours.
+        """
+        before = _NEWEST if cursor is None else _decode_cursor(cursor)
+        wallet = await self._row(_PROJECTED_WALLET, wallet_id) or await self._row(
+            _WRITTEN_WALLET, wallet_id
+        )
+        if wallet is None:
+            return None
+        rows = await self._ask(
+            lambda: self._pool.fetch(
+                _PROJECTED_TRANSFERS, wallet_id, before, wanted.status, wanted.type, limit + 1
+            )
+        )
+        shown = rows[:limit]
+        more = len(rows) > limit
+        return TransferPageView(
+            items=[_transfer_view(row, wallet_id, wallet) for row in shown],
+            next_cursor=_encode_cursor(shown[-1]["created_version"]) if more else None,
+        )
+
+    async def ping(self) -> None:
+        await self._row("SELECT 1")
+
+    async def _row(self, sql: str, *arguments: object) -> Row | None:
+        row: Row | None = await self._ask(
+            lambda: self._pool.fetchrow(sql, *arguments, timeout=self._timeout_s)
+        )
+        return row
+
+    async def _ask(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            return await ask()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            raise ReadsUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _metadata(text: str | None) -> Mapping[str, str]:
+    return msgspec.json.decode(text, type=dict[str, str]) if text else {}
+
+
+def _wallet_view(row: Row) -> WalletView:
+    scale = row["scale"]
+    return WalletView(
+        id=row["id"],
+        reference_id=row["reference_id"],
+        currency=row["currency"],
+        scale=scale,
+        status=row["status"],
+        balance=from_minor(int(row["balance"]), scale),
+        pending_credit=from_minor(int(row["pending_credit"]), scale),
+        pending_debit=from_minor(int(row["pending_debit"]), scale),
+        version=row["version"],
+        metadata=_metadata(row["metadata"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _transfer_view(row: Row, wallet_id: WalletId, wallet: Row) -> TransferView:
+    return TransferView(
+        id=row["id"],
+        wallet_id=wallet_id,
+        type=row["type"],
+        status=row["status"],
+        amount=from_minor(int(row["amount"]), wallet["scale"]),
+        currency=wallet["currency"],
+        reference_id=row["reference_id"],
+        metadata=_metadata(row["metadata"]),
+        failure_reason=row["failure_reason"],
+        created_at=row["created_at"],
+        settled_at=row["settled_at"],
+    )
+
+
+def _encode_cursor(created_version: int) -> str:
+    return base64.urlsafe_b64encode(struct.pack(">q", created_version)).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> int:
+    try:
+        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=")
+        (version,) = struct.unpack(">q", raw)
+    except (binascii.Error, struct.error, ValueError) as error:
+        raise CursorError(cursor) from error
+    return int(version)

@@ -1,0 +1,75 @@
+"""Rebuilding the projections from the journal, while the service runs.
+
+Wallet by wallet: its projection rows are locked, removed and folded anew in one transaction, so a
+reader sees the old rows or the new ones. Meanwhile the consumer's events for this wallet wait on
+the lock and are then dropped, or caught up, by version.
+"""
+
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+
+from projections.store import CATCH_UP_EVENTS_MAX
+from wallet.settings import Settings
+
+_PAGE = 500
+
+
+async def rebuild(
+    settings: Settings, on_progress: Callable[[int], None] = lambda _done: None
+) -> int:
+    """Rebuild every wallet's projections; returns how many wallets there are.
+
+    ``on_progress`` is told the number of wallets done, page by page.
+
+    Raises:
+        OSError, asyncpg.PostgresError: Postgres is not reachable or fails.
+    """
+    connection = await asyncpg.connect(settings.database_url)
+    done = 0
+    try:
+        await _remove_strays(connection)
+        async for page in _pages(connection):
+            for wallet_id in page:
+                await _rebuild_wallet(connection, wallet_id)
+            done += len(page)
+            on_progress(done)
+    finally:
+        await connection.close()
+    return done
+
+
+async def _pages(connection: asyncpg.Connection) -> AsyncIterator[list[str]]:
+    after = "00000000-0000-0000-0000-000000000000"
+    while True:
+        rows = await connection.fetch(
+            "SELECT id::text FROM wallets WHERE id > $1::uuid ORDER BY id LIMIT $2", after, _PAGE
+        )
+        if not rows:
+            return
+        page = [row[0] for row in rows]
+        yield page
+        after = page[-1]
+
+
+async def _rebuild_wallet(connection: asyncpg.Connection, wallet_id: str) -> None:
+    async with connection.transaction():
+        await connection.execute(
+            "DELETE FROM wallet_projections WHERE wallet_id = $1::uuid", wallet_id
+        )
+        await connection.execute(
+            "DELETE FROM transfer_projections WHERE wallet_id = $1::uuid", wallet_id
+        )
+        while await connection.fetchval(
+            "SELECT catch_up($1::uuid, $2)", wallet_id, CATCH_UP_EVENTS_MAX
+        ):
+            pass
+
+
+async def _remove_strays(connection: asyncpg.Connection) -> None:
+    """Rows of wallets that the write side doesn't have can only be corruption."""
+    for table in ("wallet_projections", "transfer_projections"):
+        await connection.execute(
+            f"DELETE FROM {table} p WHERE NOT EXISTS "
+            "(SELECT 1 FROM wallets w WHERE w.id = p.wallet_id)"
+        )

@@ -1,0 +1,67 @@
+"""The HTTP application: routes, their documentation, and one answer to every error."""
+
+import structlog
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from projections.queries import ReadsUnavailable
+from serve_app import documentation
+from serve_app.problems import Problem, problem_response
+from serve_app.requests import request_id_of
+from serve_app.services import Services
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(services: Services | None = None) -> FastAPI:
+    """The application. Without ``services`` it can only describe itself (its OpenAPI document)."""
+    app: FastAPI = FastAPIOffline(
+        title="Wallet service",
+        version=documentation.API_VERSION,
+        description=documentation.DESCRIPTION,
+        openapi_tags=documentation.TAGS,
+        redoc_url=None,
+        static_url="/docs/assets",
+        separate_input_output_schemas=False,
+    )
+    app.state.services = services
+    for route in documentation.ROUTES:
+        app.router.routes.append(route.as_route())
+    app.add_exception_handler(HTTPException, _unknown_route)
+    app.add_exception_handler(ReadsUnavailable, _reads_unavailable)
+    app.add_exception_handler(Exception, _bug)
+    app.openapi = lambda: documentation.openapi_of(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _unknown_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        problem = Problem(
+            "method_not_allowed",
+            f"{request.method} is not for this route.",
+            headers=dict(error.headers or {}),
+        )
+    else:
+        problem = Problem("not_found", f"There is no route {request.url.path}.")
+    return problem_response(problem, request_id_of(request))
+
+
+async def _reads_unavailable(request: Request, error: Exception) -> Response:
+    _log.warning("read failed", cause=str(error), request_id=request_id_of(request))
+    problem = Problem(
+        "unavailable",
+        "The database does not answer.",
+        headers={"Retry-After": "1"},
+        applied="no",
+    )
+    return problem_response(problem, request_id_of(request))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    _log.error("bug", request_id=request_id_of(request), path=request.url.path, exc_info=error)
+    problem = Problem("internal_error", "Something went wrong inside the service.")
+    return problem_response(problem, request_id_of(request))

@@ -1,0 +1,187 @@
+"""Refusals and failures as RFC 9457 problem documents, the same from every layer.
+
+The catalogue is the contract: one entry a code, explained by the service at its ``type``.
+"""
+
+from typing import Final, NamedTuple
+
+import msgspec
+from starlette.responses import Response
+
+PROBLEM_JSON: Final = "application/problem+json"
+
+
+class Kind(NamedTuple):
+    """A kind of problem. ``remedy`` tells what to do about it."""
+
+    status: int
+    title: str
+    remedy: str
+
+
+CATALOGUE: Final[dict[str, Kind]] = {
+    "malformed_json": Kind(
+        400, "The body is not JSON", "Send a JSON object in UTF-8, or no body where none is needed."
+    ),
+    "not_found": Kind(404, "No such route", "See /docs for the routes of this service."),
+    "wallet_not_found": Kind(
+        404, "No such wallet", "Check the id, or find the wallet by its reference_id."
+    ),
+    "transfer_not_found": Kind(
+        404, "No such transfer", "Check both ids: a transfer belongs to one wallet."
+    ),
+    "problem_not_found": Kind(404, "No such problem", "GET /problems lists all of them."),
+    "method_not_allowed": Kind(405, "Method not allowed", "See the Allow header, or /docs."),
+    "insufficient_funds": Kind(
+        409,
+        "Not enough money in the wallet",
+        "A credit takes money OUT of the wallet. Debit the wallet (put money in) first, or ask "
+        "for less. Under an Idempotency-Key this answer is remembered: use a new key to try again.",
+    ),
+    "balance_out_of_range": Kind(
+        409, "The wallet can't hold that much", "Debit less, or settle what is pending."
+    ),
+    "transfer_already_completed": Kind(
+        409,
+        "The transfer is completed",
+        "Only a pending transfer can be settled. To give the money back, make a new transfer.",
+    ),
+    "transfer_already_failed": Kind(
+        409, "The transfer has failed", "Only a pending transfer can be settled. Make a new one."
+    ),
+    "reference_id_taken": Kind(
+        409,
+        "Another wallet has this reference_id",
+        "Use that wallet (GET /v1/wallet?reference_id=…), or send another reference_id.",
+    ),
+    "wallet_frozen": Kind(409, "The wallet is frozen", "It takes no transfers until released."),
+    "wallet_closed": Kind(409, "The wallet is closed", "It takes no transfers any more."),
+    "version_not_reached": Kind(
+        409,
+        "The wallet has not reached this version",
+        "min_version is the version that a write's answer told. Check that it is this wallet's.",
+    ),
+    "body_too_large": Kind(413, "The body is too large", "Send less, or use the batch routes."),
+    "unsupported_media_type": Kind(
+        415, "The body is not declared as JSON", "Send Content-Type: application/json."
+    ),
+    "validation_error": Kind(
+        422, "The request is not valid", "errors[] names each field and what to send instead."
+    ),
+    "idempotency_key_reused": Kind(
+        422,
+        "The Idempotency-Key came with another request before",
+        "A key belongs to one request for ever. Send a new key.",
+    ),
+    "overloaded": Kind(
+        429,
+        "Too many requests are waiting",
+        "Nothing was applied. Try again after Retry-After, with the same Idempotency-Key.",
+    ),
+    "internal_error": Kind(
+        500,
+        "A bug in the service",
+        "Report it with the request_id. Repeating a write under its Idempotency-Key is safe.",
+    ),
+    "unavailable": Kind(
+        503,
+        "The service can't do this now",
+        "`applied` says whether the command may have been applied. Repeating it after "
+        "Retry-After with the same Idempotency-Key is safe.",
+    ),
+    "deadline_exceeded": Kind(
+        504,
+        "Not decided in time",
+        "`applied` says whether the command may have been applied. Repeating it with the same "
+        "Idempotency-Key is safe.",
+    ),
+}
+
+
+class FieldError(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong with a request."""
+
+    pointer: str
+    """JSON pointer into the body; ``#header/…``, ``#query/…`` or ``#path/…`` outside of it."""
+    detail: str
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457, with a stable ``code`` and what a client needs to go on."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldError] = []
+    applied: str = ""
+
+
+class Problem(Exception):
+    """Raised anywhere in a request; becomes its answer."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: list[FieldError] | None = None,
+        headers: dict[str, str] | None = None,
+        applied: str = "",
+    ) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.errors = errors or []
+        self.headers = headers or {}
+        self.applied = applied
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def problem_document(
+    code: str,
+    detail: str,
+    request_id: str,
+    *,
+    errors: list[FieldError] | None = None,
+    applied: str = "",
+) -> ProblemDocument:
+    kind = CATALOGUE[code]
+    return ProblemDocument(
+        type=f"/problems/{code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        code=code,
+        request_id=request_id,
+        errors=errors or [],
+        applied=applied,
+    )
+
+
+def problem_response(problem: Problem, request_id: str) -> Response:
+    document = problem_document(
+        problem.code,
+        problem.detail,
+        request_id,
+        errors=problem.errors,
+        applied=problem.applied,
+    )
+    return Response(
+        _encoder.encode(document),
+        status_code=document.status,
+        media_type=PROBLEM_JSON,
+        headers=problem.headers,
+    )
+
+
+def validation_problem(*errors: FieldError) -> Problem:
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return Problem(
+        "validation_error", f"{first.pointer}: {first.detail}{more}", errors=list(errors)
+    )

@@ -1,0 +1,156 @@
+"""Reading requests: bodies, headers and ids, validated, with problems that say what to send."""
+
+import re
+from typing import Final, TypeVar
+
+import msgspec
+import uuid6
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.requests import ClientDisconnect, Request
+
+from serve_app.problems import FieldError, Problem, validation_problem
+from serve_app.schemas import AMOUNT_HINT
+from wallet.contract import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX
+from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
+
+
+def request_id_of(request: Request) -> str:
+    """The client's ``X-Request-Id`` if it is usable, else a new one; the same all request long."""
+    state = request.scope.setdefault("state", {})
+    known: str | None = state.get("request_id")
+    if known is None:
+        sent = request.headers.get("x-request-id", "")
+        usable = len(sent) <= REQUEST_ID_MAX and _VISIBLE_ASCII.fullmatch(sent)
+        known = state["request_id"] = sent if usable else str(uuid6.uuid7())
+    return known
+
+
+def idempotency_key_of(request: Request) -> IdempotencyKey | None:
+    """The ``Idempotency-Key`` header, if sent.
+
+    Raises:
+        Problem: validation_error, for anything but 1 to 255 visible ASCII characters.
+    """
+    sent = request.headers.get("idempotency-key")
+    if sent is None:
+        return None
+    if not 1 <= len(sent) <= IDEMPOTENCY_KEY_MAX or not _VISIBLE_ASCII.fullmatch(sent):
+        raise validation_problem(
+            FieldError(
+                pointer="#header/Idempotency-Key",
+                detail=f"send 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters",
+            )
+        )
+    return IdempotencyKey(sent)
+
+
+def wallet_id_of(request: Request) -> WalletId:
+    """The wallet named by the path. What is no UUID names no wallet."""
+    wallet_id = canonical_uuid(request.path_params["wallet_id"])
+    if wallet_id is None:
+        raise Problem("wallet_not_found", "There is no wallet with this id.")
+    return WalletId(wallet_id)
+
+
+def transfer_id_of(request: Request) -> TransferId:
+    """The transfer named by the path. What is no UUID names no transfer."""
+    transfer_id = canonical_uuid(request.path_params["transfer_id"])
+    if transfer_id is None:
+        raise Problem("transfer_not_found", "This wallet has no transfer with this id.")
+    return TransferId(transfer_id)
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        Problem: body_too_large, as soon as more than ``bytes_max`` bytes are announced or came;
+            unsupported_media_type, for a body that isn't declared as JSON.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > bytes_max:
+        raise _too_large(bytes_max)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > bytes_max:
+                raise _too_large(bytes_max)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise Problem("malformed_json", "The connection ended before the body did.") from None
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if body:
+        _require_json(request)
+    return body
+
+
+def _too_large(bytes_max: int) -> Problem:
+    return Problem("body_too_large", f"Send at most {bytes_max} bytes.")
+
+
+def _require_json(request: Request) -> None:
+    declared = request.headers.get("content-type", "application/json")
+    media_type = declared.partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem(
+            "unsupported_media_type", f"Send Content-Type: application/json, not {media_type!r}."
+        )
+
+
+def parse_body(adapter: TypeAdapter[ModelT], body: bytes) -> ModelT:
+    """``body`` as a model; an empty one counts as ``{}``.
+
+    Raises:
+        Problem: malformed_json, or validation_error with a pointer to each field.
+    """
+    try:
+        return adapter.validate_json(body or b"{}")
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False, include_context=False)
+        raise problem_of(details) from None
+
+
+def problem_of(details: list[ErrorDetails]) -> Problem:
+    """The problem that pydantic's findings amount to."""
+    if details[0]["type"] == "json_invalid":
+        return Problem("malformed_json", details[0]["msg"].replace("Invalid JSON: ", "") + ".")
+    fields: dict[str, str] = {}
+    for found in details:
+        pointer, detail = _field_error(found)
+        fields.setdefault(pointer, detail)
+    return validation_problem(
+        *(FieldError(pointer=pointer, detail=detail) for pointer, detail in fields.items())
+    )
+
+
+_UNION_TAGS: Final = frozenset({"str", "int", "[key]"})
+
+
+def _field_error(found: ErrorDetails) -> tuple[str, str]:
+    location = [str(part) for part in found["loc"]]
+    while location and location[-1] in _UNION_TAGS and len(location) > 1:
+        location.pop()
+    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in location)
+    if found["type"] == "extra_forbidden":
+        return pointer, "this field is not known: leave it out"
+    if location and location[-1] == "amount" and found["type"] != "missing":
+        return pointer, _amount_detail(found)
+    return pointer, found["msg"].removeprefix("Value error, ")
+
+
+def _amount_detail(found: ErrorDetails) -> str:
+    if found["type"] == "value_error":
+        return found["msg"].removeprefix("Value error, ")
+    return AMOUNT_HINT + "JSON floats, booleans and null are refused, nothing is rounded"
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON for fingerprints: the same bytes for the same value."""
+    return msgspec.json.encode(value, order="deterministic")

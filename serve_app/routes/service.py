@@ -1,0 +1,77 @@
+"""The routes about the service itself: health, readiness, problems explained."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from serve_app.problems import CATALOGUE, Problem
+from serve_app.schemas import Component, Readiness
+from serve_app.services import services_of
+
+
+async def healthz(_request: Request) -> Response:
+    """Whether this process serves. Says nothing about what it needs."""
+    return JSONResponse({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """What is ready and what is not: 200 if all of it is, else 503.
+
+    ``?only=postgres,shards`` asks for those alone: writing and reading need no others.
+    """
+    services = services_of(request)
+    wanted = request.query_params.get("only")
+    names = set(wanted.split(",")) if wanted else set(services.probes)
+    probes = {name: probe for name, probe in services.probes.items() if name in names}
+    timeout_s = services.settings.ready_timeout_s
+    found = await asyncio.gather(*(_probe(probe, timeout_s) for probe in probes.values()))
+    components = dict(zip(probes, found, strict=True))
+    ready = all(component.ready for component in found) and bool(components)
+    body = Readiness(ready=ready, components=components).model_dump()
+    return JSONResponse(body, status_code=200 if ready else 503)
+
+
+async def _probe(probe: Callable[[], Awaitable[Component]], timeout_s: float) -> Component:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await probe()
+    except TimeoutError:
+        return Component(ready=False, detail=f"no answer within {timeout_s:g} s")
+
+
+async def list_problems(_request: Request) -> Response:
+    """Every kind of problem that this service answers with."""
+    return JSONResponse({"items": [_explained(code) for code in CATALOGUE]})
+
+
+async def explain_problem(request: Request) -> Response:
+    """One kind of problem, explained; as a page for browsers, as JSON for programs."""
+    code = request.path_params["code"]
+    if code not in CATALOGUE:
+        raise Problem("problem_not_found", "This service has no problem with this code.")
+    explained = _explained(code)
+    if "text/html" in request.headers.get("accept", ""):
+        return HTMLResponse(_PAGE.format(**explained))
+    return JSONResponse(explained)
+
+
+def _explained(code: str) -> dict[str, str | int]:
+    kind = CATALOGUE[code]
+    return {
+        "type": f"/problems/{code}",
+        "code": code,
+        "status": kind.status,
+        "title": kind.title,
+        "remedy": kind.remedy,
+    }
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}}
+code{{background:#eee;padding:.1em .3em;border-radius:3px}}</style>
+<h1>{title}</h1><p><code>{code}</code>, HTTP {status}</p><p>{remedy}</p>
+<p><a href="/problems">All problems</a> · <a href="/docs">API</a></p></html>
+"""

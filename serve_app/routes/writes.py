@@ -1,0 +1,149 @@
+"""The routes that change something: wallets, transfers, settlements."""
+
+from typing import Literal
+
+import uuid6
+from pydantic import TypeAdapter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from actors.protocol import Answer
+from serve_app import schemas
+from serve_app.fingerprints import fingerprint
+from serve_app.problems import FieldError, validation_problem
+from serve_app.replies import only_answer, respond
+from serve_app.requests import (
+    idempotency_key_of,
+    parse_body,
+    read_body,
+    request_id_of,
+    transfer_id_of,
+    wallet_id_of,
+)
+from serve_app.services import Services, services_of
+from wallet import commands
+from wallet.currencies import CurrencyError, scale_of
+from wallet.ids import TransferId, WalletId, creation_scope
+from wallet.settings import Settings
+
+_create_wallet = TypeAdapter(schemas.CreateWallet)
+_create_transfer = TypeAdapter(schemas.CreateTransfer)
+_settle_transfer = TypeAdapter(schemas.SettleTransfer)
+
+
+async def create_wallet(request: Request) -> Response:
+    """Open a wallet with no money in it."""
+    services = services_of(request)
+    key = idempotency_key_of(request)
+    raw = await read_body(request, services.settings.body_bytes_max)
+    body = parse_body(_create_wallet, raw)
+    command = _wallet_command(body, services.settings)
+    keyed = None
+    scope = command.new_wallet_id
+    if key is not None:
+        keyed = commands.Keyed(key=key, fingerprint=fingerprint("create wallet", body))
+        scope = creation_scope(key)
+    answer = await _submit(services, request, scope, command, keyed)
+    return respond(answer, 201, location=_wallet_location(answer))
+
+
+def _wallet_command(body: schemas.CreateWallet, settings: Settings) -> commands.CreateWallet:
+    currency = body.currency or settings.default_currency
+    try:
+        scale = scale_of(currency, body.scale)
+    except CurrencyError as error:
+        raise validation_problem(
+            FieldError(pointer=f"/{error.field}", detail=str(error))
+        ) from error
+    return commands.CreateWallet(
+        new_wallet_id=WalletId(str(uuid6.uuid7())),
+        currency=currency,
+        scale=scale,
+        reference_id=body.reference_id,
+        metadata=body.metadata,
+    )
+
+
+def _wallet_location(answer: Answer) -> str | None:
+    # The id stands in the answer and not in our command: a replay names the first one's wallet.
+    return None if answer.refused else f"/v1/wallet/{_id_in(answer.body)}"
+
+
+def _id_in(body: bytes) -> str:
+    start = body.index(b'"id":"') + 6
+    return body[start : start + 36].decode()
+
+
+async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request) -> Response:
+    services = services_of(request)
+    wallet_id = wallet_id_of(request)
+    key = idempotency_key_of(request)
+    raw = await read_body(request, services.settings.body_bytes_max)
+    body = parse_body(_create_transfer, raw)
+    command = commands.CreateTransfer(
+        transfer_id=TransferId(str(uuid6.uuid7())),
+        type=kind,
+        status=body.status,
+        amount=body.amount,  # type: ignore[arg-type]  # canonical: text, whatever was sent
+        reference_id=body.reference_id,
+        metadata=body.metadata,
+    )
+    keyed = key and commands.Keyed(key=key, fingerprint=fingerprint(kind, body))
+    answer = await _submit(services, request, wallet_id, command, keyed or None)
+    location = None if answer.refused else f"/v1/wallet/{wallet_id}/transfers/{_id_in(answer.body)}"
+    return respond(answer, 201, location=location)
+
+
+async def _settle_transfer_as(status: Literal["completed", "failed"], request: Request) -> Response:
+    services = services_of(request)
+    wallet_id, transfer_id = wallet_id_of(request), transfer_id_of(request)
+    key = idempotency_key_of(request)
+    raw = await read_body(request, services.settings.body_bytes_max)
+    body = parse_body(_settle_transfer, raw)
+    command = commands.SettleTransfer(
+        transfer_id=transfer_id,
+        status=status,
+        reference_id=body.reference_id,
+        metadata=body.metadata,
+    )
+    keyed = key and commands.Keyed(
+        key=key, fingerprint=fingerprint(f"{status} {transfer_id}", body)
+    )
+    answer = await _submit(services, request, wallet_id, command, keyed or None)
+    return respond(answer, 200)
+
+
+async def debit_wallet(request: Request) -> Response:
+    """Debit: put money INTO the wallet."""
+    return await _create_transfer_of("debit", request)
+
+
+async def credit_wallet(request: Request) -> Response:
+    """Credit: take money OUT of the wallet."""
+    return await _create_transfer_of("credit", request)
+
+
+async def complete_transfer(request: Request) -> Response:
+    """Complete a pending transfer."""
+    return await _settle_transfer_as("completed", request)
+
+
+async def revert_transfer(request: Request) -> Response:
+    """Revert a pending transfer: it fails, and what it held is released."""
+    return await _settle_transfer_as("failed", request)
+
+
+async def _submit(
+    services: Services,
+    request: Request,
+    scope: WalletId,
+    command: commands.Command,
+    keyed: commands.Keyed | None,
+) -> Answer:
+    submission = commands.Submission(
+        wallet_id=scope,
+        items=(commands.Item(command=command, keyed=keyed),),
+        request_id=request_id_of(request),
+        timeout_s=services.settings.request_timeout_s,
+    )
+    return only_answer(await services.dispatcher.submit(submission))

@@ -1,0 +1,220 @@
+"""Request and response bodies: what is validated, and what /docs shows.
+
+Requests are validated by pydantic-core, strictly: unknown fields, floats and coercions are
+refused. Response models only describe; answers are encoded by `wallet.representation`.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from wallet.contract import (
+    METADATA_ENTRIES_MAX,
+    METADATA_KEY_MAX,
+    METADATA_VALUE_MAX,
+    REFERENCE_ID_MAX,
+    TEXT_PATTERN,
+)
+from wallet.currencies import CURRENCY_PATTERN
+from wallet.money import AMOUNT_PATTERN, SCALE_MAX, AmountError, canonical_amount
+
+AMOUNT_HINT = 'send a decimal string such as "10.50" (or a whole number): '
+
+
+def _canonical(value: str | int) -> str:
+    try:
+        return canonical_amount(value if isinstance(value, str) else str(value))
+    except AmountError as error:
+        raise ValueError(str(error)) from error
+
+
+Amount = Annotated[
+    StrictStr | StrictInt,
+    AfterValidator(_canonical),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": AMOUNT_PATTERN},
+                {"type": "integer", "minimum": 1},
+            ],
+            "description": "Decimal string with at most as many decimals as the wallet's "
+            "currency has; a JSON integer counts whole units. Never a JSON float. "
+            "Nothing is rounded.",
+            "examples": ["10.50"],
+        }
+    ),
+]
+
+Text = Annotated[str, StringConstraints(pattern=TEXT_PATTERN)]
+
+ReferenceId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=REFERENCE_ID_MAX, pattern=TEXT_PATTERN),
+    Field(description="A reference of yours.", examples=["order-1042"]),
+]
+
+Metadata = Annotated[
+    dict[
+        Annotated[
+            str, StringConstraints(min_length=1, max_length=METADATA_KEY_MAX, pattern=TEXT_PATTERN)
+        ],
+        Annotated[str, StringConstraints(max_length=METADATA_VALUE_MAX, pattern=r"^[^\x00]*$")],
+    ],
+    Field(
+        max_length=METADATA_ENTRIES_MAX,
+        description="Strings of yours, kept and returned as they are.",
+        examples=[{"channel": "web"}],
+    ),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class CreateWallet(_Request):
+    """A new wallet, with no money in it. An empty body takes every default."""
+
+    reference_id: ReferenceId | None = Field(
+        default=None, description="Unique among all wallets, if given."
+    )
+    currency: Annotated[str, StringConstraints(pattern=CURRENCY_PATTERN)] | None = Field(
+        default=None,
+        description="ISO 4217 code, or the code of a custom asset (then `scale` is needed).",
+        examples=["USD"],
+    )
+    scale: Annotated[int, Field(ge=0, le=SCALE_MAX)] | None = Field(
+        default=None, description="Decimals of a custom asset. ISO 4217 currencies have their own."
+    )
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class CreateTransfer(_Request):
+    """A debit (money INTO the wallet) or a credit (money OUT of it)."""
+
+    amount: Amount
+    status: Literal["pending", "completed"] = Field(
+        default="pending",
+        description="`pending`: complete or revert it later. A pending credit holds its money "
+        "at once; a pending debit adds nothing until it completes. `completed`: done at once.",
+    )
+    reference_id: ReferenceId | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class SettleTransfer(_Request):
+    """Details of a settlement, all optional."""
+
+    reference_id: ReferenceId | None = Field(
+        default=None, description="Replaces the transfer's reference_id, if given."
+    )
+    metadata: Metadata = Field(
+        default_factory=dict, description="Merged into the transfer's metadata; these win."
+    )
+
+
+class Balances(BaseModel):
+    """The wallet after the write."""
+
+    version: int = Field(description="Use as min_version to read your own write.")
+    balance: str = Field(description="What may be spent.", examples=["10.50"])
+    pending_credit: str = Field(description="Held for pending credits, no longer in balance.")
+    pending_debit: str = Field(description="Announced by pending debits, not yet in balance.")
+
+
+class Wallet(BaseModel):
+    """A wallet. Amounts are decimal strings with `scale` decimals."""
+
+    id: str
+    reference_id: str | None
+    currency: str
+    scale: int
+    status: Literal["active", "frozen", "closed"]
+    balance: str = Field(description="What may be spent.", examples=["10.50"])
+    pending_credit: str = Field(description="Held for pending credits, no longer in balance.")
+    pending_debit: str = Field(description="Announced by pending debits, not yet in balance.")
+    version: int = Field(description="Number of events of this wallet so far.")
+    metadata: dict[str, str]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Transfer(BaseModel):
+    """A transfer: `debit` put money INTO the wallet, `credit` took money OUT of it."""
+
+    id: str
+    wallet_id: str
+    type: Literal["debit", "credit"]
+    status: Literal["pending", "completed", "failed"]
+    amount: str = Field(examples=["10.50"])
+    currency: str
+    reference_id: str | None
+    metadata: dict[str, str]
+    failure_reason: Literal["reverted", "expired"] | None
+    created_at: datetime
+    settled_at: datetime | None
+
+
+class WrittenTransfer(Transfer):
+    """A transfer as a write answers it: with the wallet after it."""
+
+    wallet: Balances
+
+
+class WalletList(BaseModel):
+    """Wallets found, at most one."""
+
+    items: list[Wallet]
+
+
+class TransferPage(BaseModel):
+    """Transfers, newest first."""
+
+    items: list[Transfer]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null: last.")
+
+
+class ProblemError(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(description="Path that explains this kind of problem.")
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable; branch on this.")
+    request_id: str
+    errors: list[ProblemError] | None = None
+    applied: Literal["no", "unknown"] | None = Field(
+        default=None, description="On 503 and 504: whether the command may have been applied."
+    )
+
+
+class Component(BaseModel):
+    """One thing that the service needs."""
+
+    ready: bool
+    detail: str
+
+
+class Readiness(BaseModel):
+    """What is ready and what is not."""
+
+    ready: bool
+    components: dict[str, Component]
