@@ -1,32 +1,13 @@
-"""The shard as a Ray actor, and how an ingress replica calls it. The only Ray code here."""
+"""The shard as a Ray actor: nothing but the wrapping.
 
-import asyncio
-import os
-from collections.abc import Coroutine
-from datetime import UTC, datetime
-from typing import TypeVar
+Serve copies this module's classes by value into the actor's process, so nothing else may be
+defined here: two copies of one class are not the same class.
+"""
 
-import msgspec
 import ray
-import structlog
-from ray import serve
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
-from actors.connection import HealingConnection
-from actors.dispatcher import ShardUnreachable
-from actors.jetstream import JetStream, StreamOptions
-from actors.outbox import OutboxRelay, RelayLimits
-from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
-from actors.protocol import decode_submissions, encode_replies
-from actors.ring import ring_of
-from actors.shard import Shard, ShardLimits
-from actors.statistics import ShardStatistics
-from wallet.logs import configure_logs
+from actors.shard_process import ShardProcess
 from wallet.settings import Settings
-
-_log = structlog.get_logger(__name__)
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 
 def actor_name(shard: int) -> str:
@@ -34,144 +15,17 @@ def actor_name(shard: int) -> str:
     return f"shard-{shard}"
 
 
+@ray.remote
 class ShardActor:
-    """Composition root of a shard's process."""
+    """One shard. See `ShardProcess`."""
 
     def __init__(self, shard: int, settings: Settings) -> None:
-        configure_logs(settings)
-        self._shard_number = shard
-        ring = ring_of(settings.shard_count)
-        self._stream = JetStream(stream_options(settings))
-        self._relay = OutboxRelay(
-            outbox=PostgresOutbox(_connection(settings, PostgresOutbox.SETTINGS)),
-            stream=self._stream,
-            limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
-            owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,
-        )
-        self._shard = Shard(
-            journal=PostgresJournal(_connection(settings, CONNECTION_SETTINGS)),
-            relay=self._relay,
-            limits=limits_from(ShardLimits, settings),
-            now=lambda: datetime.now(UTC),
-        )
-        loop = asyncio.get_event_loop()
-        self._tasks = [
-            loop.create_task(self._keep(task), name=name)
-            for name, task in (
-                ("shard", self._shard.run()),
-                ("relay", self._relay.run()),
-                ("sweep", self._relay.sweep()),
-            )
-        ]
-        _log.info("shard active", shard=shard, shards=settings.shard_count, pid=os.getpid())
-
-    async def _keep(self, task: Coroutine[None, None, None]) -> None:
-        """A task that ends is a bug; better a new actor than half a one."""
-        try:
-            await task
-        except asyncio.CancelledError:
-            raise
-        except Exception:  # noqa: BLE001 - whatever it is, it ends this process
-            _log.critical("shard task failed", exc_info=True)
-            os._exit(1)
+        self._process = ShardProcess(shard, settings)
 
     async def submit(self, payload: bytes) -> bytes:
-        """Encoded submissions in, encoded replies out, once all of them are answered."""
-        return encode_replies(await self._shard.submit(decode_submissions(payload)))
+        """Encoded submissions in, encoded replies out."""
+        return await self._process.submit(payload)
 
     async def statistics(self) -> bytes:
         """JSON of `ShardStatistics`."""
-        shard, relay, counts = self._shard, self._relay, self._shard.counts
-        return msgspec.json.encode(
-            ShardStatistics(
-                shard=self._shard_number,
-                pid=os.getpid(),
-                mailbox_items=shard.mailbox_items,
-                wallets_active=shard.wallets_active,
-                activations=shard.activations,
-                batches=counts["batches"],
-                commands=counts["commands"],
-                events=counts["events"],
-                replays=counts["replays"],
-                refusals=dict(shard.refusals),
-                conflicts=counts["conflicts"],
-                outcomes_unknown=counts["outcomes_unknown"],
-                overloaded=counts["overloaded"],
-                decide_s=shard.decide_s,
-                commit_s=shard.commit_s,
-                outbox_events=relay.backlog,
-                published=relay.published,
-                publish_failures=relay.publish_failures,
-                journal_ready=shard.journal_ready,
-                stream_ready=relay.stream_ready,
-                largest_batch=shard.largest_batch,
-            )
-        )
-
-
-def stream_options(settings: Settings) -> StreamOptions:
-    return StreamOptions(
-        url=settings.nats_url,
-        name=settings.stream_name,
-        max_age_s=settings.stream_max_age_s,
-        duplicate_window_s=settings.stream_duplicate_window_s,
-        replicas=settings.stream_replicas,
-        publish_timeout_s=settings.publish_timeout_s,
-    )
-
-
-def _connection(settings: Settings, server_settings: dict[str, str]) -> HealingConnection:
-    return HealingConnection(
-        settings.database_url,
-        statement_timeout_s=settings.database_timeout_s,
-        connect_timeout_s=settings.database_connect_timeout_s,
-        settings=server_settings,
-    )
-
-
-def limits_from(kind: type[T], settings: Settings, **more: int) -> T:
-    """The limits of ``kind``: each field from the setting of the same name, or from ``more``."""
-    names = (field.name for field in msgspec.structs.fields(kind))
-    return kind(**{name: getattr(settings, name) for name in names if name not in more}, **more)
-
-
-class RayShards:
-    """Implements `ShardTransport` from within a replica of the deployment that has the shards."""
-
-    def __init__(self) -> None:
-        self._handles: dict[int, ray.actor.ActorHandle] = {}
-
-    async def call(self, shard: int, payload: bytes) -> bytes:
-        handle = self._handle(shard)
-        try:
-            answer: bytes = await handle.submit.remote(payload)
-        except ActorUnavailableError as error:
-            raise ShardUnreachable(str(error).splitlines()[0], delivered=True) from error
-        except RayActorError as error:
-            self._handles.pop(shard, None)
-            raise ShardUnreachable(str(error).splitlines()[0], delivered=True) from error
-        return answer
-
-    async def statistics(self, shard: int) -> ShardStatistics:
-        """How ``shard`` stands.
-
-        Raises:
-            ShardUnreachable: it does not answer.
-        """
-        try:
-            answer: bytes = await self._handle(shard).statistics.remote()
-        except RayError as error:
-            self._handles.pop(shard, None)
-            raise ShardUnreachable(str(error).splitlines()[0], delivered=False) from error
-        return msgspec.json.decode(answer, type=ShardStatistics)
-
-    def _handle(self, shard: int) -> "ray.actor.ActorHandle":
-        handle = self._handles.get(shard)
-        if handle is None:
-            try:
-                handle = serve.get_deployment_actor(actor_name(shard))
-            except ValueError as error:
-                # Being replaced: the name is free until the successor registers.
-                raise ShardUnreachable("no actor of this name yet", delivered=False) from error
-            self._handles[shard] = handle
-        return handle
+        return self._process.statistics()

@@ -1,32 +1,13 @@
-"""The projection actor: one group's consumer as a Ray actor. The only Ray code of the read side."""
+"""A projection as a Ray actor: nothing but the wrapping.
 
-import asyncio
-import os
+Serve copies this module's classes by value into the actor's process, so nothing else may be
+defined here: two copies of one class are not the same class.
+"""
 
-import asyncpg
-import msgspec
-import nats
-import structlog
+import ray
 
-from projections.consumer import ConsumerOptions, ProjectionConsumer
-from projections.store import ProjectionStore
-from wallet.logs import configure_logs
+from projections.projection_process import ProjectionProcess
 from wallet.settings import Settings
-
-_log = structlog.get_logger(__name__)
-
-
-class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot. Counters grow from the actor's start."""
-
-    group: int
-    pid: int
-    events: int
-    batches: int
-    gaps: int
-    failures: int
-    pending: int
-    ready: bool
 
 
 def actor_name(group: int) -> str:
@@ -34,80 +15,13 @@ def actor_name(group: int) -> str:
     return f"projection-{group}"
 
 
+@ray.remote
 class ProjectionActor:
-    """Composition root of a projection's process."""
+    """One group of partitions. See `ProjectionProcess`."""
 
     def __init__(self, group: int, settings: Settings) -> None:
-        configure_logs(settings)
-        self._group = group
-        self._settings = settings
-        self._consumer: ProjectionConsumer | None = None
-        self._task = asyncio.get_event_loop().create_task(self._run())
-
-    async def _run(self) -> None:
-        try:
-            await self._consume()
-        except asyncio.CancelledError:
-            raise
-        except Exception:  # noqa: BLE001 - whatever it is, it ends this process
-            _log.critical("projection failed", group=self._group, exc_info=True)
-            os._exit(1)
-
-    async def _consume(self) -> None:
-        settings = self._settings
-        # The first connection is retried too: NATS or Postgres may be away when we start.
-        client = await nats.connect(
-            settings.nats_url,
-            name=f"projection-{self._group}",
-            allow_reconnect=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.25,
-            error_cb=_note_error,
-        )
-        pool = await asyncpg.create_pool(
-            settings.database_url,
-            min_size=0,
-            max_size=2,
-            timeout=settings.database_connect_timeout_s,
-            command_timeout=settings.projection_ack_wait_s,
-            server_settings={
-                "application_name": "wallet-projection",
-                "timezone": "UTC",
-                "enable_seqscan": "off",
-                "plan_cache_mode": "force_generic_plan",
-            },
-        )
-        self._consumer = ProjectionConsumer(
-            client=client,
-            store=ProjectionStore(pool),
-            options=ConsumerOptions(
-                stream=settings.stream_name,
-                group=self._group,
-                groups=settings.projection_groups,
-                partitions=settings.stream_partitions,
-                batch_max=settings.projection_batch_max,
-                poll_s=settings.projection_poll_s,
-                ack_wait_s=settings.projection_ack_wait_s,
-            ),
-        )
-        await self._consumer.run()
+        self._process = ProjectionProcess(group, settings)
 
     async def statistics(self) -> bytes:
         """JSON of `ProjectionStatistics`."""
-        consumer = self._consumer
-        return msgspec.json.encode(
-            ProjectionStatistics(
-                group=self._group,
-                pid=os.getpid(),
-                events=consumer.events if consumer else 0,
-                batches=consumer.batches if consumer else 0,
-                gaps=consumer.gaps if consumer else 0,
-                failures=consumer.failures if consumer else 0,
-                pending=consumer.pending if consumer else 0,
-                ready=consumer.ready if consumer else False,
-            )
-        )
-
-
-async def _note_error(error: Exception) -> None:
-    _log.warning("nats", error=f"{type(error).__name__}: {error}")
+        return self._process.statistics()

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import asyncpg
 import msgspec
-import ray
 import structlog
 from fastapi import FastAPI
 from ray import serve
@@ -20,13 +19,16 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from actors import shard_actor
 from actors.dispatcher import Dispatcher, DispatcherLimits
-from actors.shard_actor import RayShards, ShardActor, limits_from
+from actors.ray_shards import RayShards
+from actors.shard_actor import ShardActor
+from actors.shard_actor import actor_name as shard_name
+from actors.shard_process import limits_from
 from actors.statistics import ShardStatistics
-from projections import projection_actor
-from projections.projection_actor import ProjectionActor, ProjectionStatistics
+from projections.projection_actor import ProjectionActor
+from projections.projection_actor import actor_name as projection_name
 from projections.queries import Queries, ReadsUnavailable
+from projections.statistics import ProjectionStatistics
 from serve_app.app import create_app
 from serve_app.schemas import Component
 from serve_app.services import Services
@@ -158,7 +160,7 @@ class Projections:
 
     async def _statistics(self, group: int) -> dict[str, Any]:
         try:
-            actor = serve.get_deployment_actor(projection_actor.actor_name(group))
+            actor = serve.get_deployment_actor(projection_name(group))
             answer: bytes = await actor.statistics.remote()
         except (ValueError, RayError) as error:
             return {"group": group, "ready": False, "detail": str(error)[:200]}
@@ -170,8 +172,8 @@ def api_application(settings: Settings) -> serve.Application:
     """The `api` application, as `serve run` and `serve deploy` take it."""
     shards = [
         DeploymentActorConfig(
-            name=shard_actor.actor_name(shard),
-            actor_class=ray.remote(ShardActor),
+            name=shard_name(shard),
+            actor_class=ShardActor,
             init_kwargs={"shard": shard, "settings": settings},
             actor_options={
                 "num_cpus": settings.shard_num_cpus,
@@ -205,8 +207,8 @@ def projections_application(settings: Settings) -> serve.Application:
     """The `projections` application."""
     actors = [
         DeploymentActorConfig(
-            name=projection_actor.actor_name(group),
-            actor_class=ray.remote(ProjectionActor),
+            name=projection_name(group),
+            actor_class=ProjectionActor,
             init_kwargs={"group": group, "settings": settings},
             actor_options={"num_cpus": 0, "scheduling_strategy": "SPREAD"},
         )

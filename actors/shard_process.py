@@ -1,0 +1,126 @@
+"""A shard's process without Ray: everything that lives in it, put together."""
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from actors.connection import HealingConnection
+from actors.jetstream import JetStream, StreamOptions
+from actors.outbox import OutboxRelay, RelayLimits
+from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
+from actors.protocol import decode_submissions, encode_replies
+from actors.ring import ring_of
+from actors.shard import Shard, ShardLimits
+from actors.statistics import ShardStatistics
+from wallet.logs import configure_logs
+from wallet.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class ShardProcess:
+    """Composition root of a shard's process."""
+
+    def __init__(self, shard: int, settings: Settings) -> None:
+        configure_logs(settings)
+        self._shard_number = shard
+        ring = ring_of(settings.shard_count)
+        self._stream = JetStream(stream_options(settings))
+        self._relay = OutboxRelay(
+            outbox=PostgresOutbox(_connection(settings, PostgresOutbox.SETTINGS)),
+            stream=self._stream,
+            limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
+            owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,
+        )
+        self._shard = Shard(
+            journal=PostgresJournal(_connection(settings, CONNECTION_SETTINGS)),
+            relay=self._relay,
+            limits=limits_from(ShardLimits, settings),
+            now=lambda: datetime.now(UTC),
+        )
+        loop = asyncio.get_event_loop()
+        self._tasks = [
+            loop.create_task(self._keep(task), name=name)
+            for name, task in (
+                ("shard", self._shard.run()),
+                ("relay", self._relay.run()),
+                ("sweep", self._relay.sweep()),
+            )
+        ]
+        _log.info("shard active", shard=shard, shards=settings.shard_count, pid=os.getpid())
+
+    async def _keep(self, task: Coroutine[None, None, None]) -> None:
+        """A task that ends is a bug; better a new actor than half a one."""
+        try:
+            await task
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, it ends this process
+            _log.critical("shard task failed", exc_info=True)
+            os._exit(1)
+
+    async def submit(self, payload: bytes) -> bytes:
+        """Encoded submissions in, encoded replies out, once all of them are answered."""
+        return encode_replies(await self._shard.submit(decode_submissions(payload)))
+
+    def statistics(self) -> bytes:
+        """JSON of `ShardStatistics`."""
+        shard, relay, counts = self._shard, self._relay, self._shard.counts
+        return msgspec.json.encode(
+            ShardStatistics(
+                shard=self._shard_number,
+                pid=os.getpid(),
+                mailbox_items=shard.mailbox_items,
+                wallets_active=shard.wallets_active,
+                activations=shard.activations,
+                batches=counts["batches"],
+                commands=counts["commands"],
+                events=counts["events"],
+                replays=counts["replays"],
+                refusals=dict(shard.refusals),
+                conflicts=counts["conflicts"],
+                outcomes_unknown=counts["outcomes_unknown"],
+                overloaded=counts["overloaded"],
+                decide_s=shard.decide_s,
+                commit_s=shard.commit_s,
+                outbox_events=relay.backlog,
+                published=relay.published,
+                publish_failures=relay.publish_failures,
+                journal_ready=shard.journal_ready,
+                stream_ready=relay.stream_ready,
+                largest_batch=shard.largest_batch,
+            )
+        )
+
+
+def stream_options(settings: Settings) -> StreamOptions:
+    return StreamOptions(
+        url=settings.nats_url,
+        name=settings.stream_name,
+        max_age_s=settings.stream_max_age_s,
+        duplicate_window_s=settings.stream_duplicate_window_s,
+        replicas=settings.stream_replicas,
+        publish_timeout_s=settings.publish_timeout_s,
+    )
+
+
+def _connection(settings: Settings, server_settings: dict[str, str]) -> HealingConnection:
+    return HealingConnection(
+        settings.database_url,
+        statement_timeout_s=settings.database_timeout_s,
+        connect_timeout_s=settings.database_connect_timeout_s,
+        settings=server_settings,
+    )
+
+
+def limits_from(kind: type[T], settings: Settings, **more: int) -> T:
+    """The limits of ``kind``: each field from the setting of the same name, or from ``more``."""
+    names = (field.name for field in msgspec.structs.fields(kind))
+    return kind(**{name: getattr(settings, name) for name in names if name not in more}, **more)
