@@ -1,0 +1,152 @@
+"""The `wallet` command: a thin layer over serve_app.local, which is imported where it is needed."""
+
+import sys
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+from serve_app.local.errors import StackError
+from serve_app.local.home import Home
+from wallet.settings import Settings
+
+app = typer.Typer(
+    name="wallet",
+    help="Run the wallet service. Settings are read from the environment (WALLET_…).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar="RAY_ADDRESS", help="Ray cluster to deploy onto. Default: the local stack's."
+    ),
+]
+
+
+@app.command()
+def up() -> None:
+    """Start the whole service on this machine and wait until it is ready."""
+    from serve_app.local.commands import up as start
+
+    try:
+        start(_settings(), _home(), _console())
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. `wallet down` (make down) stops what was started.", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started, once it has answered what is in flight. Data is kept."""
+    from serve_app.local.commands import down as stop
+
+    stop(_settings(), _home(), _console())
+
+
+@app.command()
+def status() -> None:
+    """Show what runs and whether the service is ready. Exit code 1 if it isn't."""
+    from serve_app.local.commands import status as show
+
+    if not show(_home(), _console()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    name: Annotated[
+        str | None, typer.Argument(help="postgres, nats, ray, deploy, serve. Default: all.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of each log.")] = 20,
+) -> None:
+    """Show the last lines of the stack's logs."""
+    from serve_app.local import show_logs
+
+    files = show_logs.files_of(_home(), name)
+    for line in show_logs.last_lines(files, lines):
+        typer.echo(line)
+    if follow:
+        for line in show_logs.new_lines(files):
+            typer.echo(line)
+
+
+@app.command()
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Remove all data and logs of the local stack."""
+    from serve_app.local.commands import clean as remove
+
+    home = _home()
+    if home.root.exists() and not yes:
+        typer.confirm(f"Remove {home.root} with every wallet in it?", abort=True)
+    remove(home, _console())
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's tables up to date."""
+    from serve_app.local.commands import migrate as run
+
+    run(_settings(), _home(), _console())
+
+
+@app.command()
+def api(address: Address = "") -> None:
+    """Deploy the HTTP API and its shards onto a Ray cluster."""
+    from serve_app.local.commands import deploy_onto
+    from serve_app.local.deployer import API
+
+    deploy_onto(_settings(), _home(), address, API, _console())
+
+
+@app.command()
+def worker(address: Address = "") -> None:
+    """Deploy the projections onto a Ray cluster."""
+    from serve_app.local.commands import deploy_onto
+    from serve_app.local.deployer import PROJECTIONS
+
+    deploy_onto(_settings(), _home(), address, PROJECTIONS, _console())
+
+
+@app.command()
+def rebuild_projections() -> None:
+    """Build the read side anew from the journal, while the service runs."""
+    from serve_app.local.commands import rebuild_projections as rebuild
+
+    rebuild(_settings(), _home(), _console())
+
+
+def main() -> None:
+    """Entry point: every failure is one line that says what to do."""
+    try:
+        app()
+    except StackError as failure:
+        text = f"[red]Error:[/red] {escape(str(failure))}"
+        Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        name = f"WALLET_{'_'.join(str(part) for part in first['loc'])}".upper()
+        raise StackError(
+            f"{name} is set to something else than it allows: {first['msg']}."
+        ) from wrong
+
+
+def _home() -> Home:
+    return Home.of_this_checkout()
+
+
+def _console() -> Console:
+    return Console()

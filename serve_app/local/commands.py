@@ -1,0 +1,154 @@
+"""What the commands `wallet up|down|status|logs|clean|migrate|…` do, one function each."""
+
+import shutil
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from serve_app.local.errors import StackError
+from serve_app.local.home import Home, Stack
+from serve_app.local.postgres_place import remove_place
+from serve_app.local.processes import is_alive
+from serve_app.local.readiness import ask
+from serve_app.local.record import Recorder
+from serve_app.local.servers import migrate as migrate_database
+from serve_app.local.shutdown import stop_stack
+from serve_app.local.startup import start_stack
+from serve_app.local.steps import Steps
+from serve_app.local.welcome import welcome
+from wallet.settings import Settings
+
+
+def up(settings: Settings, home: Home, console: Console) -> None:
+    """Start the stack unless it runs; end by saying where it is and what to try."""
+    home.create()
+    with Steps(console) as steps, home.locked(lambda: steps.note(_WAITING)):
+        stack = home.load()
+        if not _is_up(stack):
+            recorder = Recorder(home, stack)
+            if stop_stack(settings, home, recorder, steps):
+                steps.note("That was left over from an earlier start")
+            start_stack(settings, home, recorder, steps)
+            already = False
+        else:
+            already = True
+    welcome(console, home.load().http_url, already=already)
+
+
+def down(settings: Settings, home: Home, console: Console) -> None:
+    """Stop what `up` started, gracefully; says so if there was nothing."""
+    if not home.root.exists():
+        console.print("Nothing is running.")
+        return
+    with Steps(console) as steps, home.locked(lambda: steps.note(_WAITING)):
+        stopped = stop_stack(settings, home, Recorder(home, home.load()), steps)
+    console.print(
+        "The wallet service is down. Its data is kept." if stopped else "Nothing is running."
+    )
+
+
+def status(home: Home, console: Console) -> bool:
+    """Show each process and what /readyz says of each part; true if the service is ready."""
+    stack = home.load()
+    table = Table(box=None, pad_edge=False)
+    for title in ("PROCESS", "PID", "STATE"):
+        table.add_column(title)
+    for name, process in stack.processes.items():
+        if name in ("deploy", "drain"):
+            continue  # short-lived
+        state = "[green]running[/green]" if is_alive(process) else "[red]ended[/red]"
+        table.add_row(name, str(process.pid), state)
+    if not stack.processes:
+        console.print("Nothing is running.")
+        return False
+    answer = ask(stack.http_url)
+    for part in answer.parts:
+        colour = "green" if part.is_ready else "red"
+        table.add_row(f"· {part.name}", "", Text(part.detail, style=colour))
+    console.print(table)
+    console.print(f"{stack.http_url} is {'ready' if answer.is_ready else 'not ready'}")
+    return answer.is_ready
+
+
+def clean(home: Home, console: Console) -> None:
+    """Remove everything that the home holds; refuses while anything runs."""
+    if not home.root.exists():
+        console.print("There is nothing to remove.")
+        return
+    with home.locked(lambda: console.print(_WAITING)):
+        stack = home.load()
+        if stack.living():
+            raise StackError("The stack is running: `wallet down` (make down) first.")
+        remove_place(home.postgres)
+        if stack.sockets is not None:
+            shutil.rmtree(stack.sockets, ignore_errors=True)
+        shutil.rmtree(home.root, ignore_errors=True)
+    console.print(f"Removed {home.root} with all wallets in it.")
+
+
+def migrate(settings: Settings, home: Home, console: Console) -> None:
+    """Bring the tables of the database in use up to date."""
+    with Steps(console) as steps, steps.step("Database migrated"):
+        migrate_database(running_settings(settings, home).database_url)
+
+
+def running_settings(settings: Settings, home: Home) -> Settings:
+    """The settings with the addresses of the running stack where they name none."""
+    stack = home.load()
+    servers = stack.living()
+    found = {}
+    if not settings.database_url and "postgres" in servers:
+        found["database_url"] = stack.database_url
+    if not settings.nats_url and "nats" in servers:
+        found["nats_url"] = stack.nats_url
+    settings = settings.model_copy(update=found)
+    if not settings.database_url:
+        raise StackError(
+            "No database is running: start one with `wallet up`, or set WALLET_DATABASE_URL."
+        )
+    return settings
+
+
+def _is_up(stack: Stack) -> bool:
+    """Whether an earlier start got to its end and everything that it started still runs."""
+    return stack.is_complete and all(
+        is_alive(process)
+        for name, process in stack.processes.items()
+        if name not in ("deploy", "drain")
+    )
+
+
+_WAITING = "Another `wallet` command is changing the stack: waiting for it"
+
+
+def deploy_onto(
+    settings: Settings, home: Home, address: str, application: str, console: Console
+) -> None:
+    """Deploy one application onto the cluster at `address`, or onto the local stack's."""
+    import os
+
+    from serve_app.local.deployer import deploy
+    from serve_app.local.ray_environment import serve_environment
+
+    if not address:
+        if "ray" not in home.load().living():
+            raise StackError(
+                "No Ray cluster is running here: start the stack with `wallet up`, or say which "
+                "one you mean with --address."
+            )
+        settings = running_settings(settings, home)
+        os.environ.update(serve_environment(settings, home))  # before Ray is imported
+        address = os.environ["RAY_ADDRESS"]
+    with Steps(console) as steps, steps.step(f"Application `{application}` deployed"):
+        deploy(settings, address, (application,))
+
+
+def rebuild_projections(settings: Settings, home: Home, console: Console) -> None:
+    """Build the read side anew from the journal."""
+    import asyncio
+
+    from projections.rebuild import rebuild
+
+    with Steps(console) as steps, steps.step("Projections rebuilt"):
+        asyncio.run(rebuild(running_settings(settings, home)))

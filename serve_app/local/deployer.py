@@ -1,0 +1,129 @@
+"""Puts our Serve applications onto a Ray cluster, and takes them off again.
+
+Ray is imported when a function is called, never before: it reads its environment at import.
+Run as a module, this is a child process of `wallet up` and `wallet down` that has the right one:
+
+    python -m serve_app.local.deployer deploy|drain
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from serve_app.local.errors import StackError
+from serve_app.local.ports import answers
+from serve_app.local.processes import wait_until
+from wallet.settings import Settings
+
+API = "api"
+PROJECTIONS = "projections"
+
+_LISTENING_TIMEOUT_S = 60.0
+_RUNNING_TIMEOUT_S = 150.0
+_POLL_S = 0.1
+
+
+def deploy(settings: Settings, address: str, applications: Collection[str]) -> None:
+    """Deploy `applications` onto the cluster at `address`; returns when Serve runs them.
+
+    They start at the same time: most of it is waiting for Python processes to import.
+    """
+    from ray import serve
+
+    with _connected(address):
+        serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
+        serve.run_many(
+            [target for target in _targets(settings) if target.name in applications],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+        _wait_for_applications(_all_running(applications), _RUNNING_TIMEOUT_S)
+
+
+def drain(settings: Settings, address: str) -> None:
+    """Take every application off the cluster once it has answered its requests, then end Serve."""
+    from ray import serve
+
+    with _connected(address):
+        for application in serve.status().applications:
+            serve.delete(application, _blocking=False)
+        # Replicas that don't finish in time are stopped by Serve itself.
+        _wait_for_applications(lambda left: not left, 2 * settings.drain_timeout_s)
+        serve.shutdown()
+
+
+def _targets(settings: Settings) -> list[Any]:
+    from ray.serve.api import RunTarget
+
+    from serve_app.deployment import api_application, projections_application
+
+    return [
+        RunTarget(api_application(settings), name=API, route_prefix="/"),
+        RunTarget(projections_application(settings), name=PROJECTIONS, route_prefix=None),
+    ]
+
+
+def _all_running(names: Collection[str]) -> Callable[[dict[str, Any]], bool]:
+    def check(applications: dict[str, Any]) -> bool:
+        for name in names:
+            if name in applications and applications[name].status == "DEPLOY_FAILED":
+                raise StackError(f"Serve could not start `{name}`: {applications[name].message}")
+        return all(
+            name in applications and applications[name].status == "RUNNING" for name in names
+        )
+
+    return check
+
+
+def _wait_for_applications(holds: Callable[[dict[str, Any]], bool], timeout_s: float) -> None:
+    from ray import serve
+
+    deadline = time.monotonic() + timeout_s
+    while not holds(applications := serve.status().applications):
+        if time.monotonic() >= deadline:
+            states = {name: str(found.status) for name, found in applications.items()}
+            raise StackError(f"Serve's applications are still {states} after {timeout_s:.0f} s.")
+        time.sleep(_POLL_S)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError) as failure:
+        raise StackError(f"No Ray cluster answers at {address} ({failure}).") from failure
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _deploy_once_ray_listens(settings: Settings, address: str) -> None:
+    import ray.serve  # noqa: F401  # takes a second or two, which Ray needs to start anyway
+
+    import serve_app.deployment  # noqa: F401
+
+    host, _, port = address.rpartition(":")
+    wait_until(lambda: answers(int(port), host), timeout_s=_LISTENING_TIMEOUT_S)
+    deploy(settings, address, (API, PROJECTIONS))
+
+
+def main(action: str) -> int:
+    """Entry point of the child process; the address is in its environment."""
+    actions = {"deploy": _deploy_once_ray_listens, "drain": drain}
+    try:
+        actions[action](Settings(), os.environ["RAY_ADDRESS"])
+    except StackError as failure:
+        print(f"Error: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,131 @@
+"""The servers that the service needs: ours, or those that the settings name."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+from serve_app.local import nats, postgres
+from serve_app.local.errors import StackError
+from serve_app.local.home import Home, Stack, assign_ports
+from serve_app.local.logs import rotate
+from serve_app.local.postgres_place import find_place
+from serve_app.local.record import Recorder
+from serve_app.local.steps import Steps
+from wallet.settings import Settings
+
+_NATS_TIMEOUT_S = 5.0
+
+
+def postgres_options(home: Home, stack: Stack) -> postgres.PostgresOptions:
+    """The embedded PostgreSQL of this home, with its port assigned."""
+    place = find_place(home.postgres)
+    return postgres.PostgresOptions(
+        place=place, port=stack.ports["postgres"], log_file=home.log_of("postgres")
+    )
+
+
+def nats_options(home: Home, stack: Stack) -> nats.NatsOptions:
+    """The embedded NATS of this home, with its port assigned."""
+    home.nats.mkdir(parents=True, exist_ok=True)
+    return nats.NatsOptions(
+        folder=home.nats, port=stack.ports["nats"], log_file=home.log_of("nats")
+    )
+
+
+def assign_addresses(settings: Settings, home: Home, stack: Stack) -> None:
+    """Decide where PostgreSQL and NATS will be, before either runs."""
+    stack.database_url = settings.database_url
+    stack.nats_url = settings.nats_url
+    if not settings.database_url:
+        assign_ports(stack, ("postgres",))
+        stack.database_url = postgres_options(home, stack).url
+    if not settings.nats_url:
+        assign_ports(stack, ("nats",))
+        stack.nats_url = nats_options(home, stack).url
+
+
+def provide_postgres(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+    """Have a PostgreSQL that answers, started here unless the settings name one."""
+    if settings.database_url:
+        with steps.step(f"PostgreSQL at {without_password(settings.database_url)}"):
+            asyncio.run(_reach_postgres(settings))
+        return
+    options = postgres_options(home, recorder.stack)
+    if options.place.is_elsewhere:
+        steps.note(f"Root lends PostgreSQL another account: its data is in {options.place.parent}")
+    rotate(options.log_file)
+    with steps.step("PostgreSQL 18 (embedded)"):
+        postgres.initialise(options)
+        process = postgres.start(options)
+        recorder.add(process)
+        postgres.wait_until_ready(options, process)
+
+
+def provide_nats(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+    """Have a NATS server with JetStream, started here unless the settings name one."""
+    if settings.nats_url:
+        with steps.step(f"NATS at {without_password(settings.nats_url)}"):
+            asyncio.run(_reach_nats(settings))
+        return
+    options = nats_options(home, recorder.stack)
+    rotate(options.log_file)
+    with steps.step("NATS with JetStream (embedded)"):
+        process = nats.start(options)
+        recorder.add(process)
+        nats.wait_until_ready(options, process)
+
+
+def migrate(database_url: str) -> None:
+    """Bring the database's tables up to date."""
+    from migrations.migrate import upgrade
+
+    try:
+        upgrade(database_url)
+    except Exception as failure:
+        told = str(failure).strip().partition("\n")[0]
+        raise StackError(
+            f"The database at {without_password(database_url)} could not be migrated: {told}"
+        ) from failure
+
+
+def without_password(url: str) -> str:
+    """A server's address as it may be shown."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
+
+
+async def _reach_postgres(settings: Settings) -> None:
+    import asyncpg
+
+    try:
+        connection = await asyncpg.connect(
+            settings.database_url, timeout=settings.database_connect_timeout_s
+        )
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as failure:
+        raise StackError(
+            f"PostgreSQL can't be reached with WALLET_DATABASE_URL ({_told(failure)}): correct it, "
+            "or leave it unset to have one started here."
+        ) from failure
+    await connection.close(timeout=settings.database_connect_timeout_s)
+
+
+async def _reach_nats(settings: Settings) -> None:
+    import nats as client
+    from nats.errors import Error
+
+    try:
+        connection = await client.connect(
+            settings.nats_url, connect_timeout=int(_NATS_TIMEOUT_S), allow_reconnect=False
+        )
+        try:
+            await connection.jetstream(timeout=_NATS_TIMEOUT_S).account_info()
+        finally:
+            await connection.close()
+    except (OSError, Error, ValueError) as failure:
+        raise StackError(
+            f"NATS with JetStream can't be reached with WALLET_NATS_URL ({_told(failure)}): "
+            "correct it (and start that server with -js), or leave it unset to have one started."
+        ) from failure
+
+
+def _told(failure: BaseException) -> str:
+    return str(failure).strip().partition("\n")[0] or type(failure).__name__

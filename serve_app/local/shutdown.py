@@ -1,0 +1,88 @@
+"""Stops what a stack started: in order, bounded, and nothing else."""
+
+import signal
+
+import psutil
+
+from serve_app.local import nats, postgres, ray_head
+from serve_app.local.child import spawn_deployer
+from serve_app.local.home import Home
+from serve_app.local.processes import (
+    RecordedProcess,
+    carrying,
+    family,
+    is_alive,
+    kill,
+    stop,
+    wait_until,
+)
+from serve_app.local.ray_environment import STACK_VARIABLE
+from serve_app.local.record import Recorder
+from serve_app.local.steps import Steps
+from wallet.settings import Settings
+
+_DRAIN_MARGIN_S = 15.0  # to start the child, connect, and end Serve when all is answered
+_SERVERS = {"nats": ("NATS", nats.stop_server), "postgres": ("PostgreSQL", postgres.stop_server)}
+
+
+def stop_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> bool:
+    """Stop everything that runs; false if nothing did.
+
+    First the front door closes and what is in flight gets its answer; then Ray ends; then the
+    servers that those answers were written to.
+    """
+    living = recorder.stack.living()
+    if "ray" in living and recorder.stack.is_complete:
+        _drain(settings, home, recorder, steps)
+    if "ray" in living:
+        with steps.step("Ray stopped"):
+            ray_head.stop_head(living["ray"])
+    strays = _stop_strays(recorder, steps)
+    for name, (title, stop_server) in _SERVERS.items():
+        if name in living:
+            with steps.step(f"{title} stopped"):
+                stop_server(living[name])
+    recorder.stack.processes.clear()
+    recorder.stack.is_complete = False
+    recorder.save()
+    return bool(living) or strays
+
+
+def _drain(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+    with steps.step("Requests in flight answered"):
+        _close_front_door(recorder.stack.processes["ray"], str(recorder.stack.sockets))
+        child = spawn_deployer("drain", settings, home)
+        recorder.add(child)
+        bound_s = settings.drain_timeout_s + _DRAIN_MARGIN_S
+        if not wait_until(lambda: not is_alive(child), timeout_s=bound_s):
+            steps.note(f"The service did not drain within {bound_s:.0f} s: stopping it anyway")
+
+
+def _close_front_door(ray: RecordedProcess, sockets: str) -> None:
+    """Have HAProxy stop listening and finish what it has: new clients are refused at once.
+
+    Serve would only take the routes away, and answer new clients with a misleading 404.
+    """
+    for member in family(ray):
+        try:
+            if any(argument.startswith(f"{sockets}/h/") for argument in member.cmdline()):
+                member.send_signal(signal.SIGUSR1)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _stop_strays(recorder: Recorder, steps: Steps) -> bool:
+    """End children that an interrupted command left, and orphans that Ray's own end left."""
+    servers = {
+        process.pid for process in recorder.stack.processes.values() if process.name in _SERVERS
+    }
+    for name, process in recorder.stack.living().items():
+        if name not in _SERVERS:
+            stop(process)
+    strays = [
+        stray for stray in carrying(STACK_VARIABLE, recorder.stack.id) if stray.pid not in servers
+    ]
+    if strays:
+        steps.note(f"{len(strays)} process(es) left over from an earlier start ended")
+        kill(strays)
+    return bool(strays)

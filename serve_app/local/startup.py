@@ -1,0 +1,144 @@
+"""Starts the whole stack, as much of it at the same time as can be.
+
+Ray takes longest by far, so everything else happens while it starts: PostgreSQL and its
+migrations, NATS, and the Python imports of the process that deploys.
+"""
+
+import psutil
+
+from serve_app.local import ray_head
+from serve_app.local.background import Background
+from serve_app.local.child import spawn_deployer
+from serve_app.local.errors import StackError
+from serve_app.local.home import Home, assign_ports, assign_sockets
+from serve_app.local.logs import last_line_with
+from serve_app.local.ports import is_free
+from serve_app.local.processes import RecordedProcess, is_alive, wait_until
+from serve_app.local.ray_environment import PORTS, haproxy_problem
+from serve_app.local.readiness import Readiness, ask
+from serve_app.local.record import Recorder
+from serve_app.local.servers import assign_addresses, migrate, provide_nats, provide_postgres
+from serve_app.local.shutdown import stop_stack
+from serve_app.local.steps import Steps
+from wallet.settings import Settings
+
+_READY_TIMEOUT_S = 180.0
+_LOCAL_HOSTS = ("0.0.0.0", "::", "127.0.0.1", "localhost")  # noqa: S104  # compared, not bound
+
+
+def start_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+    """Start everything and wait until the service is ready.
+
+    A failure stops what was started and is raised; an interruption leaves it, recorded.
+    """
+    _insist_on_free_port(settings)
+    try:
+        _start(settings, home, recorder, steps)
+    except StackError:
+        recorder.close()
+        stop_stack(settings, home, recorder, steps)
+        raise
+
+
+def http_url(settings: Settings) -> str:
+    """Where a client on this machine reaches the service."""
+    host = "localhost" if settings.http_host in _LOCAL_HOSTS else settings.http_host
+    return f"http://{host}:{settings.http_port}"
+
+
+def with_addresses(settings: Settings, recorder: Recorder) -> Settings:
+    """The settings with the addresses of the servers that were started here."""
+    addresses = {
+        "database_url": recorder.stack.database_url,
+        "nats_url": recorder.stack.nats_url,
+    }
+    return settings.model_copy(update=addresses)
+
+
+def _start(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+    _plan(settings, home, recorder)
+    problem = haproxy_problem()
+    if problem:
+        steps.note(f"Without HAProxy the service is about 8 times slower: {problem}")
+    deployed = with_addresses(settings, recorder)
+    ray = Background(lambda: _start_ray(deployed, home, recorder, steps))
+    database = Background(lambda: _start_database(settings, home, recorder, steps))
+    provide_nats(settings, home, recorder, steps)
+    database.result()
+    deployer = spawn_deployer("deploy", deployed, home)
+    recorder.add(deployer)
+    ray.result()
+    with steps.step("Service deployed and ready"):
+        _wait_until_ready(recorder.stack.http_url, deployer, home)
+    recorder.stack.is_complete = True
+    recorder.save()
+
+
+def _plan(settings: Settings, home: Home, recorder: Recorder) -> None:
+    """Decide every address before anything runs: Ray's environment has them all."""
+    assign_addresses(settings, home, recorder.stack)
+    assign_ports(recorder.stack, PORTS)
+    assign_sockets(recorder.stack)
+    recorder.stack.http_url = http_url(settings)
+    recorder.save()
+
+
+def _start_ray(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+    with steps.step("Ray"):
+        process = ray_head.start(settings, home, recorder.stack)
+        recorder.add(process)
+        ray_head.wait_until_ready(home, process)
+
+
+def _start_database(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+    provide_postgres(settings, home, recorder, steps)
+    with steps.step("Database migrated"):
+        migrate(recorder.stack.database_url)
+
+
+def _wait_until_ready(url: str, deployer: RecordedProcess, home: Home) -> None:
+    """Wait, bounded, until GET /readyz is 200 and the deployer is content."""
+    answer = Readiness(is_ready=False)
+
+    def settled() -> bool:
+        nonlocal answer
+        if is_alive(deployer):
+            return False
+        answer = ask(url)
+        return answer.is_ready or _failure_of_deployer(home) != ""
+
+    if not wait_until(settled, timeout_s=_READY_TIMEOUT_S):
+        raise StackError(
+            f"The service is not ready after {_READY_TIMEOUT_S:.0f} s ({answer.summary}): see "
+            f"`wallet logs` ({home.logs})."
+        )
+    if not answer.is_ready:
+        raise StackError(
+            f"The service could not be deployed: {_failure_of_deployer(home)} "
+            f"(see {home.log_of('deploy')})."
+        )
+
+
+def _failure_of_deployer(home: Home) -> str:
+    return last_line_with(home.log_of("deploy"), "Error")
+
+
+def _insist_on_free_port(settings: Settings) -> None:
+    port = settings.http_port
+    if is_free(port, settings.http_host):
+        return
+    raise StackError(
+        f"Port {port} on {settings.http_host} is in use{_by_whom(port)}: stop that, or choose "
+        "another port with WALLET_HTTP_PORT."
+    )
+
+
+def _by_whom(port: int) -> str:
+    """` by NAME (pid N)` if the system tells us, which it may not for somebody else's process."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except (psutil.Error, OSError):
+        return ""
+    return ""

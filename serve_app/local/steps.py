@@ -1,0 +1,68 @@
+"""Shows what a command is doing while it does it, and how long each step took.
+
+At a terminal one line moves; elsewhere (a pipe, a CI log) each step has a line when it begins and
+one when it ends. Steps may overlap and come from several threads.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.status import Status
+
+
+class Steps:
+    """The steps of one command. Use it as a context manager around them."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lock = threading.Lock()
+        self._running: list[str] = []
+        self._status: Status | None = None
+
+    def __enter__(self) -> "Steps":
+        if self._console.is_terminal:
+            self._status = self._console.status("…")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """One step; a failure inside is marked and goes on its way."""
+        began = time.monotonic()
+        self._begin(name)
+        try:
+            yield
+        except BaseException:
+            self._end(name, "[red]✗[/red]", began)
+            raise
+        self._end(name, "[green]✓[/green]", began)
+
+    def note(self, text: str) -> None:
+        """Say something between steps."""
+        with self._lock:
+            self._console.print(f"  {text}", highlight=False, markup=False)
+
+    def _begin(self, name: str) -> None:
+        with self._lock:
+            self._running.append(name)
+            if self._status is None:
+                self._console.print(f"… {name}", highlight=False)
+            self._show()
+
+    def _end(self, name: str, mark: str, began: float) -> None:
+        took = time.monotonic() - began
+        with self._lock:
+            self._running.remove(name)
+            self._console.print(f"{mark} {name} [dim]{took:.1f} s[/dim]", highlight=False)
+            self._show()
+
+    def _show(self) -> None:
+        if self._status is not None:
+            self._status.update(", ".join(self._running) or "…")
