@@ -1,19 +1,17 @@
 """The HTTP application: routes, their documentation, and one answer to every error."""
 
-import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from projections.queries import ReadsUnavailable
 from serve_app import documentation
+from serve_app.direct_route import direct, problem_of_error
 from serve_app.problems import Problem, problem_response
 from serve_app.requests import request_id_of
+from serve_app.router import Application, RouteTable
 from serve_app.services import Services
-
-_log = structlog.get_logger(__name__)
 
 
 def create_app(services: Services | None = None) -> FastAPI:
@@ -31,7 +29,6 @@ def create_app(services: Services | None = None) -> FastAPI:
     for route in documentation.ROUTES:
         app.router.routes.append(route.as_route())
     app.add_exception_handler(HTTPException, _unknown_route)
-    app.add_exception_handler(ReadsUnavailable, _reads_unavailable)
     app.add_exception_handler(Exception, _bug)
     app.openapi = lambda: documentation.openapi_of(app)  # type: ignore[method-assign]
     return app
@@ -50,18 +47,13 @@ async def _unknown_route(request: Request, error: Exception) -> Response:
     return problem_response(problem, request_id_of(request))
 
 
-async def _reads_unavailable(request: Request, error: Exception) -> Response:
-    _log.warning("read failed", cause=str(error), request_id=request_id_of(request))
-    problem = Problem(
-        "unavailable",
-        "The database does not answer.",
-        headers={"Retry-After": "1"},
-        applied="no",
-    )
-    return problem_response(problem, request_id_of(request))
-
-
 async def _bug(request: Request, error: Exception) -> Response:
-    _log.error("bug", request_id=request_id_of(request), path=request.url.path, exc_info=error)
-    problem = Problem("internal_error", "Something went wrong inside the service.")
-    return problem_response(problem, request_id_of(request))
+    return problem_response(problem_of_error(error, request), request_id_of(request))
+
+
+def create_application(services: Services) -> Application:
+    """What the ingress serves: the API's routes, with `create_app` behind them."""
+    table = RouteTable(
+        (route.method, route.path, direct(route.endpoint)) for route in documentation.ROUTES
+    )
+    return Application(table, create_app(services))

@@ -11,7 +11,6 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import structlog
-from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import DeploymentActorConfig
@@ -29,7 +28,8 @@ from projections.projection_actor import ProjectionActor
 from projections.projection_actor import actor_name as projection_name
 from projections.queries import Queries, ReadsUnavailable
 from projections.statistics import ProjectionStatistics
-from serve_app.app import create_app
+from serve_app.app import create_application
+from serve_app.router import Application
 from serve_app.schemas import Component
 from serve_app.services import Services
 from wallet.logs import configure_logs
@@ -43,6 +43,10 @@ PROJECTIONS: Final = "projections"
 _UNBOUNDED: Final = 1_000_000
 """Requests per replica as far as Serve is concerned: our own queues are the bounded ones, and
 they answer with a problem document and a Retry-After."""
+
+
+_SERVE_LOGGING: Final = LoggingConfig(enable_access_log=False, log_level="WARNING")
+"""Serve formats a line per request and then drops it, unless its level forbids that."""
 
 
 async def _keep_session(_connection: object) -> None:
@@ -60,7 +64,7 @@ class Ingress:
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))
         self._pool: asyncpg.Pool | None = None
 
-    async def __serve_build_asgi_app__(self) -> FastAPI:
+    async def __serve_build_asgi_app__(self) -> Application:
         settings = self._settings
         self._pool = asyncpg.create_pool(
             settings.database_url,
@@ -74,7 +78,7 @@ class Ingress:
         await self._pool
         queries = Queries(self._pool, timeout_s=settings.database_timeout_s)
         probes = Probes(settings, queries, self._shards)
-        return create_app(
+        return create_application(
             Services(
                 settings=settings,
                 dispatcher=self._dispatcher,
@@ -193,7 +197,7 @@ def api_application(settings: Settings) -> serve.Application:
         health_check_period_s=2,
         health_check_timeout_s=10,
         ray_actor_options={"num_cpus": 0},
-        logging_config=LoggingConfig(enable_access_log=False),
+        logging_config=_SERVE_LOGGING,
         deployment_actors=shards,
     )
     return deployment.bind(settings)
@@ -219,7 +223,7 @@ def projections_application(settings: Settings) -> serve.Application:
         name="Projections",
         num_replicas=1,
         ray_actor_options={"num_cpus": 0},
-        logging_config=LoggingConfig(enable_access_log=False),
+        logging_config=_SERVE_LOGGING,
         deployment_actors=actors,
     )
     return deployment.bind(settings)

@@ -1,9 +1,7 @@
-"""Routes that FastAPI documents and Starlette serves.
+"""Endpoints as ASGI applications: the bare request in, a response out, problems as problems.
 
-FastAPI's per-request machinery (dependency solving, response models, exit stacks) costs more
-than everything else that an ingress does for a command. These routes stand in the
-OpenAPI document like any other, but their endpoint gets the bare request and returns the
-response itself.
+`DirectRoute` puts such an endpoint into FastAPI's table, so that it stands in the OpenAPI document
+like any other route; requests reach it through `serve_app.router`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from projections.queries import ReadsUnavailable
 from serve_app.problems import Problem, problem_response
 from serve_app.requests import request_id_of
 
@@ -30,11 +29,28 @@ def direct(endpoint: Endpoint) -> ASGIApp:
         request = Request(scope, receive, send)
         try:
             response = await endpoint(request)
-        except Problem as problem:
-            response = problem_response(problem, request_id_of(request))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
+            response = problem_response(problem_of_error(error, request), request_id_of(request))
         await response(scope, receive, send)
 
     return serve
+
+
+def problem_of_error(error: Exception, request: Request) -> Problem:
+    """What to answer to ``error``; a bug is logged with all that is known of it."""
+    if isinstance(error, Problem):
+        return error
+    request_id = request_id_of(request)
+    if isinstance(error, ReadsUnavailable):
+        _log.warning("read failed", cause=str(error), request_id=request_id)
+        return Problem(
+            "unavailable",
+            "The database does not answer.",
+            headers={"Retry-After": "1"},
+            applied="no",
+        )
+    _log.error("bug", request_id=request_id, path=request.url.path, exc_info=error)
+    return Problem("internal_error", "Something went wrong inside the service.")
 
 
 class DirectRoute(APIRoute):
