@@ -1,0 +1,95 @@
+"""Wallets and transfers made by hand, for tests of the rules and of what folds events."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from wallet.events import Recorded, TransferChanged, WalletCreated
+from wallet.ids import TransferId, WalletId
+from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, Wallet
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
+
+WALLET_ID = WalletId("01900000-0000-7000-8000-000000000001")
+OTHER_WALLET_ID = WalletId("01900000-0000-7000-8000-000000000002")
+TRANSFER_ID = TransferId("01900000-0000-7000-8000-00000000000a")
+
+
+def wallet_id(number: int) -> WalletId:
+    return WalletId(f"01900000-0000-7000-8000-{number:012x}")
+
+
+def transfer_id(number: int) -> TransferId:
+    return TransferId(f"01900000-0000-7000-9000-{number:012x}")
+
+
+def a_wallet(**fields: Any) -> Wallet:
+    """A wallet in USD at version 5, empty unless told otherwise."""
+    return Wallet(
+        **{
+            "id": WALLET_ID,
+            "currency": "USD",
+            "scale": 2,
+            "version": 5,
+            "created_at": NOW,
+            "updated_at": NOW,
+        }
+        | fields
+    )
+
+
+def a_transfer(**fields: Any) -> Transfer:
+    """A pending debit of 1.00 unless told otherwise."""
+    return Transfer(
+        **{
+            "id": TRANSFER_ID,
+            "type": TransferType.DEBIT,
+            "status": TransferStatus.PENDING,
+            "amount": 100,
+            "created_version": 2,
+            "created_at": NOW,
+        }
+        | fields
+    )
+
+
+def settled(transfer: Transfer, status: TransferStatus, **fields: Any) -> Transfer:
+    failed = status is TransferStatus.FAILED
+    values = {name: getattr(transfer, name) for name in transfer.__struct_fields__}
+    return Transfer(
+        **values
+        | {
+            "status": status,
+            "settled_at": LATER,
+            "failure_reason": FailureReason.REVERTED if failed else None,
+        }
+        | fields
+    )
+
+
+def created(wallet: Wallet) -> Recorded:
+    """The first event of ``wallet``."""
+    return Recorded(
+        event=WalletCreated(
+            wallet_id=wallet.id,
+            currency=wallet.currency,
+            scale=wallet.scale,
+            reference_id=wallet.reference_id,
+            metadata=wallet.metadata,
+            occurred_at=wallet.created_at,
+        ),
+        wallet=wallet,
+    )
+
+
+def changed(
+    transfer: Transfer,
+    wallet: Wallet,
+    *,
+    previous: TransferStatus | None = None,
+    at: datetime = NOW,
+) -> Recorded:
+    """The event that left ``transfer`` and ``wallet``."""
+    return Recorded(
+        event=TransferChanged(transfer=transfer, previous=previous, occurred_at=at), wallet=wallet
+    )
