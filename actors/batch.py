@@ -11,7 +11,7 @@ from typing import assert_never
 
 from actors.cache import WalletCache
 from actors.ports import BatchWrite, KeyRecord, Loaded, Missing, StoredAnswer
-from actors.protocol import Answer, Reply
+from actors.protocol import Answer, Reply, decode_stored_reply, encode_stored_reply
 from wallet.commands import (
     Command,
     CreateTransfer,
@@ -40,6 +40,8 @@ def what_is_missing(
     missing = Missing()
     for submission in submissions:
         doubtful = redo or submission.attempt > 1
+        if submission.keyed is not None:
+            missing.keys.add((submission.wallet_id, submission.keyed.key))
         for item in submission.items:
             if item.keyed is not None:
                 missing.keys.add((submission.wallet_id, item.keyed.key))
@@ -87,11 +89,26 @@ class Batch:
 
     def decide(self, submission: Submission) -> Reply:
         """The reply to ``submission``, true once ``write`` is committed."""
-        if len(submission.items) == 1:
+        if not submission.several:
+            assert len(submission.items) == 1, "several items are a batch"
             return Reply(answers=(self._decide_item(submission, submission.items[0]),))
-        return self._decide_several(submission)
+        if submission.keyed is None:
+            return self._decide_several(submission)
+        return self._decide_keyed(submission, submission.keyed)
 
     # -- several items -----------------------------------------------------------------------
+
+    def _decide_keyed(self, submission: Submission, keyed: Keyed) -> Reply:
+        stored = self._keys.get((submission.wallet_id, keyed.key))
+        if stored is not None:
+            answer = self._replay(submission, keyed, stored)
+            return Reply(answers=(answer,)) if answer.refused else decode_stored_reply(answer)
+        reply = self._decide_several(submission)
+        decided = any(not answer.refused or answer.remembered for answer in reply.answers)
+        if decided and (submission.wallet_id, keyed.key) not in self._keys:
+            whole = Answer(body=encode_stored_reply(reply), version=reply.answers[-1].version)
+            self._remember(submission, keyed, whole)
+        return reply
 
     def _decide_several(self, submission: Submission) -> Reply:
         before = self._wallet(submission.wallet_id)
@@ -102,10 +119,10 @@ class Batch:
             answers.append(answer)
             if answer.refused and submission.atomic:
                 self._undo(submission.wallet_id, before, recorded=recorded, keys=keys)
-                return Reply(answers=tuple(answers), undone=True)
+                return Reply(answers=tuple(answers), several=True, undone=True)
         wallet = self._wallet(submission.wallet_id)
         balances = ENCODER.encode(balances_view(wallet)) if wallet is not None else b""
-        return Reply(answers=tuple(answers), wallet=balances)
+        return Reply(answers=tuple(answers), several=True, wallet=balances)
 
     def _undo(
         self, wallet_id: WalletId, before: Wallet | None, *, recorded: int, keys: int
@@ -136,8 +153,8 @@ class Batch:
             stored = self._keys.get((submission.wallet_id, item.keyed.key))
             if stored is not None:
                 return self._replay(submission, item.keyed, stored)
-        answer, code = self._decide_command(submission, item.command)
-        if item.keyed is not None and (code is None or code in REMEMBERED):
+        answer = self._decide_command(submission, item.command)
+        if item.keyed is not None and (not answer.refused or answer.remembered):
             self._remember(submission, item.keyed, answer)
         return answer
 
@@ -172,9 +189,7 @@ class Batch:
         self._keys[submission.wallet_id, keyed.key] = stored
         self.write.keys.append(KeyRecord(scope=submission.wallet_id, keyed=keyed, stored=stored))
 
-    def _decide_command(
-        self, submission: Submission, command: Command
-    ) -> tuple[Answer, RefusalCode | None]:
+    def _decide_command(self, submission: Submission, command: Command) -> Answer:
         if isinstance(command, CreateTransfer):
             decision = self._decide_transfer(submission, command)
         elif isinstance(command, SettleTransfer):
@@ -184,8 +199,8 @@ class Batch:
         else:
             assert_never(command)
         if isinstance(decision, Refusal):
-            return self._refuse(submission, decision), decision.code
-        return decision, None
+            return self._refuse(submission, decision)
+        return decision
 
     def _decide_transfer(self, submission: Submission, command: CreateTransfer) -> Answer | Refusal:
         wallet_id = submission.wallet_id
@@ -282,7 +297,7 @@ class Batch:
                 request_id=submission.request_id,
             )
         )
-        return Answer(body=body, refused=True)
+        return Answer(body=body, refused=True, remembered=refusal.code in REMEMBERED)
 
 
 def _as_created(wallet: Wallet) -> Recorded:

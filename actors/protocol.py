@@ -33,6 +33,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     refused: bool = False
     replayed: bool = False
     version: int = 0
+    remembered: bool = False
+    """Of a refusal: whether it is kept under the client's key."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -40,10 +42,55 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     answers: tuple[Answer, ...] = ()
     failure: Failure | None = None
+    several: bool = False
+    """The answers are those of a batch's items."""
     wallet: bytes = b""
-    """JSON of the wallet's balances after the submission; only where it has several items."""
+    """JSON of the wallet's balances after a batch."""
     undone: bool = False
-    """An atomic submission was refused: nothing of it was applied."""
+    """An atomic batch was refused by its last answer: nothing of it was applied."""
+    replayed: bool = False
+
+
+class _StoredAnswer(msgspec.Struct):
+    body: msgspec.Raw
+    refused: bool
+    version: int
+
+
+class _StoredReply(msgspec.Struct):
+    """A batch's reply as it is kept under its key: JSON that a person can read."""
+
+    answers: list[_StoredAnswer]
+    wallet: msgspec.Raw
+    undone: bool
+
+
+_json: Final = msgspec.json.Encoder()
+_stored: Final = msgspec.json.Decoder(_StoredReply)
+
+
+def encode_stored_reply(reply: Reply) -> bytes:
+    """A batch's reply as it is kept under its idempotency key."""
+    answers = [
+        _StoredAnswer(msgspec.Raw(answer.body), answer.refused, answer.version)
+        for answer in reply.answers
+    ]
+    return _json.encode(_StoredReply(answers, msgspec.Raw(reply.wallet or b"null"), reply.undone))
+
+
+def decode_stored_reply(whole: Answer) -> Reply:
+    """The reply that was kept, from the replayed answer that holds it."""
+    stored = _stored.decode(whole.body)
+    return Reply(
+        answers=tuple(
+            Answer(body=bytes(one.body), refused=one.refused, version=one.version)
+            for one in stored.answers
+        ),
+        several=True,
+        wallet=bytes(stored.wallet),
+        undone=stored.undone,
+        replayed=whole.replayed,
+    )
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -80,6 +80,10 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     """How long the client still waits, measured from delivery."""
     atomic: bool = False
+    several: bool = False
+    """The client sent a batch: it is answered with the wallet after all of it."""
+    keyed: Keyed | None = None
+    """A key for the submission as a whole."""
     attempt: int = 1
     made_by: str | None = None
     """Identifier of the API key that the request came with."""

@@ -81,6 +81,7 @@ class ShardUnderTest:
         submission = Submission(
             wallet_id=wallet_id,
             items=tuple(Item(command=command, keyed=keyed) for command in commands),
+            several=len(commands) > 1,
             request_id=fields.pop("request_id", new_id()),
             timeout_s=fields.pop("timeout_s", 10.0),
             **fields,
