@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 from serve_app import schemas
 from serve_app.direct_route import DirectRoute, Endpoint
 from serve_app.problems import CATALOGUE, PROBLEM_JSON
-from serve_app.routes import reads, service, writes
+from serve_app.routes import batches, reads, service, writes
 from wallet.contract import (
     IDEMPOTENCY_KEY_MAX,
     PAGE_LIMIT_DEFAULT,
@@ -332,6 +332,49 @@ ROUTES: Final = (
         answers={200: ("The transfer, and the wallet after it.", schemas.WrittenTransfer)},
         problems=_SETTLE,
         body=schemas.SettleTransfer,
+    ),
+    RouteDoc(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/batch",
+        endpoint=batches.wallet_batch,
+        tag="transfers",
+        summary="Several transfers and settlements of one wallet",
+        description="Up to 1,000 items, decided in order and written in one transaction. Not "
+        "atomic (default): each item on its own. Atomic: the first refusal undoes all of it. An "
+        "Idempotency-Key covers the batch as a whole; items may have keys of their own.",
+        answers={200: ("A result an item, and the wallet after them.", schemas.WalletBatchResults)},
+        problems=("wallet_not_found", "batch_refused", *_WRITE),
+        body=schemas.WalletBatch,
+        body_required=True,
+        body_example={
+            "items": [
+                {"type": "debit", "amount": "10.50", "status": "completed"},
+                {"type": "credit", "amount": "4.00", "idempotency_key": "order-1042"},
+            ],
+        },
+    ),
+    RouteDoc(
+        method="POST",
+        path="/v1/transfers/batch",
+        endpoint=batches.multi_batch,
+        tag="transfers",
+        summary="Transfers and settlements of many wallets",
+        description="Up to 10,000 items, each names its wallet: in order per wallet, all wallets "
+        "at once, not atomic. With `Content-Type: application/x-ndjson` an item a line, of any "
+        "number: results stream back a line each, in order, and a slow answer slows the sender.",
+        answers={200: ("A result an item.", schemas.MultiBatchResults)},
+        problems=_WRITE,
+        body=schemas.MultiBatch,
+        body_required=True,
+        body_example={
+            "items": [
+                {
+                    "wallet_id": "0192f0c1-2d3e-7a4b-8c5d-6e7f8a9b0c1d",
+                    "type": "debit",
+                    "amount": "10.50",
+                }
+            ],
+        },
     ),
     RouteDoc(
         method="POST",

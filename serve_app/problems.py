@@ -54,6 +54,11 @@ CATALOGUE: Final[dict[str, Kind]] = {
         "Another wallet has this reference_id",
         "Use that wallet (GET /v1/wallet?reference_id=…), or send another reference_id.",
     ),
+    "batch_refused": Kind(
+        409,
+        "An atomic batch was refused",
+        "errors[] names the item that was refused and why. Nothing of the batch was applied.",
+    ),
     "wallet_frozen": Kind(409, "The wallet is frozen", "It takes no transfers until released."),
     "wallet_closed": Kind(409, "The wallet is closed", "It takes no transfers any more."),
     "version_not_reached": Kind(

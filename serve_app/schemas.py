@@ -19,11 +19,13 @@ from pydantic import (
 )
 
 from wallet.contract import (
+    IDEMPOTENCY_KEY_MAX,
     METADATA_ENTRIES_MAX,
     METADATA_KEY_MAX,
     METADATA_VALUE_MAX,
     REFERENCE_ID_MAX,
     TEXT_PATTERN,
+    VISIBLE_ASCII_PATTERN,
 )
 from wallet.currencies import CURRENCY_PATTERN
 from wallet.money import AMOUNT_PATTERN, SCALE_MAX, AmountError, canonical_amount
@@ -123,6 +125,52 @@ class SettleTransfer(_Request):
     )
 
 
+class BatchItem(_Request):
+    """A transfer (`type` and `amount`), or a settlement (`complete` or `revert`)."""
+
+    type: Literal["debit", "credit"] | None = Field(
+        default=None, description="`debit` puts money INTO the wallet, `credit` takes it OUT."
+    )
+    amount: Amount | None = None
+    status: Literal["pending", "completed"] | None = Field(
+        default=None, description="Of a transfer; `pending` if left out."
+    )
+    complete: str | None = Field(default=None, description="Id of a pending transfer to complete.")
+    revert: str | None = Field(default=None, description="Id of a pending transfer to revert.")
+    idempotency_key: (
+        Annotated[
+            str,
+            StringConstraints(
+                min_length=1, max_length=IDEMPOTENCY_KEY_MAX, pattern=VISIBLE_ASCII_PATTERN
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="This item's own key.")
+    reference_id: ReferenceId | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class WalletBatchItem(BatchItem):
+    """An item that names its wallet."""
+
+    wallet_id: str
+
+
+class WalletBatch(_Request):
+    """Items of one wallet, decided in order, in one transaction."""
+
+    items: Annotated[list[BatchItem], Field(min_length=1)]
+    atomic: bool = Field(
+        default=False, description="`true`: the first refusal undoes the whole batch."
+    )
+
+
+class MultiBatch(_Request):
+    """Items of any wallets: in order per wallet, not atomic across wallets."""
+
+    items: Annotated[list[WalletBatchItem], Field(min_length=1)]
+
+
 class Balances(BaseModel):
     """The wallet after the write."""
 
@@ -218,3 +266,25 @@ class Readiness(BaseModel):
 
     ready: bool
     components: dict[str, Component]
+
+
+class BatchResult(BaseModel):
+    """One item's result: the transfer, or the problem why not."""
+
+    status: int = Field(description="As the item's own route would have answered.")
+    transfer: WrittenTransfer | None = None
+    problem: Problem | None = None
+    replayed: bool | None = Field(default=None, description="Answered before under its own key.")
+
+
+class WalletBatchResults(BaseModel):
+    """A result an item, in order, and the wallet after all of them."""
+
+    items: list[BatchResult]
+    wallet: Balances | None = Field(description="null: there is no such wallet.")
+
+
+class MultiBatchResults(BaseModel):
+    """A result an item, in order."""
+
+    items: list[BatchResult]

@@ -1,0 +1,188 @@
+"""Items of batch requests: decoded and validated in C, turned into commands in one pass."""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+import uuid6
+
+from serve_app.problems import FieldError, Problem, validation_problem
+from serve_app.requests import canonical_json
+from wallet import commands
+from wallet.contract import (
+    IDEMPOTENCY_KEY_MAX,
+    METADATA_ENTRIES_MAX,
+    METADATA_KEY_MAX,
+    METADATA_VALUE_MAX,
+    REFERENCE_ID_MAX,
+    TEXT_PATTERN,
+    VISIBLE_ASCII_PATTERN,
+)
+from wallet.ids import IdempotencyKey, TransferId, canonical_uuid
+from wallet.money import AmountError, canonical_amount
+
+# Python's `$` also matches before a final line break; the contract's patterns don't mean that.
+_VISIBLE: Final = VISIBLE_ASCII_PATTERN.removesuffix("$") + r"\Z"
+_TEXT: Final = TEXT_PATTERN.removesuffix("$") + r"\Z"
+
+_Key = Annotated[
+    str,
+    msgspec.Meta(min_length=1, max_length=IDEMPOTENCY_KEY_MAX, pattern=_VISIBLE),
+]
+_ReferenceId = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=REFERENCE_ID_MAX, pattern=_TEXT)
+]
+_Metadata = Annotated[
+    dict[
+        Annotated[str, msgspec.Meta(min_length=1, max_length=METADATA_KEY_MAX, pattern=_TEXT)],
+        Annotated[str, msgspec.Meta(max_length=METADATA_VALUE_MAX, pattern=r"\A[^\x00]*\Z")],
+    ],
+    msgspec.Meta(max_length=METADATA_ENTRIES_MAX),
+]
+
+
+class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A transfer (``type`` and ``amount``), or a settlement (``complete`` or ``revert``)."""
+
+    type: Literal["debit", "credit"] | None = None
+    amount: str | int | None = None
+    status: Literal["pending", "completed"] | None = None
+    complete: str | None = None
+    revert: str | None = None
+    idempotency_key: _Key | None = None
+    reference_id: _ReferenceId | None = None
+    metadata: _Metadata = {}
+
+
+class WalletBatchItem(BatchItem, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An item that names its wallet."""
+
+    wallet_id: str
+
+
+class WalletBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Items of one wallet, in order; ``atomic``: all or nothing."""
+
+    items: list[BatchItem]
+    atomic: bool = False
+
+
+class MultiBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Items of any wallets. In order per wallet, each wallet's in a transaction of its own."""
+
+    items: list[WalletBatchItem]
+
+
+BodyT = TypeVar("BodyT")
+
+wallet_batch: Final = msgspec.json.Decoder(WalletBatch)
+multi_batch: Final = msgspec.json.Decoder(MultiBatch)
+one_item: Final = msgspec.json.Decoder(WalletBatchItem)
+
+
+def decode(decoder: msgspec.json.Decoder[BodyT], body: bytes) -> BodyT:
+    """``body``, validated.
+
+    Raises:
+        Problem: malformed_json, or validation_error with a pointer to what is wrong.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise validation_problem(_field_error(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem("malformed_json", f"{error}.") from None
+
+
+def _field_error(message: str) -> FieldError:
+    """msgspec says ``what is wrong - at `$.items[3].amount```."""
+    detail, _, path = message.partition(" - at `")
+    steps = path.rstrip("`").removeprefix("$").replace("[", ".").replace("]", "")
+    return FieldError(pointer=steps.replace(".", "/").replace("/...", "/*"), detail=detail)
+
+
+def require_count(count: int, most: int) -> None:
+    """Between 1 and ``most`` items.
+
+    Raises:
+        Problem: validation_error.
+    """
+    if not 1 <= count <= most:
+        detail = f"send 1 to {most} items, not {count}"
+        raise validation_problem(FieldError(pointer="/items", detail=detail))
+
+
+def to_items(items: Sequence[BatchItem], pointers: Iterable[str]) -> tuple[commands.Item, ...]:
+    """``items`` as the write side takes them; ``pointers`` name each in problems.
+
+    Raises:
+        Problem: validation_error, naming every item that is wrong.
+    """
+    wrong: list[FieldError] = []
+    made: list[commands.Item] = []
+    for item, pointer in zip(items, pointers, strict=True):
+        try:
+            command = _command(item)
+        except _ItemError as error:
+            wrong.append(FieldError(pointer=pointer + error.pointer, detail=str(error)))
+            continue
+        made.append(commands.Item(command=command, keyed=_keyed(item)))
+    if wrong:
+        raise validation_problem(*wrong)
+    return tuple(made)
+
+
+class _ItemError(ValueError):
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
+def _command(item: BatchItem) -> commands.Command:
+    if item.complete is not None or item.revert is not None:
+        return _settlement(item)
+    if item.type is None or item.amount is None:
+        raise _ItemError("", "send type and amount, or complete, or revert")
+    try:
+        amount = canonical_amount(item.amount if isinstance(item.amount, str) else str(item.amount))
+    except AmountError as error:
+        raise _ItemError("/amount", str(error)) from error
+    return commands.CreateTransfer(
+        transfer_id=TransferId(str(uuid6.uuid7())),
+        type=item.type,
+        status=item.status or "pending",
+        amount=amount,
+        reference_id=item.reference_id,
+        metadata=item.metadata,
+    )
+
+
+def _settlement(item: BatchItem) -> commands.SettleTransfer:
+    both = item.complete is not None and item.revert is not None
+    if both or item.type is not None or item.amount is not None or item.status is not None:
+        raise _ItemError("", "send type and amount, or complete, or revert: one of them")
+    name = "complete" if item.complete is not None else "revert"
+    transfer_id = canonical_uuid(item.complete or item.revert or "")
+    if transfer_id is None:
+        raise _ItemError(f"/{name}", "send the id of a transfer")
+    return commands.SettleTransfer(
+        transfer_id=TransferId(transfer_id),
+        status="completed" if item.complete is not None else "failed",
+        reference_id=item.reference_id,
+        metadata=item.metadata,
+    )
+
+
+def _keyed(item: BatchItem) -> commands.Keyed | None:
+    if item.idempotency_key is None:
+        return None
+    return commands.Keyed(
+        key=IdempotencyKey(item.idempotency_key), fingerprint=item_fingerprint([item])
+    )
+
+
+def item_fingerprint(items: Sequence[BatchItem], *, atomic: bool = False) -> bytes:
+    """SHA-256 of everything that the items ask for, their amounts as they were sent."""
+    asked = [msgspec.structs.asdict(item) for item in items]
+    return sha256(canonical_json(["batch", atomic, asked])).digest()

@@ -1,0 +1,200 @@
+"""The batch routes: many transfers and settlements in one request."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import uuid6
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from actors.protocol import Reply
+from serve_app import batch_items
+from serve_app.batch_answers import (
+    batch_body,
+    batch_response,
+    failed_result,
+    item_result,
+    raise_if_not_decided,
+)
+from serve_app.batch_items import BatchItem, WalletBatchItem
+from serve_app.problems import FieldError, Problem, validation_problem
+from serve_app.replies import failure_problem
+from serve_app.requests import (
+    idempotency_key_of,
+    read_body,
+    read_lines,
+    request_id_of,
+    wallet_id_of,
+)
+from serve_app.services import Services, services_of
+from wallet import commands
+from wallet.ids import IdempotencyKey, WalletId, canonical_uuid
+
+NDJSON: Final = "application/x-ndjson"
+
+
+async def wallet_batch(request: Request) -> Response:
+    """Several transfers and settlements of one wallet, in order, in one transaction."""
+    services = services_of(request)
+    wallet_id, key = wallet_id_of(request), idempotency_key_of(request)
+    body = await read_body(request, services.settings.batch_body_bytes_max)
+    batch = batch_items.decode(batch_items.wallet_batch, body or b"{}")
+    batch_items.require_count(len(batch.items), services.settings.batch_items_max)
+    items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
+    _require_own_key(key, batch.items)
+    keyed = key and commands.Keyed(
+        key=key, fingerprint=batch_items.item_fingerprint(batch.items, atomic=batch.atomic)
+    )
+    reply = await services.dispatcher.submit(
+        commands.Submission(
+            wallet_id=wallet_id,
+            items=items,
+            request_id=request_id_of(request),
+            timeout_s=services.settings.request_timeout_s,
+            atomic=batch.atomic,
+            several=True,
+            keyed=keyed or None,
+        )
+    )
+    raise_if_not_decided(reply)
+    results = (
+        item_result(item.command, answer) for item, answer in zip(items, reply.answers, strict=True)
+    )
+    return batch_response(batch_body(results, reply.wallet), replayed=reply.replayed)
+
+
+def _pointers(count: int) -> list[str]:
+    return [f"/items/{index}" for index in range(count)]
+
+
+def _require_own_key(key: IdempotencyKey | None, items: Sequence[BatchItem]) -> None:
+    """One key names one request: the batch's can't be an item's as well."""
+    if key is None:
+        return
+    for index, item in enumerate(items):
+        if item.idempotency_key == key:
+            raise validation_problem(
+                FieldError(
+                    pointer=f"/items/{index}/idempotency_key",
+                    detail="send another key than the batch's Idempotency-Key",
+                )
+            )
+
+
+async def multi_batch(request: Request) -> Response:
+    """Transfers and settlements of many wallets, each wallet's in order and on its own."""
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if declared == NDJSON:
+        return StreamingResponse(_stream(request), media_type=NDJSON)
+    services = services_of(request)
+    key = idempotency_key_of(request)
+    body = await read_body(request, services.settings.batch_body_bytes_max)
+    batch = batch_items.decode(batch_items.multi_batch, body or b"{}")
+    batch_items.require_count(len(batch.items), services.settings.multi_batch_items_max)
+    _require_own_key(key, batch.items)
+    items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
+    results = await _submit_by_wallet(services, request_id_of(request), batch.items, items, key)
+    return batch_response(batch_body(results), replayed=False)
+
+
+async def _submit_by_wallet(
+    services: Services,
+    request_id: str,
+    asked: Sequence[WalletBatchItem],
+    items: Sequence[commands.Item],
+    key: IdempotencyKey | None,
+) -> list[bytes]:
+    """Each wallet's items as submissions of their own, all at once; results in request order."""
+    places: dict[str, list[int]] = {}
+    for index, item in enumerate(asked):
+        places.setdefault(item.wallet_id, []).append(index)
+    results: list[bytes] = [b""] * len(asked)
+    most = services.settings.batch_items_max
+
+    async def submit(wallet: str, indexes: list[int]) -> None:
+        for start in range(0, len(indexes), most):
+            part = indexes[start : start + most]
+            made = await _submit_part(services, request_id, wallet, asked, items, part, key)
+            for index, result in zip(part, made, strict=True):
+                results[index] = result
+
+    await asyncio.gather(*(submit(wallet, indexes) for wallet, indexes in places.items()))
+    return results
+
+
+async def _submit_part(
+    services: Services,
+    request_id: str,
+    wallet: str,
+    asked: Sequence[WalletBatchItem],
+    items: Sequence[commands.Item],
+    part: Sequence[int],
+    key: IdempotencyKey | None,
+) -> list[bytes]:
+    wallet_id = canonical_uuid(wallet)
+    if wallet_id is None:
+        problem = Problem("wallet_not_found", "There is no wallet with this id.")
+        return [failed_result(problem, request_id)] * len(part)
+    fingerprint = batch_items.item_fingerprint([asked[index] for index in part])
+    reply = await services.dispatcher.submit(
+        commands.Submission(
+            wallet_id=WalletId(wallet_id),
+            items=tuple(items[index] for index in part),
+            request_id=request_id,
+            timeout_s=services.settings.request_timeout_s,
+            several=True,
+            keyed=commands.Keyed(key=key, fingerprint=fingerprint) if key else None,
+        )
+    )
+    return _results(reply, request_id, [items[index].command for index in part])
+
+
+def _results(reply: Reply, request_id: str, asked: Sequence[commands.Command]) -> list[bytes]:
+    if reply.failure is not None:
+        return [failed_result(failure_problem(reply.failure), request_id)] * len(asked)
+    if not reply.several:  # The key came with another request before: so it is for every item.
+        return [item_result(command, reply.answers[0]) for command in asked]
+    return [
+        item_result(command, answer) for command, answer in zip(asked, reply.answers, strict=True)
+    ]
+
+
+async def _stream(request: Request) -> AsyncIterator[bytes]:
+    """NDJSON in, NDJSON out: a result a line, in order, as long as lines come.
+
+    One portion is under way at a time, and the next is not read before it is answered: a slow
+    database slows the sender down, and memory holds one portion.
+    """
+    services = services_of(request)
+    request_id = request_id_of(request)
+    try:
+        async for lines in read_lines(
+            request,
+            line_bytes_max=services.settings.body_bytes_max,
+            portion_max=services.settings.batch_items_max,
+        ):
+            for result in await _submit_lines(services, request_id, lines):
+                yield result + b"\n"
+    except Problem as problem:
+        yield failed_result(problem, request_id) + b"\n"
+
+
+async def _submit_lines(services: Services, request_id: str, lines: Sequence[bytes]) -> list[bytes]:
+    results: list[bytes] = [b""] * len(lines)
+    asked: list[WalletBatchItem] = []
+    items: list[commands.Item] = []
+    places: list[int] = []
+    for index, line in enumerate(lines):
+        try:
+            item = batch_items.decode(batch_items.one_item, line)
+            items.extend(batch_items.to_items([item], [""]))
+        except Problem as problem:
+            results[index] = failed_result(problem, request_id)
+            continue
+        asked.append(item)
+        places.append(index)
+    made = await _submit_by_wallet(services, f"{request_id}/{uuid6.uuid7()}", asked, items, None)
+    for index, result in zip(places, made, strict=True):
+        results[index] = result
+    return results
