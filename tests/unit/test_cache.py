@@ -1,0 +1,89 @@
+"""The cache of active wallets: bounded, and never remembering what is settled."""
+
+from actors.cache import WalletCache
+from tests.support.domain import a_transfer, a_wallet, settled, transfer_id, wallet_id
+from wallet.ids import WalletId
+from wallet.state import TransferStatus
+
+A, B, C = wallet_id(1), wallet_id(2), wallet_id(3)
+
+
+def a_cache(wallets_max: int = 2, transfers_max: int = 2) -> WalletCache:
+    return WalletCache(wallets_max=wallets_max, transfers_max=transfers_max)
+
+
+def put(cache: WalletCache, *wallets: WalletId) -> None:
+    for wallet in wallets:
+        cache.put(a_wallet(id=wallet))
+
+
+def test_a_wallet_is_remembered_at_its_last_state() -> None:
+    cache = a_cache()
+    cache.put(a_wallet(id=A, version=1))
+    cache.put(a_wallet(id=A, version=2, balance=7))
+    active = cache.get(A)
+    assert active is not None
+    assert active.state == a_wallet(id=A, version=2, balance=7)
+    assert (len(cache), cache.activations) == (1, 1)
+
+
+def test_the_least_recently_used_wallet_leaves_first() -> None:
+    cache = a_cache()
+    put(cache, A, B, A, C)
+    assert cache.get(B) is None
+    assert cache.get(A) is not None
+    assert cache.get(C) is not None
+    assert (len(cache), cache.activations) == (2, 3)
+
+
+def test_a_wallet_that_comes_back_knows_none_of_its_former_transfers() -> None:
+    cache = a_cache(wallets_max=1)
+    put(cache, A)
+    cache.put_transfer(A, a_transfer(id=transfer_id(1)))
+    put(cache, B, A)
+    active = cache.get(A)
+    assert active is not None
+    assert active.pending == {}
+
+
+def test_pending_transfers_survive_the_next_state_and_settled_ones_are_forgotten() -> None:
+    cache = a_cache()
+    put(cache, A)
+    first, second = a_transfer(id=transfer_id(1)), a_transfer(id=transfer_id(2))
+    cache.put_transfer(A, first)
+    cache.put_transfer(A, second)
+    put(cache, A)
+    cache.put_transfer(A, settled(first, TransferStatus.COMPLETED))
+    active = cache.get(A)
+    assert active is not None
+    assert active.pending == {second.id: second}
+
+
+def test_the_oldest_pending_transfer_leaves_first() -> None:
+    cache = a_cache(transfers_max=2)
+    put(cache, A)
+    for number in (1, 2, 3):
+        cache.put_transfer(A, a_transfer(id=transfer_id(number)))
+    active = cache.get(A)
+    assert active is not None
+    assert list(active.pending) == [transfer_id(2), transfer_id(3)]
+
+
+def test_transfers_of_a_wallet_that_is_not_active_are_not_kept() -> None:
+    cache = a_cache()
+    cache.put_transfer(A, a_transfer())
+    assert cache.get(A) is None
+    assert len(cache) == 0
+
+
+def test_a_forgotten_wallet_is_gone_with_its_transfers() -> None:
+    cache = a_cache()
+    put(cache, A)
+    cache.put_transfer(A, a_transfer())
+    cache.forget(A)
+    cache.forget(A)
+    assert cache.get(A) is None
+    put(cache, A)
+    active = cache.get(A)
+    assert active is not None
+    assert active.pending == {}
