@@ -1,0 +1,57 @@
+"""The checker: evidence in, violations out. Pure."""
+
+from collections.abc import Iterator
+
+from verification.evidence import Evidence
+from verification.indexed import Indexed
+from verification.journal_rules import TransferLives, WalletFold
+from verification.key_rules import judge_keys
+from verification.order_rules import Floors, judge_order
+from verification.projection_rules import judge_transfer_projections, judge_wallet_projections
+from verification.refusal_rules import judge_refusals
+from verification.row_rules import (
+    judge_conservation,
+    judge_outbox,
+    judge_transfer_rows,
+    judge_wallet_rows,
+)
+from verification.stream_rules import judge_stream
+from verification.violations import Violation
+from verification.write_rules import judge_writes
+
+
+def check(evidence: Evidence) -> list[Violation]:
+    """Every violation of the six rules in ``evidence``, which is of a service at rest."""
+    indexed = Indexed(evidence)
+    violations = [*_judge_journal(indexed), *_judge_rows(indexed)]
+    if evidence.history is not None:
+        floors = Floors(indexed)
+        violations += judge_writes(indexed)
+        violations += judge_refusals(indexed, floors)
+        violations += judge_order(indexed, floors)
+        violations += judge_keys(indexed)
+    if evidence.stream is not None:
+        violations += judge_stream(indexed.by_place, evidence.stream)
+    if evidence.wallet_projections is not None:
+        violations += judge_wallet_projections(evidence.wallets, evidence.wallet_projections)
+    if evidence.transfer_projections is not None:
+        violations += judge_transfer_projections(evidence.transfers, evidence.transfer_projections)
+    return violations
+
+
+def _judge_journal(indexed: Indexed) -> Iterator[Violation]:
+    for wallet_id, events in indexed.journals.items():
+        fold = WalletFold(wallet_id, indexed.limits.get(wallet_id, 0))
+        lives = TransferLives(wallet_id)
+        for event in events:
+            yield from fold.add(event)
+            yield from lives.add(event)
+
+
+def _judge_rows(indexed: Indexed) -> Iterator[Violation]:
+    evidence = indexed.evidence
+    yield from judge_wallet_rows(indexed.journals, evidence.wallets)
+    yield from judge_transfer_rows(indexed.journals, evidence.transfers)
+    yield from judge_conservation(evidence.wallets, evidence.transfers)
+    if evidence.outbox is not None:
+        yield from judge_outbox(indexed.journals, evidence.outbox)

@@ -1,0 +1,141 @@
+"""What the checker looks at: plain rows, wherever they came from.
+
+Amounts are integers of minor units. Nothing here is shared with the code under test but the
+names of things: a checker that computes with the product's own functions proves little.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["acknowledged", "refused", "not_applied", "unknown"]
+"""What a client knows after a call: done, decided against, surely not done, or nothing."""
+
+Operation = Literal["create_wallet", "debit", "credit", "complete", "revert", "read"]
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call of a client, and what came of it.
+
+    ``intent`` names what the client wants, the same in every retry of it. It is sent as
+    ``reference_id``, so that the journal tells which event came from which intent.
+    ``started`` and ``ended`` are readings of one monotonic clock: ``started`` before the request
+    was sent, ``ended`` after the answer was read, or after the client gave up.
+    """
+
+    intent: str
+    operation: Operation
+    started: int
+    ended: int
+    outcome: Outcome
+    wallet_id: str = ""
+    """Wallet in the path; empty for a creation."""
+    transfer_id: str = ""
+    """Transfer in the path of a settlement."""
+    amount: int = 0
+    pending: bool = False
+    key: str = ""
+    status: int = 0
+    code: str = ""
+    body: str = ""
+    replayed: bool = False
+    version: int = 0
+    """Version of the wallet that the answer told."""
+    min_version: int = 0
+    strong: bool = False
+
+
+class Balances(msgspec.Struct, frozen=True, kw_only=True):
+    """The three sums of a wallet."""
+
+    balance: int = 0
+    pending_debit: int = 0
+    pending_credit: int = 0
+
+
+class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the journal."""
+
+    wallet_id: str
+    version: int
+    type: str
+    after: Balances
+    transfer_id: str = ""
+    transfer_type: str = ""
+    previous_status: str = ""
+    amount: int = 0
+    reference_id: str = ""
+    failure_reason: str = ""
+
+    @property
+    def status(self) -> str:
+        """The transfer's status after the event; empty for a creation of a wallet."""
+        return self.type.removeprefix("transfer.") if self.transfer_id else ""
+
+
+class WalletRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ``wallets`` or of ``wallet_projections``."""
+
+    wallet_id: str
+    version: int
+    balances: Balances
+    currency: str = ""
+    overdraft_limit: int = 0
+
+
+class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ``transfers`` or of ``transfer_projections``."""
+
+    wallet_id: str
+    transfer_id: str
+    type: str
+    status: str
+    amount: int
+    created_version: int
+    reference_id: str = ""
+    failure_reason: str = ""
+
+
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ``idempotency_keys``. ``wallet_id`` is the key's scope."""
+
+    wallet_id: str
+    key: str
+    refused: bool
+    answer: str
+    version: int
+
+
+class StreamMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message on the stream, in the order of its sequence."""
+
+    sequence: int
+    message_id: str
+    subject: str
+    event: JournalEvent
+
+
+class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Events that are committed and not yet known to be on the stream."""
+
+    wallet_id: str
+    first_version: int
+    last_version: int
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known about a service that has come to rest.
+
+    A part that is None was not looked at, and what rests on it is not judged.
+    """
+
+    journal: Sequence[JournalEvent]
+    wallets: Sequence[WalletRow]
+    transfers: Sequence[TransferRow]
+    history: Sequence[Attempt] | None = None
+    keys: Sequence[KeyRow] | None = None
+    stream: Sequence[StreamMessage] | None = None
+    outbox: Sequence[OutboxRow] | None = None
+    wallet_projections: Sequence[WalletRow] | None = None
+    transfer_projections: Sequence[TransferRow] | None = None

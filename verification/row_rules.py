@@ -1,0 +1,105 @@
+"""Rule 2, the rows: wallets and transfers are what the journal says, and money is conserved."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from verification.evidence import JournalEvent, OutboxRow, TransferRow, WalletRow
+from verification.violations import Breach, Violation
+
+Journals = Mapping[str, Sequence[JournalEvent]]
+"""Events by wallet, in version order."""
+
+
+def judge_wallet_rows(journals: Journals, rows: Iterable[WalletRow]) -> Iterator[Violation]:
+    """Every wallet's row is its last event."""
+    unseen = set(journals)
+    for row in rows:
+        events = journals.get(row.wallet_id)
+        unseen.discard(row.wallet_id)
+        last = events[-1] if events else None
+        if last is None or (last.version, last.after) != (row.version, row.balances):
+            found = f"last event: {last.version} {last.after}" if last else "no events"
+            yield Violation(
+                breach=Breach.WALLET_ROW_DIFFERS,
+                wallet_id=row.wallet_id,
+                detail=f"row: {row.version} {row.balances}, {found}",
+            )
+    for wallet_id in sorted(unseen):
+        yield Violation(breach=Breach.WALLET_ROW_MISSING, wallet_id=wallet_id, detail="")
+
+
+def transfers_of(events: Iterable[JournalEvent]) -> dict[str, TransferRow]:
+    """The transfers that a wallet's events amount to."""
+    rows: dict[str, TransferRow] = {}
+    for event in events:
+        if not event.transfer_id:
+            continue
+        before = rows.get(event.transfer_id)
+        rows[event.transfer_id] = TransferRow(
+            wallet_id=event.wallet_id,
+            transfer_id=event.transfer_id,
+            type=event.transfer_type,
+            status=event.status,
+            amount=event.amount,
+            created_version=before.created_version if before else event.version,
+            reference_id=event.reference_id,
+            failure_reason=event.failure_reason,
+        )
+    return rows
+
+
+def judge_transfer_rows(journals: Journals, rows: Iterable[TransferRow]) -> Iterator[Violation]:
+    """The transfers' rows are what the journal says, no more and no less."""
+    expected = {
+        (wallet_id, transfer_id): row
+        for wallet_id, events in journals.items()
+        for transfer_id, row in transfers_of(events).items()
+    }
+    for row in rows:
+        should = expected.pop((row.wallet_id, row.transfer_id), None)
+        if should is None:
+            yield _of_transfer(Breach.TRANSFER_ROW_WITHOUT_EVENT, row, "")
+        elif should != row:
+            yield _of_transfer(Breach.TRANSFER_ROW_DIFFERS, row, f"row {row}, journal {should}")
+    for row in expected.values():
+        yield _of_transfer(Breach.TRANSFER_ROW_MISSING, row, "")
+
+
+def judge_conservation(
+    wallets: Iterable[WalletRow], transfers: Iterable[TransferRow]
+) -> Iterator[Violation]:
+    """Over all wallets of a currency: what is there or held is what came in minus what went out."""
+    currencies: dict[str, str] = {}
+    there: defaultdict[str, int] = defaultdict(int)
+    for wallet in wallets:
+        currencies[wallet.wallet_id] = wallet.currency
+        there[wallet.currency] += wallet.balances.balance + wallet.balances.pending_credit
+    for transfer in transfers:
+        if transfer.status == "completed":
+            sign = -1 if transfer.type == "debit" else 1
+            there[currencies.get(transfer.wallet_id, "")] += sign * transfer.amount
+    for currency, difference in sorted(there.items()):
+        if difference:
+            yield Violation(
+                breach=Breach.MONEY_NOT_CONSERVED,
+                wallet_id="*",
+                detail=f"{currency}: wallets hold {difference:+} minor units over in - out",
+            )
+
+
+def judge_outbox(journals: Journals, rows: Iterable[OutboxRow]) -> Iterator[Violation]:
+    """Outbox rows name events that exist, and none twice."""
+    ends: dict[str, int] = {}
+    for row in sorted(rows, key=lambda row: (row.wallet_id, row.first_version)):
+        events = journals.get(row.wallet_id, ())
+        sound = ends.get(row.wallet_id, 0) < row.first_version <= row.last_version
+        if not sound or not events or row.last_version > events[-1].version:
+            yield Violation(
+                breach=Breach.OUTBOX_ROW_UNSOUND, wallet_id=row.wallet_id, detail=str(row)
+            )
+        ends[row.wallet_id] = row.last_version
+
+
+def _of_transfer(breach: Breach, row: TransferRow, what: str) -> Violation:
+    detail = f"transfer={row.transfer_id} {what}".strip()
+    return Violation(breach=breach, wallet_id=row.wallet_id, detail=detail)
