@@ -4,6 +4,8 @@
 and if it dies otherwise its reaper ends them. So one recorded process is enough to stop them all.
 """
 
+import shutil
+import signal
 import sysconfig
 from pathlib import Path
 
@@ -27,6 +29,7 @@ def start(settings: Settings, home: Home, stack: Stack) -> RecordedProcess:
     """Start the head and return at once; `wait_until_ready` waits for it."""
     log = home.log_of("ray")
     log.unlink(missing_ok=True)  # read below for what this start says
+    _remove_old_sessions(stack)
     _lead_to_logs(home, stack)
     return spawn(
         "ray",
@@ -52,8 +55,6 @@ def wait_until_ready(home: Home, process: RecordedProcess) -> None:
 
 def stop_head(process: RecordedProcess) -> bool:
     """End the head and all of its processes; false if it wasn't running."""
-    import signal
-
     return stop(process, signals=((signal.SIGTERM, _STOP_TIMEOUT_S),))
 
 
@@ -87,6 +88,17 @@ def _binary() -> Path:
     if not binary.exists():
         raise StackError(f"Ray is missing at {binary}: remove .venv and run `make up` again.")
     return binary
+
+
+def _remove_old_sessions(stack: Stack) -> None:
+    """Ray and HAProxy make a folder a start and remove none. The latest session's logs stay."""
+    assert stack.sockets is not None, "assigned before Ray starts"
+    shutil.rmtree(stack.sockets / "h", ignore_errors=True)
+    folder = ray_temporary_folder(stack)
+    latest = (folder / "session_latest").resolve()
+    for session in folder.glob("session_2*"):
+        if session != latest:
+            shutil.rmtree(session, ignore_errors=True)
 
 
 def _lead_to_logs(home: Home, stack: Stack) -> None:

@@ -1,0 +1,78 @@
+# Every target only calls a command of the virtual environment, which the first one to need it makes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUNTIME := $(VENV)/.runtime-installed
+DEVELOPMENT := $(VENV)/.development-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs clean migrate rebuild-projections test lint fmt requirements
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: $(RUNTIME) ## Start the whole service on this machine, on http://localhost:8089
+	@$(BIN)/wallet up
+
+down: $(RUNTIME) ## Stop it, once it has answered what is in flight; data is kept
+	@$(BIN)/wallet down
+
+status: $(RUNTIME) ## Show what runs and whether it is ready
+	@$(BIN)/wallet status
+
+logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
+	@$(BIN)/wallet logs $(if $(FOLLOW),--follow) $(NAME)
+
+clean: $(RUNTIME) ## Remove all data and logs; asks first (make clean YES=1 doesn't)
+	@$(BIN)/wallet clean $(if $(YES),--yes)
+
+migrate: $(RUNTIME) ## Bring the database's tables up to date
+	@$(BIN)/wallet migrate
+
+rebuild-projections: $(RUNTIME) ## Build the read side anew from the journal
+	@$(BIN)/wallet rebuild-projections
+
+test: $(DEVELOPMENT) ## Run every test: make test ARGS="tests/unit -k money"
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(DEVELOPMENT) ## Check format, style, types and the direction of imports
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: $(DEVELOPMENT) ## Format the code and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+requirements: ## Pin and hash the requirements anew, from pyproject.toml (needs uv)
+	@command -v uv > /dev/null || { echo "uv is missing: pip install uv"; exit 1; }
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --output-file requirements.txt pyproject.toml
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --extra dev --output-file requirements-dev.txt pyproject.toml
+
+# The environment of a finished installation is marked by a file; a half-made one is made again.
+$(RUNTIME): requirements.txt
+	@$(call make_environment)
+	@echo "Installing requirements (the first time takes a minute or two) …"
+	@$(PIP) install --require-hashes --requirement requirements.txt
+	@$(BIN)/python -m serve_app.local.link_checkout
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
+	@echo "Installing development requirements …"
+	@$(PIP) install --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+define make_environment
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
+	echo "Python 3.11 or newer is needed as '$(PYTHON)': install it, or name another with make PYTHON=python3.12 …"; exit 1; }; \
+$(PYTHON) -c 'import venv, ensurepip' 2> /dev/null || { \
+	echo "'$(PYTHON)' can't make virtual environments: install its venv module (Debian: apt install python3-venv)."; exit 1; }; \
+$(BIN)/python -c '' 2> /dev/null || { \
+	echo "Making the virtual environment $(VENV) …"; $(PYTHON) -m venv --clear $(VENV); }; \
+$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null
+endef
