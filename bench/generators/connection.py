@@ -1,0 +1,82 @@
+"""One keep-alive HTTP/1.1 connection that knows just enough to count answers cheaply."""
+
+import asyncio
+from typing import Final, Protocol
+
+_HEAD_END: Final = b"\r\n\r\n"
+_LENGTH: Final = b"\r\ncontent-length:"
+
+
+class Owner(Protocol):
+    """Who uses the connection."""
+
+    def answered(self, connection: "Connection", status: int, body: bytes) -> None:
+        """An answer came; the connection is free again."""
+
+    def lost(self, connection: "Connection", *, in_flight: bool) -> None:
+        """The connection ended, perhaps with a request that has no answer."""
+
+
+class Connection(asyncio.Protocol):
+    """Sends one request at a time. ``intended`` is the owner's: when the request was due."""
+
+    __slots__ = ("_buffer", "_expected", "_owner", "_transport", "_waiting", "intended")
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._expected = 0
+        self._waiting = False
+        self.intended = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
+
+    def send(self, request: bytes, intended: float) -> None:
+        """Send ``request``; the owner is told of its answer."""
+        assert self._transport is not None
+        assert not self._waiting
+        self.intended = intended
+        self._waiting = True
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer + data if self._buffer else data
+        if len(buffer) < self._expected:
+            self._buffer = buffer
+            return
+        end = buffer.find(_HEAD_END)
+        if end < 0:
+            self._buffer = buffer
+            return
+        length = _content_length(buffer[:end])
+        whole = end + len(_HEAD_END) + length
+        if len(buffer) < whole:
+            self._buffer, self._expected = buffer, whole
+            return
+        self._buffer, self._expected = b"", 0
+        self._waiting = False
+        self._owner.answered(self, int(buffer[9:12]), buffer[end + len(_HEAD_END) : whole])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._owner.lost(self, in_flight=self._waiting)
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _content_length(head: bytes) -> int:
+    lowered = head.lower()
+    start = lowered.find(_LENGTH)
+    if start < 0:
+        # 204 and 304 have no body; a chunked answer is none that this service gives.
+        assert b"\r\ntransfer-encoding:" not in lowered, "chunked answers aren't understood"
+        return 0
+    start += len(_LENGTH)
+    end = lowered.find(b"\r", start)
+    return int(lowered[start : end if end > 0 else None])

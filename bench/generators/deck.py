@@ -1,0 +1,58 @@
+"""A deck: the requests of a load, prepared before it begins, for any generator to replay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Mode(StrEnum):
+    """What a generator does with the answers, besides counting them by status."""
+
+    PLAIN = "plain"
+    """Nothing: each request carries at most one transfer."""
+    ITEMS = "items"
+    """Look into each answer and count its items by what became of them."""
+    SETTLE = "settle"
+    """Complete each transfer that an answer created, in a later request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One request. ``keyed``: it gets an Idempotency-Key of its own each time it is sent."""
+
+    method: str
+    path: str
+    body: str = ""
+    keyed: bool = False
+
+    def __post_init__(self) -> None:
+        for text in (self.method, self.path, self.body):
+            if "\t" in text or "\n" in text:
+                raise ValueError("a card is one line of tab-separated fields")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deck:
+    """Cards that are sent in order and over again. The order is part of the scenario."""
+
+    cards: Sequence[Card]
+    mode: Mode = Mode.PLAIN
+    items_per_request: int = 1
+    """Transfers that one request asks for (0 for reads)."""
+
+    def write(self, path: Path) -> None:
+        """One card a line: method, path, 1 if keyed, body."""
+        lines = (
+            f"{card.method}\t{card.path}\t{int(card.keyed)}\t{card.body}\n" for card in self.cards
+        )
+        path.write_text("".join(lines), encoding="utf-8")
+
+
+def read_cards(path: Path) -> list[Card]:
+    """The cards that `Deck.write` wrote."""
+    cards = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        method, target, keyed, body = line.split("\t")
+        cards.append(Card(method=method, path=target, body=body, keyed=keyed == "1"))
+    return cards

@@ -1,0 +1,62 @@
+"""What a load generator reports, whichever it was."""
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+import msgspec
+
+GRACE_S: Final = 15.0
+"""How long a generator waits for answers after it stopped sending: longer than any deadline of
+the service, so that every request that was sent is known to be answered."""
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds. Open loop: from the intended start. Closed loop: from the real one."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One load, from its first request to the last answer."""
+
+    generator: str
+    connections: int
+    rate: float | None = None
+    """Requests/s that were intended (open loop); None: as fast as answers came (closed loop)."""
+    duration_s: float
+    statuses: Mapping[str, Count]
+    """Answers by HTTP status."""
+    items_accepted: Count = 0
+    items_refused: Count = 0
+    socket_errors: Count = 0
+    unanswered: Count = 0
+    """Requests that were sent and had no answer when the generator gave up."""
+    latency: Latency
+    generator_cpu_s: float
+    generator_lag_ms: float | None = None
+    """Open loop: the longest that the generator itself was late to notice that a request is due."""
+
+    @property
+    def answers(self) -> int:
+        return sum(self.statuses.values())
+
+    @property
+    def accepted(self) -> int:
+        """Answers with a 2xx status."""
+        return sum(count for status, count in self.statuses.items() if status.startswith("2"))
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Everything but 2xx, by status or by what went wrong on the way."""
+        found = {status: n for status, n in self.statuses.items() if not status.startswith("2")}
+        others = {
+            "items": self.items_refused,
+            "socket": self.socket_errors,
+            "unanswered": self.unanswered,
+        }
+        return found | {name: count for name, count in others.items() if count}

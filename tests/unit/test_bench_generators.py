@@ -1,0 +1,161 @@
+"""The Python load generator: what it sends, what it counts, what it calls latency."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from bench.generators.deck import Card, Deck, Mode, read_cards
+from bench.generators.latency import Latencies, percentile
+from bench.generators.load import Load
+from bench.generators.python import Generator
+from bench.generators.requests import RequestSource, encode
+
+URL = "http://127.0.0.1:8089"
+WALLET = "01a20661-b79b-7859-b245-d1cdb37fd592"
+TRANSFER = "01a20661-b79b-7859-b245-d1cdb37fd593"
+
+
+def test_a_deck_is_read_as_it_was_written(tmp_path: Path) -> None:
+    cards = [
+        Card(method="POST", path="/a", body='{"amount":"1.00"}', keyed=True),
+        Card(method="GET", path="/b"),
+    ]
+    Deck(cards=cards).write(tmp_path / "deck")
+    assert read_cards(tmp_path / "deck") == cards
+
+
+def test_a_card_of_several_lines_is_refused() -> None:
+    with pytest.raises(ValueError, match="one line"):
+        Card(method="POST", path="/a", body="{\n}")
+
+
+def test_percentiles_are_exact_by_nearest_rank() -> None:
+    ordered = [float(n) for n in range(1, 101)]
+    assert [percentile(ordered, p) for p in (50, 95, 99, 100)] == [50, 95, 99, 100]
+    assert percentile([7.0], 99) == 7.0
+    assert percentile([], 99) == 0.0
+
+
+def test_latencies_are_told_in_milliseconds() -> None:
+    latencies = Latencies()
+    for seconds in (0.003, 0.001, 0.002):
+        latencies.add(seconds)
+    summary = latencies.summary()
+    assert (summary.p50_ms, summary.max_ms) == (2.0, 3.0)
+
+
+def test_a_request_names_host_length_and_type_of_its_body() -> None:
+    request = encode(Card(method="POST", path="/x", body="{}"), URL, ["X-A: b"])
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert body == b"{}"
+    assert head.split(b"\r\n") == [
+        b"POST /x HTTP/1.1",
+        b"Host: 127.0.0.1:8089",
+        b"X-A: b",
+        b"Content-Type: application/json",
+        b"Content-Length: 2",
+    ]
+
+
+def test_every_keyed_request_has_a_key_of_its_own() -> None:
+    card = Card(method="POST", path="/x", body="{}", keyed=True)
+    source = RequestSource([card], url=URL, key_prefix="run-")
+    assert [b"Idempotency-Key: run-%d\r\n" % n in source.next() for n in (1, 2)] == [True, True]
+
+
+def test_what_was_created_is_settled_before_more_is_created() -> None:
+    source = RequestSource([Card(method="POST", path="/create")], url=URL, mode=Mode.SETTLE)
+    source.note(201, f'{{"id":"{TRANSFER}","wallet_id":"{WALLET}","type":"debit"}}'.encode())
+    path = f"/v1/wallet/{WALLET}/transfers/{TRANSFER}/complete"
+    assert source.next().startswith(f"POST {path} HTTP".encode())
+    assert source.next().startswith(b"POST /create HTTP")
+
+
+@asynccontextmanager
+async def service(answers: list[tuple[bytes, float]]) -> AsyncIterator[str]:
+    """Answers each request with the next of ``answers``: bytes, after seconds."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b"Content-Length: 2" in head:
+                await reader.readexactly(2)
+            answer, wait_s = answers.pop(0)
+            await asyncio.sleep(wait_s)
+            if not answer:
+                break
+            half = len(answer) // 2
+            writer.write(answer[:half])
+            await asyncio.sleep(0)
+            writer.write(answer[half:])
+
+    handlers: list[asyncio.Task[None]] = []
+
+    async def quietly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handlers.append(task)
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                await serve(reader, writer)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(quietly, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.close()
+        await asyncio.gather(*handlers)
+
+
+def answer_of(status: str, body: bytes = b"") -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+def generator(
+    url: str, *, mode: Mode = Mode.PLAIN, rate: float | None = None, requests_max: int | None = None
+) -> Generator:
+    load = Load(
+        url=url,
+        deck="",
+        mode=mode,
+        connections=1,
+        duration_s=0.2,
+        key_prefix="",
+        rate=rate,
+    )
+    source = RequestSource([Card(method="POST", path="/x", body="{}")], url=url, mode=mode)
+    return Generator(load, source, requests_max=requests_max)
+
+
+async def test_answers_are_counted_by_status_and_items_by_outcome() -> None:
+    body = b'{"items":[{"status":201,"transfer":{}},{"status":409,"problem":{}}]}'
+    answers = [(answer_of("200 OK", body), 0.0), (answer_of("429 Too Many"), 0.0)]
+    async with service(answers) as url:
+        result = await generator(url, mode=Mode.ITEMS, requests_max=2).run()
+    assert dict(result.statuses) == {"200": 1, "429": 1}
+    assert (result.items_accepted, result.items_refused) == (1, 1)
+    assert result.accepted == 1
+    assert result.errors == {"429": 1, "items": 1}
+
+
+async def test_a_connection_that_dies_with_a_request_is_an_error() -> None:
+    async with service([(answer_of("201 Created"), 0.0), (b"", 0.0)]) as url:
+        result = await generator(url, requests_max=2).run()
+    assert (result.accepted, result.socket_errors) == (1, 1)
+
+
+async def test_a_stall_is_felt_by_every_request_that_was_due_in_it() -> None:
+    """The point of an open loop: 10 requests in 200 ms, and the first answer takes 150 ms."""
+    created = answer_of("201 Created")
+    async with service([(created, 0.15), *[(created, 0.0)] * 9]) as url:
+        result = await generator(url, rate=50.0).run()
+    assert result.accepted == 10
+    assert result.latency.max_ms >= 150
+    assert result.latency.p50_ms >= 20  # a closed loop would have said less than 2 ms
