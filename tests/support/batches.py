@@ -1,0 +1,65 @@
+"""Batches made by hand: what is in memory, what was loaded, what is asked."""
+
+from typing import Any
+
+import msgspec
+
+from actors.batch import Batch
+from actors.cache import WalletCache
+from actors.ports import Loaded
+from actors.protocol import Reply
+from tests.support.domain import LATER, WALLET_ID
+from wallet.commands import Command, Item, Keyed, Submission
+from wallet.ids import IdempotencyKey, WalletId
+from wallet.state import Transfer, Wallet
+
+
+def a_cache(*wallets: Wallet, pending: tuple[Transfer, ...] = ()) -> WalletCache:
+    cache = WalletCache(wallets_max=100, transfers_max=100)
+    for wallet in wallets:
+        cache.put(wallet)
+    for transfer in pending:
+        cache.put_transfer(wallets[0].id, transfer)
+    return cache
+
+
+def a_batch(cache: WalletCache | None = None, **loaded: Any) -> Batch:
+    return Batch(cache=cache or a_cache(), loaded=Loaded(**loaded), now=LATER)
+
+
+def ask(
+    *commands: Command,
+    wallet: WalletId = WALLET_ID,
+    keys: tuple[str | None, ...] = (),
+    fingerprint: bytes = b"f",
+    **fields: Any,
+) -> Submission:
+    return Submission(
+        wallet_id=wallet,
+        items=tuple(
+            Item(
+                command=command,
+                keyed=Keyed(key=IdempotencyKey(key), fingerprint=fingerprint) if key else None,
+            )
+            for command, key in zip(
+                commands, keys + (None,) * (len(commands) - len(keys)), strict=True
+            )
+        ),
+        **{"request_id": "r1", "timeout_s": 1.0, "several": len(commands) > 1} | fields,
+    )
+
+
+def told(reply: Reply, index: int = 0) -> Any:
+    return msgspec.json.decode(reply.answers[index].body)
+
+
+def codes(reply: Reply) -> list[str]:
+    return [
+        told(reply, index)["code"] if answer.refused else "done"
+        for index, answer in enumerate(reply.answers)
+    ]
+
+
+def whole(*commands: Command, key: str = "w", fingerprint: bytes = b"f", **fields: Any) -> Any:
+    keyed = Keyed(key=IdempotencyKey(key), fingerprint=fingerprint)
+    return ask(*commands, **{"keyed": keyed, "several": True} | fields)

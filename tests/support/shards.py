@@ -1,0 +1,33 @@
+"""A shard on a journal in memory: everything that it does, and no server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from actors.ports import Journal
+from actors.shard import Relay, Shard, ShardLimits
+from tests.support.domain import NOW
+from tests.support.write_side import LIMITS, NoRelay, ShardUnderTest
+
+
+@asynccontextmanager
+async def shard_in_memory(
+    journal: Journal,
+    *,
+    limits: ShardLimits = LIMITS,
+    relay: Relay | None = None,
+    now: Callable[[], datetime] = lambda: NOW,
+) -> AsyncIterator[ShardUnderTest]:
+    """A running shard on ``journal``; without a ``relay`` its events stay in the outbox."""
+    relay = relay or NoRelay()
+    shard = Shard(journal=journal, relay=relay, limits=limits, now=now)
+    running = asyncio.create_task(shard.run())
+    try:
+        yield ShardUnderTest(shard, relay)
+    finally:
+        running.cancel()
+        # A shard that ended by itself ended by a bug: let the test see it.
+        (ended,) = await asyncio.gather(running, return_exceptions=True)
+        if not isinstance(ended, asyncio.CancelledError):
+            raise ended

@@ -1,0 +1,264 @@
+"""Deciding a batch: what is read, what is written, what is undone."""
+
+import msgspec
+import pytest
+
+from actors.batch import what_is_missing
+from actors.ports import Missing, Span
+from actors.protocol import Answer
+from tests.support.batches import a_batch, a_cache, ask, codes, told
+from tests.support.domain import (
+    NOW,
+    OTHER_WALLET_ID,
+    WALLET_ID,
+    a_transfer,
+    a_wallet,
+    changed,
+    transfer_id,
+    wallet_id,
+)
+from tests.support.write_side import create_wallet, credit, debit, settle
+from wallet.representation import encode_recorded
+from wallet.state import TransferStatus
+
+PENDING, COMPLETED, FAILED = TransferStatus
+
+
+# -- what is read ----------------------------------------------------------------------------
+
+
+def test_nothing_is_read_when_everything_is_warm() -> None:
+    cache = a_cache(a_wallet(), pending=(a_transfer(id=transfer_id(1)),))
+    asked = [ask(debit()), ask(settle(transfer_id(1), "completed")), ask(credit())]
+    assert not what_is_missing(asked, cache, redo=False)
+
+
+def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
+    cache = a_cache(a_wallet())
+    asked = [
+        ask(debit(), keys=("k",)),
+        ask(settle(transfer_id(1), "completed")),
+        ask(settle(transfer_id(2), "failed"), wallet=OTHER_WALLET_ID),
+        ask(create_wallet(wallet_id(9), reference_id="r"), wallet=wallet_id(9)),
+    ]
+    assert what_is_missing(asked, cache, redo=False) == Missing(
+        wallets={OTHER_WALLET_ID},
+        keys={(WALLET_ID, "k")},
+        transfers={(WALLET_ID, transfer_id(1)), (OTHER_WALLET_ID, transfer_id(2))},
+        references={"r"},
+    )
+
+
+@pytest.mark.parametrize(("attempt", "redo"), [(2, False), (1, True)])
+def test_what_may_have_been_applied_already_is_looked_up(attempt: int, redo: bool) -> None:
+    cache = a_cache(a_wallet())
+    asked = [
+        ask(debit(transfer_id=transfer_id(1)), attempt=attempt),
+        ask(create_wallet(wallet_id(9)), wallet=wallet_id(9), attempt=attempt),
+    ]
+    assert what_is_missing(asked, cache, redo=redo) == Missing(
+        wallets={wallet_id(9)}, recorded={(WALLET_ID, transfer_id(1))}
+    )
+
+
+# -- what is written ---------------------------------------------------------------------------
+
+
+def test_each_command_is_decided_on_what_the_one_before_left() -> None:
+    batch = a_batch(a_cache(a_wallet(balance=100)))
+    replies = [batch.decide(ask(credit("1"))), batch.decide(ask(credit("1")))]
+    assert [codes(reply) for reply in replies] == [["done"], ["insufficient_funds"]]
+    assert batch.write.expected == {WALLET_ID: 5}
+    assert batch.write.after[WALLET_ID].version == 6
+    assert batch.write.spans() == [Span(WALLET_ID, 6, 6)]
+    assert [str(code) for code in batch.refusals] == ["insufficient_funds"]
+
+
+def test_the_answer_is_what_the_stream_will_say() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    reply = batch.decide(ask(debit("1"), made_by="key-7"))
+    (recorded,) = batch.write.recorded
+    assert batch.bodies == [reply.answers[0].body] == [encode_recorded(recorded)]
+    assert recorded.made_by == "key-7"
+    assert reply.answers[0].version == 6
+
+
+def test_a_refusal_rests_on_a_version_too_and_changes_nothing() -> None:
+    wallet = a_wallet()
+    batch = a_batch(a_cache(wallet))
+    assert codes(batch.decide(ask(credit("1")))) == ["insufficient_funds"]
+    assert batch.write.expected == {WALLET_ID: 5}
+    assert batch.write.after == {WALLET_ID: wallet}
+    assert batch.write.recorded == []
+    assert batch.write.spans() == []
+
+
+def test_a_wallet_that_does_not_exist_leaves_nothing_to_write() -> None:
+    batch = a_batch()
+    assert codes(batch.decide(ask(debit(), keys=("k",)))) == ["wallet_not_found"]
+    assert (batch.write.after, batch.write.keys) == ({}, [])
+
+
+def test_a_refusal_carries_the_request_that_was_refused() -> None:
+    batch = a_batch()
+    assert told(batch.decide(ask(debit(), request_id="r7")))["request_id"] == "r7"
+
+
+def test_loaded_wallets_serve_when_the_cache_has_none() -> None:
+    batch = a_batch(wallets={WALLET_ID: a_wallet(balance=7, version=3)})
+    reply = batch.decide(ask(debit("0.01")))
+    assert told(reply)["wallet"]["balance"] == "0.08"
+    assert batch.write.expected == {WALLET_ID: 3}
+
+
+def test_a_transfer_may_come_to_be_and_be_settled_in_one_batch() -> None:
+    batch = a_batch(a_cache(a_wallet(balance=100)))
+    batch.decide(ask(credit("1", status="pending", transfer_id=transfer_id(1))))
+    done = batch.decide(ask(settle(transfer_id(1), "failed")))
+    assert told(done)["wallet"] == {
+        "version": 7,
+        "balance": "1.00",
+        "pending_credit": "0.00",
+        "pending_debit": "0.00",
+    }
+    assert batch.transfers[WALLET_ID, transfer_id(1)].status is FAILED
+
+
+def test_a_transfer_that_is_pending_in_memory_is_settled_without_a_read() -> None:
+    cache = a_cache(a_wallet(pending_debit=100), pending=(a_transfer(id=transfer_id(1)),))
+    reply = a_batch(cache).decide(ask(settle(transfer_id(1), "completed")))
+    assert told(reply)["wallet"]["balance"] == "1.00"
+
+
+def test_deciding_changes_nothing_in_the_cache() -> None:
+    pending = a_transfer(id=transfer_id(1))
+    cache = a_cache(a_wallet(pending_debit=100), pending=(pending,))
+    batch = a_batch(cache)
+    batch.decide(ask(debit()))
+    batch.decide(ask(settle(transfer_id(1), "completed")))
+    active = cache.get(WALLET_ID)
+    assert active is not None
+    assert active.state == a_wallet(pending_debit=100)
+    assert active.pending == {pending.id: pending}
+
+
+# -- creation ----------------------------------------------------------------------------------
+
+
+def test_one_reference_makes_one_wallet_within_a_batch() -> None:
+    batch = a_batch()
+    ids = wallet_id(8), wallet_id(9)
+    replies = [batch.decide(ask(create_wallet(one, reference_id="r"), wallet=one)) for one in ids]
+    assert [codes(reply) for reply in replies] == [["done"], ["reference_id_taken"]]
+    assert batch.write.created == [wallet_id(8)]
+    assert list(batch.write.after) == [wallet_id(8)]
+
+
+def test_a_wallet_and_its_first_money_may_travel_together() -> None:
+    batch = a_batch()
+    new = wallet_id(9)
+    batch.decide(ask(create_wallet(new), wallet=new))
+    assert codes(batch.decide(ask(debit("3"), wallet=new))) == ["done"]
+    assert (batch.write.expected, batch.write.created) == ({}, [new])
+    assert batch.write.after[new].version == 2
+    assert batch.write.spans() == [Span(new, 1, 2)]
+
+
+def test_a_creation_that_was_applied_before_answers_as_it_did_then() -> None:
+    new = wallet_id(9)
+    first = a_batch()
+    answer = first.decide(ask(create_wallet(new, reference_id="r"), wallet=new)).answers[0]
+    grown = msgspec.structs.replace(first.write.after[new], version=4, balance=99, updated_at=NOW)
+    again = a_batch(wallets={new: grown}, references={"r": new})
+    repeated = again.decide(ask(create_wallet(new, reference_id="r"), wallet=new, attempt=2))
+    assert repeated.answers == (answer,)
+    assert (again.write.after, again.write.created) == ({}, [])
+
+
+# -- redelivery --------------------------------------------------------------------------------
+
+
+def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
+    earlier = changed(a_transfer(id=transfer_id(1)), a_wallet(version=3, pending_debit=100))
+    batch = a_batch(
+        a_cache(a_wallet(version=5, balance=777)),
+        recorded={(WALLET_ID, transfer_id(1)): earlier},
+    )
+    reply = batch.decide(ask(debit("1", status="pending", transfer_id=transfer_id(1)), attempt=2))
+    assert reply.answers == (Answer(body=encode_recorded(earlier), version=3),)
+    assert (batch.write.after, batch.write.recorded) == ({}, [])
+
+
+# -- several items -----------------------------------------------------------------------------
+
+
+def test_several_items_are_answered_one_by_one_with_the_wallet_after_all() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    reply = batch.decide(ask(debit("5"), credit("9"), credit("2")))
+    assert codes(reply) == ["done", "insufficient_funds", "done"]
+    assert msgspec.json.decode(reply.wallet)["balance"] == "3.00"
+    assert not reply.undone
+    assert batch.write.after[WALLET_ID].version == 7
+
+
+def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
+    cache = a_cache(
+        a_wallet(balance=500, pending_debit=200),
+        pending=(a_transfer(id=transfer_id(1)), a_transfer(id=transfer_id(2))),
+    )
+    batch = a_batch(cache)
+    batch.decide(ask(debit("1"), keys=("before",)))
+    batch.decide(ask(settle(transfer_id(2), "completed")))
+    write, bodies = msgspec.json.encode(batch.write), list(batch.bodies)
+    transfers = dict(batch.transfers)
+
+    reply = batch.decide(
+        ask(
+            settle(transfer_id(1), "failed"),
+            debit("3", status="pending", transfer_id=transfer_id(3)),
+            settle(transfer_id(3), "completed"),
+            credit("1000"),
+            debit("4"),
+            keys=("k1", "k2", "k3", "k4", "k5"),
+            atomic=True,
+        )
+    )
+    assert reply.undone
+    assert codes(reply) == ["done", "done", "done", "insufficient_funds"]
+    assert msgspec.json.encode(batch.write) == write
+    assert batch.bodies == bodies
+    assert batch.transfers == transfers
+
+    after = batch.decide(
+        ask(
+            settle(transfer_id(1), "completed"),
+            debit("3", transfer_id=transfer_id(3)),
+            keys=("k1", "k2"),
+            fingerprint=b"other",
+        )
+    )
+    assert codes(after) == ["done", "done"]
+    assert msgspec.json.decode(after.wallet)["balance"] == "11.00"
+    assert msgspec.json.decode(after.wallet)["pending_debit"] == "0.00"
+
+
+def test_an_undone_submission_that_came_first_still_rests_on_the_version() -> None:
+    wallet = a_wallet(balance=100)
+    batch = a_batch(a_cache(wallet))
+    assert batch.decide(ask(debit("1"), credit("9"), atomic=True)).undone
+    assert batch.write.expected == {WALLET_ID: 5}
+    assert batch.write.after == {WALLET_ID: wallet}
+    assert batch.write.recorded == []
+
+
+def test_an_atomic_submission_that_is_accepted_stays() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    reply = batch.decide(ask(debit("1"), credit("1"), atomic=True))
+    assert not reply.undone
+    assert batch.write.after[WALLET_ID].version == 7
+
+
+def test_several_items_for_no_wallet_are_all_refused() -> None:
+    reply = a_batch().decide(ask(debit("1"), debit("2")))
+    assert codes(reply) == ["wallet_not_found", "wallet_not_found"]
+    assert reply.wallet == b""

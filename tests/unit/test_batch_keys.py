@@ -1,0 +1,148 @@
+"""Keys in a batch: remembered, replayed, refused; for an item and for a whole."""
+
+import msgspec
+import pytest
+
+from actors.batch import what_is_missing
+from actors.ports import Missing, StoredAnswer
+from actors.protocol import Answer
+from tests.support.batches import a_batch, a_cache, ask, codes, whole
+from tests.support.domain import (
+    OTHER_WALLET_ID,
+    WALLET_ID,
+    a_wallet,
+    wallet_id,
+)
+from tests.support.write_side import create_wallet, creation_scope_of, credit, debit
+
+# -- keys --------------------------------------------------------------------------------------
+
+
+def test_a_key_is_remembered_with_the_answer_and_replayed_in_the_same_batch() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    first = batch.decide(ask(debit("1"), keys=("k",), request_id="r1")).answers[0]
+    again = batch.decide(ask(debit("1"), keys=("k",), request_id="r2")).answers[0]
+    assert again == Answer(body=first.body, replayed=True, version=6)
+    assert (len(batch.write.recorded), len(batch.write.keys), batch.replays) == (1, 1, 1)
+    (record,) = batch.write.keys
+    assert (record.scope, record.stored) == (
+        WALLET_ID,
+        StoredAnswer(
+            fingerprint=b"f", request_id="r1", refused=False, answer=first.body, version=6
+        ),
+    )
+
+
+def test_our_own_second_delivery_is_no_replay_to_the_client() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    first = batch.decide(ask(debit("1"), keys=("k",), request_id="r1")).answers[0]
+    again = batch.decide(ask(debit("1"), keys=("k",), request_id="r1", attempt=2)).answers[0]
+    assert again == first
+
+
+@pytest.mark.parametrize("same_batch", [True, False])
+def test_a_key_with_another_request_is_refused_and_changes_nothing(same_batch: bool) -> None:
+    stored = StoredAnswer(fingerprint=b"f", request_id="r0", refused=False, answer=b"{}", version=3)
+    loaded = {} if same_batch else {"keys": {(WALLET_ID, "k"): stored}}
+    batch = a_batch(a_cache(a_wallet()), **loaded)
+    if same_batch:
+        batch.decide(ask(debit("1"), keys=("k",)))
+    before = msgspec.json.encode(batch.write)
+    reply = batch.decide(ask(debit("2"), keys=("k",), fingerprint=b"other"))
+    assert codes(reply) == ["idempotency_key_reused"]
+    assert msgspec.json.encode(batch.write) == before
+
+
+def test_a_key_belongs_to_one_wallet() -> None:
+    batch = a_batch(a_cache(a_wallet(), a_wallet(id=OTHER_WALLET_ID)))
+    batch.decide(ask(debit("1"), keys=("k",)))
+    other = batch.decide(ask(debit("2"), wallet=OTHER_WALLET_ID, keys=("k",), fingerprint=b"other"))
+    assert codes(other) == ["done"]
+    assert len(batch.write.keys) == 2
+
+
+def test_a_declined_payment_is_remembered_under_its_key() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    declined = batch.decide(ask(credit("1"), keys=("k",))).answers[0]
+    batch.decide(ask(debit("9")))
+    late = batch.decide(ask(credit("1"), keys=("k",), request_id="r2")).answers[0]
+    assert late == Answer(body=declined.body, refused=True, replayed=True)
+    assert batch.write.keys[0].stored.refused
+
+
+def test_a_request_that_is_not_valid_does_not_use_up_its_key() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    assert codes(batch.decide(ask(debit("0.001"), keys=("k",)))) == ["validation_error"]
+    assert batch.write.keys == []
+    right = ask(debit("0.01"), keys=("k",), fingerprint=b"other")
+    assert codes(batch.decide(right)) == ["done"]
+
+
+def test_a_keyed_creation_repeated_in_one_batch_makes_one_wallet() -> None:
+    scope = creation_scope_of("k")
+    batch = a_batch()
+    answers = [
+        batch.decide(
+            ask(create_wallet(wallet_id(n)), wallet=scope, keys=("k",), request_id=f"r{n}")
+        ).answers[0]
+        for n in (7, 8)
+    ]
+    assert answers[1] == Answer(body=answers[0].body, replayed=True, version=1)
+    assert batch.write.created == [wallet_id(7)]
+
+
+# -- a key for the whole -----------------------------------------------------------------------
+
+
+def test_a_keyed_batch_is_replayed_as_a_whole() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    first = batch.decide(whole(debit("5"), credit("9"), request_id="r1"))
+    write = msgspec.json.encode(batch.write)
+    again = batch.decide(whole(debit("5"), credit("9"), request_id="r2"))
+    assert again.replayed
+    assert not first.replayed
+    assert codes(again) == codes(first) == ["done", "insufficient_funds"]
+    assert [one.body for one in again.answers] == [one.body for one in first.answers]
+    assert again.wallet == first.wallet
+    assert msgspec.json.encode(batch.write) == write
+    (record,) = batch.write.keys
+    assert (record.scope, record.keyed.key) == (WALLET_ID, "w")
+
+
+def test_a_keyed_batch_that_was_undone_is_undone_again_when_it_could_succeed() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    first = batch.decide(whole(debit("1"), credit("9"), atomic=True))
+    batch.decide(ask(debit("100")))
+    again = batch.decide(whole(debit("1"), credit("9"), atomic=True, request_id="r2"))
+    assert (first.undone, again.undone, again.replayed) == (True, True, True)
+    assert codes(again) == codes(first) == ["done", "insufficient_funds"]
+    assert batch.write.after[WALLET_ID].version == 6
+
+
+def test_a_batch_s_key_with_another_batch_is_refused_and_changes_nothing() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    batch.decide(whole(debit("1"), debit("2")))
+    write = msgspec.json.encode(batch.write)
+    reply = batch.decide(whole(debit("1"), debit("3"), fingerprint=b"other"))
+    assert codes(reply) == ["idempotency_key_reused"]
+    assert msgspec.json.encode(batch.write) == write
+
+
+def test_a_batch_for_no_wallet_does_not_use_up_its_key() -> None:
+    batch = a_batch()
+    assert codes(batch.decide(whole(debit("1"), debit("2")))) == ["wallet_not_found"] * 2
+    assert batch.write.keys == []
+
+
+def test_a_batch_of_one_item_is_answered_as_a_batch() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    reply = batch.decide(whole(debit("1")))
+    assert reply.several
+    assert msgspec.json.decode(reply.wallet)["version"] == 6
+
+
+def test_keys_of_a_batch_and_of_its_items_are_read() -> None:
+    cache = a_cache(a_wallet())
+    asked = [whole(debit("1"), debit("2"), keys=("k1", "k2"))]
+    missing = what_is_missing(asked, cache, redo=False)
+    assert missing == Missing(keys={(WALLET_ID, key) for key in ("w", "k1", "k2")})
