@@ -141,6 +141,8 @@ def parse_body(adapter: TypeAdapter[ModelT], body: bytes) -> ModelT:
 def problem_of(details: list[ErrorDetails]) -> Problem:
     """The problem that pydantic's findings amount to."""
     if details[0]["type"] == "json_invalid":
+        if "number out of range" in details[0]["msg"]:
+            return validation_problem(FieldError(pointer="", detail="a number is out of range"))
         return Problem("malformed_json", details[0]["msg"].replace("Invalid JSON: ", "") + ".")
     fields: dict[str, str] = {}
     for found in details:

@@ -1,0 +1,149 @@
+"""The whole service, running: one that this run starts with `wallet up`, or one that runs already.
+
+With ``WALLET_TEST_URL`` set (and ``WALLET_TEST_DATABASE_URL``, ``WALLET_TEST_NATS_URL``) the tests
+use that service. Otherwise they start a stack of their own in a temporary folder, once a run. A
+watcher stops it and removes its data: at the end of the run, also of one that was killed.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from serve_app.local.home import Home
+from serve_app.local.ports import free_port
+from serve_app.local.processes import carrying
+from serve_app.local.ray_environment import STACK_VARIABLE
+
+_UP_TIMEOUT_S: Final = 240
+_DOWN_TIMEOUT_S: Final = 120
+_ENTRY: Final = "import sys; from serve_app.cli import main; sys.exit(main())"
+_CHECKOUT: Final = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningService:
+    """Where the service and what it writes to can be reached."""
+
+    url: str
+    database_url: str
+    nats_url: str
+    home: Home | None = None
+    """The home of the stack, if this run started it: then it may be restarted and hurt."""
+
+    def stop(self) -> None:
+        """Stop the whole stack, gracefully; its data is kept."""
+        _wallet(self._own_home(), "down", timeout_s=_DOWN_TIMEOUT_S)
+
+    def start(self) -> None:
+        """Start the whole stack, where it was, and wait until it is ready."""
+        _wallet(self._own_home(), "up", port=self._port, timeout_s=_UP_TIMEOUT_S)
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Living processes of this stack, and of no other, whose title starts with ``title``.
+
+        Ray's actors are called ``ray::ShardActor``, ``ray::ServeReplica:api:Ingress``, ….
+        """
+        stack_id = self._own_home().load().id
+        return [
+            process
+            for process in carrying(STACK_VARIABLE, stack_id)
+            if " ".join(process.cmdline()).startswith(title)
+        ]
+
+    @property
+    def _port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def _own_home(self) -> Home:
+        assert self.home is not None, "this run didn't start the service"
+        return self.home
+
+
+@contextmanager
+def running_service() -> Iterator[RunningService]:
+    """The service that the environment names, or one that lives as long as this context."""
+    url = os.environ.get("WALLET_TEST_URL", "")
+    if url:
+        yield RunningService(
+            url=url.rstrip("/"),
+            database_url=os.environ.get("WALLET_TEST_DATABASE_URL", ""),
+            nats_url=os.environ.get("WALLET_TEST_NATS_URL", ""),
+        )
+        return
+    with _own_service() as service:
+        yield service
+
+
+@contextmanager
+def _own_service() -> Iterator[RunningService]:
+    home = Home(Path(tempfile.mkdtemp(prefix="wallet-e2e-")) / "home")
+    with _watched(home):
+        port = free_port()
+        _wallet(home, "up", port=port, timeout_s=_UP_TIMEOUT_S)
+        stack = home.load()
+        yield RunningService(
+            url=f"http://127.0.0.1:{port}",
+            database_url=stack.database_url,
+            nats_url=stack.nats_url,
+            home=home,
+        )
+
+
+@contextmanager
+def _watched(home: Home) -> Iterator[None]:
+    """Stop and remove the stack at the end, whoever ends this process and however."""
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.running_service", str(home.root)],
+        stdin=subprocess.PIPE,
+        cwd=_CHECKOUT,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        assert watcher.stdin
+        watcher.stdin.close()
+        watcher.wait(timeout=2 * _DOWN_TIMEOUT_S)
+
+
+def _wallet(home: Home, *arguments: str, timeout_s: float, port: int | None = None) -> None:
+    """Run the `wallet` command for a home, as a person would, with default settings."""
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
+    inherited["WALLET_HOME"] = str(home.root)
+    if port is not None:
+        inherited["WALLET_HTTP_PORT"] = str(port)
+    done = subprocess.run(
+        [sys.executable, "-c", _ENTRY, *arguments],
+        env=inherited,
+        cwd=_CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    said = f"`wallet {' '.join(arguments)}` failed:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, said
+
+
+def _remove_when_the_run_ends(home: Home) -> None:
+    """Wait until standard input closes, then stop the stack and remove its data."""
+    import shutil
+
+    sys.stdin.read()
+    if home.root.exists():
+        _wallet(home, "down", timeout_s=_DOWN_TIMEOUT_S)
+        _wallet(home, "clean", "--yes", timeout_s=_DOWN_TIMEOUT_S)
+    shutil.rmtree(home.root.parent, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _remove_when_the_run_ends(Home(Path(sys.argv[1])))
