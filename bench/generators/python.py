@@ -161,11 +161,13 @@ class Generator:
 
     def _result(self, cpu_s: float) -> LoadResult:
         load = self._load
+        since_epoch = time.time() - _clock()
         return LoadResult(
             generator="python",
             connections=load.connections,
             rate=load.rate,
-            duration_s=max(self._ended - self._began, 1e-9),
+            began_at=self._began + since_epoch,
+            ended_at=max(self._ended, self._began) + since_epoch,
             statuses={str(status): count for status, count in self._statuses.items()},
             items_accepted=self._items["accepted"],
             items_refused=self._items["refused"],

@@ -28,7 +28,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     rate: float | None = None
     """Requests/s that were intended (open loop); None: as fast as answers came (closed loop)."""
-    duration_s: float
+    began_at: float
+    """When the first request was sent, as a Unix time."""
+    ended_at: float
+    """When the last answer came, as a Unix time."""
     statuses: Mapping[str, Count]
     """Answers by HTTP status."""
     items_accepted: Count = 0
@@ -40,6 +43,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     generator_cpu_s: float
     generator_lag_ms: float | None = None
     """Open loop: the longest that the generator itself was late to notice that a request is due."""
+
+    @property
+    def duration_s(self) -> float:
+        return max(self.ended_at - self.began_at, 1e-6)
 
     @property
     def answers(self) -> int:

@@ -11,7 +11,7 @@ typedef struct { long sec; long nsec; } bench_time;
 int clock_gettime(int clock, bench_time *time);
 ]]
 
-local MONOTONIC = ffi.os == "OSX" and 6 or 1
+local REALTIME = 0 -- the clock that wrk's own latencies are taken from
 local FOR_EVER_MS = 3600 * 1000
 local time = ffi.new("bench_time")
 local deck, settlements = {}, {}
@@ -23,7 +23,7 @@ statuses = {}
 accepted, refused, began, ended, unanswered = 0, 0, 0, 0, 0
 
 local function now()
-   ffi.C.clock_gettime(MONOTONIC, time)
+   ffi.C.clock_gettime(REALTIME, time)
    return tonumber(time.sec) + tonumber(time.nsec) / 1e9
 end
 
@@ -139,11 +139,11 @@ function done(summary, latency)
    end
    local errors = summary.errors
    print("RESULT " .. string.format(
-      '{"statuses":{%s},"items_accepted":%d,"items_refused":%d,"duration_s":%.6f,' ..
+      '{"statuses":{%s},"items_accepted":%d,"items_refused":%d,"began_at":%.6f,"ended_at":%.6f,' ..
       '"socket_errors":%d,"unanswered":%d,"generator_cpu_s":%.3f,' ..
       '"latency":{"p50_ms":%s,"p95_ms":%s,"p99_ms":%s,"max_ms":%s}}',
       table.concat(found, ","), thread:get("accepted"), thread:get("refused"),
-      thread:get("ended") - thread:get("began"),
+      thread:get("began"), thread:get("ended"),
       errors.connect + errors.read + errors.write + errors.timeout,
       math.max(thread:get("unanswered"), 0), os.clock(),
       ms(latency:percentile(50)), ms(latency:percentile(95)), ms(latency:percentile(99)),

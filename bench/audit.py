@@ -1,0 +1,95 @@
+"""Whether what was answered is what happened. A load that fails this has no throughput."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from bench.generators.deck import Mode
+from bench.generators.result import LoadResult
+from bench.ledger import Ledger, State
+from bench.stream import EventStream
+
+
+class AuditFailed(Exception):
+    """The books don't agree with the answers. ``findings`` say where."""
+
+    def __init__(self, scenario: str, findings: Sequence[str]) -> None:
+        super().__init__(f"{scenario}: " + "; ".join(findings))
+        self.findings = tuple(findings)
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """What the answers promise."""
+
+    transfers: int
+    """Transfers that came to be."""
+    events: int
+    """Those, and their settlements."""
+
+
+def expected_of(result: LoadResult, mode: Mode, *, reads: bool = False) -> Expected:
+    """What the answers of a load amount to."""
+    if reads:
+        return Expected(transfers=0, events=0)
+    if mode is Mode.ITEMS:
+        return Expected(transfers=result.items_accepted, events=result.items_accepted)
+    created = result.statuses.get("201", 0)
+    settled = result.statuses.get("200", 0) if mode is Mode.SETTLE else 0
+    return Expected(transfers=created, events=created + settled)
+
+
+class Books:
+    """The state of a set of wallets before a load, to be compared with the one after it."""
+
+    def __init__(self, ledger: Ledger, stream: EventStream, wallets: Sequence[str]) -> None:
+        self._ledger = ledger
+        self._stream = stream
+        self.wallets = wallets
+        self.before: State
+        self._versions: dict[str, int]
+        self._sequence = 0
+
+    async def open(self) -> None:
+        """Note how things are. Nothing else may write to the wallets from here on."""
+        self.before = await self._ledger.state(self.wallets)
+        self._versions = await self._ledger.versions(self.wallets)
+        self._sequence = await self._stream.last_sequence()
+
+    async def findings(self, result: LoadResult, expected: Expected) -> list[str]:
+        """What doesn't agree, in words; empty if everything does."""
+        after = await self._ledger.state(self.wallets)
+        return [
+            *_unknown(result),
+            *count_findings(expected, self.before, after),
+            *await self._ledger.broken_rules(self.wallets),
+            *await self._stream_findings(),
+        ]
+
+    async def _stream_findings(self) -> list[str]:
+        versions = await self._ledger.versions(self.wallets)
+        counts = await self._stream.counts(self.wallets)
+        wrong = [wallet for wallet, version in versions.items() if counts[wallet] != version]
+        if wrong:
+            wallet = wrong[0]
+            return [
+                f"{len(wrong)} wallets have not as many events on the stream as versions: "
+                f"{wallet} has {counts[wallet]} and {versions[wallet]}"
+            ]
+        return await self._stream.breaches(self._versions, versions, self._sequence)
+
+
+def _unknown(result: LoadResult) -> list[str]:
+    lost = result.unanswered + result.socket_errors
+    return [f"{lost} requests have no answer, so nobody knows their outcome"] if lost else []
+
+
+def count_findings(expected: Expected, before: State, after: State) -> list[str]:
+    """Whether Postgres holds what was answered."""
+    transfers = after.transfers - before.transfers
+    events = after.versions - before.versions
+    findings = []
+    if transfers != expected.transfers:
+        findings.append(f"{expected.transfers} transfers were answered, {transfers} are stored")
+    if events != expected.events:
+        findings.append(f"{expected.events} events were answered, {events} are in the journal")
+    return findings

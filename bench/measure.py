@@ -1,0 +1,125 @@
+"""One load on the service, from fresh wallets to audited figures."""
+
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.audit import AuditFailed, Books, expected_of
+from bench.generators.deck import Deck
+from bench.generators.generate import generate
+from bench.generators.load import Load
+from bench.ledger import Ledger
+from bench.processes import usage_of
+from bench.record import Measured, batch_sizes_of, measured_of
+from bench.scenarios import Kind, Scenario, Spread, deck_of, funding_deck
+from bench.service import Service
+from bench.settle import wait_until_drained
+from bench.stream import EventStream
+from bench.wallets import create_wallets, send_deck
+
+
+class Bench:
+    """The service with everything that is needed to measure it. The pool is made when needed."""
+
+    def __init__(
+        self,
+        service: Service,
+        ledger: Ledger,
+        stream: EventStream,
+        *,
+        pool_wallets: int,
+        wrk_allowed: bool,
+    ) -> None:
+        self.service = service
+        self.ledger = ledger
+        self.stream = stream
+        self.wrk_allowed = wrk_allowed
+        self._pool_wallets = pool_wallets
+        self._pool: list[str] = []
+        self._is_funded = False
+
+    async def pool(self) -> list[str]:
+        """Many wallets, shared by the scenarios that don't need one of their own."""
+        if not self._pool:
+            self._pool = await create_wallets(self.service, self._pool_wallets)
+        return self._pool
+
+    async def wallets_of(self, scenario: Scenario) -> list[str]:
+        """The wallets that ``scenario`` goes to, ready for it."""
+        if scenario.spread is Spread.HOT:
+            return await create_wallets(self.service, 1)
+        pool = await self.pool()
+        if scenario.funded and not self._is_funded:
+            await send_deck(self.service, funding_deck(pool))
+            self._is_funded = True
+        return pool
+
+    def load_of(
+        self,
+        deck: Deck,
+        *,
+        connections: int,
+        duration_s: float,
+        folder: Path,
+        rate: float | None = None,
+    ) -> Load:
+        """``deck`` as a load on the service; the file is written into ``folder``."""
+        file = folder / f"{uuid.uuid4().hex}.deck"
+        deck.write(file)
+        return Load(
+            url=self.service.http_url,
+            deck=str(file),
+            mode=deck.mode,
+            connections=connections,
+            duration_s=duration_s,
+            key_prefix=f"bench-{uuid.uuid4().hex[:12]}-",
+            rate=rate,
+            headers=self.service.headers,
+        )
+
+    async def measure(
+        self,
+        scenario: Scenario,
+        *,
+        connections: int,
+        duration_s: float,
+        rate: float | None = None,
+        wallets: Sequence[str] = (),
+    ) -> Measured:
+        """Load, wait for the read side, audit.
+
+        Raises:
+            AuditFailed: what was answered is not what is stored, or published.
+            LoadFailed: the load could not be generated, or the read side did not catch up.
+        """
+        wallets = wallets or await self.wallets_of(scenario)
+        await wait_until_drained(self.ledger, wallets)
+        deck = deck_of(scenario, wallets)
+        books = Books(self.ledger, self.stream, wallets)
+        await books.open()
+        await self.ledger.checkpoint()
+        usage = usage_of(self.service)
+        with tempfile.TemporaryDirectory(prefix="wallet-bench-") as folder:
+            load = self.load_of(
+                deck,
+                connections=connections,
+                duration_s=duration_s,
+                folder=Path(folder),
+                rate=rate,
+            )
+            result = await generate(load, wrk_allowed=self.wrk_allowed)
+        drained_at = await wait_until_drained(self.ledger, wallets)
+        cpu_s = usage_of(self.service).since(usage)
+        expected = expected_of(result, deck.mode, reads=scenario.kind is Kind.READ)
+        findings = await books.findings(result, expected)
+        if findings:
+            raise AuditFailed(scenario.name, findings)
+        batches = await self.ledger.batches(wallets, books.before.now) if scenario.writes else []
+        return measured_of(
+            result,
+            expected,
+            drained_at=drained_at,
+            cpu_s=cpu_s,
+            batch_sizes=batch_sizes_of(batches),
+        )

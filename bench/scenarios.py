@@ -1,0 +1,224 @@
+"""What is measured: the scenarios, as data, and the decks of requests that they come to."""
+
+import json
+import random
+from collections.abc import Sequence
+from enum import StrEnum
+from itertools import accumulate
+from typing import Final
+
+import msgspec
+
+from bench.generators.deck import Card, Deck, Mode
+
+POOL_WALLETS: Final = 10_000
+ZIPF_S: Final = 1.1
+BATCH_ITEMS: Final = 1_000
+
+_SEED: Final = 20_260_101
+_ZIPF_DRAWS: Final = 100_000
+_BATCH_BODIES: Final = 40
+
+_PATH_BATCH_HOT: Final = "/v1/wallet/{wallet}/transfers/batch"
+_PATH_BATCH_ANY: Final = "/v1/transfers/batch"
+
+
+class Spread(StrEnum):
+    """Which wallets the requests go to."""
+
+    HOT = "hot"
+    """All to one, made for the run."""
+    UNIFORM = "uniform"
+    """To each of the pool as often as to any other."""
+    ZIPF = "zipf"
+    """To the n-th of the pool in proportion to n to the power of -1.1: few are hot, most cold."""
+
+
+class Kind(StrEnum):
+    """What a request asks for."""
+
+    UNARY = "unary"
+    BATCH = "batch"
+    TWO_PHASE = "two_phase"
+    READ = "read"
+    MIXED = "mixed"
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """One way of using the service. ``headline``: the concurrency that stands for it in tables."""
+
+    name: str
+    summary: str
+    spread: Spread
+    kind: Kind
+    concurrencies: tuple[int, ...] = (1, 64, 256)
+    headline: int = 256
+    keyed: bool = False
+    strong: bool = False
+    open_loop: bool = False
+    """Whether its latency is also measured at fixed rates."""
+    funded: bool = False
+    """Whether its wallets need money before it begins."""
+
+    @property
+    def writes(self) -> bool:
+        return self.kind is not Kind.READ
+
+
+SCENARIOS: Final = (
+    Scenario(
+        name="hot_unary",
+        summary="One wallet, one transfer a request",
+        spread=Spread.HOT,
+        kind=Kind.UNARY,
+        open_loop=True,
+    ),
+    Scenario(
+        name="uniform_unary",
+        summary="10,000 wallets, evenly, one transfer a request",
+        spread=Spread.UNIFORM,
+        kind=Kind.UNARY,
+        open_loop=True,
+    ),
+    Scenario(
+        name="zipf_unary",
+        summary="10,000 wallets, Zipf s = 1.1, one transfer a request",
+        spread=Spread.ZIPF,
+        kind=Kind.UNARY,
+    ),
+    # A batch is a thousand transfers: a handful of clients keeps a shard's mailbox full, and 256
+    # would only measure how fast it says 429.
+    Scenario(
+        name="hot_batch",
+        summary="One wallet, 1,000 transfers a request",
+        spread=Spread.HOT,
+        kind=Kind.BATCH,
+        concurrencies=(1, 2, 4),
+        headline=4,
+    ),
+    Scenario(
+        name="uniform_batch",
+        summary="10,000 wallets, 1,000 transfers a request",
+        spread=Spread.UNIFORM,
+        kind=Kind.BATCH,
+        concurrencies=(1, 2, 4),
+        headline=4,
+    ),
+    Scenario(
+        name="two_phase",
+        summary="One wallet, create pending, then complete",
+        spread=Spread.HOT,
+        kind=Kind.TWO_PHASE,
+    ),
+    Scenario(
+        name="hot_with_keys",
+        summary="One wallet, a fresh Idempotency-Key a request",
+        spread=Spread.HOT,
+        kind=Kind.UNARY,
+        keyed=True,
+    ),
+    Scenario(
+        name="read_get",
+        summary="10,000 wallets, reads from the projection",
+        spread=Spread.UNIFORM,
+        kind=Kind.READ,
+    ),
+    Scenario(
+        name="read_strong",
+        summary="10,000 wallets, reads of what is written",
+        spread=Spread.UNIFORM,
+        kind=Kind.READ,
+        strong=True,
+    ),
+    Scenario(
+        name="mixed",
+        summary="10,000 wallets, Zipf, 60 % in, 20 % out, 20 % reads",
+        spread=Spread.ZIPF,
+        kind=Kind.MIXED,
+        funded=True,
+    ),
+)
+
+BY_NAME: Final = {scenario.name: scenario for scenario in SCENARIOS}
+
+
+def deck_of(scenario: Scenario, wallets: Sequence[str]) -> Deck:
+    """The requests of ``scenario`` to ``wallets`` (one if hot). The same ones every time."""
+    rng = random.Random(_SEED)
+    drawn = _draw(scenario.spread, wallets, rng)
+    if scenario.kind is Kind.BATCH:
+        return Deck(cards=_batches(scenario, drawn), mode=Mode.ITEMS, items_per_request=BATCH_ITEMS)
+    if scenario.kind is Kind.READ:
+        query = "?consistency=strong" if scenario.strong else ""
+        cards = [Card(method="GET", path=f"/v1/wallet/{wallet}{query}") for wallet in drawn]
+        return Deck(cards=cards, items_per_request=0)
+    if scenario.kind is Kind.TWO_PHASE:
+        cards = [_transfer(wallet, "debit", "pending") for wallet in drawn]
+        return Deck(cards=cards, mode=Mode.SETTLE)
+    if scenario.kind is Kind.MIXED:
+        return Deck(cards=[_mixed(wallet, rng) for wallet in drawn])
+    return Deck(cards=[_transfer(w, "debit", "completed", keyed=scenario.keyed) for w in drawn])
+
+
+def _draw(spread: Spread, wallets: Sequence[str], rng: random.Random) -> list[str]:
+    if spread is Spread.HOT:
+        return list(wallets[:1])
+    shuffled = rng.sample(wallets, len(wallets))
+    if spread is Spread.UNIFORM:
+        return shuffled
+    weights = list(accumulate(rank**-ZIPF_S for rank in range(1, len(wallets) + 1)))
+    return rng.choices(shuffled, cum_weights=weights, k=_ZIPF_DRAWS)
+
+
+def _transfer(wallet: str, kind: str, status: str, *, keyed: bool = False) -> Card:
+    body = json.dumps({"amount": "1.00", "status": status}, separators=(",", ":"))
+    path = f"/v1/wallet/{wallet}/transfers/{kind}"
+    return Card(method="POST", path=path, body=body, keyed=keyed)
+
+
+def _mixed(wallet: str, rng: random.Random) -> Card:
+    drawn = rng.random()
+    if drawn < 0.2:
+        return Card(method="GET", path=f"/v1/wallet/{wallet}")
+    return _transfer(wallet, "debit" if drawn < 0.8 else "credit", "completed")
+
+
+def _batches(scenario: Scenario, wallets: Sequence[str]) -> list[Card]:
+    if scenario.spread is Spread.HOT:
+        items = [_item() for _ in range(BATCH_ITEMS)]
+        return [_batch(_PATH_BATCH_HOT.format(wallet=wallets[0]), items)]
+    cards = []
+    for number in range(_BATCH_BODIES):
+        start = number * BATCH_ITEMS
+        chosen = [wallets[(start + n) % len(wallets)] for n in range(BATCH_ITEMS)]
+        cards.append(_batch(_PATH_BATCH_ANY, [_item(wallet) for wallet in chosen]))
+    return cards
+
+
+def _item(wallet: str | None = None) -> dict[str, str]:
+    item = {"type": "debit", "amount": "1.00", "status": "completed"}
+    return item if wallet is None else {"wallet_id": wallet, **item}
+
+
+def _batch(path: str, items: list[dict[str, str]]) -> Card:
+    # Only a wallet's batch can be atomic; it isn't here: as in a backfill, each stands alone.
+    body: dict[str, object] = {"items": items}
+    if path != _PATH_BATCH_ANY:
+        body["atomic"] = False
+    return Card(method="POST", path=path, body=json.dumps(body, separators=(",", ":")))
+
+
+def funding_deck(wallets: Sequence[str]) -> Deck:
+    """A debit of 1,000,000.00 to each wallet: what goes out later never finds it empty."""
+    body = '{"amount":"1000000.00","status":"completed"}'
+    return Deck(
+        cards=[
+            Card(method="POST", path=f"/v1/wallet/{wallet}/transfers/debit", body=body)
+            for wallet in wallets
+        ]
+    )
+
+
+def needs_batch_route(scenario: Scenario) -> bool:
+    """Whether the scenario uses the batch endpoints."""
+    return scenario.kind is Kind.BATCH
