@@ -1,0 +1,350 @@
+"""What every journal promises a shard: all or nothing, and exactly what was written."""
+
+from datetime import timedelta
+
+import pytest
+
+from actors.ports import JournalConflict, Loaded, Missing, Span
+from tests.contract.conftest import Store
+from tests.support.domain import (
+    LATER,
+    NOW,
+    OTHER_WALLET_ID,
+    WALLET_ID,
+    a_transfer,
+    settled,
+    transfer_id,
+    wallet_id,
+)
+from tests.support.writes import WriteInTheMaking, an_answer
+from wallet.ids import IdempotencyKey
+from wallet.money import MINOR_MAX
+from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, Wallet
+
+PENDING, COMPLETED, FAILED = TransferStatus
+
+EVERYTHING = Missing(
+    wallets={WALLET_ID, OTHER_WALLET_ID},
+    transfers={(WALLET_ID, transfer_id(n)) for n in range(5)},
+    keys={(WALLET_ID, IdempotencyKey(f"k{n}")) for n in range(5)},
+    recorded={(WALLET_ID, transfer_id(n)) for n in range(5)},
+    references={"r", "s"},
+)
+
+
+async def a_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) -> Wallet:
+    """A wallet, with a debit of 1.00 per transfer asked for: the pending ones first."""
+    making = WriteInTheMaking()
+    making.create(WALLET_ID, reference_id="r")
+    for number in range(pending + completed):
+        status = PENDING if number < pending else COMPLETED
+        making.transfer(WALLET_ID, a_transfer(id=transfer_id(number), status=status))
+    await store.journal.commit(making.write)
+    return making.write.after[WALLET_ID]
+
+
+async def assert_refused(store: Store, making: WriteInTheMaking) -> None:
+    """The commit conflicts, and nothing at all is different after it."""
+    before = await store.journal.load(EVERYTHING)
+    rows = await store.outbox.unpublished(older_than_s=0, limit=100)
+    with pytest.raises(JournalConflict):
+        await store.journal.commit(making.write)
+    assert await store.journal.load(EVERYTHING) == before
+    assert await store.outbox.unpublished(older_than_s=0, limit=100) == rows
+
+
+def completed_debit(number: int, amount: int = 100) -> Transfer:
+    return a_transfer(id=transfer_id(number), status=COMPLETED, amount=amount)
+
+
+# -- what was written is what is read ----------------------------------------------------------
+
+
+async def test_an_empty_journal_finds_nothing(store: Store) -> None:
+    assert await store.journal.load(EVERYTHING) == Loaded()
+
+
+async def test_a_wallet_is_read_as_it_was_written(store: Store) -> None:
+    making = WriteInTheMaking()
+    wallet = making.create(WALLET_ID, reference_id="r", shop="Žofie", empty="")
+    await store.journal.commit(making.write)
+    loaded = await store.journal.load(Missing(wallets={WALLET_ID}, references={"r", "s"}))
+    assert loaded == Loaded(
+        wallets={WALLET_ID: wallet},
+        unpublished=[Span(WALLET_ID, 1, 1)],
+        references={"r": WALLET_ID},
+    )
+
+
+async def test_transfers_and_their_events_are_read_as_they_were_written(store: Store) -> None:
+    making = WriteInTheMaking()
+    making.create(WALLET_ID)
+    written = [
+        making.transfer(WALLET_ID, transfer, made_by=made_by)
+        for transfer, made_by in (
+            (completed_debit(0, amount=500), "key-1"),
+            (
+                a_transfer(
+                    id=transfer_id(1),
+                    type=TransferType.CREDIT,
+                    amount=200,
+                    reference_id="ref",
+                    metadata={"a": "b", "c": "d"},
+                ),
+                None,
+            ),
+            (a_transfer(id=transfer_id(2)), None),
+        )
+    ]
+    await store.journal.commit(making.write)
+    loaded = await store.journal.load(EVERYTHING)
+    assert loaded.wallets == {WALLET_ID: making.write.after[WALLET_ID]}
+    assert loaded.transfers == {(WALLET_ID, transfer.id): transfer for transfer in written}
+    events = making.write.recorded[1:]
+    assert loaded.recorded == {(WALLET_ID, event.event.transfer.id): event for event in events}
+
+
+async def test_a_settled_transfer_is_read_settled_and_its_event_as_it_was(store: Store) -> None:
+    wallet = await a_wallet_in(store, pending=2)
+    loaded = await store.journal.load(EVERYTHING)
+    first, second = (loaded.transfers[WALLET_ID, transfer_id(number)] for number in (0, 1))
+    making = WriteInTheMaking(wallet, now=LATER)
+    done = [
+        making.settle(
+            WALLET_ID, settled(first, COMPLETED, reference_id="new", metadata={"x": "y"})
+        ),
+        making.settle(WALLET_ID, settled(second, FAILED)),
+    ]
+    await store.journal.commit(making.write)
+    again = await store.journal.load(EVERYTHING)
+    assert [again.transfers[WALLET_ID, one.id] for one in done] == done
+    assert done[1].failure_reason is FailureReason.REVERTED
+    assert again.recorded == loaded.recorded
+    assert again.wallets[WALLET_ID] == making.write.after[WALLET_ID]
+    span = Span(WALLET_ID, 4, 5)
+    assert list(await store.outbox.read(span)) == making.write.recorded
+
+
+async def test_a_transfer_may_be_created_and_settled_by_one_batch(store: Store) -> None:
+    making = WriteInTheMaking()
+    making.create(WALLET_ID)
+    held = making.transfer(WALLET_ID, a_transfer(id=transfer_id(0)))
+    done = making.settle(WALLET_ID, settled(held, COMPLETED))
+    await store.journal.commit(making.write)
+    loaded = await store.journal.load(EVERYTHING)
+    assert loaded.transfers == {(WALLET_ID, done.id): done}
+    assert loaded.recorded == {(WALLET_ID, done.id): making.write.recorded[1]}
+
+
+async def test_the_largest_amount_is_written_exactly(store: Store) -> None:
+    making = WriteInTheMaking()
+    making.create(WALLET_ID)
+    making.transfer(WALLET_ID, completed_debit(0, amount=MINOR_MAX))
+    await store.journal.commit(making.write)
+    loaded = await store.journal.load(EVERYTHING)
+    assert loaded.wallets[WALLET_ID].balance == MINOR_MAX
+    assert loaded.transfers[WALLET_ID, transfer_id(0)].amount == MINOR_MAX
+
+
+async def test_answers_are_read_as_they_were_written(store: Store) -> None:
+    wallet = await a_wallet_in(store)
+    making = WriteInTheMaking(wallet)
+    accepted, refused = an_answer(version=7), an_answer(refused=True, request_id="r2")
+    making.key(WALLET_ID, "k1", accepted)
+    making.key(WALLET_ID, "k2", refused)
+    await store.journal.commit(making.write)
+    loaded = await store.journal.load(Missing(keys=EVERYTHING.keys))
+    assert loaded == Loaded(keys={(WALLET_ID, "k1"): accepted, (WALLET_ID, "k2"): refused})
+
+
+async def test_a_key_may_be_kept_for_a_scope_without_a_wallet(store: Store) -> None:
+    making = WriteInTheMaking()
+    making.key(WALLET_ID, "k1", an_answer())
+    await store.journal.commit(making.write)
+    loaded = await store.journal.load(Missing(keys=EVERYTHING.keys))
+    assert loaded.keys == {(WALLET_ID, "k1"): an_answer()}
+
+
+async def test_one_key_may_be_used_by_two_wallets(store: Store) -> None:
+    making = WriteInTheMaking()
+    making.key(WALLET_ID, "k1", an_answer(version=1))
+    making.key(OTHER_WALLET_ID, "k1", an_answer(version=2))
+    await store.journal.commit(making.write)
+    loaded = await store.journal.load(Missing(keys={(OTHER_WALLET_ID, IdempotencyKey("k1"))}))
+    assert loaded.keys == {(OTHER_WALLET_ID, "k1"): an_answer(version=2)}
+
+
+async def test_a_transfer_belongs_to_one_wallet(store: Store) -> None:
+    await a_wallet_in(store, pending=1)
+    wanted = {(OTHER_WALLET_ID, transfer_id(0))}
+    assert await store.journal.load(Missing(transfers=wanted, recorded=wanted)) == Loaded()
+
+
+async def test_many_wallets_travel_in_one_batch(store: Store) -> None:
+    making = WriteInTheMaking()
+    ids = [wallet_id(number) for number in range(100, 150)]
+    for number, one in enumerate(ids):
+        making.create(one)
+        making.transfer(one, completed_debit(number, amount=number + 1))
+    await store.journal.commit(making.write)
+    loaded = await store.journal.load(Missing(wallets=set(ids)))
+    assert loaded.wallets == making.write.after
+    assert sorted(loaded.unpublished) == [Span(one, 1, 2) for one in ids]
+
+
+# -- what conflicts is refused whole (INV-5) -----------------------------------------------------
+
+
+async def test_a_batch_decided_on_an_old_version_is_refused_whole(store: Store) -> None:
+    old = await a_wallet_in(store)
+    newer = WriteInTheMaking(old)
+    newer.transfer(WALLET_ID, completed_debit(0))
+    await store.journal.commit(newer.write)
+
+    stale = WriteInTheMaking(old)
+    stale.create(OTHER_WALLET_ID, reference_id="s")
+    stale.transfer(WALLET_ID, completed_debit(1))
+    stale.key(WALLET_ID, "k1", an_answer())
+    await assert_refused(store, stale)
+
+
+async def test_a_refusal_decided_on_an_old_version_is_not_remembered(store: Store) -> None:
+    old = await a_wallet_in(store)
+    newer = WriteInTheMaking(old)
+    newer.transfer(WALLET_ID, completed_debit(0))
+    await store.journal.commit(newer.write)
+
+    refusal = WriteInTheMaking(old)
+    refusal.key(WALLET_ID, "k1", an_answer(refused=True))
+    await assert_refused(store, refusal)
+
+
+async def test_a_refusal_on_the_current_version_writes_its_key_and_nothing_else(
+    store: Store,
+) -> None:
+    wallet = await a_wallet_in(store)
+    refusal = WriteInTheMaking(wallet, now=LATER)
+    refusal.key(WALLET_ID, "k1", an_answer(refused=True))
+    await store.journal.commit(refusal.write)
+    loaded = await store.journal.load(EVERYTHING)
+    assert loaded.wallets == {WALLET_ID: wallet}
+    assert loaded.unpublished == [Span(WALLET_ID, 1, 1)]
+    assert loaded.keys == {(WALLET_ID, "k1"): an_answer(refused=True)}
+
+
+async def test_a_changed_and_a_refused_wallet_are_checked_alike(store: Store) -> None:
+    making = WriteInTheMaking()
+    for one in (WALLET_ID, OTHER_WALLET_ID):
+        making.create(one)
+    await store.journal.commit(making.write)
+    both = making.write.after
+    newer = WriteInTheMaking(both[OTHER_WALLET_ID])
+    newer.transfer(OTHER_WALLET_ID, completed_debit(0))
+    await store.journal.commit(newer.write)
+
+    mixed = WriteInTheMaking(*both.values())
+    mixed.transfer(WALLET_ID, completed_debit(1))
+    await assert_refused(store, mixed)
+
+
+async def test_a_batch_for_a_wallet_that_does_not_exist_is_refused(store: Store) -> None:
+    imagined = WriteInTheMaking()
+    imagined.create(WALLET_ID)
+    making = WriteInTheMaking(imagined.write.after[WALLET_ID])
+    making.transfer(WALLET_ID, completed_debit(0))
+    await assert_refused(store, making)
+
+
+async def test_a_wallet_is_created_once(store: Store) -> None:
+    await a_wallet_in(store)
+    again = WriteInTheMaking(now=LATER)
+    again.create(WALLET_ID)
+    again.create(OTHER_WALLET_ID)
+    await assert_refused(store, again)
+
+
+async def test_a_reference_belongs_to_one_wallet(store: Store) -> None:
+    await a_wallet_in(store)
+    again = WriteInTheMaking()
+    again.create(OTHER_WALLET_ID, reference_id="r")
+    await assert_refused(store, again)
+
+
+async def test_a_transfer_id_is_used_once(store: Store) -> None:
+    wallet = await a_wallet_in(store, completed=1)
+    again = WriteInTheMaking(wallet)
+    again.key(WALLET_ID, "k1", an_answer())
+    again.transfer(WALLET_ID, completed_debit(0))
+    await assert_refused(store, again)
+
+
+async def test_a_transfer_id_is_used_once_within_a_batch(store: Store) -> None:
+    wallet = await a_wallet_in(store)
+    twice = WriteInTheMaking(wallet)
+    twice.transfer(WALLET_ID, completed_debit(0))
+    twice.transfer(WALLET_ID, completed_debit(0))
+    await assert_refused(store, twice)
+
+
+async def test_two_wallets_may_use_one_transfer_id(store: Store) -> None:
+    await a_wallet_in(store, completed=1)
+    other = WriteInTheMaking()
+    other.create(OTHER_WALLET_ID)
+    other.transfer(OTHER_WALLET_ID, completed_debit(0))
+    await store.journal.commit(other.write)
+    loaded = await store.journal.load(Missing(transfers={(OTHER_WALLET_ID, transfer_id(0))}))
+    assert len(loaded.transfers) == 1
+
+
+async def test_a_key_is_used_once(store: Store) -> None:
+    wallet = await a_wallet_in(store)
+    first = WriteInTheMaking(wallet)
+    first.key(WALLET_ID, "k1", an_answer())
+    await store.journal.commit(first.write)
+    again = WriteInTheMaking(wallet)
+    again.transfer(WALLET_ID, completed_debit(0))
+    again.key(WALLET_ID, "k1", an_answer(request_id="r2"))
+    await assert_refused(store, again)
+
+
+@pytest.mark.parametrize("status", [COMPLETED, FAILED])
+async def test_a_transfer_is_settled_once(store: Store, status: TransferStatus) -> None:
+    wallet = await a_wallet_in(store, pending=2)
+    held = (await store.journal.load(EVERYTHING)).transfers[WALLET_ID, transfer_id(0)]
+    first = WriteInTheMaking(wallet, now=LATER)
+    first.settle(WALLET_ID, settled(held, COMPLETED))
+    await store.journal.commit(first.write)
+    # The version is right, the transfer is not pending any more.
+    again = WriteInTheMaking(first.write.after[WALLET_ID], now=LATER + timedelta(seconds=1))
+    again.settle(WALLET_ID, settled(held, status))
+    await assert_refused(store, again)
+
+
+async def test_a_transfer_is_settled_once_within_a_batch(store: Store) -> None:
+    wallet = await a_wallet_in(store, pending=2)
+    held = (await store.journal.load(EVERYTHING)).transfers[WALLET_ID, transfer_id(0)]
+    twice = WriteInTheMaking(wallet, now=LATER)
+    twice.settle(WALLET_ID, settled(held, COMPLETED))
+    twice.settle(WALLET_ID, settled(held, FAILED))
+    await assert_refused(store, twice)
+
+
+async def test_a_transfer_that_does_not_exist_is_not_settled(store: Store) -> None:
+    wallet = await a_wallet_in(store, pending=1)
+    making = WriteInTheMaking(wallet)
+    making.settle(WALLET_ID, settled(a_transfer(id=transfer_id(4), created_at=NOW), COMPLETED))
+    await assert_refused(store, making)
+
+
+async def test_after_a_conflict_the_same_store_goes_on(store: Store) -> None:
+    old = await a_wallet_in(store)
+    first, second = WriteInTheMaking(old), WriteInTheMaking(old)
+    first.transfer(WALLET_ID, completed_debit(0))
+    second.transfer(WALLET_ID, completed_debit(1))
+    await store.journal.commit(first.write)
+    await assert_refused(store, second)
+    again = WriteInTheMaking(first.write.after[WALLET_ID])
+    again.transfer(WALLET_ID, completed_debit(1))
+    await store.journal.commit(again.write)
+    loaded = await store.journal.load(EVERYTHING)
+    assert loaded.wallets[WALLET_ID].balance == 200

@@ -1,0 +1,82 @@
+"""What every outbox promises the relay: every commit's events, in order, until forgotten."""
+
+from actors.ports import Missing, Span
+from tests.contract.conftest import Store
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, a_transfer, transfer_id
+from tests.support.writes import WriteInTheMaking
+from wallet.events import Recorded
+from wallet.ids import WalletId
+from wallet.state import TransferStatus, Wallet
+
+
+async def write(store: Store, wallet: Wallet | None, *numbers: int, id: WalletId) -> Wallet:
+    """A commit with a debit per number, the wallet's creation before them if it is new."""
+    making = WriteInTheMaking(*([wallet] if wallet else []))
+    if wallet is None:
+        making.create(id)
+    for number in numbers:
+        making.transfer(id, a_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED))
+    await store.journal.commit(making.write)
+    return making.write.after[id]
+
+
+async def unpublished(store: Store, limit: int = 100) -> list[Span]:
+    return list(await store.outbox.unpublished(older_than_s=0, limit=limit))
+
+
+async def test_each_commit_leaves_a_row_a_changed_wallet(store: Store) -> None:
+    wallet = await write(store, None, 1, 2, id=WALLET_ID)
+    await write(store, None, id=OTHER_WALLET_ID)
+    await write(store, wallet, 3, id=WALLET_ID)
+    assert await unpublished(store) == [
+        Span(WALLET_ID, 1, 3),
+        Span(OTHER_WALLET_ID, 1, 1),
+        Span(WALLET_ID, 4, 4),
+    ]
+
+
+async def test_a_span_s_events_are_read_back_in_version_order(store: Store) -> None:
+    wallet = await write(store, None, 1, id=WALLET_ID)
+    await write(store, wallet, 2, 3, id=WALLET_ID)
+    recorded: list[Recorded] = list(await store.outbox.read(Span(WALLET_ID, 2, 4)))
+    assert [one.id for one in recorded] == [f"{WALLET_ID}:{version}" for version in (2, 3, 4)]
+    assert [one.wallet.balance for one in recorded] == [100, 200, 300]
+
+
+async def test_deleted_rows_are_gone_and_their_events_stay_in_the_journal(store: Store) -> None:
+    wallet = await write(store, None, 1, id=WALLET_ID)
+    wallet = await write(store, wallet, 2, id=WALLET_ID)
+    await write(store, wallet, 3, id=WALLET_ID)
+    await store.outbox.delete([Span(WALLET_ID, 1, 2), Span(WALLET_ID, 4, 4)])
+    assert await unpublished(store) == [Span(WALLET_ID, 3, 3)]
+    assert len(await store.outbox.read(Span(WALLET_ID, 1, 4))) == 4
+
+
+async def test_deleting_a_row_that_is_gone_is_no_error(store: Store) -> None:
+    await write(store, None, 1, id=WALLET_ID)
+    for _ in range(2):
+        await store.outbox.delete([Span(WALLET_ID, 1, 2)])
+    assert await unpublished(store) == []
+
+
+async def test_young_rows_are_left_to_the_shard_that_wrote_them(store: Store) -> None:
+    await write(store, None, 1, id=WALLET_ID)
+    assert await store.outbox.unpublished(older_than_s=3_600, limit=100) == []
+    assert await unpublished(store) == [Span(WALLET_ID, 1, 2)]
+
+
+async def test_a_limit_keeps_the_oldest(store: Store) -> None:
+    wallet = await write(store, None, id=WALLET_ID)
+    for number in (1, 2, 3):
+        wallet = await write(store, wallet, number, id=WALLET_ID)
+    assert await unpublished(store, limit=2) == [Span(WALLET_ID, 1, 1), Span(WALLET_ID, 2, 2)]
+
+
+async def test_loading_a_wallet_tells_what_is_unpublished_of_it_in_order(store: Store) -> None:
+    wallet = await write(store, None, 1, id=WALLET_ID)
+    await write(store, None, id=OTHER_WALLET_ID)
+    wallet = await write(store, wallet, 2, 3, id=WALLET_ID)
+    await write(store, wallet, 4, id=WALLET_ID)
+    await store.outbox.delete([Span(WALLET_ID, 1, 2)])
+    loaded = await store.journal.load(Missing(wallets={WALLET_ID}))
+    assert loaded.unpublished == [Span(WALLET_ID, 3, 4), Span(WALLET_ID, 5, 5)]

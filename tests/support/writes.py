@@ -1,0 +1,95 @@
+"""What a journal is asked to write, made with the real rules' fold and nothing else."""
+
+from datetime import datetime
+
+import msgspec
+
+from actors.ports import BatchWrite, KeyRecord, StoredAnswer
+from tests.support.domain import NOW
+from wallet.commands import Keyed
+from wallet.events import Event, Recorded, TransferChanged, WalletCreated
+from wallet.fold import evolve
+from wallet.ids import IdempotencyKey, WalletId
+from wallet.state import Transfer, TransferStatus, Wallet
+
+
+class WriteInTheMaking:
+    """A `BatchWrite` built event by event, from wallets as they are before it."""
+
+    def __init__(self, *wallets: Wallet, now: datetime = NOW) -> None:
+        self._now = now
+        self.write = BatchWrite(
+            now=now,
+            expected={wallet.id: wallet.version for wallet in wallets},
+            after={wallet.id: wallet for wallet in wallets},
+            created=[],
+            recorded=[],
+            keys=[],
+        )
+
+    def create(
+        self, wallet_id: WalletId, *, reference_id: str | None = None, **metadata: str
+    ) -> Wallet:
+        event = WalletCreated(
+            wallet_id=wallet_id,
+            currency="USD",
+            scale=2,
+            reference_id=reference_id,
+            metadata=metadata,
+            occurred_at=self._now,
+        )
+        self.write.created.append(wallet_id)
+        return self._record(None, event, made_by=None)
+
+    def transfer(
+        self, wallet_id: WalletId, transfer: Transfer, *, made_by: str | None = None
+    ) -> Transfer:
+        """Record a new transfer; its place in the wallet's order is filled in."""
+        wallet = self.write.after[wallet_id]
+        placed = msgspec.structs.replace(
+            transfer,
+            created_version=wallet.version + 1,
+            created_at=self._now,
+            settled_at=None if transfer.status is TransferStatus.PENDING else self._now,
+        )
+        self._change(wallet, placed, None, made_by)
+        return placed
+
+    def settle(self, wallet_id: WalletId, transfer: Transfer) -> Transfer:
+        """Record ``transfer``, as it is after its settlement."""
+        after = msgspec.structs.replace(transfer, settled_at=self._now)
+        self._change(self.write.after[wallet_id], after, TransferStatus.PENDING, None)
+        return after
+
+    def key(self, scope: WalletId, key: str, answer: StoredAnswer) -> None:
+        keyed = Keyed(key=IdempotencyKey(key), fingerprint=answer.fingerprint)
+        self.write.keys.append(KeyRecord(scope=scope, keyed=keyed, stored=answer))
+
+    def _change(
+        self,
+        wallet: Wallet,
+        transfer: Transfer,
+        previous: TransferStatus | None,
+        made_by: str | None,
+    ) -> None:
+        event = TransferChanged(transfer=transfer, previous=previous, occurred_at=self._now)
+        self._record(wallet, event, made_by)
+
+    def _record(self, wallet: Wallet | None, event: Event, made_by: str | None) -> Wallet:
+        after = evolve(wallet, event)
+        self.write.after[after.id] = after
+        self.write.recorded.append(Recorded(event=event, wallet=after, made_by=made_by))
+        return after
+
+
+def an_answer(version: int = 1, **fields: object) -> StoredAnswer:
+    return StoredAnswer(
+        **{
+            "fingerprint": b"\x00\xffprint",
+            "request_id": "r1",
+            "refused": False,
+            "answer": '{"name":"Žofie €"}'.encode(),
+            "version": version,
+        }
+        | fields
+    )
