@@ -1,10 +1,12 @@
 """The HTTP application: routes, their documentation, and one answer to every error."""
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
 
 from serve_app import documentation
 from serve_app.direct_route import direct, problem_of_error
@@ -12,6 +14,11 @@ from serve_app.problems import Problem, problem_response
 from serve_app.requests import request_id_of
 from serve_app.router import Application, RouteTable
 from serve_app.services import Services
+
+
+_table = RouteTable(
+    (route.method, route.path, direct(route.endpoint)) for route in documentation.ROUTES
+)
 
 
 def create_app(services: Services | None = None) -> FastAPI:
@@ -23,6 +30,7 @@ def create_app(services: Services | None = None) -> FastAPI:
         openapi_tags=documentation.TAGS,
         redoc_url=None,
         static_url="/docs/assets",
+        redirect_slashes=False,
         separate_input_output_schemas=False,
     )
     app.state.services = services
@@ -37,14 +45,28 @@ def create_app(services: Services | None = None) -> FastAPI:
 async def _unknown_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
+        allowed = ", ".join(_methods_for(request) or ("GET", "HEAD"))
         problem = Problem(
             "method_not_allowed",
-            f"{request.method} is not for this route.",
-            headers=dict(error.headers or {}),
+            f"{request.method} is not for this route: send {allowed}.",
+            headers={"Allow": allowed},
         )
     else:
         problem = Problem("not_found", f"There is no route {request.url.path}.")
     return problem_response(problem, request_id_of(request))
+
+
+def _methods_for(request: Request) -> list[str]:
+    """Every method that the path takes: several routes may share it."""
+    routes: list[BaseRoute] = request.app.router.routes
+    methods: set[str] = set()
+    for route in routes:
+        if (
+            isinstance(route, Route | APIRoute)
+            and route.matches(request.scope)[0] is not Match.NONE
+        ):
+            methods |= route.methods or set()
+    return sorted(methods)
 
 
 async def _bug(request: Request, error: Exception) -> Response:
@@ -53,7 +75,4 @@ async def _bug(request: Request, error: Exception) -> Response:
 
 def create_application(services: Services) -> Application:
     """What the ingress serves: the API's routes, with `create_app` behind them."""
-    table = RouteTable(
-        (route.method, route.path, direct(route.endpoint)) for route in documentation.ROUTES
-    )
-    return Application(table, create_app(services))
+    return Application(_table, create_app(services))

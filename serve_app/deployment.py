@@ -28,6 +28,7 @@ from projections.projection_actor import ProjectionActor
 from projections.projection_actor import actor_name as projection_name
 from projections.queries import Queries, ReadsUnavailable
 from projections.statistics import ProjectionStatistics
+from serve_app import front
 from serve_app.app import create_application
 from serve_app.router import Application
 from serve_app.schemas import Component
@@ -78,7 +79,7 @@ class Ingress:
         await self._pool
         queries = Queries(self._pool, timeout_s=settings.database_timeout_s)
         probes = Probes(settings, queries, self._shards)
-        return create_application(
+        application = create_application(
             Services(
                 settings=settings,
                 dispatcher=self._dispatcher,
@@ -91,6 +92,8 @@ class Ingress:
                 },
             )
         )
+        front.install(application)
+        return application
 
     async def statistics(self) -> list[dict[str, Any]]:
         """The shards' statistics, for `wallet status`; a shard that doesn't answer is left out."""

@@ -31,6 +31,7 @@ def direct(endpoint: Endpoint) -> ASGIApp:
             response = await endpoint(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
             response = problem_response(problem_of_error(error, request), request_id_of(request))
+        response.raw_headers.append((b"x-request-id", request_id_of(request).encode()))
         await response(scope, receive, send)
 
     return serve

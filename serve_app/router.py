@@ -40,6 +40,10 @@ class RouteTable:
                 return app, {name: part for name, part in values if name}
         return None
 
+    def methods(self, path: str) -> list[str]:
+        """The methods that ``path`` has a route for."""
+        return sorted(method for method in {m for m, _ in self._routes} if self.match(method, path))
+
 
 class Application:
     """API routes from ``table``, everything else (and the lifespan) from ``fallback``."""
@@ -49,11 +53,15 @@ class Application:
         self._fallback = fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            match = self._table.match(scope["method"], scope["path"])
-            if match is not None:
-                app, scope["path_params"] = match
-                scope["app"] = self._fallback
-                await app(scope, receive, send)
-                return
-        await self._fallback(scope, receive, send)
+        if scope["type"] != "http" or not await self.answered(scope, receive, send):
+            await self._fallback(scope, receive, send)
+
+    async def answered(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether the request was for an API route; then it has been answered."""
+        match = self._table.match(scope["method"], scope["path"])
+        if match is None:
+            return False
+        app, scope["path_params"] = match
+        scope["app"] = self._fallback
+        await app(scope, receive, send)
+        return True

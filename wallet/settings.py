@@ -74,9 +74,10 @@ class Settings(BaseSettings):
         default=4_096, description="Commands an ingress replica queues per shard; past it 429."
     )
     ingress_calls_max: Count = Field(
-        default=4,
-        description="Actor calls in flight per shard and replica: enough to hide the hop, few "
-        "enough that batches stay large.",
+        default=1,
+        description="Actor calls in flight per shard and replica. A hop costs as much as deciding "
+        "dozens of commands: one at a time makes the largest batches. More hide the hop's "
+        "latency where shards are a network away.",
     )
     call_commands_max: Count = Field(
         default=1_000, description="Commands that travel in one actor call (message size)."

@@ -102,8 +102,8 @@ def _serve(stack: Stack) -> dict[str, str]:
         # One event loop per replica, gRPC between them, buffered request logs: more requests
         # for the same cores. Measured with HAProxy: 1,500 → 2,100–2,350 requests/s.
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # Removes Serve's control headers from clients' requests, and its watch for disconnections.
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.serve_middleware:middlewares",
+        # API requests are answered in front of Serve's accounting. See front.py.
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.front:middlewares",
         # A shard that died is replaced within about 2 s instead of 6–9.
         "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_UNHEALTHY_THRESHOLD": "1",
