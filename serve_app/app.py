@@ -15,7 +15,6 @@ from serve_app.requests import request_id_of
 from serve_app.router import Application, RouteTable
 from serve_app.services import Services
 
-
 _table = RouteTable(
     (route.method, route.path, direct(route.endpoint)) for route in documentation.ROUTES
 )

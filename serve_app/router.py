@@ -40,10 +40,6 @@ class RouteTable:
                 return app, {name: part for name, part in values if name}
         return None
 
-    def methods(self, path: str) -> list[str]:
-        """The methods that ``path`` has a route for."""
-        return sorted(method for method in {m for m, _ in self._routes} if self.match(method, path))
-
 
 class Application:
     """API routes from ``table``, everything else (and the lifespan) from ``fallback``."""
