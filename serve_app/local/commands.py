@@ -89,8 +89,12 @@ def clean(home: Home, console: Console) -> None:
 
 def migrate(settings: Settings, home: Home, console: Console) -> None:
     """Bring the tables of the database in use up to date."""
-    with Steps(console) as steps, steps.step("Database migrated"):
-        migrate_database(running_settings(settings, home).database_url)
+    url = running_settings(settings, home).database_url
+    with (
+        Steps(console) as steps,
+        steps.step("Migrating the database", "The database is migrated"),
+    ):
+        migrate_database(url)
 
 
 def running_settings(settings: Settings, home: Home) -> Settings:
@@ -140,7 +144,10 @@ def deploy_onto(
         settings = running_settings(settings, home)
         os.environ.update(serve_environment(settings, home))  # before Ray is imported
         address = os.environ["RAY_ADDRESS"]
-    with Steps(console) as steps, steps.step(f"Application `{application}` deployed"):
+    with (
+        Steps(console) as steps,
+        steps.step(f"Deploying `{application}`", f"`{application}` is deployed"),
+    ):
         deploy(settings, address, (application,))
 
 
@@ -150,5 +157,9 @@ def rebuild_projections(settings: Settings, home: Home, console: Console) -> Non
 
     from projections.rebuild import rebuild
 
-    with Steps(console) as steps, steps.step("Projections rebuilt"):
-        asyncio.run(rebuild(running_settings(settings, home)))
+    settings = running_settings(settings, home)
+    with (
+        Steps(console) as steps,
+        steps.step("Rebuilding the projections", "The projections are rebuilt"),
+    ):
+        asyncio.run(rebuild(settings))

@@ -1,4 +1,4 @@
-"""Makes the packages of this checkout importable in the running environment, and `wallet` a command.
+"""Makes this checkout importable in the running environment, and `wallet` a command.
 
 What `pip install --editable` does, without a build tool to install first:
 

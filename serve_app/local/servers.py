@@ -43,32 +43,34 @@ def assign_addresses(settings: Settings, home: Home, stack: Stack) -> None:
         stack.nats_url = nats_options(home, stack).url
 
 
-def provide_postgres(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
-    """Have a PostgreSQL that answers, started here unless the settings name one."""
+def reach_given_servers(settings: Settings, steps: Steps) -> None:
+    """Insist that the servers that the settings name answer, before anything is started."""
     if settings.database_url:
-        with steps.step(f"PostgreSQL at {without_password(settings.database_url)}"):
+        with steps.step("Reaching PostgreSQL", "PostgreSQL answers, as WALLET_DATABASE_URL says"):
             asyncio.run(_reach_postgres(settings))
-        return
+    if settings.nats_url:
+        with steps.step("Reaching NATS", "NATS answers, as WALLET_NATS_URL says"):
+            asyncio.run(_reach_nats(settings))
+
+
+def start_postgres(home: Home, recorder: Recorder, steps: Steps) -> None:
+    """Start the embedded PostgreSQL and wait for it."""
     options = postgres_options(home, recorder.stack)
     if options.place.is_elsewhere:
-        steps.note(f"Root lends PostgreSQL another account: its data is in {options.place.parent}")
+        steps.note(f"PostgreSQL can't work as root: its data is in {options.place.parent}")
     rotate(options.log_file)
-    with steps.step("PostgreSQL 18 (embedded)"):
+    with steps.step("Starting PostgreSQL 18", "PostgreSQL 18 is up"):
         postgres.initialise(options)
         process = postgres.start(options)
         recorder.add(process)
         postgres.wait_until_ready(options, process)
 
 
-def provide_nats(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
-    """Have a NATS server with JetStream, started here unless the settings name one."""
-    if settings.nats_url:
-        with steps.step(f"NATS at {without_password(settings.nats_url)}"):
-            asyncio.run(_reach_nats(settings))
-        return
+def start_nats(home: Home, recorder: Recorder, steps: Steps) -> None:
+    """Start the embedded NATS server and wait for it."""
     options = nats_options(home, recorder.stack)
     rotate(options.log_file)
-    with steps.step("NATS with JetStream (embedded)"):
+    with steps.step("Starting NATS", "NATS with JetStream is up"):
         process = nats.start(options)
         recorder.add(process)
         nats.wait_until_ready(options, process)
@@ -112,19 +114,29 @@ async def _reach_nats(settings: Settings) -> None:
     import nats as client
     from nats.errors import Error
 
-    try:
+    async def look() -> None:
         connection = await client.connect(
-            settings.nats_url, connect_timeout=int(_NATS_TIMEOUT_S), allow_reconnect=False
+            settings.nats_url,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,  # counts the first attempt, which else never ends
+            error_cb=_say_nothing,
         )
         try:
             await connection.jetstream(timeout=_NATS_TIMEOUT_S).account_info()
         finally:
             await connection.close()
-    except (OSError, Error, ValueError) as failure:
+
+    try:
+        await asyncio.wait_for(look(), timeout=2 * _NATS_TIMEOUT_S)
+    except (OSError, Error, ValueError, TimeoutError) as failure:
         raise StackError(
             f"NATS with JetStream can't be reached with WALLET_NATS_URL ({_told(failure)}): "
             "correct it (and start that server with -js), or leave it unset to have one started."
         ) from failure
+
+
+async def _say_nothing(_failure: Exception) -> None:
+    """The client would print a traceback for each attempt; the last failure is raised anyway."""
 
 
 def _told(failure: BaseException) -> str:

@@ -35,12 +35,12 @@ def stop_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps)
     if "ray" in living and recorder.stack.is_complete:
         _drain(settings, home, recorder, steps)
     if "ray" in living:
-        with steps.step("Ray stopped"):
+        with steps.step("Stopping Ray", "Ray has stopped"):
             ray_head.stop_head(living["ray"])
     strays = _stop_strays(recorder, steps)
     for name, (title, stop_server) in _SERVERS.items():
         if name in living:
-            with steps.step(f"{title} stopped"):
+            with steps.step(f"Stopping {title}", f"{title} has stopped"):
                 stop_server(living[name])
     recorder.stack.processes.clear()
     recorder.stack.is_complete = False
@@ -49,7 +49,7 @@ def stop_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps)
 
 
 def _drain(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
-    with steps.step("Requests in flight answered"):
+    with steps.step("Letting requests finish", "Requests in flight are answered"):
         _close_front_door(recorder.stack.processes["ray"], str(recorder.stack.sockets))
         child = spawn_deployer("drain", settings, home)
         recorder.add(child)

@@ -17,7 +17,13 @@ from serve_app.local.processes import RecordedProcess, is_alive, wait_until
 from serve_app.local.ray_environment import PORTS, haproxy_problem
 from serve_app.local.readiness import Readiness, ask
 from serve_app.local.record import Recorder
-from serve_app.local.servers import assign_addresses, migrate, provide_nats, provide_postgres
+from serve_app.local.servers import (
+    assign_addresses,
+    migrate,
+    reach_given_servers,
+    start_nats,
+    start_postgres,
+)
 from serve_app.local.shutdown import stop_stack
 from serve_app.local.steps import Steps
 from wallet.settings import Settings
@@ -32,6 +38,7 @@ def start_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps
     A failure stops what was started and is raised; an interruption leaves it, recorded.
     """
     _insist_on_free_port(settings)
+    reach_given_servers(settings, steps)
     try:
         _start(settings, home, recorder, steps)
     except StackError:
@@ -63,12 +70,13 @@ def _start(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> 
     deployed = with_addresses(settings, recorder)
     ray = Background(lambda: _start_ray(deployed, home, recorder, steps))
     database = Background(lambda: _start_database(settings, home, recorder, steps))
-    provide_nats(settings, home, recorder, steps)
+    if not settings.nats_url:
+        start_nats(home, recorder, steps)
     database.result()
     deployer = spawn_deployer("deploy", deployed, home)
     recorder.add(deployer)
     ray.result()
-    with steps.step("Service deployed and ready"):
+    with steps.step("Deploying the service", "The service is deployed and ready"):
         _wait_until_ready(recorder.stack.http_url, deployer, home)
     recorder.stack.is_complete = True
     recorder.save()
@@ -84,15 +92,16 @@ def _plan(settings: Settings, home: Home, recorder: Recorder) -> None:
 
 
 def _start_ray(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
-    with steps.step("Ray"):
+    with steps.step("Starting Ray", "Ray is up"):
         process = ray_head.start(settings, home, recorder.stack)
         recorder.add(process)
         ray_head.wait_until_ready(home, process)
 
 
 def _start_database(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
-    provide_postgres(settings, home, recorder, steps)
-    with steps.step("Database migrated"):
+    if not settings.database_url:
+        start_postgres(home, recorder, steps)
+    with steps.step("Migrating the database", "The database is migrated"):
         migrate(recorder.stack.database_url)
 
 

@@ -33,34 +33,34 @@ class Steps:
             self._status.stop()
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """One step; a failure inside is marked and goes on its way."""
+    def step(self, doing: str, done: str) -> Iterator[None]:
+        """One step: `doing` while it lasts and if it fails, `done` once it is."""
         began = time.monotonic()
-        self._begin(name)
+        self._begin(doing)
         try:
             yield
         except BaseException:
-            self._end(name, "[red]✗[/red]", began)
+            self._end(doing, f"[red]✗[/red] {doing}", began)
             raise
-        self._end(name, "[green]✓[/green]", began)
+        self._end(doing, f"[green]✓[/green] {done}", began)
 
     def note(self, text: str) -> None:
         """Say something between steps."""
         with self._lock:
             self._console.print(f"  {text}", highlight=False, markup=False)
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, doing: str) -> None:
         with self._lock:
-            self._running.append(name)
+            self._running.append(doing)
             if self._status is None:
-                self._console.print(f"… {name}", highlight=False)
+                self._console.print(f"… {doing}", highlight=False)
             self._show()
 
-    def _end(self, name: str, mark: str, began: float) -> None:
+    def _end(self, doing: str, line: str, began: float) -> None:
         took = time.monotonic() - began
         with self._lock:
-            self._running.remove(name)
-            self._console.print(f"{mark} {name} [dim]{took:.1f} s[/dim]", highlight=False)
+            self._running.remove(doing)
+            self._console.print(f"{line} [dim]({took:.1f} s)[/dim]", highlight=False)
             self._show()
 
     def _show(self) -> None:

@@ -97,7 +97,7 @@ def _container_nats(stack: ExitStack) -> str:
 
 
 def _embedded_postgres(stack: ExitStack) -> str:
-    folder = stack.enter_context(_folder("postgres"))
+    folder = stack.enter_context(reachable_folder("postgres"))
     place = find_place(folder)
     stack.callback(remove_place, folder)
     options = postgres.PostgresOptions(
@@ -112,7 +112,7 @@ def _embedded_postgres(stack: ExitStack) -> str:
 
 
 def _embedded_nats(stack: ExitStack) -> str:
-    folder = stack.enter_context(_folder("nats"))
+    folder = stack.enter_context(reachable_folder("nats"))
     options = nats.NatsOptions(
         folder=folder, port=free_port(), log_file=folder.parent / "nats.log", durable=False
     )
@@ -124,7 +124,7 @@ def _embedded_nats(stack: ExitStack) -> str:
 
 
 @contextmanager
-def _folder(name: str) -> Iterator[Path]:
+def reachable_folder(name: str) -> Iterator[Path]:
     """A folder that PostgreSQL's account can enter, which pytest's own tmp_path isn't for root."""
     made = Path(tempfile.mkdtemp(prefix="wallet-test-"))
     made.chmod(0o755)

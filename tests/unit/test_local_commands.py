@@ -1,0 +1,229 @@
+"""The commands around a stack: what they find, what they leave alone, what they say."""
+
+import io
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from serve_app import cli
+from serve_app.local import commands, startup
+from serve_app.local.errors import StackError
+from serve_app.local.home import Home
+from serve_app.local.processes import RecordedProcess, is_alive, spawn, stop
+from serve_app.local.record import Recorder
+from serve_app.local.steps import Steps
+from wallet.settings import Settings
+
+
+class Screen:
+    """What the user reads."""
+
+    def __init__(self) -> None:
+        self._text = io.StringIO()
+        self.console = Console(file=self._text, width=300)
+
+    @property
+    def text(self) -> str:
+        return self._text.getvalue()
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return Screen()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("WALLET_HOME", str(tmp_path / "home"))
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[RecordedProcess]:
+    """A process of an earlier start, called like one of the servers."""
+    process = spawn(
+        "nats",
+        [sys.executable, "-c", "import time; time.sleep(60)"],
+        log_file=tmp_path / "sleeper.log",
+        environment={},
+    )
+    yield process
+    stop(process)
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """Counts starts in place of making them."""
+    made: list[Settings] = []
+
+    def start(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+        made.append(settings)
+        recorder.stack.http_url = startup.http_url(settings)
+        recorder.stack.is_complete = True
+        recorder.save()
+
+    monkeypatch.setattr(commands, "start_stack", start)
+    return made
+
+
+def remember(home: Home, process: RecordedProcess, *, complete: bool) -> None:
+    home.create()
+    stack = home.load()
+    stack.processes[process.name] = process
+    stack.is_complete = complete
+    stack.http_url = "http://localhost:1"
+    home.save(stack)
+
+
+def test_up_starts_and_says_where_and_what_to_try(
+    home: Home, screen: Screen, starts: list[Settings]
+) -> None:
+    commands.up(Settings(http_port=8089), home, screen.console)
+
+    assert len(starts) == 1
+    assert "The wallet service is up: http://localhost:8089" in screen.text
+    assert "http://localhost:8089/docs" in screen.text
+    assert sum(line.startswith("  curl ") for line in screen.text.splitlines()) == 3
+
+
+def test_up_again_only_says_that_it_is_already_up(
+    home: Home, screen: Screen, starts: list[Settings], sleeper: RecordedProcess
+) -> None:
+    remember(home, sleeper, complete=True)
+
+    commands.up(Settings(), home, screen.console)
+
+    assert starts == []
+    assert is_alive(sleeper)
+    assert "is already up" in screen.text
+
+
+def test_up_after_a_half_finished_start_ends_what_it_left_and_starts_anew(
+    home: Home, screen: Screen, starts: list[Settings], sleeper: RecordedProcess
+) -> None:
+    remember(home, sleeper, complete=False)
+
+    commands.up(Settings(), home, screen.console)
+
+    assert not is_alive(sleeper)
+    assert len(starts) == 1
+    assert "left over from an earlier start" in screen.text
+
+
+def test_up_leaves_a_stranger_with_a_stale_pid_alone(
+    home: Home, screen: Screen, starts: list[Settings], sleeper: RecordedProcess
+) -> None:
+    stale = sleeper.model_copy(update={"birth": "long ago"})
+    remember(home, stale, complete=True)
+
+    commands.up(Settings(), home, screen.console)
+
+    assert is_alive(sleeper)
+    assert len(starts) == 1
+
+
+def test_a_port_in_use_is_one_line_and_nothing_is_started(home: Home, screen: Screen) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(http_port=taken.getsockname()[1])
+
+        with pytest.raises(StackError, match=r"is in use.*WALLET_HTTP_PORT"):
+            commands.up(settings, home, screen.console)
+
+    assert home.load().processes == {}
+
+
+def test_down_with_nothing_running_says_so_and_creates_nothing(home: Home, screen: Screen) -> None:
+    commands.down(Settings(), home, screen.console)
+
+    assert "Nothing is running." in screen.text
+    assert not home.root.exists()
+
+
+def test_down_stops_what_is_recorded_and_forgets_it(
+    home: Home, screen: Screen, sleeper: RecordedProcess
+) -> None:
+    remember(home, sleeper, complete=True)
+
+    commands.down(Settings(), home, screen.console)
+
+    assert not is_alive(sleeper)
+    assert home.load().processes == {}
+    assert "Its data is kept." in screen.text
+
+
+def test_clean_refuses_while_anything_runs(
+    home: Home, screen: Screen, sleeper: RecordedProcess
+) -> None:
+    remember(home, sleeper, complete=True)
+
+    with pytest.raises(StackError, match="wallet down"):
+        commands.clean(home, screen.console)
+
+    assert home.root.exists()
+
+
+def test_clean_removes_the_home(home: Home, screen: Screen) -> None:
+    home.create()
+    home.save(home.load())
+
+    commands.clean(home, screen.console)
+
+    assert not home.root.exists()
+
+
+def test_status_of_a_dead_process_is_ended_and_not_ready(
+    home: Home, screen: Screen, sleeper: RecordedProcess
+) -> None:
+    remember(home, sleeper, complete=True)
+    stop(sleeper)
+
+    assert commands.status(home, screen.console) is False
+    assert "ended" in screen.text
+
+
+def test_commands_that_need_a_database_say_that_none_runs(home: Home) -> None:
+    with pytest.raises(StackError, match=r"wallet up.*WALLET_DATABASE_URL"):
+        commands.running_settings(Settings(), home)
+
+
+def test_a_process_that_comes_after_the_start_was_given_up_is_stopped(
+    home: Home, sleeper: RecordedProcess
+) -> None:
+    home.create()
+    recorder = Recorder(home, home.load())
+    recorder.close()
+
+    with pytest.raises(StackError):
+        recorder.add(sleeper)
+
+    assert not is_alive(sleeper)
+    assert home.load().processes == {}
+
+
+def test_an_error_is_one_line_on_stderr_and_exit_code_1(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["wallet", "migrate"])
+    monkeypatch.delenv("WALLET_DATABASE_URL", raising=False)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("Error: No database is running")
+
+
+def test_a_setting_that_is_wrong_is_named(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["wallet", "up"])
+    monkeypatch.setenv("WALLET_HTTP_PORT", "many")
+
+    with pytest.raises(SystemExit):
+        cli.main()
+
+    assert "WALLET_HTTP_PORT" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""Recorded processes: the right one is stopped with its family, and never a stranger."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serve_app.local.processes import (
+    RecordedProcess,
+    carrying,
+    family,
+    is_alive,
+    kill,
+    record,
+    spawn,
+    stop,
+    wait_until,
+)
+
+SLEEP = "import time; time.sleep(60)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True);"
+    "time.sleep(60)"
+)
+PARENT = (
+    "import subprocess, sys, time;"
+    f"subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); print('born', flush=True);"
+    "time.sleep(60)"
+)
+FLEEING_PARENT = (
+    f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}],"
+    "start_new_session=True)"
+)
+
+
+class Processes:
+    """Starts Python processes that are gone after the test, whatever it did."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "process.log"
+        self._marker = f"{os.getpid()}-{id(self)}"
+
+    def start(self, code: str) -> RecordedProcess:
+        environment = {"MARKER": self._marker}
+        return spawn("it", [sys.executable, "-c", code], log_file=self.log, environment=environment)
+
+    def all(self) -> list[psutil.Process]:
+        return carrying("MARKER", self._marker)
+
+    def wait_for_output(self, text: str) -> None:
+        assert wait_until(lambda: text in self.log.read_text(), timeout_s=10)
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    started = Processes(tmp_path)
+    yield started
+    kill(started.all())
+
+
+def test_a_spawned_process_is_alive_until_it_is_stopped(processes: Processes) -> None:
+    process = processes.start(SLEEP)
+
+    assert is_alive(process)
+    assert stop(process)
+    assert not is_alive(process)
+
+
+def test_stopping_twice_is_harmless(processes: Processes) -> None:
+    process = processes.start(SLEEP)
+    stop(process)
+
+    assert not stop(process)
+
+
+def test_a_reused_pid_is_a_stranger_and_is_never_signalled(processes: Processes) -> None:
+    stranger = processes.start(SLEEP)
+    stale = stranger.model_copy(update={"birth": "before the last boot"})
+
+    assert not is_alive(stale)
+    assert family(stale) == []
+    assert not stop(stale)
+    assert is_alive(stranger)
+
+
+def test_a_process_that_ended_by_itself_is_not_alive(processes: Processes) -> None:
+    process = processes.start("pass")
+
+    assert wait_until(lambda: not is_alive(process), timeout_s=10)
+
+
+def test_a_family_is_stopped_as_one(processes: Processes) -> None:
+    process = processes.start(PARENT)
+    processes.wait_for_output("born")
+    assert len(family(process)) == 2
+
+    stop(process, signals=((signal.SIGTERM, 0.1),))
+
+    assert processes.all() == []
+
+
+def test_a_process_that_ignores_the_signal_is_killed_after_its_grace(processes: Processes) -> None:
+    process = processes.start(STUBBORN)
+    processes.wait_for_output("deaf")
+
+    assert stop(process, signals=((signal.SIGTERM, 0.1),))
+
+    assert not is_alive(process)
+
+
+def test_an_orphan_is_found_by_what_its_environment_says(processes: Processes) -> None:
+    process = processes.start(FLEEING_PARENT)
+
+    assert wait_until(lambda: not is_alive(process), timeout_s=10)
+    assert len(processes.all()) == 1
+
+
+def test_a_record_survives_being_written_down(processes: Processes) -> None:
+    process = processes.start(SLEEP)
+
+    read = RecordedProcess.model_validate_json(process.model_dump_json())
+
+    assert is_alive(read)
+    assert read == record("it", process.pid)

@@ -1,0 +1,119 @@
+"""Asking for readiness, and reading logs: whatever the other side does, an answer comes."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from serve_app.local import show_logs
+from serve_app.local.errors import StackError
+from serve_app.local.home import Home
+from serve_app.local.logs import last_line_with, rotate, tail
+from serve_app.local.ports import free_port
+from serve_app.local.readiness import ask
+
+READY = {"postgres": {"ready": True, "detail": "answers"}}
+WAITING = {**READY, "nats": {"ready": False, "detail": "events wait in the outbox"}}
+
+
+@contextmanager
+def service(status: int, body: str) -> Iterator[str]:
+    """A service that gives this one answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the library's name
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_ready_service_is_ready_in_each_of_its_parts() -> None:
+    with service(200, json.dumps({"ready": True, "components": READY})) as url:
+        answer = ask(url)
+
+    assert answer.is_ready
+    assert [(part.name, part.is_ready) for part in answer.parts] == [("postgres", True)]
+
+
+def test_a_service_that_is_not_ready_says_which_part() -> None:
+    with service(503, json.dumps({"ready": False, "components": WAITING})) as url:
+        answer = ask(url)
+
+    assert not answer.is_ready
+    assert answer.summary == "nats: events wait in the outbox"
+
+
+@pytest.mark.parametrize("body", ["", "<html>500</html>", "[]", '{"components": 1}', '{"a": {}}'])
+def test_an_answer_from_something_else_is_not_ready(body: str) -> None:
+    with service(500, body) as url:
+        answer = ask(url)
+
+    assert not answer.is_ready
+    assert answer.parts == ()
+
+
+def test_nobody_there_is_not_ready() -> None:
+    assert not ask(f"http://127.0.0.1:{free_port()}").is_ready
+
+
+def test_the_last_line_that_tells_is_found(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("FATAL: first\nFATAL: last\nbye\n")
+
+    assert last_line_with(log, "FATAL") == "FATAL: last"
+    assert last_line_with(log, "PANIC") == ""
+    assert tail(tmp_path / "none.log") == []
+
+
+def test_a_log_that_has_grown_large_is_put_aside(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(b"x" * 20_000_001)
+
+    rotate(log)
+
+    assert not log.exists()
+    assert (tmp_path / "a.log.1").exists()
+
+
+def test_logs_are_chosen_by_name_and_an_unknown_name_is_answered_with_the_known(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path)
+    home.create()
+    home.log_of("nats").write_text("one\ntwo\n")
+    home.log_of("postgres").write_text("three\n")
+
+    chosen = show_logs.files_of(home, "nats")
+
+    assert list(show_logs.last_lines(chosen, 1)) == ["nats | two"]
+    assert len(show_logs.files_of(home, None)) == 2
+    with pytest.raises(StackError, match="choose one of nats, postgres"):
+        show_logs.files_of(home, "redis")
+
+
+def test_following_gives_whole_lines_as_they_come(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("old\n")
+    lines = show_logs.new_lines([("a", log)])
+    reader = threading.Timer(0.1, lambda: log.write_text("old\nnew\nha"))
+    reader.start()
+
+    assert next(lines) == "a | new"
+    reader.join()
