@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from serve_app.problems import CATALOGUE, Problem
+from serve_app.problems import CATALOGUE, FieldError, Problem, validation_problem
 from serve_app.schemas import Component, Readiness
 from serve_app.services import services_of
 
@@ -24,11 +24,16 @@ async def readyz(request: Request) -> Response:
     services = services_of(request)
     wanted = request.query_params.get("only")
     names = set(wanted.split(",")) if wanted else set(services.probes)
+    if not names <= set(services.probes):
+        known = ", ".join(services.probes)
+        raise validation_problem(
+            FieldError(pointer="#query/only", detail=f"send some of {known}, separated by commas")
+        )
     probes = {name: probe for name, probe in services.probes.items() if name in names}
     timeout_s = services.settings.ready_timeout_s
     found = await asyncio.gather(*(_probe(probe, timeout_s) for probe in probes.values()))
     components = dict(zip(probes, found, strict=True))
-    ready = all(component.ready for component in found) and bool(components)
+    ready = all(component.ready for component in found)
     body = Readiness(ready=ready, components=components).model_dump()
     return JSONResponse(body, status_code=200 if ready else 503)
 
