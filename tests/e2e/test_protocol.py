@@ -1,0 +1,191 @@
+"""What HTTP itself can get wrong: every mistake is answered with a problem document."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.e2e.api import Api, new_id
+from tests.e2e.problems import assert_problem
+
+_JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def wallet(api: Api) -> str:
+    return api.new_wallet("10")
+
+
+def _posts(wallet: str) -> list[str]:
+    base = f"/v1/wallet/{wallet}/transfers"
+    return [
+        "/v1/wallet",
+        f"{base}/debit",
+        f"{base}/credit",
+        f"{base}/{new_id()}/complete",
+        f"{base}/{new_id()}/revert",
+        f"{base}/batch",
+        "/v1/transfers/batch",
+    ]
+
+
+@pytest.mark.parametrize("route", range(7))
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"{]",
+        b"{'metadata': {}}",
+        b"nul",
+        b"\xff\xfe{}",
+        b" ",
+    ],
+    ids=str,
+)
+def test_what_is_not_json_is_refused_on_every_route(
+    api: Api, wallet: str, route: int, body: bytes
+) -> None:
+    answer = api.http.post(_posts(wallet)[route], content=body, headers=_JSON)
+
+    assert_problem(answer, 400, "malformed_json")
+
+
+@pytest.mark.parametrize("route", range(7))
+@pytest.mark.parametrize(
+    "declared",
+    ["text/plain", "application/x-www-form-urlencoded", "application/xml", "application/jsonp", ""],
+)
+def test_a_body_that_is_not_declared_as_json_is_refused(
+    api: Api, wallet: str, route: int, declared: str
+) -> None:
+    path = _posts(wallet)[route]
+
+    answer = api.http.post(path, content=b'{"amount":"1"}', headers={"Content-Type": declared})
+
+    assert_problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "declared", ["application/json", "APPLICATION/JSON", "application/json; charset=utf-8", None]
+)
+def test_json_may_be_declared_in_every_usual_way(
+    api: Api, wallet: str, declared: str | None
+) -> None:
+    headers = {"Content-Type": declared} if declared else {}
+
+    answer = api.http.post(
+        f"/v1/wallet/{wallet}/transfers/debit", content=b'{"amount":"1"}', headers=headers
+    )
+
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("route", range(7))
+def test_a_body_that_is_too_large_is_refused(api: Api, wallet: str, route: int) -> None:
+    most = 4_194_304 if "batch" in _posts(wallet)[route] else 65_536
+    body = json.dumps({"amount": "1", "metadata": {"k": "v" * most}}).encode()
+
+    answer = api.http.post(_posts(wallet)[route], content=body, headers=_JSON)
+
+    problem = assert_problem(answer, 413, "body_too_large")
+    assert str(most) in problem["detail"]
+
+
+def test_a_body_of_unannounced_length_is_bounded_too(api: Api, wallet: str) -> None:
+    def chunks() -> "object":
+        yield b'{"amount": "1", "metadata": {"k": "'
+        for _ in range(80):
+            yield b"v" * 1024
+        yield b'"}}'
+
+    path = f"/v1/wallet/{wallet}/transfers/debit"
+
+    answer = api.http.post(path, content=chunks(), headers=_JSON)  # type: ignore[arg-type]
+
+    assert_problem(answer, 413, "body_too_large")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/wallets", "/v2/wallet", "/v1/wallet/", "/docs/x", "//", "/v1//wallet"]
+)
+def test_an_unknown_route_is_a_problem(api: Api, path: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        request = api.http.build_request(method, "/")
+        answer = api.http.send(httpx.Request(method, request.url.copy_with(raw_path=path.encode())))
+        assert_problem(answer, 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/wallet", {"GET", "POST"}),
+        ("/v1/wallet/{id}", {"GET"}),
+        ("/v1/wallet/{id}/transfers", {"GET"}),
+        ("/v1/wallet/{id}/transfers/{id}", {"GET"}),
+        ("/v1/wallet/{id}/transfers/debit", {"GET", "POST"}),  # GET: a transfer called `debit`
+        ("/v1/wallet/{id}/transfers/{id}/complete", {"POST"}),
+        ("/v1/transfers/batch", {"POST"}),
+        ("/healthz", {"GET"}),
+        ("/readyz", {"GET"}),
+        ("/problems", {"GET"}),
+        ("/problems/overloaded", {"GET"}),
+    ],
+)
+def test_a_wrong_method_is_told_which_are_right(api: Api, path: str, allowed: set[str]) -> None:
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed:
+        answer = api.http.request(method, path.replace("{id}", new_id()))
+
+        assert_problem(answer, 405, "method_not_allowed")
+        told = {one.strip() for one in answer.headers["allow"].split(",")}
+        assert told - {"HEAD", "OPTIONS"} == allowed, (method, path)
+
+
+@pytest.mark.parametrize("sent", ["mine", "a" * 128, "order/7:1"])
+def test_a_request_id_is_echoed(api: Api, wallet: str, sent: str) -> None:
+    headers = {"X-Request-Id": sent}
+
+    for answer in (
+        api.get("/healthz", headers=headers),
+        api.get(f"/v1/wallet/{wallet}", headers=headers),
+        api.debit(wallet, {"amount": "1"}, headers=headers),
+        api.get("/docs", headers=headers),
+    ):
+        assert answer.headers.get_list("x-request-id") == [sent]
+
+
+def test_a_problem_names_its_request(api: Api, wallet: str) -> None:
+    headers = {"X-Request-Id": f"mine-{new_id()}"}
+
+    for answer in (
+        api.credit(wallet, {"amount": "1000000"}, headers=headers),
+        api.credit(wallet, {"amount": "0"}, headers=headers),
+        api.get("/no/such/route", headers=headers),
+        api.get(f"/v1/wallet/{new_id()}", headers=headers),
+        api.http.put("/v1/wallet", headers=headers),
+    ):
+        assert answer.json()["request_id"] == headers["X-Request-Id"]
+        assert answer.headers["x-request-id"] == headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize("sent", [None, "", "two words", "a" * 129, "grüße".encode()])
+def test_a_request_without_a_usable_id_gets_one(api: Api, sent: str | bytes | None) -> None:
+    raw = sent.encode() if isinstance(sent, str) else sent
+    headers = [] if raw is None else [(b"X-Request-Id", raw)]
+
+    answer = api.http.get(f"/v1/wallet/{new_id()}", headers=headers)
+
+    given = answer.headers["x-request-id"]
+    assert given == answer.json()["request_id"]
+    assert len(given) == 36
+
+
+def test_serves_own_control_headers_do_nothing(api: Api, wallet: str) -> None:
+    headers = {
+        "X-Request-Timeout-Seconds": "0.000001",
+        "serve_multiplexed_model_id": "x",
+        "X-Session-Id": "y",
+    }
+
+    answer = api.debit(wallet, {"amount": "1"}, headers=headers)
+
+    assert answer.status_code == 201
