@@ -5,8 +5,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import asyncpg
+from purgatory import AsyncCircuitBreakerFactory
+from purgatory.domain.model import OpenedState
 
 from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
+
+_BREAKER_FAILURES: Final = 3
+_BREAKER_OPEN_S: Final = 0.5
+"""After so many failures in a row Postgres is not asked for so long: callers are told at once
+instead of each waiting for its own time-out."""
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -19,6 +26,10 @@ _CONFLICTS: Final = frozenset({"WV001", "WV002", "23505", "40001", "40P01"})
 
 _CLOSING: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
 """The server is going away; what it was doing may have been finished."""
+
+
+class StatementRefused(JournalUnavailable):
+    """The server answered with an error: it is alive, and the statement is rolled back."""
 
 
 class HealingConnection:
@@ -38,6 +49,11 @@ class HealingConnection:
         self._settings = dict(settings)
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
+        self._breakers = AsyncCircuitBreakerFactory(
+            default_threshold=_BREAKER_FAILURES,
+            default_ttl=_BREAKER_OPEN_S,
+            exclude=[JournalConflict, StatementRefused, asyncio.CancelledError],
+        )
 
     async def read(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
         """Run ``ask``, which changes nothing that matters if it is lost.
@@ -69,6 +85,13 @@ class HealingConnection:
                 connection.terminate()
 
     async def _run(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            async with await self._breakers.get_breaker("postgres"):
+                return await self._ask(ask)
+        except OpenedState as error:
+            raise JournalUnavailable("Postgres did not answer lately") from error
+
+    async def _ask(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
         connection = await self._open()
         try:
             async with asyncio.timeout(self._statement_timeout_s):
@@ -90,8 +113,7 @@ class HealingConnection:
         if state in _CLOSING or state.startswith("08"):
             self._drop()
             return OutcomeUnknown(message)
-        # The server answered with an error: the statement's transaction is rolled back.
-        return JournalUnavailable(message)
+        return StatementRefused(message)
 
     async def _open(self) -> Connection:
         if self._connection is not None and not self._connection.is_closed():

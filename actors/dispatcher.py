@@ -60,17 +60,22 @@ class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):
 class _Parcel:
     """A submission on its way. ``deadline`` is a loop time."""
 
-    __slots__ = ("attempt", "deadline", "reply", "submission")
+    __slots__ = ("attempt", "deadline", "delivered", "reply", "submission")
 
     def __init__(self, submission: Submission, deadline: float) -> None:
         self.submission = submission
         self.deadline = deadline
         self.attempt = 1
+        self.delivered = False
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
     def answer(self, reply: Reply) -> None:
         if not self.reply.done():
             self.reply.set_result(reply)
+
+    def expire(self) -> None:
+        """The deadline has passed. What was never delivered never will be."""
+        self.answer(_TOO_LATE_UNKNOWN if self.delivered else _TOO_LATE)
 
     def fail(self, error: BaseException) -> None:
         if not self.reply.done():
@@ -109,17 +114,19 @@ class _Lane:
         self._queue: deque[_Parcel] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self.queued = 0
+        self._s_per_command = 0.0
+        """Moving average over calls: how fast the queue drains."""
 
     async def submit(self, submission: Submission) -> Reply:
         size = len(submission.items)
         if self.queued and self.queued + size > self._limits.ingress_queue_max:
-            return Reply(failure=_QUEUE_FULL)
+            return Reply(failure=self._queue_full())
         loop = asyncio.get_running_loop()
         parcel = _Parcel(submission, loop.time() + submission.timeout_s)
         self._queue.append(parcel)
         self.queued += size
         self._pump()
-        timer = loop.call_at(parcel.deadline, parcel.answer, _TOO_LATE)
+        timer = loop.call_at(parcel.deadline, parcel.expire)
         try:
             return await parcel.reply
         finally:
@@ -175,26 +182,40 @@ class _Lane:
                 await self._call(parcels)
             except ShardUnreachable as failure:
                 failures += 1
-                if failure.delivered:
-                    for parcel in parcels:
+                for parcel in parcels:
+                    if failure.delivered:
                         parcel.attempt += 1
+                    elif parcel.attempt == 1:
+                        parcel.delivered = False
                 _log.warning("shard unreachable", shard=self._shard, cause=str(failure))
                 await asyncio.sleep(_backoff_s(failures))
             else:
                 return
 
     async def _call(self, parcels: list[_Parcel]) -> None:
-        now = asyncio.get_running_loop().time()
-        payload = encode_submissions([_addressed(parcel, now) for parcel in parcels])
+        started = asyncio.get_running_loop().time()
+        payload = encode_submissions([_addressed(parcel, started) for parcel in parcels])
+        for parcel in parcels:
+            parcel.delivered = True
         replies = decode_replies(await self._transport.call(self._shard, payload))
         for parcel, reply in zip(parcels, replies, strict=True):
             parcel.answer(reply)
+        commands = sum(len(parcel.submission.items) for parcel in parcels)
+        took_s = asyncio.get_running_loop().time() - started
+        self._s_per_command += _RATE_WEIGHT * (took_s / commands - self._s_per_command)
+
+    def _queue_full(self) -> Failure:
+        return Failure(
+            code=FailureCode.OVERLOADED,
+            detail="Too many requests wait for this wallet's shard. Nothing was applied; try "
+            "again later.",
+            applied="no",
+            retry_after_s=self.queued * self._s_per_command,
+        )
 
 
 def _addressed(parcel: _Parcel, now: float) -> Submission:
     """The submission as it is delivered now: with the time that is left, and the attempt."""
-    if parcel.attempt == 1:
-        return parcel.submission
     return msgspec.structs.replace(
         parcel.submission, attempt=parcel.attempt, timeout_s=max(parcel.deadline - now, 0.0)
     )
@@ -205,12 +226,17 @@ def _backoff_s(failures: int) -> float:
     return float(min(0.02 * 2 ** min(failures, 4), 0.25))
 
 
-_QUEUE_FULL: Final = Failure(
-    code=FailureCode.OVERLOADED,
-    detail="Too many requests wait for this wallet's shard. Nothing was applied; try again later.",
-    applied="no",
-)
+_RATE_WEIGHT: Final = 0.1
+
 _TOO_LATE: Final = Reply(
+    failure=Failure(
+        code=FailureCode.DEADLINE_EXCEEDED,
+        detail="The deadline passed before the request reached its shard. Nothing was applied; it "
+        "is safe to repeat.",
+        applied="no",
+    )
+)
+_TOO_LATE_UNKNOWN: Final = Reply(
     failure=Failure(
         code=FailureCode.DEADLINE_EXCEEDED,
         detail="No answer came before the deadline. It may have been applied; repeating it with "

@@ -57,6 +57,7 @@ class ShardLimits(msgspec.Struct, frozen=True, kw_only=True):
     wallets_cached_max: int
     transfers_cached_max: int
     outbox_max: int
+    stall_s: float
 
 
 class Relay(Protocol):
@@ -95,6 +96,7 @@ class Shard:
         self.commit_s = 0.0
         self.largest_batch = 0
         self.journal_ready = True
+        self._busy_since: float | None = None
 
     # -- taking submissions --------------------------------------------------------------------
 
@@ -116,6 +118,8 @@ class Shard:
     def _admit(self, entry: Entry) -> Failure | None:
         if self._relay.backlog >= self._limits.outbox_max:
             return _OUTBOX_FULL
+        if self._stalled():
+            return _for(entry, _JOURNAL_DOWN)
         admission = self._mailbox.put(entry)
         if admission is Admission.TAKEN:
             return None
@@ -143,7 +147,28 @@ class Shard:
                 items_max=self._limits.batch_commands_max,
                 wallet_items_max=self._limits.batch_wallet_share_max,
             )
+            self._busy_since = asyncio.get_running_loop().time()
             await self._serve(entries)
+            self._busy_since = None
+
+    async def watch(self) -> None:
+        """Refuse what waits behind a batch that the database doesn't answer, until cancelled.
+
+        The batch itself goes on: its outcome must be learnt. What is queued is surely not
+        applied, and its callers shall know within about a second, not at their deadlines.
+        """
+        while True:
+            await asyncio.sleep(self._limits.stall_s / 4)
+            if self._stalled():
+                waiting = self._mailbox.drain(
+                    items_max=self._limits.mailbox_max,
+                    wallet_items_max=self._limits.mailbox_max,
+                )
+                _answer_all(waiting, _JOURNAL_DOWN)
+
+    def _stalled(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._busy_since is not None and now - self._busy_since > self._limits.stall_s
 
     async def _serve(self, entries: list[Entry]) -> None:
         """Answer every entry, trying again while that is safe and in time."""
@@ -181,6 +206,7 @@ class Shard:
         clock = asyncio.get_running_loop().time
         submissions = [entry.submission for entry in entries]
         loaded = await self._load(submissions, redo=redo)
+        self._busy_since = clock()
 
         # From here to the commit nothing waits: what is decided on is what was looked at.
         started = clock()

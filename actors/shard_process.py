@@ -50,6 +50,7 @@ class ShardProcess:
             loop.create_task(self._keep(task), name=name)
             for name, task in (
                 ("shard", self._shard.run()),
+                ("watch", self._shard.watch()),
                 ("relay", self._relay.run()),
                 ("sweep", self._relay.sweep()),
             )

@@ -106,7 +106,7 @@ class RouteDoc:
         named = [_PATH_PARAMETERS[name] for name in _PATH_PARAMETERS if f"{{{name}}}" in self.path]
         headers = [_REQUEST_ID]
         if self.method == "POST":
-            headers.append(_IDEMPOTENCY_KEY)
+            headers += [_IDEMPOTENCY_KEY, _TIMEOUT]
         return [*named, *self.query, *headers]
 
     def _responses(self) -> dict[str, Any]:
@@ -229,6 +229,14 @@ _IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
         "maxLength": IDEMPOTENCY_KEY_MAX,
         "pattern": VISIBLE_ASCII_PATTERN,
     },
+}
+
+_TIMEOUT: Final[dict[str, Any]] = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "description": "How long you wait, in milliseconds. What can't be decided by then is refused.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 60_000},
 }
 
 _HEADERS: Final[dict[str, dict[str, Any]]] = {

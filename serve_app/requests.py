@@ -14,6 +14,7 @@ from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.schemas import AMOUNT_HINT
 from wallet.contract import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX
 from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid
+from wallet.settings import Settings
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -48,6 +49,26 @@ def idempotency_key_of(request: Request) -> IdempotencyKey | None:
             )
         )
     return IdempotencyKey(sent)
+
+
+def timeout_of(request: Request, settings: Settings) -> float:
+    """Seconds until the write must be decided: ``X-Request-Timeout-Ms``, or the setting.
+
+    Raises:
+        Problem: validation_error, for anything but a whole number of milliseconds in bounds.
+    """
+    sent = request.headers.get("x-request-timeout-ms")
+    if sent is None:
+        return settings.request_timeout_s
+    most = int(settings.request_timeout_max_s * 1000)
+    if not sent.isascii() or not sent.isdecimal() or len(sent) > 9 or not 1 <= int(sent) <= most:
+        raise validation_problem(
+            FieldError(
+                pointer="#header/X-Request-Timeout-Ms",
+                detail=f"send a whole number of milliseconds from 1 to {most}",
+            )
+        )
+    return int(sent) / 1000
 
 
 def wallet_id_of(request: Request) -> WalletId:

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
         default=10.0,
         description="Deadline of a write that names none: what isn't decided by then is refused.",
     )
+    request_timeout_max_s: Seconds = Field(
+        default=60.0, description="Longest X-Request-Timeout-Ms that a client may ask for."
+    )
     ingress_queue_max: Count = Field(
         default=4_096, description="Commands an ingress replica queues per shard; past it 429."
     )
@@ -97,6 +100,11 @@ class Settings(BaseSettings):
         default=1_000,
         description="Of those, commands of one wallet while others wait: neighbours travel in the "
         "next transaction.",
+    )
+    stall_s: Seconds = Field(
+        default=0.75,
+        description="A batch that the database hasn't answered for so long makes the shard refuse "
+        "(503) what is queued behind it and what comes, until it is answered.",
     )
     conflict_retries_max: Count = Field(
         default=8, description="Times a batch is decided again after a version conflict; then 503."

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import uuid6
@@ -25,6 +26,7 @@ from serve_app.requests import (
     read_body,
     read_lines,
     request_id_of,
+    timeout_of,
     wallet_id_of,
 )
 from serve_app.services import Services, services_of
@@ -32,6 +34,16 @@ from wallet import commands
 from wallet.ids import IdempotencyKey, WalletId, canonical_uuid
 
 NDJSON: Final = "application/x-ndjson"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """What every part of one request shares."""
+
+    services: Services
+    request_id: str
+    timeout_s: float
+    key: IdempotencyKey | None = None
 
 
 async def wallet_batch(request: Request) -> Response:
@@ -51,7 +63,7 @@ async def wallet_batch(request: Request) -> Response:
             wallet_id=wallet_id,
             items=items,
             request_id=request_id_of(request),
-            timeout_s=services.settings.request_timeout_s,
+            timeout_s=timeout_of(request, services.settings),
             atomic=batch.atomic,
             several=True,
             keyed=keyed or None,
@@ -94,28 +106,32 @@ async def multi_batch(request: Request) -> Response:
     batch_items.require_count(len(batch.items), services.settings.multi_batch_items_max)
     _require_own_key(key, batch.items)
     items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
-    results = await _submit_by_wallet(services, request_id_of(request), batch.items, items, key)
+    call = _Call(
+        services=services,
+        request_id=request_id_of(request),
+        timeout_s=timeout_of(request, services.settings),
+        key=key,
+    )
+    results = await _submit_by_wallet(call, batch.items, items)
     return batch_response(batch_body(results), replayed=False)
 
 
 async def _submit_by_wallet(
-    services: Services,
-    request_id: str,
-    asked: Sequence[WalletBatchItem],
-    items: Sequence[commands.Item],
-    key: IdempotencyKey | None,
+    call: _Call, asked: Sequence[WalletBatchItem], items: Sequence[commands.Item]
 ) -> list[bytes]:
     """Each wallet's items as submissions of their own, all at once; results in request order."""
     places: dict[str, list[int]] = {}
     for index, item in enumerate(asked):
         places.setdefault(item.wallet_id, []).append(index)
     results: list[bytes] = [b""] * len(asked)
-    most = services.settings.batch_items_max
+    most = call.services.settings.batch_items_max
 
     async def submit(wallet: str, indexes: list[int]) -> None:
         for start in range(0, len(indexes), most):
             part = indexes[start : start + most]
-            made = await _submit_part(services, request_id, wallet, asked, items, part, key)
+            # A wallet's later portions are requests of their own to the key's uniqueness.
+            portion = call if start == 0 else _portion(call, start)
+            made = await _submit_part(portion, wallet, asked, items, part)
             for index, result in zip(part, made, strict=True):
                 results[index] = result
 
@@ -123,31 +139,35 @@ async def _submit_by_wallet(
     return results
 
 
+def _portion(call: _Call, start: int) -> _Call:
+    if call.key is None:
+        return call
+    return replace(call, key=IdempotencyKey(f"{call.key}/{start}"))
+
+
 async def _submit_part(
-    services: Services,
-    request_id: str,
+    call: _Call,
     wallet: str,
     asked: Sequence[WalletBatchItem],
     items: Sequence[commands.Item],
     part: Sequence[int],
-    key: IdempotencyKey | None,
 ) -> list[bytes]:
     wallet_id = canonical_uuid(wallet)
     if wallet_id is None:
         problem = Problem("wallet_not_found", "There is no wallet with this id.")
-        return [failed_result(problem, request_id)] * len(part)
+        return [failed_result(problem, call.request_id)] * len(part)
     fingerprint = batch_items.item_fingerprint([asked[index] for index in part])
-    reply = await services.dispatcher.submit(
+    reply = await call.services.dispatcher.submit(
         commands.Submission(
             wallet_id=WalletId(wallet_id),
             items=tuple(items[index] for index in part),
-            request_id=request_id,
-            timeout_s=services.settings.request_timeout_s,
+            request_id=call.request_id,
+            timeout_s=call.timeout_s,
             several=True,
-            keyed=commands.Keyed(key=key, fingerprint=fingerprint) if key else None,
+            keyed=commands.Keyed(key=call.key, fingerprint=fingerprint) if call.key else None,
         )
     )
-    return _results(reply, request_id, [items[index].command for index in part])
+    return _results(reply, call.request_id, [items[index].command for index in part])
 
 
 def _results(reply: Reply, request_id: str, asked: Sequence[commands.Command]) -> list[bytes]:
@@ -190,11 +210,13 @@ async def _submit_lines(services: Services, request_id: str, lines: Sequence[byt
             item = batch_items.decode(batch_items.one_item, line)
             items.extend(batch_items.to_items([item], [""]))
         except Problem as problem:
-            results[index] = failed_result(problem, request_id)
+            results[index] = failed_result(problem, call.request_id)
             continue
         asked.append(item)
         places.append(index)
-    made = await _submit_by_wallet(services, f"{request_id}/{uuid6.uuid7()}", asked, items, None)
+    # Each portion is a delivery of its own: its request id must not look like an earlier one's.
+    portion = replace(call, request_id=f"{call.request_id}/{uuid6.uuid7()}")
+    made = await _submit_by_wallet(portion, asked, items)
     for index, result in zip(places, made, strict=True):
         results[index] = result
     return results

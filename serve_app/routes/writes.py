@@ -17,6 +17,7 @@ from serve_app.requests import (
     parse_body,
     read_body,
     request_id_of,
+    timeout_of,
     transfer_id_of,
     wallet_id_of,
 )
@@ -144,6 +145,6 @@ async def _submit(
         wallet_id=scope,
         items=(commands.Item(command=command, keyed=keyed),),
         request_id=request_id_of(request),
-        timeout_s=services.settings.request_timeout_s,
+        timeout_s=timeout_of(request, services.settings),
     )
     return only_answer(await services.dispatcher.submit(submission))

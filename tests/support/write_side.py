@@ -36,6 +36,7 @@ LIMITS = ShardLimits(
     wallets_cached_max=1_000,
     transfers_cached_max=1_000,
     outbox_max=100_000,
+    stall_s=5.0,
 )
 
 RELAY_LIMITS = RelayLimits(
