@@ -1,0 +1,55 @@
+"""How long and how much: a run worth quoting, and one that fits into a coffee break."""
+
+from typing import Final
+
+import msgspec
+
+from bench.scenarios import POOL_WALLETS, Scenario
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one run of the bench. All times are of one load each."""
+
+    mode: str
+    closed_s: float
+    open_s: float
+    baseline_s: float
+    neighbour_s: float
+    memory_transfers: int
+    pool_wallets: int = POOL_WALLETS
+    every_concurrency: bool = True
+
+    def concurrencies(self, scenario: Scenario) -> tuple[int, ...]:
+        """The numbers of connections that ``scenario`` is measured at, the headline's last."""
+        if self.every_concurrency:
+            chosen = set(scenario.concurrencies)
+        else:
+            # One connection is what `p50_alone_vs_fastapi` compares.
+            chosen = {1} if scenario.name == "hot_unary" else set()
+        return (*sorted(chosen - {scenario.headline}), scenario.headline)
+
+
+FULL: Final = Plan(
+    mode="full",
+    closed_s=10.0,
+    open_s=15.0,
+    baseline_s=10.0,
+    neighbour_s=20.0,
+    memory_transfers=1_000_000,
+)
+
+QUICK: Final = Plan(
+    mode="quick",
+    closed_s=3.0,
+    open_s=4.0,
+    baseline_s=3.0,
+    neighbour_s=5.0,
+    memory_transfers=100_000,
+    every_concurrency=False,
+)
+
+OPEN_LOOP_SHARES: Final = (0.5, 0.8)
+"""Of the closed loop's peak: well below the knee, and close to it."""
+
+OPEN_LOOP_CONNECTIONS: Final = 256
+"""As many as the busiest closed loop; a request that finds none free waits, and that counts."""

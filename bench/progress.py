@@ -1,0 +1,44 @@
+"""Says what the bench is doing, and each figure as soon as it is known."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Reporter:
+    """At a terminal a bar moves below the lines; in a log there are only the lines."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._console = console
+        self._progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=steps)
+
+    def __enter__(self) -> "Reporter":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """One of the steps; how long it took is said by whoever needs to know."""
+        self._progress.update(self._task, description=name)
+        yield
+        self._progress.advance(self._task)
+
+    def line(self, text: str) -> None:
+        """Something that is known now."""
+        stamp = time.strftime("%H:%M:%S")
+        self._console.print(f"[dim]{stamp}[/dim] {text}", highlight=False, soft_wrap=True)
