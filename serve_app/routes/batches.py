@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import uuid6
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from actors.protocol import Reply
 from serve_app import batch_items
@@ -96,24 +97,34 @@ def _require_own_key(key: IdempotencyKey | None, items: Sequence[BatchItem]) -> 
 
 async def multi_batch(request: Request) -> Response:
     """Transfers and settlements of many wallets, each wallet's in order and on its own."""
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared == NDJSON:
-        return StreamingResponse(_stream(request), media_type=NDJSON)
     services = services_of(request)
-    key = idempotency_key_of(request)
-    body = await read_body(request, services.settings.batch_body_bytes_max)
-    batch = batch_items.decode(batch_items.multi_batch, body or b"{}")
-    batch_items.require_count(len(batch.items), services.settings.multi_batch_items_max)
-    _require_own_key(key, batch.items)
-    items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
     call = _Call(
         services=services,
         request_id=request_id_of(request),
         timeout_s=timeout_of(request, services.settings),
-        key=key,
+        key=idempotency_key_of(request),
     )
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if declared == NDJSON:
+        return _stream_response(call, request)
+    body = await read_body(request, services.settings.batch_body_bytes_max)
+    batch = batch_items.decode(batch_items.multi_batch, body or b"{}")
+    batch_items.require_count(len(batch.items), services.settings.multi_batch_items_max)
+    _require_own_key(call.key, batch.items)
+    items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
     results = await _submit_by_wallet(call, batch.items, items)
     return batch_response(batch_body(results), replayed=False)
+
+
+def _stream_response(call: _Call, request: Request) -> Response:
+    if call.key is not None:
+        raise validation_problem(
+            FieldError(
+                pointer="#header/Idempotency-Key",
+                detail="a stream has no end to fingerprint: give each item an idempotency_key",
+            )
+        )
+    return StreamingResponse(_stream(call, request), media_type=NDJSON)
 
 
 async def _submit_by_wallet(
@@ -180,27 +191,36 @@ def _results(reply: Reply, request_id: str, asked: Sequence[commands.Command]) -
     ]
 
 
-async def _stream(request: Request) -> AsyncIterator[bytes]:
+class _TwoWayStream(StreamingResponse):
+    """Sends while the request still comes.
+
+    The class it comes from may listen for the client's disconnection, and swallow the body so.
+    """
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await self.stream_response(send)
+
+
+async def _stream(call: _Call, request: Request) -> AsyncIterator[bytes]:
     """NDJSON in, NDJSON out: a result a line, in order, as long as lines come.
 
     One portion is under way at a time, and the next is not read before it is answered: a slow
     database slows the sender down, and memory holds one portion.
     """
-    services = services_of(request)
-    request_id = request_id_of(request)
+    settings = call.services.settings
     try:
         async for lines in read_lines(
             request,
-            line_bytes_max=services.settings.body_bytes_max,
-            portion_max=services.settings.batch_items_max,
+            line_bytes_max=settings.body_bytes_max,
+            portion_max=settings.batch_items_max,
         ):
-            for result in await _submit_lines(services, request_id, lines):
+            for result in await _submit_lines(call, lines):
                 yield result + b"\n"
     except Problem as problem:
-        yield failed_result(problem, request_id) + b"\n"
+        yield failed_result(problem, call.request_id) + b"\n"
 
 
-async def _submit_lines(services: Services, request_id: str, lines: Sequence[bytes]) -> list[bytes]:
+async def _submit_lines(call: _Call, lines: Sequence[bytes]) -> list[bytes]:
     results: list[bytes] = [b""] * len(lines)
     asked: list[WalletBatchItem] = []
     items: list[commands.Item] = []
