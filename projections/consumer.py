@@ -20,8 +20,8 @@ from nats.js.errors import NotFoundError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from projections.fold import fold
-from projections.store import ProjectionStore
-from wallet.event_codec import SUBJECT_ROOT, CloudEvent, decode_envelope
+from projections.store import DeadLetter, ProjectionStore
+from wallet.event_codec import SUBJECT_ROOT, decode_envelope
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +32,18 @@ _TRANSIENT: Final = (
     OSError,
     TimeoutError,
 )
+"""The sources are away for now: wait and begin again. What is `POISON` is caught before."""
+
+POISON: Final = (
+    msgspec.MsgspecError,
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    ValueError,
+    KeyError,
+)
+"""What no waiting makes foldable."""
+
+_ATTEMPTS_MAX: Final = 3
 
 
 class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +85,7 @@ class ProjectionConsumer:
         self.batches = 0
         self.gaps = 0
         self.failures = 0
+        self.dead_letters = 0
         self.pending = 0
         """Events on the stream that this group has not pulled yet, as of the last pull."""
         self.ready = False
@@ -140,14 +153,50 @@ class ProjectionConsumer:
                     await self._jetstream.delete_consumer(self._options.stream, name)
 
     async def _project(self, messages: list[Msg]) -> None:
-        gaps = await self._store.project(fold(self._decode(messages)))
+        """Fold ``messages`` as one batch; if that can't be done, one by one."""
+        try:
+            await self._fold_and_store([message.data for message in messages])
+        except POISON as error:
+            _log.warning("a batch can't be folded: one by one", error=_told(error))
+            for message in messages:
+                await self._project_alone(message)
+        self.events += len(messages)
+        self.batches += 1
+
+    async def _project_alone(self, message: Msg) -> None:
+        """Fold one event; after bounded tries put it aside, so that the others go on."""
+        for attempt in range(1, _ATTEMPTS_MAX + 1):
+            try:
+                await self._fold_and_store([message.data])
+            except POISON as error:
+                if attempt == _ATTEMPTS_MAX:
+                    await self._put_aside(message, error)
+            else:
+                return
+
+    async def _put_aside(self, message: Msg, error: Exception) -> None:
+        self.dead_letters += 1
+        headers = message.headers or {}
+        letter = DeadLetter(
+            stream_sequence=message.metadata.sequence.stream,
+            event_id=headers.get("Nats-Msg-Id", ""),
+            subject=message.subject,
+            payload=message.data,
+            reason=_told(error),
+            attempts=_ATTEMPTS_MAX,
+        )
+        _log.error(
+            "event put aside", subject=letter.subject, event=letter.event_id, error=letter.reason
+        )
+        await self._store.add_dead_letter(letter)
+
+    async def _fold_and_store(self, payloads: list[bytes]) -> None:
+        gaps = await self._store.project(fold(decode_envelope(payload) for payload in payloads))
         for wallet_id in gaps:
             self.gaps += 1
             _log.warning("projection gap filled from the journal", wallet_id=wallet_id)
             await self._store.catch_up(wallet_id)
-        self.events += len(messages)
-        self.batches += 1
 
-    @staticmethod
-    def _decode(messages: list[Msg]) -> list[CloudEvent]:
-        return [decode_envelope(message.data) for message in messages]
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:1_000]

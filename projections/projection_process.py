@@ -86,6 +86,7 @@ class ProjectionProcess:
                 batches=consumer.batches if consumer else 0,
                 gaps=consumer.gaps if consumer else 0,
                 failures=consumer.failures if consumer else 0,
+                dead_letters=consumer.dead_letters if consumer else 0,
                 pending=consumer.pending if consumer else 0,
                 ready=consumer.ready if consumer else False,
             )

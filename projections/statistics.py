@@ -12,5 +12,6 @@ class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     batches: int
     gaps: int
     failures: int
+    dead_letters: int
     pending: int
     ready: bool

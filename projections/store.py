@@ -16,6 +16,26 @@ _PROJECT: Final = "SELECT project_batch(" + ", ".join(f"${n}" for n in range(1, 
 _CATCH_UP: Final = "SELECT catch_up($1::uuid, $2)"
 
 
+_ADD_DEAD_LETTER: Final = """
+INSERT INTO projection_dead_letters (stream_sequence, event_id, subject, payload, reason, attempts)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (event_id, stream_sequence) DO UPDATE SET
+    reason = excluded.reason, attempts = projection_dead_letters.attempts + excluded.attempts,
+    failed_at = clock_timestamp()
+"""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that could not be folded, and why."""
+
+    stream_sequence: int
+    event_id: str
+    subject: str
+    payload: bytes
+    reason: str
+    attempts: int
+
+
 class WalletRow(msgspec.Struct, frozen=True):
     """A wallet that came to be. The fields are columns, in the order of `project_batch`."""
 
@@ -103,6 +123,39 @@ class ProjectionStore:
         """Bring one wallet's projections to the end of its journal."""
         while await self._pool.fetchval(_CATCH_UP, wallet_id, CATCH_UP_EVENTS_MAX):
             pass
+
+    async def add_dead_letter(self, letter: DeadLetter) -> None:
+        """Put an event aside."""
+        await self._pool.execute(
+            _ADD_DEAD_LETTER,
+            letter.stream_sequence,
+            letter.event_id,
+            letter.subject,
+            letter.payload,
+            letter.reason,
+            letter.attempts,
+        )
+
+    async def dead_letters(self, *, limit: int) -> list[DeadLetter]:
+        """The oldest events that were put aside."""
+        rows = await self._pool.fetch(
+            "SELECT stream_sequence, event_id, subject, payload, reason, attempts "
+            "FROM projection_dead_letters ORDER BY failed_at LIMIT $1",
+            limit,
+        )
+        return [DeadLetter(**dict(row)) for row in rows]
+
+    async def count_dead_letters(self) -> int:
+        count: int = await self._pool.fetchval("SELECT count(*) FROM projection_dead_letters")
+        return count
+
+    async def remove_dead_letter(self, letter: DeadLetter) -> None:
+        """Forget an event that has been folded after all."""
+        await self._pool.execute(
+            "DELETE FROM projection_dead_letters WHERE event_id = $1 AND stream_sequence = $2",
+            letter.event_id,
+            letter.stream_sequence,
+        )
 
 
 def _columns(kind: type[msgspec.Struct], rows: Sequence[msgspec.Struct]) -> Sequence[Any]:

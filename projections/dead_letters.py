@@ -1,0 +1,38 @@
+"""Events that were put aside: look at them, and fold them again once the reason is mended."""
+
+import asyncpg
+
+from projections.consumer import POISON
+from projections.fold import fold
+from projections.store import DeadLetter, ProjectionStore
+from wallet.event_codec import decode_envelope
+from wallet.settings import Settings
+
+_LIMIT = 10_000
+
+
+async def listed(settings: Settings) -> list[DeadLetter]:
+    """The events that are put aside, oldest first, at most 10,000."""
+    async with asyncpg.create_pool(settings.database_url, min_size=0, max_size=1) as pool:
+        return await ProjectionStore(pool).dead_letters(limit=_LIMIT)
+
+
+async def replay(settings: Settings) -> tuple[int, int]:
+    """Fold them again, oldest first; returns how many were folded and how many remain.
+
+    An event that the projection has meanwhile got from the journal is dropped by its version,
+    like any repeated one.
+    """
+    folded = 0
+    async with asyncpg.create_pool(settings.database_url, min_size=0, max_size=1) as pool:
+        store = ProjectionStore(pool)
+        for letter in await store.dead_letters(limit=_LIMIT):
+            try:
+                gaps = await store.project(fold([decode_envelope(letter.payload)]))
+            except POISON:
+                continue
+            for wallet_id in gaps:
+                await store.catch_up(wallet_id)
+            await store.remove_dead_letter(letter)
+            folded += 1
+        return folded, await store.count_dead_letters()
