@@ -124,7 +124,7 @@ def _stream_response(call: _Call, request: Request) -> Response:
                 detail="a stream has no end to fingerprint: give each item an idempotency_key",
             )
         )
-    return StreamingResponse(_stream(call, request), media_type=NDJSON)
+    return _TwoWayStream(_stream(call, request), media_type=NDJSON)
 
 
 async def _submit_by_wallet(
@@ -218,6 +218,8 @@ async def _stream(call: _Call, request: Request) -> AsyncIterator[bytes]:
                 yield result + b"\n"
     except Problem as problem:
         yield failed_result(problem, call.request_id) + b"\n"
+    except ClientDisconnect:
+        return  # what came before is applied, and nobody is there to be told
 
 
 async def _submit_lines(call: _Call, lines: Sequence[bytes]) -> list[bytes]:
