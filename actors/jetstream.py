@@ -73,8 +73,11 @@ async def _note_error(error: Exception) -> None:
     _log.warning("nats", error=f"{type(error).__name__}: {error}")
 
 
-async def ensure_stream(client: Client, options: StreamOptions) -> None:
-    """Make the stream if it isn't there, or bring its limits up to date."""
+async def ensure_stream(client: Client, options: StreamOptions) -> str:
+    """Make the stream if it isn't there, or bring its limits up to date.
+
+    Returns when it was created: a stream that was deleted and made again is another one.
+    """
     config = StreamConfig(
         name=options.name,
         subjects=[f"{SUBJECT_ROOT}.>"],
@@ -90,9 +93,10 @@ async def ensure_stream(client: Client, options: StreamOptions) -> None:
         await jetstream.stream_info(options.name)
     except NotFoundError:
         _log.warning("stream created", stream=options.name)
-        await jetstream.add_stream(config)
+        info = await jetstream.add_stream(config)
     else:
-        await jetstream.update_stream(config)
+        info = await jetstream.update_stream(config)
+    return str(info.created)
 
 
 class JetStream:
@@ -101,10 +105,11 @@ class JetStream:
     def __init__(self, options: StreamOptions) -> None:
         self._options = options
         self._client: Client | None = None
+        self._last_sequence = 0
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> str:
         try:
-            await self._connected()
+            return await ensure_stream(await self._connected(), self._options)
         except (NatsError, OSError, TimeoutError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
 
@@ -117,7 +122,7 @@ class JetStream:
         except (NatsError, OSError, TimeoutError, msgspec.MsgspecError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
         if error is not None:
-            await self._mend_stream(client, error)
+            _log.error("publish refused", code=error.err_code, description=error.description)
             raise PublishFailed(f"{error.err_code} {error.description}")
 
     async def close(self) -> None:
@@ -126,9 +131,7 @@ class JetStream:
 
     async def _connected(self) -> Client:
         if self._client is None:
-            client = await connect(self._options.url, name="wallet-relay")
-            await ensure_stream(client, self._options)
-            self._client = client
+            self._client = await connect(self._options.url, name="wallet-relay")
         if not self._client.is_connected:
             # Publishing now would only fill a buffer that a later connection sends late.
             raise PublishFailed("not connected to NATS")
@@ -175,11 +178,13 @@ class JetStream:
             timeout=self._options.publish_timeout_s,
             headers=headers,
         )
-        return _acknowledgement.decode(answer.data).error
+        acknowledgement = _acknowledgement.decode(answer.data)
+        if acknowledgement.error is None and not acknowledgement.duplicate:
+            self._note_sequence(acknowledgement.seq)
+        return acknowledgement.error
 
-    async def _mend_stream(self, client: Client, error: _Error) -> None:
-        _log.error("publish refused", code=error.err_code, description=error.description)
-        try:
-            await ensure_stream(client, self._options)
-        except (NatsError, OSError, TimeoutError) as failure:
-            _log.warning("stream not mended", error=f"{type(failure).__name__}: {failure}")
+    def _note_sequence(self, sequence: int) -> None:
+        before, self._last_sequence = self._last_sequence, sequence
+        if sequence <= before:
+            # Somebody deleted it and somebody else made it again, all unnoticed by us.
+            raise PublishFailed(f"the stream began anew: {before} was followed by {sequence}")

@@ -10,18 +10,29 @@ A span that a predecessor left behind is met in two ways: loading a wallet retur
 unpublished spans, which queue before anything new of that wallet can; and a sweep looks for
 old rows of wallets that this shard owns. Both may publish again what is on the stream already:
 the event's id makes the stream drop it.
+
+A stream that somebody deleted is made again and filled from the journal before anything new goes
+to it; its creation time tells one incarnation from another, also to a relay that starts later.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from actors.ports import EventStream, JournalUnavailable, Message, Outbox, PublishFailed, Span
+from actors.ports import (
+    EventStream,
+    JournalUnavailable,
+    Message,
+    Outbox,
+    PublishFailed,
+    Refill,
+    Span,
+)
 from wallet.event_codec import encode_event, subject_of
 from wallet.events import Recorded
 from wallet.ids import WalletId
@@ -30,6 +41,19 @@ _log = structlog.get_logger(__name__)
 
 _SWEEP_LIMIT: Final = 10_000
 """Spans looked at in one sweep; the next sweep sees the rest."""
+
+
+_REFILL_PAGE: Final = 1_000
+"""Wallets looked up at once when a lost stream is filled again."""
+
+_REFILL_POLL_S: Final = 0.5
+"""How often a relay looks whether another one has filled the stream."""
+
+
+def _parts(span: Span, size: int) -> Iterator[Span]:
+    """``span`` in pieces of at most ``size`` events."""
+    for first in range(span.first, span.last + 1, size):
+        yield Span(span.wallet_id, first, min(first + size - 1, span.last))
 
 
 class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,11 +88,14 @@ class OutboxRelay:
         stream: EventStream,
         limits: RelayLimits,
         owns: Callable[[WalletId], bool],
+        refill: Refill | None = None,
     ) -> None:
         self._outbox = outbox
         self._stream = stream
         self._limits = limits
         self._owns = owns
+        self._refill = refill
+        self._incarnation: str | None = None
         self._queue: deque[_Waiting] = deque()
         self._queued: set[tuple[WalletId, int]] = set()
         self._in_memory = 0
@@ -105,7 +132,7 @@ class OutboxRelay:
 
     async def run(self) -> None:
         """Publish until cancelled. The stream is made first: readers wait for it, too."""
-        await self._until_done(self._stream.prepare)
+        await self._until_done(self._prepare)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -114,7 +141,7 @@ class OutboxRelay:
 
     async def _relay_some(self) -> None:
         taken = self._peek()
-        await self._until_done(lambda: self._publish(taken))
+        await self._until_done(lambda: self._publish_prepared(taken))
         spans = [waiting.span for waiting in taken]
         try:
             await self._outbox.delete(spans)
@@ -133,6 +160,45 @@ class OutboxRelay:
             with attempt:
                 await step()
         self.stream_ready = True
+
+    async def _publish_prepared(self, taken: Sequence[_Waiting]) -> None:
+        if not self.stream_ready:
+            await self._prepare()
+        await self._publish(taken)
+
+    async def _prepare(self) -> None:
+        """Connect; and if the stream is another one than before, see that it has the journal.
+
+        One relay fills it with what the outbox takes for published, and the others wait, so that
+        nothing newer comes before it.
+        """
+        incarnation = await self._stream.prepare()
+        refill = self._refill
+        if refill is None or incarnation is None or incarnation == self._incarnation:
+            return
+        while await refill.filled() != incarnation:
+            if not await refill.begin():
+                await asyncio.sleep(_REFILL_POLL_S)
+                continue
+            done = None
+            try:
+                await self._fill(refill)
+                done = incarnation
+            finally:
+                await refill.end(done)
+        self._incarnation = incarnation
+
+    async def _fill(self, refill: Refill) -> None:
+        after: WalletId | None = None
+        events = 0
+        while spans := await refill.published(after=after, limit=_REFILL_PAGE):
+            for span in spans:
+                for part in _parts(span, self._limits.publish_batch_max):
+                    await self._publish([_Waiting(part, None, None)])
+                    events += part.last - part.first + 1
+            after = spans[-1].wallet_id
+        if events:
+            _log.error("the stream was lost: filled again from the journal", events=events)
 
     def _note_failure(self, _state: object) -> None:
         self.publish_failures += 1

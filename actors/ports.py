@@ -141,6 +141,22 @@ class Outbox(Protocol):
         """Rows of every wallet, oldest first; a wallet's rows in version order."""
 
 
+class Refill(Protocol):
+    """What is needed to fill a stream anew that was lost: by one relay, while the others wait."""
+
+    async def filled(self) -> str | None:
+        """The incarnation of the stream that is known to have got all of the journal."""
+
+    async def begin(self) -> bool:
+        """Whether this relay may fill now; nobody else may until ``end`` or a lost connection."""
+
+    async def end(self, incarnation: str | None) -> None:
+        """Let others fill; ``incarnation``: it has everything now."""
+
+    async def published(self, *, after: WalletId | None, limit: int) -> Sequence[Span]:
+        """By wallet id: each wallet's events that the outbox takes for published."""
+
+
 class Message(NamedTuple):
     """One event, ready for the stream."""
 
@@ -152,8 +168,8 @@ class Message(NamedTuple):
 class EventStream(Protocol):
     """The stream that events are relayed to."""
 
-    async def prepare(self) -> None:
-        """Connect, and make the stream if it isn't there.
+    async def prepare(self) -> str | None:
+        """Connect, and make the stream if it isn't there; returns which incarnation of it this is.
 
         Raises:
             PublishFailed: not reachable now.

@@ -13,6 +13,7 @@ from actors.connection import HealingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
+from actors.postgres_refill import PostgresRefill
 from actors.protocol import decode_submissions, encode_replies
 from actors.ring import ring_of
 from actors.shard import Shard, ShardLimits
@@ -33,8 +34,10 @@ class ShardProcess:
         self._shard_number = shard
         ring = ring_of(settings.shard_count)
         self._stream = JetStream(stream_options(settings))
+        outbox = _connection(settings, PostgresOutbox.SETTINGS)
         self._relay = OutboxRelay(
-            outbox=PostgresOutbox(_connection(settings, PostgresOutbox.SETTINGS)),
+            outbox=PostgresOutbox(outbox),
+            refill=PostgresRefill(outbox, stream=settings.stream_name),
             stream=self._stream,
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
             owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,

@@ -14,6 +14,7 @@ from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.ports import EventStream
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
+from actors.postgres_refill import PostgresRefill
 from actors.protocol import Reply
 from actors.shard import Shard, ShardLimits
 from wallet.commands import (
@@ -171,6 +172,7 @@ async def running_shard(
         stream=stream or _NoStream(),
         limits=RELAY_LIMITS,
         owns=owns,
+        refill=PostgresRefill(outbox, stream="WALLET_EVENTS"),
     )
     shard = Shard(
         journal=PostgresJournal(journal),
@@ -194,5 +196,8 @@ async def running_shard(
 
 
 class _NoStream:
+    async def prepare(self) -> None:
+        raise AssertionError("this shard has no stream")
+
     async def publish(self, messages: object) -> None:
         raise AssertionError("this shard has no stream")

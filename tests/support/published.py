@@ -1,0 +1,54 @@
+"""What is on the stream, read whole and in order."""
+
+import asyncio
+
+import nats
+from nats.js.errors import NotFoundError
+
+from wallet.event_codec import CloudEvent, decode_envelope
+
+STREAM = "WALLET_EVENTS"
+
+
+async def events_on_stream(url: str) -> list[CloudEvent]:
+    """Every event on the stream, in stream order, repeated ones included."""
+    client = await nats.connect(url)
+    try:
+        jetstream = client.jetstream()
+        count = (await jetstream.stream_info(STREAM)).state.messages
+        if not count:
+            return []
+        subscription = await jetstream.subscribe("wallet.events.>", ordered_consumer=True)
+        messages = [await subscription.next_msg(timeout=10) for _ in range(count)]
+    finally:
+        await client.close()
+    return [decode_envelope(message.data) for message in messages]
+
+
+async def wait_for_events(url: str, count: int, *, timeout_s: float = 20.0) -> list[CloudEvent]:
+    """The stream's events once there are ``count`` different ones, or TimeoutError."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            try:
+                events = await events_on_stream(url)
+            except NotFoundError:
+                events = []
+            if len({event.id for event in events}) >= count:
+                return events
+            await asyncio.sleep(0)
+
+
+def first_occurrences(events: list[CloudEvent]) -> list[CloudEvent]:
+    """``events`` without those whose id came before."""
+    seen: dict[str, CloudEvent] = {}
+    for event in events:
+        seen.setdefault(event.id, event)
+    return list(seen.values())
+
+
+def versions_by_wallet(events: list[CloudEvent]) -> dict[str, list[int]]:
+    """The versions of each wallet in the order of the stream."""
+    versions: dict[str, list[int]] = {}
+    for event in events:
+        versions.setdefault(event.subject, []).append(event.walletversion)
+    return versions
