@@ -18,11 +18,12 @@ _encoder: Final = msgspec.json.Encoder()
 
 def item_result(command: Command, answer: Answer) -> bytes:
     """One item's result: ``status`` as the item's own route would give, and what it made."""
+    replayed = b',"replayed":true' if answer.replayed else b""
     if answer.refused:
         document = refusal_document(answer.body)
-        return b'{"status":%d,"problem":%b}' % (document.status, _encoder.encode(document))
+        problem = _encoder.encode(document)
+        return b'{"status":%d%b,"problem":%b}' % (document.status, replayed, problem)
     status = 201 if isinstance(command, CreateTransfer) else 200
-    replayed = b',"replayed":true' if answer.replayed else b""
     return b'{"status":%d%b,"transfer":%b}' % (status, replayed, answer.body)
 
 
