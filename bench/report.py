@@ -1,0 +1,95 @@
+"""A run as one HTML file that needs nothing else: pictures and style are in it."""
+
+import base64
+import html
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bench.markup import Table, circumstances_of, tables_of
+
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Wallet service: benchmark</title>
+<style>
+:root {{ color-scheme: light dark; --line: #8884; --soft: #8881; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto;
+  padding: 0 1rem; }}
+h1 {{ font-size: 1.6rem; margin-bottom: .2rem; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
+p.about {{ opacity: .75; max-width: 60rem; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }}
+th, td {{ padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; }}
+th:first-child, td:first-child, td.words {{ text-align: left; }}
+tbody tr:hover {{ background: var(--soft); }}
+code {{ font: .95em ui-monospace, monospace; }}
+td.good {{ color: #1a7f37; }} td.fair {{ color: #9a6700; }} td.bad {{ color: #cf222e; }}
+img {{ max-width: 100%; background: white; border-radius: 6px; }}
+.warning {{ border-left: 4px solid #cf222e; padding: .4rem 1rem; }}
+</style></head><body>
+<h1>Wallet service: benchmark</h1>
+<p class="about">{about}</p>
+{warnings}
+{targets}
+{pictures}
+{tables}
+</body></html>
+"""
+
+_CLASSES: Final = {"goal reached": "good", "floor kept": "fair", "missed": "bad"}
+
+_CAPTIONS: Final = {
+    "throughput": "Throughput beside the baselines",
+    "latency": "Latency percentiles",
+    "batches": "Batch size over time",
+}
+
+
+def write_report(document: Mapping[str, Any], pictures: Mapping[str, Path], file: Path) -> None:
+    """Write the report of ``document``, with ``pictures`` inside."""
+    targets, *others = tables_of(document)
+    file.write_text(
+        _PAGE.format(
+            about=_text(circumstances_of(document)),
+            warnings=_warnings(document),
+            targets=_table(targets),
+            pictures="\n".join(_picture(name, path) for name, path in pictures.items()),
+            tables="\n".join(_table(table) for table in others),
+        ),
+        encoding="utf-8",
+    )
+
+
+def _warnings(document: Mapping[str, Any]) -> str:
+    told = list(document["notes"])
+    told += [f"{name} was skipped: {reason}" for name, reason in document["skipped"].items()]
+    if not document["durable"]:
+        told.insert(0, "Postgres does not wait for the disk: these figures compare nothing.")
+    return "".join(f'<p class="warning">{_text(one)}</p>' for one in told)
+
+
+def _picture(name: str, path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    caption = _text(_CAPTIONS[name])
+    return f'<h2>{caption}</h2><img alt="{caption}" src="data:image/png;base64,{data}">'
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.head)
+    rows = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in table.rows)
+    return (
+        f'<h2>{_text(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cell(cell: str) -> str:
+    kind = _CLASSES.get(cell, "words" if re.search(r"[a-z]{3}", cell) else "")
+    return f'<td class="{kind}">{_text(cell)}</td>' if kind else f"<td>{_text(cell)}</td>"
+
+
+def _text(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
