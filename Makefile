@@ -20,7 +20,7 @@ down: $(RUNTIME) ## Stop it, once it has answered what is in flight; data is kep
 	@$(BIN)/wallet down
 
 status: $(RUNTIME) ## Show what runs and whether it is ready
-	@$(BIN)/wallet status
+	@$(BIN)/wallet status || true
 
 logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
 	@$(BIN)/wallet logs $(if $(FOLLOW),--follow) $(NAME)

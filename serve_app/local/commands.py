@@ -25,14 +25,14 @@ def up(settings: Settings, home: Home, console: Console) -> None:
     home.create()
     with Steps(console) as steps, home.locked(lambda: steps.note(_WAITING)):
         stack = home.load()
-        if not _is_up(stack):
+        already = _is_up(stack)
+        if already:
+            _insist_on_ready(stack)
+        else:
             recorder = Recorder(home, stack)
             if stop_stack(settings, home, recorder, steps):
                 steps.note("That was left over from an earlier start")
             start_stack(settings, home, recorder, steps)
-            already = False
-        else:
-            already = True
     welcome(console, home.load().http_url, already=already)
 
 
@@ -123,6 +123,15 @@ def _is_up(stack: Stack) -> bool:
     )
 
 
+def _insist_on_ready(stack: Stack) -> None:
+    answer = ask(stack.http_url)
+    if not answer.is_ready:
+        raise StackError(
+            f"The wallet service runs but isn't ready ({answer.summary}): wait a little, look at "
+            "`wallet logs`, or stop it with `wallet down` (make down) and start it again."
+        )
+
+
 _WAITING = "Another `wallet` command is changing the stack: waiting for it"
 
 
@@ -144,6 +153,10 @@ def deploy_onto(
         settings = running_settings(settings, home)
         os.environ.update(serve_environment(settings, home))  # before Ray is imported
         address = os.environ["RAY_ADDRESS"]
+    elif not (settings.database_url and settings.nats_url):
+        raise StackError(
+            "Set WALLET_DATABASE_URL and WALLET_NATS_URL to servers that the cluster can reach."
+        )
     with (
         Steps(console) as steps,
         steps.step(f"Deploying `{application}`", f"`{application}` is deployed"),

@@ -22,6 +22,9 @@ from wallet.settings import Settings
 API = "api"
 PROJECTIONS = "projections"
 
+DONE = "The deployer is done."
+"""The last line of a child that did what it was started for; only its parent learns exit codes."""
+
 _LISTENING_TIMEOUT_S = 60.0
 _RUNNING_TIMEOUT_S = 150.0
 _POLL_S = 0.1
@@ -71,7 +74,8 @@ def _all_running(names: Collection[str]) -> Callable[[dict[str, Any]], bool]:
     def check(applications: dict[str, Any]) -> bool:
         for name in names:
             if name in applications and applications[name].status == "DEPLOY_FAILED":
-                raise StackError(f"Serve could not start `{name}`: {applications[name].message}")
+                told = applications[name].message.strip().rpartition("\n")[2]
+                raise StackError(f"Serve could not start `{name}`: {told}")
         return all(
             name in applications and applications[name].status == "RUNNING" for name in names
         )
@@ -122,6 +126,7 @@ def main(action: str) -> int:
     except StackError as failure:
         print(f"Error: {failure}", file=sys.stderr)
         return 1
+    print(DONE)
     return 0
 
 

@@ -87,8 +87,9 @@ class Home:
     def create(self) -> None:
         """Make the folders that the stack expects to be there."""
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
-            self.secrets.mkdir(mode=0o700, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            for private in (self.logs, self.secrets, self.nats):
+                private.mkdir(mode=0o700, exist_ok=True)
         except OSError as refused:
             raise StackError(
                 f"{self.root} can't be written to ({refused.strerror}): set {_VARIABLE} to a "

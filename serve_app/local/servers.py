@@ -25,7 +25,6 @@ def postgres_options(home: Home, stack: Stack) -> postgres.PostgresOptions:
 
 def nats_options(home: Home, stack: Stack) -> nats.NatsOptions:
     """The embedded NATS of this home, with its port assigned."""
-    home.nats.mkdir(parents=True, exist_ok=True)
     return nats.NatsOptions(
         folder=home.nats, port=stack.ports["nats"], log_file=home.log_of("nats")
     )
@@ -130,8 +129,9 @@ async def _reach_nats(settings: Settings) -> None:
         await asyncio.wait_for(look(), timeout=2 * _NATS_TIMEOUT_S)
     except (OSError, Error, ValueError, TimeoutError) as failure:
         raise StackError(
-            f"NATS with JetStream can't be reached with WALLET_NATS_URL ({_told(failure)}): "
-            "correct it (and start that server with -js), or leave it unset to have one started."
+            f"NATS with JetStream can't be reached at {without_password(settings.nats_url)}, as "
+            f"WALLET_NATS_URL says ({_told(failure)}): correct it (and start that server with "
+            "-js), or leave it unset to have one started."
         ) from failure
 
 

@@ -9,6 +9,7 @@ import psutil
 from serve_app.local import ray_head
 from serve_app.local.background import Background
 from serve_app.local.child import spawn_deployer
+from serve_app.local.deployer import DONE
 from serve_app.local.errors import StackError
 from serve_app.local.home import Home, assign_ports, assign_sockets
 from serve_app.local.logs import last_line_with
@@ -113,8 +114,10 @@ def _wait_until_ready(url: str, deployer: RecordedProcess, home: Home) -> None:
         nonlocal answer
         if is_alive(deployer):
             return False
+        if not _deployer_is_done(home):
+            return True
         answer = ask(url)
-        return answer.is_ready or _failure_of_deployer(home) != ""
+        return answer.is_ready
 
     if not wait_until(settled, timeout_s=_READY_TIMEOUT_S):
         raise StackError(
@@ -122,14 +125,13 @@ def _wait_until_ready(url: str, deployer: RecordedProcess, home: Home) -> None:
             f"`wallet logs` ({home.logs})."
         )
     if not answer.is_ready:
-        raise StackError(
-            f"The service could not be deployed: {_failure_of_deployer(home)} "
-            f"(see {home.log_of('deploy')})."
-        )
+        log = home.log_of("deploy")
+        told = last_line_with(log, "Error") or last_line_with(log, "") or "it left no message"
+        raise StackError(f"The service could not be deployed: {told} (see {log}).")
 
 
-def _failure_of_deployer(home: Home) -> str:
-    return last_line_with(home.log_of("deploy"), "Error")
+def _deployer_is_done(home: Home) -> bool:
+    return bool(last_line_with(home.log_of("deploy"), DONE))
 
 
 def _insist_on_free_port(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from serve_app.local import commands, startup
 from serve_app.local.errors import StackError
 from serve_app.local.home import Home
 from serve_app.local.processes import RecordedProcess, is_alive, spawn, stop
+from serve_app.local.readiness import Part, Readiness
 from serve_app.local.record import Recorder
 from serve_app.local.steps import Steps
 from wallet.settings import Settings
@@ -91,15 +92,48 @@ def test_up_starts_and_says_where_and_what_to_try(
 
 
 def test_up_again_only_says_that_it_is_already_up(
-    home: Home, screen: Screen, starts: list[Settings], sleeper: RecordedProcess
+    home: Home,
+    screen: Screen,
+    starts: list[Settings],
+    sleeper: RecordedProcess,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     remember(home, sleeper, complete=True)
+    monkeypatch.setattr(commands, "ask", lambda _url: Readiness(is_ready=True))
 
     commands.up(Settings(), home, screen.console)
 
     assert starts == []
     assert is_alive(sleeper)
     assert "is already up" in screen.text
+
+
+def test_up_again_on_a_service_that_is_not_ready_says_which_part(
+    home: Home,
+    screen: Screen,
+    starts: list[Settings],
+    sleeper: RecordedProcess,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remember(home, sleeper, complete=True)
+    waiting = Part(name="nats", is_ready=False, detail="events wait")
+    monkeypatch.setattr(commands, "ask", lambda _url: Readiness(is_ready=False, parts=(waiting,)))
+
+    with pytest.raises(StackError, match="nats: events wait"):
+        commands.up(Settings(), home, screen.console)
+
+    assert starts == []
+    assert is_alive(sleeper)
+
+
+def test_deploying_onto_a_cluster_needs_servers_that_it_can_reach(
+    home: Home, screen: Screen
+) -> None:
+    with pytest.raises(StackError, match="WALLET_DATABASE_URL and WALLET_NATS_URL"):
+        commands.deploy_onto(Settings(), home, "10.0.0.1:6379", "api", screen.console)
+
+    with pytest.raises(StackError, match=r"wallet up.*--address"):
+        commands.deploy_onto(Settings(), home, "", "api", screen.console)
 
 
 def test_up_after_a_half_finished_start_ends_what_it_left_and_starts_anew(
