@@ -81,6 +81,8 @@ class Batch:
         """Transfers as the batch leaves them, loaded ones included."""
         self.bodies: list[bytes] = []
         """The JSON of each recorded event, for the stream."""
+        self._made: dict[tuple[WalletId, TransferId], Recorded] = {}
+        """Transfers that this batch creates: two deliveries of one command may share a batch."""
         self._overwritten: list[Transfer | None] = []
         """What each recorded event replaced in ``transfers``."""
         self.replays = 0
@@ -141,6 +143,8 @@ class Batch:
     def _restore(self, wallet_id: WalletId, event: Event, overwritten: Transfer | None) -> None:
         if isinstance(event, WalletCreated):
             return
+        if event.previous is None:
+            del self._made[wallet_id, event.transfer.id]
         if overwritten is None:
             del self.transfers[wallet_id, event.transfer.id]
         else:
@@ -204,7 +208,8 @@ class Batch:
 
     def _decide_transfer(self, submission: Submission, command: CreateTransfer) -> Answer | Refusal:
         wallet_id = submission.wallet_id
-        earlier = self._loaded.recorded.get((wallet_id, command.transfer_id))
+        key = (wallet_id, command.transfer_id)
+        earlier = self._loaded.recorded.get(key) or self._made.get(key)
         if earlier is not None:
             # INV-7: a transfer id is applied once, however often it is delivered.
             return Answer(body=encode_recorded(earlier), version=earlier.wallet.version)
@@ -228,7 +233,8 @@ class Batch:
         return self._record(wallet, decision, submission)
 
     def _decide_creation(self, submission: Submission, command: CreateWallet) -> Answer | Refusal:
-        earlier = self._loaded.wallets.get(command.new_wallet_id)
+        wallet_id = command.new_wallet_id
+        earlier = self._loaded.wallets.get(wallet_id) or self.write.after.get(wallet_id)
         if earlier is not None:
             created = _as_created(earlier)
             return Answer(body=encode_recorded(created), version=created.wallet.version)
@@ -239,8 +245,8 @@ class Batch:
         if isinstance(decision, Refusal):
             return decision
         if reference_id is not None:
-            self._references[reference_id] = command.new_wallet_id
-        self.write.created.append(command.new_wallet_id)
+            self._references[reference_id] = wallet_id
+        self.write.created.append(wallet_id)
         return self._record(None, decision, submission)
 
     # -- the state in the making -----------------------------------------------------------
@@ -283,6 +289,8 @@ class Batch:
             key = (after.id, event.transfer.id)
             self._overwritten.append(self.transfers.get(key))
             self.transfers[key] = event.transfer
+            if event.previous is None:
+                self._made[key] = recorded
         else:
             self._overwritten.append(None)
         return Answer(body=body, version=after.version)

@@ -8,7 +8,7 @@ import asyncpg
 from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import OpenedState
 
-from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
+from actors.ports import JournalConflict, JournalRefused, JournalUnavailable, OutcomeUnknown
 
 _BREAKER_FAILURES: Final = 3
 _BREAKER_OPEN_S: Final = 0.5
@@ -26,10 +26,6 @@ _CONFLICTS: Final = frozenset({"WV001", "WV002", "23505", "40001", "40P01"})
 
 _CLOSING: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
 """The server is going away; what it was doing may have been finished."""
-
-
-class StatementRefused(JournalUnavailable):
-    """The server answered with an error: it is alive, and the statement is rolled back."""
 
 
 class HealingConnection:
@@ -52,7 +48,7 @@ class HealingConnection:
         self._breakers = AsyncCircuitBreakerFactory(
             default_threshold=_BREAKER_FAILURES,
             default_ttl=_BREAKER_OPEN_S,
-            exclude=[JournalConflict, StatementRefused, asyncio.CancelledError],
+            exclude=[JournalConflict, JournalRefused, asyncio.CancelledError],
         )
 
     async def read(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
@@ -113,7 +109,7 @@ class HealingConnection:
         if state in _CLOSING or state.startswith("08"):
             self._drop()
             return OutcomeUnknown(message)
-        return StatementRefused(message)
+        return JournalRefused(message)
 
     async def _open(self) -> Connection:
         if self._connection is not None and not self._connection.is_closed():

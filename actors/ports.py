@@ -27,6 +27,10 @@ class JournalUnavailable(Exception):
     """The journal could not be asked. Nothing of this call was applied."""
 
 
+class JournalRefused(JournalUnavailable):
+    """The journal is alive and refused what it was asked: the content, or its own state."""
+
+
 class OutcomeUnknown(Exception):
     """The journal was asked to commit and the answer is lost: it may have been applied."""
 
@@ -123,6 +127,7 @@ class Journal(Protocol):
 
         Raises:
             JournalConflict: a version, key, id or reference was not as expected.
+            JournalRefused: the journal answered with an error; nothing was written.
             JournalUnavailable: surely nothing was written.
             OutcomeUnknown: asked, and no answer came.
         """

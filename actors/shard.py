@@ -30,6 +30,7 @@ from actors.mailbox import Admission, Delivery, Entry, Mailbox
 from actors.ports import (
     Journal,
     JournalConflict,
+    JournalRefused,
     JournalUnavailable,
     Loaded,
     OutcomeUnknown,
@@ -170,9 +171,12 @@ class Shard:
         now = asyncio.get_running_loop().time()
         return self._busy_since is not None and now - self._busy_since > self._limits.stall_s
 
-    async def _serve(self, entries: list[Entry]) -> None:
-        """Answer every entry, trying again while that is safe and in time."""
-        conflicts, lost = 0, 0
+    async def _serve(self, entries: list[Entry], *, lost: int = 0) -> None:
+        """Answer every entry, trying again while that is safe and in time.
+
+        ``lost``: commits of these entries whose answers never came.
+        """
+        conflicts = 0
         while True:
             entries = _drop_late(entries, maybe_applied=lost > 0)
             if not entries:
@@ -187,6 +191,10 @@ class Shard:
                 if conflicts > self._limits.conflict_retries_max:
                     _answer_all(entries, _TOO_MANY_CONFLICTS)
                     return
+            except JournalRefused as refusal:
+                self._forget(entries)
+                await self._serve_refused(entries, refusal, lost=lost)
+                return
             except (OutcomeUnknown, JournalUnavailable) as failure:
                 self._forget(entries)
                 self.journal_ready = False
@@ -201,6 +209,17 @@ class Shard:
                 lost += 1
             else:
                 return
+
+    async def _serve_refused(
+        self, entries: list[Entry], refusal: JournalRefused, *, lost: int
+    ) -> None:
+        """One command that the database can't take must not refuse its neighbours' with it."""
+        _log.error("the journal refused a batch", entries=len(entries), cause=str(refusal))
+        if len(entries) == 1:
+            _answer_all(entries, _REFUSED_UNKNOWN if lost else _JOURNAL_REFUSES)
+            return
+        for entry in entries:
+            await self._serve([entry], lost=lost)
 
     async def _decide_and_commit(self, entries: list[Entry], *, redo: bool) -> None:
         clock = asyncio.get_running_loop().time
@@ -337,6 +356,16 @@ _JOURNAL_DOWN: Final = Failure(
     code=FailureCode.UNAVAILABLE,
     detail=f"The database does not answer. {_SURELY_NOT}",
     applied="no",
+)
+_JOURNAL_REFUSES: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail=f"The database can't write now. {_SURELY_NOT}",
+    applied="no",
+)
+_REFUSED_UNKNOWN: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail=f"The database can't write now. {_MAYBE}",
+    applied="unknown",
 )
 _OUTBOX_FULL: Final = Failure(
     code=FailureCode.UNAVAILABLE,

@@ -1,0 +1,58 @@
+"""What shares a batch shares a transaction, and nothing else."""
+
+import asyncio
+
+from tests.support.write_side import body, create_wallet, debit, new_id, running_shard
+from wallet.commands import Command, Item, Submission
+from wallet.ids import WalletId
+
+
+def submission(wallet_id: WalletId, command: Command, *, attempt: int = 1) -> Submission:
+    return Submission(
+        wallet_id=wallet_id,
+        items=(Item(command=command),),
+        request_id=new_id(),
+        timeout_s=10.0,
+        attempt=attempt,
+    )
+
+
+async def test_two_deliveries_of_one_command_in_one_batch_apply_it_once(database: str) -> None:
+    async with running_shard(database) as shard:
+        wallet_id = await shard.create_wallet()
+        command = debit("7")
+        replies = await shard.shard.submit(
+            [submission(wallet_id, command, attempt=attempt) for attempt in (1, 2)]
+        )
+        assert replies[0].answers[0].body == replies[1].answers[0].body
+        after = body(await shard.ask(wallet_id, debit("1")))
+    assert (after["wallet"]["version"], after["wallet"]["balance"]) == (3, "8.00")
+
+
+async def test_two_deliveries_of_one_creation_in_one_batch_make_one_wallet(database: str) -> None:
+    async with running_shard(database) as shard:
+        wallet_id = WalletId(new_id())
+        command = create_wallet(wallet_id, reference_id="r-1")
+        replies = await shard.shard.submit(
+            [submission(wallet_id, command, attempt=attempt) for attempt in (1, 2)]
+        )
+    assert replies[0].answers[0].body == replies[1].answers[0].body
+    assert not replies[0].answers[0].refused
+
+
+async def test_a_command_that_the_database_refuses_takes_no_neighbour_with_it(
+    database: str,
+) -> None:
+    async with running_shard(database) as shard:
+        one, other = [await shard.create_wallet() for _ in range(2)]
+        # The API refuses control characters; Postgres can't store this one.
+        poison = shard.ask(one, debit("1", reference_id="a\x00b"))
+        replies = await asyncio.gather(
+            shard.ask(one, debit("2")), poison, shard.ask(other, debit("3"))
+        )
+        assert replies[1].failure is not None
+        assert replies[1].failure.applied == "no"
+        assert body(replies[0])["wallet"]["balance"] == "2.00"
+        assert body(replies[2])["wallet"]["balance"] == "3.00"
+        after = body(await shard.ask(one, debit("1")))
+    assert after["wallet"]["balance"] == "3.00"
