@@ -1,0 +1,198 @@
+"""The documents say what the code does, wherever a machine can tell."""
+
+import ast
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from serve_app.documentation import ROUTES
+from serve_app.problems import CATALOGUE
+from wallet.documents import TABLES, settings_table, unit_of, with_table
+from wallet.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("wallet", "actors", "projections", "serve_app", "migrations")
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("specification/*.md"),
+        *ROOT.glob("specification/decisions/*.md"),
+    ]
+)
+DECISIONS = sorted(ROOT.glob("specification/decisions/*.md"))
+
+_INVARIANT = re.compile(r"INV-\d+")
+_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+_CODE_PLACE = re.compile(
+    r"`((?:wallet|actors|projections|serve_app|migrations|verification)/[\w/.]+)`"
+)
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def functions_in(path: Path) -> frozenset[str]:
+    """Names of the functions of a module, those in classes included."""
+    tree = ast.parse(text_of(path))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))
+
+
+@cache
+def methods_of_state_machines(path: Path) -> frozenset[str]:
+    """Hypothesis names its state machines by classes: `TestX = Machine.TestCase`."""
+    tree = ast.parse(text_of(path))
+    return frozenset(
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    )
+
+
+# -- printed tables ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_printed_table_is_what_the_code_prints(name: str) -> None:
+    file, print_table = TABLES[name]
+    document = text_of(ROOT / file)
+    assert document == with_table(document, name, print_table()), "run `python -m wallet.documents`"
+
+
+def test_every_number_among_the_settings_has_a_unit() -> None:
+    numbers = {
+        name
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.default, int | float)
+    }
+    assert {name for name in numbers if unit_of(name) is None} == set()
+
+
+def test_every_setting_has_a_reason_and_a_row() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+    assert len(settings_table().splitlines()) == 2 + len(Settings.model_fields)
+
+
+def test_a_table_needs_exactly_one_place() -> None:
+    place = "<!-- printed:t -->\n\n<!-- /printed:t -->"
+    assert with_table(f"a\n{place}\nb", "t", "T") == (
+        "a\n<!-- printed:t -->\nT\n<!-- /printed:t -->\nb"
+    )
+    for document in ("", place + place):
+        with pytest.raises(ValueError, match="one place"):
+            with_table(document, "t", "T")
+
+
+# -- invariants ----------------------------------------------------------------------------------
+
+
+def test_the_code_and_the_document_have_the_same_invariants() -> None:
+    in_code = {
+        found
+        for package in CODE
+        for path in (ROOT / package).rglob("*.py")
+        for found in _INVARIANT.findall(text_of(path))
+    }
+    document = text_of(ROOT / "specification/invariants.md")
+    headings = re.findall(r"^## (INV-\d+)", document, flags=re.MULTILINE)
+    assert headings == [f"INV-{number}" for number in range(1, len(headings) + 1)]
+    assert set(headings) == in_code
+
+
+def test_every_invariant_names_where_it_is_kept_and_what_guards_it() -> None:
+    document = text_of(ROOT / "specification/invariants.md")
+    for section in re.split(r"^## (?=INV-)", document, flags=re.MULTILINE)[1:]:
+        name = section.partition(" ")[0].strip()
+        assert _TEST.search(section), f"{name} names no test"
+        assert _CODE_PLACE.search(section), f"{name} names no code"
+
+
+def test_no_other_document_names_an_invariant_that_does_not_exist() -> None:
+    known = set(_INVARIANT.findall(text_of(ROOT / "specification/invariants.md")))
+    for path in DOCUMENTS:
+        assert set(_INVARIANT.findall(text_of(path))) <= known, named(path)
+
+
+# -- what documents point to -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_every_test_that_a_document_names_exists(path: Path) -> None:
+    for file, name in _TEST.findall(text_of(path)):
+        assert (ROOT / file).exists(), file
+        known = functions_in(ROOT / file) | methods_of_state_machines(ROOT / file)
+        assert name in known, f"{file}::{name}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_every_link_and_every_named_file_exists(path: Path) -> None:
+    for target in _LINK.findall(text_of(path)):
+        assert (path.parent / target).exists(), target
+    for place in _CODE_PLACE.findall(text_of(path)):
+        assert (ROOT / place).exists(), place
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_documents_name_no_machine(path: Path) -> None:
+    assert re.findall(r"/(?:root|home|work|Users)/", text_of(path)) == []
+
+
+# -- the API -------------------------------------------------------------------------------------
+
+
+def test_the_readme_lists_every_route() -> None:
+    listed = set(
+        re.findall(r"^\| `(GET|POST) (/\S*)` \|", text_of(ROOT / "README.md"), re.MULTILINE)
+    )
+    assert listed == {(route.method, route.path) for route in ROUTES}
+
+
+def test_every_refusal_of_the_documents_is_in_the_catalogue() -> None:
+    named_codes = re.findall(
+        r"`((?:wallet|transfer|idempotency|validation|reference|insufficient|balance|batch|version)"
+        r"_(?:not_\w+|frozen|closed|already_\w+|key_reused|error|id_taken|funds|out_of_range|refused))`",
+        "".join(text_of(path) for path in DOCUMENTS),
+    )
+    assert named_codes
+    assert set(named_codes) <= set(CATALOGUE)
+
+
+# -- decisions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=named)
+def test_a_decision_has_its_parts(path: Path) -> None:
+    parts = re.findall(r"^(# .+|Status: .+|## .+)$", text_of(path), flags=re.MULTILINE)
+    number = path.name.partition("-")[0]
+    assert parts[0].startswith(f"# {number} ")
+    assert parts[1].startswith("Status: ")
+    assert parts[2:] == ["## Context", "## Decision", "## Consequences"]
+
+
+def test_decisions_are_numbered_without_gaps_and_listed() -> None:
+    numbers = [int(path.name.partition("-")[0]) for path in DECISIONS]
+    assert numbers == list(range(1, len(DECISIONS) + 1))
+    index = text_of(ROOT / "specification/README.md")
+    assert re.findall(r"\(decisions/([^)]+)\)", index) == [path.name for path in DECISIONS]
+
+
+def test_every_direct_dependency_has_its_reason() -> None:
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
+    direct = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[\[<>=~!]", requirement)[0] for requirement in direct}
+    (decision,) = [path for path in DECISIONS if "dependencies" in path.name]
+    explained = set(re.findall(r"^\| `([\w-]+)` \|", text_of(decision), flags=re.MULTILINE))
+    assert explained == names
