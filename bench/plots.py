@@ -113,13 +113,23 @@ def _latency(document: Mapping[str, Any]) -> Figure | None:
             zorder=2,
         )
     axis.set_yticks(list(positions), [label for label, _ in rows], fontsize=9)
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g} ms")
-    axis.grid(axis="x", color="#eaeef2")
-    axis.legend(loc="lower right", ncols=3, frameon=False, fontsize=9)
+    _milliseconds(axis, [run[key] for _, run in rows for key, _ in _PERCENTILES])
+    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     axis.set_title("Latency", loc="left", fontsize=11, fontweight="bold")
     _plain(axis)
     return figure
+
+
+def _milliseconds(axis: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis with ticks at 1, 2, 5, 10, 20 … ms."""
+    low, high = min(values) / 1.3, max(values) * 1.3
+    ticks = [base * 10**power for power in range(-2, 6) for base in (1, 2, 5)]
+    axis.set_xscale("log")
+    axis.set_xlim(low, high)
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axis.set_xticks(shown, [f"{tick:g} ms" for tick in shown])
+    axis.set_xticks([], minor=True)
+    axis.grid(axis="x", color="#eaeef2")
 
 
 def _label(name: str, concurrency: int, share: str | None) -> str:
@@ -142,8 +152,8 @@ def _batches(document: Mapping[str, Any]) -> Figure | None:
     )
     for axis, (name, sizes) in zip(axes[:, 0], chosen, strict=True):
         seconds, means = zip(*sizes["series"], strict=True)
-        axis.fill_between(seconds, means, color=_OURS, alpha=0.2, linewidth=0)
-        axis.plot(seconds, means, color=_OURS, linewidth=1.2)
+        axis.vlines(seconds, 0, means, color=_OURS, alpha=0.25, linewidth=1)
+        axis.scatter(seconds, means, color=_OURS, s=9)
         axis.set_ylim(0)
         axis.set_title(
             f"{name}: transfers a transaction (mean {sizes['mean']:,.0f}, most {sizes['max']:,})",

@@ -44,10 +44,10 @@ async def measure(url: str, *, batch: int, duration_s: float) -> Baseline:
         concurrency=1,
         requests_per_s=round(transfers / batch / seconds, 1),
         transfers_per_s=round(transfers / seconds, 1),
-        p50_ms=summary.p50_ms,
-        p95_ms=summary.p95_ms,
-        p99_ms=summary.p99_ms,
-        max_ms=summary.max_ms,
+        p50_ms=round(summary.p50_ms, 3),
+        p95_ms=round(summary.p95_ms, 3),
+        p99_ms=round(summary.p99_ms, 3),
+        max_ms=round(summary.max_ms, 3),
         variant=f"batches of {batch}",
     )
 

@@ -70,10 +70,10 @@ async def measure(url: str, *, clients: int, duration_s: float) -> Baseline:
         concurrency=clients,
         requests_per_s=round(tps, 1),
         transfers_per_s=round(tps, 1),
-        p50_ms=summary.p50_ms,
-        p95_ms=summary.p95_ms,
-        p99_ms=summary.p99_ms,
-        max_ms=summary.max_ms,
+        p50_ms=round(summary.p50_ms, 3),
+        p95_ms=round(summary.p95_ms, 3),
+        p99_ms=round(summary.p99_ms, 3),
+        max_ms=round(summary.max_ms, 3),
     )
 
 
