@@ -47,6 +47,10 @@ _RESOLVE_BACKOFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2)
 """Waits before asking again what became of a commit; the last one repeats until the deadline."""
 
 
+_WATCH_S: Final = 0.25
+"""How often a shard looks whether its database still answers."""
+
+
 class ShardLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one shard; see the settings of the same names for their reasons."""
 
@@ -159,7 +163,7 @@ class Shard:
         applied, and its callers shall know within about a second, not at their deadlines.
         """
         while True:
-            await asyncio.sleep(self._limits.stall_s / 4)
+            await asyncio.sleep(_WATCH_S)
             if self._stalled():
                 waiting = self._mailbox.drain(
                     items_max=self._limits.mailbox_max,
@@ -168,8 +172,11 @@ class Shard:
                 _answer_all(waiting, _JOURNAL_DOWN)
 
     def _stalled(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        return self._busy_since is not None and now - self._busy_since > self._limits.stall_s
+        """A batch is under way that the database has failed, or leaves unanswered for too long."""
+        if self._busy_since is None:
+            return False
+        waited_s = asyncio.get_running_loop().time() - self._busy_since
+        return not self.journal_ready or waited_s > self._limits.stall_s
 
     async def _serve(self, entries: list[Entry], *, lost: int = 0) -> None:
         """Answer every entry, trying again while that is safe and in time.

@@ -102,9 +102,9 @@ class Settings(BaseSettings):
         "next transaction.",
     )
     stall_s: Seconds = Field(
-        default=0.75,
-        description="A batch that the database hasn't answered for so long makes the shard refuse "
-        "(503) what is queued behind it and what comes, until it is answered.",
+        default=2.0,
+        description="A database that hasn't answered a batch for so long makes the shard refuse "
+        "(503) what is queued behind it and what comes. One that fails does so at once.",
     )
     conflict_retries_max: Count = Field(
         default=8, description="Times a batch is decided again after a version conflict; then 503."
