@@ -28,7 +28,7 @@ from wallet.contract import (
     VISIBLE_ASCII_PATTERN,
 )
 from wallet.currencies import CURRENCY_PATTERN
-from wallet.money import AMOUNT_PATTERN, SCALE_MAX, AmountError, canonical_amount
+from wallet.money import AMOUNT_PATTERN, MINOR_MAX, SCALE_MAX, AmountError, canonical_amount
 
 AMOUNT_HINT = 'send a decimal string such as "10.50" (or a whole number): '
 
@@ -40,14 +40,16 @@ def _canonical(value: str | int) -> str:
         raise ValueError(str(error)) from error
 
 
+_NOT_ZERO = r"^(?!0(\.0+)?$)"
+
 Amount = Annotated[
     StrictStr | StrictInt,
     AfterValidator(_canonical),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": AMOUNT_PATTERN},
-                {"type": "integer", "minimum": 1},
+                {"type": "string", "pattern": _NOT_ZERO + AMOUNT_PATTERN.removeprefix("^")},
+                {"type": "integer", "minimum": 1, "maximum": MINOR_MAX},
             ],
             "description": "Decimal string with at most as many decimals as the wallet's "
             "currency has; a JSON integer counts whole units. Never a JSON float. "
@@ -252,6 +254,28 @@ class Problem(BaseModel):
     applied: Literal["no", "unknown"] | None = Field(
         default=None, description="On 503 and 504: whether the command may have been applied."
     )
+
+
+class ProblemKind(BaseModel):
+    """A kind of problem, explained."""
+
+    type: str
+    code: str
+    status: int
+    title: str
+    remedy: str = Field(description="What to do about it.")
+
+
+class ProblemKindList(BaseModel):
+    """Every kind of problem that this service answers with."""
+
+    items: list[ProblemKind]
+
+
+class Health(BaseModel):
+    """This process serves."""
+
+    status: Literal["ok"]
 
 
 class Component(BaseModel):

@@ -21,6 +21,9 @@ from wallet.representation import ENCODER
 
 VERSION_MAX = 2**63 - 1
 
+CURSOR_PATTERN = r"^[A-Za-z0-9_-]{11}$"
+"""Clients only ever pass one on; what doesn't look like one was never ours."""
+
 QueryT = TypeVar("QueryT", bound=BaseModel)
 
 
@@ -49,7 +52,7 @@ class TransferQuery(_Query):
     status: Literal["pending", "completed", "failed"] | None = None
     type: Literal["debit", "credit"] | None = None
     limit: Annotated[int, Field(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT_DEFAULT
-    cursor: Annotated[str, Field(max_length=64)] | None = None
+    cursor: Annotated[str, StringConstraints(pattern=CURSOR_PATTERN)] | None = None
 
 
 _wallet_query = TypeAdapter(WalletQuery)

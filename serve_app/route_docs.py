@@ -1,0 +1,265 @@
+"""How one route is described: its parameters, its answers, its problems, each with an example."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from serve_app import examples, schemas
+from serve_app.direct_route import DirectRoute, Endpoint
+from serve_app.problems import CATALOGUE, PROBLEM_JSON
+from wallet.contract import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX, VISIBLE_ASCII_PATTERN
+from wallet.settings import Settings
+
+Json = dict[str, Any]
+
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An answer that is no problem. ``example`` is the model's usual one if none is given."""
+
+    what: str
+    model: type[BaseModel] | None = None
+    example: Json | None = None
+    other_media: tuple[str, ...] = ()
+    """Media types that it comes in besides JSON, on request."""
+
+    def content(self) -> Json:
+        if self.model is None:
+            return {}
+        example = self.example if self.example is not None else examples.OF_MODEL[self.model]
+        media: Json = {JSON: {"schema": reference(self.model), "example": example}}
+        media |= {name: {"schema": {"type": "string"}} for name in self.other_media}
+        return {"content": media}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A request's body."""
+
+    model: type[BaseModel]
+    example: Json
+    required: bool = False
+    other_media: tuple[str, ...] = ()
+
+    def as_json(self) -> Json:
+        content: Json = {JSON: {"schema": reference(self.model), "example": self.example}}
+        content |= {name: {"schema": {"type": "string"}} for name in self.other_media}
+        return {"required": self.required, "content": content}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteDoc:
+    """A route and everything that its description says."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    tag: str
+    summary: str
+    answers: dict[int, Shown]
+    problems: tuple[str, ...] = ()
+    description: str
+    body: Taken | None = None
+    parameters: tuple[Json, ...] = ()
+    """Beyond the path's and those that every route of the method takes."""
+    etag: bool = False
+
+    def as_route(self) -> DirectRoute:
+        return DirectRoute(
+            self.path,
+            self.endpoint,
+            methods=[self.method],
+            name=self.endpoint.__name__,
+            operation_id=self.endpoint.__name__,
+            tags=[self.tag],
+            summary=self.summary,
+            description=self.description,
+            status_code=min(self.answers),
+        )
+
+    @property
+    def models(self) -> list[type[BaseModel]]:
+        models = [shown.model for shown in self.answers.values() if shown.model is not None]
+        return [*models, self.body.model] if self.body is not None else models
+
+    def operation(self) -> Json:
+        """What the OpenAPI document says of this route besides its names and texts."""
+        extra: Json = {"parameters": self._parameters(), "responses": self._responses()}
+        if self.body is not None:
+            extra["requestBody"] = self.body.as_json()
+        return extra
+
+    def _parameters(self) -> list[Json]:
+        named = [_PATH_PARAMETERS[name] for name in _PATH_PARAMETERS if f"{{{name}}}" in self.path]
+        headers = [_REQUEST_ID]
+        if self.method == "POST":
+            headers += [_IDEMPOTENCY_KEY, _TIMEOUT]
+        return [*named, *self.parameters, *headers]
+
+    def _responses(self) -> Json:
+        responses: Json = {
+            str(status): {
+                "description": shown.what,
+                "headers": self._headers(status),
+                **shown.content(),
+            }
+            for status, shown in self.answers.items()
+        }
+        for status, codes in self._codes_by_status().items():
+            answer = _problem_answer(codes)
+            answer["headers"] = self._headers(status)
+            responses[str(status)] = answer
+        return dict(sorted(responses.items()))
+
+    def _codes_by_status(self) -> dict[int, list[str]]:
+        by_status: dict[int, list[str]] = {}
+        for code in self.problems:
+            by_status.setdefault(CATALOGUE[code].status, []).append(code)
+        assert not by_status.keys() & self.answers.keys(), "a status is a problem or it isn't"
+        return by_status
+
+    def _headers(self, status: int) -> Json:
+        names = ["X-Request-Id"]
+        if self.method == "POST" and status in _REMEMBERED_STATUSES:
+            names.append("Idempotency-Replayed")
+        if status == 201:
+            names.append("Location")
+        if self.etag and status in (200, 304):
+            names.append("ETag")
+        if status in (429, 503) and status not in self.answers:
+            names.append("Retry-After")
+        return {name: _HEADERS[name] for name in names}
+
+
+_REMEMBERED_STATUSES: Final = (200, 201, 409)
+
+
+def reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _problem_answer(codes: list[str]) -> Json:
+    return {
+        "description": " · ".join(f"`{code}`: {CATALOGUE[code].title}" for code in codes),
+        "content": {
+            PROBLEM_JSON: {
+                "schema": reference(schemas.Problem),
+                "examples": {code: {"value": examples.problem(code)} for code in codes},
+            }
+        },
+    }
+
+
+_UUID_SCHEMA: Final = {"type": "string", "format": "uuid"}
+
+_PATH_PARAMETERS: Final[dict[str, Json]] = {
+    "wallet_id": {
+        "name": "wallet_id",
+        "in": "path",
+        "required": True,
+        "description": "Id of the wallet (UUID).",
+        "example": examples.WALLET_ID,
+        "schema": _UUID_SCHEMA,
+    },
+    "transfer_id": {
+        "name": "transfer_id",
+        "in": "path",
+        "required": True,
+        "description": "Id of the transfer (UUID).",
+        "example": examples.TRANSFER_ID,
+        "schema": _UUID_SCHEMA,
+    },
+    "code": {
+        "name": "code",
+        "in": "path",
+        "required": True,
+        "description": "Code of a problem.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "insufficient_funds",
+    },
+}
+
+_REQUEST_ID: Final[Json] = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "required": False,
+    "description": "Names the request in the answer and in the logs. What is not 1 to "
+    f"{REQUEST_ID_MAX} visible ASCII characters is replaced, as is none.",
+    "schema": {"type": "string"},
+}
+
+_IDEMPOTENCY_KEY: Final[Json] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Makes the request safe to repeat: the same key and request give the same "
+    "status and body again (`Idempotency-Replayed: true`), another request under the same key "
+    "is refused. Unique per wallet; for a wallet's creation, per service.",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": IDEMPOTENCY_KEY_MAX,
+        "pattern": VISIBLE_ASCII_PATTERN,
+    },
+}
+
+_TIMEOUT_MAX_MS: Final = int(Settings.model_fields["request_timeout_max_s"].default * 1000)
+
+_TIMEOUT: Final[Json] = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "description": "How long you wait, in milliseconds. What can't be decided by then is refused.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": _TIMEOUT_MAX_MS},
+}
+
+_HEADERS: Final[dict[str, Json]] = {
+    "X-Request-Id": {
+        "description": "Names this request in the logs.",
+        "schema": {"type": "string"},
+    },
+    "Idempotency-Replayed": {
+        "description": "`true`: this answer was given before under the same key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Location": {"description": "Path of what was created.", "schema": {"type": "string"}},
+    "ETag": {"description": "The wallet's version.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+}
+
+
+def query(name: str, description: str, schema: Json, *, required: bool = False) -> Json:
+    """A parameter of the query string."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "description": description,
+        "schema": schema,
+    }
+
+
+IF_NONE_MATCH: Final[Json] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "ETags that you have: 304 and no body if one of them is the wallet's.",
+    "schema": {"type": "string"},
+}
+
+ANYWHERE: Final = ("internal_error",)
+READ: Final = ("validation_error", "unavailable", *ANYWHERE)
+WRITE: Final = (
+    "malformed_json",
+    "body_too_large",
+    "unsupported_media_type",
+    "validation_error",
+    "idempotency_key_reused",
+    "overloaded",
+    "unavailable",
+    "deadline_exceeded",
+    *ANYWHERE,
+)

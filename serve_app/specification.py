@@ -1,0 +1,145 @@
+"""The documents that are made from the code: the OpenAPI document and the schemas of events.
+
+They are kept in ``specification/`` so that clients can read them without running anything and
+so that a change of the contract is seen in review; a test fails when they drift from the code.
+
+    python -m serve_app.specification [FOLDER]
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from serve_app.app import create_app
+from wallet.event_codec import SOURCE, CloudEvent
+from wallet.events import EventType
+from wallet.representation import WalletView, WrittenTransferView
+from wallet.state import FailureReason, TransferStatus, TransferType, WalletStatus
+
+FOLDER: Final = Path(__file__).parents[1] / "specification"
+
+Json = dict[str, Any]
+
+_WHAT_HAPPENED: Final = {
+    EventType.WALLET_CREATED: "A wallet was opened, with no money in it.",
+    EventType.TRANSFER_PENDING: "A transfer was made and waits: a debit announces money INTO the "
+    "wallet, a credit holds money that is to go OUT of it.",
+    EventType.TRANSFER_COMPLETED: "A transfer is done: a debit put money INTO the wallet, a credit "
+    "took it OUT. Made so at once, or settled (then previousstatus is pending).",
+    EventType.TRANSFER_FAILED: "A pending transfer came to nothing: a credit's hold is back in the "
+    "balance, a debit never arrives.",
+}
+
+_STATUS_AFTER: Final = {
+    EventType.TRANSFER_PENDING: TransferStatus.PENDING,
+    EventType.TRANSFER_COMPLETED: TransferStatus.COMPLETED,
+    EventType.TRANSFER_FAILED: TransferStatus.FAILED,
+}
+
+_SUM: Final[Json] = {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,18})?$"}
+_UUID: Final[Json] = {"type": "string", "format": "uuid"}
+_INSTANT: Final[Json] = {"type": "string", "format": "date-time"}
+
+
+def documents() -> dict[str, str]:
+    """Every document by its path in the specification folder, as it should be there."""
+    made: dict[str, Json] = {"openapi.json": create_app().openapi()}
+    for event in EventType:
+        made[f"events/{event}.json"] = event_schema(event)
+    return {path: _text(document) for path, document in made.items()}
+
+
+def event_schema(event: EventType) -> Json:
+    """The JSON Schema of one type of event, envelope and data."""
+    transfers = event is not EventType.WALLET_CREATED
+    _, definitions = msgspec.json.schema_components([CloudEvent, WrittenTransferView, WalletView])
+    envelope = definitions["CloudEvent"]
+    data = definitions["WrittenTransferView" if transfers else "WalletView"]
+    _narrow(data["properties"])
+    envelope["properties"] |= {
+        "specversion": {"const": "1.0"},
+        "id": {
+            "type": "string",
+            "description": "Wallet id and version; also the message's Nats-Msg-Id.",
+        },
+        "source": {"const": SOURCE},
+        "type": {"const": str(event)},
+        "time": _INSTANT,
+        "subject": {**_UUID, "description": "Id of the wallet."},
+        "datacontenttype": {"const": "application/json"},
+        "walletversion": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "The wallet's version after the event. Contiguous per wallet.",
+        },
+        "data": data,
+    }
+    if transfers:
+        data["properties"]["status"] = {"const": str(_STATUS_AFTER[event])}
+        balances = definitions["BalancesView"]
+        _narrow(balances["properties"])
+        data["properties"]["wallet"] = balances
+        envelope["properties"]["previousstatus"] = {
+            "const": str(TransferStatus.PENDING),
+            "description": "The transfer's status before. Left out if the event made it.",
+        }
+    else:
+        del envelope["properties"]["previousstatus"]
+    envelope["required"] = [*envelope["required"], "specversion", "source", "datacontenttype"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **envelope,
+        "title": str(event),
+        "description": _WHAT_HAPPENED[event],
+    }
+
+
+def _narrow(properties: Json) -> None:
+    """Say what a view's fields can hold: more than their Python types do."""
+    known: dict[str, Json] = {
+        "id": _UUID,
+        "wallet_id": _UUID,
+        "type": {"enum": [str(one) for one in TransferType]},
+        "status": {"enum": [str(one) for one in WalletStatus]},
+        "failure_reason": {"enum": [*(str(one) for one in FailureReason), None]},
+        "amount": _SUM,
+        "balance": _SUM,
+        "pending_credit": _SUM,
+        "pending_debit": _SUM,
+        "version": {"type": "integer", "minimum": 1},
+        "created_at": _INSTANT,
+        "updated_at": _INSTANT,
+        "settled_at": {"anyOf": [_INSTANT, {"type": "null"}]},
+    }
+    properties |= {name: known[name] for name in properties if name in known}
+
+
+def drifted(folder: Path = FOLDER) -> list[str]:
+    """Paths of documents in ``folder`` that aren't what the code says, or are missing."""
+    return [
+        path
+        for path, text in documents().items()
+        if not (folder / path).exists() or (folder / path).read_text(encoding="utf-8") != text
+    ]
+
+
+def write(folder: Path = FOLDER) -> list[str]:
+    """Write every document that drifted; returns their paths."""
+    made = documents()
+    changed = drifted(folder)
+    for path in changed:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(made[path], encoding="utf-8")
+    return changed
+
+
+def _text(document: Json) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for name in write(Path(sys.argv[1])) if len(sys.argv) > 1 else write():
+        print(f"written: {name}")

@@ -1,0 +1,183 @@
+"""Descriptions of the routes that move money, and of those that tell what moved."""
+
+from typing import Any, Final
+
+from serve_app import examples, schemas
+from serve_app.route_docs import READ, WRITE, RouteDoc, Shown, Taken, query
+from serve_app.routes import batches, reads, writes
+from wallet.contract import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
+
+_CREATE_TRANSFER: Final = ("wallet_not_found", "wallet_frozen", "wallet_closed", *WRITE)
+_SETTLE: Final = (
+    "wallet_not_found",
+    "transfer_not_found",
+    "transfer_already_completed",
+    "transfer_already_failed",
+    *WRITE,
+)
+
+
+def _written(example: dict[str, Any]) -> Shown:
+    return Shown(
+        what="The transfer, and the wallet after it.",
+        model=schemas.WrittenTransfer,
+        example=example,
+    )
+
+
+TRANSFER_ROUTES: Final = (
+    RouteDoc(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/debit",
+        endpoint=writes.debit_wallet,
+        tag="transfers",
+        summary="Debit: put money INTO the wallet",
+        description="Debit in the accounting sense: money goes INTO the wallet. Pending: announced "
+        "in pending_debit, in the balance once completed. Completed: in the balance at once.",
+        answers={201: _written(examples.WRITTEN_DEBIT)},
+        problems=("balance_out_of_range", *_CREATE_TRANSFER),
+        body=Taken(
+            model=schemas.CreateTransfer,
+            example={"amount": "10.50", "status": "completed", "reference_id": "order-1042"},
+            required=True,
+        ),
+    ),
+    RouteDoc(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/credit",
+        endpoint=writes.credit_wallet,
+        tag="transfers",
+        summary="Credit: take money OUT of the wallet",
+        description="Credit in the accounting sense: money goes OUT of the wallet. Needs that much "
+        "balance, pending or not. Pending: held at once in pending_credit, gone once completed, "
+        "back in the balance if reverted.",
+        answers={201: _written(examples.WRITTEN_CREDIT)},
+        problems=("insufficient_funds", *_CREATE_TRANSFER),
+        body=Taken(
+            model=schemas.CreateTransfer,
+            example={"amount": "4.00", "reference_id": "order-1042"},
+            required=True,
+        ),
+    ),
+    RouteDoc(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/{transfer_id}/complete",
+        endpoint=writes.complete_transfer,
+        tag="transfers",
+        summary="Complete a pending transfer",
+        description="A pending debit's money arrives in the balance; a pending credit's hold is "
+        "gone for good. Repeating it answers with the same transfer.",
+        answers={200: _written(examples.COMPLETED)},
+        problems=("wallet_frozen", "wallet_closed", *_SETTLE),
+        body=Taken(model=schemas.SettleTransfer, example={}),
+    ),
+    RouteDoc(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/{transfer_id}/revert",
+        endpoint=writes.revert_transfer,
+        tag="transfers",
+        summary="Revert a pending transfer",
+        description="The transfer fails with failure_reason `reverted`: a pending credit's hold "
+        "returns to the balance, a pending debit never arrives. Repeating it answers with the "
+        "same transfer.",
+        answers={200: _written(examples.REVERTED)},
+        problems=_SETTLE,
+        body=Taken(model=schemas.SettleTransfer, example={}),
+    ),
+    RouteDoc(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/batch",
+        endpoint=batches.wallet_batch,
+        tag="transfers",
+        summary="Several transfers and settlements of one wallet",
+        description="Up to 1,000 items, decided in order and written in one transaction. Not "
+        "atomic (default): each item on its own. Atomic: the first refusal undoes all of it. An "
+        "Idempotency-Key covers the batch as a whole; items may have keys of their own.",
+        answers={
+            200: Shown(
+                what="A result an item, and the wallet after them.",
+                model=schemas.WalletBatchResults,
+            )
+        },
+        problems=("wallet_not_found", "batch_refused", *WRITE),
+        body=Taken(
+            model=schemas.WalletBatch,
+            example={
+                "items": [
+                    {"type": "debit", "amount": "10.50", "status": "completed"},
+                    {"type": "credit", "amount": "4.00", "idempotency_key": "order-1042"},
+                ],
+            },
+            required=True,
+        ),
+    ),
+    RouteDoc(
+        method="POST",
+        path="/v1/transfers/batch",
+        endpoint=batches.multi_batch,
+        tag="transfers",
+        summary="Transfers and settlements of many wallets",
+        description="Up to 10,000 items, each names its wallet: in order per wallet, all wallets "
+        "at once, not atomic. With `Content-Type: application/x-ndjson` an item a line, of any "
+        "number: results stream back a line each, in order, and a slow answer slows the sender.",
+        answers={
+            200: Shown(
+                what="A result an item.",
+                model=schemas.MultiBatchResults,
+                other_media=(batches.NDJSON,),
+            )
+        },
+        problems=WRITE,
+        body=Taken(
+            model=schemas.MultiBatch,
+            example={
+                "items": [{"wallet_id": examples.WALLET_ID, "type": "debit", "amount": "10.50"}],
+            },
+            required=True,
+            other_media=(batches.NDJSON,),
+        ),
+    ),
+    RouteDoc(
+        method="GET",
+        path="/v1/wallet/{wallet_id}/transfers/{transfer_id}",
+        endpoint=reads.get_transfer,
+        tag="transfers",
+        summary="Read a transfer",
+        description="A debit put money INTO the wallet, a credit took it OUT.",
+        answers={200: Shown(what="The transfer.", model=schemas.Transfer)},
+        problems=("transfer_not_found", *READ),
+    ),
+    RouteDoc(
+        method="GET",
+        path="/v1/wallet/{wallet_id}/transfers",
+        endpoint=reads.list_transfers,
+        tag="transfers",
+        summary="List a wallet's transfers, newest first",
+        description="Pages stay stable while new transfers arrive.",
+        answers={200: Shown(what="A page of transfers.", model=schemas.TransferPage)},
+        problems=("wallet_not_found", *READ),
+        parameters=(
+            query(
+                "status",
+                "Only transfers in this status.",
+                {"type": "string", "enum": ["pending", "completed", "failed"]},
+            ),
+            query("type", "Only this type.", {"type": "string", "enum": ["debit", "credit"]}),
+            query(
+                "limit",
+                "Transfers on a page.",
+                {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": PAGE_LIMIT_MAX,
+                    "default": PAGE_LIMIT_DEFAULT,
+                },
+            ),
+            query(
+                "cursor",
+                "next_cursor of the page before.",
+                {"type": "string", "pattern": reads.CURSOR_PATTERN},
+            ),
+        ),
+    ),
+)

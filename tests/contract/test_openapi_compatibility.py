@@ -1,0 +1,112 @@
+"""Within v1, changes of the contract only add: nothing that was released is taken away.
+
+``specification/released/`` has the documents of the last release. A release copies them there.
+"""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serve_app.specification import FOLDER, documents
+from tests.contract.compatibility import answer_breaks, api_breaks
+
+RELEASED = FOLDER / "released"
+EVENTS = sorted(path.name for path in (RELEASED / "events").glob("*.json"))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+TODAY: Any = {path: json.loads(text) for path, text in documents().items()}
+DEBIT = "/v1/wallet/{wallet_id}/transfers/debit"
+
+
+def test_the_api_takes_nothing_away_that_was_released() -> None:
+    assert api_breaks(_json(RELEASED / "openapi.json"), TODAY["openapi.json"]) == []
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_takes_nothing_away_that_was_released(name: str) -> None:
+    today = TODAY.get(f"events/{name}")
+
+    assert today is not None, "a released type of event is gone"
+    released = _json(RELEASED / "events" / name)
+    assert list(answer_breaks(name, released, today, released, today)) == []
+
+
+def test_there_is_a_release_of_every_document() -> None:
+    assert EVENTS
+
+
+def _schema(document: Any, name: str) -> Any:
+    return document["components"]["schemas"][name]
+
+
+BREAKS: dict[str, Callable[[Any], Any]] = {
+    "removed": lambda api: api["paths"].pop("/problems"),
+    "POST /v1/wallet: removed": lambda api: api["paths"]["/v1/wallet"].pop("post"),
+    "409: removed": lambda api: api["paths"][DEBIT]["post"]["responses"].pop("409"),
+    "header Location removed": lambda api: api["paths"][DEBIT]["post"]["responses"]["201"][
+        "headers"
+    ].pop("Location"),
+    "problem wallet_frozen removed": lambda api: api["paths"][DEBIT]["post"]["responses"]["409"][
+        "content"
+    ]["application/problem+json"]["examples"].pop("wallet_frozen"),
+    "/balance: removed": lambda api: _schema(api, "Wallet")["properties"].pop("balance"),
+    "/balance: may be missing now": lambda api: _schema(api, "Wallet")["required"].remove(
+        "balance"
+    ),
+    "value 'failed' removed": lambda api: _schema(api, "Transfer")["properties"]["status"][
+        "enum"
+    ].remove("failed"),
+    "value 'completed' removed": lambda api: _schema(api, "CreateTransfer")["properties"]["status"][
+        "enum"
+    ].remove("completed"),
+    "/status: is required now": lambda api: _schema(api, "CreateTransfer")["required"].append(
+        "status"
+    ),
+    "/metadata: not taken any more": lambda api: _schema(api, "CreateTransfer")["properties"].pop(
+        "metadata"
+    ),
+    "/version: is no integer any more": lambda api: _schema(api, "Wallet")["properties"][
+        "version"
+    ].update(type="string"),
+    "a body is required now": lambda api: api["paths"]["/v1/wallet"]["post"]["requestBody"].update(
+        required=True
+    ),
+    "parameter cursor removed": lambda api: _drop_parameter(api, "cursor"),
+    "no application/x-ndjson body any more": lambda api: api["paths"]["/v1/transfers/batch"][
+        "post"
+    ]["requestBody"]["content"].pop("application/x-ndjson"),
+}
+
+
+def _drop_parameter(api: Any, name: str) -> None:
+    operation = api["paths"]["/v1/wallet/{wallet_id}/transfers"]["get"]
+    operation["parameters"] = [one for one in operation["parameters"] if one["name"] != name]
+
+
+@pytest.mark.parametrize("told", BREAKS)
+def test_a_breaking_change_would_be_told(told: str) -> None:
+    changed = copy.deepcopy(TODAY["openapi.json"])
+    BREAKS[told](changed)
+
+    found = api_breaks(TODAY["openapi.json"], changed)
+
+    assert any(told in one for one in found), found
+
+
+def test_an_addition_breaks_nothing() -> None:
+    changed = copy.deepcopy(TODAY["openapi.json"])
+    changed["paths"]["/v1/new"] = {"get": {"responses": {}}}
+    _schema(changed, "Wallet")["properties"]["owner"] = {"type": "string"}
+    _schema(changed, "Wallet")["required"].append("owner")
+    _schema(changed, "CreateTransfer")["properties"]["memo"] = {"type": "string"}
+    _schema(changed, "Transfer")["properties"]["status"]["enum"].append("expired")
+
+    assert api_breaks(TODAY["openapi.json"], changed) == []
