@@ -100,6 +100,7 @@ def _connected(address: str) -> Iterator[None]:
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as failure:
         raise StackError(f"No Ray cluster answers at {address} ({failure}).") from failure
     try:
