@@ -155,7 +155,9 @@ def wait_until(holds: Callable[[], bool], *, timeout_s: float) -> bool:
 
 
 def _all_ended(members: Sequence[psutil.Process], *, timeout_s: float) -> bool:
-    return wait_until(lambda: not _living(members), timeout_s=timeout_s)
+    ended = wait_until(lambda: not _living(members), timeout_s=timeout_s)
+    _reap()  # the last of them may have ended since _living() did so
+    return ended
 
 
 def _living(members: Sequence[psutil.Process]) -> list[psutil.Process]:

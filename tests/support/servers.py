@@ -72,12 +72,13 @@ def _server(name: str, use_docker: bool, container: Start, embedded: Start) -> I
 
 
 def _start(stack: ExitStack, name: str, container: Start, embedded: Start) -> str:
-    try:
-        with _quiet():
+    with _quiet():
+        try:
             return container(stack)
-    except Exception as failure:  # noqa: BLE001  # whatever is wrong with it, we have another way
-        notes.append(f"{name} ran embedded: its container could not be had ({failure!r})")
-        return embedded(stack)
+        except Exception as failure:  # noqa: BLE001  # whatever is wrong, we have another way
+            notes.append(f"{name} ran embedded: its container could not be had ({failure!r})")
+        gc.collect()  # what the client left open, while nobody takes offence at it
+    return embedded(stack)
 
 
 def _container_postgres(stack: ExitStack) -> str:
