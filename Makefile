@@ -53,6 +53,9 @@ requirements: ## Pin and hash the requirements anew, from pyproject.toml (needs 
 		--no-header --output-file requirements.txt pyproject.toml
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --extra dev --output-file requirements-dev.txt pyproject.toml
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --extra bench --constraint requirements.txt \
+		--output-file requirements-bench.txt pyproject.toml
 
 # The environment of a finished installation is marked by a file; a half-made one is made again.
 $(RUNTIME): requirements.txt
@@ -76,3 +79,23 @@ $(BIN)/python -c '' 2> /dev/null || { \
 	echo "Making the virtual environment $(VENV) …"; $(PYTHON) -m venv --clear $(VENV); }; \
 $(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null
 endef
+
+# -- benchmark (bench/README.md) --------------------------------------------------------------------
+
+.PHONY: bench bench-quick load
+BENCHMARK := $(VENV)/.benchmark-installed
+
+bench: $(BENCHMARK) ## Measure everything beside its baselines, audited (about 20 minutes)
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(BENCHMARK) ## The same with short loads (under 3 minutes)
+	@$(BIN)/python -m bench --quick $(ARGS)
+
+load: $(BENCHMARK) ## Load the running service from Locust's web page, http://localhost:8090
+	@$(BIN)/locust --locustfile bench/locustfile.py --host http://localhost:8089 \
+		--web-host 127.0.0.1 --web-port 8090 $(ARGS)
+
+$(BENCHMARK): requirements-bench.txt $(RUNTIME)
+	@echo "Installing the benchmark's requirements …"
+	@$(PIP) install --require-hashes --requirement requirements-bench.txt
+	@touch $@
