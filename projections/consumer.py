@@ -6,6 +6,7 @@ doesn't connect, and the wallet is caught up from the journal.
 """
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
@@ -88,6 +89,8 @@ class ProjectionConsumer:
         self.dead_letters = 0
         self.pending = 0
         """Events on the stream that this group has not pulled yet, as of the last pull."""
+        self.lag_s = 0.0
+        """From the write of the last folded event to its folding, in seconds."""
         self.ready = False
 
     async def run(self) -> None:
@@ -117,7 +120,10 @@ class ProjectionConsumer:
                 )
             except TimeoutError:
                 self.pending = 0
+                self.lag_s = 0.0
                 continue
+            if not messages:
+                continue  # The client may give up a pull that the server had just ended.
             await self._project(messages)
             await messages[-1].ack()  # AckPolicy.ALL: it and everything before it.
             self.pending = messages[-1].metadata.num_pending
@@ -191,7 +197,9 @@ class ProjectionConsumer:
         await self._store.add_dead_letter(letter)
 
     async def _fold_and_store(self, payloads: list[bytes]) -> None:
-        gaps = await self._store.project(fold(decode_envelope(payload) for payload in payloads))
+        events = [decode_envelope(payload) for payload in payloads]
+        gaps = await self._store.project(fold(events))
+        self.lag_s = (datetime.now(UTC) - events[-1].time).total_seconds()
         for wallet_id in gaps:
             self.gaps += 1
             _log.warning("projection gap filled from the journal", wallet_id=wallet_id)
