@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 import uuid6
+from msgspec import UNSET, UnsetType
 
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.requests import canonical_json
@@ -43,13 +44,16 @@ _Metadata = Annotated[
 
 
 class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A transfer (``type`` and ``amount``), or a settlement (``complete`` or ``revert``)."""
+    """A transfer (``type`` and ``amount``), or a settlement (``complete`` or ``revert``).
 
-    type: Literal["debit", "credit"] | None = None
-    amount: str | int | None = None
-    status: Literal["pending", "completed"] | None = None
-    complete: str | None = None
-    revert: str | None = None
+    A field that isn't sent stays UNSET: null is no amount and no id, and is refused.
+    """
+
+    type: Literal["debit", "credit"] | UnsetType = UNSET
+    amount: str | int | UnsetType = UNSET
+    status: Literal["pending", "completed"] | UnsetType = UNSET
+    complete: str | UnsetType = UNSET
+    revert: str | UnsetType = UNSET
     idempotency_key: _Key | None = None
     reference_id: _ReferenceId | None = None
     metadata: _Metadata = {}
@@ -140,9 +144,9 @@ class _ItemError(ValueError):
 
 
 def _command(item: BatchItem) -> commands.Command:
-    if item.complete is not None or item.revert is not None:
+    if item.complete is not UNSET or item.revert is not UNSET:
         return _settlement(item)
-    if item.type is None or item.amount is None:
+    if item.type is UNSET or item.amount is UNSET:
         raise _ItemError("", "send type and amount, or complete, or revert")
     try:
         amount = canonical_amount(item.amount if isinstance(item.amount, str) else str(item.amount))
@@ -159,16 +163,17 @@ def _command(item: BatchItem) -> commands.Command:
 
 
 def _settlement(item: BatchItem) -> commands.SettleTransfer:
-    both = item.complete is not None and item.revert is not None
-    if both or item.type is not None or item.amount is not None or item.status is not None:
+    asked = {"complete": item.complete, "revert": item.revert}
+    named = {name: sent for name, sent in asked.items() if sent is not UNSET}
+    if len(named) > 1 or not (item.type is item.amount is item.status is UNSET):
         raise _ItemError("", "send type and amount, or complete, or revert: one of them")
-    name = "complete" if item.complete is not None else "revert"
-    transfer_id = canonical_uuid(item.complete or item.revert or "")
+    ((name, sent),) = named.items()
+    transfer_id = canonical_uuid(sent)
     if transfer_id is None:
         raise _ItemError(f"/{name}", "send the id of a transfer")
     return commands.SettleTransfer(
         transfer_id=TransferId(transfer_id),
-        status="completed" if item.complete is not None else "failed",
+        status="completed" if name == "complete" else "failed",
         reference_id=item.reference_id,
         metadata=item.metadata,
     )
@@ -184,5 +189,4 @@ def _keyed(item: BatchItem) -> commands.Keyed | None:
 
 def item_fingerprint(items: Sequence[BatchItem], *, atomic: bool = False) -> bytes:
     """SHA-256 of everything that the items ask for, their amounts as they were sent."""
-    asked = [msgspec.structs.asdict(item) for item in items]
-    return sha256(canonical_json(["batch", atomic, asked])).digest()
+    return sha256(canonical_json(["batch", atomic, items])).digest()

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serve_app import examples, schemas
-from serve_app.route_docs import IF_NONE_MATCH, READ, WRITE, RouteDoc, Shown, Taken, query
+from serve_app.route_docs import IF_NONE_MATCH, READ, WRITE, RouteDoc, Shown, Taken, links, query
 from serve_app.routes import reads, service, writes
 from serve_app.transfer_docs import TRANSFER_ROUTES
 from wallet.contract import REFERENCE_ID_MAX, TEXT_PATTERN
@@ -44,6 +44,15 @@ TAGS: Final = [
 ]
 
 
+_NEXT: Final = links(
+    {"wallet_id": "$response.body#/id"},
+    get_wallet="Read it.",
+    debit_wallet="Put money INTO it.",
+    credit_wallet="Take money OUT of it.",
+    wallet_batch="Do several things with it.",
+    list_transfers="List what moved.",
+)
+
 _PART: Final = "(postgres|nats|shards|projections)"
 _PARTS_PATTERN: Final = f"^{_PART}(,{_PART})*$"
 
@@ -62,6 +71,7 @@ ROUTES: Final = (
                 what="The wallet, with no money in it.",
                 model=schemas.Wallet,
                 example=examples.NEW_WALLET,
+                links=_NEXT,
             )
         },
         problems=("reference_id_taken", *WRITE),
@@ -211,7 +221,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     models: set[type[BaseModel]] = {model for route in ROUTES for model in route.models}
-    models |= {schemas.Problem, schemas.WalletBatchItem}
+    models.add(schemas.Problem)
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
         ref_template="#/components/schemas/{model}",

@@ -1,6 +1,6 @@
 """How one route is described: its parameters, its answers, its problems, each with an example."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -25,6 +25,8 @@ class Shown:
     example: Json | None = None
     other_media: tuple[str, ...] = ()
     """Media types that it comes in besides JSON, on request."""
+    links: Json = field(default_factory=dict)
+    """What to do with it next, by operation."""
 
     def content(self) -> Json:
         if self.model is None:
@@ -32,7 +34,7 @@ class Shown:
         example = self.example if self.example is not None else examples.OF_MODEL[self.model]
         media: Json = {JSON: {"schema": reference(self.model), "example": example}}
         media |= {name: {"schema": {"type": "string"}} for name in self.other_media}
-        return {"content": media}
+        return {"content": media, **({"links": self.links} if self.links else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +231,18 @@ _HEADERS: Final[dict[str, Json]] = {
     "ETag": {"description": "The wallet's version.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
 }
+
+
+def links(parameters: dict[str, str], **descriptions: str) -> Json:
+    """Links to operations that take ``parameters``, with what each does with them."""
+    return {
+        operation: {
+            "operationId": operation,
+            "description": description,
+            "parameters": parameters,
+        }
+        for operation, description in descriptions.items()
+    }
 
 
 def query(name: str, description: str, schema: Json, *, required: bool = False) -> Json:

@@ -1,11 +1,13 @@
 """Request and response bodies: what is validated, and what /docs shows.
 
 Requests are validated by pydantic-core, strictly: unknown fields, floats and coercions are
-refused. Response models only describe; answers are encoded by `wallet.representation`.
+refused. Response models only describe; answers are encoded by `wallet.representation`. So do the
+models of batches; those are validated by `serve_app.batch_items`.
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +31,10 @@ from wallet.contract import (
 )
 from wallet.currencies import CURRENCY_PATTERN
 from wallet.money import AMOUNT_PATTERN, MINOR_MAX, SCALE_MAX, AmountError, canonical_amount
+from wallet.settings import Settings
+
+BATCH_ITEMS_MAX: Final[int] = Settings.model_fields["batch_items_max"].default
+MULTI_BATCH_ITEMS_MAX: Final[int] = Settings.model_fields["multi_batch_items_max"].default
 
 AMOUNT_HINT = 'send a decimal string such as "10.50" (or a whole number): '
 
@@ -127,18 +133,7 @@ class SettleTransfer(_Request):
     )
 
 
-class BatchItem(_Request):
-    """A transfer (`type` and `amount`), or a settlement (`complete` or `revert`)."""
-
-    type: Literal["debit", "credit"] | None = Field(
-        default=None, description="`debit` puts money INTO the wallet, `credit` takes it OUT."
-    )
-    amount: Amount | None = None
-    status: Literal["pending", "completed"] | None = Field(
-        default=None, description="Of a transfer; `pending` if left out."
-    )
-    complete: str | None = Field(default=None, description="Id of a pending transfer to complete.")
-    revert: str | None = Field(default=None, description="Id of a pending transfer to revert.")
+class _BatchItem(_Request):
     idempotency_key: (
         Annotated[
             str,
@@ -152,16 +147,57 @@ class BatchItem(_Request):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class WalletBatchItem(BatchItem):
-    """An item that names its wallet."""
+PendingTransferId = Annotated[
+    UUID,
+    Field(
+        description="Id of a pending transfer.", examples=["0192f0c1-3b5a-7c1d-9e2f-4a6b8c0d2e1f"]
+    ),
+]
 
-    wallet_id: str
+
+class BatchTransfer(_BatchItem):
+    """An item that makes a transfer: `debit` puts money INTO the wallet, `credit` takes it OUT."""
+
+    type: Literal["debit", "credit"]
+    amount: Amount
+    status: Literal["pending", "completed"] = "pending"
+
+
+class BatchCompletion(_BatchItem):
+    """An item that completes a pending transfer."""
+
+    complete: PendingTransferId
+
+
+class BatchReversal(_BatchItem):
+    """An item that reverts a pending transfer."""
+
+    revert: PendingTransferId
+
+
+class _OfWallet(_Request):
+    wallet_id: str = Field(description="The wallet that the item is about.")
+
+
+class WalletBatchTransfer(BatchTransfer, _OfWallet):
+    """A `BatchTransfer` that names its wallet."""
+
+
+class WalletBatchCompletion(BatchCompletion, _OfWallet):
+    """A `BatchCompletion` that names its wallet."""
+
+
+class WalletBatchReversal(BatchReversal, _OfWallet):
+    """A `BatchReversal` that names its wallet."""
 
 
 class WalletBatch(_Request):
     """Items of one wallet, decided in order, in one transaction."""
 
-    items: Annotated[list[BatchItem], Field(min_length=1)]
+    items: Annotated[
+        list[BatchTransfer | BatchCompletion | BatchReversal],
+        Field(min_length=1, max_length=BATCH_ITEMS_MAX),
+    ]
     atomic: bool = Field(
         default=False, description="`true`: the first refusal undoes the whole batch."
     )
@@ -170,7 +206,10 @@ class WalletBatch(_Request):
 class MultiBatch(_Request):
     """Items of any wallets: in order per wallet, not atomic across wallets."""
 
-    items: Annotated[list[WalletBatchItem], Field(min_length=1)]
+    items: Annotated[
+        list[WalletBatchTransfer | WalletBatchCompletion | WalletBatchReversal],
+        Field(min_length=1, max_length=MULTI_BATCH_ITEMS_MAX),
+    ]
 
 
 class Balances(BaseModel):

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from serve_app import examples, schemas
-from serve_app.route_docs import READ, WRITE, RouteDoc, Shown, Taken, query
+from serve_app.route_docs import READ, WRITE, RouteDoc, Shown, Taken, links, query
 from serve_app.routes import batches, reads, writes
 from wallet.contract import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 
@@ -17,11 +17,23 @@ _SETTLE: Final = (
 )
 
 
+_NEXT: Final = links(
+    {"wallet_id": "$response.body#/wallet_id", "transfer_id": "$response.body#/id"},
+    get_transfer="Read it.",
+    complete_transfer="Complete it, if it is pending.",
+    revert_transfer="Revert it, if it is pending.",
+) | links(
+    {"wallet_id": "$response.body#/wallet_id", "min_version": "$response.body#/wallet/version"},
+    get_wallet="Read the wallet with what was just written.",
+)
+
+
 def _written(example: dict[str, Any]) -> Shown:
     return Shown(
         what="The transfer, and the wallet after it.",
         model=schemas.WrittenTransfer,
         example=example,
+        links=_NEXT,
     )
 
 

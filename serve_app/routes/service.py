@@ -23,7 +23,7 @@ async def readyz(request: Request) -> Response:
     """
     services = services_of(request)
     wanted = request.query_params.get("only")
-    names = set(wanted.split(",")) if wanted else set(services.probes)
+    names = set(wanted.split(",")) if wanted is not None else set(services.probes)
     if not names <= set(services.probes):
         known = ", ".join(services.probes)
         raise validation_problem(
