@@ -68,7 +68,7 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
 class _Waiting:
     """A span in the queue, with its events if memory allows."""
 
-    __slots__ = ("bodies", "recorded", "span")
+    __slots__ = ("bodies", "queued_at", "recorded", "span")
 
     def __init__(
         self, span: Span, recorded: list[Recorded] | None, bodies: list[bytes] | None
@@ -76,6 +76,7 @@ class _Waiting:
         self.span = span
         self.recorded = recorded
         self.bodies = bodies
+        self.queued_at = asyncio.get_running_loop().time()
 
 
 class OutboxRelay:
@@ -127,6 +128,13 @@ class OutboxRelay:
         self._queued.add((span.wallet_id, span.first))
         self.backlog += span.last - span.first + 1
         self._wake.set()
+
+    @property
+    def age_s(self) -> float:
+        """How long the oldest event has been waiting here; 0 if none is."""
+        if not self._queue:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._queue[0].queued_at
 
     # -- publishing --------------------------------------------------------------------------
 

@@ -97,6 +97,7 @@ class Shard:
         )
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.queue_s = 0.0
         self.decide_s = 0.0
         self.commit_s = 0.0
         self.largest_batch = 0
@@ -239,6 +240,7 @@ class Shard:
         batch = Batch(cache=self._cache, loaded=loaded, now=self._now())
         replies = [batch.decide(submission) for submission in submissions]
         decided = clock()
+        self.queue_s += started - entries[0].queued_at
         self.decide_s += decided - started
         write = batch.write
         if write.after or write.keys:

@@ -4,9 +4,14 @@ Serve copies this module's classes by value into the actor's process, so nothing
 defined here: two copies of one class are not the same class.
 """
 
+import asyncio
+
+import msgspec
 import ray
 
+from actors import shard_metrics
 from actors.shard_process import ShardProcess
+from telemetry.exporter import EXPORT_PERIOD_S, Exporter
 from wallet.settings import Settings
 
 
@@ -21,6 +26,7 @@ class ShardActor:
 
     def __init__(self, shard: int, settings: Settings) -> None:
         self._process = ShardProcess(shard, settings)
+        self._metrics = asyncio.get_event_loop().create_task(self._export())
 
     async def submit(self, payload: bytes) -> bytes:
         """Encoded submissions in, encoded replies out."""
@@ -28,4 +34,10 @@ class ShardActor:
 
     async def statistics(self) -> bytes:
         """JSON of `ShardStatistics`."""
-        return self._process.statistics()
+        return msgspec.json.encode(self._process.statistics())
+
+    async def _export(self) -> None:
+        exporter = Exporter()
+        while True:
+            exporter.export(shard_metrics.samples(self._process.statistics()))
+            await asyncio.sleep(EXPORT_PERIOD_S)

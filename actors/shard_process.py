@@ -74,33 +74,33 @@ class ShardProcess:
         """Encoded submissions in, encoded replies out, once all of them are answered."""
         return encode_replies(await self._shard.submit(decode_submissions(payload)))
 
-    def statistics(self) -> bytes:
-        """JSON of `ShardStatistics`."""
+    def statistics(self) -> ShardStatistics:
+        """How this shard stands."""
         shard, relay, counts = self._shard, self._relay, self._shard.counts
-        return msgspec.json.encode(
-            ShardStatistics(
-                shard=self._shard_number,
-                pid=os.getpid(),
-                mailbox_items=shard.mailbox_items,
-                wallets_active=shard.wallets_active,
-                activations=shard.activations,
-                batches=counts["batches"],
-                commands=counts["commands"],
-                events=counts["events"],
-                replays=counts["replays"],
-                refusals=dict(shard.refusals),
-                conflicts=counts["conflicts"],
-                outcomes_unknown=counts["outcomes_unknown"],
-                overloaded=counts["overloaded"],
-                decide_s=shard.decide_s,
-                commit_s=shard.commit_s,
-                outbox_events=relay.backlog,
-                published=relay.published,
-                publish_failures=relay.publish_failures,
-                journal_ready=shard.journal_ready,
-                stream_ready=relay.stream_ready,
-                largest_batch=shard.largest_batch,
-            )
+        return ShardStatistics(
+            shard=self._shard_number,
+            pid=os.getpid(),
+            mailbox_items=shard.mailbox_items,
+            wallets_active=shard.wallets_active,
+            activations=shard.activations,
+            batches=counts["batches"],
+            commands=counts["commands"],
+            events=counts["events"],
+            replays=counts["replays"],
+            refusals=dict(shard.refusals),
+            conflicts=counts["conflicts"],
+            outcomes_unknown=counts["outcomes_unknown"],
+            overloaded=counts["overloaded"],
+            queue_s=shard.queue_s,
+            decide_s=shard.decide_s,
+            commit_s=shard.commit_s,
+            outbox_events=relay.backlog,
+            outbox_age_s=relay.age_s,
+            published=relay.published,
+            publish_failures=relay.publish_failures,
+            journal_ready=shard.journal_ready,
+            stream_ready=relay.stream_ready,
+            largest_batch=shard.largest_batch,
         )
 
 

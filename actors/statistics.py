@@ -19,9 +19,11 @@ class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: int
     outcomes_unknown: int
     overloaded: int
+    queue_s: float
     decide_s: float
     commit_s: float
     outbox_events: int
+    outbox_age_s: float
     published: int
     publish_failures: int
     journal_ready: bool

@@ -4,9 +4,14 @@ Serve copies this module's classes by value into the actor's process, so nothing
 defined here: two copies of one class are not the same class.
 """
 
+import asyncio
+
+import msgspec
 import ray
 
+from projections import projection_metrics
 from projections.projection_process import ProjectionProcess
+from telemetry.exporter import EXPORT_PERIOD_S, Exporter
 from wallet.settings import Settings
 
 
@@ -21,7 +26,14 @@ class ProjectionActor:
 
     def __init__(self, group: int, settings: Settings) -> None:
         self._process = ProjectionProcess(group, settings)
+        self._metrics = asyncio.get_event_loop().create_task(self._export())
 
     async def statistics(self) -> bytes:
         """JSON of `ProjectionStatistics`."""
-        return self._process.statistics()
+        return msgspec.json.encode(self._process.statistics())
+
+    async def _export(self) -> None:
+        exporter = Exporter()
+        while True:
+            exporter.export(projection_metrics.samples(self._process.statistics()))
+            await asyncio.sleep(EXPORT_PERIOD_S)

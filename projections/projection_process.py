@@ -4,7 +4,6 @@ import asyncio
 import os
 
 import asyncpg
-import msgspec
 import nats
 import structlog
 
@@ -75,21 +74,20 @@ class ProjectionProcess:
         )
         await self._consumer.run()
 
-    def statistics(self) -> bytes:
-        """JSON of `ProjectionStatistics`."""
+    def statistics(self) -> ProjectionStatistics:
+        """How this projection stands; before its consumer exists, all zeros."""
         consumer = self._consumer
-        return msgspec.json.encode(
-            ProjectionStatistics(
-                group=self._group,
-                pid=os.getpid(),
-                events=consumer.events if consumer else 0,
-                batches=consumer.batches if consumer else 0,
-                gaps=consumer.gaps if consumer else 0,
-                failures=consumer.failures if consumer else 0,
-                dead_letters=consumer.dead_letters if consumer else 0,
-                pending=consumer.pending if consumer else 0,
-                ready=consumer.ready if consumer else False,
-            )
+        return ProjectionStatistics(
+            group=self._group,
+            pid=os.getpid(),
+            events=consumer.events if consumer else 0,
+            batches=consumer.batches if consumer else 0,
+            gaps=consumer.gaps if consumer else 0,
+            failures=consumer.failures if consumer else 0,
+            dead_letters=consumer.dead_letters if consumer else 0,
+            pending=consumer.pending if consumer else 0,
+            lag_s=consumer.lag_s if consumer else 0.0,
+            ready=consumer.ready if consumer else False,
         )
 
 

@@ -14,4 +14,5 @@ class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
     dead_letters: int
     pending: int
+    lag_s: float
     ready: bool

@@ -28,11 +28,12 @@ from projections.projection_actor import ProjectionActor
 from projections.projection_actor import actor_name as projection_name
 from projections.queries import Queries, ReadsUnavailable
 from projections.statistics import ProjectionStatistics
-from serve_app import front
+from serve_app import front, request_metrics
 from serve_app.app import create_application
 from serve_app.router import Application
 from serve_app.schemas import Component
 from serve_app.services import Services
+from telemetry.exporter import EXPORT_PERIOD_S, Exporter
 from wallet.logs import configure_logs
 from wallet.settings import Settings
 
@@ -93,7 +94,14 @@ class Ingress:
             )
         )
         front.install(application)
+        self._metrics = asyncio.create_task(self._export())
         return application
+
+    async def _export(self) -> None:
+        exporter, replica = Exporter(), serve.get_replica_context().replica_tag
+        while True:
+            exporter.export(request_metrics.samples(replica, self._dispatcher.queued))
+            await asyncio.sleep(EXPORT_PERIOD_S)
 
     async def statistics(self) -> list[dict[str, Any]]:
         """The shards' statistics, for `wallet status`; a shard that doesn't answer is left out."""

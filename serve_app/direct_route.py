@@ -5,6 +5,7 @@ like any other route; requests reach it through `serve_app.router`.
 """
 
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projections.queries import ReadsUnavailable
+from serve_app import request_metrics
 from serve_app.problems import Problem, problem_response
 from serve_app.requests import request_id_of
 
@@ -25,7 +27,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def direct(endpoint: Endpoint) -> ASGIApp:
     """``endpoint`` as an ASGI application that answers every problem as a problem."""
 
+    name: str = endpoint.__name__
+
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
         request = Request(scope, receive, send)
         try:
             response = await endpoint(request)
@@ -33,6 +38,8 @@ def direct(endpoint: Endpoint) -> ASGIApp:
             response = problem_response(problem_of_error(error, request), request_id_of(request))
         response.raw_headers.append((b"x-request-id", request_id_of(request).encode()))
         await response(scope, receive, send)
+        request_metrics.requests[name, response.status_code] += 1
+        request_metrics.seconds[name] += perf_counter() - started
 
     return serve
 
