@@ -191,7 +191,8 @@ def test_decisions_are_numbered_without_gaps_and_listed() -> None:
 
 def test_every_direct_dependency_has_its_reason() -> None:
     project = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
-    direct = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"].values()
+    direct = [*project["dependencies"], *(one for extra in extras for one in extra)]
     names = {re.split(r"[\[<>=~!]", requirement)[0] for requirement in direct}
     (decision,) = [path for path in DECISIONS if "dependencies" in path.name]
     explained = set(re.findall(r"^\| `([\w-]+)` \|", text_of(decision), flags=re.MULTILINE))
