@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from serve_app.local.errors import StackError
+from serve_app.local.front_door import close_front_door
 from serve_app.local.ports import answers
 from serve_app.local.processes import wait_until
 from wallet.settings import Settings
@@ -52,6 +53,7 @@ def drain(settings: Settings, address: str) -> None:
     from ray import serve
 
     with _connected(address):
+        close_front_door()
         for application in serve.status().applications:
             serve.delete(application, _blocking=False)
         # Replicas that don't finish in time are stopped by Serve itself.

@@ -14,6 +14,7 @@ from serve_app.local.secret_files import secret_in
 from wallet.settings import Settings
 
 STACK_VARIABLE = "WALLET_STACK_ID"
+HAPROXY_CONFIG_VARIABLE = "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"
 
 PORTS = (
     "ray",
@@ -124,7 +125,7 @@ def _haproxy(settings: Settings, stack: Stack) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         # The default folder is shared by every stack of the machine, and its admin socket is
         # open to everybody. Ours is private.
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        HAPROXY_CONFIG_VARIABLE: str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "a.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
@@ -146,6 +147,9 @@ def _haproxy(settings: Settings, stack: Stack) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(answer_s),
         # An idle client connection is kept this long (the default is an hour).
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+        # HAProxy itself is replaced after three failed checks, so within 15 s of its death; not
+        # faster, because a soft stop (see front_door.py) looks the same to Serve.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "5",
         # After a reload the old process finishes its requests; then it must not linger.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(answer_s),
         "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "1",

@@ -1,29 +1,15 @@
 """Stops what a stack started: in order, bounded, and nothing else."""
 
-import signal
-
-import psutil
-
 from serve_app.local import nats, postgres, ray_head
 from serve_app.local.child import spawn_deployer
 from serve_app.local.home import Home
-from serve_app.local.processes import (
-    RecordedProcess,
-    carrying,
-    family,
-    is_alive,
-    kill,
-    stop,
-    wait_until,
-)
+from serve_app.local.processes import carrying, is_alive, kill, stop, wait_until
 from serve_app.local.ray_environment import STACK_VARIABLE
 from serve_app.local.record import Recorder
 from serve_app.local.steps import Steps
 from wallet.settings import Settings
 
-_DRAIN_MARGIN_S = (
-    45.0  # on a busy machine, to start the child, connect, and end Serve when all is answered
-)
+_DRAIN_MARGIN_S = 45.0  # to start the child on a busy machine, connect, and end Serve
 _SERVERS = {"nats": ("NATS", nats.stop_server), "postgres": ("PostgreSQL", postgres.stop_server)}
 
 
@@ -52,25 +38,11 @@ def stop_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps)
 
 def _drain(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
     with steps.step("Letting requests finish", "Requests in flight are answered"):
-        _close_front_door(recorder.stack.processes["ray"], str(recorder.stack.sockets))
         child = spawn_deployer("drain", settings, home)
         recorder.add(child)
         bound_s = settings.drain_timeout_s + _DRAIN_MARGIN_S
         if not wait_until(lambda: not is_alive(child), timeout_s=bound_s):
             steps.note(f"The service did not drain within {bound_s:.0f} s: stopping it anyway")
-
-
-def _close_front_door(ray: RecordedProcess, sockets: str) -> None:
-    """Have HAProxy stop listening and finish what it has: new clients are refused at once.
-
-    Serve would only take the routes away, and answer new clients with a misleading 404.
-    """
-    for member in family(ray):
-        try:
-            if any(argument.startswith(f"{sockets}/h/") for argument in member.cmdline()):
-                member.send_signal(signal.SIGUSR1)
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _stop_strays(recorder: Recorder, steps: Steps) -> bool:
