@@ -8,15 +8,22 @@ from pathlib import Path
 from bench.audit import AuditFailed, Books, expected_of
 from bench.generators.deck import Deck
 from bench.generators.generate import generate
-from bench.generators.load import Load
+from bench.generators.load import Load, LoadFailed
 from bench.ledger import Ledger
 from bench.processes import usage_of
 from bench.record import Measured, batch_sizes_of, measured_of
-from bench.scenarios import Kind, Scenario, Spread, deck_of, funding_deck
+from bench.scenarios import (
+    BATCH_ROUTES,
+    Kind,
+    Scenario,
+    Spread,
+    deck_of,
+    funding_deck,
+)
 from bench.service import Service
 from bench.settle import wait_until_drained
 from bench.stream import EventStream
-from bench.wallets import create_wallets, send_deck
+from bench.wallets import create_wallets, send_counted
 
 
 class Bench:
@@ -38,6 +45,7 @@ class Bench:
         self._pool_wallets = pool_wallets
         self._pool: list[str] = []
         self._is_funded = False
+        self.has_batches = all(service.has_route(path) for path in BATCH_ROUTES)
 
     async def pool(self) -> list[str]:
         """Many wallets, shared by the scenarios that don't need one of their own."""
@@ -51,7 +59,8 @@ class Bench:
             return await create_wallets(self.service, 1)
         pool = await self.pool()
         if scenario.funded and not self._is_funded:
-            await send_deck(self.service, funding_deck(pool))
+            deck = funding_deck(pool, in_batches=self.has_batches)
+            await self.send("funding", deck, pool, len(deck.cards))
             self._is_funded = True
         return pool
 
@@ -123,3 +132,20 @@ class Bench:
             cpu_s=cpu_s,
             batch_sizes=batch_sizes_of(batches),
         )
+
+    async def send(self, name: str, deck: Deck, wallets: Sequence[str], requests: int) -> float:
+        """Send exactly ``requests`` of ``deck`` and return the requests/s, audited like the rest.
+
+        Raises:
+            AuditFailed, LoadFailed: as `measure`; LoadFailed also if anything was refused.
+        """
+        books = Books(self.ledger, self.stream, wallets)
+        await books.open()
+        result = await send_counted(self.service, deck, requests)
+        if result.errors:
+            raise LoadFailed(f"{name}: not everything was accepted: {result.errors}")
+        await wait_until_drained(self.ledger, wallets)
+        findings = await books.findings(result, expected_of(result, deck.mode))
+        if findings:
+            raise AuditFailed(name, findings)
+        return result.accepted / result.duration_s

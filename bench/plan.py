@@ -17,16 +17,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     neighbour_s: float
     memory_transfers: int
     pool_wallets: int = POOL_WALLETS
-    every_concurrency: bool = True
+    is_thorough: bool = True
+    """Every concurrency and every open loop, not only what a target needs."""
 
     def concurrencies(self, scenario: Scenario) -> tuple[int, ...]:
         """The numbers of connections that ``scenario`` is measured at, the headline's last."""
-        if self.every_concurrency:
+        if self.is_thorough:
             chosen = set(scenario.concurrencies)
         else:
             # One connection is what `p50_alone_vs_fastapi` compares.
             chosen = {1} if scenario.name == "hot_unary" else set()
         return (*sorted(chosen - {scenario.headline}), scenario.headline)
+
+    def has_open_loop(self, scenario: Scenario) -> bool:
+        """Whether ``scenario`` is measured at fixed rates, too."""
+        return scenario.open_loop and (self.is_thorough or scenario.name == "hot_unary")
 
 
 FULL: Final = Plan(
@@ -44,8 +49,8 @@ QUICK: Final = Plan(
     open_s=4.0,
     baseline_s=3.0,
     neighbour_s=5.0,
-    memory_transfers=100_000,
-    every_concurrency=False,
+    memory_transfers=50_000,
+    is_thorough=False,
 )
 
 OPEN_LOOP_SHARES: Final = (0.5, 0.8)

@@ -18,7 +18,6 @@ from bench.scenarios import BY_NAME, SCENARIOS, Scenario, needs_batch_route
 from bench.service import Service
 from bench.stream import connected
 
-_BATCH_ROUTES = ("/v1/wallet/{wallet_id}/transfers/batch", "/v1/transfers/batch")
 _NO_BATCH_ROUTE = "the service has no batch endpoint"
 
 _WARM_UP_S = 2.0
@@ -36,7 +35,6 @@ class Run:
         self.found = Measurements()
         self._plan = plan
         self._only = set(only)
-        self._has_batches = all(bench.service.has_route(path) for path in _BATCH_ROUTES)
 
     def service_steps(self) -> list[Step]:
         """Everything that needs the service."""
@@ -44,14 +42,14 @@ class Run:
         for scenario in SCENARIOS:
             if not self._wants(scenario.name):
                 continue
-            if needs_batch_route(scenario) and not self._has_batches:
+            if needs_batch_route(scenario) and not self.bench.has_batches:
                 self.found.skipped[scenario.name] = _NO_BATCH_ROUTE
                 continue
             steps += [
                 self._closed_step(scenario, connections)
                 for connections in self._plan.concurrencies(scenario)
             ]
-            if scenario.open_loop:
+            if self._plan.has_open_loop(scenario):
                 steps += [self._open_step(scenario, share) for share in OPEN_LOOP_SHARES]
         return [*steps, *self._extra_steps()]
 
@@ -108,7 +106,7 @@ class Run:
         if self._wants("neighbour"):
             steps.append(("a quiet wallet beside a flood", self._neighbour))
         if self._wants("memory"):
-            if self._has_batches:
+            if self.bench.has_batches:
                 steps.append(("memory after many transfers", self._memory))
             else:
                 self.found.skipped["memory_growth"] = _NO_BATCH_ROUTE

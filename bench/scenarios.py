@@ -18,9 +18,11 @@ BATCH_ITEMS: Final = 1_000
 _SEED: Final = 20_260_101
 _ZIPF_DRAWS: Final = 100_000
 _BATCH_BODIES: Final = 40
+_FUNDS: Final = "1000000.00"
 
-_PATH_BATCH_HOT: Final = "/v1/wallet/{wallet}/transfers/batch"
+_PATH_BATCH_HOT: Final = "/v1/wallet/{wallet_id}/transfers/batch"
 _PATH_BATCH_ANY: Final = "/v1/transfers/batch"
+BATCH_ROUTES: Final = (_PATH_BATCH_HOT, _PATH_BATCH_ANY)
 
 
 class Spread(StrEnum):
@@ -170,8 +172,10 @@ def _draw(spread: Spread, wallets: Sequence[str], rng: random.Random) -> list[st
     return rng.choices(shuffled, cum_weights=weights, k=_ZIPF_DRAWS)
 
 
-def _transfer(wallet: str, kind: str, status: str, *, keyed: bool = False) -> Card:
-    body = json.dumps({"amount": "1.00", "status": status}, separators=(",", ":"))
+def _transfer(
+    wallet: str, kind: str, status: str, *, keyed: bool = False, amount: str = "1.00"
+) -> Card:
+    body = json.dumps({"amount": amount, "status": status}, separators=(",", ":"))
     path = f"/v1/wallet/{wallet}/transfers/{kind}"
     return Card(method="POST", path=path, body=body, keyed=keyed)
 
@@ -186,7 +190,7 @@ def _mixed(wallet: str, rng: random.Random) -> Card:
 def _batches(scenario: Scenario, wallets: Sequence[str]) -> list[Card]:
     if scenario.spread is Spread.HOT:
         items = [_item() for _ in range(BATCH_ITEMS)]
-        return [_batch(_PATH_BATCH_HOT.format(wallet=wallets[0]), items)]
+        return [_batch(_PATH_BATCH_HOT.format(wallet_id=wallets[0]), items)]
     cards = []
     for number in range(_BATCH_BODIES):
         start = number * BATCH_ITEMS
@@ -195,8 +199,8 @@ def _batches(scenario: Scenario, wallets: Sequence[str]) -> list[Card]:
     return cards
 
 
-def _item(wallet: str | None = None) -> dict[str, str]:
-    item = {"type": "debit", "amount": "1.00", "status": "completed"}
+def _item(wallet: str | None = None, *, amount: str = "1.00") -> dict[str, str]:
+    item = {"type": "debit", "amount": amount, "status": "completed"}
     return item if wallet is None else {"wallet_id": wallet, **item}
 
 
@@ -208,15 +212,13 @@ def _batch(path: str, items: list[dict[str, str]]) -> Card:
     return Card(method="POST", path=path, body=json.dumps(body, separators=(",", ":")))
 
 
-def funding_deck(wallets: Sequence[str]) -> Deck:
+def funding_deck(wallets: Sequence[str], *, in_batches: bool) -> Deck:
     """A debit of 1,000,000.00 to each wallet: what goes out later never finds it empty."""
-    body = '{"amount":"1000000.00","status":"completed"}'
-    return Deck(
-        cards=[
-            Card(method="POST", path=f"/v1/wallet/{wallet}/transfers/debit", body=body)
-            for wallet in wallets
-        ]
-    )
+    if not in_batches:
+        return Deck(cards=[_transfer(w, "debit", "completed", amount=_FUNDS) for w in wallets])
+    parts = [wallets[n : n + BATCH_ITEMS] for n in range(0, len(wallets), BATCH_ITEMS)]
+    items = ([_item(wallet, amount=_FUNDS) for wallet in part] for part in parts)
+    return Deck(cards=[_batch(_PATH_BATCH_ANY, some) for some in items], mode=Mode.ITEMS)
 
 
 def needs_batch_route(scenario: Scenario) -> bool:

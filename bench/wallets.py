@@ -1,7 +1,7 @@
 """Wallets to measure with, made over HTTP like anybody's, so that they are on the stream, too."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from bench.generators.deck import Card, Deck, Mode
@@ -11,8 +11,11 @@ from bench.generators.requests import RequestSource
 from bench.generators.result import LoadResult
 from bench.service import Service
 
+OnAnswer = Callable[[int, bytes], None]
+
 _CONNECTIONS: Final = 64
-_TIME_MAX_S: Final = 300.0
+_BATCH_CONNECTIONS: Final = 4
+_TIME_MAX_S: Final = 600.0
 
 
 async def create_wallets(service: Service, count: int) -> list[str]:
@@ -27,39 +30,31 @@ async def create_wallets(service: Service, count: int) -> list[str]:
         if status == 201:
             ids.append(json.loads(body)["id"])
 
-    await _send_all(service, [Card(method="POST", path="/v1/wallet", body="{}")], count, learn)
+    deck = Deck(cards=[Card(method="POST", path="/v1/wallet", body="{}")])
+    result = await _send(service, deck, count, on_answer=learn)
+    if len(ids) != count:
+        raise LoadFailed(f"{len(ids)} of {count} wallets were opened, the rest: {result.errors}")
     return ids
 
 
-async def send_deck(service: Service, deck: Deck) -> None:
-    """Send every card once.
-
-    Raises:
-        LoadFailed: not all of them were accepted.
-    """
-    await _send_all(service, deck.cards, len(deck.cards), lambda _status, _body: None)
+async def send_counted(service: Service, deck: Deck, requests: int) -> LoadResult:
+    """Send exactly ``requests`` cards of ``deck``, as fast as answers come."""
+    return await _send(service, deck, requests, on_answer=None)
 
 
-async def _send_all(
-    service: Service,
-    cards: Sequence[Card],
-    count: int,
-    learn: Callable[[int, bytes], None],
-) -> None:
+async def _send(
+    service: Service, deck: Deck, requests: int, on_answer: OnAnswer | None
+) -> LoadResult:
+    # A batch is a thousand transfers: a few connections keep the service busy with them.
+    most = _BATCH_CONNECTIONS if deck.mode is Mode.ITEMS else _CONNECTIONS
     load = Load(
         url=service.http_url,
         deck="",
-        mode=Mode.PLAIN,
-        connections=min(_CONNECTIONS, count),
+        mode=deck.mode,
+        connections=min(most, requests),
         duration_s=_TIME_MAX_S,
         key_prefix="",
         headers=service.headers,
     )
-    source = RequestSource(cards, url=service.http_url, headers=service.headers)
-    result = await Generator(load, source, requests_max=count, on_answer=learn).run()
-    _insist(result, count)
-
-
-def _insist(result: LoadResult, count: int) -> None:
-    if result.accepted != count:
-        raise LoadFailed(f"{result.accepted} of {count} were accepted, the rest: {result.errors}")
+    source = RequestSource(deck.cards, url=service.http_url, headers=service.headers)
+    return await Generator(load, source, requests_max=requests, on_answer=on_answer).run()

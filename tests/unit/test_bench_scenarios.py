@@ -116,7 +116,14 @@ def test_only_keyed_scenarios_send_keys() -> None:
 
 def test_what_needs_money_gets_it_first() -> None:
     assert [s.name for s in SCENARIOS if s.funded] == ["mixed"]
-    assert len(funding_deck(WALLETS).cards) == len(WALLETS)
+    singles, batches = (funding_deck(WALLETS, in_batches=flag) for flag in (False, True))
+    assert len(singles.cards) == len(WALLETS)
+    assert [len(json.loads(card.body)["items"]) for card in batches.cards] == [len(WALLETS)]
+
+
+def test_a_quick_run_has_the_open_loop_that_a_target_needs() -> None:
+    assert [s.name for s in SCENARIOS if QUICK.has_open_loop(s)] == ["hot_unary"]
+    assert [s.name for s in SCENARIOS if FULL.has_open_loop(s)] == ["hot_unary", "uniform_unary"]
 
 
 def test_batches_need_their_route() -> None:
