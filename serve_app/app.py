@@ -56,16 +56,18 @@ async def _unknown_route(request: Request, error: Exception) -> Response:
 
 
 def _methods_for(request: Request) -> list[str]:
-    """Every method that the path takes: several routes may share it."""
+    """Every method that the path takes: several routes may share it, of which literal ones win."""
     routes: list[BaseRoute] = request.app.router.routes
-    methods: set[str] = set()
-    for route in routes:
-        if (
-            isinstance(route, Route | APIRoute)
-            and route.matches(request.scope)[0] is not Match.NONE
-        ):
-            methods |= route.methods or set()
-    return sorted(methods)
+    matching = [
+        route
+        for route in routes
+        if isinstance(route, Route | APIRoute) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    fewest = min((len(route.param_convertors) for route in matching), default=0)
+    methods = [
+        route.methods or set() for route in matching if len(route.param_convertors) == fewest
+    ]
+    return sorted(set().union(*methods))
 
 
 async def _bug(request: Request, error: Exception) -> Response:

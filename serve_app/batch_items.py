@@ -100,10 +100,12 @@ def decode(decoder: msgspec.json.Decoder[BodyT], body: bytes) -> BodyT:
 
 
 def _field_error(message: str) -> FieldError:
-    """msgspec says ``what is wrong - at `$.items[3].amount```."""
-    detail, _, path = message.partition(" - at `")
-    steps = path.rstrip("`").removeprefix("$").replace("[", ".").replace("]", "")
-    return FieldError(pointer=steps.replace(".", "/").replace("/...", "/*"), detail=detail)
+    """msgspec says ``what - at `$.items[3].amount```, or ``at `key` in `$.items[3].metadata```."""
+    detail, _, place = message.partition(" - at `")
+    path = place.rpartition("$")[2].rstrip("`").replace("[...]", "/*")
+    return FieldError(
+        pointer=path.replace("[", "/").replace("]", "").replace(".", "/"), detail=detail
+    )
 
 
 def require_count(count: int, most: int) -> None:

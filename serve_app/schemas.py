@@ -80,10 +80,25 @@ Metadata = Annotated[
         ],
         Annotated[str, StringConstraints(max_length=METADATA_VALUE_MAX, pattern=r"^[^\x00]*$")],
     ],
-    Field(
-        max_length=METADATA_ENTRIES_MAX,
-        description="Strings of yours, kept and returned as they are.",
-        examples=[{"channel": "web"}],
+    Field(max_length=METADATA_ENTRIES_MAX),
+    # Pydantic would write the keys' pattern as patternProperties, which lets every other key pass.
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": METADATA_ENTRIES_MAX,
+            "propertyNames": {
+                "minLength": 1,
+                "maxLength": METADATA_KEY_MAX,
+                "pattern": TEXT_PATTERN,
+            },
+            "additionalProperties": {
+                "type": "string",
+                "maxLength": METADATA_VALUE_MAX,
+                "pattern": r"^[^\x00]*$",
+            },
+            "description": "Strings of yours, kept and returned as they are.",
+            "examples": [{"channel": "web"}],
+        }
     ),
 ]
 
