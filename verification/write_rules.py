@@ -19,6 +19,7 @@ def judge_writes(indexed: Indexed) -> Iterator[Violation]:
     """All of rule 1, but for whether refusals were right."""
     for intent in indexed.intents.values():
         yield from _judge_times(intent)
+        yield from _judge_denials(intent)
         acknowledged = intent.acknowledged
         for attempt in acknowledged:
             yield from _judge_acknowledged(indexed, intent, attempt)
@@ -31,6 +32,17 @@ def _judge_times(intent: Intent) -> Iterator[Violation]:
     if len(intent.events) > 1:
         versions = sorted((event.wallet_id, event.version) for event in intent.events)
         yield _violation(Breach.WRITE_APPLIED_TWICE, intent, f"at {versions}")
+
+
+def _judge_denials(intent: Intent) -> Iterator[Violation]:
+    """A first answer that is a replay: an earlier attempt was applied, whatever it was told."""
+    decided = sorted(intent.decided, key=lambda attempt: attempt.ended)
+    if not decided or not decided[0].replayed:
+        return
+    earlier = [one for one in intent.attempts if one.started < decided[0].ended]
+    if all(one.outcome == "not_applied" for one in earlier if one is not decided[0]):
+        told = sorted({one.code for one in earlier if one is not decided[0]})
+        yield _violation(Breach.UNAPPLIED_WRITE_APPLIED, intent, f"told {told}, then replayed")
 
 
 def _judge_acknowledged(indexed: Indexed, intent: Intent, attempt: Attempt) -> Iterator[Violation]:

@@ -1,0 +1,64 @@
+"""What may go wrong, and how likely: everything that a seed decides about a call."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Odds(msgspec.Struct, kw_only=True):
+    """Probabilities of faults, per call. All zero: nothing fails. The nemesis changes them."""
+
+    fail_before: float = 0.0
+    """The other side is never reached, and the caller knows it."""
+    lose_request: float = 0.0
+    """The other side is never reached, and the caller doesn't know."""
+    lose_answer: float = 0.0
+    """The other side did it, and the caller doesn't know."""
+    apply_late: float = 0.0
+    """The caller gives up; the other side does it afterwards."""
+    conflict: float = 0.0
+    """The other side refuses for no reason of ours: a serialization failure, a deadlock."""
+    refuse: float = 0.0
+    """The other side answers with an error: it is alive, and does not do this."""
+    latency_s: float = 0.001
+
+    def calm(self) -> None:
+        """No more faults."""
+        self.fail_before = self.lose_request = self.lose_answer = 0.0
+        self.apply_late = self.conflict = self.refuse = 0.0
+
+
+class Dice:
+    """A source of chance for one use, so that uses don't disturb each other."""
+
+    def __init__(self, seed: str) -> None:
+        self._random = Random(seed)
+
+    def happens(self, probability: float) -> bool:
+        return probability > 0.0 and self._random.random() < probability
+
+    def delay_s(self, usual_s: float) -> float:
+        """Around ``usual_s``; one in fifty takes much longer."""
+        delay_s = usual_s * (0.5 + self._random.random())
+        if self._random.random() < 0.02:
+            delay_s *= 1 + 50 * self._random.random()
+        return delay_s
+
+    def between(self, low: float, high: float) -> float:
+        return self._random.uniform(low, high)
+
+    def count(self, low: int, high: int) -> int:
+        """From ``low`` to ``high``, both included."""
+        return self._random.randint(low, high)
+
+    def choose(self, options: Sequence[T]) -> T:
+        return options[int(self._random.random() * len(options))]
+
+    def identifier(self) -> str:
+        """What looks like a UUID."""
+        digits = f"{self._random.getrandbits(128):032x}"
+        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -1,0 +1,149 @@
+"""What a run leaves behind, in the checker's terms."""
+
+from tests.simulation.books import Books
+from tests.simulation.database import Database
+from tests.simulation.projections import ProjectionTables
+from tests.simulation.stream import StreamServer
+from tests.simulation.world import World
+from verification.cloud_events import decode_message
+from verification.evidence import (
+    Balances,
+    Evidence,
+    JournalEvent,
+    KeyRow,
+    OutboxRow,
+    StreamMessage,
+    TransferRow,
+    WalletRow,
+)
+from wallet.events import Recorded, TransferChanged
+from wallet.state import Wallet
+
+
+def evidence_of(world: World, books: Books) -> Evidence:
+    database, tables = world.database, world.tables
+    return Evidence(
+        history=books.history,
+        journal=[_event(recorded) for recorded in database.events],
+        wallets=[_wallet(wallet) for wallet in database.wallets.values()],
+        transfers=_transfers(database),
+        keys=_keys(database),
+        stream=_stream(world.stream),
+        outbox=[
+            OutboxRow(wallet_id=span.wallet_id, first_version=span.first, last_version=span.last)
+            for rows in database.outbox.values()
+            for span, _ in rows
+        ],
+        wallet_projections=_projected_wallets(tables),
+        transfer_projections=_projected_transfers(tables),
+    )
+
+
+def _sums(wallet: Wallet) -> Balances:
+    return Balances(
+        balance=wallet.balance,
+        pending_debit=wallet.pending_debit,
+        pending_credit=wallet.pending_credit,
+    )
+
+
+def _event(recorded: Recorded) -> JournalEvent:
+    event, wallet = recorded.event, recorded.wallet
+    if not isinstance(event, TransferChanged):
+        return JournalEvent(
+            wallet_id=wallet.id,
+            version=wallet.version,
+            type=event.type,
+            after=_sums(wallet),
+            reference_id=event.reference_id or "",
+        )
+    transfer = event.transfer
+    return JournalEvent(
+        wallet_id=wallet.id,
+        version=wallet.version,
+        type=event.type,
+        after=_sums(wallet),
+        transfer_id=transfer.id,
+        transfer_type=transfer.type,
+        previous_status=event.previous or "",
+        amount=transfer.amount,
+        reference_id=transfer.reference_id or "",
+        failure_reason=transfer.failure_reason or "",
+    )
+
+
+def _wallet(wallet: Wallet) -> WalletRow:
+    return WalletRow(
+        wallet_id=wallet.id,
+        version=wallet.version,
+        balances=_sums(wallet),
+        currency=wallet.currency,
+        overdraft_limit=wallet.overdraft_limit,
+    )
+
+
+def _transfers(database: Database) -> list[TransferRow]:
+    return [
+        TransferRow(
+            wallet_id=wallet_id,
+            transfer_id=transfer.id,
+            type=transfer.type,
+            status=transfer.status,
+            amount=transfer.amount,
+            created_version=transfer.created_version,
+            reference_id=transfer.reference_id or "",
+            failure_reason=transfer.failure_reason or "",
+        )
+        for (wallet_id, _), transfer in database.transfers.items()
+    ]
+
+
+def _keys(database: Database) -> list[KeyRow]:
+    return [
+        KeyRow(
+            wallet_id=scope,
+            key=key,
+            refused=stored.refused,
+            answer=stored.answer.decode(),
+            version=stored.version,
+        )
+        for (scope, key), stored in database.keys.items()
+    ]
+
+
+def _stream(server: StreamServer) -> list[StreamMessage]:
+    return [
+        decode_message(sequence, message.id, message.subject, message.payload)
+        for sequence, message in server.stored
+    ]
+
+
+def _projected_wallets(tables: ProjectionTables) -> list[WalletRow]:
+    return [
+        WalletRow(
+            wallet_id=row.id,
+            version=row.version,
+            balances=Balances(
+                balance=row.balance,
+                pending_debit=row.pending_debit,
+                pending_credit=row.pending_credit,
+            ),
+        )
+        for row in tables.wallets.values()
+    ]
+
+
+def _projected_transfers(tables: ProjectionTables) -> list[TransferRow]:
+    return [
+        TransferRow(
+            wallet_id=wallet_id,
+            transfer_id=transfer_id,
+            type=row.type,
+            status=row.status,
+            amount=row.amount,
+            created_version=row.created_version,
+            reference_id=row.reference_id or "",
+            failure_reason=row.failure_reason or "",
+        )
+        for (wallet_id, transfer_id), row in tables.transfers.items()
+    ]

@@ -1,0 +1,175 @@
+"""Broken variants of the service, one rule each: a checker that can't fail proves nothing.
+
+Each names the breach that gives it away. Most are a line of code that somebody might one day find
+superfluous.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+import msgspec
+
+from actors import batch, dispatcher
+from actors.outbox import OutboxRelay
+from actors.ports import BatchWrite, Loaded, Missing, OutcomeUnknown
+from projections.store import BalanceRow
+from tests.simulation.connections import SimulatedJournal
+from tests.simulation.database import Rules
+from tests.simulation.projections import ProjectionTables
+from tests.simulation.scenario import Make
+from tests.simulation.world import World
+from verification.violations import Breach
+from wallet.commands import Submission
+from wallet.representation import encode_recorded
+from wallet.rules import decide_settlement
+from wallet.state import Transfer, TransferStatus
+
+
+class _WithoutVersionCheck(Rules):
+    check_versions = False
+
+
+class _WithoutKeyTable(Rules):
+    keep_keys = False
+
+
+class _WithoutSettlementCheck(Rules):
+    check_settlements = False
+
+
+class _Journal:
+    """A journal with one thing changed; see the subclasses."""
+
+    def __init__(self, journal: SimulatedJournal, relay: OutboxRelay) -> None:
+        self._journal = journal
+        self._relay = relay
+
+    async def load(self, missing: Missing) -> Loaded:
+        return await self._journal.load(missing)
+
+    async def commit(self, write: BatchWrite) -> None:
+        await self._journal.commit(write)
+
+
+class _PublishesFirst(_Journal):
+    async def commit(self, write: BatchWrite) -> None:
+        for span in write.spans():
+            recorded = [one for one in write.recorded if one.wallet.id == span.wallet_id]
+            self._relay.add(span, recorded, [encode_recorded(one) for one in recorded])
+        await self._journal.commit(write)
+
+
+class _TrustsLostAnswers(_Journal):
+    async def commit(self, write: BatchWrite) -> None:
+        try:
+            await self._journal.commit(write)
+        except OutcomeUnknown:
+            return
+
+
+class _LeavesPredecessorsEvents(_Journal):
+    async def load(self, missing: Missing) -> Loaded:
+        return msgspec.structs.replace(await self._journal.load(missing), unpublished=[])
+
+
+class _RefusesFromMemory(_Journal):
+    async def commit(self, write: BatchWrite) -> None:
+        if write.recorded or write.keys:
+            await self._journal.commit(write)
+
+
+def _world_with(kind: type[_Journal]) -> Make:
+    class Mutated(World):
+        def wrap_journal(self, journal: SimulatedJournal, relay: OutboxRelay) -> Any:
+            return kind(journal, relay)
+
+    return Mutated
+
+
+class _AddingTables(ProjectionTables):
+    """Adds what changed, however often it is told, in place of keeping the newest."""
+
+    def _move_wallet(self, row: BalanceRow) -> None:
+        stored = self.wallets.get(row.id)
+        if stored is None:
+            return
+        before = self._database.of_wallet[row.id][max(row.first_version - 2, 0)].wallet
+        stored.version = max(stored.version, row.last_version)
+        stored.balance += int(row.balance) - before.balance
+        stored.pending_debit += int(row.pending_debit) - before.pending_debit
+        stored.pending_credit += int(row.pending_credit) - before.pending_credit
+
+
+class _AddingWorld(World):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.tables = _AddingTables(self.database)
+
+
+def _settle_again(wallet: Any, transfer: Transfer | None, command: Any, *, now: Any) -> Any:
+    if transfer is not None:
+        transfer = msgspec.structs.replace(transfer, status=TransferStatus.PENDING)
+    return decide_settlement(wallet, transfer, command, now=now)
+
+
+def _always_first(parcel: Any, now: float) -> Submission:
+    return msgspec.structs.replace(parcel.submission, timeout_s=max(parcel.deadline - now, 0.0))
+
+
+class Mutation:
+    """One broken rule: what is changed, and the breach that tells it."""
+
+    def __init__(
+        self,
+        breach: Breach,
+        *,
+        make: Make = World,
+        rules: Callable[[], Rules] = Rules,
+        patches: tuple[tuple[object, str, object], ...] = (),
+    ) -> None:
+        self.breach = breach
+        self._make = make
+        self._rules = rules
+        self._patches = patches
+
+    @contextmanager
+    def applied(self) -> Iterator[tuple[Make, Rules]]:
+        patches = [patch.object(*one) for one in self._patches]
+        for one in patches:
+            one.start()
+        try:
+            yield self._make, self._rules()
+        finally:
+            for one in patches:
+                one.stop()
+
+
+MUTATIONS: Final[dict[str, Mutation]] = {
+    "drop the version check": Mutation(Breach.VERSION_REPEATED, rules=_WithoutVersionCheck),
+    "publish before the commit": Mutation(
+        Breach.STREAM_EVENT_UNKNOWN, make=_world_with(_PublishesFirst)
+    ),
+    "forget the key table": Mutation(Breach.WRITE_APPLIED_TWICE, rules=_WithoutKeyTable),
+    "settle twice": Mutation(
+        Breach.TRANSFER_SETTLED_TWICE,
+        rules=_WithoutSettlementCheck,
+        patches=((batch, "decide_settlement", _settle_again),),
+    ),
+    "apply an event twice in the projection": Mutation(
+        Breach.PROJECTION_DIFFERS, make=_AddingWorld
+    ),
+    "take a lost acknowledgement for a success": Mutation(
+        Breach.ACKNOWLEDGED_WRITE_MISSING, make=_world_with(_TrustsLostAnswers)
+    ),
+    "deliver again as if for the first time": Mutation(
+        Breach.REFUSED_WRITE_APPLIED, patches=((dispatcher, "_addressed", _always_first),)
+    ),
+    "relay without what predecessors left": Mutation(
+        Breach.STREAM_EVENT_OUT_OF_ORDER, make=_world_with(_LeavesPredecessorsEvents)
+    ),
+    "refuse from memory": Mutation(
+        Breach.REFUSAL_UNJUSTIFIED, make=_world_with(_RefusesFromMemory)
+    ),
+}

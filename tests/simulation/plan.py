@@ -1,0 +1,104 @@
+"""What a seed decides about a run before it starts: sizes, bounds, speeds, faults."""
+
+from random import Random
+
+import msgspec
+
+from actors.dispatcher import DispatcherLimits
+from actors.outbox import RelayLimits
+from actors.shard import ShardLimits
+from actors.shard_process import limits_from
+from wallet.settings import Settings
+
+_DEFAULTS = Settings.model_construct()
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """One run. Small bounds on purpose: what is rare in production must be common here."""
+
+    seed: int
+    clients: int
+    operations: int
+    """Intents per client."""
+    wallets: int
+    think_s: float
+    """Mean time between a client's intents."""
+    latency_s: float
+    """Usual time of a message between two processes."""
+    commit_s: float
+    """Usual time of half a statement: to Postgres or NATS, or back."""
+    client_timeout_s: float
+    request_timeout_s: float
+    statement_timeout_s: float
+    duplicate_window_s: float
+    shards: int
+    groups: int
+    partitions: int = 4
+    faults: int
+    """Things that the nemesis does."""
+    fault_gap_s: float
+    fault_s: float
+    """Usual length of a fault; restarts and pauses are this long, too."""
+    shuffle_within: bool
+    shard_limits: ShardLimits
+    relay_limits: RelayLimits
+    projection_batch_max: int
+    ack_wait_s: float
+
+    def dispatcher_limits(self, shards: int) -> DispatcherLimits:
+        return DispatcherLimits(
+            shard_count=shards, ingress_queue_max=50, ingress_calls_max=2, call_commands_max=10
+        )
+
+
+def plan_of(seed: int) -> Plan:
+    """The run that ``seed`` stands for."""
+    random = Random(f"plan {seed}")
+    choose = random.choice
+    operations = random.randint(4, 14)
+    faults = choose((0, 3, 6, 10))
+    # Faults fall within the time in which there is load, however long that is.
+    length_s = choose((0.1, 1.0, 10.0))
+    latency_s = choose((0.0005, 0.005, 0.02))
+    return Plan(
+        seed=seed,
+        clients=random.randint(2, 5),
+        operations=operations,
+        wallets=random.randint(1, 3),
+        think_s=length_s / operations,
+        latency_s=latency_s,
+        commit_s=choose((0.001, 0.01, 0.05)),
+        client_timeout_s=choose((0.2, 1.0, 12.0)),
+        request_timeout_s=choose((0.5, 3.0, 10.0)),
+        statement_timeout_s=choose((0.3, 1.0, 5.0)),
+        duplicate_window_s=choose((0.5, 5.0, 120.0)),
+        shards=random.randint(1, 3),
+        groups=random.randint(1, 2),
+        faults=faults,
+        fault_gap_s=length_s / max(faults, 1) / 2,
+        fault_s=length_s / max(faults, 1) * choose((0.3, 1.0, 3.0)),
+        shuffle_within=random.random() < 0.25,
+        shard_limits=limits_from(
+            ShardLimits,
+            _DEFAULTS,
+            mailbox_max=choose((4, 1_000)),
+            mailbox_wallet_max=choose((3, 1_000)),
+            batch_commands_max=choose((1, 5, 100)),
+            batch_wallet_share_max=choose((1, 3, 100)),
+            conflict_retries_max=choose((1, 8)),
+            wallets_cached_max=choose((1, 2, 100)),
+            transfers_cached_max=choose((0, 2, 100)),
+            outbox_max=choose((5, 10_000)),
+            stall_s=choose((0.2, 0.75, 5.0)),
+        ),
+        relay_limits=limits_from(
+            RelayLimits,
+            _DEFAULTS,
+            publish_batch_max=choose((1, 3, 100)),
+            outbox_memory_max=choose((0, 3, 1_000)),
+            outbox_sweep_s=choose((0.1, 1.0)),
+            partitions=4,
+        ),
+        projection_batch_max=choose((1, 5, 100)),
+        ack_wait_s=choose((0.5, 30.0)),
+    )

@@ -1,0 +1,141 @@
+"""The projections' tables in memory, and what `project_batch` and `catch_up` do to them.
+
+With the real consumer and the real fold on top, only SQL is replaced.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
+from projections.store import BalanceRow, FoldedBatch, SettlementRow, TransferRow, WalletRow
+from tests.simulation.connections import Connection
+from tests.simulation.database import Database
+from wallet.events import Recorded, TransferChanged
+from wallet.ids import WalletId
+
+T = TypeVar("T")
+
+
+class ProjectedWallet(msgspec.Struct, kw_only=True):
+    """A row of ``wallet_projections``."""
+
+    id: WalletId
+    version: int
+    balance: int = 0
+    pending_debit: int = 0
+    pending_credit: int = 0
+
+
+class ProjectedTransfer(msgspec.Struct, kw_only=True):
+    """A row of ``transfer_projections``."""
+
+    type: str
+    status: str
+    amount: int
+    reference_id: str | None
+    failure_reason: str | None
+    created_version: int
+    version: int
+
+
+class ProjectionTables:
+    """The tables and the two statements that write them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.wallets: dict[str, ProjectedWallet] = {}
+        self.transfers: dict[tuple[str, str], ProjectedTransfer] = {}
+
+    def project(self, batch: FoldedBatch) -> list[WalletId]:
+        for wallet in batch.wallets:
+            self._add_wallet(wallet)
+        for balances in batch.balances:
+            self._move_wallet(balances)
+        for transfer in batch.transfers:
+            self._put_transfer(transfer)
+        for settlement in batch.settlements:
+            self._settle(settlement)
+        return [row.id for row in batch.balances if self._version(row.id) < row.last_version]
+
+    def catch_up(self, wallet_id: WalletId) -> None:
+        """Fold the journal events that the projection lacks."""
+        if wallet_id not in self._database.wallets:
+            return
+        row = self.wallets.setdefault(wallet_id, ProjectedWallet(id=wallet_id, version=0))
+        for recorded in self._database.of_wallet[wallet_id][row.version :]:
+            self._fold(row, recorded)
+
+    def _version(self, wallet_id: str) -> int:
+        row = self.wallets.get(wallet_id)
+        return row.version if row is not None else 0
+
+    def _add_wallet(self, wallet: WalletRow) -> None:
+        self.wallets.setdefault(wallet.id, ProjectedWallet(id=wallet.id, version=1))
+
+    def _move_wallet(self, row: BalanceRow) -> None:
+        stored = self.wallets.get(row.id)
+        if stored is not None and row.first_version - 1 <= stored.version < row.last_version:
+            stored.version = row.last_version
+            stored.balance = int(row.balance)
+            stored.pending_debit = int(row.pending_debit)
+            stored.pending_credit = int(row.pending_credit)
+
+    def _put_transfer(self, row: TransferRow) -> None:
+        stored = self.transfers.get((row.wallet_id, row.id))
+        if stored is None or stored.version < row.version:
+            self.transfers[row.wallet_id, row.id] = ProjectedTransfer(
+                type=row.type,
+                status=row.status,
+                amount=int(row.amount),
+                reference_id=row.reference_id,
+                failure_reason=row.failure_reason,
+                created_version=row.created_version,
+                version=row.version,
+            )
+
+    def _settle(self, row: SettlementRow) -> None:
+        stored = self.transfers.get((row.wallet_id, row.id))
+        if stored is not None and stored.version < row.version:
+            stored.status = row.status
+            stored.reference_id = row.reference_id
+            stored.failure_reason = row.failure_reason
+            stored.version = row.version
+
+    def _fold(self, row: ProjectedWallet, recorded: Recorded) -> None:
+        wallet = recorded.wallet
+        row.version, row.balance = wallet.version, wallet.balance
+        row.pending_debit, row.pending_credit = wallet.pending_debit, wallet.pending_credit
+        if not isinstance(recorded.event, TransferChanged):
+            return
+        transfer = recorded.event.transfer
+        self.transfers[wallet.id, transfer.id] = ProjectedTransfer(
+            type=transfer.type,
+            status=transfer.status,
+            amount=transfer.amount,
+            reference_id=transfer.reference_id,
+            failure_reason=transfer.failure_reason,
+            created_version=transfer.created_version,
+            version=wallet.version,
+        )
+
+
+class SimulatedStore:
+    """Stands in for `ProjectionStore`: the same statements over a connection that fails."""
+
+    def __init__(self, tables: ProjectionTables, connection: Connection) -> None:
+        self._tables = tables
+        self._connection = connection
+
+    async def project(self, batch: FoldedBatch) -> list[WalletId]:
+        return await self._ask(lambda: self._tables.project(batch))
+
+    async def catch_up(self, wallet_id: WalletId) -> None:
+        await self._ask(lambda: self._tables.catch_up(wallet_id))
+
+    async def _ask(self, statement: Callable[[], T]) -> T:
+        try:
+            return await self._connection.ask(statement)
+        except (JournalConflict, JournalUnavailable, OutcomeUnknown) as failure:
+            raise OSError(str(failure)) from failure

@@ -1,0 +1,138 @@
+"""One seed, run to its end and judged."""
+
+import asyncio
+import hashlib
+import logging
+import random as global_random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Final
+
+import msgspec
+import structlog
+
+from tests.simulation.books import Books
+from tests.simulation.clients import Client
+from tests.simulation.database import Rules
+from tests.simulation.evidence import evidence_of
+from tests.simulation.loop import SimulatedLoop, run
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.plan import Plan, plan_of
+from tests.simulation.world import World
+from verification.checker import check
+from verification.evidence import Evidence
+from verification.violations import Violation
+
+_DRAIN_S_MAX: Final = 900.0
+"""Simulated time after which what is not published and projected never will be."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run came to. ``digest`` is of its whole history: equal digests, equal runs."""
+
+    seed: int
+    violations: list[Violation]
+    failures: list[str]
+    """What went wrong that is no breach of a rule: exceptions, or a run that never rests."""
+    digest: str
+    attempts: int
+    events: int
+    steps: int
+    harms: list[str]
+    evidence: Evidence
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations and not self.failures
+
+
+class NotDrained(Exception):
+    """The faults are over and the service doesn't come to rest."""
+
+
+Make = type[World]
+
+
+def run_seed(seed: int, *, make: Make = World, rules: Rules | None = None) -> Outcome:
+    """Run ``seed`` and judge what it left. ``make`` and ``rules`` are where mutations go in."""
+    plan = plan_of(seed)
+    loop = SimulatedLoop(Random(f"loop {seed}"), shuffle_within=plan.shuffle_within)
+    world = make(loop, plan, rules or Rules())
+    books = Books(loop)
+    nemesis = Nemesis(world)
+    failures: list[str] = []
+    with _quiet(), _seeded(seed):
+        try:
+            run(loop, _play(world, books, nemesis, plan))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the seed's outcome
+            failures.append(f"{type(error).__name__}: {error}")
+    failures += [f"{type(error).__name__}: {error}" for error in world.failures]
+    evidence = evidence_of(world, books)
+    return Outcome(
+        seed=seed,
+        violations=check(evidence),
+        failures=failures,
+        digest=hashlib.sha256(msgspec.json.encode(evidence)).hexdigest(),
+        attempts=len(books.history),
+        events=len(world.database.events),
+        steps=loop.ticks,
+        harms=nemesis.done,
+        evidence=evidence,
+    )
+
+
+async def _play(world: World, books: Books, nemesis: Nemesis, plan: Plan) -> None:
+    world.start()
+    clients = [Client(world, books, number).start() for number in range(plan.clients)]
+    await asyncio.gather(nemesis.start(), return_exceptions=True)
+    nemesis.mend()
+    await asyncio.gather(*clients, return_exceptions=True)
+    await _rest(world)
+
+
+async def _rest(world: World) -> None:
+    """Wait until everything is published and projected."""
+    loop = world.loop
+    # What was late may still be on its way to a server.
+    await asyncio.sleep(3 * world.plan.statement_timeout_s)
+    until = loop.time() + _DRAIN_S_MAX
+    while not _drained(world):
+        if loop.time() > until:
+            rows = sum(map(len, world.database.outbox.values()))
+            raise NotDrained(f"{rows} outbox rows, projections {_lag(world)} events behind")
+        await asyncio.sleep(0.5)
+
+
+def _drained(world: World) -> bool:
+    return not world.database.outbox and _lag(world) == 0
+
+
+def _lag(world: World) -> int:
+    projected = world.tables.wallets
+    return sum(
+        wallet.version - (projected[one].version if one in projected else 0)
+        for one, wallet in world.database.wallets.items()
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No logs: a run is full of warnings that are meant."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Libraries that draw waits from the global generator draw the seed's."""
+    state = global_random.getstate()
+    global_random.seed(seed)
+    try:
+        yield
+    finally:
+        global_random.setstate(state)

@@ -1,0 +1,234 @@
+"""A whole service in one thread: ingresses, shards, projections, Postgres and NATS.
+
+Everything that decides is the product's own: `Dispatcher`, `Shard`, `OutboxRelay`,
+`ProjectionConsumer`, `Queries`. Everything that it stands on is simulated.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
+from typing import TypeVar
+
+from actors.dispatcher import Dispatcher, ShardUnreachable
+from actors.outbox import OutboxRelay
+from actors.protocol import decode_submissions, encode_replies
+from actors.ring import ring_of
+from actors.shard import Shard
+from projections.consumer import ConsumerOptions, ProjectionConsumer
+from projections.queries import Queries, ReadsUnavailable
+from tests.simulation.chance import Dice, Odds
+from tests.simulation.connections import Connection, SimulatedJournal, SimulatedOutbox
+from tests.simulation.database import Database, Rules
+from tests.simulation.loop import Process, SimulatedLoop
+from tests.simulation.network import Lost, Network
+from tests.simulation.plan import Plan
+from tests.simulation.projections import ProjectionTables, SimulatedStore
+from tests.simulation.reads import SimulatedPool
+from tests.simulation.stream import Reader, SimulatedStream, StreamServer
+
+T = TypeVar("T")
+
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class ShardHost:
+    """The place of one shard: a process at a time, and sometimes a forgotten one beside it."""
+
+    def __init__(self) -> None:
+        self.process: Process | None = None
+        self.shard: Shard | None = None
+        self.relay: OutboxRelay | None = None
+
+
+class Deployment:
+    """One version of the service: its shards and its ingress."""
+
+    def __init__(self, shards: int) -> None:
+        self.hosts = [ShardHost() for _ in range(shards)]
+        self.ingress: Process | None = None
+        self.dispatcher: Dispatcher | None = None
+        self.queries: Queries | None = None
+
+
+class World:
+    """Builds processes, and rebuilds them when they die."""
+
+    def __init__(self, loop: SimulatedLoop, plan: Plan, rules: Rules) -> None:
+        self.loop = loop
+        self.plan = plan
+        self.dice = Dice(f"world {plan.seed}")
+        self.journal_odds, self.outbox_odds, self.stream_odds, self.store_odds = (
+            Odds(latency_s=plan.commit_s) for _ in range(4)
+        )
+        self.network = Network(loop, Random(f"network {plan.seed}"), latency_s=plan.latency_s)
+        self.processes: list[Process] = []
+        self.postgres = self._process("postgres")
+        self.nats = self._process("nats")
+        self.database = Database(loop, rules)
+        self.stream = StreamServer(loop, duplicate_window_s=plan.duplicate_window_s)
+        self.tables = ProjectionTables(self.database)
+        self.deployments: list[Deployment] = []
+        self.consumers: list[Process | None] = [None] * plan.groups
+
+    # -- starting ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.deploy(self.plan.shards)
+        for group in range(self.plan.groups):
+            self.start_consumer(group)
+
+    def deploy(self, shards: int) -> Deployment:
+        """Start one more version of the service, beside those that run."""
+        deployment = Deployment(shards)
+        self.deployments.append(deployment)
+        for number in range(shards):
+            self.start_shard(deployment, number)
+        self.start_ingress(deployment)
+        return deployment
+
+    def retire(self, deployment: Deployment) -> None:
+        """Kill everything of a version."""
+        self.deployments.remove(deployment)
+        for process in (deployment.ingress, *(host.process for host in deployment.hosts)):
+            if process is not None and process.alive:
+                process.kill()
+
+    def start_shard(self, deployment: Deployment, number: int) -> None:
+        """A new process in the place of shard ``number``."""
+        host = deployment.hosts[number]
+        process = self._process(f"shard-{number}")
+        skew = timedelta(seconds=self.dice.between(-0.5, 0.5))
+        ring = ring_of(len(deployment.hosts))
+        relay = OutboxRelay(
+            outbox=SimulatedOutbox(self.database, self._connection("outbox", self.outbox_odds)),
+            stream=SimulatedStream(self.stream, self._nats_connection("publisher")),
+            limits=self.plan.relay_limits,
+            owns=lambda wallet_id: ring.shard_of(wallet_id) == number,
+        )
+        shard = process.context.run(
+            lambda: Shard(
+                journal=self.wrap_journal(
+                    SimulatedJournal(self.database, self._connection("journal", self.journal_odds)),
+                    relay,
+                ),
+                relay=relay,
+                limits=self.plan.shard_limits,
+                now=lambda: _START + timedelta(seconds=self.loop.time()) + skew,
+            )
+        )
+        host.process, host.shard, host.relay = process, shard, relay
+        for work in (shard.run(), shard.watch(), relay.run(), relay.sweep()):
+            process.start(work)
+
+    def wrap_journal(self, journal: SimulatedJournal, _relay: OutboxRelay) -> SimulatedJournal:
+        """Where a mutation may step in."""
+        return journal
+
+    def start_ingress(self, deployment: Deployment) -> None:
+        process = self._process("ingress")
+        deployment.ingress = process
+        deployment.dispatcher = process.context.run(
+            lambda: Dispatcher(
+                _Transport(self, deployment, process),
+                self.plan.dispatcher_limits(len(deployment.hosts)),
+            )
+        )
+        pool = SimulatedPool(self.database, self.tables, self._connection("reads", self.store_odds))
+        deployment.queries = Queries(pool, timeout_s=self.plan.statement_timeout_s)  # type: ignore[arg-type]
+
+    def start_consumer(self, group: int) -> None:
+        process = self._process(f"projection-{group}")
+        plan = self.plan
+        consumer = ProjectionConsumer(
+            client=Reader(self.loop, self.stream, self._nats_connection("reader")),  # type: ignore[arg-type]
+            store=self.make_store(),  # type: ignore[arg-type]
+            options=ConsumerOptions(
+                stream="WALLET_EVENTS",
+                group=group,
+                groups=plan.groups,
+                partitions=plan.partitions,
+                batch_max=plan.projection_batch_max,
+                poll_s=1.0,
+                ack_wait_s=plan.ack_wait_s,
+            ),
+        )
+        self.consumers[group] = process
+        process.start(consumer.run())
+
+    def make_store(self) -> SimulatedStore:
+        return SimulatedStore(self.tables, self._connection("store", self.store_odds))
+
+    # -- parts ------------------------------------------------------------------------------------
+
+    def client(self, name: str) -> Process:
+        return self._process(name)
+
+    async def answer_or_none(
+        self,
+        client: Process,
+        ingress: Process,
+        work: Callable[[], Awaitable[T]],
+        *,
+        timeout_s: float,
+    ) -> T | None:
+        """What the ingress answers in time; None if nothing came, or no answer was to be had."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.network.call(client, ingress, work)
+        except (Lost, TimeoutError, ReadsUnavailable):
+            return None
+
+    def _process(self, name: str) -> Process:
+        process = Process(self.loop, name)
+        self.processes.append(process)
+        return process
+
+    def _connection(self, use: str, odds: Odds) -> Connection:
+        return Connection(
+            self.loop,
+            self.postgres,
+            odds,
+            Dice(f"{use} {len(self.processes)} {self.plan.seed}"),
+            timeout_s=self.plan.statement_timeout_s,
+        )
+
+    def _nats_connection(self, use: str) -> Connection:
+        return Connection(
+            self.loop,
+            self.nats,
+            self.stream_odds,
+            Dice(f"{use} {len(self.processes)} {self.plan.seed}"),
+            timeout_s=self.plan.statement_timeout_s,
+        )
+
+    @property
+    def failures(self) -> list[BaseException]:
+        """What should never have been raised."""
+        return [error for process in self.processes for error in process.failures]
+
+
+class _Transport:
+    """Implements `ShardTransport`: calls across the simulated network."""
+
+    def __init__(self, world: World, deployment: Deployment, ingress: Process) -> None:
+        self._world = world
+        self._deployment = deployment
+        self._ingress = ingress
+
+    async def call(self, shard: int, payload: bytes) -> bytes:
+        host = self._deployment.hosts[shard]
+        process, actor = host.process, host.shard
+        if process is None or actor is None or not process.alive:
+            raise ShardUnreachable("no actor of this name yet", delivered=False)
+        try:
+            return await self._world.network.call(
+                self._ingress, process, partial(_submit, actor, payload)
+            )
+        except Lost as lost:
+            raise ShardUnreachable(f"{lost} died", delivered=True) from lost
+
+
+async def _submit(shard: Shard, payload: bytes) -> bytes:
+    return encode_replies(await shard.submit(decode_submissions(payload)))
