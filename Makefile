@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean migrate rebuild-projections test lint fmt requirements
+.PHONY: help up down status logs clean migrate rebuild-projections test lint fmt requirements simulate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ lint: $(DEVELOPMENT) ## Check format, style, types and the direction of imports
 fmt: $(DEVELOPMENT) ## Format the code and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+simulate: $(DEVELOPMENT) ## Run seeded simulations of the whole service: make simulate SEEDS=5000, or SEED=1234
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)))
+
 
 requirements: ## Pin and hash the requirements anew, from pyproject.toml (needs uv)
 	@command -v uv > /dev/null || { echo "uv is missing: pip install uv"; exit 1; }
