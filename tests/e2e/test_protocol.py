@@ -122,7 +122,7 @@ def test_an_unknown_route_is_a_problem(api: Api, path: str) -> None:
         ("/v1/wallet/{id}", {"GET"}),
         ("/v1/wallet/{id}/transfers", {"GET"}),
         ("/v1/wallet/{id}/transfers/{id}", {"GET"}),
-        ("/v1/wallet/{id}/transfers/debit", {"GET", "POST"}),  # GET: a transfer called `debit`
+        ("/v1/wallet/{id}/transfers/debit", {"POST"}),
         ("/v1/wallet/{id}/transfers/{id}/complete", {"POST"}),
         ("/v1/transfers/batch", {"POST"}),
         ("/healthz", {"GET"}),
@@ -132,7 +132,10 @@ def test_an_unknown_route_is_a_problem(api: Api, path: str) -> None:
     ],
 )
 def test_a_wrong_method_is_told_which_are_right(api: Api, path: str, allowed: set[str]) -> None:
-    for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed:
+    wrong = {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed
+    if path.endswith("debit"):
+        wrong.remove("GET")  # asks for a transfer of that name, which isn't found
+    for method in wrong:
         answer = api.http.request(method, path.replace("{id}", new_id()))
 
         assert_problem(answer, 405, "method_not_allowed")

@@ -1,7 +1,7 @@
 """The whole service, running: one that this run starts with `wallet up`, or one that runs already.
 
-With ``WALLET_TEST_URL`` set (and ``WALLET_TEST_DATABASE_URL``, ``WALLET_TEST_NATS_URL``) the tests
-use that service. Otherwise they start a stack of their own in a temporary folder, once a run. A
+With ``WALLET_TEST_URL`` set (and ``WALLET_TEST_DATABASE_URL``, ``WALLET_TEST_NATS_URL``; for a local
+stack also ``WALLET_TEST_HOME``) the tests use that service. Otherwise they start a stack of their own in a temporary folder, once a run. A
 watcher stops it and removes its data: at the end of the run, also of one that was killed.
 """
 
@@ -36,7 +36,7 @@ class RunningService:
     database_url: str
     nats_url: str
     home: Home | None = None
-    """The home of the stack, if this run started it: then it may be restarted and hurt."""
+    """The home of the stack, if it is one of `wallet up`: then its processes may be hurt."""
 
     def stop(self) -> None:
         """Stop the whole stack, gracefully; its data is kept."""
@@ -63,7 +63,7 @@ class RunningService:
         return int(self.url.rpartition(":")[2])
 
     def _own_home(self) -> Home:
-        assert self.home is not None, "this run didn't start the service"
+        assert self.home is not None, "the service is no local stack"
         return self.home
 
 
@@ -72,10 +72,12 @@ def running_service() -> Iterator[RunningService]:
     """The service that the environment names, or one that lives as long as this context."""
     url = os.environ.get("WALLET_TEST_URL", "")
     if url:
+        home = os.environ.get("WALLET_TEST_HOME", "")
         yield RunningService(
             url=url.rstrip("/"),
             database_url=os.environ.get("WALLET_TEST_DATABASE_URL", ""),
             nats_url=os.environ.get("WALLET_TEST_NATS_URL", ""),
+            home=Home(Path(home)) if home else None,
         )
         return
     with _own_service() as service:
