@@ -33,6 +33,11 @@ class EventStream:
         info = await self._client.jetstream(timeout=_TIMEOUT_S).stream_info(self._name)
         return int(info.state.last_seq)
 
+    async def bytes_per_message(self) -> float:
+        """What the server stores for a message, on average; 0 if there is none."""
+        info = await self._client.jetstream(timeout=_TIMEOUT_S).stream_info(self._name)
+        return info.state.bytes / info.state.messages if info.state.messages else 0.0
+
     async def counts(self, wallets: Collection[str]) -> Counter[str]:
         """Messages of each wallet that are on the stream, by subject, as the server counts."""
         wanted = set(wallets)
