@@ -2,12 +2,15 @@
 
 What if the process dies after the commit and before the acknowledgement: the batch comes again
 and every row drops it by version. What if the stream lost events: the first event after the gap
-doesn't connect, and the wallet is caught up from the journal.
+doesn't connect, and the wallet is caught up from the journal. What if two pull for one group (an
+upgrade): each removes the other's consumer and begins after what was acknowledged, until one of
+them is stopped; nothing is skipped, and what is folded twice is dropped.
 """
 
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import uuid4
 
 import asyncpg
 import msgspec
@@ -60,8 +63,13 @@ class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def durable(self) -> str:
-        """Name of the durable consumer: it tells how the partitions are divided."""
-        return f"projections-{self.group}-of-{self.groups}"
+        """What the names of this group's consumers begin with: how the partitions are divided."""
+        return f"projections-{self.group}-of-{self.groups}-"
+
+    @property
+    def division(self) -> frozenset[str]:
+        """The same for every group of this division."""
+        return frozenset(f"projections-{group}-of-{self.groups}-" for group in range(self.groups))
 
     @property
     def subjects(self) -> list[str]:
@@ -129,32 +137,59 @@ class ProjectionConsumer:
             self.pending = messages[-1].metadata.num_pending
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
+        """A consumer of our own, from where the last one of this group had acknowledged.
+
+        Not the same one: what a predecessor pulled and did not fold before it died would be
+        acknowledged by our first acknowledgement, which covers everything before it.
+        """
         options = self._options
-        await self._remove_former_divisions()
+        former = await self._consumers()
+        name = f"{options.durable}{uuid4().hex[:12]}"
         await self._jetstream.add_consumer(
             options.stream,
             ConsumerConfig(
-                durable_name=options.durable,
-                deliver_policy=DeliverPolicy.ALL,
+                durable_name=name,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=self._first_unfolded(former),
                 ack_policy=AckPolicy.ALL,
                 ack_wait=options.ack_wait_s,
                 max_ack_pending=options.batch_max,
                 filter_subjects=options.subjects,
             ),
         )
-        return await self._jetstream.pull_subscribe_bind(
-            durable=options.durable, stream=options.stream
-        )
+        await self._remove(former)
+        return await self._jetstream.pull_subscribe_bind(durable=name, stream=options.stream)
 
-    async def _remove_former_divisions(self) -> None:
-        """Consumers of another number of groups would hold their place for ever.
+    async def _consumers(self) -> dict[str, int]:
+        """Consumers of projections, and the stream sequence up to which each acknowledged."""
+        return {
+            consumer.name: consumer.ack_floor.stream_seq if consumer.ack_floor else 0
+            for consumer in await self._jetstream.consumers_info(self._options.stream)
+            if consumer.name.startswith("projections-")
+        }
 
-        The new division starts at the stream's beginning; what is folded already is dropped.
-        """
-        current = f"-of-{self._options.groups}"
-        for consumer in await self._jetstream.consumers_info(self._options.stream):
-            name = consumer.name
-            if name.startswith("projections-") and not name.endswith(current):
+    def _first_unfolded(self, former: dict[str, int]) -> int:
+        """Where to begin: after our group's last, or after what a former division all had."""
+        own = [floor for name, floor in former.items() if name.startswith(self._options.durable)]
+        if own:
+            return max(own) + 1
+        others = [floor for name, floor in former.items() if not self._is_current(name)]
+        return min(others, default=0) + 1
+
+    def _is_current(self, name: str) -> bool:
+        return any(name.startswith(durable) for durable in self._options.division)
+
+    async def _remove(self, former: dict[str, int]) -> None:
+        """Our group's former consumers; those of a former division once every group has begun."""
+        begun = {self._options.durable} | {
+            durable
+            for durable in self._options.division
+            if any(name.startswith(durable) for name in former)
+        }
+        for name in former:
+            ours = name.startswith(self._options.durable)
+            outdated = not self._is_current(name) and begun == self._options.division
+            if ours or outdated:
                 with suppress(NotFoundError):  # Another group was faster.
                     await self._jetstream.delete_consumer(self._options.stream, name)
 

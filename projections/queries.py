@@ -5,6 +5,7 @@ side's row: Postgres is the truth, so that row is never behind an answered write
 shard wrote it and whether or not that shard is alive.
 """
 
+import asyncio
 import base64
 import binascii
 import struct
@@ -153,14 +154,14 @@ class Queries:
         await self._row("SELECT 1")
 
     async def _row(self, sql: str, *arguments: object) -> Row | None:
-        row: Row | None = await self._ask(
-            lambda: self._pool.fetchrow(sql, *arguments, timeout=self._timeout_s)
-        )
+        row: Row | None = await self._ask(lambda: self._pool.fetchrow(sql, *arguments))
         return row
 
     async def _ask(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            return await ask()
+            # Waiting for a connection counts, too: a read is never queued for longer.
+            async with asyncio.timeout(self._timeout_s):
+                return await ask()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
             raise ReadsUnavailable(f"{type(error).__name__}: {error}") from error
 

@@ -1,0 +1,119 @@
+"""A projection that dies with events in its hands loses none of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import nats
+import pytest
+
+from projections.consumer import ConsumerOptions, ProjectionConsumer
+from projections.store import FoldedBatch, ProjectionStore
+from tests.support.published import wait_for_events
+from tests.support.write_side import debit, running_shard
+from wallet.ids import WalletId
+
+
+class Dying(Exception):
+    """The process is gone."""
+
+
+class DyingStore(ProjectionStore):
+    """Takes a batch and dies before anything of it is written."""
+
+    async def project(self, batch: FoldedBatch) -> list[WalletId]:
+        raise Dying
+
+
+def options(*, group: int = 0, groups: int = 1, batch_max: int = 5) -> ConsumerOptions:
+    return ConsumerOptions(
+        stream="WALLET_EVENTS",
+        group=group,
+        groups=groups,
+        partitions=4,
+        batch_max=batch_max,
+        poll_s=0.2,
+        ack_wait_s=300.0,
+    )
+
+
+@asynccontextmanager
+async def consumer(
+    database: str, nats_url: str, store: type[ProjectionStore], options: ConsumerOptions
+) -> AsyncIterator[ProjectionConsumer]:
+    client = await nats.connect(nats_url)
+    pool = await asyncpg.create_pool(database, min_size=0, max_size=2)
+    try:
+        yield ProjectionConsumer(client=client, store=store(pool), options=options)
+    finally:
+        await client.close()
+        await pool.close()
+
+
+async def folded_versions(database: str) -> dict[str, int]:
+    connection = await asyncpg.connect(database)
+    try:
+        rows = await connection.fetch("SELECT wallet_id::text, version FROM wallet_projections")
+    finally:
+        await connection.close()
+    return {row[0]: row[1] for row in rows}
+
+
+async def run_until_folded(
+    consumers: list[ProjectionConsumer], database: str, wanted: dict[str, int]
+) -> None:
+    tasks = [asyncio.create_task(one.run()) for one in consumers]
+    try:
+        async with asyncio.timeout(20):
+            while await folded_versions(database) != wanted:
+                await asyncio.sleep(0)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def written(database: str, nats_url: str, wallets: int) -> dict[str, int]:
+    async with running_shard(database, nats_url) as shard:
+        ids = [await shard.create_wallet() for _ in range(wallets)]
+        for wallet_id in ids:
+            await shard.ask(wallet_id, debit())
+        await wait_for_events(nats_url, 2 * wallets)
+    return dict.fromkeys(ids, 2)
+
+
+async def test_a_successor_folds_what_its_predecessor_pulled_and_did_not_fold(
+    database: str, nats_url: str
+) -> None:
+    wanted = await written(database, nats_url, wallets=6)
+    async with consumer(database, nats_url, DyingStore, options()) as dying:
+        with pytest.raises(Dying):
+            await dying.run()
+    async with consumer(database, nats_url, ProjectionStore, options()) as successor:
+        await run_until_folded([successor], database, wanted)
+        assert successor.gaps == 0, "folded from the stream, not mended from the journal"
+
+
+async def test_another_number_of_groups_goes_on_where_the_former_ones_were(
+    database: str, nats_url: str
+) -> None:
+    wanted = await written(database, nats_url, wallets=6)
+    async with consumer(database, nats_url, ProjectionStore, options()) as alone:
+        await run_until_folded([alone], database, wanted)
+    wanted |= await written(database, nats_url, wallets=6)
+    halves = [options(group=group, groups=2) for group in range(2)]
+    async with (
+        consumer(database, nats_url, ProjectionStore, halves[0]) as one,
+        consumer(database, nats_url, ProjectionStore, halves[1]) as other,
+    ):
+        await run_until_folded([one, other], database, wanted)
+
+
+async def test_two_pullers_of_one_group_skip_nothing(database: str, nats_url: str) -> None:
+    wanted = await written(database, nats_url, wallets=20)
+    async with (
+        consumer(database, nats_url, ProjectionStore, options(batch_max=3)) as one,
+        consumer(database, nats_url, ProjectionStore, options(batch_max=3)) as other,
+    ):
+        await run_until_folded([one, other], database, wanted)
