@@ -71,10 +71,13 @@ def _add_missing(
 class Batch:
     """A batch in the making. ``decide`` each submission in order, then take ``write``."""
 
-    def __init__(self, *, cache: WalletCache, loaded: Loaded, now: datetime) -> None:
+    def __init__(
+        self, *, cache: WalletCache, loaded: Loaded, now: datetime, redo: bool = False
+    ) -> None:
         self._cache = cache
         self._loaded = loaded
         self._now = now
+        self._redo = redo
         self._keys = dict(loaded.keys)
         self._references = dict(loaded.references)
         self.transfers: dict[tuple[WalletId, TransferId], Transfer] = dict(loaded.transfers)
@@ -106,7 +109,9 @@ class Batch:
             answer = self._replay(submission, keyed, stored)
             return Reply(answers=(answer,)) if answer.refused else decode_stored_reply(answer)
         reply = self._decide_several(submission)
-        decided = any(not answer.refused or answer.remembered for answer in reply.answers)
+        # An atomic batch that was undone is one decision: its last answer's.
+        decisive = reply.answers[-1:] if reply.undone else reply.answers
+        decided = any(not answer.refused or answer.remembered for answer in decisive)
         if decided and (submission.wallet_id, keyed.key) not in self._keys:
             whole = Answer(body=encode_stored_reply(reply), version=reply.answers[-1].version)
             self._remember(submission, keyed, whole)
@@ -177,10 +182,14 @@ class Batch:
         return Answer(
             body=stored.answer,
             refused=stored.refused,
-            # Not a replay to the client: our own second delivery of its only request.
-            replayed=stored.request_id != submission.request_id,
+            replayed=not self._is_our_own(submission, stored),
             version=stored.version,
         )
+
+    def _is_our_own(self, submission: Submission, stored: StoredAnswer) -> bool:
+        """Not a replay to the client: our second delivery, or second try, of its only request."""
+        doubtful = self._redo or submission.attempt > 1
+        return doubtful and stored.request_id == submission.request_id
 
     def _remember(self, submission: Submission, keyed: Keyed, answer: Answer) -> None:
         stored = StoredAnswer(

@@ -109,6 +109,8 @@ class HealingConnection:
         if state in _CLOSING or state.startswith("08"):
             self._drop()
             return OutcomeUnknown(message)
+        # It may be a server that can't write any more (a failover): the next call connects anew.
+        self._drop()
         return JournalRefused(message)
 
     async def _open(self) -> Connection:

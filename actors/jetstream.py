@@ -125,6 +125,11 @@ class JetStream:
             _log.error("publish refused", code=error.err_code, description=error.description)
             raise PublishFailed(f"{error.err_code} {error.description}")
 
+    @property
+    def connected(self) -> bool:
+        """Whether NATS is reachable as far as the client knows (it pings every 5 s)."""
+        return self._client is not None and self._client.is_connected
+
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()

@@ -98,7 +98,8 @@ class Mailbox:
         """Take what is queued, up to ``items_max`` items, at once and without waiting.
 
         No wallet gets more than ``wallet_items_max`` while others still wait; what is over
-        goes behind them. The first submission always fits, whatever its size.
+        goes behind them. The first submission always fits, whatever its size; one that is too
+        large for the room that is left is the first of the next drain.
         """
         taken: list[Entry] = []
         room = items_max
@@ -108,6 +109,9 @@ class Mailbox:
             used = self._take(queue, share, taken)
             room -= used
             self._settle(wallet_id, queue, used)
+            if not used:
+                self._queues.move_to_end(wallet_id, last=False)
+                break
             if room <= 0:
                 break
         if not self._queues:

@@ -264,15 +264,16 @@ class OutboxRelay:
 
     async def sweep(self) -> None:
         """Look for unpublished events of this shard's wallets, for ever."""
-        older_than_s = 0.0  # At the start every row is a predecessor's.
         while True:
-            try:
-                spans = await self._outbox.unpublished(
-                    older_than_s=older_than_s, limit=_SWEEP_LIMIT
-                )
-            except JournalUnavailable as failure:
-                _log.warning("outbox not swept", cause=str(failure))
-            else:
-                self.add_unread(span for span in spans if self._owns(span.wallet_id))
-                older_than_s = self._limits.outbox_sweep_s
+            # While nothing can be published, what others left can wait, too.
+            if self.stream_ready:
+                await self._sweep_once()
             await asyncio.sleep(self._limits.outbox_sweep_s)
+
+    async def _sweep_once(self) -> None:
+        try:
+            spans = await self._outbox.unpublished(limit=_SWEEP_LIMIT)
+        except JournalUnavailable as failure:
+            _log.warning("outbox not swept", cause=str(failure))
+        else:
+            self.add_unread(span for span in spans if self._owns(span.wallet_id))

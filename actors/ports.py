@@ -142,8 +142,8 @@ class Outbox(Protocol):
     async def delete(self, spans: Collection[Span]) -> None:
         """Forget rows whose events JetStream has acknowledged."""
 
-    async def unpublished(self, *, older_than_s: float, limit: int) -> Sequence[Span]:
-        """Rows of every wallet, oldest first; a wallet's rows in version order."""
+    async def unpublished(self, *, limit: int) -> Sequence[Span]:
+        """Rows of every wallet, by wallet and in version order: never one without those before."""
 
 
 class Refill(Protocol):

@@ -90,8 +90,7 @@ WHERE o.wallet_id = i.wallet_id AND o.first_version = i.first_version
 
 _UNPUBLISHED: Final = """
 SELECT wallet_id::text, first_version, last_version FROM outbox
-WHERE created_at <= clock_timestamp() - make_interval(secs => $1)
-ORDER BY created_at, wallet_id, first_version LIMIT $2
+ORDER BY wallet_id, first_version LIMIT $1
 """
 
 Row = asyncpg.Record
@@ -134,9 +133,9 @@ class PostgresOutbox:
         wallet_ids, firsts, _ = zip(*spans, strict=True)
         await self._read(lambda connection: connection.execute(_DELETE, wallet_ids, firsts))
 
-    async def unpublished(self, *, older_than_s: float, limit: int) -> Sequence[Span]:
+    async def unpublished(self, *, limit: int) -> Sequence[Span]:
         rows = await self._read(
-            lambda connection: connection.fetch(_UNPUBLISHED, older_than_s, limit)
+            lambda connection: connection.fetch(_UNPUBLISHED, limit)
         )
         return [Span(WalletId(row[0]), row[1], row[2]) for row in rows]
 

@@ -47,6 +47,8 @@ _RESOLVE_BACKOFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2)
 """Waits before asking again what became of a commit; the last one repeats until the deadline."""
 
 
+_RATE_WEIGHT: Final = 0.1
+
 _WATCH_S: Final = 0.25
 """How often a shard looks whether its database still answers."""
 
@@ -103,6 +105,8 @@ class Shard:
         self.largest_batch = 0
         self.journal_ready = True
         self._busy_since: float | None = None
+        self._s_per_command = 0.0
+        """Moving average: how fast the mailbox drains."""
 
     # -- taking submissions --------------------------------------------------------------------
 
@@ -123,13 +127,15 @@ class Shard:
 
     def _admit(self, entry: Entry) -> Failure | None:
         if self._relay.backlog >= self._limits.outbox_max:
-            return _OUTBOX_FULL
+            return _for(entry, _OUTBOX_FULL)
         if self._stalled():
             return _for(entry, _JOURNAL_DOWN)
         admission = self._mailbox.put(entry)
         if admission is Admission.TAKEN:
             return None
         self.counts["overloaded"] += 1
+        if entry.submission.attempt > 1:
+            return _for(entry, _JOURNAL_DOWN)
         what = "shard's" if admission is Admission.MAILBOX_FULL else "wallet's"
         return Failure(
             code=FailureCode.OVERLOADED,
@@ -139,9 +145,7 @@ class Shard:
         )
 
     def _drain_estimate_s(self) -> float:
-        busy_s = self.decide_s + self.commit_s
-        commands = self.counts["commands"]
-        return self._mailbox.items * busy_s / commands if commands else 1.0
+        return self._mailbox.items * self._s_per_command
 
     # -- the one task -------------------------------------------------------------------------
 
@@ -237,7 +241,7 @@ class Shard:
 
         # From here to the commit nothing waits: what is decided on is what was looked at.
         started = clock()
-        batch = Batch(cache=self._cache, loaded=loaded, now=self._now())
+        batch = Batch(cache=self._cache, loaded=loaded, now=self._now(), redo=redo)
         replies = [batch.decide(submission) for submission in submissions]
         decided = clock()
         self.queue_s += started - entries[0].queued_at
@@ -253,7 +257,7 @@ class Shard:
         for entry, reply in zip(entries, replies, strict=True):
             entry.answer(reply)
         self._relay_events(batch)
-        self._count(batch, submissions)
+        self._count(batch, submissions, took_s=clock() - started)
 
     async def _load(self, submissions: list[Submission], *, redo: bool) -> Loaded:
         missing = what_is_missing(submissions, self._cache, redo=redo)
@@ -284,8 +288,9 @@ class Shard:
             assert len(recorded_events) == span.last - span.first + 1, "INV-10 a version an event"
             self._relay.add(span, recorded_events, bodies)
 
-    def _count(self, batch: Batch, submissions: list[Submission]) -> None:
+    def _count(self, batch: Batch, submissions: list[Submission], *, took_s: float) -> None:
         commands = sum(len(submission.items) for submission in submissions)
+        self._s_per_command += _RATE_WEIGHT * (took_s / commands - self._s_per_command)
         self.counts["batches"] += 1
         self.counts["commands"] += commands
         self.counts["events"] += len(batch.write.recorded)

@@ -99,7 +99,7 @@ class ShardProcess:
             published=relay.published,
             publish_failures=relay.publish_failures,
             journal_ready=shard.journal_ready,
-            stream_ready=relay.stream_ready,
+            stream_ready=relay.stream_ready and self._stream.connected,
             largest_batch=shard.largest_batch,
         )
 

@@ -6,8 +6,10 @@ composition root and handed down from there. No other module reads the environme
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from wallet.currencies import scale_of
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -194,3 +196,9 @@ class Settings(BaseSettings):
         default=15.0,
         description="On shutdown: how long requests in flight may take to finish.",
     )
+
+    @field_validator("default_currency")
+    @classmethod
+    def _has_a_scale(cls, code: str) -> str:
+        scale_of(code, None)
+        return code

@@ -120,7 +120,7 @@ def _haproxy(settings: Settings, stack: Stack) -> dict[str, str]:
     sockets = stack.sockets
     assert sockets is not None, "assigned before the environment is made"
     folder = sockets / "h"
-    answer_s = math.ceil(settings.request_timeout_s) + _ANSWER_MARGIN_S
+    answer_s = math.ceil(settings.request_timeout_max_s) + _ANSWER_MARGIN_S
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         # The default folder is shared by every stack of the machine, and its admin socket is

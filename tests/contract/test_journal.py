@@ -46,11 +46,11 @@ async def a_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) -> 
 async def assert_refused(store: Store, making: WriteInTheMaking) -> None:
     """The commit conflicts, and nothing at all is different after it."""
     before = await store.journal.load(EVERYTHING)
-    rows = await store.outbox.unpublished(older_than_s=0, limit=100)
+    rows = await store.outbox.unpublished(limit=100)
     with pytest.raises(JournalConflict):
         await store.journal.commit(making.write)
     assert await store.journal.load(EVERYTHING) == before
-    assert await store.outbox.unpublished(older_than_s=0, limit=100) == rows
+    assert await store.outbox.unpublished(limit=100) == rows
 
 
 def completed_debit(number: int, amount: int = 100) -> Transfer:

@@ -111,10 +111,9 @@ class MemoryJournal:
         for span in spans:
             self.rows.pop((span.wallet_id, span.first), None)
 
-    async def unpublished(self, *, older_than_s: float, limit: int) -> Sequence[Span]:
+    async def unpublished(self, *, limit: int) -> Sequence[Span]:
         await asyncio.sleep(0)
-        until = self._clock() - older_than_s
-        return [span for span, created_at in self.rows.values() if created_at <= until][:limit]
+        return sorted(span for span, _ in self.rows.values())[:limit]
 
     # -- reading ---------------------------------------------------------------------------------
 
