@@ -103,3 +103,23 @@ $(BENCHMARK): requirements-bench.txt $(RUNTIME)
 	@echo "Installing the benchmark's requirements …"
 	@$(PIP) install --require-hashes --requirement requirements-bench.txt
 	@touch $@
+
+# -- specification (specification/README.md) --------------------------------------------------------
+
+.PHONY: specification lint-openapi postman
+NODE_TOOLS := node_modules/.installed
+
+specification: $(DEVELOPMENT) ## Write openapi.json and the events' schemas anew from the code
+	@$(BIN)/python -m serve_app.specification
+
+lint-openapi: $(NODE_TOOLS) ## Hold openapi.json and asyncapi.yaml to a public linter's rules (needs npm)
+	@npm run --silent lint
+
+postman: $(NODE_TOOLS) ## Run the Postman collection against the running service (needs npm)
+	@WALLET_URL=$${WALLET_URL:-http://localhost:$${WALLET_HTTP_PORT:-8089}} npm run --silent postman
+
+$(NODE_TOOLS): package.json package-lock.json
+	@command -v npm > /dev/null || { echo "npm is missing: install Node.js 20 or newer."; exit 1; }
+	@echo "Installing the specification's tools …"
+	@npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
