@@ -16,15 +16,18 @@ from wallet.commands import Command, CreateTransfer
 _encoder: Final = msgspec.json.Encoder()
 
 
-def item_result(command: Command, answer: Answer) -> bytes:
-    """One item's result: ``status`` as the item's own route would give, and what it made."""
-    replayed = b',"replayed":true' if answer.replayed else b""
+def item_result(command: Command, answer: Answer, *, replayed: bool = False) -> bytes:
+    """One item's result: ``status`` as the item's own route would give, and what it made.
+
+    ``replayed``: the batch that it came with was answered before as a whole.
+    """
+    mark = b',"replayed":true' if answer.replayed or replayed else b""
     if answer.refused:
         document = refusal_document(answer.body)
         problem = _encoder.encode(document)
-        return b'{"status":%d%b,"problem":%b}' % (document.status, replayed, problem)
+        return b'{"status":%d%b,"problem":%b}' % (document.status, mark, problem)
     status = 201 if isinstance(command, CreateTransfer) else 200
-    return b'{"status":%d%b,"transfer":%b}' % (status, replayed, answer.body)
+    return b'{"status":%d%b,"transfer":%b}' % (status, mark, answer.body)
 
 
 def failed_result(problem: Problem, request_id: str) -> bytes:

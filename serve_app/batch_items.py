@@ -1,15 +1,14 @@
 """Items of batch requests: decoded and validated in C, turned into commands in one pass."""
 
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 import uuid6
 from msgspec import UNSET, UnsetType
 
+from serve_app.fingerprints import fingerprint
 from serve_app.problems import FieldError, Problem, validation_problem
-from serve_app.requests import canonical_json
 from wallet import commands
 from wallet.contract import (
     IDEMPOTENCY_KEY_MAX,
@@ -133,7 +132,7 @@ def to_items(items: Sequence[BatchItem], pointers: Iterable[str]) -> tuple[comma
         except _ItemError as error:
             wrong.append(FieldError(pointer=pointer + error.pointer, detail=str(error)))
             continue
-        made.append(commands.Item(command=command, keyed=_keyed(item)))
+        made.append(commands.Item(command=command, keyed=_keyed(item, command)))
     if wrong:
         raise validation_problem(*wrong)
     return tuple(made)
@@ -181,14 +180,9 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
     )
 
 
-def _keyed(item: BatchItem) -> commands.Keyed | None:
+def _keyed(item: BatchItem, command: commands.Command) -> commands.Keyed | None:
     if item.idempotency_key is None:
         return None
     return commands.Keyed(
-        key=IdempotencyKey(item.idempotency_key), fingerprint=item_fingerprint([item])
+        key=IdempotencyKey(item.idempotency_key), fingerprint=fingerprint(command)
     )
-
-
-def item_fingerprint(items: Sequence[BatchItem], *, atomic: bool = False) -> bytes:
-    """SHA-256 of everything that the items ask for, their amounts as they were sent."""
-    return sha256(canonical_json(["batch", atomic, items])).digest()

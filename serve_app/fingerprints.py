@@ -1,16 +1,34 @@
 """Fingerprints of requests: whether two requests under one key are the same request.
 
-Everything that the client asked for goes in, in canonical form (``10.5`` is ``10.50``); nothing
-that the service added does.
+Everything that the client asked for goes in, in canonical form (``10.5`` is ``10.50``, by whichever
+route it came); nothing that the service added does.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
-
-from pydantic import BaseModel
+from typing import assert_never
 
 from serve_app.requests import canonical_json
+from wallet.commands import Command, CreateTransfer, CreateWallet, Item, SettleTransfer
 
 
-def fingerprint(operation: str, body: BaseModel) -> bytes:
-    """SHA-256 of the operation (with the ids in its path) and of the body's values."""
-    return sha256(canonical_json([operation, body.model_dump(mode="python")])).digest()
+def fingerprint(command: Command) -> bytes:
+    """SHA-256 of what ``command`` asks for."""
+    return sha256(canonical_json(_asked(command))).digest()
+
+
+def batch_fingerprint(items: Sequence[Item], *, atomic: bool = False) -> bytes:
+    """SHA-256 of what a batch asks for: its items in order, with the keys that they have."""
+    asked = [[item.keyed.key if item.keyed else None, _asked(item.command)] for item in items]
+    return sha256(canonical_json(["batch", atomic, asked])).digest()
+
+
+def _asked(command: Command) -> list[object]:
+    common = [command.reference_id, command.metadata]
+    if isinstance(command, CreateTransfer):
+        return [command.type, command.status, command.amount, *common]
+    if isinstance(command, SettleTransfer):
+        return [f"to {command.status}", command.transfer_id, *common]
+    if isinstance(command, CreateWallet):
+        return ["wallet", command.currency, command.scale, *common]
+    assert_never(command)

@@ -20,6 +20,7 @@ from serve_app.batch_answers import (
     raise_if_not_decided,
 )
 from serve_app.batch_items import BatchItem, WalletBatchItem
+from serve_app.fingerprints import batch_fingerprint
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.replies import failure_problem
 from serve_app.requests import (
@@ -36,6 +37,10 @@ from wallet.ids import IdempotencyKey, WalletId, canonical_uuid
 
 NDJSON: Final = "application/x-ndjson"
 
+PORTION: Final = 1_000
+"""Items of one wallet in one transaction. No setting: the keys of a wallet's later portions
+depend on it, and a retry must find them again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
@@ -44,6 +49,7 @@ class _Call:
     services: Services
     request_id: str
     timeout_s: float
+    """For a batch as a whole; for a stream, each portion of it."""
     key: IdempotencyKey | None = None
 
 
@@ -57,7 +63,7 @@ async def wallet_batch(request: Request) -> Response:
     items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
     _require_own_key(key, batch.items)
     keyed = key and commands.Keyed(
-        key=key, fingerprint=batch_items.item_fingerprint(batch.items, atomic=batch.atomic)
+        key=key, fingerprint=batch_fingerprint(items, atomic=batch.atomic)
     )
     reply = await services.dispatcher.submit(
         commands.Submission(
@@ -131,18 +137,21 @@ async def _submit_by_wallet(
     call: _Call, asked: Sequence[WalletBatchItem], items: Sequence[commands.Item]
 ) -> list[bytes]:
     """Each wallet's items as submissions of their own, all at once; results in request order."""
-    places: dict[str, list[int]] = {}
+    places: dict[str | None, list[int]] = {}
     for index, item in enumerate(asked):
-        places.setdefault(item.wallet_id, []).append(index)
+        # One wallet, however its id is spelled: its items stay in order.
+        places.setdefault(canonical_uuid(item.wallet_id), []).append(index)
     results: list[bytes] = [b""] * len(asked)
-    most = call.services.settings.batch_items_max
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + call.timeout_s
 
-    async def submit(wallet: str, indexes: list[int]) -> None:
-        for start in range(0, len(indexes), most):
-            part = indexes[start : start + most]
-            # A wallet's later portions are requests of their own to the key's uniqueness.
-            portion = call if start == 0 else _portion(call, start)
-            made = await _submit_part(portion, wallet, asked, items, part)
+    async def submit(wallet: str | None, indexes: list[int]) -> None:
+        for start in range(0, len(indexes), PORTION):
+            part = indexes[start : start + PORTION]
+            portion = replace(
+                call, key=_portion_key(call.key, start), timeout_s=max(deadline - clock(), 0.0)
+            )
+            made = await _submit_part(portion, wallet, [items[index] for index in part])
             for index, result in zip(part, made, strict=True):
                 results[index] = result
 
@@ -150,35 +159,32 @@ async def _submit_by_wallet(
     return results
 
 
-def _portion(call: _Call, start: int) -> _Call:
-    if call.key is None:
-        return call
-    return replace(call, key=IdempotencyKey(f"{call.key}/{start}"))
+def _portion_key(key: IdempotencyKey | None, start: int) -> IdempotencyKey | None:
+    """A wallet's later portions are requests of their own to the key's uniqueness.
+
+    The blank keeps their keys apart from every client's: those have none.
+    """
+    return key if key is None or start == 0 else IdempotencyKey(f"{key} {start}")
 
 
 async def _submit_part(
-    call: _Call,
-    wallet: str,
-    asked: Sequence[WalletBatchItem],
-    items: Sequence[commands.Item],
-    part: Sequence[int],
+    call: _Call, wallet: str | None, items: Sequence[commands.Item]
 ) -> list[bytes]:
-    wallet_id = canonical_uuid(wallet)
-    if wallet_id is None:
+    if wallet is None:
         problem = Problem("wallet_not_found", "There is no wallet with this id.")
-        return [failed_result(problem, call.request_id)] * len(part)
-    fingerprint = batch_items.item_fingerprint([asked[index] for index in part])
+        return [failed_result(problem, call.request_id)] * len(items)
+    keyed = call.key and commands.Keyed(key=call.key, fingerprint=batch_fingerprint(items))
     reply = await call.services.dispatcher.submit(
         commands.Submission(
-            wallet_id=WalletId(wallet_id),
-            items=tuple(items[index] for index in part),
+            wallet_id=WalletId(wallet),
+            items=tuple(items),
             request_id=call.request_id,
             timeout_s=call.timeout_s,
             several=True,
-            keyed=commands.Keyed(key=call.key, fingerprint=fingerprint) if call.key else None,
+            keyed=keyed or None,
         )
     )
-    return _results(reply, call.request_id, [items[index].command for index in part])
+    return _results(reply, call.request_id, [item.command for item in items])
 
 
 def _results(reply: Reply, request_id: str, asked: Sequence[commands.Command]) -> list[bytes]:
@@ -187,7 +193,8 @@ def _results(reply: Reply, request_id: str, asked: Sequence[commands.Command]) -
     if not reply.several:  # The key came with another request before: so it is for every item.
         return [item_result(command, reply.answers[0]) for command in asked]
     return [
-        item_result(command, answer) for command, answer in zip(asked, reply.answers, strict=True)
+        item_result(command, answer, replayed=reply.replayed)
+        for command, answer in zip(asked, reply.answers, strict=True)
     ]
 
 

@@ -42,7 +42,7 @@ async def create_wallet(request: Request) -> Response:
     keyed = None
     scope = command.new_wallet_id
     if key is not None:
-        keyed = commands.Keyed(key=key, fingerprint=fingerprint("create wallet", body))
+        keyed = commands.Keyed(key=key, fingerprint=fingerprint(command))
         scope = creation_scope(key)
     answer = await _submit(services, request, scope, command, keyed)
     return respond(answer, 201, location=_wallet_location(answer))
@@ -89,7 +89,7 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
         reference_id=body.reference_id,
         metadata=body.metadata,
     )
-    keyed = key and commands.Keyed(key=key, fingerprint=fingerprint(kind, body))
+    keyed = key and commands.Keyed(key=key, fingerprint=fingerprint(command))
     answer = await _submit(services, request, wallet_id, command, keyed or None)
     location = None if answer.refused else f"/v1/wallet/{wallet_id}/transfers/{_id_in(answer.body)}"
     return respond(answer, 201, location=location)
@@ -107,9 +107,7 @@ async def _settle_transfer_as(status: Literal["completed", "failed"], request: R
         reference_id=body.reference_id,
         metadata=body.metadata,
     )
-    keyed = key and commands.Keyed(
-        key=key, fingerprint=fingerprint(f"{status} {transfer_id}", body)
-    )
+    keyed = key and commands.Keyed(key=key, fingerprint=fingerprint(command))
     answer = await _submit(services, request, wallet_id, command, keyed or None)
     return respond(answer, 200)
 
