@@ -16,8 +16,10 @@ Installed by ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.front:middlew
 from typing import Final
 
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.requests import request_id_of
 from serve_app.router import Application
 
 _SERVES_OWN: Final = frozenset(
@@ -25,6 +27,7 @@ _SERVES_OWN: Final = frozenset(
         b"x-request-timeout-seconds",
         b"x-request-disconnect-disabled",
         b"x-session-id",
+        b"x-request-id",
         b"serve_multiplexed_model_id",
         b"serve-multiplexed-model-id",
     }
@@ -49,7 +52,10 @@ class Front:
             for application in _applications:
                 if await application.answered(scope, receive, send):
                     return
-            scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _SERVES_OWN]
+            headers = [pair for pair in scope["headers"] if pair[0] not in _SERVES_OWN]
+            # Serve echoes whatever was sent, and ours would then name the request otherwise.
+            request_id = request_id_of(Request(scope)).encode()
+            scope["headers"] = [*headers, (b"x-request-id", request_id)]
         await self._serve(scope, receive, send)
 
 
