@@ -1,7 +1,5 @@
 """Batches over HTTP: of one wallet, of many, and streamed line by line."""
 
-import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -212,58 +210,3 @@ def test_a_batch_across_wallets_is_repeated_safely_under_its_key(api: Api) -> No
         assert after["transfer"] == before["transfer"]
     for wallet in wallets:
         assert api.state(wallet)["balance"] == "1.00"
-
-
-def _lines(items: list[Any]) -> Iterator[bytes]:
-    """A line each, in chunks that end wherever they happen to end."""
-    text = b"".join(json.dumps(item).encode() + b"\n" for item in items)
-    for start in range(0, len(text), 7_001):
-        yield text[start : start + 7_001]
-
-
-def _stream(api: Api, content: Any) -> list[Any]:
-    headers = {"Content-Type": "application/x-ndjson"}
-    with api.http.stream("POST", _MANY, content=content, headers=headers) as answer:
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith("application/x-ndjson")
-        return [json.loads(line) for line in answer.iter_lines()]
-
-
-def test_thousands_of_lines_are_answered_a_line_each_in_order(api: Api) -> None:
-    wallets = [api.new_wallet() for _ in range(4)]
-    items = [{"wallet_id": wallets[n % 4], **_debit(f"0.{n % 90 + 10}")} for n in range(4_000)]
-
-    results = _stream(api, _lines(items))
-
-    assert [result["status"] for result in results] == [201] * 4_000
-    for item, result in zip(items, results, strict=True):
-        assert result["transfer"]["wallet_id"] == item["wallet_id"]
-        assert result["transfer"]["amount"] == item["amount"]
-    assert {api.state(wallet)["version"] for wallet in wallets} == {1_001}
-
-
-def test_a_line_that_is_wrong_spoils_no_other(api: Api) -> None:
-    wallet = api.new_wallet()
-    good = json.dumps({"wallet_id": wallet, **_debit("1")}).encode()
-    unknown = json.dumps({"wallet_id": new_id(), **_debit("1")}).encode()
-    lines = [good, b"{", b"", b'{"wallet_id": 7}', b"\xff", unknown, good, b"[]", good]
-
-    results = _stream(api, b"\n".join(lines))
-
-    assert [result["status"] for result in results] == [201, 400, 422, 400, 404, 201, 422, 201]
-    assert results[1]["problem"]["code"] == "malformed_json"
-    assert api.state(wallet)["balance"] == "3.00"
-
-
-def test_a_line_that_never_ends_ends_the_stream(api: Api) -> None:
-    wallet = api.new_wallet()
-    good = json.dumps({"wallet_id": wallet, **_debit("1")}).encode()
-
-    results = _stream(api, good + b"\n" + b"x" * 100_000)
-
-    assert [result["status"] for result in results] in ([201, 413], [413])
-    assert api.state(wallet)["version"] == len(results)
-
-
-def test_an_empty_stream_has_no_results(api: Api) -> None:
-    assert _stream(api, b"") == []

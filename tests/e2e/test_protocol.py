@@ -175,11 +175,43 @@ def test_a_request_without_a_usable_id_gets_one(api: Api, sent: str | bytes | No
     raw = sent.encode() if isinstance(sent, str) else sent
     headers = [] if raw is None else [(b"X-Request-Id", raw)]
 
-    answer = api.http.get(f"/v1/wallet/{new_id()}", headers=headers)
+    for path in (f"/v1/wallet/{new_id()}", "/no/such/route"):
+        answer = api.http.get(path, headers=headers)
 
-    given = answer.headers["x-request-id"]
-    assert given == answer.json()["request_id"]
-    assert len(given) == 36
+        given = answer.headers["x-request-id"]
+        assert given == answer.json()["request_id"]
+        assert len(given) == 36
+
+
+@pytest.mark.parametrize("sent", ["0", "-1", "1.5", "x", "", "60001", "9" * 30])
+def test_a_wrong_deadline_is_refused(api: Api, wallet: str, sent: str) -> None:
+    before = api.state(wallet)
+
+    for path, body in (
+        ("/v1/wallet", {}),
+        (f"/v1/wallet/{wallet}/transfers/debit", {"amount": "1"}),
+        (f"/v1/wallet/{wallet}/transfers/batch", {"items": [{"type": "debit", "amount": "1"}]}),
+    ):
+        answer = api.post(path, body, headers={"X-Request-Timeout-Ms": sent})
+        pointer = "#header/X-Request-Timeout-Ms"
+        assert_problem(answer, 422, "validation_error", pointer=pointer)
+    assert api.state(wallet) == before
+
+
+def test_what_is_not_decided_by_the_clients_deadline_is_safe_to_repeat(api: Api) -> None:
+    wallet = api.new_wallet()
+    path = f"/v1/wallet/{wallet}/transfers/debit"
+    body = {"amount": "1", "status": "completed"}
+    keys = [new_id() for _ in range(20)]
+
+    for key in keys:
+        answer = api.post(path, body, key=key, headers={"X-Request-Timeout-Ms": "1"})
+        if answer.status_code != 201:
+            assert assert_problem(answer, 504, "deadline_exceeded")["applied"] in ("no", "unknown")
+    for key in keys:
+        assert api.post(path, body, key=key).status_code == 201
+
+    assert api.state(wallet)["balance"] == "20.00"
 
 
 def test_serves_own_control_headers_do_nothing(api: Api, wallet: str) -> None:

@@ -1,0 +1,89 @@
+"""Streams over HTTP: a line an item, a line an answer, while both go on."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tests.e2e.api import Api, new_id
+from tests.e2e.problems import assert_problem
+
+_MANY = "/v1/transfers/batch"
+
+
+def _debit(amount: str = "1") -> dict[str, Any]:
+    return {"type": "debit", "amount": amount, "status": "completed"}
+
+
+def _lines(items: list[Any]) -> Iterator[bytes]:
+    """A line each, in chunks that end wherever they happen to end."""
+    text = b"".join(json.dumps(item).encode() + b"\n" for item in items)
+    for start in range(0, len(text), 7_001):
+        yield text[start : start + 7_001]
+
+
+def _stream(api: Api, content: Any) -> list[Any]:
+    headers = {"Content-Type": "application/x-ndjson"}
+    with api.http.stream("POST", _MANY, content=content, headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("application/x-ndjson")
+        return [json.loads(line) for line in answer.iter_lines()]
+
+
+def test_thousands_of_lines_are_answered_a_line_each_in_order(api: Api) -> None:
+    wallets = [api.new_wallet() for _ in range(4)]
+    items = [{"wallet_id": wallets[n % 4], **_debit(f"0.{n % 90 + 10}")} for n in range(4_000)]
+
+    results = _stream(api, _lines(items))
+
+    assert [result["status"] for result in results] == [201] * 4_000
+    for item, result in zip(items, results, strict=True):
+        assert result["transfer"]["wallet_id"] == item["wallet_id"]
+        assert result["transfer"]["amount"] == item["amount"]
+    assert {api.state(wallet)["version"] for wallet in wallets} == {1_001}
+
+
+def test_a_line_that_is_wrong_spoils_no_other(api: Api) -> None:
+    wallet = api.new_wallet()
+    good = json.dumps({"wallet_id": wallet, **_debit("1")}).encode()
+    unknown = json.dumps({"wallet_id": new_id(), **_debit("1")}).encode()
+    lines = [good, b"{", b"", b'{"wallet_id": 7}', b"\xff", unknown, good, b"[]", good]
+
+    results = _stream(api, b"\n".join(lines))
+
+    assert [result["status"] for result in results] == [201, 400, 422, 400, 404, 201, 422, 201]
+    assert results[1]["problem"]["code"] == "malformed_json"
+    assert api.state(wallet)["balance"] == "3.00"
+
+
+def test_a_line_that_never_ends_ends_the_stream(api: Api) -> None:
+    wallet = api.new_wallet()
+    good = json.dumps({"wallet_id": wallet, **_debit("1")}).encode()
+
+    results = _stream(api, good + b"\n" + b"x" * 100_000)
+
+    assert [result["status"] for result in results] in ([201, 413], [413])
+    assert api.state(wallet)["version"] == len(results)
+
+
+def test_an_empty_stream_has_no_results(api: Api) -> None:
+    assert _stream(api, b"") == []
+
+
+def test_a_streams_items_have_keys_of_their_own(api: Api) -> None:
+    wallet = api.new_wallet()
+    item = {"wallet_id": wallet, **_debit("1"), "idempotency_key": new_id()}
+
+    first, again = (_stream(api, json.dumps(item).encode()) for _ in range(2))
+
+    assert [result["status"] for result in (*first, *again)] == [201, 201]
+    assert again[0]["transfer"] == first[0]["transfer"]
+    assert again[0]["replayed"] is True
+    assert api.state(wallet)["balance"] == "1.00"
+
+
+def test_a_stream_as_a_whole_has_no_key(api: Api) -> None:
+    headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": new_id()}
+
+    answer = api.http.post(_MANY, content=b"", headers=headers)
+
+    assert_problem(answer, 422, "validation_error", pointer="#header/Idempotency-Key")
