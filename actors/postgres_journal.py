@@ -134,9 +134,7 @@ class PostgresOutbox:
         await self._read(lambda connection: connection.execute(_DELETE, wallet_ids, firsts))
 
     async def unpublished(self, *, limit: int) -> Sequence[Span]:
-        rows = await self._read(
-            lambda connection: connection.fetch(_UNPUBLISHED, limit)
-        )
+        rows = await self._read(lambda connection: connection.fetch(_UNPUBLISHED, limit))
         return [Span(WalletId(row[0]), row[1], row[2]) for row in rows]
 
     async def _read(self, ask: Callable[[Connection], Awaitable[Any]]) -> Any:

@@ -67,7 +67,7 @@ async def run_until_folded(
     try:
         async with asyncio.timeout(20):
             while await folded_versions(database) != wanted:
-                await asyncio.sleep(0)
+                continue
     finally:
         for task in tasks:
             task.cancel()
