@@ -60,12 +60,12 @@ def test_a_body_that_comes_slowly_delays_nobody_else(
 )
 def test_what_is_no_http_is_turned_away(service: RunningService, api: Api, sent: bytes) -> None:
     with _connect(service) as connection:
-        connection.sendall(sent)
-        connection.shutdown(socket.SHUT_WR)
         try:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(4096)
-        except ConnectionResetError:
-            answer = b""
+        except OSError:
+            answer = b""  # turned away before it had said all of it
 
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), answer
     assert b"Traceback" not in answer

@@ -22,6 +22,23 @@ def test_a_client_reads_its_own_write_at_once(api: Api) -> None:
         assert read.json()["balance"] == written["balance"] == f"{number}.00"
 
 
+def test_every_kind_of_write_tells_the_version_to_read_it_by(api: Api) -> None:
+    wallet = api.new_wallet("10")
+    base = f"/v1/wallet/{wallet}/transfers"
+    held = [api.credit(wallet, {"amount": "1"}).json()["id"] for _ in range(2)]
+
+    for path, body in (
+        (f"{base}/debit", {"amount": "1"}),
+        (f"{base}/credit", {"amount": "1"}),
+        (f"{base}/{held[0]}/complete", None),
+        (f"{base}/{held[1]}/revert", None),
+        (f"{base}/batch", {"items": [{"type": "debit", "amount": "1"}] * 3}),
+    ):
+        written = api.post(path, body).json()["wallet"]
+        read = api.wallet(wallet, min_version=written["version"]).json()
+        assert {name: read[name] for name in written} == written
+
+
 def test_a_strong_read_is_never_behind_an_answered_write(api: Api) -> None:
     wallet = api.new_wallet()
     for _ in range(10):
