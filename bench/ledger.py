@@ -20,6 +20,8 @@ SELECT count(*) FROM wallets w LEFT JOIN wallet_projections p ON p.wallet_id = w
 WHERE w.id = ANY ($1::uuid[]) AND p.version IS DISTINCT FROM w.version
 """
 
+_UNPUBLISHED: Final = "SELECT count(*) FROM outbox WHERE wallet_id = ANY ($1::uuid[])"
+
 _BATCHES: Final = """
 SELECT occurred_at, count(*) AS events FROM wallet_events
 WHERE wallet_id = ANY ($1::uuid[]) AND occurred_at >= $2 AND transfer_id IS NOT NULL
@@ -107,6 +109,10 @@ class Ledger:
     async def wallets_behind(self, wallets: Sequence[str]) -> int:
         """Wallets whose projection isn't at their version yet."""
         return int(await self._connection.fetchval(_BEHIND, wallets))
+
+    async def unpublished(self, wallets: Sequence[str]) -> int:
+        """Outbox rows whose events JetStream hasn't acknowledged yet."""
+        return int(await self._connection.fetchval(_UNPUBLISHED, wallets))
 
     async def batches(self, wallets: Sequence[str], since: datetime) -> list[tuple[datetime, int]]:
         """Moment and size of each transaction: all events of one carry the same moment."""

@@ -139,6 +139,7 @@ class Bench:
         Raises:
             AuditFailed, LoadFailed: as `measure`; LoadFailed also if anything was refused.
         """
+        await wait_until_drained(self.ledger, wallets)
         books = Books(self.ledger, self.stream, wallets)
         await books.open()
         result = await send_counted(self.service, deck, requests)

@@ -90,6 +90,7 @@ def _load(
 
 async def _audited(bench: Bench, loads: dict[str, Load]) -> list[LoadResult]:
     """Run loads at once, one a wallet; a fixed-rate one begins when the others are under way."""
+    await wait_until_drained(bench.ledger, list(loads))
     books = {wallet: Books(bench.ledger, bench.stream, [wallet]) for wallet in loads}
     for book in books.values():
         await book.open()

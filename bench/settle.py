@@ -1,8 +1,8 @@
-"""Waiting until the read side has seen everything that was written."""
+"""Waiting until everything that was written has been published and read."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from bench.generators.load import LoadFailed
@@ -16,20 +16,28 @@ _ASKING_SHARE: Final = 0.1
 
 
 async def wait_until_drained(ledger: Ledger, wallets: Sequence[str]) -> float:
-    """Return when (Unix time) every wallet's projection was seen at its wallet's version.
+    """When (Unix time) every wallet's projection was seen at its wallet's version.
+
+    Returns once their outbox is empty, too: from then on the stream can be counted.
 
     Raises:
         LoadFailed: not within `TIMEOUT_S`.
     """
+    drained_at = await _wait_for_none("projections behind", ledger.wallets_behind, wallets)
+    await _wait_for_none("unpublished rows", ledger.unpublished, wallets)
+    return drained_at
+
+
+async def _wait_for_none(
+    what: str, count: Callable[[Sequence[str]], Awaitable[int]], wallets: Sequence[str]
+) -> float:
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         asked = time.monotonic()
-        behind = await ledger.wallets_behind(wallets)
-        if behind == 0:
+        found = await count(wallets)
+        if found == 0:
             return time.time()
         now = time.monotonic()
         if now >= deadline:
-            raise LoadFailed(
-                f"the projections of {behind} wallets did not catch up in {TIMEOUT_S:g} s"
-            )
+            raise LoadFailed(f"{what}: {found} after {TIMEOUT_S:g} s")
         await asyncio.sleep(max(_PAUSE_MIN_S, (now - asked) / _ASKING_SHARE))

@@ -8,7 +8,6 @@ from typing import Final
 
 import nats
 from nats.aio.client import Client
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from wallet.event_codec import SUBJECT_ROOT
@@ -100,13 +99,14 @@ class EventStream:
             f"{SUBJECT_ROOT}.>", stream=self._name, config=config
         )
         try:
-            sequence = 0
-            while sequence < last:
+            pending = 1
+            while pending:
                 for message in await puller.fetch(_FETCH, timeout=_TIMEOUT_S):
-                    sequence = message.metadata.sequence.stream
-                    wallet, _, version = message.headers["Nats-Msg-Id"].partition(":")
-                    yield wallet, int(version)
-        except NatsTimeoutError:
+                    pending = message.metadata.num_pending
+                    if message.metadata.sequence.stream <= last:
+                        wallet, _, version = message.headers["Nats-Msg-Id"].partition(":")
+                        yield wallet, int(version)
+        except TimeoutError:
             return  # what is missing is found by who counts
         finally:
             await puller.unsubscribe()
