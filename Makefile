@@ -123,3 +123,25 @@ $(NODE_TOOLS): package.json package-lock.json
 	@echo "Installing the specification's tools …"
 	@npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+# -- containers and clusters (deploy/README.md) -----------------------------------------------------
+
+.PHONY: docker-up docker-down docker-test cluster-test
+
+docker-up: .env ## Start the whole service in containers, on http://localhost:8089 (needs docker)
+	@docker compose up --detach --build --wait
+
+docker-down: .env ## Stop the containers, once they have answered what is in flight; data is kept
+	@docker compose --profile observability down
+
+docker-test: $(DEVELOPMENT) ## Bring the containers up, test the service in them, hurt it, take them down
+	@$(BIN)/pytest tests/docker --run-docker $(ARGS)
+
+cluster-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)
+	@$(BIN)/pytest tests/cluster --run-cluster $(ARGS)
+
+# Made once, for nobody else to read. They begin with a letter: NATS reads some digits as numbers.
+.env:
+	@(umask 077; for name in RAY_AUTH_TOKEN POSTGRES_PASSWORD NATS_TOKEN GRAFANA_PASSWORD; do \
+		echo "$$name=s$$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n')"; done > $@)
+	@echo "Made .env with the secrets of the containers."

