@@ -73,7 +73,7 @@ class Connection:
         def serve() -> None:
             try:
                 result = _refuse(refusal) if refusal else statement()
-            except (JournalConflict, JournalRefused) as refused:
+            except (JournalConflict, JournalRefused, OutcomeUnknown) as refused:
                 loop.call_later(back_s, _fail, answer, refused)
             else:
                 if lost:
@@ -136,7 +136,5 @@ class SimulatedOutbox:
     async def delete(self, spans: Collection[Span]) -> None:
         await _read(self._connection, lambda: self._database.delete(spans))
 
-    async def unpublished(self, *, older_than_s: float, limit: int) -> Sequence[Span]:
-        return await _read(
-            self._connection, lambda: self._database.unpublished(older_than_s, limit)
-        )
+    async def unpublished(self, *, limit: int) -> Sequence[Span]:
+        return await _read(self._connection, lambda: self._database.unpublished(limit))

@@ -7,6 +7,7 @@ after it, or with the server still at it when the client has long given up.
 
 from bisect import insort
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from actors.ports import (
@@ -19,7 +20,6 @@ from actors.ports import (
     StoredAnswer,
     TransferKey,
 )
-from tests.simulation.loop import SimulatedLoop
 from wallet.events import Recorded, TransferChanged
 from wallet.ids import WalletId
 from wallet.state import Transfer, Wallet
@@ -39,8 +39,7 @@ class Rules:
 class Database:
     """The tables, and the statements that the write side runs on them."""
 
-    def __init__(self, loop: SimulatedLoop, rules: Rules | None = None) -> None:
-        self._loop = loop
+    def __init__(self, rules: Rules | None = None) -> None:
         self._rules = rules or Rules()
         self.wallets: dict[WalletId, Wallet] = {}
         self.transfers: dict[TransferKey, Transfer] = {}
@@ -48,7 +47,11 @@ class Database:
         self.of_wallet: dict[WalletId, list[Recorded]] = {}
         self.keys: dict[KeyKey, StoredAnswer] = {}
         self.references: dict[str, WalletId] = {}
-        self.outbox: dict[WalletId, list[tuple[Span, float]]] = {}
+        self.outbox: dict[WalletId, list[Span]] = {}
+        self.filled: str | None = None
+        """Which incarnation of the stream has got all of the journal."""
+        self.filler: object = None
+        """Who holds the lock that lets one relay at a time fill the stream."""
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -61,7 +64,7 @@ class Database:
             references=_found(self.references, missing.references),
         )
         for wallet_id in loaded.wallets:
-            loaded.unpublished.extend(span for span, _ in self.outbox.get(wallet_id, ()))
+            loaded.unpublished.extend(self.outbox.get(wallet_id, ()))
         for key in sorted(missing.recorded):
             transfer = self.transfers.get(key)
             if transfer is not None:
@@ -71,15 +74,18 @@ class Database:
     def span(self, span: Span) -> list[Recorded]:
         return self.of_wallet[span.wallet_id][span.first - 1 : span.last]
 
-    def unpublished(self, older_than_s: float, limit: int) -> list[Span]:
-        latest = self._loop.time() - older_than_s
-        rows = [
-            (created_at, span)
-            for spans in self.outbox.values()
-            for span, created_at in spans
-            if created_at <= latest
-        ]
-        return [span for _, span in sorted(rows)[:limit]]
+    def unpublished(self, limit: int) -> list[Span]:
+        """By wallet, and in version order: never a row without those before it."""
+        rows = (span for _, spans in sorted(self.outbox.items()) for span in spans)
+        return list(islice(rows, limit))
+
+    def published(self, after: WalletId | None, limit: int) -> list[Span]:
+        wallets = sorted(one for one in self.wallets if one > (after or ""))
+        return [Span(one, 1, self._published_to(one)) for one in wallets[:limit]]
+
+    def _published_to(self, wallet_id: WalletId) -> int:
+        rows = self.outbox.get(wallet_id)
+        return rows[0].first - 1 if rows else self.wallets[wallet_id].version
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -96,14 +102,14 @@ class Database:
         for recorded in batch.recorded:
             self._append(recorded)
         for span in batch.spans():
-            insort(self.outbox.setdefault(span.wallet_id, []), (span, self._loop.time()))
+            insort(self.outbox.setdefault(span.wallet_id, []), span)
         if self._rules.keep_keys:
             self.keys.update(((one.scope, one.keyed.key), one.stored) for one in batch.keys)
 
     def delete(self, spans: Collection[Span]) -> None:
         for span in spans:
             rows = self.outbox.get(span.wallet_id, [])
-            rows[:] = [row for row in rows if row[0].first != span.first]
+            rows[:] = [row for row in rows if row.first != span.first]
             if not rows:
                 self.outbox.pop(span.wallet_id, None)
 

@@ -32,7 +32,7 @@ def evidence_of(world: World, books: Books) -> Evidence:
         outbox=[
             OutboxRow(wallet_id=span.wallet_id, first_version=span.first, last_version=span.last)
             for rows in database.outbox.values()
-            for span, _ in rows
+            for span in rows
         ],
         wallet_projections=_projected_wallets(tables),
         transfer_projections=_projected_transfers(tables),

@@ -9,7 +9,14 @@ from typing import TypeVar
 import msgspec
 
 from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
-from projections.store import BalanceRow, FoldedBatch, SettlementRow, TransferRow, WalletRow
+from projections.store import (
+    BalanceRow,
+    DeadLetter,
+    FoldedBatch,
+    SettlementRow,
+    TransferRow,
+    WalletRow,
+)
 from tests.simulation.connections import Connection
 from tests.simulation.database import Database
 from wallet.events import Recorded, TransferChanged
@@ -133,6 +140,9 @@ class SimulatedStore:
 
     async def catch_up(self, wallet_id: WalletId) -> None:
         await self._ask(lambda: self._tables.catch_up(wallet_id))
+
+    async def add_dead_letter(self, letter: DeadLetter) -> None:
+        raise AssertionError(f"no event of ours is poison: {letter.reason}")
 
     async def _ask(self, statement: Callable[[], T]) -> T:
         try:

@@ -18,6 +18,11 @@ from tests.simulation.loop import SimulatedLoop
 
 T = TypeVar("T")
 
+
+class NoStream(OutcomeUnknown):
+    """Nobody answers on the stream's subjects."""
+
+
 _FAILURES = (JournalConflict, JournalUnavailable, OutcomeUnknown)
 """What a connection may raise, whatever the server."""
 
@@ -36,21 +41,44 @@ class StreamServer:
         self._loop = loop
         self._window_s = duplicate_window_s
         self._seen: dict[str, float] = {}
+        self.incarnation = 0
+        self.exists = False
         self.stored: list[Stored] = []
         self.consumers: dict[str, Consumer] = {}
 
-    def publish_whole(self, messages: Sequence[Message]) -> bool:
-        """Store all of ``messages``, or none if one of them is a repetition."""
-        if any(self._repeats(message) for message in messages):
-            return False
-        for message in messages:
-            self.publish(message)
-        return True
+    def ensure(self) -> str:
+        """Make the stream if it isn't there; returns which one it is."""
+        if not self.exists:
+            self.exists = True
+            self.incarnation += 1
+        return f"stream {self.incarnation}"
 
-    def publish(self, message: Message) -> None:
-        if not self._repeats(message):
-            self._seen[message.id] = self._loop.time()
-            self.stored.append(Stored(len(self.stored) + 1, message))
+    def remove(self) -> None:
+        """Somebody deletes it by hand, with everything in it."""
+        self.exists = False
+        self._seen.clear()
+        self.stored = []
+        self.consumers.clear()
+
+    def require(self) -> None:
+        if not self.exists:
+            raise NoStream
+
+    def publish_whole(self, messages: Sequence[Message]) -> int:
+        """Store all of ``messages``, or none if one of them is a repetition: then 0."""
+        self.require()
+        if any(self._repeats(message) for message in messages):
+            return 0
+        return max(self.publish(message) for message in messages)
+
+    def publish(self, message: Message) -> int:
+        """The message's sequence; 0 if it repeats one."""
+        self.require()
+        if self._repeats(message):
+            return 0
+        self._seen[message.id] = self._loop.time()
+        self.stored.append(Stored(len(self.stored) + 1, message))
+        return len(self.stored)
 
     def _repeats(self, message: Message) -> bool:
         seen_at = self._seen.get(message.id)
@@ -63,25 +91,40 @@ class SimulatedStream:
     def __init__(self, server: StreamServer, connection: Connection) -> None:
         self._server = server
         self._connection = connection
+        self._last_sequence = 0
 
-    async def prepare(self) -> None:
-        await self._ask(lambda: None)
+    async def prepare(self) -> str:
+        return await self._ask(self._server.ensure)
 
     async def publish(self, messages: Sequence[Message]) -> None:
         whole = list(messages)
-        if len(whole) > 1 and await self._ask(lambda: self._server.publish_whole(whole)):
-            return
-        for message in whole:
-            await self._publish_one(message)
+        sequence = 0
+        if len(whole) > 1:
+            sequence = await self._ask(lambda: self._server.publish_whole(whole))
+            self._note_sequence(sequence)
+        if not sequence:
+            for message in whole:
+                await self._publish_one(message)
 
     async def _publish_one(self, message: Message) -> None:
-        await self._ask(lambda: self._server.publish(message))
+        self._note_sequence(await self._ask(lambda: self._server.publish(message)))
+
+    def _note_sequence(self, sequence: int) -> None:
+        if not sequence:
+            return
+        before, self._last_sequence = self._last_sequence, sequence
+        if sequence <= before:
+            raise PublishFailed(f"the stream began anew: {before} was followed by {sequence}")
 
     async def _ask(self, request: Callable[[], T]) -> T:
         try:
             return await self._connection.ask(request)
         except _FAILURES as failure:
             raise PublishFailed(str(failure)) from failure
+
+
+class _Floor(NamedTuple):
+    stream_seq: int
 
 
 class Consumer:
@@ -92,9 +135,12 @@ class Consumer:
         self._batch_max = config.max_ack_pending or 1_000
         self._ack_wait_s = config.ack_wait or 30.0
         self._prefixes = tuple(one.removesuffix(">") for one in config.filter_subjects or ())
-        self._acknowledged = 0
-        self._delivered = 0
+        self._delivered = self._acknowledged = (config.opt_start_seq or 1) - 1
         self._delivered_at = 0.0
+
+    @property
+    def ack_floor(self) -> _Floor:
+        return _Floor(self._acknowledged)
 
     def take(self, stored: list[Stored], wanted: int, now: float) -> list[Stored]:
         """The next messages; the unacknowledged ones again once ``ack_wait`` is over."""
@@ -117,8 +163,13 @@ class Consumer:
         self._acknowledged = max(self._acknowledged, sequence)
 
 
+class _Sequence(NamedTuple):
+    stream: int
+
+
 class _Metadata(NamedTuple):
     num_pending: int
+    sequence: _Sequence
 
 
 class Delivered:
@@ -126,7 +177,9 @@ class Delivered:
 
     def __init__(self, stored: Stored, consumer: Consumer, ask: Callable[..., Any]) -> None:
         self.data = stored.message.payload
-        self.metadata = _Metadata(0)
+        self.subject = stored.message.subject
+        self.headers = {"Nats-Msg-Id": stored.message.id}
+        self.metadata = _Metadata(0, _Sequence(stored.sequence))
         self._sequence = stored.sequence
         self._consumer = consumer
         self._ask = ask
@@ -147,14 +200,22 @@ class Reader:
         return self
 
     async def consumers_info(self, _stream: str) -> list[Consumer]:
-        return await self._ask(lambda: list(self._server.consumers.values()))
+        return await self._ask(self._list_consumers)
+
+    def _list_consumers(self) -> list[Consumer]:
+        self._server.require()
+        return list(self._server.consumers.values())
 
     async def delete_consumer(self, _stream: str, name: str) -> None:
         await self._ask(lambda: self._server.consumers.pop(name, None))
 
     async def add_consumer(self, _stream: str, config: ConsumerConfig) -> None:
         made = Consumer(config)
-        await self._ask(lambda: self._server.consumers.setdefault(made.name, made))
+        await self._ask(lambda: self._add_consumer(made))
+
+    def _add_consumer(self, made: Consumer) -> None:
+        self._server.require()
+        self._server.consumers.setdefault(made.name, made)
 
     async def pull_subscribe_bind(self, durable: str, stream: str) -> "Subscription":
         return Subscription(self._loop, self._server, durable, self._ask)

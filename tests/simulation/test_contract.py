@@ -18,7 +18,7 @@ from tests.simulation.loop import Process
 async def store() -> AsyncIterator[Store]:
     """An empty simulated Postgres, on the test's own loop."""
     loop = asyncio.get_running_loop()
-    database = Database(loop)  # type: ignore[arg-type]
+    database = Database()
     server = Process(loop, "postgres")  # type: ignore[arg-type]
     odds = Odds(latency_s=0.0)
     link = Connection(loop, server, odds, Dice("contract"), timeout_s=5.0)  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ from tests.simulation.network import Lost, Network
 from tests.simulation.plan import Plan
 from tests.simulation.projections import ProjectionTables, SimulatedStore
 from tests.simulation.reads import SimulatedPool
+from tests.simulation.refill import SimulatedRefill
 from tests.simulation.stream import Reader, SimulatedStream, StreamServer
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class World:
         self.processes: list[Process] = []
         self.postgres = self._process("postgres")
         self.nats = self._process("nats")
-        self.database = Database(loop, rules)
+        self.database = Database(rules)
         self.stream = StreamServer(loop, duplicate_window_s=plan.duplicate_window_s)
         self.tables = ProjectionTables(self.database)
         self.deployments: list[Deployment] = []
@@ -106,6 +107,9 @@ class World:
             stream=SimulatedStream(self.stream, self._nats_connection("publisher")),
             limits=self.plan.relay_limits,
             owns=lambda wallet_id: ring.shard_of(wallet_id) == number,
+            refill=SimulatedRefill(
+                self.database, self._connection("refill", self.outbox_odds), process
+            ),
         )
         shard = process.context.run(
             lambda: Shard(
