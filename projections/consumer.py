@@ -227,7 +227,7 @@ class ProjectionConsumer:
             attempts=_ATTEMPTS_MAX,
         )
         _log.error(
-            "event put aside", subject=letter.subject, event=letter.event_id, error=letter.reason
+            "event put aside", subject=letter.subject, event_id=letter.event_id, error=letter.reason
         )
         await self._store.add_dead_letter(letter)
 

@@ -150,6 +150,11 @@ class Queries:
             next_cursor=_encode_cursor(shown[-1]["created_version"]) if more else None,
         )
 
+    async def dead_letters(self) -> int:
+        """How many events the projections have put aside."""
+        row = await self._row("SELECT count(*) FROM projection_dead_letters")
+        return int(row[0]) if row is not None else 0
+
     async def ping(self) -> None:
         await self._row("SELECT 1")
 

@@ -123,6 +123,19 @@ def rebuild_projections() -> None:
     rebuild(_settings(), _home(), _console())
 
 
+@app.command()
+def dead_letters(
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Fold them again, once the reason is mended.")
+    ] = False,
+) -> None:
+    """Show the events that the projections could not fold and put aside."""
+    from serve_app.local.commands import replay_dead_letters, show_dead_letters
+
+    act = replay_dead_letters if replay else show_dead_letters
+    act(_settings(), _home(), _console())
+
+
 def main() -> None:
     """Entry point: every failure is one line that says what to do."""
     try:

@@ -14,8 +14,6 @@ import structlog
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import DeploymentActorConfig
-from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from actors.dispatcher import Dispatcher, DispatcherLimits
@@ -26,12 +24,12 @@ from actors.shard_process import limits_from
 from actors.statistics import ShardStatistics
 from projections.projection_actor import ProjectionActor
 from projections.projection_actor import actor_name as projection_name
-from projections.queries import Queries, ReadsUnavailable
+from projections.queries import Queries
 from projections.statistics import ProjectionStatistics
 from serve_app import front, request_metrics
 from serve_app.app import create_application
+from serve_app.probes import Probes, statistics_of
 from serve_app.router import Application
-from serve_app.schemas import Component
 from serve_app.services import Services
 from telemetry.exporter import EXPORT_PERIOD_S, Exporter
 from wallet.logs import configure_logs
@@ -40,7 +38,6 @@ from wallet.settings import Settings
 _log = structlog.get_logger(__name__)
 
 API: Final = "api"
-PROJECTIONS: Final = "projections"
 
 _UNBOUNDED: Final = 1_000_000
 """Requests per replica as far as Serve is concerned: our own queues are the bounded ones, and
@@ -105,61 +102,8 @@ class Ingress:
 
     async def statistics(self) -> list[dict[str, Any]]:
         """The shards' statistics, for `wallet status`; a shard that doesn't answer is left out."""
-        found = await _statistics_of(self._settings, self._shards)
+        found = await statistics_of(self._settings, self._shards)
         return [msgspec.to_builtins(one) for one in found if isinstance(one, ShardStatistics)]
-
-
-async def _statistics_of(
-    settings: Settings, shards: RayShards
-) -> list[ShardStatistics | BaseException]:
-    return await asyncio.gather(
-        *(shards.statistics(shard) for shard in range(settings.shard_count)),
-        return_exceptions=True,
-    )
-
-
-class Probes:
-    """Whether what the service needs is there, asked anew each time."""
-
-    def __init__(self, settings: Settings, queries: Queries, shards: RayShards) -> None:
-        self._settings = settings
-        self._queries = queries
-        self._shards = shards
-
-    async def postgres(self) -> Component:
-        try:
-            await self._queries.ping()
-        except ReadsUnavailable as error:
-            return Component(ready=False, detail=str(error))
-        return Component(ready=True, detail="answers")
-
-    async def shards(self) -> Component:
-        found = await _statistics_of(self._settings, self._shards)
-        missing = [n for n, one in enumerate(found) if isinstance(one, BaseException)]
-        if missing:
-            return Component(ready=False, detail=f"not answering: {missing}")
-        return Component(ready=True, detail=f"{len(found)} of {len(found)}")
-
-    async def nats(self) -> Component:
-        found = await _statistics_of(self._settings, self._shards)
-        for one in found:
-            if isinstance(one, ShardStatistics):
-                ready = one.stream_ready
-                return Component(
-                    ready=ready, detail="publishing" if ready else "events wait in the outbox"
-                )
-        return Component(ready=False, detail="no shard to ask")
-
-    async def projections(self) -> Component:
-        try:
-            handle: DeploymentHandle = serve.get_app_handle(PROJECTIONS)
-            found = await handle.statistics.remote()
-        except (RayServeException, RayError) as error:
-            return Component(ready=False, detail=str(error).splitlines()[0][:200])
-        missing = [one["group"] for one in found if not one["ready"]]
-        if missing:
-            return Component(ready=False, detail=f"not following the stream: groups {missing}")
-        return Component(ready=True, detail=f"{len(found)} of {len(found)}")
 
 
 class Projections:
@@ -238,15 +182,3 @@ def projections_application(settings: Settings) -> serve.Application:
         deployment_actors=actors,
     )
     return deployment.bind(settings)
-
-
-def deploy_api(settings: Settings) -> None:
-    """Deploy the `api` application onto the connected cluster; returns when it runs."""
-    serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
-    serve.run(api_application(settings), name=API, route_prefix="/")
-
-
-def deploy_projections(settings: Settings) -> None:
-    """Deploy the `projections` application onto the connected cluster; returns when it runs."""
-    serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
-    serve.run(projections_application(settings), name=PROJECTIONS, route_prefix=None)

@@ -176,3 +176,25 @@ def rebuild_projections(settings: Settings, home: Home, console: Console) -> Non
         steps.step("Rebuilding the projections", "The projections are rebuilt"),
     ):
         asyncio.run(rebuild(settings))
+
+
+def show_dead_letters(settings: Settings, home: Home, console: Console) -> None:
+    """A line for each event that was put aside, with its reason."""
+    import asyncio
+
+    from projections.dead_letters import listed
+
+    letters = asyncio.run(listed(running_settings(settings, home)))
+    for letter in letters:
+        console.print(f"{letter.subject}  {letter.event_id}  {letter.reason}", highlight=False)
+    console.print(f"{len(letters)} events are put aside.")
+
+
+def replay_dead_letters(settings: Settings, home: Home, console: Console) -> None:
+    """Fold again what was put aside."""
+    import asyncio
+
+    from projections.dead_letters import replay
+
+    folded, remaining = asyncio.run(replay(running_settings(settings, home)))
+    console.print(f"{folded} events were folded, {remaining} are still put aside.")

@@ -67,7 +67,8 @@ async def run_until_folded(
     try:
         async with asyncio.timeout(20):
             while await folded_versions(database) != wanted:
-                continue
+                for task in tasks:
+                    assert not task.done(), task.exception()
     finally:
         for task in tasks:
             task.cancel()

@@ -1,0 +1,53 @@
+"""An event that can't be folded is put aside with its reason, and the others go on."""
+
+import asyncio
+
+import asyncpg
+import nats
+
+from projections.dead_letters import listed, replay
+from projections.store import ProjectionStore
+from tests.integration.test_projection_crash import consumer, options, run_until_folded, written
+from tests.support.write_side import debit, running_shard
+from wallet.ids import WalletId
+from wallet.settings import Settings
+
+
+async def test_a_poison_event_stops_nothing_and_is_kept(database: str, nats_url: str) -> None:
+    wanted = await written(database, nats_url, wallets=3)
+    client = await nats.connect(nats_url)
+    await client.jetstream().publish(
+        "wallet.events.0.nobody.transfer.pending", b'{"not": "an event"}'
+    )
+    await client.close()
+    wallet_id = WalletId(next(iter(wanted)))
+    async with running_shard(database, nats_url) as shard:
+        await shard.ask(wallet_id, debit())
+        while shard.relay.backlog:
+            await asyncio.sleep(0)
+    wanted[wallet_id] = 3
+    async with consumer(database, nats_url, ProjectionStore, options(batch_max=100)) as reader:
+        await run_until_folded([reader], database, wanted)
+        assert reader.dead_letters == 1
+    settings = Settings(database_url=database)
+    (letter,) = await listed(settings)
+    assert letter.payload == b'{"not": "an event"}'
+    assert "ValidationError" in letter.reason
+    assert await replay(settings) == (0, 1), "it is still poison, and still kept"
+
+
+async def test_a_letter_that_can_be_folded_by_now_is_folded(database: str, nats_url: str) -> None:
+    wanted = await written(database, nats_url, wallets=1)
+    async with consumer(database, nats_url, ProjectionStore, options()) as reader:
+        await run_until_folded([reader], database, wanted)
+    client = await nats.connect(nats_url)
+    message = await client.jetstream().get_msg("WALLET_EVENTS", seq=2)
+    await client.close()
+    connection = await asyncpg.connect(database)
+    await connection.execute(
+        "INSERT INTO projection_dead_letters VALUES (2, 'e', 's', $1, 'a bug, mended by now', 3)",
+        message.data,
+    )
+    await connection.close()
+    assert await replay(Settings(database_url=database)) == (1, 0)
+    assert await listed(Settings(database_url=database)) == []
