@@ -73,6 +73,8 @@ class Measurements(msgspec.Struct, kw_only=True):
     pgbench: list[Baseline] = msgspec.field(default_factory=list)
     limit: dict[int, Baseline] = msgspec.field(default_factory=dict)
     """By batch size."""
+    idle_cores: float | None = None
+    """Cores that the service takes while the baselines run."""
     neighbour: Neighbour | None = None
     memory: MemoryGrowth | None = None
     skipped: dict[str, str] = msgspec.field(default_factory=dict)

@@ -1,5 +1,6 @@
 """One run of the bench: every scenario, then everything that it is compared with."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,7 @@ from bench.measure import Bench
 from bench.memory import measure_memory
 from bench.neighbour import measure_neighbour
 from bench.plan import OPEN_LOOP_CONNECTIONS, OPEN_LOOP_SHARES, Plan
+from bench.processes import usage_of
 from bench.ratios import Measurements
 from bench.record import Measured
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario, needs_batch_route
@@ -22,6 +24,7 @@ _NO_BATCH_ROUTE = "the service has no batch endpoint"
 
 _WARM_UP_S = 2.0
 _WARM_UP_CONNECTIONS = 64
+_REST_S = 5.0
 
 Step = tuple[str, Callable[[], Awaitable[str]]]
 """What it is called, and what does it and says what came out."""
@@ -58,6 +61,7 @@ class Run:
         if not self._wants("baselines"):
             return []
         return [
+            ("the service at rest", self._rest),
             *(self._fastapi_step(url, workers) for workers in fastapi_service.WORKERS),
             *(self._pgbench_step(url, clients) for clients in pgbench.CLIENTS),
             *(self._limit_step(url, size) for size in limit.BATCHES),
@@ -122,6 +126,16 @@ class Run:
         self.found.memory = found
         before, after = (sum(one.values()) / 2**20 for one in (found.before, found.after))
         return f"{before:.0f} MiB before, {after:.0f} MiB after {found.transfers:,} transfers"
+
+    async def _rest(self) -> str:
+        """What the idle service takes from the baselines, which run beside it."""
+        before = usage_of(self.bench.service)
+        await asyncio.sleep(_REST_S)
+        used = usage_of(self.bench.service).since(before)
+        if not used:
+            return "its processes are not known"
+        self.found.idle_cores = round(sum(used.values()) / _REST_S, 3)
+        return f"{self.found.idle_cores:.2f} cores"
 
     # -- what it is compared with ----------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,8 +64,11 @@ class Service:
 
     def shard_count(self) -> int:
         """How many shards answer, as the service itself says."""
-        answer = self.get("/readyz")
-        return int(answer["components"]["shards"]["detail"].split()[-1])
+        detail = self.get("/readyz")["components"]["shards"]["detail"]
+        found = re.search(r"\d+ of (\d+)", detail)
+        if found is None:
+            raise ServiceMissing(f"the service does not tell its number of shards: {detail!r}")
+        return int(found[1])
 
     def has_route(self, path: str) -> bool:
         """Whether the service describes a route with this path."""
