@@ -154,7 +154,7 @@ def _batches(document: Mapping[str, Any]) -> Figure | None:
         seconds, means = zip(*sizes["series"], strict=True)
         axis.vlines(seconds, 0, means, color=_OURS, alpha=0.25, linewidth=1)
         axis.scatter(seconds, means, color=_OURS, s=9)
-        axis.set_ylim(0)
+        axis.set_ylim(0, 1.1 * max(means))
         axis.set_title(
             f"{name}: transfers a transaction (mean {sizes['mean']:,.0f}, most {sizes['max']:,})",
             loc="left",
