@@ -1,9 +1,9 @@
 """The whole service, running: one that this run starts with `wallet up`, or one that runs already.
 
-With ``WALLET_TEST_URL`` set (and ``WALLET_TEST_DATABASE_URL``, ``WALLET_TEST_NATS_URL``; for a local
-stack also ``WALLET_TEST_HOME``) the tests use that service. Otherwise they start a stack of their
-own in a temporary folder, once a run. A watcher stops it and removes its data: at the end of the
-run, also of one that was killed.
+With ``WALLET_TEST_URL`` set (and ``WALLET_TEST_DATABASE_URL``, ``WALLET_TEST_NATS_URL``; for a
+local stack also ``WALLET_TEST_HOME``) the tests use that service. Otherwise they start a stack of
+their own in a temporary folder, once a run. A watcher stops it and removes its data: at the end of
+the run, also of one that was killed.
 """
 
 import os
