@@ -262,3 +262,21 @@ def test_several_items_for_no_wallet_are_all_refused() -> None:
     reply = a_batch().decide(ask(debit("1"), debit("2")))
     assert codes(reply) == ["wallet_not_found", "wallet_not_found"]
     assert reply.wallet == b""
+
+
+def test_a_transfer_delivered_twice_into_one_batch_is_applied_once() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    command = debit("1", transfer_id=transfer_id(1))
+    first = batch.decide(ask(command)).answers[0]
+    again = batch.decide(ask(command, attempt=2)).answers[0]
+    assert again == first
+    assert len(batch.write.recorded) == 1
+
+
+def test_a_creation_delivered_twice_into_one_batch_makes_one_wallet() -> None:
+    batch = a_batch()
+    command = create_wallet(wallet_id(9), reference_id="r")
+    first = batch.decide(ask(command, wallet=wallet_id(9))).answers[0]
+    again = batch.decide(ask(command, wallet=wallet_id(9), attempt=2)).answers[0]
+    assert again == first
+    assert batch.write.created == [wallet_id(9)]

@@ -146,3 +146,10 @@ def test_keys_of_a_batch_and_of_its_items_are_read() -> None:
     asked = [whole(debit("1"), debit("2"), keys=("k1", "k2"))]
     missing = what_is_missing(asked, cache, redo=False)
     assert missing == Missing(keys={(WALLET_ID, key) for key in ("w", "k1", "k2")})
+
+
+def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    reply = batch.decide(whole(debit("1"), debit("0.001"), atomic=True))
+    assert codes(reply) == ["done", "validation_error"]
+    assert batch.write.keys == []

@@ -174,3 +174,12 @@ async def test_answering_twice_is_a_bug() -> None:
 
 async def test_a_deadline_counts_from_the_arrival() -> None:
     assert entry(A).deadline == 103.0
+
+
+async def test_a_submission_of_many_items_has_its_turn_among_flooded_neighbours() -> None:
+    mailbox = a_mailbox(items_max=1_000, wallet_items_max=1_000)
+    put(mailbox, A, *("a" for _ in range(300)))
+    put(mailbox, B, *("b" for _ in range(30)), items=6)
+    put(mailbox, C, "many", items=10)
+    taken = [drain(mailbox, items_max=20, wallet_items_max=10) for _ in range(5)]
+    assert "many" in [name for batch in taken for name in batch]
