@@ -264,9 +264,22 @@ class Shard:
         if not missing:
             return _NOTHING_LOADED
         loaded = await self._journal.load(missing)
+        self._refuse_if_behind(loaded)
         # Before any later event of these wallets can be relayed, the earlier ones must be. (INV-9)
         self._relay.add_unread(loaded.unpublished)
         return loaded
+
+    def _refuse_if_behind(self, loaded: Loaded) -> None:
+        """A transfer newer than what is known of its wallet: another owner has moved it on.
+
+        The commit would be refused; but before that the fold would meet a hold that, as far as
+        it can see, was never made.
+        """
+        for (wallet_id, _), transfer in loaded.transfers.items():
+            active = self._cache.get(wallet_id)
+            known = loaded.wallets.get(wallet_id) or (active.state if active else None)
+            if known is not None and transfer.created_version > known.version:
+                raise JournalConflict("memory is behind the journal")
 
     def _remember(self, batch: Batch, loaded: Loaded) -> None:
         for wallet in batch.write.after.values():

@@ -1,23 +1,15 @@
 """An event that can't be folded is put aside with its reason, and the others go on."""
 
-import asyncio
-
 import asyncpg
 import nats
 
-from actors.outbox import OutboxRelay
 from projections.dead_letters import listed, replay
 from projections.store import ProjectionStore
 from tests.integration.test_projection_crash import consumer, options, run_until_folded, written
+from tests.support.published import wait_for_messages
 from tests.support.write_side import debit, running_shard
 from wallet.ids import WalletId
 from wallet.settings import Settings
-
-
-async def wait_until_published(relay: OutboxRelay) -> None:
-    async with asyncio.timeout(20):
-        while relay.backlog:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - the relay has no event for "empty"
 
 
 async def test_a_poison_event_stops_nothing_and_is_kept(database: str, nats_url: str) -> None:
@@ -30,7 +22,7 @@ async def test_a_poison_event_stops_nothing_and_is_kept(database: str, nats_url:
     wallet_id = WalletId(next(iter(wanted)))
     async with running_shard(database, nats_url) as shard:
         await shard.ask(wallet_id, debit())
-        await wait_until_published(shard.relay)
+        await wait_for_messages(nats_url, 8)
     wanted[wallet_id] = 3
     async with consumer(database, nats_url, ProjectionStore, options(batch_max=100)) as reader:
         await run_until_folded([reader], database, wanted)

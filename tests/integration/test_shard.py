@@ -158,3 +158,14 @@ async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
         for answer in accepted
     )
     assert wallet["balance"] == 5_200 + moved
+
+
+async def test_an_owner_that_is_behind_settles_what_another_one_created(database: str) -> None:
+    async with running_shard(database) as one, running_shard(database) as other:
+        wallet_id = await one.create_wallet()
+        await one.ask(wallet_id, debit("5"))
+        pending = body(await other.ask(wallet_id, debit("2", status="pending")))
+        # What `one` remembers of the wallet knows of no such hold.
+        done = body(await one.ask(wallet_id, settle(pending["id"], "completed")))
+    assert done["wallet"]["balance"] == "7.00"
+    assert done["wallet"]["pending_debit"] == "0.00"

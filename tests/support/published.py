@@ -38,6 +38,17 @@ async def wait_for_events(url: str, count: int, *, timeout_s: float = 20.0) -> l
             await asyncio.sleep(0)
 
 
+async def wait_for_messages(url: str, count: int, *, timeout_s: float = 20.0) -> None:
+    """Return when the stream holds ``count`` messages, whatever is in them."""
+    client = await nats.connect(url)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while (await client.jetstream().stream_info(STREAM)).state.messages < count:
+                continue
+    finally:
+        await client.close()
+
+
 def first_occurrences(events: list[CloudEvent]) -> list[CloudEvent]:
     """``events`` without those whose id came before."""
     seen: dict[str, CloudEvent] = {}
