@@ -43,6 +43,9 @@ _UNBOUNDED: Final = 1_000_000
 """Requests per replica as far as Serve is concerned: our own queues are the bounded ones, and
 they answer with a problem document and a Retry-After."""
 
+_PLACED_CPUS: Final = 0.01
+"""What Ray reserves for a process that needs no reservation. Asked for nothing at all, it starts at
+a random node each time, and replicas meet on one node while another has none."""
 
 _SERVE_LOGGING: Final = LoggingConfig(enable_access_log=False, log_level="WARNING")
 """Serve formats a line per request and then drops it, unless its level forbids that."""
@@ -135,7 +138,7 @@ def api_application(settings: Settings) -> serve.Application:
             actor_class=ShardActor,
             init_kwargs={"shard": shard, "settings": settings},
             actor_options={
-                "num_cpus": settings.shard_num_cpus,
+                "num_cpus": max(settings.shard_num_cpus, _PLACED_CPUS),
                 "scheduling_strategy": "SPREAD",
                 "max_concurrency": _SHARD_CALLS_MAX,
             },
@@ -151,7 +154,7 @@ def api_application(settings: Settings) -> serve.Application:
         graceful_shutdown_timeout_s=settings.drain_timeout_s,
         health_check_period_s=2,
         health_check_timeout_s=10,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": _PLACED_CPUS},
         logging_config=_SERVE_LOGGING,
         deployment_actors=shards,
     )
@@ -169,7 +172,7 @@ def projections_application(settings: Settings) -> serve.Application:
             name=projection_name(group),
             actor_class=ProjectionActor,
             init_kwargs={"group": group, "settings": settings},
-            actor_options={"num_cpus": 0, "scheduling_strategy": "SPREAD"},
+            actor_options={"num_cpus": _PLACED_CPUS, "scheduling_strategy": "SPREAD"},
         )
         for group in range(settings.projection_groups)
     ]
@@ -177,7 +180,7 @@ def projections_application(settings: Settings) -> serve.Application:
         Projections,
         name="Projections",
         num_replicas=1,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": _PLACED_CPUS},
         logging_config=_SERVE_LOGGING,
         deployment_actors=actors,
     )
