@@ -19,7 +19,7 @@ _PORTION = 20
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     if options.seed is not None:
-        return _one(options.seed, options.mutation)
+        return _one(options)
     return _many(range(options.first, options.first + options.seeds), options)
 
 
@@ -30,21 +30,24 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="run this one and tell its story")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="with one rule broken")
+    parser.add_argument(
+        "--lose-stream", action="store_true", help="somebody also deletes the stream by hand"
+    )
     return parser.parse_args(arguments)
 
 
-def _one(seed: int, mutation: str | None) -> int:
-    outcome = _run(seed, mutation)
+def _one(options: argparse.Namespace) -> int:
+    outcome = _run(options.seed, options)
     for line in story_of(outcome):
         print(line)
     return 0 if outcome.ok else 1
 
 
-def _run(seed: int, mutation: str | None) -> Outcome:
-    if mutation is None:
-        return run_seed(seed)
-    with MUTATIONS[mutation].applied() as (make, rules):
-        return run_seed(seed, make=make, rules=rules)
+def _run(seed: int, options: argparse.Namespace) -> Outcome:
+    if options.mutation is None:
+        return run_seed(seed, lose_stream=options.lose_stream)
+    with MUTATIONS[options.mutation].applied() as (make, rules):
+        return run_seed(seed, make=make, rules=rules, lose_stream=options.lose_stream)
 
 
 def _many(seeds: range, options: argparse.Namespace) -> int:
@@ -91,16 +94,16 @@ class _Report:
             self.lines.append(f"seed {outcome.seed}: {found[0]} ({len(found)} in all)")
 
 
-def _portion(seeds: range, mutation: str | None) -> _Report:
+def _portion(seeds: range, options: argparse.Namespace) -> _Report:
     report = _Report()
     for seed in seeds:
-        report.add(_run(seed, mutation))
+        report.add(_run(seed, options))
     return report
 
 
 def _reports(seeds: range, options: argparse.Namespace) -> Iterator[_Report]:
     portions = [seeds[start : start + _PORTION] for start in range(0, len(seeds), _PORTION)]
-    work = partial(_portion, mutation=options.mutation)
+    work = partial(_portion, options=options)
     if options.jobs == 1:
         yield from map(work, portions)
         return

@@ -41,6 +41,8 @@ class Nemesis:
             self._bad_store,
             self._slow_network,
         ]
+        if self._plan.lose_stream:
+            harms += [self._delete_stream] * 2
         for _ in range(self._plan.faults):
             await asyncio.sleep(self._dice.between(0.0, 2 * self._plan.fault_gap_s))
             harm = self._dice.choose(harms)
@@ -132,6 +134,10 @@ class Nemesis:
 
     async def _stop_nats(self) -> None:
         await self._stop(self._world.nats)
+
+    async def _delete_stream(self) -> None:
+        self._world.stream.remove()
+        await self._pass()
 
     async def _stop(self, process: Process) -> None:
         process.pause()

@@ -54,9 +54,11 @@ class NotDrained(Exception):
 Make = type[World]
 
 
-def run_seed(seed: int, *, make: Make = World, rules: Rules | None = None) -> Outcome:
+def run_seed(
+    seed: int, *, make: Make = World, rules: Rules | None = None, lose_stream: bool = False
+) -> Outcome:
     """Run ``seed`` and judge what it left. ``make`` and ``rules`` are where mutations go in."""
-    plan = plan_of(seed)
+    plan = plan_of(seed, lose_stream=lose_stream)
     loop = SimulatedLoop(Random(f"loop {seed}"), shuffle_within=plan.shuffle_within)
     world = make(loop, plan, rules or Rules())
     books = Books(loop)
