@@ -22,7 +22,12 @@ from typing import Final
 
 import msgspec
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    wait_random_exponential,
+)
 
 from actors.ports import (
     EventStream,
@@ -208,9 +213,18 @@ class OutboxRelay:
         if events:
             _log.error("the stream was lost: filled again from the journal", events=events)
 
-    def _note_failure(self, _state: object) -> None:
+    def _note_failure(self, state: RetryCallState) -> None:
         self.publish_failures += 1
         self.stream_ready = False
+        # The first of an outage, and then every now and then: it may last for hours.
+        if state.attempt_number in (1, 10) or state.attempt_number % 100 == 0:
+            outcome = state.outcome
+            _log.warning(
+                "events not published",
+                attempt=state.attempt_number,
+                waiting=self.backlog,
+                cause=str(outcome.exception()) if outcome is not None else "",
+            )
 
     def _peek(self) -> list[_Waiting]:
         """As many spans as fit one publish, at least one. They stay queued until relayed."""

@@ -25,7 +25,8 @@ class ShardActor:
     """One shard. See `ShardProcess`."""
 
     def __init__(self, shard: int, settings: Settings) -> None:
-        self._process = ShardProcess(shard, settings)
+        # A dict, if serve.yaml overrides an option of the deployment: Serve dumps its models then.
+        self._process = ShardProcess(shard, Settings.model_validate(settings))
         self._metrics = asyncio.get_event_loop().create_task(self._export())
 
     async def submit(self, payload: bytes) -> bytes:
