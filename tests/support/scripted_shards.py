@@ -1,0 +1,64 @@
+"""A transport whose calls stay open until the test ends them, one way or the other."""
+
+import asyncio
+from collections.abc import Sequence
+
+from actors.dispatcher import ShardUnreachable
+from actors.protocol import Answer, Reply, decode_submissions, encode_replies
+from wallet.commands import Submission
+
+
+class OpenCall:
+    """A call to a shard, as the shard sees it."""
+
+    def __init__(self, shard: int, payload: bytes) -> None:
+        self.shard = shard
+        self.submissions: list[Submission] = decode_submissions(payload)
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    @property
+    def names(self) -> list[str]:
+        """The request ids that it carries."""
+        return [submission.request_id for submission in self.submissions]
+
+    def reply(self, replies: Sequence[Reply] | None = None) -> None:
+        """Answer it; unless told otherwise, each submission with its own request id."""
+        if replies is None:
+            replies = [reply_to(name) for name in self.names]
+        self.answer.set_result(encode_replies(list(replies)))
+
+    def die(self, *, delivered: bool = True) -> None:
+        self.answer.set_exception(ShardUnreachable("told to die", delivered=delivered))
+
+    def fail(self, error: Exception) -> None:
+        self.answer.set_exception(error)
+
+
+def reply_to(name: str) -> Reply:
+    return Reply(answers=(Answer(body=name.encode()),))
+
+
+class ScriptedShards:
+    """Implements `ShardTransport`. ``next_call`` is how a test waits for the dispatcher."""
+
+    def __init__(self) -> None:
+        self._arrived: asyncio.Queue[OpenCall] = asyncio.Queue()
+        self.open: list[OpenCall] = []
+        self.most_open = 0
+
+    async def call(self, shard: int, payload: bytes) -> bytes:
+        call = OpenCall(shard, payload)
+        self.open.append(call)
+        self.most_open = max(self.most_open, len(self.open))
+        self._arrived.put_nowait(call)
+        try:
+            return await call.answer
+        finally:
+            self.open.remove(call)
+
+    async def next_call(self) -> OpenCall:
+        async with asyncio.timeout(5):
+            return await self._arrived.get()
+
+    def nothing_arrived(self) -> bool:
+        return self._arrived.empty()

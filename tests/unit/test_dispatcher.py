@@ -1,0 +1,335 @@
+"""The dispatcher: commands share calls, and every one is answered, whatever dies."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from actors import dispatcher as module
+from actors.dispatcher import Dispatcher, DispatcherLimits
+from actors.protocol import FailureCode, Reply
+from actors.ring import ring_of
+from tests.support.domain import WALLET_ID, transfer_id, wallet_id
+from tests.support.scripted_shards import ScriptedShards, reply_to
+from tests.support.write_side import debit
+from wallet.commands import Item, Submission
+
+ITEM = Item(command=debit("1", transfer_id=transfer_id(1)))
+
+Asking = asyncio.Task[Reply]
+
+
+class Desk:
+    """A dispatcher, the shards that it calls, and who waits for it."""
+
+    def __init__(self, **limits: int) -> None:
+        self.shards = ScriptedShards()
+        self.dispatcher = Dispatcher(
+            self.shards,
+            DispatcherLimits(
+                **{
+                    "shard_count": 1,
+                    "ingress_queue_max": 100,
+                    "ingress_calls_max": 1,
+                    "call_commands_max": 50,
+                }
+                | limits
+            ),
+        )
+        self.asking: list[Asking] = []
+
+    async def ask(self, *names: str, **fields: Any) -> list[Asking]:
+        """Ask, and return when all of it is queued or on its way."""
+        tasks = [
+            asyncio.create_task(self.dispatcher.submit(a_submission(name, **fields)))
+            for name in names
+        ]
+        self.asking += tasks
+        await asyncio.sleep(0)  # Each runs until it waits for its reply.
+        return tasks
+
+    async def close(self) -> None:
+        for call in self.shards.open:
+            if not call.answer.done():
+                call.reply()
+        for task in self.asking:
+            task.cancel()
+        await asyncio.gather(*self.asking, return_exceptions=True)
+
+
+def a_submission(name: str, *, items: int = 1, **fields: Any) -> Submission:
+    return Submission(
+        items=(ITEM,) * items,
+        request_id=name,
+        **{"wallet_id": WALLET_ID, "timeout_s": 5.0, "several": items > 1} | fields,
+    )
+
+
+@pytest_asyncio.fixture
+async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+    """One shard, one call at a time, and no waiting before a second try."""
+    monkeypatch.setattr(module, "_backoff_s", lambda _failures: 0.0)
+    made = Desk()
+    yield made
+    await made.close()
+
+
+async def test_a_submission_is_answered_with_its_shard_s_reply(desk: Desk) -> None:
+    (asking,) = await desk.ask("r1")
+    call = await desk.shards.next_call()
+    assert call.submissions[0].attempt == 1
+    call.reply()
+    assert await asking == reply_to("r1")
+
+
+async def test_what_queues_while_a_call_is_under_way_travels_together(desk: Desk) -> None:
+    tasks = await desk.ask("r1", "r2", "r3", "r4")
+    first = await desk.shards.next_call()
+    assert first.names == ["r1"]
+    assert desk.dispatcher.queued == [3]
+    first.reply()
+    second = await desk.shards.next_call()
+    assert second.names == ["r2", "r3", "r4"]
+    assert desk.dispatcher.queued == [0]
+    second.reply()
+    assert await asyncio.gather(*tasks) == [reply_to(name) for name in ("r1", "r2", "r3", "r4")]
+
+
+async def test_no_more_calls_are_open_than_allowed() -> None:
+    desk = Desk(ingress_calls_max=3)
+    tasks = await desk.ask(*(f"r{number}" for number in range(10)))
+    calls = [await desk.shards.next_call() for _ in range(3)]
+    assert desk.shards.nothing_arrived()
+    for call in calls:
+        call.reply()
+    (await desk.shards.next_call()).reply()
+    await asyncio.gather(*tasks)
+    assert desk.shards.most_open == 3
+
+
+async def test_a_call_carries_no_more_commands_than_allowed() -> None:
+    desk = Desk(call_commands_max=5)
+    await desk.ask("first")
+    await desk.ask("r1", "r2", items=2)
+    await desk.ask("huge", items=9)
+    await desk.ask("last")
+    carried = []
+    for _ in range(4):
+        call = await desk.shards.next_call()
+        carried.append(call.names)
+        call.reply()
+    assert carried == [["first"], ["r1", "r2"], ["huge"], ["last"]]
+    await desk.close()
+
+
+async def test_each_wallet_goes_to_the_shard_of_the_ring() -> None:
+    desk = Desk(shard_count=4)
+    wallets = [wallet_id(number) for number in range(12)]
+    for wallet in wallets:
+        await desk.ask(wallet, wallet_id=wallet)
+    carried: dict[str, int] = {}
+    while len(carried) < len(wallets):
+        call = await desk.shards.next_call()
+        carried |= dict.fromkeys(call.names, call.shard)
+        call.reply()
+    assert carried == {wallet: ring_of(4).shard_of(wallet) for wallet in wallets}
+    await asyncio.gather(*desk.asking)
+
+
+async def test_a_dead_shard_does_not_hold_up_the_others() -> None:
+    desk = Desk(shard_count=2)
+    one, other = wallet_id(0), wallet_id(2)
+    assert ring_of(2).shard_of(one) != ring_of(2).shard_of(other)
+    await desk.ask("stuck", wallet_id=one)
+    await desk.shards.next_call()
+    (asking,) = await desk.ask("free", wallet_id=other)
+    (await desk.shards.next_call()).reply()
+    assert await asking == reply_to("free")
+    await desk.close()
+
+
+# -- bounds --------------------------------------------------------------------------------------
+
+
+async def test_a_full_queue_refuses_at_once_and_says_that_nothing_was_applied() -> None:
+    desk = Desk(ingress_queue_max=2)
+    await desk.ask("called", "q1", "q2")
+    reply = await desk.dispatcher.submit(a_submission("too many"))
+    assert reply.failure is not None
+    assert (reply.failure.code, reply.failure.applied) == (FailureCode.OVERLOADED, "no")
+    (await desk.shards.next_call()).reply()
+    assert (await desk.shards.next_call()).names == ["q1", "q2"]
+    await desk.close()
+
+
+async def test_the_queue_s_bound_counts_commands() -> None:
+    desk = Desk(ingress_queue_max=3)
+    await desk.ask("called")
+    await desk.ask("q1", items=2)
+    refused = await desk.dispatcher.submit(a_submission("too many", items=2))
+    assert refused.failure is not None
+    await desk.ask("fits")
+    assert desk.dispatcher.queued == [3]
+    await desk.close()
+
+
+async def test_a_large_submission_fits_into_an_empty_queue() -> None:
+    desk = Desk(ingress_queue_max=3)
+    await desk.ask("called")
+    await desk.ask("huge", items=9)
+    assert desk.dispatcher.queued == [9]
+    await desk.close()
+
+
+# -- delivery -------------------------------------------------------------------------------------
+
+
+async def test_a_call_that_dies_with_its_shard_is_delivered_again_as_a_second_attempt(
+    desk: Desk,
+) -> None:
+    (asking,) = await desk.ask("r1")
+    first = await desk.shards.next_call()
+    first.die()
+    second = await desk.shards.next_call()
+    assert second.submissions[0].attempt == 2
+    assert second.submissions[0].items == first.submissions[0].items
+    assert second.submissions[0].timeout_s < first.submissions[0].timeout_s
+    second.die()
+    third = await desk.shards.next_call()
+    assert third.submissions[0].attempt == 3
+    third.reply()
+    assert await asking == reply_to("r1")
+
+
+async def test_a_call_that_never_reached_its_shard_is_no_second_attempt(desk: Desk) -> None:
+    (asking,) = await desk.ask("r1")
+    (await desk.shards.next_call()).die(delivered=False)
+    again = await desk.shards.next_call()
+    assert again.submissions[0].attempt == 1
+    again.reply()
+    assert await asking == reply_to("r1")
+
+
+async def test_a_delivery_tells_how_long_the_client_still_waits(desk: Desk) -> None:
+    await desk.ask("first")
+    first = await desk.shards.next_call()
+    await desk.ask("queued", timeout_s=5.0)
+    await asyncio.sleep(0.02)  # Time that the queue takes away.
+    first.reply()
+    (queued,) = (await desk.shards.next_call()).submissions
+    assert 0 < queued.timeout_s <= 5.0 - 0.02
+
+
+async def test_a_deadline_that_passes_in_the_queue_promises_that_nothing_was_applied(
+    desk: Desk,
+) -> None:
+    await desk.ask("first")
+    first = await desk.shards.next_call()
+    late = await desk.dispatcher.submit(a_submission("late", timeout_s=0.01))
+    assert late.failure is not None
+    assert late.failure.code is FailureCode.DEADLINE_EXCEEDED
+    assert late.failure.applied == "no"
+
+    # And the promise is kept: it is never delivered.
+    await desk.ask("next")
+    first.reply()
+    assert (await desk.shards.next_call()).names == ["next"]
+
+
+async def test_a_deadline_that_passes_after_a_delivery_leaves_it_open(desk: Desk) -> None:
+    reply = await desk.dispatcher.submit(a_submission("r1", timeout_s=0.01))
+    assert reply.failure is not None
+    assert reply.failure.code is FailureCode.DEADLINE_EXCEEDED
+    assert reply.failure.applied == "unknown"
+
+
+@pytest.mark.parametrize(("arrived", "applied"), [(True, "unknown"), (False, "no")])
+async def test_a_deadline_between_two_tries_tells_whether_an_earlier_one_arrived(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, arrived: bool, applied: str
+) -> None:
+    (asking,) = await desk.ask("r1", timeout_s=0.3)
+    (await desk.shards.next_call()).die(delivered=arrived)
+    second = await desk.shards.next_call()
+    monkeypatch.setattr(module, "_backoff_s", lambda _failures: 60.0)
+    second.die(delivered=False)
+    reply = await asking
+    assert reply.failure is not None
+    assert reply.failure.code is FailureCode.DEADLINE_EXCEEDED
+    assert reply.failure.applied == applied
+
+
+async def test_a_late_reply_is_dropped_and_the_next_call_goes_on(desk: Desk) -> None:
+    reply = await desk.dispatcher.submit(a_submission("r1", timeout_s=0.01))
+    assert reply.failure is not None
+    (await desk.shards.next_call()).reply()
+    (asking,) = await desk.ask("r2")
+    (await desk.shards.next_call()).reply()
+    assert await asking == reply_to("r2")
+
+
+async def test_who_has_gone_is_not_delivered_and_its_neighbours_are(desk: Desk) -> None:
+    await desk.ask("first")
+    first = await desk.shards.next_call()
+    gone, stays = await desk.ask("gone", "stays")
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    first.reply()
+    call = await desk.shards.next_call()
+    assert call.names == ["stays"]
+    call.reply()
+    assert await stays == reply_to("stays")
+
+
+async def test_who_goes_while_its_call_is_under_way_is_not_delivered_again(desk: Desk) -> None:
+    await desk.ask("first")
+    first = await desk.shards.next_call()
+    gone, _stays = await desk.ask("gone", "stays")
+    first.reply()
+    call = await desk.shards.next_call()
+    assert call.names == ["gone", "stays"]
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    call.die()
+    assert (await desk.shards.next_call()).names == ["stays"]
+
+
+async def test_a_bug_in_a_call_reaches_those_who_wait_for_it_and_nobody_else(
+    desk: Desk,
+) -> None:
+    (asking,) = await desk.ask("r1")
+    (await desk.shards.next_call()).fail(RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        await asking
+    (following,) = await desk.ask("r2")
+    (await desk.shards.next_call()).reply()
+    assert await following == reply_to("r2")
+
+
+async def test_a_reply_too_few_is_a_bug(desk: Desk) -> None:
+    await desk.ask("first")
+    first = await desk.shards.next_call()
+    tasks = await desk.ask("r1", "r2")
+    first.reply()
+    (await desk.shards.next_call()).reply([reply_to("r1")])
+    assert await tasks[0] == reply_to("r1")
+    with pytest.raises(ValueError, match="zip"):
+        await tasks[1]
+
+
+async def test_draining_waits_for_everything_that_was_taken(desk: Desk) -> None:
+    await desk.ask("r1", "r2")
+    draining = asyncio.create_task(desk.dispatcher.drain())
+    (await desk.shards.next_call()).reply()
+    second = await desk.shards.next_call()
+    assert not draining.done()
+    second.reply()
+    await asyncio.wait_for(draining, 5)
+    assert desk.dispatcher.queued == [0]
+
+
+def test_a_second_try_waits_a_little_and_never_long() -> None:
+    waits = [module._backoff_s(failures) for failures in range(1, 20)]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (0.04, 0.25)
