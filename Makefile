@@ -135,10 +135,10 @@ docker-down: .env ## Stop the containers, once they have answered what is in fli
 	@docker compose --profile observability down
 
 docker-test: $(DEVELOPMENT) ## Bring the containers up, test the service in them, hurt it, take them down
-	@$(BIN)/pytest tests/docker --run-docker $(ARGS)
+	@$(BIN)/pytest tests/docker $(ARGS)
 
 cluster-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)
-	@$(BIN)/pytest tests/cluster --run-cluster $(ARGS)
+	@WALLET_CLUSTER_TEST=1 $(BIN)/pytest tests/cluster $(ARGS)
 
 # Made once, for nobody else to read. They begin with a letter: NATS reads some digits as numbers.
 .env:

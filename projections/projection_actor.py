@@ -25,7 +25,8 @@ class ProjectionActor:
     """One group of partitions. See `ProjectionProcess`."""
 
     def __init__(self, group: int, settings: Settings) -> None:
-        self._process = ProjectionProcess(group, settings)
+        # A dict, if serve.yaml overrides an option of the deployment: Serve dumps its models then.
+        self._process = ProjectionProcess(group, Settings.model_validate(settings))
         self._metrics = asyncio.get_event_loop().create_task(self._export())
 
     async def statistics(self) -> bytes:

@@ -11,6 +11,8 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import structlog
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import DeploymentActorConfig
@@ -185,3 +187,29 @@ def projections_application(settings: Settings) -> serve.Application:
         deployment_actors=actors,
     )
     return deployment.bind(settings)
+
+
+class Arguments(Settings):
+    """What an application's `args` may say in deploy/serve.yaml: settings, which outrank the
+    environment of the nodes. An unknown one is refused."""
+
+    model_config = SettingsConfigDict(extra="forbid")
+
+    revision: str = Field(
+        default="",
+        description="Anything. Serve does nothing about what hasn't changed: change this to "
+        "deploy the same again, for new code or a new password.",
+    )
+
+    def settings(self) -> Settings:
+        return Settings.model_validate(self.model_dump(exclude={"revision"}))
+
+
+def api(arguments: Arguments) -> serve.Application:
+    """`serve_app.deployment:api`, for `serve deploy` and KubeRay."""
+    return api_application(arguments.settings())
+
+
+def projections(arguments: Arguments) -> serve.Application:
+    """`serve_app.deployment:projections`, for `serve deploy` and KubeRay."""
+    return projections_application(arguments.settings())
