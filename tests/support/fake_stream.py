@@ -1,0 +1,71 @@
+"""A stream in memory: it stores what it is given once, and fails when told to."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+
+from actors.ports import Message, PublishFailed
+
+
+class StreamFault(Enum):
+    """How the next publish goes wrong."""
+
+    NOT_STORED = auto()
+    """The stream never got it."""
+    STORED_BUT_NOT_ACKNOWLEDGED = auto()
+    """The stream has it, and nobody knows."""
+
+
+class FakeStream:
+    """Implements `EventStream`. Messages with an id that it has are left out."""
+
+    def __init__(self) -> None:
+        self.stored: list[Message] = []
+        self.calls: list[list[str]] = []
+        """Ids of each publish, failed ones included."""
+        self.faults: deque[StreamFault | None] = deque()
+        self.unreachable = False
+        self.incarnation: str | None = None
+        self.gate = asyncio.Event()
+        """Publishing waits until it is set."""
+        self.gate.set()
+        self._changed = asyncio.Condition()
+
+    async def prepare(self) -> str | None:
+        if self.unreachable:
+            raise PublishFailed("told to be away")
+        return self.incarnation
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        self.calls.append([message.id for message in messages])
+        await self._notify()
+        await self.gate.wait()
+        fault = self.faults.popleft() if self.faults else None
+        if self.unreachable or fault is StreamFault.NOT_STORED:
+            raise PublishFailed("told to fail")
+        known = {message.id for message in self.stored}
+        self.stored += [message for message in messages if message.id not in known]
+        await self._notify()
+        if fault is StreamFault.STORED_BUT_NOT_ACKNOWLEDGED:
+            raise PublishFailed("told to lose the acknowledgement")
+
+    @property
+    def ids(self) -> list[str]:
+        return [message.id for message in self.stored]
+
+    async def until_stored(self, count: int) -> None:
+        """Wait until there are ``count`` messages."""
+        await self._until(lambda: len(self.stored) >= count)
+
+    async def until_called(self, times: int) -> None:
+        """Wait until publishing was tried ``times`` times."""
+        await self._until(lambda: len(self.calls) >= times)
+
+    async def _until(self, happened: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5), self._changed:
+            await self._changed.wait_for(happened)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

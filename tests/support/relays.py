@@ -1,0 +1,110 @@
+"""A relay between an outbox and a stream, both in memory, and a way to commit something."""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+
+from actors.outbox import OutboxRelay, RelayLimits
+from actors.ports import BatchWrite, JournalUnavailable, Refill, Span
+from tests.support.domain import a_transfer, transfer_id
+from tests.support.fake_stream import FakeStream
+from tests.support.memory_journal import MemoryJournal
+from tests.support.writes import WriteInTheMaking
+from wallet.events import Recorded
+from wallet.ids import WalletId
+from wallet.representation import encode_recorded
+from wallet.state import TransferStatus
+
+LIMITS = RelayLimits(
+    publish_batch_max=10, outbox_memory_max=100, outbox_sweep_s=0.005, partitions=4
+)
+
+
+class WatchedOutbox(MemoryJournal):
+    """Counts what the relay reads, and fails when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spans_read: list[Span] = []
+        self.reads_unavailable = 0
+        self.deletes_unavailable = 0
+        self.sweeps = 0
+        self.deleted = asyncio.Event()
+
+    async def read(self, span: Span) -> Sequence[Recorded]:
+        self.spans_read.append(span)
+        if self.reads_unavailable:
+            self.reads_unavailable -= 1
+            raise JournalUnavailable("told to be away")
+        return await super().read(span)
+
+    async def delete(self, spans: Collection[Span]) -> None:
+        if self.deletes_unavailable:
+            self.deletes_unavailable -= 1
+            raise JournalUnavailable("told to be away")
+        await super().delete(spans)
+        self.deleted.set()
+
+    async def unpublished(self, *, limit: int) -> Sequence[Span]:
+        self.sweeps += 1
+        return await super().unpublished(limit=limit)
+
+
+class RelayDesk:
+    """A relay between an outbox and a stream, and a way to commit something."""
+
+    def __init__(
+        self,
+        limits: RelayLimits = LIMITS,
+        owns: Callable[[WalletId], bool] = lambda _: True,
+        refill: Refill | None = None,
+    ) -> None:
+        self.outbox = WatchedOutbox()
+        self.stream = FakeStream()
+        self.relay = OutboxRelay(
+            outbox=self.outbox, stream=self.stream, limits=limits, owns=owns, refill=refill
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, *, sweeping: bool = False) -> None:
+        self._tasks.append(asyncio.create_task(self.relay.run()))
+        if sweeping:
+            self._tasks.append(asyncio.create_task(self.relay.sweep()))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
+            assert isinstance(ended, asyncio.CancelledError), ended
+
+    async def commit(self, wallet: WalletId, *numbers: int) -> BatchWrite:
+        """Commit a debit a number, the wallet's creation before them if it is new."""
+        known = self.outbox.wallets.get(wallet)
+        making = WriteInTheMaking(*([known] if known else []))
+        if known is None:
+            making.create(wallet)
+        for number in numbers:
+            making.transfer(
+                wallet, a_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED)
+            )
+        await self.outbox.commit(making.write)
+        return making.write
+
+    async def commit_and_add(self, wallet: WalletId, *numbers: int) -> BatchWrite:
+        write = await self.commit(wallet, *numbers)
+        self.add(write)
+        return write
+
+    def add(self, write: BatchWrite) -> None:
+        for span in write.spans():
+            recorded = [one for one in write.recorded if one.wallet.id == span.wallet_id]
+            self.relay.add(span, recorded, [encode_recorded(one) for one in recorded])
+
+    async def until_empty(self) -> None:
+        async with asyncio.timeout(5):
+            while self.outbox.rows:
+                self.outbox.deleted.clear()
+                await self.outbox.deleted.wait()
+
+
+def ids(wallet: WalletId, *versions: int) -> list[str]:
+    return [f"{wallet}:{version}" for version in versions]

@@ -1,0 +1,20 @@
+"""Waiting for something to become so, where nothing tells when it does."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+POLL_S = 0.005
+
+
+async def until(is_so: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+    """Return as soon as ``is_so``; TimeoutError if that takes too long."""
+    async with asyncio.timeout(timeout_s):
+        while not is_so():  # noqa: ASYNC110  # nothing to wait on: that is what this is for
+            await asyncio.sleep(POLL_S)
+
+
+async def until_true(ask: Callable[[], Awaitable[bool]], *, timeout_s: float = 20.0) -> None:
+    """The same for a question that has to be awaited."""
+    async with asyncio.timeout(timeout_s):
+        while not await ask():  # noqa: ASYNC110  # as above
+            await asyncio.sleep(POLL_S)

@@ -1,0 +1,294 @@
+"""The relay: every committed event reaches the stream once and in order, whatever fails."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import pytest_asyncio
+
+from actors.outbox import OutboxRelay, RelayLimits
+from actors.ports import JournalUnavailable, Span
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
+from tests.support.fake_stream import StreamFault
+from tests.support.relays import LIMITS, RelayDesk, ids
+from tests.support.waiting import until
+from wallet.event_codec import decode_envelope
+from wallet.representation import encode_recorded
+
+
+@pytest_asyncio.fixture
+async def desk() -> AsyncIterator[RelayDesk]:
+    made = RelayDesk()
+    yield made
+    await made.close()
+
+
+async def test_a_committed_event_is_published_and_then_forgotten(desk: RelayDesk) -> None:
+    desk.start()
+    write = await desk.commit_and_add(WALLET_ID)
+    assert desk.relay.backlog == 1
+    await desk.until_empty()
+    await asyncio.sleep(0)
+    (message,) = desk.stream.stored
+    (recorded,) = write.recorded
+    assert message.id == recorded.id == f"{WALLET_ID}:1"
+    assert message.subject.startswith("wallet.events.")
+    assert message.subject.endswith(f".{WALLET_ID}.wallet.created")
+    assert bytes(decode_envelope(message.payload).data) == encode_recorded(recorded)
+    assert (desk.relay.backlog, desk.relay.published) == (0, 1)
+
+
+async def test_commits_are_published_in_their_order_and_together(desk: RelayDesk) -> None:
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.commit_and_add(OTHER_WALLET_ID)
+    await desk.commit_and_add(WALLET_ID, 2, 3)
+    desk.start()
+    await desk.until_empty()
+    assert desk.stream.calls == [
+        [*ids(WALLET_ID, 1, 2), *ids(OTHER_WALLET_ID, 1), *ids(WALLET_ID, 3, 4)]
+    ]
+
+
+async def test_a_publish_is_no_larger_than_allowed(desk: RelayDesk) -> None:
+    await desk.commit_and_add(WALLET_ID, *range(5))
+    await desk.commit_and_add(WALLET_ID, *range(5, 10))
+    await desk.commit_and_add(WALLET_ID, *range(10, 35))
+    desk.start()
+    await desk.until_empty()
+    assert [len(call) for call in desk.stream.calls] == [6, 5, 10, 10, 5]
+    assert desk.stream.ids == ids(WALLET_ID, *range(1, 37))
+
+
+async def test_what_comes_while_publishing_waits_for_its_turn(desk: RelayDesk) -> None:
+    desk.stream.gate.clear()
+    desk.start()
+    await desk.commit_and_add(WALLET_ID)
+    await desk.stream.until_called(1)
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.commit_and_add(WALLET_ID, 2)
+    assert desk.relay.backlog == 3
+    desk.stream.gate.set()
+    await desk.until_empty()
+    assert desk.stream.calls == [ids(WALLET_ID, 1), ids(WALLET_ID, 2, 3)]
+
+
+@pytest.mark.parametrize("fault", StreamFault)
+async def test_a_failed_publish_is_repeated_before_anything_newer(
+    desk: RelayDesk, fault: StreamFault
+) -> None:
+    desk.stream.faults.extend([fault, fault])
+    await desk.commit_and_add(WALLET_ID, 1)
+    desk.start()
+    await desk.stream.until_called(1)
+    await desk.commit_and_add(WALLET_ID, 2)
+    await desk.until_empty()
+    assert desk.stream.calls[:3] == [ids(WALLET_ID, 1, 2)] * 3
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3)
+    assert desk.relay.publish_failures == 2
+    assert desk.relay.stream_ready
+
+
+async def test_nothing_is_forgotten_before_it_is_acknowledged(desk: RelayDesk) -> None:
+    desk.stream.gate.clear()
+    desk.start()
+    await desk.commit_and_add(WALLET_ID)
+    await desk.stream.until_called(1)
+    assert desk.outbox.rows
+    assert desk.relay.backlog == 1
+    desk.stream.gate.set()
+    await desk.until_empty()
+
+
+async def test_a_stream_that_is_away_is_waited_for(desk: RelayDesk) -> None:
+    desk.stream.unreachable = True
+    desk.start()
+    await desk.commit_and_add(WALLET_ID, 1)
+    await until(lambda: desk.relay.publish_failures >= 2)
+    assert not desk.relay.stream_ready
+    assert (desk.relay.backlog, desk.stream.stored) == (2, [])
+    desk.stream.unreachable = False
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2)
+    assert desk.relay.stream_ready
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+async def test_warm_events_are_never_read_back(desk: RelayDesk) -> None:
+    desk.start()
+    await desk.commit_and_add(WALLET_ID, 1, 2)
+    await desk.until_empty()
+    assert desk.outbox.spans_read == []
+
+
+async def test_events_beyond_the_memory_s_bound_are_read_from_the_journal() -> None:
+    desk = RelayDesk(
+        RelayLimits(publish_batch_max=4, outbox_memory_max=4, outbox_sweep_s=1, partitions=4)
+    )
+    await desk.commit_and_add(WALLET_ID, 1, 2)  # 3 events: in memory
+    await desk.commit_and_add(WALLET_ID, 3, 4)  # 2 more would be too many
+    await desk.commit_and_add(WALLET_ID, 5)  # 1 fits
+    desk.start()
+    await desk.until_empty()
+    await asyncio.sleep(0)
+    assert desk.outbox.spans_read == [Span(WALLET_ID, 4, 5)]
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3, 4, 5, 6)
+
+    await desk.commit_and_add(WALLET_ID, 6, 7, 8, 9)  # All 4 places are free again.
+    await desk.until_empty()
+    assert desk.outbox.spans_read == [Span(WALLET_ID, 4, 5)]
+    await desk.close()
+
+
+async def test_a_span_read_back_is_published_as_it_would_have_been_from_memory(
+    desk: RelayDesk,
+) -> None:
+    write = await desk.commit(WALLET_ID, 1)
+    desk.relay.add_unread([Span(WALLET_ID, 1, 2)])
+    desk.start()
+    await desk.until_empty()
+    data = [bytes(decode_envelope(message.payload).data) for message in desk.stream.stored]
+    assert data == [encode_recorded(recorded) for recorded in write.recorded]
+
+
+async def test_a_journal_that_is_away_is_waited_for(desk: RelayDesk) -> None:
+    await desk.commit(WALLET_ID, 1)
+    desk.outbox.reads_unavailable = 2
+    desk.relay.add_unread([Span(WALLET_ID, 1, 2)])
+    desk.start()
+    await desk.until_empty()
+    assert desk.stream.calls == [ids(WALLET_ID, 1, 2)]
+
+
+# -- what predecessors left ------------------------------------------------------------------------
+
+
+async def test_what_loading_a_wallet_found_goes_before_anything_new(desk: RelayDesk) -> None:
+    await desk.commit(WALLET_ID, 1)
+    desk.relay.add_unread([Span(WALLET_ID, 1, 2)])
+    await desk.commit_and_add(WALLET_ID, 2)
+    desk.start()
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3)
+
+
+async def test_a_span_that_is_queued_is_not_queued_again(desk: RelayDesk) -> None:
+    write = await desk.commit_and_add(WALLET_ID, 1)
+    desk.relay.add_unread(write.spans() * 2)
+    assert desk.relay.backlog == 2
+    desk.start()
+    await desk.until_empty()
+    assert desk.stream.calls == [ids(WALLET_ID, 1, 2)]
+
+
+async def test_a_row_that_the_sweep_saw_before_its_own_shard_told_of_it_goes_once(
+    desk: RelayDesk,
+) -> None:
+    # Committed, and the sweep runs before the shard's task does.
+    write = await desk.commit(WALLET_ID, 1)
+    desk.relay.add_unread(await desk.outbox.unpublished(limit=10))
+    desk.add(write)
+    following = await desk.commit_and_add(WALLET_ID, 2)
+    assert desk.relay.backlog == 3
+    desk.start()
+    await desk.until_empty()
+    await asyncio.sleep(0)
+    assert desk.stream.calls == [ids(WALLET_ID, 1, 2, 3)]
+    assert following.spans() == [Span(WALLET_ID, 3, 3)]
+    assert desk.relay.backlog == 0
+
+
+async def test_a_span_told_of_after_it_was_relayed_already_is_dropped_by_the_stream(
+    desk: RelayDesk,
+) -> None:
+    write = await desk.commit(WALLET_ID, 1)
+    desk.relay.add_unread(await desk.outbox.unpublished(limit=10))
+    desk.start()
+    await desk.until_empty()
+    desk.add(write)
+    await desk.stream.until_called(2)
+    await desk.commit_and_add(WALLET_ID, 2)
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3)
+
+
+async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayDesk) -> None:
+    await desk.commit(WALLET_ID, 1)
+    await desk.commit(OTHER_WALLET_ID)
+    await desk.commit(WALLET_ID, 2)
+    desk.start(sweeping=True)
+    await desk.until_empty()
+    of_one = [one for one in desk.stream.ids if one.startswith(WALLET_ID)]
+    assert of_one == ids(WALLET_ID, 1, 2, 3)
+    assert set(desk.stream.ids) - set(of_one) == {f"{OTHER_WALLET_ID}:1"}
+
+
+async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
+    desk = RelayDesk(owns=lambda wallet: wallet == WALLET_ID)
+    await desk.commit(WALLET_ID)
+    await desk.commit(OTHER_WALLET_ID)
+    desk.start(sweeping=True)
+    await desk.stream.until_stored(1)
+    swept = desk.outbox.sweeps
+    await until(lambda: desk.outbox.sweeps >= swept + 3)
+    assert desk.stream.ids == ids(WALLET_ID, 1)
+    assert list(desk.outbox.rows) == [(OTHER_WALLET_ID, 1)]
+    await desk.close()
+
+
+async def test_rows_that_could_not_be_deleted_are_swept_and_the_stream_keeps_one(
+    desk: RelayDesk,
+) -> None:
+    desk.outbox.deletes_unavailable = 1
+    desk.start(sweeping=True)
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2)
+    assert len(desk.stream.calls) == 2
+
+
+async def test_an_outbox_that_can_not_be_swept_is_swept_later(
+    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.commit(WALLET_ID)
+    failures = 2
+    unpublished = desk.outbox.unpublished
+
+    async def failing(*, limit: int) -> Sequence[Span]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise JournalUnavailable("told to be away")
+        return await unpublished(limit=limit)
+
+    monkeypatch.setattr(desk.outbox, "unpublished", failing)
+    desk.start(sweeping=True)
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1)
+
+
+async def test_many_wallets_of_several_relays_keep_their_version_order() -> None:
+    one, other = RelayDesk(), RelayDesk()
+    other.outbox, other.stream = one.outbox, one.stream
+    other.relay = OutboxRelay(
+        outbox=one.outbox, stream=one.stream, limits=LIMITS, owns=lambda _: True
+    )
+    one.start(sweeping=True)
+    other.start(sweeping=True)
+    wallets = [wallet_id(number) for number in range(5)]
+    for round_number in range(6):
+        for wallet in wallets:
+            owner = (one, other)[(round_number + wallets.index(wallet)) % 2]
+            # As a shard does when another has written: what is unpublished goes first.
+            owner.relay.add_unread(
+                [span for span in await one.outbox.unpublished(limit=100) if span[0] == wallet]
+            )
+            await owner.commit_and_add(wallet, round_number)
+    await one.until_empty()
+    await one.close()
+    await other.close()
+    for wallet in wallets:
+        versions = len(one.outbox.events[wallet])
+        of_wallet = [message for message in one.stream.ids if message.startswith(wallet)]
+        assert of_wallet == ids(wallet, *range(1, versions + 1))
