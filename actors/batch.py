@@ -127,7 +127,7 @@ class Batch:
             if answer.refused and submission.atomic:
                 self._undo(submission.wallet_id, before, recorded=recorded, keys=keys)
                 return Reply(answers=tuple(answers), several=True, undone=True)
-        wallet = self._wallet(submission.wallet_id)
+        wallet = self._touch(submission.wallet_id)
         balances = ENCODER.encode(balances_view(wallet)) if wallet is not None else b""
         return Reply(answers=tuple(answers), several=True, wallet=balances)
 

@@ -258,6 +258,16 @@ def test_an_atomic_submission_that_is_accepted_stays() -> None:
     assert batch.write.after[WALLET_ID].version == 7
 
 
+def test_the_wallet_after_items_that_were_all_applied_before_rests_on_a_version() -> None:
+    # What was answered before needs no check; what the wallet is told to be now does: another
+    # owner may have moved it on.
+    earlier = changed(a_transfer(id=transfer_id(1)), a_wallet(version=6, pending_debit=100))
+    batch = a_batch(a_cache(a_wallet()), recorded={(WALLET_ID, transfer_id(1)): earlier})
+    again = debit("1", status="pending", transfer_id=transfer_id(1))
+    batch.decide(ask(again, attempt=2, several=True))
+    assert batch.write.expected == {WALLET_ID: 5}
+
+
 def test_several_items_for_no_wallet_are_all_refused() -> None:
     reply = a_batch().decide(ask(debit("1"), debit("2")))
     assert codes(reply) == ["wallet_not_found", "wallet_not_found"]
