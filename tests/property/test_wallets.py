@@ -1,9 +1,10 @@
 """Wallets against a model: after every step, answers, balances, statuses and versions agree.
 
 Guards INV-1 to INV-7 and INV-10 at once: whatever is asked, in whatever order, however often it
-is delivered, and however the journal fails.
+is delivered, by whichever of two owners it is decided and however the journal fails.
 """
 
+from itertools import permutations
 from typing import Any
 
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from tests.property.two_shards import TwoShards, as_told, assert_same_state
 from tests.support.memory_journal import Fault
 from wallet.ids import IdempotencyKey, creation_scope
 
-SHARDS = st.just(0)
+SHARDS = st.sampled_from([0, 1])
 CURRENCIES = st.sampled_from([("USD", 2), ("JPY", 0), ("ETH", 18)])
 KEYS = st.sampled_from([None, None, None, "k1", "k2", "k3"])
 REFERENCES = st.sampled_from([None, None, "r1", "r2", "r3"])
@@ -33,7 +34,7 @@ ENDS = st.sampled_from(["completed", "failed"])
 
 
 class Wallets(RuleBasedStateMachine):
-    """Several wallets, the shard that owns all of them, and the model."""
+    """Several wallets, two shards that both own all of them, and the model."""
 
     wallets = Bundle("wallets")
     transfers = Bundle("transfers")
@@ -111,7 +112,7 @@ class Wallets(RuleBasedStateMachine):
     def ask_a_wallet_that_does_not_exist(self, shard: int, item: st.DataObject) -> None:
         self.ask(shard, [self.an_ask(self.new_id(), [self.drawn_transfer(item)])], [])
 
-    # -- asking for several things -------------------------------------------
+    # -- asking for several things, and at the same time -------------------------------------------
 
     @rule(
         target=asked,
@@ -147,6 +148,47 @@ class Wallets(RuleBasedStateMachine):
     ) -> None:
         asks = [self.an_ask(wallet, [self.drawn_transfer(data)]) for wallet in chosen]
         self.ask(shard, asks, faults)
+
+    @rule(
+        chosen=st.lists(wallets, min_size=2, max_size=6),
+        data=st.data(),
+        conflicts=st.lists(st.sampled_from([None, Fault.CONFLICT]), max_size=3),
+    )
+    def race(self, chosen: list[str], data: st.DataObject, conflicts: list[Fault | None]) -> None:
+        """Both shards at once. For each wallet one was decided after the other, whichever.
+
+        Amounts are valid: a request that isn't leaves no trace under its key, so that nothing
+        orders it and another request with the same key.
+        """
+        self.shards.journal.commit_faults.extend(conflicts)
+        asks = [
+            self.an_ask(wallet, [self.drawn_item(wallet, data, VALID_AMOUNTS)]) for wallet in chosen
+        ]
+        by_shard = {0: asks[0::2], 1: asks[1::2]}
+        now = self.shards.now_told()
+        replies = self.shards.ask(by_shard)
+        self.shards.journal.commit_faults.clear()
+        told = {shard: in_model_words(by_shard[shard], replies[shard]) for shard in by_shard}
+        for wallet in set(chosen):
+            self.model = self.one_after_the_other(
+                [
+                    [
+                        (ask, answered)
+                        for ask, answered in zip(by_shard[shard], told[shard], strict=True)
+                        if ask["wallet"] == wallet
+                    ]
+                    for shard in by_shard
+                ],
+                now,
+            )
+
+    def one_after_the_other(self, by_shard: list[list[tuple[Ask, Told]]], now: str) -> Model:
+        """The model after that order of the shards which explains what both told."""
+        for order in permutations(by_shard):
+            model = self.model.copy()
+            if all(model.ask(ask, now) == told for shard in order for ask, told in shard):
+                return model
+        raise AssertionError(f"no order explains {by_shard}")
 
     # -- again ---------------------------------------------------------------------------------
 
