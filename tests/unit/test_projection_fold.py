@@ -1,0 +1,172 @@
+"""Folding stream events to rows: the last state counts, repetitions don't, gaps show."""
+
+import msgspec
+import pytest
+
+from projections.fold import fold
+from projections.store import BalanceRow, FoldedBatch, SettlementRow, TransferRow, WalletRow
+from tests.support.domain import (
+    LATER,
+    NOW,
+    OTHER_WALLET_ID,
+    WALLET_ID,
+    a_transfer,
+    a_wallet,
+    changed,
+    created,
+    settled,
+    transfer_id,
+)
+from wallet.event_codec import CloudEvent, decode_envelope, encode_event
+from wallet.events import Recorded
+from wallet.ids import WalletId
+from wallet.state import FailureReason, Transfer, TransferStatus, TransferType
+
+PENDING, COMPLETED, FAILED = TransferStatus
+
+
+def events(*recorded: Recorded) -> list[CloudEvent]:
+    """As they come from the stream."""
+    return [decode_envelope(encode_event(one)) for one in recorded]
+
+
+def creation(wallet: WalletId = WALLET_ID) -> Recorded:
+    return created(a_wallet(id=wallet, version=1, reference_id="r", metadata={"a": "b"}))
+
+
+def a_debit(
+    version: int, *, wallet: WalletId = WALLET_ID, status: TransferStatus = COMPLETED
+) -> Recorded:
+    """The debit of 1.00 that made ``version``, the only kind of event before it."""
+    transfer = a_transfer(
+        id=transfer_id(version), status=status, settled_at=NOW if status is COMPLETED else None
+    )
+    return changed(
+        transfer, a_wallet(id=wallet, version=version, balance=100 * (version - 1)), at=LATER
+    )
+
+
+def a_settlement(transfer: Transfer, version: int, status: TransferStatus = FAILED) -> Recorded:
+    done = settled(transfer, status, reference_id="why", metadata={"x": "y"})
+    return changed(done, a_wallet(version=version, balance=7), previous=PENDING, at=LATER)
+
+
+def versions(folded: FoldedBatch) -> dict[str, tuple[int, int]]:
+    return {row.id: (row.first_version, row.last_version) for row in folded.balances}
+
+
+def test_nothing_folds_to_nothing() -> None:
+    assert fold([]) == FoldedBatch(wallets=[], balances=[], transfers=[], settlements=[])
+
+
+def test_a_creation_is_a_wallet_with_empty_balances() -> None:
+    assert fold(events(creation())) == FoldedBatch(
+        wallets=[WalletRow(WALLET_ID, "r", "USD", 2, "active", '{"a":"b"}', NOW)],
+        balances=[BalanceRow(WALLET_ID, 1, 1, "000", "000", "000", NOW)],
+        transfers=[],
+        settlements=[],
+    )
+
+
+def test_a_wallet_s_balances_are_those_of_its_last_event() -> None:
+    folded = fold(events(creation(), a_debit(2), a_debit(3), a_debit(4)))
+    assert folded.balances == [BalanceRow(WALLET_ID, 1, 4, "300", "000", "000", LATER)]
+    assert [row.version for row in folded.transfers] == [2, 3, 4]
+
+
+def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
+    (row,) = fold(events(a_debit(5, status=PENDING))).transfers
+    assert row == TransferRow(
+        WALLET_ID,
+        transfer_id(5),
+        "debit",
+        "pending",
+        "100",
+        None,
+        None,
+        None,
+        NOW,
+        None,
+        5,
+        5,
+    )
+
+
+def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
+    held = a_transfer(id=transfer_id(5), type=TransferType.CREDIT)
+    folded = fold(
+        events(changed(held, a_wallet(version=5)), a_debit(6), a_settlement(held, version=7))
+    )
+    assert folded.settlements == []
+    row = folded.transfers[0]
+    assert (row.status, row.failure_reason) == ("failed", FailureReason.REVERTED)
+    assert (row.reference_id, row.metadata) == ("why", '{"x":"y"}')
+    assert (row.created_at, row.settled_at) == (NOW, LATER)
+    assert (row.created_version, row.version) == (5, 7)
+
+
+@pytest.mark.parametrize("status", [COMPLETED, FAILED])
+def test_a_transfer_from_before_is_settled_on_its_own(status: TransferStatus) -> None:
+    held = a_transfer(id=transfer_id(3))
+    folded = fold(events(a_settlement(held, version=9, status=status)))
+    assert folded.transfers == []
+    reason = FailureReason.REVERTED if status is FAILED else None
+    assert folded.settlements == [
+        SettlementRow(WALLET_ID, held.id, status, "why", '{"x":"y"}', reason, LATER, 9)
+    ]
+
+
+def test_repeated_and_older_events_are_dropped() -> None:
+    in_order = [creation(), a_debit(2), a_debit(3)]
+    repeated = [creation(), a_debit(2), creation(), a_debit(2), a_debit(3), a_debit(2)]
+    assert fold(events(*repeated)) == fold(events(*in_order))
+
+
+def test_a_gap_inside_a_batch_leaves_only_what_follows_it_connected() -> None:
+    folded = fold(events(creation(), a_debit(2), a_debit(5), a_debit(6)))
+    assert versions(folded) == {WALLET_ID: (5, 6)}
+    assert folded.balances[0].balance == "500"
+
+
+def test_an_event_that_comes_too_late_does_not_close_its_gap() -> None:
+    folded = fold(events(a_debit(2), a_debit(4), a_debit(3)))
+    assert versions(folded) == {WALLET_ID: (4, 4)}
+
+
+def test_wallets_in_one_batch_don_t_mix() -> None:
+    folded = fold(
+        events(
+            a_debit(2),
+            a_debit(7, wallet=OTHER_WALLET_ID),
+            a_debit(3),
+            a_debit(8, wallet=OTHER_WALLET_ID),
+        )
+    )
+    assert versions(folded) == {WALLET_ID: (2, 3), OTHER_WALLET_ID: (7, 8)}
+    assert {(row.wallet_id, row.version) for row in folded.transfers} == {
+        (WALLET_ID, 2),
+        (WALLET_ID, 3),
+        (OTHER_WALLET_ID, 7),
+        (OTHER_WALLET_ID, 8),
+    }
+
+
+def test_amounts_of_every_scale_become_minor_units() -> None:
+    rows = []
+    for scale in (0, 2, 18):
+        wallet = a_wallet(version=2, scale=scale, balance=12)
+        transfer = a_transfer(amount=12, status=COMPLETED, settled_at=NOW)
+        rows += fold(events(changed(transfer, wallet))).balances
+    assert [int(row.balance) for row in rows] == [12, 12, 12]
+
+
+def test_an_overdrawn_balance_keeps_its_sign() -> None:
+    wallet = a_wallet(version=2, balance=-5, overdraft_limit=5)
+    (row,) = fold(events(changed(a_transfer(), wallet))).balances
+    assert int(row.balance) == -5
+
+
+def test_data_of_another_shape_than_its_type_says_is_refused() -> None:
+    (envelope,) = events(a_debit(2))
+    with pytest.raises(msgspec.MsgspecError):
+        fold([msgspec.structs.replace(envelope, type="wallet.created")])
