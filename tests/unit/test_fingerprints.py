@@ -1,0 +1,80 @@
+"""Fingerprints: two requests are the same if the client asked for the same."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from serve_app.fingerprints import batch_fingerprint, fingerprint
+from tests.support.domain import transfer_id, wallet_id
+from tests.support.write_side import create_wallet, credit, debit, settle
+from wallet.commands import Command, Item, Keyed
+from wallet.ids import IdempotencyKey
+
+DIFFERENT: dict[str, Command] = {
+    "debit": debit("1"),
+    "credit": credit("1"),
+    "more": debit("2"),
+    "pending": debit("1", status="pending"),
+    "with a reference": debit("1", reference_id="r"),
+    "with metadata": debit("1", metadata={"a": "b"}),
+    "with other metadata": debit("1", metadata={"a": "c"}),
+    "complete": settle(transfer_id(1), "completed"),
+    "revert": settle(transfer_id(1), "failed"),
+    "complete another": settle(transfer_id(2), "completed"),
+    "complete with a reference": settle(transfer_id(1), "completed", reference_id="r"),
+    "wallet": create_wallet(wallet_id(1)),
+    "wallet of another currency": create_wallet(wallet_id(1), currency="EUR"),
+    "wallet of another scale": create_wallet(wallet_id(1), scale=3),
+    "wallet with a reference": create_wallet(wallet_id(1), reference_id="r"),
+}
+
+
+def test_different_requests_have_different_fingerprints() -> None:
+    names: dict[bytes, str] = {}
+    for name, command in DIFFERENT.items():
+        same = names.setdefault(fingerprint(command), name)
+        assert same == name, f"{name} has the fingerprint of {same}"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda number: debit("1", transfer_id=transfer_id(number)),
+        lambda number: create_wallet(wallet_id(number)),
+    ],
+    ids=["transfer", "wallet"],
+)
+def test_ids_that_the_service_mints_make_no_difference(ask: Callable[[int], Command]) -> None:
+    assert fingerprint(ask(1)) == fingerprint(ask(2))
+
+
+def test_the_order_of_metadata_makes_no_difference() -> None:
+    one, other = {"a": "1", "b": "2"}, {"b": "2", "a": "1"}
+    assert fingerprint(debit("1", metadata=one)) == fingerprint(debit("1", metadata=other))
+
+
+def test_a_fingerprint_is_the_same_after_a_restart() -> None:
+    # It is kept beside the key: a changed one would refuse every late duplicate.
+    asked = debit("10.5", reference_id="r", metadata={"b": "2", "a": "1"})
+    assert fingerprint(asked).hex() == (
+        "91d265f4d571f0de627de4f344dc782f6161c986c22c50409997951875b9012c"
+    )
+
+
+def test_a_batch_is_its_items_in_order_with_their_keys() -> None:
+    one, two = Item(command=debit("1")), Item(command=credit("1"))
+    keyed = msgspec.structs.replace(
+        one, keyed=Keyed(key=IdempotencyKey("k"), fingerprint=fingerprint(one.command))
+    )
+    prints = [
+        batch_fingerprint([one, two]),
+        batch_fingerprint([two, one]),
+        batch_fingerprint([one]),
+        batch_fingerprint([one, two], atomic=True),
+        batch_fingerprint([keyed, two]),
+    ]
+    assert len(set(prints)) == len(prints)
+    again = [Item(command=debit("1")), Item(command=credit("1"))]
+    assert batch_fingerprint(again) == prints[0]
+    assert fingerprint(one.command) not in prints
