@@ -30,6 +30,7 @@ from projections.queries import Queries
 from projections.statistics import ProjectionStatistics
 from serve_app import front, request_metrics
 from serve_app.app import create_application
+from serve_app.autoscaling import PROCESSOR, ProcessorUse
 from serve_app.probes import Probes, statistics_of
 from serve_app.router import Application
 from serve_app.services import Services
@@ -67,6 +68,7 @@ class Ingress:
         self._shards = RayShards()
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))
         self._pool: asyncpg.Pool | None = None
+        self._processor_use = ProcessorUse()
 
     async def __serve_build_asgi_app__(self) -> Application:
         settings = self._settings
@@ -104,6 +106,10 @@ class Ingress:
         while True:
             exporter.export(request_metrics.samples(replica, self._dispatcher.queued))
             await asyncio.sleep(EXPORT_PERIOD_S)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve, for the policy in autoscaling.py."""
+        return {PROCESSOR: self._processor_use.share()}
 
     async def statistics(self) -> list[dict[str, Any]]:
         """The shards' statistics, for `wallet status`; a shard that doesn't answer is left out."""
