@@ -10,6 +10,9 @@ from purgatory.domain.model import OpenedState
 
 from actors.ports import JournalConflict, JournalRefused, JournalUnavailable, OutcomeUnknown
 
+_LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
+"""The connection broke, or was broken in the middle of something."""
+
 _BREAKER_FAILURES: Final = 3
 _BREAKER_OPEN_S: Final = 0.5
 """After so many failures in a row Postgres is not asked for so long: callers are told at once
@@ -94,7 +97,7 @@ class HealingConnection:
                 return await ask(connection)
         except asyncpg.PostgresError as error:
             raise self._classified(error) from error
-        except (OSError, asyncpg.InterfaceError, TimeoutError) as error:
+        except _LOST as error:
             self._drop()
             raise OutcomeUnknown(f"{type(error).__name__}: {error}") from error
         except asyncio.CancelledError:
@@ -122,7 +125,7 @@ class HealingConnection:
                 timeout=self._connect_timeout_s,
                 server_settings=self._settings,
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        except (asyncpg.PostgresError, *_LOST) as error:
             raise JournalUnavailable(f"{type(error).__name__}: {error}") from error
         return self._connection
 

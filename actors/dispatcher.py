@@ -197,7 +197,15 @@ class _Lane:
         payload = encode_submissions([_addressed(parcel, started) for parcel in parcels])
         for parcel in parcels:
             parcel.delivered = True
-        replies = decode_replies(await self._transport.call(self._shard, payload))
+        try:
+            # A shard that hangs must not hold this lane for longer than anybody waits.
+            async with asyncio.timeout_at(max(parcel.deadline for parcel in parcels)):
+                answer = await self._transport.call(self._shard, payload)
+        except TimeoutError:
+            for parcel in parcels:
+                parcel.expire()
+            return
+        replies = decode_replies(answer)
         for parcel, reply in zip(parcels, replies, strict=True):
             parcel.answer(reply)
         commands = sum(len(parcel.submission.items) for parcel in parcels)

@@ -51,6 +51,9 @@ _SWEEP_LIMIT: Final = 10_000
 _REFILL_PAGE: Final = 1_000
 """Wallets looked up at once when a lost stream is filled again."""
 
+_LOOK_S: Final = 10.0
+"""How often a relay looks whether the stream is still the one that it was."""
+
 _REFILL_POLL_S: Final = 0.5
 """How often a relay looks whether another one has filled the stream."""
 
@@ -149,6 +152,8 @@ class OutboxRelay:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if not self.stream_ready:
+                await self._until_done(self._prepare)
             while self._queue:
                 await self._relay_some()
 
@@ -182,8 +187,8 @@ class OutboxRelay:
     async def _prepare(self) -> None:
         """Connect; and if the stream is another one than before, see that it has the journal.
 
-        One relay fills it with what the outbox takes for published, and the others wait, so that
-        nothing newer comes before it.
+        One relay fills it with everything that is written, and the others wait, so that nothing
+        newer comes before it.
         """
         incarnation = await self._stream.prepare()
         refill = self._refill
@@ -204,7 +209,7 @@ class OutboxRelay:
     async def _fill(self, refill: Refill) -> None:
         after: WalletId | None = None
         events = 0
-        while spans := await refill.published(after=after, limit=_REFILL_PAGE):
+        while spans := await refill.written(after=after, limit=_REFILL_PAGE):
             for span in spans:
                 for part in _parts(span, self._limits.publish_batch_max):
                     await self._publish([_Waiting(part, None, None)])
@@ -278,11 +283,27 @@ class OutboxRelay:
 
     async def sweep(self) -> None:
         """Look for unpublished events of this shard's wallets, for ever."""
+        clock = asyncio.get_running_loop().time
+        looked_at = clock()
         while True:
             # While nothing can be published, what others left can wait, too.
             if self.stream_ready:
                 await self._sweep_once()
+            if clock() - looked_at > _LOOK_S:
+                looked_at = clock()
+                await self._look_for_loss()
             await asyncio.sleep(self._limits.outbox_sweep_s)
+
+    async def _look_for_loss(self) -> None:
+        """A stream that is lost while nothing is published must be noticed, too."""
+        try:
+            incarnation = await self._stream.prepare()
+        except PublishFailed:
+            self.stream_ready = False
+        else:
+            self.stream_ready = self.stream_ready and incarnation == self._incarnation
+        if not self.stream_ready:
+            self._wake.set()
 
     async def _sweep_once(self) -> None:
         try:

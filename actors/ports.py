@@ -158,8 +158,8 @@ class Refill(Protocol):
     async def end(self, incarnation: str | None) -> None:
         """Let others fill; ``incarnation``: it has everything now."""
 
-    async def published(self, *, after: WalletId | None, limit: int) -> Sequence[Span]:
-        """By wallet id: each wallet's events that the outbox takes for published."""
+    async def written(self, *, after: WalletId | None, limit: int) -> Sequence[Span]:
+        """By wallet id: all of each wallet's events."""
 
 
 class Message(NamedTuple):

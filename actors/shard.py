@@ -201,7 +201,7 @@ class Shard:
                 conflicts += 1
                 _log.info("version conflict", wallets=len(entries), cause=str(conflict))
                 if conflicts > self._limits.conflict_retries_max:
-                    _answer_all(entries, _TOO_MANY_CONFLICTS)
+                    _answer_all(entries, _CONFLICTS_UNKNOWN if lost else _TOO_MANY_CONFLICTS)
                     return
             except JournalRefused as refusal:
                 self._forget(entries)
@@ -378,6 +378,11 @@ _TOO_MANY_CONFLICTS: Final = Failure(
     code=FailureCode.UNAVAILABLE,
     detail=f"Another writer kept changing this wallet. {_SURELY_NOT}",
     applied="no",
+)
+_CONFLICTS_UNKNOWN: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail=f"Another writer kept changing this wallet. {_MAYBE}",
+    applied="unknown",
 )
 _JOURNAL_DOWN: Final = Failure(
     code=FailureCode.UNAVAILABLE,

@@ -33,6 +33,7 @@ _TRANSIENT: Final = (
     NatsError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )

@@ -60,6 +60,14 @@ _NEWEST: Final = 2**63 - 1
 
 Row = asyncpg.Record
 
+_FAILURES: Final = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    TimeoutError,
+)
+
 
 class CursorError(ValueError):
     """A cursor that no list of ours gave."""
@@ -167,7 +175,7 @@ class Queries:
             # Waiting for a connection counts, too: a read is never queued for longer.
             async with asyncio.timeout(self._timeout_s):
                 return await ask()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        except _FAILURES as error:
             raise ReadsUnavailable(f"{type(error).__name__}: {error}") from error
 
 

@@ -33,8 +33,8 @@ class SimulatedRefill:
             await self._ask(lambda: self._mark(incarnation))
         await self._ask(self._release)
 
-    async def published(self, *, after: WalletId | None, limit: int) -> Sequence[Span]:
-        return await self._ask(lambda: self._database.published(after, limit))
+    async def written(self, *, after: WalletId | None, limit: int) -> Sequence[Span]:
+        return await self._ask(lambda: self._database.written(after, limit))
 
     def _lock(self, session: object) -> bool:
         if session is not self._session or self._database.filler not in (None, session):

@@ -183,10 +183,21 @@ async def running_shard(
     tasks = [asyncio.create_task(shard.run())]
     if stream is not None:
         tasks += [asyncio.create_task(relay.run()), asyncio.create_task(relay.sweep())]
+    test = asyncio.current_task()
+    assert test is not None
+
+    def fail(task: asyncio.Task[None]) -> None:
+        # In production the process ends with its task; here the test does, instead of waiting.
+        if not task.cancelled():
+            test.cancel(f"a task of the shard ended: {task.exception()!r}")
+
+    for task in tasks:
+        task.add_done_callback(fail)
     try:
         yield ShardUnderTest(shard, relay)
     finally:
         for task in tasks:
+            task.remove_done_callback(fail)
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await journal.close()

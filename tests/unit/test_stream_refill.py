@@ -36,7 +36,7 @@ class FakeRefill:
         self.held = False
         self.is_filled = incarnation or self.is_filled
 
-    async def published(self, *, after: WalletId | None, limit: int) -> Sequence[Span]:
+    async def written(self, *, after: WalletId | None, limit: int) -> Sequence[Span]:
         return [span for span in self.spans if after is None or span.wallet_id > after][:limit]
 
 
