@@ -1,0 +1,328 @@
+"""A shard on a journal in memory: bounds, deadlines, and every way a commit can go wrong."""
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+
+from actors.ports import BatchWrite, Span
+from actors.protocol import Failure, FailureCode, Reply
+from tests.support.memory_journal import Fault, MemoryJournal
+from tests.support.shards import shard_in_memory
+from tests.support.write_side import (
+    LIMITS,
+    ShardUnderTest,
+    body,
+    credit,
+    debit,
+    new_id,
+    settle,
+)
+from wallet.commands import Item, Submission
+from wallet.ids import WalletId
+
+
+class GatedJournal(MemoryJournal):
+    """Commits wait at a gate that the test opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.at_the_gate = asyncio.Event()
+
+    async def commit(self, batch: BatchWrite) -> None:
+        self.at_the_gate.set()
+        await self.gate.wait()
+        await super().commit(batch)
+
+
+class FullRelay:
+    """A relay with as much waiting as the test says."""
+
+    def __init__(self) -> None:
+        self.backlog = 0
+
+    def add(self, *_: object) -> None:
+        pass
+
+    def add_unread(self, spans: Iterable[Span]) -> None:
+        pass
+
+
+def limits(**fields: int) -> object:
+    return msgspec.structs.replace(LIMITS, **fields)
+
+
+def failure_of(reply: Reply) -> Failure:
+    assert reply.failure is not None, reply
+    assert reply.answers == ()
+    return reply.failure
+
+
+async def held_up(shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId) -> asyncio.Task:
+    """A debit that waits at the gate: whatever is asked now queues behind it."""
+    journal.gate.clear()
+    journal.at_the_gate.clear()
+    asking = asyncio.create_task(shard.ask(wallet, debit("1")))
+    await journal.at_the_gate.wait()
+    return asking
+
+
+async def queued(shard: ShardUnderTest, *asks: tuple[WalletId, object]) -> list[asyncio.Task]:
+    tasks = [asyncio.create_task(shard.ask(wallet, command)) for wallet, command in asks]
+    await asyncio.sleep(0)
+    return tasks
+
+
+# -- group commit ------------------------------------------------------------------------------
+
+
+async def test_what_queues_during_a_commit_is_one_transaction() -> None:
+    journal = GatedJournal()
+    async with shard_in_memory(journal) as shard:
+        wallets = [await shard.create_wallet() for _ in range(3)]
+        commits = journal.commits
+        first = await held_up(shard, journal, wallets[0])
+        tasks = await queued(shard, *((wallet, debit("1")) for wallet in wallets * 5))
+        assert shard.shard.mailbox_items == 15
+        journal.gate.set()
+        await asyncio.gather(first, *tasks)
+        assert journal.commits == commits + 2
+        assert shard.shard.largest_batch == 15
+
+
+async def test_a_batch_is_no_larger_than_allowed() -> None:
+    journal = GatedJournal()
+    async with shard_in_memory(journal, limits=limits(batch_commands_max=4)) as shard:
+        wallet = await shard.create_wallet()
+        commits = journal.commits
+        first = await held_up(shard, journal, wallet)
+        tasks = await queued(shard, *((wallet, debit("1")) for _ in range(10)))
+        journal.gate.set()
+        await asyncio.gather(first, *tasks)
+    assert journal.commits == commits + 1 + 3
+    assert journal.wallets[wallet].balance == 1_100
+
+
+async def test_nothing_is_answered_or_remembered_before_it_is_committed() -> None:
+    journal = GatedJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        asking = await held_up(shard, journal, wallet)
+        assert not asking.done()
+        assert journal.wallets[wallet].version == 1
+        journal.commit_faults.append(Fault.UNAVAILABLE)
+        journal.gate.set()
+        assert failure_of(await asking).code is FailureCode.UNAVAILABLE
+        assert body(await shard.ask(wallet, debit("5")))["wallet"]["balance"] == "5.00"
+
+
+async def test_several_submissions_of_one_call_are_answered_in_their_order() -> None:
+    async with shard_in_memory(MemoryJournal()) as shard:
+        wallets = [await shard.create_wallet() for _ in range(3)]
+        asked = [
+            Submission(
+                wallet_id=wallet,
+                items=(Item(command=debit(str(number + 1))),),
+                request_id=new_id(),
+                timeout_s=5,
+            )
+            for number, wallet in enumerate(wallets * 2)
+        ]
+        replies = await shard.shard.submit(asked)
+    assert [body(reply)["amount"] for reply in replies] == [f"{n}.00" for n in range(1, 7)]
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+async def test_a_warm_wallet_is_decided_without_a_read() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        loads = journal.loads
+        held = body(await shard.ask(wallet, debit("3", status="pending")))
+        await shard.ask(wallet, settle(held["id"], "completed"))
+        await shard.ask(wallet, credit("3"))
+    assert journal.loads == loads
+
+
+async def test_wallets_that_left_memory_come_back_as_they_were() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal, limits=limits(wallets_cached_max=2)) as shard:
+        wallets = [await shard.create_wallet() for _ in range(5)]
+        for amount in ("1", "2"):
+            for wallet in wallets:
+                await shard.ask(wallet, debit(amount))
+        assert shard.shard.wallets_active == 2
+    assert [journal.wallets[wallet].balance for wallet in wallets] == [300] * 5
+    assert [journal.wallets[wallet].version for wallet in wallets] == [3] * 5
+
+
+async def test_more_pending_transfers_than_are_remembered_can_be_settled() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal, limits=limits(transfers_cached_max=1)) as shard:
+        wallet = await shard.create_wallet()
+        held = [body(await shard.ask(wallet, debit("1", status="pending"))) for _ in range(4)]
+        for transfer in held:
+            done = body(await shard.ask(wallet, settle(transfer["id"], "completed")))
+            assert done["status"] == "completed"
+    assert journal.wallets[wallet].balance == 400
+
+
+# -- bounds ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("field", "what"), [("mailbox_max", "shard"), ("mailbox_wallet_max", "w")])
+async def test_a_full_queue_refuses_before_anything_is_written(field: str, what: str) -> None:
+    journal = GatedJournal()
+    async with shard_in_memory(journal, limits=limits(**{field: 2})) as shard:
+        wallet = await shard.create_wallet()
+        first = await held_up(shard, journal, wallet)
+        tasks = await queued(shard, *((wallet, debit("1")) for _ in range(2)))
+        refused = failure_of(await shard.ask(wallet, debit("1")))
+        assert (refused.code, refused.applied) == (FailureCode.OVERLOADED, "no")
+        assert f"The {what}" in refused.detail
+        journal.gate.set()
+        await asyncio.gather(first, *tasks)
+        assert body(await shard.ask(wallet, debit("1")))["wallet"]["balance"] == "4.00"
+    assert shard.shard.counts["overloaded"] == 1
+
+
+async def test_a_full_wallet_leaves_its_neighbour_alone() -> None:
+    journal = GatedJournal()
+    async with shard_in_memory(journal, limits=limits(mailbox_wallet_max=1)) as shard:
+        flooded, neighbour = [await shard.create_wallet() for _ in range(2)]
+        first = await held_up(shard, journal, flooded)
+        tasks = await queued(shard, (flooded, debit("1")), (neighbour, debit("2")))
+        assert failure_of(await shard.ask(flooded, debit("1"))).code is FailureCode.OVERLOADED
+        journal.gate.set()
+        await asyncio.gather(first, *tasks)
+    assert journal.wallets[neighbour].balance == 200
+
+
+async def test_a_full_outbox_refuses_writes_until_it_drains() -> None:
+    relay = FullRelay()
+    journal = MemoryJournal()
+    async with shard_in_memory(journal, relay=relay, limits=limits(outbox_max=10)) as shard:
+        wallet = await shard.create_wallet()
+        relay.backlog = 10
+        refused = failure_of(await shard.ask(wallet, debit("1")))
+        assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
+        again = failure_of(await shard.ask(wallet, debit("1"), attempt=2))
+        assert again.applied == "unknown"
+        assert journal.wallets[wallet].version == 1
+        relay.backlog = 9
+        assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
+
+
+# -- deadlines ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("attempt", "applied"), [(1, "no"), (2, "unknown")])
+async def test_what_is_late_is_not_decided_any_more(attempt: int, applied: str) -> None:
+    journal = GatedJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        first = await held_up(shard, journal, wallet)
+        late = asyncio.create_task(shard.ask(wallet, debit("9"), timeout_s=0.0, attempt=attempt))
+        await asyncio.sleep(0)
+        journal.gate.set()
+        await first
+        refused = failure_of(await late)
+        assert (refused.code, refused.applied) == (FailureCode.DEADLINE_EXCEEDED, applied)
+    assert journal.wallets[wallet].balance == 100
+
+
+async def test_a_deadline_that_passes_while_a_commit_is_in_doubt_leaves_it_open() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        journal.commit_faults.extend([Fault.LOST_AFTER_APPLYING])
+        journal.loads_unavailable = 1_000
+        refused = failure_of(await shard.ask(wallet, debit("1"), timeout_s=0.05))
+        assert (refused.code, refused.applied) == (FailureCode.DEADLINE_EXCEEDED, "unknown")
+        journal.loads_unavailable = 0
+        after = body(await shard.ask(wallet, debit("1")))
+    assert after["wallet"]["balance"] == "2.00"
+
+
+# -- a journal that fails ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("attempt", "applied"), [(1, "no"), (2, "unknown")])
+async def test_a_journal_that_is_away_is_told_at_once(attempt: int, applied: str) -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        journal.commit_faults.append(Fault.UNAVAILABLE)
+        refused = failure_of(await shard.ask(wallet, debit("1"), attempt=attempt))
+        assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, applied)
+        assert not shard.shard.journal_ready
+        assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
+        assert shard.shard.journal_ready
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.LOST_BEFORE_APPLYING, Fault.LOST_AFTER_APPLYING, Fault.LOST_AND_APPLIED_LATE],
+)
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(
+    fault: Fault, key: str | None
+) -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        journal.commit_faults.append(fault)
+        answer = (await shard.ask(wallet, debit("7"), key=key)).answers[0]
+        assert not answer.replayed
+        assert msgspec.json.decode(answer.body)["wallet"]["balance"] == "7.00"
+        assert shard.shard.counts["outcomes_unknown"] == 1
+    assert journal.wallets[wallet].version == 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.LOST_BEFORE_APPLYING, Fault.LOST_AFTER_APPLYING, Fault.LOST_AND_APPLIED_LATE],
+)
+async def test_a_creation_whose_answer_is_lost_makes_one_wallet(fault: Fault) -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as shard:
+        journal.commit_faults.append(fault)
+        wallet = await shard.create_wallet(reference_id="r")
+    assert list(journal.wallets) == [wallet]
+    assert journal.references == {"r": wallet}
+
+
+async def test_conflicts_are_decided_again_on_what_another_owner_wrote() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as one, shard_in_memory(journal) as other:
+        wallet = await one.create_wallet()
+        await one.ask(wallet, debit("10"))
+        await other.ask(wallet, credit("10"))
+        refused = await one.ask(wallet, credit("1"))  # Its memory says that there are 10.00.
+        assert body(refused)["code"] == "insufficient_funds"
+        assert one.shard.counts["conflicts"] == 1
+    assert journal.wallets[wallet].version == 3
+
+
+async def test_conflicts_without_end_are_given_up_and_nothing_was_applied() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal, limits=limits(conflict_retries_max=3)) as shard:
+        wallet = await shard.create_wallet()
+        journal.commit_faults.extend([Fault.CONFLICT] * 4)
+        refused = failure_of(await shard.ask(wallet, debit("1")))
+        assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
+        assert journal.wallets[wallet].version == 1
+        assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
+
+
+async def test_conflicts_without_end_after_a_lost_answer_leave_it_open() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal, limits=limits(conflict_retries_max=3)) as shard:
+        wallet = await shard.create_wallet()
+        journal.commit_faults.extend([Fault.LOST_BEFORE_APPLYING, *[Fault.CONFLICT] * 4])
+        assert failure_of(await shard.ask(wallet, debit("1"))).applied == "unknown"
