@@ -1,0 +1,120 @@
+"""NATS stops and comes back: writing goes on, and every event arrives in order."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import pytest
+
+from actors.protocol import FailureCode
+from serve_app.local import nats
+from serve_app.local.ports import free_port
+from tests.support.published import versions_by_wallet, wait_for_events
+from tests.support.reaper import reaped
+from tests.support.traffic import EVENTS_A_ROUND, open_wallets, some_of_everything
+from tests.support.waiting import until
+from tests.support.write_side import LIMITS, body, debit, running_shard
+
+
+class OwnNats:
+    """A NATS server that a test may stop and start again on the same port and data."""
+
+    def __init__(self, folder: Path) -> None:
+        self._options = nats.NatsOptions(
+            folder=folder / "nats", port=free_port(), log_file=folder / "nats.log", durable=False
+        )
+        self._running = ExitStack()
+
+    @property
+    def url(self) -> str:
+        return self._options.url
+
+    def start(self) -> None:
+        process = nats.start(self._options)
+        self._running.callback(nats.stop_server, process)
+        self._running.enter_context(reaped(process))
+        nats.wait_until_ready(self._options, process)
+
+    def stop(self) -> None:
+        self._running.close()
+
+
+@pytest.fixture
+def own_nats(tmp_path: Path) -> Iterator[OwnNats]:
+    server = OwnNats(tmp_path)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+async def outbox_rows(database: str) -> int:
+    connection = await asyncpg.connect(database)
+    try:
+        count: int = await connection.fetchval("SELECT count(*) FROM outbox")
+    finally:
+        await connection.close()
+    return count
+
+
+async def test_the_outbox_grows_while_nats_is_away_and_drains_in_order(
+    database: str, own_nats: OwnNats
+) -> None:
+    per_wallet = 1 + 2 * EVENTS_A_ROUND
+    async with running_shard(database, own_nats.url) as shard:
+        wallets = await open_wallets(shard, 5)
+        await some_of_everything(shard, wallets, rounds=1)
+        await until(lambda: shard.relay.backlog == 0)
+
+        own_nats.stop()
+        await some_of_everything(shard, wallets, rounds=1)
+        assert shard.relay.backlog == 5 * EVENTS_A_ROUND
+        assert await outbox_rows(database) > 0
+        await until(lambda: not shard.relay.stream_ready)
+
+        own_nats.start()
+        await until(lambda: shard.relay.backlog == 0)
+        events = await wait_for_events(own_nats.url, 5 * per_wallet)
+    assert await outbox_rows(database) == 0
+    assert len(events) == 5 * per_wallet, "each once"
+    assert versions_by_wallet(events) == {
+        wallet: list(range(1, per_wallet + 1)) for wallet in wallets
+    }
+
+
+async def test_a_shard_that_starts_without_nats_writes_and_publishes_later(
+    database: str, own_nats: OwnNats
+) -> None:
+    own_nats.stop()
+    async with running_shard(database, own_nats.url) as shard:
+        wallets = await open_wallets(shard, 2)
+        assert shard.relay.backlog == 2
+        own_nats.start()
+        events = await wait_for_events(own_nats.url, 2)
+    assert versions_by_wallet(events) == {wallet: [1] for wallet in wallets}
+
+
+async def test_an_outbox_that_is_full_refuses_until_nats_is_back(
+    database: str, own_nats: OwnNats
+) -> None:
+    limits = msgspec.structs.replace(LIMITS, outbox_max=5)
+    own_nats.stop()
+    async with running_shard(database, own_nats.url, limits=limits) as shard:
+        wallet = await shard.create_wallet()
+        for _ in range(4):
+            await shard.ask(wallet, debit("1"))
+        refused = (await shard.ask(wallet, debit("1"))).failure
+        assert refused is not None
+        assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
+        own_nats.start()
+        await until(lambda: shard.relay.backlog == 0)
+        after = body(await shard.ask(wallet, debit("1")))
+    assert after["wallet"] == {
+        "version": 6,
+        "balance": "5.00",
+        "pending_credit": "0.00",
+        "pending_debit": "0.00",
+    }

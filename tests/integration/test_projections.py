@@ -1,0 +1,173 @@
+"""The read side ends equal to the write side, whatever the stream repeats, loses or brings late."""
+
+import asyncio
+
+import asyncpg
+import nats
+import pytest
+
+from projections import rebuild as rebuild_module
+from projections import store as store_module
+from projections.rebuild import rebuild
+from tests.support.published import STREAM, events_on_stream, wait_for_events
+from tests.support.read_side import differences, running_consumer, until_equal
+from tests.support.traffic import EVENTS_A_ROUND, open_wallets, some_of_everything
+from tests.support.waiting import until
+from tests.support.write_side import debit, running_shard
+from wallet.ids import WalletId
+from wallet.settings import Settings
+
+
+def settings(database: str) -> Settings:
+    return Settings(_env_file=None, database_url=database)
+
+
+async def execute(database: str, statement: str) -> None:
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def published(database: str, nats_url: str, *, wallets: int = 6) -> list[WalletId]:
+    """Wallets with some of everything, all of it on the stream and nothing folded."""
+    async with running_shard(database, nats_url) as shard:
+        ids = await open_wallets(shard, wallets)
+        await some_of_everything(shard, ids, rounds=2)
+        await wait_for_events(nats_url, wallets * (1 + 2 * EVENTS_A_ROUND))
+    return ids
+
+
+async def lose(nats_url: str, wanted: set[tuple[str, int]]) -> None:
+    """Delete events from the stream, by wallet and version."""
+    client = await nats.connect(nats_url)
+    jetstream = client.jetstream()
+    for sequence, event in enumerate(await events_on_stream(nats_url), start=1):
+        if (event.subject, event.walletversion) in wanted:
+            await jetstream.delete_msg(STREAM, sequence)
+    await client.close()
+
+
+async def test_what_a_shard_writes_is_folded_while_it_writes(database: str, nats_url: str) -> None:
+    async with running_shard(database, nats_url) as shard:
+        await shard.create_wallet()  # makes the stream
+        async with running_consumer(database, nats_url, batch_max=7) as consumer:
+            wallets = await open_wallets(shard, 8)
+            await some_of_everything(shard, wallets)
+            await until_equal(database)
+            assert consumer.gaps == 0
+            await until(lambda: consumer.pending == 0)
+
+
+async def test_folding_everything_again_changes_nothing(database: str, nats_url: str) -> None:
+    await published(database, nats_url)
+    events = len(await events_on_stream(nats_url))
+    async with running_consumer(database, nats_url) as first:
+        await until_equal(database)
+        await until(lambda: first.events == events)
+    client = await nats.connect(nats_url)
+    for former in await client.jetstream().consumers_info(STREAM):
+        await client.jetstream().delete_consumer(STREAM, former.name)
+    await client.close()
+    async with running_consumer(database, nats_url, batch_max=3) as again:
+        await until(lambda: again.events == events)
+        assert again.gaps == 0
+    assert await differences(database) == []
+
+
+async def test_events_that_the_stream_lost_are_taken_from_the_journal(
+    database: str, nats_url: str
+) -> None:
+    wallets = await published(database, nats_url)
+    # A creation, a hold whose settlement is still there, the middle, and several in a row.
+    await lose(
+        nats_url,
+        {
+            (wallets[0], 1),
+            (wallets[1], 3),
+            (wallets[2], 10),
+            *((wallets[3], version) for version in range(1, 12)),
+        },
+    )
+    async with running_consumer(database, nats_url, batch_max=20) as consumer:
+        await until_equal(database)
+        assert consumer.gaps >= 4
+
+
+async def test_a_lost_last_event_is_made_up_for_by_the_next_one(
+    database: str, nats_url: str
+) -> None:
+    wallets = await published(database, nats_url, wallets=2)
+    last = 1 + 2 * EVENTS_A_ROUND
+    await lose(nats_url, {(wallets[0], last)})
+    async with running_consumer(database, nats_url) as consumer:
+        await until(lambda: consumer.events == 2 * last - 1)
+        behind = await differences(database)
+        assert behind, "nobody can know of it yet"
+        assert all(wallets[0] in difference for difference in behind)
+        async with running_shard(database, nats_url) as shard:
+            await shard.ask(wallets[0], debit("1"))
+            await until_equal(database)
+
+
+async def test_a_long_gap_is_filled_in_portions(
+    database: str, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "CATCH_UP_EVENTS_MAX", 4)
+    wallets = await published(database, nats_url, wallets=2)
+    last = 1 + 2 * EVENTS_A_ROUND
+    await lose(nats_url, {(wallets[0], version) for version in range(2, last)})
+    async with running_consumer(database, nats_url):
+        await until_equal(database)
+
+
+# -- rebuilding --------------------------------------------------------------------------------
+
+CORRUPTIONS = (
+    "UPDATE wallet_projections SET balance = balance + 1",
+    "UPDATE wallet_projections SET version = version + 100",
+    "DELETE FROM wallet_projections",
+    "UPDATE transfer_projections SET status = 'pending', version = version + 100",
+    "DELETE FROM transfer_projections",
+    "INSERT INTO transfer_projections SELECT gen_random_uuid(), transfer_id, type, status, amount, "
+    "reference_id, metadata, failure_reason, created_at, settled_at, created_version, version "
+    "FROM transfer_projections LIMIT 5",
+)
+
+
+async def test_a_rebuild_mends_whatever_is_wrong(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild_module, "CATCH_UP_EVENTS_MAX", 5)
+    monkeypatch.setattr(rebuild_module, "_PAGE", 2)
+    async with running_shard(database) as shard:
+        wallets = await open_wallets(shard, 5)
+        await some_of_everything(shard, wallets, rounds=1)
+    told: list[int] = []
+    assert await rebuild(settings(database), told.append) == 5
+    assert told == [2, 4, 5]
+    assert await differences(database) == []
+    for corruption in CORRUPTIONS:
+        await execute(database, corruption)
+        assert await differences(database), corruption
+        await rebuild(settings(database))
+        assert await differences(database) == [], corruption
+
+
+async def test_a_rebuild_while_the_service_writes_and_folds_ends_equal(
+    database: str, nats_url: str
+) -> None:
+    async with running_shard(database, nats_url) as shard:
+        wallets = await open_wallets(shard, 6)
+        async with running_consumer(database, nats_url, batch_max=10):
+            writing = asyncio.create_task(some_of_everything(shard, wallets, rounds=6))
+            rebuilt = 0
+            while not writing.done():
+                await execute(database, CORRUPTIONS[rebuilt % 2])
+                await rebuild(settings(database))
+                rebuilt += 1
+            await writing
+            await rebuild(settings(database))
+            await until_equal(database)
+    assert rebuilt > 1, "the two never met: this test proved nothing"

@@ -1,0 +1,98 @@
+"""A read side for tests: a running consumer, and what it must be equal to."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import nats
+
+from projections.consumer import ConsumerOptions, ProjectionConsumer
+from projections.queries import Queries
+from projections.store import ProjectionStore
+from tests.support.waiting import until_true
+
+_WALLETS = (
+    "SELECT id, currency, scale, status, balance, pending_debit, pending_credit, version, "
+    "reference_id, metadata::jsonb, created_at, updated_at FROM wallets",
+    "SELECT wallet_id, currency, scale, status, balance, pending_debit, pending_credit, version, "
+    "reference_id, metadata::jsonb, created_at, updated_at FROM wallet_projections",
+)
+_TRANSFERS = tuple(
+    f"SELECT wallet_id, {id}, type, status, amount, reference_id, metadata::jsonb, failure_reason, "
+    f"created_at, settled_at, created_version FROM {table}"
+    for id, table in (("id", "transfers"), ("transfer_id", "transfer_projections"))
+)
+
+
+def options(**fields: int | float | str) -> ConsumerOptions:
+    return ConsumerOptions(
+        **{
+            "stream": "WALLET_EVENTS",
+            "group": 0,
+            "groups": 1,
+            "partitions": 4,
+            "batch_max": 50,
+            "poll_s": 0.2,
+            "ack_wait_s": 30.0,
+        }
+        | fields
+    )
+
+
+@asynccontextmanager
+async def running_consumer(
+    database: str, nats_url: str, **fields: int | float | str
+) -> AsyncIterator[ProjectionConsumer]:
+    """A consumer that folds until the end of the block; one that ends before fails the test."""
+    client = await nats.connect(nats_url)
+    pool = await asyncpg.create_pool(database, min_size=0, max_size=2)
+    consumer = ProjectionConsumer(
+        client=client, store=ProjectionStore(pool), options=options(**fields)
+    )
+    running = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+        assert not running.done(), running.exception()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await client.close()
+        await pool.close()
+
+
+@asynccontextmanager
+async def queries_on(database: str) -> AsyncIterator[Queries]:
+    pool = await asyncpg.create_pool(database, min_size=0, max_size=4)
+    try:
+        yield Queries(pool, timeout_s=5.0)
+    finally:
+        await pool.close()
+
+
+async def differences(database: str) -> list[str]:
+    """Rows that the write side has and the read side hasn't, or the other way round."""
+    connection = await asyncpg.connect(database)
+    found: list[str] = []
+    try:
+        # One snapshot: both sides as they were at one time.
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            for written, projected in (_WALLETS, _TRANSFERS):
+                for side, other in ((written, projected), (projected, written)):
+                    rows = await connection.fetch(f"({side}) EXCEPT ALL ({other})")
+                    found += [f"only in {side.rpartition(' ')[2]}: {dict(row)}" for row in rows]
+    finally:
+        await connection.close()
+    return found
+
+
+async def until_equal(database: str) -> None:
+    """Return when the read side equals the write side; else fail and say where it doesn't."""
+
+    async def equal() -> bool:
+        return not await differences(database)
+
+    try:
+        await until_true(equal)
+    except TimeoutError:
+        raise AssertionError(await differences(database)) from None

@@ -1,0 +1,45 @@
+"""Something of everything, for tests that compare two sides of the same money."""
+
+import asyncio
+from collections.abc import Sequence
+
+from tests.support.write_side import ShardUnderTest, body, credit, debit, settle
+from wallet.ids import WalletId
+
+
+async def open_wallets(shard: ShardUnderTest, count: int) -> list[WalletId]:
+    """Wallets of several currencies, some with a reference, some with metadata."""
+    scales = (("USD", 2), ("JPY", 0), ("ETH", 18))
+    return [
+        await shard.create_wallet(
+            currency=scales[number % 3][0],
+            scale=scales[number % 3][1],
+            reference_id=f"reference-{number}" if number % 2 else None,
+            metadata={"number": str(number)} if number % 4 else {},
+        )
+        for number in range(count)
+    ]
+
+
+async def some_of_everything(
+    shard: ShardUnderTest, wallets: Sequence[WalletId], *, rounds: int = 3
+) -> None:
+    """Every transition of the fold in every wallet, ``rounds`` times, the wallets side by side."""
+    for _ in range(rounds):
+        await asyncio.gather(*(_one_round(shard, wallet) for wallet in wallets))
+
+
+EVENTS_A_ROUND = 11
+
+
+async def _one_round(shard: ShardUnderTest, wallet: WalletId) -> None:
+    await shard.ask(wallet, debit("10", metadata={"from": "me"}, reference_id="paid"))
+    held = [
+        body(await shard.ask(wallet, make("2", status="pending", metadata={"a": "1"})))["id"]
+        for make in (debit, debit, credit, credit)
+    ]
+    await shard.ask(wallet, credit("3"))
+    for transfer, end in zip(held, ("completed", "failed") * 2, strict=True):
+        await shard.ask(wallet, settle(transfer, end, reference_id="settled", metadata={"b": "2"}))
+    await shard.ask(wallet, credit("1000000"))  # refused: no event
+    await shard.ask(wallet, debit("1", status="pending"))  # stays pending
