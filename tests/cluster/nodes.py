@@ -1,0 +1,259 @@
+"""A Ray cluster of several nodes on this machine, each with its own address, ports and folders.
+
+The nodes have the environment that deploy/ray.env gives them anywhere; only what one machine can't
+have twice differs.
+"""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import httpx
+import psutil
+import yaml
+
+from serve_app.local.ports import free_port
+from serve_app.local.processes import (
+    RecordedProcess,
+    carrying,
+    family,
+    is_alive,
+    kill,
+    spawn,
+    wait_until,
+)
+
+CHECKOUT: Final = Path(__file__).parents[2]
+CPUS: Final = 4
+"""What each node says it has. Ray doesn't check."""
+
+_SCRIPTS: Final = Path(sysconfig.get_path("scripts"))
+_ENTRY: Final = "import sys; from serve_app.cli import main; sys.exit(main())"
+_STARTED: Final = "Ray runtime started"
+_START_TIMEOUT_S: Final = 90
+_COMMAND_TIMEOUT_S: Final = 240
+_POLL_S: Final = 0.5
+_NODE_VARIABLE: Final = "WALLET_TEST_NODE"
+
+
+def ray_variables() -> dict[str, str]:
+    """What deploy/ray.env says."""
+    lines = (CHECKOUT / "deploy" / "ray.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+class Node:
+    """One node: `ray start --block` and everything below it."""
+
+    def __init__(self, name: str, process: RecordedProcess, http_port: int) -> None:
+        self.name = name
+        self.http_url = f"http://127.0.0.1:{http_port}"
+        self._process = process
+
+    def titles(self, title: str) -> list[str]:
+        """Titles of its processes that begin so: ``ray::ShardActor``, ``ray::ServeReplica``, …"""
+        return [found for found in map(_title, self._members()) if found.startswith(title)]
+
+    def pids(self, title: str) -> list[int]:
+        return [found.pid for found in self._members() if _title(found).startswith(title)]
+
+    def is_alive(self) -> bool:
+        return is_alive(self._process)
+
+    def kill(self) -> None:
+        """End all of it at once, as a power cut would."""
+        kill([*family(self._process), *self._members()])
+
+    def _members(self) -> list[psutil.Process]:
+        return carrying(_NODE_VARIABLE, self.name)
+
+
+class Cluster:
+    """A head and any number of workers, and the operator's commands against them."""
+
+    def __init__(self, database_url: str, nats_url: str) -> None:
+        # Short: Unix sockets lie below it.
+        self._folder = Path(tempfile.mkdtemp(prefix="wc-", dir="/tmp"))
+        self._token = secrets.token_hex(32)
+        self._port = free_port()
+        self._dashboard_port = free_port()
+        self._dashboard_url = f"http://127.0.0.1:{self._dashboard_port}"
+        self.http_port = free_port()
+        self.database_url = database_url
+        self.nats_url = nats_url
+        self._settings = {
+            "WALLET_DATABASE_URL": database_url,
+            "WALLET_NATS_URL": nats_url,
+            "WALLET_HTTP_PORT": str(self.http_port),
+            "WALLET_LOG_LEVEL": "WARNING",
+            "WALLET_HOME": str(self._folder / "home"),
+        }
+        self.nodes: list[Node] = []
+        self._started = 0
+
+    @property
+    def address(self) -> str:
+        return f"{_ip(0)}:{self._port}"
+
+    @property
+    def head(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def http_url(self) -> str:
+        """Where clients reach the service: the head's HAProxy."""
+        return self.head.http_url
+
+    def start_head(self) -> None:
+        head = [
+            "--head",
+            f"--port={self._port}",
+            f"--temp-dir={self._folder / 'ray'}",
+            "--include-dashboard=true",
+            f"--dashboard-port={self._dashboard_port}",
+            "--no-monitor",
+        ]
+        self._await_start(self._start(head, self.http_port))
+
+    def start_workers(self, count: int) -> None:
+        for _ in range(count):  # one by one: Ray gives each only 30 s to start
+            self._await_start(self._start([f"--address={self.address}"], free_port()))
+
+    def lose(self, node: Node) -> None:
+        node.kill()
+        self.nodes.remove(node)
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.kill()  # nothing is left to be kept
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def wallet(self, *arguments: str, **settings: str) -> str:
+        """Run `wallet …` as an operator of the cluster would, with these settings."""
+        return self._run([sys.executable, "-c", _ENTRY, *arguments], settings)
+
+    def serve_deploy(self, *, revision: str) -> None:
+        """`serve deploy deploy/serve.yaml`, at this cluster's port; returns when it all runs."""
+        config = yaml.safe_load((CHECKOUT / "deploy" / "serve.yaml").read_text())
+        config["http_options"] = {"host": "127.0.0.1", "port": self.http_port}
+        for application in config["applications"]:
+            application["args"]["revision"] = revision
+        file = self._folder / "serve.yaml"
+        file.write_text(yaml.safe_dump(config))
+        began = time.time()
+        self._run(
+            [str(_SCRIPTS / "serve"), "deploy", str(file)],
+            {"RAY_DASHBOARD_ADDRESS": self._dashboard_url},
+        )
+        assert wait_until(lambda: self._runs_since(began), timeout_s=_COMMAND_TIMEOUT_S)
+
+    def _runs_since(self, began: float) -> bool:
+        """Whether Serve runs what was deployed since then."""
+        answer = httpx.get(
+            f"{self._dashboard_url}/api/serve/applications/",
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=10,
+        )
+        answer.raise_for_status()
+        found = answer.json()["applications"].values()
+        failed = [one["message"] for one in found if one["status"] == "DEPLOY_FAILED"]
+        assert not failed, failed
+        time.sleep(_POLL_S)
+        return all(
+            one["status"] == "RUNNING" and one["last_deployed_time_s"] > began for one in found
+        )
+
+    def _run(self, command: list[str], variables: dict[str, str]) -> str:
+        done = subprocess.run(
+            command,
+            env=self._environment("operator") | variables,
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def _start(self, arguments: list[str], http_port: int) -> Node:
+        name = f"{self._folder.name}-{self._started}"
+        process = spawn(
+            name,
+            [
+                str(_SCRIPTS / "ray"),
+                "start",
+                "--block",
+                *arguments,
+                f"--node-ip-address={_ip(self._started)}",
+                f"--num-cpus={CPUS}",
+                f"--dashboard-agent-listen-port={free_port()}",
+                f"--metrics-export-port={free_port()}",
+                "--min-worker-port=0",
+                "--max-worker-port=0",
+                "--object-store-memory=100000000",
+                "--include-log-monitor=false",
+            ],
+            log_file=self._folder / f"{name}.log",
+            environment=self._environment(name)
+            | {"RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(http_port)},
+            directory=CHECKOUT,
+        )
+        node = Node(name, process, http_port)
+        self.nodes.append(node)
+        self._started += 1
+        return node
+
+    def _await_start(self, node: Node) -> None:
+        log = self._folder / f"{node.name}.log"
+
+        def started() -> bool:
+            return _STARTED in log.read_text() or not node.is_alive()
+
+        assert wait_until(started, timeout_s=_START_TIMEOUT_S), log.read_text()
+        assert node.is_alive(), log.read_text()
+
+    def _environment(self, name: str) -> dict[str, str]:
+        inherited = {
+            variable: text
+            for variable, text in os.environ.items()
+            if not variable.startswith(("WALLET_", "RAY_"))
+        }
+        folder = self._folder / name
+        return {
+            **inherited,
+            **ray_variables(),
+            **self._settings,
+            _NODE_VARIABLE: name,
+            "RAY_AUTH_TOKEN": self._token,
+            "RAY_ADDRESS": self.address,
+            # What two nodes can't share on one machine.
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "a.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+            "RAY_SERVE_HAPROXY_LOG_TARGET": str(folder / "log.sock"),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        }
+
+
+def _ip(number: int) -> str:
+    """A loopback address for each node, as on a network. 127.0.0.1 is not: Ray translates it."""
+    return f"127.0.0.{number + 2}"
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
