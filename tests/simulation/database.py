@@ -79,13 +79,10 @@ class Database:
         rows = (span for _, spans in sorted(self.outbox.items()) for span in spans)
         return list(islice(rows, limit))
 
-    def published(self, after: WalletId | None, limit: int) -> list[Span]:
+    def written(self, after: WalletId | None, limit: int) -> list[Span]:
+        """By wallet: all of each wallet's events."""
         wallets = sorted(one for one in self.wallets if one > (after or ""))
-        return [Span(one, 1, self._published_to(one)) for one in wallets[:limit]]
-
-    def _published_to(self, wallet_id: WalletId) -> int:
-        rows = self.outbox.get(wallet_id)
-        return rows[0].first - 1 if rows else self.wallets[wallet_id].version
+        return [Span(one, 1, self.wallets[one].version) for one in wallets[:limit]]
 
     # -- writing ---------------------------------------------------------------------------------
 
