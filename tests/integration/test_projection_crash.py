@@ -11,7 +11,6 @@ import pytest
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.store import FoldedBatch, ProjectionStore
 from tests.support.published import wait_for_events
-from tests.support.waiting import stop
 from tests.support.write_side import debit, running_shard
 from wallet.ids import WalletId
 
@@ -71,7 +70,9 @@ async def run_until_folded(
                 for task in tasks:
                     assert not task.done(), task.exception()
     finally:
-        await stop(*tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def written(database: str, nats_url: str, wallets: int) -> dict[str, int]:

@@ -17,7 +17,6 @@ from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, Postgr
 from actors.postgres_refill import PostgresRefill
 from actors.protocol import Reply
 from actors.shard import Shard, ShardLimits
-from tests.support.waiting import stop
 from wallet.commands import (
     Command,
     CreateTransfer,
@@ -199,7 +198,8 @@ async def running_shard(
     finally:
         for task in tasks:
             task.remove_done_callback(fail)
-        await stop(*tasks)
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await journal.close()
         await outbox.close()
         if isinstance(stream, JetStream):
