@@ -10,7 +10,7 @@ import pytest
 
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.store import FoldedBatch, ProjectionStore
-from tests.support.published import wait_for_events
+from tests.support.waiting import stop, until
 from tests.support.write_side import debit, running_shard
 from wallet.ids import WalletId
 
@@ -70,9 +70,7 @@ async def run_until_folded(
                 for task in tasks:
                     assert not task.done(), task.exception()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(*tasks)
 
 
 async def written(database: str, nats_url: str, wallets: int) -> dict[str, int]:
@@ -80,7 +78,7 @@ async def written(database: str, nats_url: str, wallets: int) -> dict[str, int]:
         ids = [await shard.create_wallet() for _ in range(wallets)]
         for wallet_id in ids:
             await shard.ask(wallet_id, debit())
-        await wait_for_events(nats_url, 2 * wallets)
+        await until(lambda: shard.relay.backlog == 0)
     return dict.fromkeys(ids, 2)
 
 

@@ -10,7 +10,7 @@ import nats
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.queries import Queries
 from projections.store import ProjectionStore
-from tests.support.waiting import until_true
+from tests.support.waiting import stop, until_true
 
 _WALLETS = (
     "SELECT id, currency, scale, status, balance, pending_debit, pending_credit, version, "
@@ -55,8 +55,7 @@ async def running_consumer(
         yield consumer
         assert not running.done(), running.exception()
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await stop(running)
         await client.close()
         await pool.close()
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 POLL_S = 0.005
+_HEED_S = 1.0
 
 
 async def until(is_so: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
@@ -18,3 +19,19 @@ async def until_true(ask: Callable[[], Awaitable[bool]], *, timeout_s: float = 2
     async with asyncio.timeout(timeout_s):
         while not await ask():  # noqa: ASYNC110  # as above
             await asyncio.sleep(POLL_S)
+
+
+async def stop(*tasks: asyncio.Task[None]) -> None:
+    """Cancel ``tasks`` until they have ended, and take no notice of how.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.11, which the NATS client waits with, loses
+    a cancellation that comes together with what it waits for.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        ended, running = await asyncio.wait(running, timeout=_HEED_S)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # Seen; otherwise asyncio would complain of it.

@@ -17,6 +17,7 @@ from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, Postgr
 from actors.postgres_refill import PostgresRefill
 from actors.protocol import Reply
 from actors.shard import Shard, ShardLimits
+from tests.support.waiting import stop
 from wallet.commands import (
     Command,
     CreateTransfer,
@@ -198,8 +199,7 @@ async def running_shard(
     finally:
         for task in tasks:
             task.remove_done_callback(fail)
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(*tasks)
         await journal.close()
         await outbox.close()
         if isinstance(stream, JetStream):
