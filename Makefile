@@ -110,7 +110,7 @@ $(BENCHMARK): requirements-bench.txt $(RUNTIME)
 NODE_TOOLS := node_modules/.installed
 
 specification: $(DEVELOPMENT) ## Write openapi.json and the events' schemas anew from the code
-	@$(BIN)/python -m serve_app.specification
+	@$(BIN)/wallet specification
 
 lint-openapi: $(NODE_TOOLS) ## Hold openapi.json and asyncapi.yaml to a public linter's rules (needs npm)
 	@npm run --silent lint

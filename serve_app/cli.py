@@ -1,6 +1,7 @@
 """The `wallet` command: a thin layer over serve_app.local, which is imported where it is needed."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -134,6 +135,23 @@ def dead_letters(
 
     act = replay_dead_letters if replay else show_dead_letters
     act(_settings(), _home(), _console())
+
+
+@app.command()
+def specification(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to write. Default: the checkout's specification/.")
+    ] = None,
+) -> None:
+    """Write the OpenAPI document and the schemas of events, as the code says."""
+    from serve_app.specification import FOLDER, write
+
+    target = folder or FOLDER
+    written = write(target)
+    for path in written:
+        typer.echo(f"written: {target / path}")
+    if not written:
+        typer.echo("Nothing to write: the documents are what the code says.")
 
 
 def main() -> None:

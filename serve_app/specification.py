@@ -3,11 +3,10 @@
 They are kept in ``specification/`` so that clients can read them without running anything and
 so that a change of the contract is seen in review; a test fails when they drift from the code.
 
-    python -m serve_app.specification [FOLDER]
+    wallet specification [FOLDER]
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,8 +137,3 @@ def write(folder: Path = FOLDER) -> list[str]:
 
 def _text(document: Json) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    for name in write(Path(sys.argv[1])) if len(sys.argv) > 1 else write():
-        print(f"written: {name}")

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from typer.testing import CliRunner
 
 from serve_app.app import create_app
+from serve_app.cli import app
 from serve_app.problems import CATALOGUE, PROBLEM_JSON
 from serve_app.specification import FOLDER, documents, drifted, write
 
@@ -47,6 +50,16 @@ def test_writing_the_documents_again_changes_nothing(tmp_path: Any) -> None:
     assert write(tmp_path) == []
     (tmp_path / "openapi.json").write_text("{}")
     assert drifted(tmp_path) == ["openapi.json"]
+
+
+def test_the_command_writes_them_where_it_is_told(tmp_path: Path) -> None:
+    first = CliRunner().invoke(app, ["specification", str(tmp_path)])
+    second = CliRunner().invoke(app, ["specification", str(tmp_path)])
+
+    assert first.exit_code == second.exit_code == 0
+    assert len(first.output.splitlines()) == len(documents())
+    assert drifted(tmp_path) == []
+    assert second.output.startswith("Nothing to write")
 
 
 def test_the_first_thing_told_is_what_debit_and_credit_mean() -> None:

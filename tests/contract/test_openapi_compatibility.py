@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from serve_app.specification import FOLDER, documents
 from tests.contract.compatibility import answer_breaks, api_breaks
@@ -39,8 +40,21 @@ def test_an_event_takes_nothing_away_that_was_released(name: str) -> None:
     assert list(answer_breaks(name, released, today, released, today)) == []
 
 
+def test_the_stream_keeps_every_subject_that_was_released() -> None:
+    today = subjects_of(FOLDER / "asyncapi.yaml")
+
+    assert subjects_of(RELEASED / "asyncapi.yaml") <= today
+
+
+def subjects_of(document: Path) -> set[tuple[str, str]]:
+    """Each channel's subject with the messages on it."""
+    channels = yaml.safe_load(document.read_text(encoding="utf-8"))["channels"].values()
+    return {(channel["address"], name) for channel in channels for name in channel["messages"]}
+
+
 def test_there_is_a_release_of_every_document() -> None:
-    assert EVENTS
+    assert sorted(path.name for path in (FOLDER / "events").glob("*.json")) == EVENTS
+    assert subjects_of(RELEASED / "asyncapi.yaml")
 
 
 def _schema(document: Any, name: str) -> Any:

@@ -1,0 +1,44 @@
+"""The Postman collection does what it shows: newman runs it against the running service."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.running_service import RunningService
+
+_CHECKOUT = Path(__file__).parents[2]
+_NEWMAN = _CHECKOUT / "node_modules" / ".bin" / "newman"
+_RUN_MAX_S = 120
+
+
+@pytest.fixture
+def newman() -> str:
+    """Path of newman. Only npm has it, which nobody needs who doesn't work on the contract."""
+    if not _NEWMAN.exists() or shutil.which("node") is None:
+        assert not os.environ.get("CI"), "newman is missing: .ci/run installs it"
+        pytest.skip("newman is not installed: `make lint-openapi` installs it (needs npm)")
+    return str(_NEWMAN)
+
+
+def test_every_flow_of_the_collection_is_answered_as_it_says(
+    service: RunningService, newman: str
+) -> None:
+    specification = _CHECKOUT / "specification"
+    command = [newman, "run", str(specification / "wallet.postman_collection.json")]
+    command += ["--environment", str(specification / "wallet.postman_environment.json")]
+    command += ["--env-var", f"baseUrl={service.url}"]
+
+    done = subprocess.run(
+        [*command, "--reporters", "cli", "--color", "off"],
+        cwd=_CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_RUN_MAX_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
