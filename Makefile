@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean migrate rebuild-projections test lint fmt requirements simulate
+.PHONY: help up down status logs clean migrate rebuild-projections verify test lint fmt requirements simulate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ migrate: $(RUNTIME) ## Bring the database's tables up to date
 
 rebuild-projections: $(RUNTIME) ## Build the read side anew from the journal
 	@$(BIN)/wallet rebuild-projections
+
+verify: $(RUNTIME) ## Prove that the books are sound, while it runs: make verify ARGS=--stream
+	@$(BIN)/wallet verify $(ARGS)
 
 test: $(DEVELOPMENT) ## Run every test: make test ARGS="tests/unit -k money"
 	@$(BIN)/pytest $(ARGS)
@@ -134,10 +137,16 @@ docker-up: .env ## Start the whole service in containers, on http://localhost:80
 docker-down: .env ## Stop the containers, once they have answered what is in flight; data is kept
 	@docker compose --profile observability down
 
-docker-test: $(DEVELOPMENT) ## Bring the containers up, test the service in them, hurt it, take them down
+docker-verify: $(RUNTIME) ## Prove that the books are sound, while it runs: make verify ARGS=--stream
+	@$(BIN)/wallet verify $(ARGS)
+
+test: $(DEVELOPMENT) ## Bring the containers up, test the service in them, hurt it, take them down
 	@$(BIN)/pytest tests/docker $(ARGS)
 
-cluster-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)
+cluster-verify: $(RUNTIME) ## Prove that the books are sound, while it runs: make verify ARGS=--stream
+	@$(BIN)/wallet verify $(ARGS)
+
+test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)
 	@WALLET_CLUSTER_TEST=1 $(BIN)/pytest tests/cluster $(ARGS)
 
 # Made once, for nobody else to read. They begin with a letter: NATS reads some digits as numbers.

@@ -154,6 +154,23 @@ def specification(
         typer.echo("Nothing to write: the documents are what the code says.")
 
 
+def verify(
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read the whole stream, too, and compare it.")
+    ] = False,
+    lag_max_s: Annotated[
+        float,
+        typer.Option(min=0, help="Projections that lag for less are told of, not counted."),
+    ] = 300.0,
+) -> None:
+    """Prove that the books are sound, while the service runs. Exit code 1 if they aren't."""
+    from serve_app.local.commands import verify as prove
+
+    code = prove(_settings(), _home(), stream=stream, lag_max_s=lag_max_s)
+    if code:
+        raise typer.Exit(code)
+
+
 def main() -> None:
     """Entry point: every failure is one line that says what to do."""
     try:

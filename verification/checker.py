@@ -25,11 +25,7 @@ def check(evidence: Evidence) -> list[Violation]:
     indexed = Indexed(evidence)
     violations = [*_judge_journal(indexed), *_judge_rows(indexed)]
     if evidence.history is not None:
-        floors = Floors(indexed)
-        violations += judge_writes(indexed)
-        violations += judge_refusals(indexed, floors)
-        violations += judge_order(indexed, floors)
-        violations += judge_keys(indexed)
+        violations += judge_history(indexed)
     if evidence.stream is not None:
         violations += judge_stream(indexed.by_place, evidence.stream)
     if evidence.wallet_projections is not None:
@@ -37,6 +33,15 @@ def check(evidence: Evidence) -> list[Violation]:
     if evidence.transfer_projections is not None:
         violations += judge_transfer_projections(evidence.transfers, evidence.transfer_projections)
     return violations
+
+
+def judge_history(indexed: Indexed) -> Iterator[Violation]:
+    """The rules about what clients were told: 1, 3 and 4."""
+    floors = Floors(indexed)
+    yield from judge_writes(indexed)
+    yield from judge_refusals(indexed, floors)
+    yield from judge_order(indexed, floors)
+    yield from judge_keys(indexed)
 
 
 def _judge_journal(indexed: Indexed) -> Iterator[Violation]:

@@ -1,8 +1,9 @@
 """Rule 6: projections equal the write side once they are drained."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from verification.evidence import TransferRow, WalletRow
+from verification.evidence import JournalEvent, TransferRow, WalletRow
+from verification.row_rules import transfers_of
 from verification.violations import Breach, Violation
 
 
@@ -50,6 +51,35 @@ def judge_transfer_projections(
             )
     for wallet_id, transfer_id in sorted(projected):
         yield _violation(Breach.PROJECTION_UNKNOWN, wallet_id, f"transfer={transfer_id}")
+
+
+def judge_folded_transfer(
+    events: Sequence[JournalEvent], found: TransferRow | None, *, version: int, wallet_version: int
+) -> Iterator[Violation]:
+    """One transfer's projection while events are still being folded.
+
+    ``events`` are the transfer's own, in order. ``version`` is the projection's: it is what the
+    events up to that one left. ``wallet_version`` is how far its wallet's projection is: the
+    transfer's may be ahead of that, never behind.
+    """
+    if found is None:
+        if events[0].version <= wallet_version:
+            yield _of_transfer(Breach.PROJECTION_MISSING, events[0], f"of {events[0].version}")
+        return
+    folded = [event for event in events if event.version <= version]
+    should = transfers_of(folded).get(found.transfer_id)
+    if should != found or folded[-1].version != version:
+        yield _of_transfer(
+            Breach.PROJECTION_DIFFERS, events[0], f"projected {found}, journal {should}"
+        )
+    elif any(version < event.version <= wallet_version for event in events):
+        yield _of_transfer(
+            Breach.PROJECTION_BEHIND, events[0], f"at {version}, its wallet at {wallet_version}"
+        )
+
+
+def _of_transfer(breach: Breach, event: JournalEvent, detail: str) -> Violation:
+    return _violation(breach, event.wallet_id, f"transfer={event.transfer_id} {detail}")
 
 
 def _violation(breach: Breach, wallet_id: str, detail: str) -> Violation:

@@ -198,3 +198,17 @@ def replay_dead_letters(settings: Settings, home: Home, console: Console) -> Non
 
     folded, remaining = asyncio.run(replay(running_settings(settings, home)))
     console.print(f"{folded} events were folded, {remaining} are still put aside.")
+
+
+def verify(settings: Settings, home: Home, *, stream: bool, lag_max_s: float) -> int:
+    """Run the checker on the service that runs; returns its exit code."""
+    from verification.program import Options, run
+
+    settings = running_settings(settings, home)
+    options = Options(
+        database_url=settings.database_url,
+        nats_url=settings.nats_url if stream else "",
+        stream=settings.stream_name,
+        lag_max_s=lag_max_s,
+    )
+    return run(options, Console(), Console(stderr=True))

@@ -1,0 +1,123 @@
+"""The checker's own parts: reading side by side, projections under way, telling breaches once."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from verification.evidence import Balances, JournalEvent, TransferRow
+from verification.findings import Findings
+from verification.pages import side_by_side
+from verification.projection_rules import judge_folded_transfer
+from verification.violations import Breach, Violation
+
+Row = tuple[str, str, int]
+
+
+class FakePages:
+    """Rows that come so many at a time."""
+
+    def __init__(self, rows: Sequence[Row], size: int) -> None:
+        self._rows = list(rows)
+        self._size = size
+
+    async def next(self) -> list[Row]:
+        page, self._rows = self._rows[: self._size], self._rows[self._size :]
+        return page
+
+
+def key_of(row: Any) -> tuple[str, str]:
+    return (row[0], row[1])
+
+
+async def merged(**statements: FakePages) -> dict[tuple[str, str], dict[str, list[Row]]]:
+    found: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    async for group in side_by_side(statements, key_of):  # type: ignore[arg-type]
+        assert not group.keys() & found.keys(), "a key comes once, whole"
+        found |= group  # type: ignore[arg-type]
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+async def test_rows_of_a_key_come_together_whatever_the_pages(size: int) -> None:
+    random = Random(size)
+    left = sorted((random.choice("ab"), random.choice("xyz"), n) for n in range(40))
+    right = sorted({(random.choice("bc"), random.choice("wxy"), 0) for _ in range(9)})
+    found = await merged(left=FakePages(left, size), right=FakePages(right, size + 1))
+    for name, rows in (("left", left), ("right", right)):
+        told = [row for _, group in sorted(found.items()) for row in group.get(name, ())]
+        assert told == rows
+    assert all(
+        key_of(row) == key
+        for key, group in found.items()
+        for rows in group.values()
+        for row in rows
+    )
+
+
+async def test_nothing_side_by_side_with_nothing_is_nothing() -> None:
+    assert await merged(left=FakePages([], 5), right=FakePages([], 5)) == {}
+
+
+HELD = JournalEvent(
+    wallet_id="w",
+    version=2,
+    type="transfer.pending",
+    after=Balances(pending_debit=5),
+    transfer_id="t",
+    transfer_type="debit",
+    amount=5,
+)
+DONE = msgspec.structs.replace(
+    HELD, version=4, type="transfer.completed", after=Balances(balance=5), previous_status="pending"
+)
+HELD_ROW = TransferRow(
+    wallet_id="w", transfer_id="t", type="debit", status="pending", amount=5, created_version=2
+)
+DONE_ROW = msgspec.structs.replace(HELD_ROW, status="completed")
+
+
+def breaches(found: TransferRow | None, version: int, wallet_version: int) -> list[Breach]:
+    return [
+        violation.breach
+        for violation in judge_folded_transfer(
+            [HELD, DONE], found, version=version, wallet_version=wallet_version
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "version", "wallet_version", "expected"),
+    [
+        (None, 0, 1, []),
+        (None, 0, 2, [Breach.PROJECTION_MISSING]),
+        (HELD_ROW, 2, 2, []),
+        (HELD_ROW, 2, 3, []),
+        (HELD_ROW, 2, 4, [Breach.PROJECTION_BEHIND]),
+        (HELD_ROW, 4, 4, [Breach.PROJECTION_DIFFERS]),
+        (HELD_ROW, 3, 4, [Breach.PROJECTION_DIFFERS]),
+        (HELD_ROW, 1, 1, [Breach.PROJECTION_DIFFERS]),
+        (DONE_ROW, 2, 2, [Breach.PROJECTION_DIFFERS]),
+        (DONE_ROW, 4, 4, []),
+        (DONE_ROW, 4, 1, []),  # ahead of its wallet, whose earlier events are still to come
+    ],
+)
+def test_a_transfers_projection_is_what_the_events_up_to_it_left(
+    found: TransferRow | None, version: int, wallet_version: int, expected: list[Breach]
+) -> None:
+    assert breaches(found, version, wallet_version) == expected
+
+
+def test_a_breach_is_told_once_a_wallet_and_counted_every_time() -> None:
+    told: list[Violation] = []
+    findings = Findings(told.append)
+    gap = Violation(breach=Breach.VERSION_GAP, wallet_id="w", detail="1")
+    other = msgspec.structs.replace(gap, wallet_id="v")
+    findings.add([gap, msgspec.structs.replace(gap, detail="2"), other])
+    assert told == [gap, other]
+    assert findings.counts == {Breach.VERSION_GAP: 3}
+    findings.forget()
+    findings.add([gap])
+    assert findings.total == 4

@@ -1,0 +1,69 @@
+"""The checker's database part: everything that Postgres holds, while the service goes on writing.
+
+Each range of wallets is read in one snapshot, so that what is written meanwhile is either all
+there or not at all. Everything that belongs to a wallet is in its range.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+
+from verification.findings import Findings
+from verification.range_check import RangeCheck, Totals
+from verification.ranges import ranges
+from verification.violations import Breach, Violation
+
+_CONNECT_TIMEOUT_S: Final = 10.0
+
+SETTINGS: Final = {
+    "application_name": "wallet-verify",
+    # Many small statements: compiling them would take longer than running them.
+    "jit": "off",
+}
+
+
+async def connect(url: str) -> asyncpg.Connection:
+    """A connection for reading.
+
+    Raises:
+        OSError, asyncpg.PostgresError: Postgres can't be reached.
+    """
+    return await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, server_settings=SETTINGS)
+
+
+async def check_database(
+    connection: asyncpg.Connection,
+    findings: Findings,
+    *,
+    lag_max: timedelta,
+    on_progress: Callable[[Totals], None] = lambda _totals: None,
+) -> Totals:
+    """Judge every row. ``lag_max``: projections that are behind for less are only counted."""
+    totals = Totals()
+    async for wallets in ranges(connection):
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            check = RangeCheck(
+                connection, wallets, findings=findings, totals=totals, lag_max=lag_max
+            )
+            await check.run()
+        findings.forget()
+        on_progress(totals)
+    for currency, difference in sorted(totals.holds.items()):
+        if difference:
+            findings.add([_not_conserved(currency, difference)])
+    return totals
+
+
+async def events_expected(connection: asyncpg.Connection) -> int:
+    """How many events a check will meet, about."""
+    return int(await connection.fetchval("SELECT coalesce(sum(version), 0) FROM wallets"))
+
+
+def _not_conserved(currency: str, difference: int) -> Violation:
+    return Violation(
+        breach=Breach.MONEY_NOT_CONSERVED,
+        wallet_id="*",
+        detail=f"{currency}: wallets hold {difference:+} minor units over in - out",
+    )

@@ -1,0 +1,76 @@
+"""The checker's history part: what clients were told, against what Postgres holds of it.
+
+A history is a file with one `Attempt` a line, as JSON. It is held in memory, with the journals of
+the wallets that it names: this part is for test runs, whose history somebody recorded.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from verification import rows
+from verification.checker import judge_history
+from verification.evidence import Attempt, Evidence
+from verification.indexed import Indexed, told_by
+from verification.violations import Violation
+
+_WALLETS: Final = """
+SELECT id::text, version, balance::text, pending_debit::text, pending_credit::text, currency,
+    overdraft_limit::text, updated_at
+FROM wallets WHERE id = ANY ($1::uuid[])
+    OR id IN (SELECT wallet_id FROM wallet_references WHERE reference_id = ANY ($2::text[]))
+"""
+
+_KEYS: Final = """
+SELECT wallet_id::text, key, refused, answer, version FROM idempotency_keys
+WHERE wallet_id = ANY ($1::uuid[]) OR key = ANY ($2::text[])
+"""
+
+_decoder: Final = msgspec.json.Decoder(Attempt)
+
+
+def read_history(path: Path) -> list[Attempt]:
+    """
+    Raises:
+        OSError: the file can't be read.
+        msgspec.MsgspecError: a line is no attempt.
+    """
+    with path.open("rb") as lines:
+        return [_decoder.decode(line) for line in lines if line.strip()]
+
+
+async def check_history(
+    connection: asyncpg.Connection, history: list[Attempt]
+) -> Iterator[Violation]:
+    """Every violation of the rules that need a history. The service must be at rest."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        indexed = Indexed(await _evidence(connection, history))
+    return judge_history(indexed)
+
+
+async def _evidence(connection: asyncpg.Connection, history: list[Attempt]) -> Evidence:
+    intents = sorted({one.intent for one in history if one.operation == "create_wallet"})
+    found = await connection.fetch(_WALLETS, sorted(_wallets_named(history)), intents)
+    wallets = [rows.wallet_of(row).row for row in found]
+    ids = [wallet.wallet_id for wallet in wallets]
+    creations = sorted({one.key for one in history if one.operation == "create_wallet"} - {""})
+    return Evidence(
+        history=history,
+        wallets=wallets,
+        transfers=[],
+        journal=[rows.event_of(row) for row in await connection.fetch(rows.EVENTS_OF, ids)],
+        keys=[rows.key_of(row) for row in await connection.fetch(_KEYS, ids, creations)],
+    )
+
+
+def _wallets_named(history: Iterable[Attempt]) -> set[str]:
+    named = set()
+    for attempt in history:
+        if attempt.wallet_id:
+            named.add(attempt.wallet_id)
+        elif attempt.outcome == "acknowledged" and (told := told_by(attempt)) is not None:
+            named.add(told.wallet_id)
+    return named

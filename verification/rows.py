@@ -1,0 +1,150 @@
+"""The service's tables as the checker reads them: a statement each, and its rows as evidence.
+
+Every statement takes a range of wallets, from ``$1`` (excluded) to ``$2`` (included), so that a
+check of any size is many small snapshots. Amounts travel as text: they have up to 38 digits.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from verification.evidence import (
+    Balances,
+    JournalEvent,
+    KeyRow,
+    OutboxRow,
+    TransferRow,
+    WalletRow,
+)
+
+Row = asyncpg.Record | Sequence[Any]
+
+RANGE: Final = "WHERE wallet_id > $1::uuid AND wallet_id <= $2::uuid"
+
+_EVENT: Final = """
+SELECT wallet_id::text, version, type, balance::text, pending_debit::text, pending_credit::text,
+    coalesce(transfer_id::text, ''), coalesce(transfer_type, ''), coalesce(previous_status, ''),
+    coalesce(amount, 0)::text, coalesce(reference_id, ''), coalesce(failure_reason, '')
+FROM wallet_events
+"""
+
+EVENTS_BY_VERSION: Final = f"{_EVENT} {RANGE} ORDER BY wallet_events.wallet_id, version"
+
+EVENTS_BY_TRANSFER: Final = f"""{_EVENT} {RANGE} AND transfer_id IS NOT NULL
+ORDER BY wallet_events.wallet_id, wallet_events.transfer_id, version"""
+
+EVENTS_AT: Final = f"""{_EVENT}
+JOIN unnest($1::uuid[], $2::bigint[]) AS wanted(at_wallet, at_version)
+    ON wallet_id = at_wallet AND version = at_version"""
+
+EVENTS_OF: Final = f"{_EVENT} WHERE wallet_id = ANY ($1::uuid[])"
+
+_TRANSFER_COLUMNS: Final = """
+    type, status, amount::text, created_version, coalesce(reference_id, ''),
+    coalesce(failure_reason, '')
+"""
+
+TRANSFERS: Final = f"""
+SELECT wallet_id::text, id::text, {_TRANSFER_COLUMNS}
+FROM transfers {RANGE} ORDER BY transfers.wallet_id, transfers.id"""
+
+PROJECTED_TRANSFERS: Final = f"""
+SELECT wallet_id::text, transfer_id::text, {_TRANSFER_COLUMNS}, version
+FROM transfer_projections {RANGE}
+ORDER BY transfer_projections.wallet_id, transfer_projections.transfer_id"""
+
+WALLETS: Final = """
+SELECT id::text, version, balance::text, pending_debit::text, pending_credit::text, currency,
+    overdraft_limit::text, updated_at
+FROM wallets WHERE id > $1::uuid AND id <= $2::uuid ORDER BY wallets.id"""
+
+PROJECTED_WALLETS: Final = f"""
+SELECT wallet_id::text, version, balance::text, pending_debit::text, pending_credit::text
+FROM wallet_projections {RANGE} ORDER BY wallet_projections.wallet_id"""
+
+OUTBOX: Final = f"""
+SELECT wallet_id::text, first_version, last_version
+FROM outbox {RANGE} ORDER BY outbox.wallet_id, first_version"""
+
+KEYS: Final = f"""
+SELECT wallet_id::text, key, refused, answer, version
+FROM idempotency_keys {RANGE} ORDER BY idempotency_keys.wallet_id, key"""
+
+
+def event_of(row: Row) -> JournalEvent:
+    return JournalEvent(
+        wallet_id=row[0],
+        version=row[1],
+        type=row[2],
+        after=_sums(row, 3),
+        transfer_id=row[6],
+        transfer_type=row[7],
+        previous_status=row[8],
+        amount=int(row[9]),
+        reference_id=row[10],
+        failure_reason=row[11],
+    )
+
+
+def transfer_of(row: Row) -> TransferRow:
+    return TransferRow(
+        wallet_id=row[0],
+        transfer_id=row[1],
+        type=row[2],
+        status=row[3],
+        amount=int(row[4]),
+        created_version=row[5],
+        reference_id=row[6],
+        failure_reason=row[7],
+    )
+
+
+class Wallet(msgspec.Struct, frozen=True):
+    """A wallet's row, and when it last changed."""
+
+    row: WalletRow
+    updated_at: datetime
+
+
+def wallet_of(row: Row) -> Wallet:
+    wallet = WalletRow(
+        wallet_id=row[0],
+        version=row[1],
+        balances=_sums(row, 2),
+        currency=row[5],
+        overdraft_limit=int(row[6]),
+    )
+    return Wallet(wallet, row[7])
+
+
+def projected_wallet_of(row: Row) -> WalletRow:
+    return WalletRow(wallet_id=row[0], version=row[1], balances=_sums(row, 2))
+
+
+def outbox_of(row: Row) -> OutboxRow:
+    return OutboxRow(wallet_id=row[0], first_version=row[1], last_version=row[2])
+
+
+def key_of(row: Row) -> KeyRow:
+    return KeyRow(wallet_id=row[0], key=row[1], refused=row[2], answer=row[3], version=row[4])
+
+
+def _sums(row: Row, first: int) -> Balances:
+    return Balances(
+        balance=int(row[first]),
+        pending_debit=int(row[first + 1]),
+        pending_credit=int(row[first + 2]),
+    )
+
+
+async def events_at(
+    connection: asyncpg.Connection, places: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], JournalEvent]:
+    """The journal's events at these wallets and versions, those that there are."""
+    found = await connection.fetch(
+        EVENTS_AT, [wallet_id for wallet_id, _ in places], [version for _, version in places]
+    )
+    return {(row[0], row[1]): event_of(row) for row in found}

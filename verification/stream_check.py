@@ -1,0 +1,125 @@
+"""Rule 5 on a running service: the stream against the journal, in one pass over its messages.
+
+What must be on the stream is noted first: per wallet, the events before its outbox's first row.
+Then the stream is read up to the message that is last by then. Memory is a number a wallet.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from verification.cloud_events import decode_message
+from verification.evidence import StreamMessage
+from verification.findings import Findings
+from verification.ranges import Range, ranges
+from verification.rows import events_at
+from verification.stream_rules import StreamOrder, judge_content
+from verification.stream_source import Raw, StreamBounds, StreamSource
+from verification.violations import Breach, Violation
+
+_PUBLISHED: Final = """
+SELECT w.id::text, coalesce(o.first_version - 1, w.version), w.updated_at
+FROM wallets w LEFT JOIN (
+    SELECT wallet_id, min(first_version) AS first_version FROM outbox
+    WHERE wallet_id > $1::uuid AND wallet_id <= $2::uuid GROUP BY wallet_id
+) o ON o.wallet_id = w.id
+WHERE w.id > $1::uuid AND w.id <= $2::uuid
+"""
+
+_CLOCK_MARGIN: Final = timedelta(minutes=5)
+"""How far the clocks of Postgres and NATS may be apart, where their times are compared."""
+
+Published = dict[str, tuple[int, datetime]]
+"""By wallet: the version up to which its events were published, and when it last changed."""
+
+
+class StreamTotals(msgspec.Struct):
+    """What a check of the stream has seen."""
+
+    messages: int = 0
+    of: int = 0
+    repetitions: int = 0
+    head_is_gone: bool = False
+    """Old messages were dropped; what they said is not judged."""
+
+
+async def check_stream(
+    connection: asyncpg.Connection,
+    source: StreamSource,
+    findings: Findings,
+    *,
+    on_progress: Callable[[StreamTotals], None] = lambda _totals: None,
+) -> StreamTotals:
+    """Judge every message, and that none is missing."""
+    published = await _published(connection)
+    bounds = await source.bounds()
+    totals = StreamTotals(of=bounds.last - bounds.first + 1, head_is_gone=bounds.first > 1)
+    order = StreamOrder(starts_anywhere=totals.head_is_gone)
+    async for page in source.pages(bounds):
+        messages = _decoded(page, findings)
+        recorded = await events_at(
+            connection,
+            sorted({(one.event.wallet_id, one.event.version) for one in messages}),
+        )
+        for message in messages:
+            place = (message.event.wallet_id, message.event.version)
+            findings.add(order.add(message))
+            findings.add(judge_content(message, recorded.get(place)))
+        totals.messages += len(page)
+        on_progress(totals)
+    totals.repetitions = order.repetitions
+    _judge_ends(published, order, bounds, findings)
+    return totals
+
+
+async def _published(connection: asyncpg.Connection) -> Published:
+    published: Published = {}
+    async for wallets in ranges(connection):
+        for row in await _published_in(connection, wallets):
+            published[row[0]] = (row[1], row[2])
+    return published
+
+
+async def _published_in(
+    connection: asyncpg.Connection, wallets: Range
+) -> list[tuple[str, int, datetime]]:
+    rows = await connection.fetch(_PUBLISHED, wallets.after, wallets.until)
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _decoded(page: list[Raw], findings: Findings) -> list[StreamMessage]:
+    messages = []
+    for raw in page:
+        try:
+            message = decode_message(raw.sequence, raw.message_id, raw.subject, raw.payload)
+        except (msgspec.MsgspecError, ValueError) as failure:
+            findings.add([_unreadable(raw, failure)])
+        else:
+            messages.append(message)
+    return messages
+
+
+def _judge_ends(
+    published: Published, order: StreamOrder, bounds: StreamBounds, findings: Findings
+) -> None:
+    """Nothing that was published is missing at the end, where the order doesn't show it."""
+    for wallet_id, (version, changed_at) in published.items():
+        last = order.last.get(wallet_id)
+        if last is None and bounds.first > 1 and changed_at < bounds.first_at + _CLOCK_MARGIN:
+            continue  # its events may have been in the head that is gone
+        if version > (last or 0):
+            detail = f"version={(last or 0) + 1} to {version}"
+            findings.add(
+                [Violation(breach=Breach.STREAM_EVENT_MISSING, wallet_id=wallet_id, detail=detail)]
+            )
+
+
+def _unreadable(raw: Raw, failure: Exception) -> Violation:
+    return Violation(
+        breach=Breach.STREAM_EVENT_UNKNOWN,
+        wallet_id="*",
+        detail=f"sequence={raw.sequence} id={raw.message_id} is no event: {failure}",
+    )

@@ -1,0 +1,120 @@
+"""The stream, message by message, from its first to the one that is last now."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+_TIMEOUT_S: Final = 10.0
+_FETCH: Final = 1_000
+
+
+class Raw(msgspec.Struct, frozen=True):
+    """A message as it is stored."""
+
+    sequence: int
+    message_id: str
+    subject: str
+    payload: bytes
+
+
+class _State(msgspec.Struct):
+    first_seq: int
+    last_seq: int
+    first_ts: datetime
+
+
+class _Error(msgspec.Struct):
+    description: str = ""
+
+
+class _Info(msgspec.Struct):
+    state: _State | None = None
+    error: _Error | None = None
+
+
+class StreamUnreadable(Exception):
+    """The server has no such stream."""
+
+
+class StreamBounds(msgspec.Struct, frozen=True):
+    """Which part of the stream is read."""
+
+    first: int
+    last: int
+    first_at: datetime
+    """When the first message was stored."""
+
+
+class StreamSource:
+    """A JetStream stream, with a connection that the caller owns."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client
+        self._jetstream = client.jetstream(timeout=_TIMEOUT_S)
+        self._name = name
+
+    async def bounds(self) -> StreamBounds:
+        """
+        Raises:
+            StreamUnreadable: there is no such stream.
+            nats.errors.Error: the server doesn't answer.
+        """
+        subject = f"$JS.API.STREAM.INFO.{self._name}"
+        answer = await self._client.request(subject, b"", timeout=_TIMEOUT_S)
+        info = msgspec.json.decode(answer.data, type=_Info)
+        if info.state is None:
+            told = info.error.description if info.error else "no answer"
+            raise StreamUnreadable(f"stream {self._name}: {told}")
+        return StreamBounds(info.state.first_seq, info.state.last_seq, info.state.first_ts)
+
+    async def pages(self, bounds: StreamBounds) -> AsyncIterator[list[Raw]]:
+        """Messages in order, some at a time. Reading leaves no trace on the server."""
+        if bounds.first > bounds.last:
+            return
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=bounds.first,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=60.0,
+        )
+        puller = await self._jetstream.pull_subscribe("", stream=self._name, config=config)
+        try:
+            sequence = 0
+            while sequence < bounds.last:
+                messages = await puller.fetch(_FETCH, timeout=_TIMEOUT_S)
+                sequence = messages[-1].metadata.sequence.stream
+                yield [_raw(one) for one in messages if one.metadata.sequence.stream <= bounds.last]
+        finally:
+            await puller.unsubscribe()
+
+
+def _raw(message: Msg) -> Raw:
+    message_id = (message.headers or {}).get("Nats-Msg-Id", "")
+    return Raw(message.metadata.sequence.stream, message_id, message.subject, message.data)
+
+
+@asynccontextmanager
+async def connected(url: str, name: str) -> AsyncIterator[StreamSource]:
+    """The stream ``name`` of the server at ``url``.
+
+    Raises:
+        OSError, nats.errors.Error: the server can't be reached.
+    """
+    client = await nats.connect(
+        url,
+        connect_timeout=5,
+        allow_reconnect=False,
+        max_reconnect_attempts=1,
+        name="wallet-verify",
+    )
+    try:
+        yield StreamSource(client, name)
+    finally:
+        await client.close()
