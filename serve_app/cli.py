@@ -154,6 +154,7 @@ def specification(
         typer.echo("Nothing to write: the documents are what the code says.")
 
 
+@app.command()
 def verify(
     stream: Annotated[
         bool, typer.Option("--stream", help="Read the whole stream, too, and compare it.")
@@ -163,10 +164,18 @@ def verify(
         typer.Option(min=0, help="Projections that lag for less are told of, not counted."),
     ] = 300.0,
 ) -> None:
-    """Prove that the books are sound, while the service runs. Exit code 1 if they aren't."""
-    from serve_app.local.commands import verify as prove
+    """Prove that the books are sound, while the service runs.
 
-    code = prove(_settings(), _home(), stream=stream, lag_max_s=lag_max_s)
+    Exit code 1 if they aren't, 2 if it could not be checked.
+    """
+    from serve_app.local.commands import verify as prove
+    from verification.program import NOT_CHECKED
+
+    try:
+        code = prove(_settings(), _home(), stream=stream, lag_max_s=lag_max_s)
+    except StackError as failure:
+        typer.echo(f"Error: {failure}", err=True)
+        code = NOT_CHECKED
     if code:
         raise typer.Exit(code)
 

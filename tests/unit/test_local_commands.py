@@ -261,3 +261,14 @@ def test_a_setting_that_is_wrong_is_named(
         cli.main()
 
     assert "WALLET_HTTP_PORT" in capsys.readouterr().err
+
+
+def test_books_that_can_not_be_checked_have_an_exit_code_of_their_own(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("WALLET_DATABASE_URL", raising=False)
+    monkeypatch.setattr(sys, "argv", ["wallet", "verify"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("Error: No database is running")
