@@ -28,6 +28,8 @@ RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin wallet
 COPY --from=packages /opt/wallet /opt/wallet
 COPY --from=packages /app /app
 COPY deploy/container/ray-node /usr/local/bin/
+# Also for login shells, which set PATH anew: some operators start Ray in one.
+RUN ln -s /opt/wallet/bin/ray /opt/wallet/bin/serve /opt/wallet/bin/wallet /usr/local/bin/
 
 ENV PATH=/opt/wallet/bin:$PATH \
     PYTHONUNBUFFERED=1 \

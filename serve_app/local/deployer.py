@@ -3,7 +3,10 @@
 Ray is imported when a function is called, never before: it reads its environment at import.
 Run as a module, this is a child process of `wallet up` and `wallet down` that has the right one:
 
-    python -m serve_app.local.deployer deploy|drain
+    python -m serve_app.local.deployer deploy [NODES]|drain
+
+Serve places what it starts on the nodes that are there. So where they start at the same time,
+deploying waits for the given number of them, but not for ever.
 """
 
 import logging
@@ -27,18 +30,24 @@ DONE = "The deployer is done."
 """The last line of a child that did what it was started for; only its parent learns exit codes."""
 
 _LISTENING_TIMEOUT_S = 60.0
+_NODES_TIMEOUT_S = 30.0
 _RUNNING_TIMEOUT_S = 150.0
 _POLL_S = 0.1
 
 
-def deploy(settings: Settings, address: str, applications: Collection[str]) -> None:
+def deploy(
+    settings: Settings, address: str, applications: Collection[str], *, nodes: int = 1
+) -> None:
     """Deploy `applications` onto the cluster at `address`; returns when Serve runs them.
 
     They start at the same time: most of it is waiting for Python processes to import.
     """
+    import ray
     from ray import serve
 
     with _connected(address):
+        # If some never come, the service runs on those that did.
+        wait_until(lambda: _alive(ray.nodes()) >= nodes, timeout_s=_NODES_TIMEOUT_S)
         serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
         serve.run_many(
             [target for target in _targets(settings) if target.name in applications],
@@ -46,6 +55,10 @@ def deploy(settings: Settings, address: str, applications: Collection[str]) -> N
             wait_for_applications_running=False,
         )
         _wait_for_applications(_all_running(applications), _RUNNING_TIMEOUT_S)
+
+
+def _alive(nodes: list[dict[str, Any]]) -> int:
+    return sum(node["Alive"] for node in nodes)
 
 
 def drain(settings: Settings, address: str) -> None:
@@ -111,21 +124,24 @@ def _connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _deploy_once_ray_listens(settings: Settings, address: str) -> None:
+def _deploy_once_ray_listens(settings: Settings, address: str, nodes: int) -> None:
     import ray.serve  # noqa: F401  # takes a second or two, which Ray needs to start anyway
 
     import serve_app.deployment  # noqa: F401
 
     host, _, port = address.rpartition(":")
     wait_until(lambda: answers(int(port), host), timeout_s=_LISTENING_TIMEOUT_S)
-    deploy(settings, address, (API, PROJECTIONS))
+    deploy(settings, address, (API, PROJECTIONS), nodes=nodes)
 
 
-def main(action: str) -> int:
+def main(action: str, nodes: int = 1) -> int:
     """Entry point of the child process; the address is in its environment."""
-    actions = {"deploy": _deploy_once_ray_listens, "drain": drain}
+    settings, address = Settings(), os.environ["RAY_ADDRESS"]
     try:
-        actions[action](Settings(), os.environ["RAY_ADDRESS"])
+        if action == "deploy":
+            _deploy_once_ray_listens(settings, address, nodes)
+        else:
+            drain(settings, address)
     except StackError as failure:
         print(f"Error: {failure}", file=sys.stderr)
         return 1
@@ -134,4 +150,4 @@ def main(action: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))

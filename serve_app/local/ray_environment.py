@@ -150,9 +150,10 @@ def _haproxy(settings: Settings, stack: Stack) -> dict[str, str]:
         # HAProxy itself is replaced after three failed checks, so within 15 s of its death; not
         # faster, because a soft stop (see front_door.py) looks the same to Serve.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "5",
-        # After a reload the old process finishes its requests; then it must not linger.
+        # After a reload the old process finishes its requests and tells each client with an
+        # answer that the connection closes. It must not close idle connections by itself
+        # (RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S): a request that is on its way would be lost.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(answer_s),
-        "RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S": "1",
         # A busy replica gets 2 s to answer a check, three times over; a new one serves after
         # its first good answer.
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "2s",

@@ -78,7 +78,9 @@ class Node:
 class Cluster:
     """A head and any number of workers, and the operator's commands against them."""
 
-    def __init__(self, database_url: str, nats_url: str) -> None:
+    def __init__(self, database_url: str, nats_url: str, *, redis_address: str = "") -> None:
+        # With an address, the cluster's state is in that Redis and outlives its head.
+        self._redis_address = redis_address
         # Short: Unix sockets lie below it.
         self._folder = Path(tempfile.mkdtemp(prefix="wc-", dir="/tmp"))
         self._token = secrets.token_hex(32)
@@ -91,6 +93,7 @@ class Cluster:
         self._settings = {
             "WALLET_DATABASE_URL": database_url,
             "WALLET_NATS_URL": nats_url,
+            "WALLET_HTTP_HOST": "0.0.0.0",
             "WALLET_HTTP_PORT": str(self.http_port),
             "WALLET_LOG_LEVEL": "WARNING",
             "WALLET_HOME": str(self._folder / "home"),
@@ -111,20 +114,27 @@ class Cluster:
         """Where clients reach the service: the head's HAProxy."""
         return self.head.http_url
 
-    def start_head(self) -> None:
+    def start_head(self, *, cpus: int = CPUS) -> None:
+        """Start the head, or a new one after it was lost, where it was."""
         head = [
             "--head",
+            f"--num-cpus={cpus}",
             f"--port={self._port}",
             f"--temp-dir={self._folder / 'ray'}",
             "--include-dashboard=true",
             f"--dashboard-port={self._dashboard_port}",
             "--no-monitor",
         ]
-        self._await_start(self._start(head, self.http_port))
+        node = self._start(head, self.http_port, _ip(0))
+        self.nodes.insert(0, node)
+        self._await_start(node)
 
     def start_workers(self, count: int) -> None:
         for _ in range(count):  # one by one: Ray gives each only 30 s to start
-            self._await_start(self._start([f"--address={self.address}"], free_port()))
+            worker = [f"--address={self.address}", f"--num-cpus={CPUS}"]
+            node = self._start(worker, free_port(), _ip(self._started))
+            self.nodes.append(node)
+            self._await_start(node)
 
     def lose(self, node: Node) -> None:
         node.kill()
@@ -142,7 +152,9 @@ class Cluster:
     def serve_deploy(self, *, revision: str) -> None:
         """`serve deploy deploy/serve.yaml`, at this cluster's port; returns when it all runs."""
         config = yaml.safe_load((CHECKOUT / "deploy" / "serve.yaml").read_text())
-        config["http_options"] = {"host": "127.0.0.1", "port": self.http_port}
+        # All interfaces, as deployed: a replica listens there, too, and the HAProxy of another
+        # node must reach it.
+        config["http_options"]["port"] = self.http_port
         for application in config["applications"]:
             application["args"]["revision"] = revision
         file = self._folder / "serve.yaml"
@@ -184,7 +196,7 @@ class Cluster:
         assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def _start(self, arguments: list[str], http_port: int) -> Node:
+    def _start(self, arguments: list[str], http_port: int, ip: str) -> Node:
         name = f"{self._folder.name}-{self._started}"
         process = spawn(
             name,
@@ -193,8 +205,7 @@ class Cluster:
                 "start",
                 "--block",
                 *arguments,
-                f"--node-ip-address={_ip(self._started)}",
-                f"--num-cpus={CPUS}",
+                f"--node-ip-address={ip}",
                 f"--dashboard-agent-listen-port={free_port()}",
                 f"--metrics-export-port={free_port()}",
                 "--min-worker-port=0",
@@ -207,10 +218,8 @@ class Cluster:
             | {"RAY_SERVE_WORKER_PROXY_HTTP_PORT": str(http_port)},
             directory=CHECKOUT,
         )
-        node = Node(name, process, http_port)
-        self.nodes.append(node)
         self._started += 1
-        return node
+        return Node(name, process, http_port)
 
     def _await_start(self, node: Node) -> None:
         log = self._folder / f"{node.name}.log"
@@ -235,6 +244,7 @@ class Cluster:
             _NODE_VARIABLE: name,
             "RAY_AUTH_TOKEN": self._token,
             "RAY_ADDRESS": self.address,
+            **({"RAY_REDIS_ADDRESS": self._redis_address} if self._redis_address else {}),
             # What two nodes can't share on one machine.
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

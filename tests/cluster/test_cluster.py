@@ -15,6 +15,7 @@ from actors.ring import ring_of
 from bench.ledger import Ledger
 from bench.stream import connected
 from serve_app.local.processes import wait_until
+from serve_app.local.readiness import ask
 from tests.cluster.load import Load, steady_load
 from tests.cluster.nodes import Cluster, Node
 from tests.e2e.api import Api, new_id
@@ -74,10 +75,12 @@ def test_every_node_has_a_part_of_the_service(cluster: Cluster) -> None:
 
 
 def test_every_node_answers_for_the_whole(cluster: Cluster) -> None:
+    # As a load balancer would: a HAProxy that has just started says 404 to everything.
+    for node in cluster.nodes:
+        assert wait_until(lambda url=node.http_url: ask(url).is_ready, timeout_s=30), node.name
     for node in cluster.nodes:
         with Api(node.http_url) as api:
             wallet = api.new_wallet("7.00")
-            assert api.get("/readyz").json()["ready"] is True
             for other in cluster.nodes:
                 with Api(other.http_url) as elsewhere:
                     assert elsewhere.state(wallet)["balance"] == "7.00"

@@ -1,0 +1,28 @@
+"""One set of containers for the tests of this folder, which take turns in changing it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docker.stack import Containers, why_not
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is in this folder: `pytest -m "not docker"` leaves it out."""
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker(pytest.mark.docker)
+
+
+@pytest.fixture(scope="package")
+def containers() -> Iterator[Containers]:
+    """The whole service in containers of its own, built from this checkout, with one worker."""
+    missing = why_not()
+    if missing is not None:
+        pytest.skip(f"no containers here: {missing}")
+    with Containers() as running:
+        running.up("--build")
+        yield running
