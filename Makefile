@@ -137,16 +137,10 @@ docker-up: .env ## Start the whole service in containers, on http://localhost:80
 docker-down: .env ## Stop the containers, once they have answered what is in flight; data is kept
 	@docker compose --profile observability down
 
-docker-verify: $(RUNTIME) ## Prove that the books are sound, while it runs: make verify ARGS=--stream
-	@$(BIN)/wallet verify $(ARGS)
-
-test: $(DEVELOPMENT) ## Bring the containers up, test the service in them, hurt it, take them down
+docker-test: $(DEVELOPMENT) ## Bring the containers up, test the service in them, hurt it, take them down
 	@$(BIN)/pytest tests/docker $(ARGS)
 
-cluster-verify: $(RUNTIME) ## Prove that the books are sound, while it runs: make verify ARGS=--stream
-	@$(BIN)/wallet verify $(ARGS)
-
-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)
+cluster-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)
 	@WALLET_CLUSTER_TEST=1 $(BIN)/pytest tests/cluster $(ARGS)
 
 # Made once, for nobody else to read. They begin with a letter: NATS reads some digits as numbers.

@@ -116,6 +116,8 @@ class Cluster:
 
     def start_head(self, *, cpus: int = CPUS) -> None:
         """Start the head, or a new one after it was lost, where it was."""
+        # On this machine the workers' processes would look like the cluster that runs already.
+        (self._folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
         head = [
             "--head",
             f"--num-cpus={cpus}",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
@@ -192,3 +193,11 @@ def test_composes_ports_are_on_loopback_and_its_containers_can_do_little() -> No
         if "build" in service:
             assert service["cap_drop"] == ["ALL"], name
             assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_make_has_every_target_once() -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stderr == ""
