@@ -38,6 +38,7 @@ from actors.ports import (
     Refill,
     Span,
 )
+from telemetry.histogram import Histogram
 from wallet.event_codec import encode_event, subject_of
 from wallet.events import Recorded
 from wallet.ids import WalletId
@@ -112,6 +113,8 @@ class OutboxRelay:
         self.backlog = 0
         self.published = 0
         self.publish_failures = 0
+        self.publish_seconds = Histogram()
+        """From an event's commit to its acknowledgement."""
         self.stream_ready = False
 
     def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
@@ -269,6 +272,7 @@ class OutboxRelay:
         ]
 
     def _drop(self, taken: list[_Waiting]) -> None:
+        now = asyncio.get_running_loop().time()
         for waiting in taken:
             assert self._queue.popleft() is waiting, "spans leave in the order they came"
             span = waiting.span
@@ -276,6 +280,7 @@ class OutboxRelay:
             self._queued.discard((span.wallet_id, span.first))
             self.backlog -= events
             self.published += events
+            self.publish_seconds.observe(now - waiting.queued_at, events)
             if waiting.recorded is not None:
                 self._in_memory -= events
 

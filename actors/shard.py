@@ -19,6 +19,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from time import perf_counter
 from typing import Final, Protocol
 
 import msgspec
@@ -27,6 +28,7 @@ import structlog
 from actors.batch import Batch, what_is_missing
 from actors.cache import WalletCache
 from actors.mailbox import Admission, Delivery, Entry, Mailbox
+from actors.meters import BatchTimes, ShardMeters
 from actors.ports import (
     Journal,
     JournalConflict,
@@ -99,9 +101,7 @@ class Shard:
         )
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
-        self.queue_s = 0.0
-        self.decide_s = 0.0
-        self.commit_s = 0.0
+        self.meters = ShardMeters()
         self.largest_batch = 0
         self.journal_ready = True
         self._busy_since: float | None = None
@@ -235,29 +235,32 @@ class Shard:
 
     async def _decide_and_commit(self, entries: list[Entry], *, redo: bool) -> None:
         clock = asyncio.get_running_loop().time
+        queued_until, taken = clock(), perf_counter()
         submissions = [entry.submission for entry in entries]
         loaded = await self._load(submissions, redo=redo)
         self._busy_since = clock()
 
         # From here to the commit nothing waits: what is decided on is what was looked at.
-        started = clock()
+        started, loaded_at = clock(), perf_counter()
         batch = Batch(cache=self._cache, loaded=loaded, now=self._now(), redo=redo)
         replies = [batch.decide(submission) for submission in submissions]
-        decided = clock()
-        self.queue_s += started - entries[0].queued_at
-        self.decide_s += decided - started
+        decided = perf_counter()
         write = batch.write
         if write.after or write.keys:
             await self._journal.commit(write)
-            self.commit_s += clock() - decided
+        committed = perf_counter()
         self.journal_ready = True
 
         # Committed: only now memory moves (INV-8), then the answers, then the stream.
         self._remember(batch, loaded)
         for entry, reply in zip(entries, replies, strict=True):
             entry.answer(reply)
+        times = BatchTimes(
+            queued_until, taken, loaded_at, decided, committed, answered=perf_counter()
+        )
         self._relay_events(batch)
         self._count(batch, submissions, took_s=clock() - started)
+        self.meters.note(entries, times)
 
     async def _load(self, submissions: list[Submission], *, redo: bool) -> Loaded:
         missing = what_is_missing(submissions, self._cache, redo=redo)

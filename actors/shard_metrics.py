@@ -1,70 +1,55 @@
-"""A shard's statistics as metrics. The table of them is in the README."""
+"""A shard's statistics as metrics of the catalogue."""
 
+from collections.abc import Iterator
 from typing import Final
 
+from actors.hot_wallets import OTHER, SHOWN_MAX
 from actors.statistics import ShardStatistics
 from telemetry.exporter import Sample
 
-_COUNTERS: Final = {
-    "batches": "Transactions decided.",
-    "commands": "Commands decided.",
-    "events": "Events written to the journal.",
-    "replays": "Answers given again under their idempotency key.",
-    "conflicts": "Batches decided again because somebody else wrote first.",
-    "outcomes_unknown": "Commits whose answer was lost.",
-    "overloaded": "Submissions refused because a queue was full.",
-    "activations": "Wallets loaded into memory.",
-    "published": "Events acknowledged by the stream.",
-    "publish_failures": "Publishes that were not acknowledged and tried again.",
-}
+_COUNTERS: Final = (
+    "batches",
+    "commands",
+    "events",
+    "replays",
+    "conflicts",
+    "outcomes_unknown",
+    "overloaded",
+    "activations",
+    "published",
+    "publish_failures",
+)
 
 _GAUGES: Final = {
-    "mailbox_items": "Commands waiting in the shard's mailbox.",
-    "wallets_active": "Wallets in memory.",
-    "outbox_events": "Events committed and not yet acknowledged by the stream.",
-    "outbox_age_s": "Age of the oldest of them, in seconds.",
-    "largest_batch": "Most commands in one transaction so far.",
+    "mailbox_items": "mailbox_items",
+    "wallets_active": "wallets_active",
+    "outbox_events": "outbox_events",
+    "outbox_age_s": "outbox_age_seconds",
+    "journal_ready": "journal_ready",
+    "stream_ready": "stream_ready",
 }
-
-_SECONDS: Final = {
-    "queue_s": "Time that each batch's first command waited in the mailbox, summed.",
-    "decide_s": "Time spent deciding, summed over batches.",
-    "commit_s": "Time spent waiting for commits, summed over batches.",
-}
+"""Field → the metric's name, less its prefix."""
 
 
-def samples(statistics: ShardStatistics) -> list[Sample]:
+def samples(statistics: ShardStatistics) -> Iterator[Sample]:
     """The metrics of one snapshot."""
-    tags = {"shard": str(statistics.shard)}
-    found = [
-        Sample("counter", f"wallet_shard_{name}_total", text, getattr(statistics, name), tags)
-        for name, text in _COUNTERS.items()
-    ]
-    found += [
-        Sample("gauge", f"wallet_shard_{name}", text, getattr(statistics, name), tags)
-        for name, text in _GAUGES.items()
-    ]
-    found += [
-        Sample(
-            "counter",
-            f"wallet_shard_{name.removesuffix('_s')}_seconds_total",
-            text,
-            getattr(statistics, name),
-            tags,
-        )
-        for name, text in _SECONDS.items()
-    ]
-    found += [
-        Sample("gauge", "wallet_shard_journal_ready", _JOURNAL, statistics.journal_ready, tags),
-        Sample("gauge", "wallet_shard_stream_ready", _STREAM, statistics.stream_ready, tags),
-    ]
-    found += [
-        Sample("counter", "wallet_shard_refusals_total", _REFUSALS, count, {**tags, "code": code})
-        for code, count in statistics.refusals.items()
-    ]
-    return found
+    labels = {"shard": str(statistics.shard)}
+    for field in _COUNTERS:
+        yield Sample(f"wallet_shard_{field}_total", getattr(statistics, field), labels)
+    for field, name in _GAUGES.items():
+        yield Sample(f"wallet_shard_{name}", float(getattr(statistics, field)), labels)
+    for name, distribution in statistics.distributions.items():
+        yield Sample(f"wallet_shard_{name}", distribution, labels)
+    for code, count in statistics.refusals.items():
+        yield Sample("wallet_shard_refusals_total", count, {**labels, "code": code})
+    yield from _hot_wallets(statistics, labels)
 
 
-_JOURNAL: Final = "1: Postgres answered last time."
-_STREAM: Final = "1: JetStream answered last time."
-_REFUSALS: Final = "Commands refused by the rules, by code."
+def _hot_wallets(statistics: ShardStatistics, labels: dict[str, str]) -> Iterator[Sample]:
+    shares = [wallet.share for wallet in statistics.hot_wallets]
+    shares += [0.0] * (SHOWN_MAX - len(shares))
+    for rank, share in enumerate(shares, start=1):
+        yield Sample("wallet_shard_hot_wallet_share", share, {**labels, "rank": str(rank)})
+    for wallet_id, count in {OTHER: 0, **statistics.hot_commands}.items():
+        place = {**labels, "wallet_id": wallet_id}
+        yield Sample("wallet_shard_hot_wallet_commands_total", count, place)

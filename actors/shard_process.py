@@ -77,6 +77,8 @@ class ShardProcess:
     def statistics(self) -> ShardStatistics:
         """How this shard stands."""
         shard, relay, counts = self._shard, self._relay, self._shard.counts
+        meters = shard.meters
+        meters.hot.turn(asyncio.get_event_loop().time())
         return ShardStatistics(
             shard=self._shard_number,
             pid=os.getpid(),
@@ -91,9 +93,13 @@ class ShardProcess:
             conflicts=counts["conflicts"],
             outcomes_unknown=counts["outcomes_unknown"],
             overloaded=counts["overloaded"],
-            queue_s=shard.queue_s,
-            decide_s=shard.decide_s,
-            commit_s=shard.commit_s,
+            commands_per_s=meters.hot.commands_per_s,
+            hot_wallets=meters.hot.hottest,
+            hot_commands=dict(meters.hot.named),
+            distributions={
+                **meters.snapshots(),
+                "publish_seconds": relay.publish_seconds.snapshot(),
+            },
             outbox_events=relay.backlog,
             outbox_age_s=relay.age_s,
             published=relay.published,

@@ -2,9 +2,12 @@
 
 import msgspec
 
+from actors.hot_wallets import HotWallet
+from telemetry.histogram import Distribution
+
 
 class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot. Counters grow from the actor's start; seconds are totals."""
+    """A snapshot. Counters grow from the actor's start."""
 
     shard: int
     pid: int
@@ -19,9 +22,12 @@ class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: int
     outcomes_unknown: int
     overloaded: int
-    queue_s: float
-    decide_s: float
-    commit_s: float
+    commands_per_s: float
+    """In the last whole window of `actors.hot_wallets`."""
+    hot_wallets: list[HotWallet]
+    hot_commands: dict[str, int]
+    distributions: dict[str, Distribution]
+    """By their metric's name, less its prefix."""
     outbox_events: int
     outbox_age_s: float
     published: int

@@ -9,6 +9,7 @@ them is stopped; nothing is skipped, and what is folded twice is dropped.
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import Any, Final
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from projections.fold import fold
 from projections.store import DeadLetter, ProjectionStore
+from telemetry.histogram import Histogram
 from wallet.event_codec import SUBJECT_ROOT, decode_envelope
 
 _log = structlog.get_logger(__name__)
@@ -97,10 +99,30 @@ class ProjectionConsumer:
         self.failures = 0
         self.dead_letters = 0
         self.pending = 0
-        """Events on the stream that this group has not pulled yet, as of the last pull."""
-        self.lag_s = 0.0
-        """From the write of the last folded event to its folding, in seconds."""
+        """Events on the stream that are not folded yet, as of the last pull or `measure`."""
+        self.fold_seconds = Histogram()
         self.ready = False
+        self._name: str | None = None
+        self._oldest: datetime | None = datetime.now(UTC)
+        """Since when there is something to fold, as far as is known; None: there is nothing."""
+
+    @property
+    def lag_s(self) -> float:
+        """For how long there has been something on the stream that is not folded.
+
+        While the stream can't be asked, the time since it last could.
+        """
+        if self._oldest is None:
+            return 0.0
+        return max((datetime.now(UTC) - self._oldest).total_seconds(), 0.0)
+
+    async def measure(self) -> None:
+        """Ask the stream how far behind it is, also while nothing can be folded."""
+        if self._name is None:
+            return
+        with suppress(NatsError, OSError, TimeoutError):  # It is asked again soon.
+            info = await self._jetstream.consumer_info(self._options.stream, self._name)
+            self.pending = (info.num_pending or 0) + (info.num_ack_pending or 0)
 
     async def run(self) -> None:
         """Fold until cancelled, through every outage of Postgres and NATS."""
@@ -116,6 +138,7 @@ class ProjectionConsumer:
     def _note_failure(self, state: Any) -> None:
         self.failures += 1
         self.ready = False
+        self._oldest = self._oldest or datetime.now(UTC)
         error = state.outcome.exception()
         _log.warning("projection interrupted", error=f"{type(error).__name__}: {error}")
 
@@ -129,13 +152,17 @@ class ProjectionConsumer:
                 )
             except TimeoutError:
                 self.pending = 0
-                self.lag_s = 0.0
+                self._oldest = None
                 continue
             if not messages:
                 continue  # The client may give up a pull that the server had just ended.
+            pulled = perf_counter()
             await self._project(messages)
+            self.fold_seconds.observe(perf_counter() - pulled)
             await messages[-1].ack()  # AckPolicy.ALL: it and everything before it.
             self.pending = messages[-1].metadata.num_pending
+            if not self.pending:
+                self._oldest = None
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
         """A consumer of our own, from where the last one of this group had acknowledged.
@@ -159,6 +186,7 @@ class ProjectionConsumer:
             ),
         )
         await self._remove(former)
+        self._name = name
         return await self._jetstream.pull_subscribe_bind(durable=name, stream=options.stream)
 
     async def _consumers(self) -> dict[str, int]:
@@ -234,8 +262,9 @@ class ProjectionConsumer:
 
     async def _fold_and_store(self, payloads: list[bytes]) -> None:
         events = [decode_envelope(payload) for payload in payloads]
+        self._oldest = events[0].time
         gaps = await self._store.project(fold(events))
-        self.lag_s = (datetime.now(UTC) - events[-1].time).total_seconds()
+        self._oldest = events[-1].time
         for wallet_id in gaps:
             self.gaps += 1
             _log.warning("projection gap filled from the journal", wallet_id=wallet_id)

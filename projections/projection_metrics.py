@@ -1,34 +1,31 @@
-"""A projection's statistics as metrics. The table of them is in the README."""
+"""A projection's statistics as metrics of the catalogue."""
 
+from collections.abc import Iterator
 from typing import Final
 
-from projections.statistics import ProjectionStatistics
+from projections.statistics import AuditStatistics, ProjectionStatistics
 from telemetry.exporter import Sample
 
-_COUNTERS: Final = {
-    "events": "Events folded.",
-    "batches": "Transactions that folded them.",
-    "gaps": "Wallets caught up from the journal because events were missing.",
-    "failures": "Interruptions by Postgres or NATS.",
-    "dead_letters": "Events put aside because they could not be folded.",
-}
+_COUNTERS: Final = ("events", "batches", "gaps", "failures", "dead_letters")
 
 
-def samples(statistics: ProjectionStatistics) -> list[Sample]:
+def samples(statistics: ProjectionStatistics) -> Iterator[Sample]:
     """The metrics of one snapshot."""
-    tags = {"group": str(statistics.group)}
-    found = [
-        Sample("counter", f"wallet_projection_{name}_total", text, getattr(statistics, name), tags)
-        for name, text in _COUNTERS.items()
-    ]
-    return [
-        *found,
-        Sample("gauge", "wallet_projection_lag_events", _LAG_EVENTS, statistics.pending, tags),
-        Sample("gauge", "wallet_projection_lag_seconds", _LAG_SECONDS, statistics.lag_s, tags),
-        Sample("gauge", "wallet_projection_ready", _READY, statistics.ready, tags),
-    ]
+    labels = {"group": str(statistics.group)}
+    for field in _COUNTERS:
+        yield Sample(f"wallet_projection_{field}_total", getattr(statistics, field), labels)
+    yield Sample("wallet_projection_lag_events", statistics.pending, labels)
+    yield Sample("wallet_projection_lag_seconds", statistics.lag_s, labels)
+    yield Sample("wallet_projection_ready", float(statistics.ready), labels)
+    yield Sample("wallet_projection_fold_seconds", statistics.fold_seconds, labels)
+    if statistics.audit is not None:
+        yield from _audit(statistics.audit)
 
 
-_LAG_EVENTS: Final = "Events on the stream that are not folded yet."
-_LAG_SECONDS: Final = "Time from the write of the last folded event to its folding."
-_READY: Final = "1: following the stream."
+def _audit(audit: AuditStatistics) -> Iterator[Sample]:
+    yield Sample("wallet_audit_drift", audit.drift, {})
+    yield Sample("wallet_audit_wallets_total", audit.wallets, {})
+    yield Sample("wallet_audit_rounds_total", audit.rounds, {})
+    yield Sample("wallet_audit_failures_total", audit.failures, {})
+    yield Sample("wallet_audit_dead_letters", audit.dead_letters, {})
+    yield Sample("wallet_audit_outbox_age_seconds", audit.outbox_age_s, {})

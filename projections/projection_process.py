@@ -2,18 +2,24 @@
 
 import asyncio
 import os
+from typing import Final
 
 import asyncpg
 import nats
 import structlog
 
+from projections.auditor import Auditor
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.statistics import ProjectionStatistics
 from projections.store import ProjectionStore
+from telemetry.histogram import Histogram
 from wallet.logs import configure_logs
 from wallet.settings import Settings
 
 _log = structlog.get_logger(__name__)
+
+_MEASURE_PERIOD_S: Final = 2.0
+"""How often the stream is asked how far behind the projection is."""
 
 
 class ProjectionProcess:
@@ -24,6 +30,7 @@ class ProjectionProcess:
         self._group = group
         self._settings = settings
         self._consumer: ProjectionConsumer | None = None
+        self._auditor: Auditor | None = None
         self._task = asyncio.get_event_loop().create_task(self._run())
 
     async def _run(self) -> None:
@@ -72,7 +79,12 @@ class ProjectionProcess:
                 ack_wait_s=settings.projection_ack_wait_s,
             ),
         )
-        await self._consumer.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._consumer.run())
+            tasks.create_task(_measure(self._consumer))
+            if self._group == 0:  # One for all groups: it looks at every wallet.
+                self._auditor = Auditor(pool)
+                tasks.create_task(self._auditor.run())
 
     def statistics(self) -> ProjectionStatistics:
         """How this projection stands; before its consumer exists, all zeros."""
@@ -88,7 +100,15 @@ class ProjectionProcess:
             pending=consumer.pending if consumer else 0,
             lag_s=consumer.lag_s if consumer else 0.0,
             ready=consumer.ready if consumer else False,
+            fold_seconds=(consumer.fold_seconds if consumer else Histogram()).snapshot(),
+            audit=self._auditor.statistics() if self._auditor else None,
         )
+
+
+async def _measure(consumer: ProjectionConsumer) -> None:
+    while True:
+        await asyncio.sleep(_MEASURE_PERIOD_S)
+        await consumer.measure()
 
 
 async def _note_error(error: Exception) -> None:

@@ -2,6 +2,20 @@
 
 import msgspec
 
+from telemetry.histogram import Distribution
+
+
+class AuditStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What an auditor has found. See `projections.auditor`."""
+
+    drift: int
+    """Wallets found contradicting in the last whole round, or in this one if there are more."""
+    wallets: int
+    rounds: int
+    failures: int
+    dead_letters: int
+    outbox_age_s: float
+
 
 class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot. Counters grow from the actor's start."""
@@ -16,3 +30,6 @@ class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     lag_s: float
     ready: bool
+    fold_seconds: Distribution
+    audit: AuditStatistics | None = None
+    """Of the group that audits."""

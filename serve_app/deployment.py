@@ -104,7 +104,7 @@ class Ingress:
     async def _export(self) -> None:
         exporter, replica = Exporter(), serve.get_replica_context().replica_tag
         while True:
-            exporter.export(request_metrics.samples(replica, self._dispatcher.queued))
+            exporter.export(request_metrics.samples(replica, self._dispatcher.queued, self._pool))
             await asyncio.sleep(EXPORT_PERIOD_S)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
@@ -115,6 +115,12 @@ class Ingress:
         """The shards' statistics, for `wallet status`; a shard that doesn't answer is left out."""
         found = await statistics_of(self._settings, self._shards)
         return [msgspec.to_builtins(one) for one in found if isinstance(one, ShardStatistics)]
+
+    async def replica_statistics(self) -> dict[str, Any]:
+        """This replica's own statistics, for `wallet status`."""
+        replica = serve.get_replica_context().replica_tag
+        found = request_metrics.statistics(replica, self._dispatcher.queued, self._pool)
+        return dict(msgspec.to_builtins(found))
 
 
 class Projections:

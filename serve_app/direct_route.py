@@ -28,6 +28,7 @@ def direct(endpoint: Endpoint) -> ASGIApp:
     """``endpoint`` as an ASGI application that answers every problem as a problem."""
 
     name: str = endpoint.__name__
+    request_metrics.expect(name)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -39,7 +40,7 @@ def direct(endpoint: Endpoint) -> ASGIApp:
         response.raw_headers.append((b"x-request-id", request_id_of(request).encode()))
         await response(scope, receive, send)
         request_metrics.requests[name, response.status_code] += 1
-        request_metrics.seconds[name] += perf_counter() - started
+        request_metrics.seconds[name].observe(perf_counter() - started)
 
     return serve
 

@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 import msgspec
 from starlette.responses import Response
 
+from serve_app import request_metrics
+
 PROBLEM_JSON: Final = "application/problem+json"
 
 
@@ -156,6 +158,7 @@ def problem_document(
     applied: str = "",
 ) -> ProblemDocument:
     kind = CATALOGUE[code]
+    request_metrics.problems[code] += 1
     return ProblemDocument(
         type=f"/problems/{code}",
         title=kind.title,

@@ -1,25 +1,38 @@
-"""Statistics to metrics: snapshots go to Ray's Prometheus endpoint, a few times a minute.
+"""Statistics to metrics: snapshots go to Ray's Prometheus endpoint, once a second.
 
 The write path counts in plain integers; nothing on it knows a metrics library. This exporter turns
 the snapshots into gauges and counters afterwards, off that path, so metrics cost a command nothing.
+
+A distribution leaves as counters, one a bucket: Ray's own histogram takes every single
+observation, and its agent takes each of them apart once more (see specification/decisions).
 """
 
-from typing import Final, Literal, NamedTuple
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 from ray.util.metrics import Counter, Gauge
+
+from telemetry.catalogue import CATALOGUE, Kind
+from telemetry.histogram import Distribution
 
 EXPORT_PERIOD_S: Final = 1.0
 """How often a process exports. Prometheus rarely scrapes more often."""
 
+_NEARLY_NOTHING: Final = sys.float_info.min
+"""What a counter begins with, so that its series is there before its first event: Prometheus can't
+see an increase from nothing to one. Ray's counters take no zero; added to one, this vanishes."""
+
+Labels = dict[str, str]
+
 
 class Sample(NamedTuple):
-    """One measurement. A counter's ``value`` is its total since the process started."""
+    """One measurement of a metric in the catalogue. A counter's is its total since the process
+    started."""
 
-    kind: Literal["counter", "gauge"]
     name: str
-    description: str
-    value: float
-    tags: dict[str, str]
+    value: float | Distribution
+    labels: Labels
 
 
 class Exporter:
@@ -28,29 +41,43 @@ class Exporter:
     def __init__(self) -> None:
         self._gauges: dict[str, Gauge] = {}
         self._counters: dict[str, Counter] = {}
-        self._totals: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._totals: dict[tuple[str, tuple[str, ...]], float] = {}
 
-    def export(self, samples: list[Sample]) -> None:
-        for sample in samples:
-            if sample.kind == "gauge":
-                self._gauge(sample).set(sample.value, tags=sample.tags)
+    def export(self, samples: Iterable[Sample]) -> None:
+        for name, value, labels in samples:
+            if isinstance(value, Distribution):
+                for part, count, place in _parts(name, value, labels):
+                    self._increase(part, count, place, name)
+            elif CATALOGUE[name].kind is Kind.GAUGE:
+                self._gauge(name).set(value, tags=labels)
             else:
-                self._increase(sample)
+                self._increase(name, value, labels, name)
 
-    def _gauge(self, sample: Sample) -> Gauge:
-        gauge = self._gauges.get(sample.name)
+    def _gauge(self, name: str) -> Gauge:
+        gauge = self._gauges.get(name)
         if gauge is None:
-            gauge = Gauge(sample.name, sample.description, tag_keys=tuple(sample.tags))
-            self._gauges[sample.name] = gauge
+            metric = CATALOGUE[name]
+            gauge = self._gauges[name] = Gauge(name, metric.description, tag_keys=metric.labels)
         return gauge
 
-    def _increase(self, sample: Sample) -> None:
-        counter = self._counters.get(sample.name)
+    def _increase(self, name: str, total: float, labels: Labels, metric: str) -> None:
+        counter = self._counters.get(name)
         if counter is None:
-            counter = Counter(sample.name, sample.description, tag_keys=tuple(sample.tags))
-            self._counters[sample.name] = counter
-        key = (sample.name, tuple(sorted(sample.tags.items())))
-        grown = sample.value - self._totals.get(key, 0.0)
-        self._totals[key] = sample.value
-        if grown > 0:
-            counter.inc(grown, tags=sample.tags)
+            description = CATALOGUE[metric].description
+            counter = self._counters[name] = Counter(name, description, tag_keys=tuple(labels))
+        key = (name, tuple(labels.values()))
+        before = self._totals.get(key)
+        self._totals[key] = total
+        if before is None:
+            counter.inc(total or _NEARLY_NOTHING, tags=labels)
+        elif total > before:
+            counter.inc(total - before, tags=labels)
+
+
+def _parts(
+    name: str, distribution: Distribution, labels: Labels
+) -> Iterator[tuple[str, float, Labels]]:
+    for bound, count in distribution.cumulative():
+        yield f"{name}_bucket", count, {**labels, "le": bound}
+    yield f"{name}_sum", distribution.total, labels
+    yield f"{name}_count", distribution.count, labels

@@ -1,0 +1,102 @@
+"""A look at the tables from outside, a few wallets at a time: do they contradict each other.
+
+Every wallet's row must equal what its last journal entry says, and its projection, where that is
+at the same version, must equal both. One statement sees all three as of one moment, so a
+wallet that is being written never looks wrong. A round over all wallets takes as long as it takes:
+its load is bounded, not its length. The whole history is checked by `verification`.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+import structlog
+
+from projections.statistics import AuditStatistics
+
+_log = structlog.get_logger(__name__)
+
+PERIOD_S: Final = 5.0
+"""How often the auditor looks."""
+
+WALLETS_MAX: Final = 500
+"""Wallets compared in one look: some 10 ms of the database's time."""
+
+_FIRST: Final = "00000000-0000-0000-0000-000000000000"
+
+_COMPARE: Final = """
+SELECT w.id::text,
+    e.version IS NULL
+    OR (w.balance, w.pending_debit, w.pending_credit)
+        IS DISTINCT FROM (e.balance, e.pending_debit, e.pending_credit)
+    OR EXISTS (
+        SELECT FROM wallet_events later WHERE later.wallet_id = w.id AND later.version > w.version
+    )
+    OR p.version > w.version
+    OR (p.version = w.version
+        AND (w.balance, w.pending_debit, w.pending_credit)
+            IS DISTINCT FROM (p.balance, p.pending_debit, p.pending_credit)) AS contradicts
+FROM (SELECT * FROM wallets WHERE id > $1::uuid ORDER BY id LIMIT $2) w
+LEFT JOIN wallet_events e ON e.wallet_id = w.id AND e.version = w.version
+LEFT JOIN wallet_projections p ON p.wallet_id = w.id
+ORDER BY w.id
+"""
+
+_OUTBOX: Final = "SELECT created_at FROM outbox ORDER BY created_at LIMIT 1"
+_DEAD_LETTERS: Final = "SELECT count(*) FROM projection_dead_letters"
+
+_FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+class Auditor:
+    """Compares wallets round after round. ``run`` is its task."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._after = _FIRST
+        self._found = 0
+        self._drift = 0
+        self._wallets = 0
+        self._rounds = 0
+        self._failures = 0
+        self._dead_letters = 0
+        self._outbox_since: datetime | None = None
+
+    async def run(self) -> None:
+        """Look now and then until cancelled; an outage of Postgres is waited out."""
+        while True:
+            try:
+                await self.look()
+            except _FAILURES as failure:
+                self._failures += 1
+                _log.warning("audit interrupted", error=f"{type(failure).__name__}: {failure}")
+            await asyncio.sleep(PERIOD_S)
+
+    async def look(self) -> None:
+        """Compare the next wallets, and see what waits or was put aside."""
+        rows = await self._pool.fetch(_COMPARE, self._after, WALLETS_MAX)
+        for wallet_id, contradicts in rows:
+            if contradicts:
+                self._found += 1
+                _log.error("a wallet contradicts its journal or projection", wallet_id=wallet_id)
+        self._wallets += len(rows)
+        if len(rows) < WALLETS_MAX:
+            self._after, self._drift, self._found = _FIRST, self._found, 0
+            self._rounds += 1
+        else:
+            self._after = rows[-1][0]
+        self._dead_letters = await self._pool.fetchval(_DEAD_LETTERS)
+        self._outbox_since = await self._pool.fetchval(_OUTBOX)
+
+    def statistics(self) -> AuditStatistics:
+        since = self._outbox_since
+        waited_s = (datetime.now(UTC) - since).total_seconds() if since is not None else 0.0
+        return AuditStatistics(
+            drift=max(self._drift, self._found),
+            wallets=self._wallets,
+            rounds=self._rounds,
+            failures=self._failures,
+            dead_letters=self._dead_letters,
+            outbox_age_s=max(waited_s, 0.0),
+        )
