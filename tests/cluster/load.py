@@ -29,6 +29,8 @@ class Load:
         self.failures: Counter[str] = Counter()
         self.longest_wait_s = 0.0
         """From a request's first attempt to its success."""
+        self.failed_at: list[float] = []
+        """When attempts failed, by the monotonic clock."""
         self.given_up = 0
         """Requests that never succeeded, so that nobody knows what came of them."""
         self._url = url
@@ -96,6 +98,7 @@ class Load:
         while (failure := _failure_of(http, wallet, key)) is not None:
             with self._lock:
                 self.failures[failure] += 1
+                self.failed_at.append(time.monotonic())
                 self.given_up += time.monotonic() - began > _TIMEOUT_S
             if time.monotonic() - began > _TIMEOUT_S:
                 return
@@ -117,7 +120,8 @@ def _failure_of(http: httpx.Client, wallet: str, key: str) -> str | None:
         return type(error).__name__
     if answer.status_code == 201:
         return None
-    return f"{answer.status_code} {answer.text[:120]}"
+    kind = answer.headers.get("content-type")
+    return f"{answer.status_code} {answer.text[:120]} ({kind})"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 
 from serve_app.local.ports import answers, free_port
 from serve_app.local.processes import family, kill, spawn, wait_until
+from serve_app.local.readiness import ask
 from tests.cluster.load import steady_load
 from tests.cluster.nodes import Cluster
 from tests.support import databases
@@ -68,12 +69,15 @@ def test_a_lost_head_costs_nothing_and_its_successor_takes_over(
     workers = cluster.nodes[1:]
     shards = {pid for node in workers for pid in node.pids(SHARD)}
 
+    assert wait_until(lambda: ask(workers[0].http_url).is_ready, timeout_s=30)
     with steady_load(workers[0].http_url) as load:
+        lost_at = time.monotonic()
         cluster.lose(cluster.head)
         load.wait_for_each(WRITES_WITHOUT_A_HEAD, timeout_s=60)
         cluster.start_head(cpus=0)
         back_at = time.monotonic()
         load.wait_for_each(WRITES_WITHOUT_A_HEAD, timeout_s=60)
+        ready_at = time.monotonic()
         kept = {pid for node in workers for pid in node.pids(SHARD)}
         cluster.serve_deploy(revision="second")
         deployed_s = time.monotonic() - back_at
@@ -82,7 +86,11 @@ def test_a_lost_head_costs_nothing_and_its_successor_takes_over(
         print(
             f"\n  head lost and back: {load.acknowledged} writes, longest "
             f"{load.longest_wait_s:.2f} s, failed attempts: {dict(load.failures) or 'none'}; "
-            f"the new head had deployed again after {deployed_s:.0f} s",
+            f"the new head had deployed again after {deployed_s:.0f} s; head back after "
+            f"{back_at - lost_at:.1f} s; failed after "
+            f"{min(load.failed_at, default=lost_at) - lost_at:.1f} to "
+            f"{max(load.failed_at, default=lost_at) - lost_at:.1f} s; "
+            f"deployed from {ready_at - lost_at:.1f} s",
             end="",
         )
 

@@ -139,6 +139,23 @@ def test_workers_are_scaled_and_the_work_spreads_with_one_command(
     assert everywhere(containers, INGRESS) == [1, 1, 1]
 
 
+def test_a_worker_that_is_stopped_fails_no_request(containers: Containers, tell: list[str]) -> None:
+    with steady_load(containers.url) as load:
+        began = time.monotonic()
+        containers.up("--no-recreate", "--scale", "ray-worker=1")
+        took_s = time.monotonic() - began
+        load.wait_for_each(2, timeout_s=60)
+    tell.append(
+        f"worker stopped in {took_s:.0f} s: longest wait of a write {load.longest_wait_s:.1f} s, "
+        f"failed attempts: {dict(load.failures) or 'none'}"
+    )
+
+    assert_all_is_well(load)
+    assert load.failures == {}
+    assert len(containers.containers("ray-worker")) == 1
+    assert sum(everywhere(containers, SHARD)) == 3
+
+
 def test_data_outlives_the_containers(containers: Containers) -> None:
     with Api(containers.url) as api:
         wallet = api.new_wallet("12.34")
