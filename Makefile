@@ -19,8 +19,8 @@ up: $(RUNTIME) ## Start the whole service on this machine, on http://localhost:8
 down: $(RUNTIME) ## Stop it, once it has answered what is in flight; data is kept
 	@$(BIN)/wallet down
 
-status: $(RUNTIME) ## Show what runs and whether it is ready
-	@$(BIN)/wallet status || true
+status: $(RUNTIME) ## Show what runs, whether it is ready and how busy it is: make status WATCH=1
+	@$(BIN)/wallet status $(if $(WATCH),--watch) || true
 
 logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
 	@$(BIN)/wallet logs $(if $(FOLLOW),--follow) $(NAME)

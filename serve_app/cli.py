@@ -1,6 +1,7 @@
 """The `wallet` command: a thin layer over serve_app.local, which is imported where it is needed."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -50,12 +51,20 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
-    """Show what runs and whether the service is ready. Exit code 1 if it isn't."""
-    from serve_app.local.commands import status as show
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it anew every second, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show what runs, whether it is ready, and how busy it is. Exit code 1 if it isn't ready."""
+    from serve_app.local import status as page
 
-    if not show(_home(), _console()):
-        raise typer.Exit(1)
+    if not watch:
+        if not page.status(_settings(), _home(), _console()):
+            raise typer.Exit(1)
+        return
+    with suppress(KeyboardInterrupt):
+        page.watch(_settings(), _home(), _console())
 
 
 @app.command()

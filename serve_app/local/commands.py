@@ -3,8 +3,6 @@
 import shutil
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from serve_app.local.errors import StackError
 from serve_app.local.home import Home, Stack
@@ -46,29 +44,6 @@ def down(settings: Settings, home: Home, console: Console) -> None:
     console.print(
         "The wallet service is down. Its data is kept." if stopped else "Nothing is running."
     )
-
-
-def status(home: Home, console: Console) -> bool:
-    """Show each process and what /readyz says of each part; true if the service is ready."""
-    stack = home.load()
-    table = Table(box=None, pad_edge=False)
-    for title in ("PROCESS", "PID", "STATE"):
-        table.add_column(title)
-    for name, process in stack.processes.items():
-        if name in ("deploy", "drain"):
-            continue  # short-lived
-        state = "[green]running[/green]" if is_alive(process) else "[red]ended[/red]"
-        table.add_row(name, str(process.pid), state)
-    if not stack.processes:
-        console.print("Nothing is running.")
-        return False
-    answer = ask(stack.http_url)
-    for part in answer.parts:
-        colour = "green" if part.is_ready else "red"
-        table.add_row(f"· {part.name}", "", Text(part.detail, style=colour))
-    console.print(table)
-    console.print(f"{stack.http_url} is {'ready' if answer.is_ready else 'not ready'}")
-    return answer.is_ready
 
 
 def clean(home: Home, console: Console) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from serve_app import cli
-from serve_app.local import commands, startup
+from serve_app.local import commands, startup, status
 from serve_app.local.errors import StackError
 from serve_app.local.home import Home
 from serve_app.local.processes import RecordedProcess, is_alive, spawn, stop
@@ -215,8 +215,9 @@ def test_status_of_a_dead_process_is_ended_and_not_ready(
     remember(home, sleeper, complete=True)
     stop(sleeper)
 
-    assert commands.status(home, screen.console) is False
+    assert status.status(Settings(), home, screen.console) is False
     assert "ended" in screen.text
+    assert "Ray is not running" in screen.text
 
 
 def test_commands_that_need_a_database_say_that_none_runs(home: Home) -> None:
