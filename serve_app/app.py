@@ -16,7 +16,8 @@ from serve_app.router import Application, RouteTable
 from serve_app.services import Services
 
 _table = RouteTable(
-    (route.method, route.path, direct(route.endpoint)) for route in documentation.ROUTES
+    (route.method, route.path, direct(route.endpoint, route.needs))
+    for route in documentation.ROUTES
 )
 
 
@@ -25,7 +26,7 @@ def create_app(services: Services | None = None) -> FastAPI:
     app: FastAPI = FastAPIOffline(
         title="Wallet service",
         version=documentation.API_VERSION,
-        description=documentation.DESCRIPTION,
+        description=documentation.description_of(services),
         openapi_tags=documentation.TAGS,
         redoc_url=None,
         static_url="/docs/assets",

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from serve_app import keys_cli
+from serve_app.cli_context import console as _console
+from serve_app.cli_context import home as _home
+from serve_app.cli_context import settings as _settings
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home
-from wallet.settings import Settings
 
 app = typer.Typer(
     name="wallet",
@@ -21,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(keys_cli.app, name="keys")
 
 Address = Annotated[
     str,
@@ -197,22 +200,3 @@ def main() -> None:
         text = f"[red]Error:[/red] {escape(str(failure))}"
         Console(stderr=True).print(text, highlight=False, soft_wrap=True)
         sys.exit(1)
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as wrong:
-        first = wrong.errors()[0]
-        name = f"WALLET_{'_'.join(str(part) for part in first['loc'])}".upper()
-        raise StackError(
-            f"{name} is set to something else than it allows: {first['msg']}."
-        ) from wrong
-
-
-def _home() -> Home:
-    return Home.of_this_checkout()
-
-
-def _console() -> Console:
-    return Console()

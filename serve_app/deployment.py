@@ -31,9 +31,13 @@ from projections.statistics import ProjectionStatistics
 from serve_app import front, request_metrics
 from serve_app.app import create_application
 from serve_app.autoscaling import PROCESSOR, ProcessorUse
+from serve_app.keys.assembly import GateKeeper
+from serve_app.keys.exposure import insist_on_keys, is_open_to_strangers
+from serve_app.listening import serve_host
 from serve_app.probes import Probes, statistics_of
 from serve_app.router import Application
 from serve_app.services import Services
+from serve_app.shared_probe import SharedProbe
 from telemetry.exporter import EXPORT_PERIOD_S, Exporter
 from wallet.logs import configure_logs
 from wallet.settings import Settings
@@ -69,9 +73,14 @@ class Ingress:
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))
         self._pool: asyncpg.Pool | None = None
         self._processor_use = ProcessorUse()
+        self._gate_keeper = GateKeeper(settings)
 
     async def __serve_build_asgi_app__(self) -> Application:
-        settings = self._settings
+        settings, host = self._settings, await serve_host()
+        insist_on_keys(settings, host)
+        open_to_strangers = is_open_to_strangers(settings, host)
+        if open_to_strangers:
+            _log.warning("no keys are asked for, and not only this machine can come", host=host)
         self._pool = asyncpg.create_pool(
             settings.database_url,
             min_size=0,
@@ -90,11 +99,11 @@ class Ingress:
                 dispatcher=self._dispatcher,
                 queries=queries,
                 probes={
-                    "postgres": probes.postgres,
-                    "nats": probes.nats,
-                    "shards": probes.shards,
-                    "projections": probes.projections,
+                    name: SharedProbe(probe, timeout_s=settings.ready_timeout_s)
+                    for name, probe in probes.all.items()
                 },
+                gate=await self._gate_keeper.open() if settings.auth == "required" else None,
+                is_open_to_strangers=open_to_strangers,
             )
         )
         front.install(application)
@@ -128,6 +137,7 @@ class Projections:
 
     def __init__(self, settings: Settings) -> None:
         configure_logs(settings)
+        front.close()
         self._groups = settings.projection_groups
 
     async def statistics(self) -> list[dict[str, Any]]:

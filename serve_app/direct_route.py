@@ -16,16 +16,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from projections.queries import ReadsUnavailable
 from serve_app import request_metrics
+from serve_app.keys.api_key import KeyScope
 from serve_app.problems import Problem, problem_response
 from serve_app.requests import request_id_of
+from serve_app.services import services_of
 
 _log = structlog.get_logger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def direct(endpoint: Endpoint) -> ASGIApp:
-    """``endpoint`` as an ASGI application that answers every problem as a problem."""
+def direct(endpoint: Endpoint, needs: KeyScope | None) -> ASGIApp:
+    """``endpoint`` as an ASGI application that answers every problem as a problem.
+
+    ``needs``: what a key must be for; None for everybody, with or without a key. Every way to an
+    endpoint leads through here: HAProxy, a replica's own port, Serve's fallback proxy.
+    """
 
     name: str = endpoint.__name__
     request_metrics.expect(name)
@@ -34,6 +40,8 @@ def direct(endpoint: Endpoint) -> ASGIApp:
         started = perf_counter()
         request = Request(scope, receive, send)
         try:
+            if needs is not None and (gate := services_of(request).gate) is not None:
+                await gate.admit(scope, needs)
             response = await endpoint(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
             response = problem_response(problem_of_error(error, request), request_id_of(request))
@@ -65,6 +73,8 @@ def problem_of_error(error: Exception, request: Request) -> Problem:
 class DirectRoute(APIRoute):
     """An `APIRoute` whose endpoint takes the request and returns the response."""
 
-    def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+    def __init__(
+        self, path: str, endpoint: Endpoint, needs: KeyScope | None, **options: Any
+    ) -> None:
         super().__init__(path, endpoint, response_model=None, **options)
-        self.app = direct(endpoint)
+        self.app = direct(endpoint, needs)

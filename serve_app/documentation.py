@@ -13,8 +13,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serve_app import examples, schemas
+from serve_app.keys import key_docs
 from serve_app.route_docs import IF_NONE_MATCH, READ, WRITE, RouteDoc, Shown, Taken, links, query
 from serve_app.routes import reads, service, writes
+from serve_app.services import Services
 from serve_app.transfer_docs import TRANSFER_ROUTES
 from wallet.contract import REFERENCE_ID_MAX, TEXT_PATTERN
 
@@ -198,9 +200,20 @@ ROUTES: Final = (
 )
 
 
+def description_of(services: Services | None) -> str:
+    """The description, with what holds of keys for this service (none: as it should run)."""
+    if services is None or services.gate is not None:
+        return DESCRIPTION + key_docs.KEYS_NEEDED
+    if services.is_open_to_strangers:
+        return key_docs.OPEN_TO_STRANGERS + DESCRIPTION
+    return DESCRIPTION + key_docs.NO_KEYS_ASKED
+
+
 def openapi_of(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of ``app``, made once."""
     if app.openapi_schema is None:
+        services: Services | None = app.state.services
+        asks_for_keys = services is None or services.gate is not None
         document = get_openapi(
             title=app.title,
             version=app.version,
@@ -211,10 +224,14 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
         )
         document["security"] = []
         document["components"] = {"schemas": _schemas()}
+        if asks_for_keys:
+            document["components"]["securitySchemes"] = key_docs.SECURITY_SCHEMES
         for route in ROUTES:
             # Put in afterwards: FastAPI leaves every null out, also those of examples, and adds
             # an answer to invalid requests that isn't ours.
-            document["paths"][route.path][route.method.lower()] |= route.operation()
+            document["paths"][route.path][route.method.lower()] |= route.operation(
+                asks_for_keys=asks_for_keys
+            )
         app.openapi_schema = document
     return app.openapi_schema
 

@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.problems import Problem, problem_response
 from serve_app.requests import request_id_of
 from serve_app.router import Application
 
@@ -34,11 +35,18 @@ _SERVES_OWN: Final = frozenset(
 )
 
 _applications: list[Application] = []
+_is_closed: bool = False
 
 
 def install(application: Application) -> None:
     """Serve ``application``'s routes from now on in this process."""
     _applications[:] = [application]
+
+
+def close() -> None:
+    """Answer 404 to everything in this process: it has no routes, yet Serve gives it a port."""
+    global _is_closed  # of this process, as the port is
+    _is_closed = True
 
 
 class Front:
@@ -49,6 +57,11 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if _is_closed:
+                problem = Problem("not_found", "There are no routes here.")
+                response = problem_response(problem, request_id_of(Request(scope)))
+                await response(scope, receive, send)
+                return
             for application in _applications:
                 if await application.answered(scope, receive, send):
                     return

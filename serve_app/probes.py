@@ -1,6 +1,7 @@
 """Whether what the service needs is there, asked anew each time, and how it stands."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from ray import serve
@@ -35,6 +36,16 @@ class Probes:
         self._settings = settings
         self._queries = queries
         self._shards = shards
+
+    @property
+    def all(self) -> dict[str, Callable[[], Awaitable[Component]]]:
+        """Every probe by the name of its component."""
+        return {
+            "postgres": self.postgres,
+            "nats": self.nats,
+            "shards": self.shards,
+            "projections": self.projections,
+        }
 
     async def postgres(self) -> Component:
         try:

@@ -25,6 +25,20 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "malformed_json": Kind(
         400, "The body is not JSON", "Send a JSON object in UTF-8, or no body where none is needed."
     ),
+    "key_required": Kind(
+        401, "An API key is needed", "Send Authorization: Bearer and a key of this service."
+    ),
+    "key_invalid": Kind(
+        401,
+        "The API key is not good",
+        "detail says why, to whoever has the whole key. A revoked or expired key stays so: ask "
+        "the operator for another (`wallet keys create`).",
+    ),
+    "scope_missing": Kind(
+        403,
+        "The API key is not for this",
+        "Reading needs wallets:read, writing needs wallets:write; admin is for everything.",
+    ),
     "not_found": Kind(404, "No such route", "See /docs for the routes of this service."),
     "wallet_not_found": Kind(
         404, "No such wallet", "Check the id, or find the wallet by its reference_id."
@@ -84,6 +98,12 @@ CATALOGUE: Final[dict[str, Kind]] = {
         429,
         "Too many requests are waiting",
         "Nothing was applied. Try again after Retry-After, with the same Idempotency-Key.",
+    ),
+    "rate_limited": Kind(
+        429,
+        "This API key comes too often",
+        "Nothing was applied. Try again after Retry-After, with the same Idempotency-Key; or ask "
+        "the operator for a higher rate.",
     ),
     "internal_error": Kind(
         500,

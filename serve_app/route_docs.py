@@ -7,6 +7,8 @@ from pydantic import BaseModel
 
 from serve_app import examples, schemas
 from serve_app.direct_route import DirectRoute, Endpoint
+from serve_app.keys import key_docs
+from serve_app.keys.api_key import KeyScope
 from serve_app.problems import CATALOGUE, PROBLEM_JSON
 from wallet.contract import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX, VISIBLE_ASCII_PATTERN
 from wallet.settings import Settings
@@ -69,10 +71,18 @@ class RouteDoc:
     """Beyond the path's and those that every route of the method takes."""
     etag: bool = False
 
+    @property
+    def needs(self) -> KeyScope | None:
+        """What a key must be for. A new route of the API asks for one without being told."""
+        if not self.path.startswith("/v1/"):
+            return None
+        return "wallets:read" if self.method == "GET" else "wallets:write"
+
     def as_route(self) -> DirectRoute:
         return DirectRoute(
             self.path,
             self.endpoint,
+            self.needs,
             methods=[self.method],
             name=self.endpoint.__name__,
             operation_id=self.endpoint.__name__,
@@ -87,9 +97,11 @@ class RouteDoc:
         models = [shown.model for shown in self.answers.values() if shown.model is not None]
         return [*models, self.body.model] if self.body is not None else models
 
-    def operation(self) -> Json:
+    def operation(self, *, asks_for_keys: bool) -> Json:
         """What the OpenAPI document says of this route besides its names and texts."""
         extra: Json = {"parameters": self._parameters(), "responses": self._responses()}
+        if asks_for_keys and self.needs is not None:
+            extra["security"] = [{key_docs.SCHEME: [self.needs]}]
         if self.body is not None:
             extra["requestBody"] = self.body.as_json()
         return extra
@@ -118,7 +130,7 @@ class RouteDoc:
 
     def _codes_by_status(self) -> dict[int, list[str]]:
         by_status: dict[int, list[str]] = {}
-        for code in self.problems:
+        for code in (*(key_docs.PROBLEMS if self.needs else ()), *self.problems):
             by_status.setdefault(CATALOGUE[code].status, []).append(code)
         assert not by_status.keys() & self.answers.keys(), "a status is a problem or it isn't"
         return by_status
@@ -133,6 +145,8 @@ class RouteDoc:
             names.append("ETag")
         if status in (429, 503) and status not in self.answers:
             names.append("Retry-After")
+        if status in (401, 403):
+            names.append("WWW-Authenticate")
         return {name: _HEADERS[name] for name in names}
 
 
@@ -229,6 +243,7 @@ _HEADERS: Final[dict[str, Json]] = {
     },
     "Location": {"description": "Path of what was created.", "schema": {"type": "string"}},
     "ETag": {"description": "The wallet's version.", "schema": {"type": "string"}},
+    "WWW-Authenticate": key_docs.CHALLENGE,
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
 }
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from actors.dispatcher import Dispatcher
 from projections.queries import Queries
+from serve_app.keys.gate import Gate
 from serve_app.schemas import Component
 from wallet.settings import Settings
 
@@ -20,6 +21,10 @@ class Services:
     dispatcher: Dispatcher
     queries: Queries
     probes: dict[str, Callable[[], Awaitable[Component]]]
+    gate: Gate | None = None
+    """None: no keys are asked for."""
+    is_open_to_strangers: bool = False
+    """No keys are asked for, and other machines can come."""
 
 
 def services_of(request: Request) -> Services:

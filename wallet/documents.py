@@ -17,6 +17,7 @@ from wallet.fold import fold_table
 from wallet.settings import Settings
 
 _UNITS: Final = {
+    "_per_s": "per second",
     "_s": "seconds",
     "_bytes_max": "bytes",
     "_port": "port",
@@ -24,6 +25,7 @@ _UNITS: Final = {
     "_items_max": "items",
     "_calls_max": "calls",
     "_retries_max": "times",
+    "keys_cached_max": "keys",
     "wallets_cached_max": "wallets",
     "transfers_cached_max": "transfers",
     "read_pool_max": "connections",
@@ -61,6 +63,8 @@ def settings_table() -> str:
 
 def _shown(field: FieldInfo) -> str:
     value = field.default
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if isinstance(value, int | float):
         return f"{value:.15g}"
     return f"`{value}`" if value else "empty"

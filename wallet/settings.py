@@ -43,6 +43,38 @@ class Settings(BaseSettings):
         default="json", description="`json` for machines, `pretty` for a person at a terminal."
     )
 
+    # -- keys -----------------------------------------------------------------------------
+    auth: Literal["required", "off"] = Field(
+        default="off",
+        description="`required`: the API's routes ask for a key. `off` is for one machine: beyond "
+        "loopback the service then refuses to start.",
+    )
+    auth_off_anywhere: bool = Field(
+        default=False,
+        description="Let `off` listen beyond loopback, because something in front keeps strangers "
+        "away. Said in the log and on the docs page.",
+    )
+    key_staleness_s: Annotated[float, Field(gt=0, le=5)] = Field(
+        default=3.0,
+        description="A replica believes for so long what Postgres said of a key. A revoked key "
+        "stops within it; without Postgres, every key does.",
+    )
+    keys_cached_max: Count = Field(
+        default=10_000,
+        description="Keys a replica remembers; and again as many that don't exist.",
+    )
+    key_rate_per_s: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="Requests and batch items a second that an ingress replica takes from a key "
+        "which has no rate of its own; past it 429. 0: no limit.",
+    )
+    key_burst_s: Seconds = Field(
+        default=2.0, description="A key that paused may send so many seconds' worth at once."
+    )
+    key_last_use_s: Seconds = Field(
+        default=60.0, description="How often a replica writes down when keys were last used."
+    )
+
     # -- money ----------------------------------------------------------------------------
     default_currency: str = Field(
         default="USD", description="Currency of a wallet created without one (ISO 4217)."

@@ -31,7 +31,7 @@ def up(settings: Settings, home: Home, console: Console) -> None:
             if stop_stack(settings, home, recorder, steps):
                 steps.note("That was left over from an earlier start")
             start_stack(settings, home, recorder, steps)
-    welcome(console, home.load().http_url, already=already)
+    welcome(console, home.load().http_url, already=already, keys=settings.auth == "required")
 
 
 def down(settings: Settings, home: Home, console: Console) -> None:

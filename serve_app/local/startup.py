@@ -6,6 +6,7 @@ migrations, NATS, and the Python imports of the process that deploys.
 
 import psutil
 
+from serve_app.keys.exposure import is_open_to_strangers, refusal_to_listen
 from serve_app.local import ray_head
 from serve_app.local.background import Background
 from serve_app.local.child import spawn_deployer
@@ -38,6 +39,7 @@ def start_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps
 
     A failure stops what was started and is raised; an interruption leaves it, recorded.
     """
+    _insist_on_keys(settings, steps)
     _insist_on_free_port(settings)
     reach_given_servers(settings, steps)
     try:
@@ -132,6 +134,17 @@ def _wait_until_ready(url: str, deployer: RecordedProcess, home: Home) -> None:
 
 def _deployer_is_done(home: Home) -> bool:
     return bool(last_line_with(home.log_of("deploy"), DONE))
+
+
+def _insist_on_keys(settings: Settings, steps: Steps) -> None:
+    refusal = refusal_to_listen(settings, settings.http_host)
+    if refusal is not None:
+        raise StackError(refusal)
+    if is_open_to_strangers(settings, settings.http_host):
+        steps.note(
+            f"No keys are asked for on {settings.http_host}: whoever reaches port "
+            f"{settings.http_port} can move the money"
+        )
 
 
 def _insist_on_free_port(settings: Settings) -> None:

@@ -1,17 +1,24 @@
 """What `wallet up` says when the service is ready."""
 
+import sys
+
 from rich.console import Console
 
-_CREATE = "curl -X POST {url}/v1/wallet -H 'content-type: application/json' -d '{{}}'"
+_JSON = "-H 'content-type: application/json'"
+_CREATE = "curl -X POST {url}/v1/wallet{key} " + _JSON + " -d '{{}}'"
 _DEBIT = (
-    "curl -X POST {url}/v1/wallet/WALLET_ID/transfers/debit -H 'content-type: application/json' "
-    '-d \'{{"amount": "10.00", "status": "completed"}}\''
+    "curl -X POST {url}/v1/wallet/WALLET_ID/transfers/debit{key} "
+    + _JSON
+    + ' -d \'{{"amount": "10.00", "status": "completed"}}\''
 )
-_READ = "curl {url}/v1/wallet/WALLET_ID"
+_READ = "curl {url}/v1/wallet/WALLET_ID{key}"
+
+_KEY = ' -H "Authorization: Bearer $KEY"'
+_MAKE_KEY = "KEY=$({wallet} keys create me --scope wallets:read --scope wallets:write)"
 
 
-def welcome(console: Console, url: str, *, already: bool) -> None:
-    """Where the service is, its documentation, and three lines to try."""
+def welcome(console: Console, url: str, *, already: bool, keys: bool) -> None:
+    """Where the service is, its documentation, and lines to try; with a key, if it needs one."""
     state = "is already up" if already else "is up"
     lines = [
         "",
@@ -23,9 +30,14 @@ def welcome(console: Console, url: str, *, already: bool) -> None:
     ]
     for line in lines:
         console.print(line, highlight=False)
-    for template in (_CREATE, _DEBIT, _READ):
+    shown = [template.format(url=url, key=_KEY if keys else "") for template in _TEMPLATES]
+    if keys:
+        program = sys.argv[0] if sys.argv[0].endswith("wallet") else "wallet"
+        shown.insert(0, _MAKE_KEY.format(wallet=program))
+    for line in shown:
         # Not wrapped: a line that is copied must stay one line.
-        console.print(
-            f"  {template.format(url=url)}", highlight=False, markup=False, soft_wrap=True
-        )
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print("")
+
+
+_TEMPLATES = (_CREATE, _DEBIT, _READ)

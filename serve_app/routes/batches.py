@@ -21,6 +21,7 @@ from serve_app.batch_answers import (
 )
 from serve_app.batch_items import BatchItem, WalletBatchItem
 from serve_app.fingerprints import batch_fingerprint
+from serve_app.keys.admission import count_items, go_on, made_by
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.replies import failure_problem
 from serve_app.requests import (
@@ -51,6 +52,8 @@ class _Call:
     timeout_s: float
     """For a batch as a whole; for a stream, each portion of it."""
     key: IdempotencyKey | None = None
+    made_by: str | None = None
+    """Id of the API key."""
 
 
 async def wallet_batch(request: Request) -> Response:
@@ -62,6 +65,7 @@ async def wallet_batch(request: Request) -> Response:
     batch_items.require_count(len(batch.items), services.settings.batch_items_max)
     items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
     _require_own_key(key, batch.items)
+    count_items(request, len(items))
     keyed = key and commands.Keyed(
         key=key, fingerprint=batch_fingerprint(items, atomic=batch.atomic)
     )
@@ -74,6 +78,7 @@ async def wallet_batch(request: Request) -> Response:
             atomic=batch.atomic,
             several=True,
             keyed=keyed or None,
+            made_by=made_by(request),
         )
     )
     raise_if_not_decided(reply)
@@ -109,6 +114,7 @@ async def multi_batch(request: Request) -> Response:
         request_id=request_id_of(request),
         timeout_s=timeout_of(request, services.settings),
         key=idempotency_key_of(request),
+        made_by=made_by(request),
     )
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared == NDJSON:
@@ -118,6 +124,7 @@ async def multi_batch(request: Request) -> Response:
     batch_items.require_count(len(batch.items), services.settings.multi_batch_items_max)
     _require_own_key(call.key, batch.items)
     items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
+    count_items(request, len(items))
     results = await _submit_by_wallet(call, batch.items, items)
     return batch_response(batch_body(results), replayed=False)
 
@@ -182,6 +189,7 @@ async def _submit_part(
             timeout_s=call.timeout_s,
             several=True,
             keyed=keyed or None,
+            made_by=call.made_by,
         )
     )
     return _results(reply, call.request_id, [item.command for item in items])
@@ -221,6 +229,7 @@ async def _stream(call: _Call, request: Request) -> AsyncIterator[bytes]:
             line_bytes_max=settings.body_bytes_max,
             portion_max=settings.batch_items_max,
         ):
+            await go_on(request, len(lines), wait_max_s=call.timeout_s)
             for result in await _submit_lines(call, lines):
                 yield result + b"\n"
     except Problem as problem:

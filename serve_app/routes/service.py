@@ -34,8 +34,15 @@ async def readyz(request: Request) -> Response:
     found = await asyncio.gather(*(_probe(probe, timeout_s) for probe in probes.values()))
     components = dict(zip(probes, found, strict=True))
     ready = all(component.ready for component in found)
+    if services.gate is not None and not await services.gate.opens(request.scope, "admin"):
+        components = {name: _for_strangers(one) for name, one in components.items()}
     body = Readiness(ready=ready, components=components).model_dump()
     return JSONResponse(body, status_code=200 if ready else 503)
+
+
+def _for_strangers(component: Component) -> Component:
+    """Whether, but not why: addresses and figures are for operators."""
+    return Component(ready=component.ready, detail="ready" if component.ready else "not ready")
 
 
 async def _probe(probe: Callable[[], Awaitable[Component]], timeout_s: float) -> Component:

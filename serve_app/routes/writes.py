@@ -10,6 +10,7 @@ from starlette.responses import Response
 from actors.protocol import Answer
 from serve_app import schemas
 from serve_app.fingerprints import fingerprint
+from serve_app.keys.admission import made_by
 from serve_app.problems import FieldError, validation_problem
 from serve_app.replies import only_answer, respond
 from serve_app.requests import (
@@ -144,5 +145,6 @@ async def _submit(
         items=(commands.Item(command=command, keyed=keyed),),
         request_id=request_id_of(request),
         timeout_s=timeout_of(request, services.settings),
+        made_by=made_by(request),
     )
     return only_answer(await services.dispatcher.submit(submission))

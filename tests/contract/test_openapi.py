@@ -143,3 +143,30 @@ def test_every_write_takes_a_key_and_tells_of_replays(
     assert "Idempotency-Key" in names
     for status in {"200", "201", "409"} & set(operation["responses"]):
         assert "Idempotency-Replayed" in operation["responses"][status]["headers"]
+
+
+@pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
+def test_every_route_of_the_api_asks_for_a_key_and_says_which(
+    path: str, method: str, operation: Any
+) -> None:
+    if not path.startswith("/v1/"):
+        assert "security" not in operation
+        return
+    scope = "wallets:read" if method == "get" else "wallets:write"
+    assert operation["security"] == [{"apiKey": [scope]}]
+    for status, codes in {
+        "401": {"key_required", "key_invalid"},
+        "403": {"scope_missing"},
+        "429": {"rate_limited"},
+    }.items():
+        answer = operation["responses"][status]
+        assert codes <= set(answer["content"][PROBLEM_JSON]["examples"])
+        header = "Retry-After" if status == "429" else "WWW-Authenticate"
+        assert header in answer["headers"]
+
+
+def test_the_document_says_how_a_key_is_sent() -> None:
+    scheme = DOCUMENT["components"]["securitySchemes"]["apiKey"]
+
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    assert DOCUMENT["security"] == []

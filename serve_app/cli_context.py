@@ -1,0 +1,28 @@
+"""What every `wallet` command begins with: settings, the home, a console."""
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from serve_app.local.errors import StackError
+from serve_app.local.home import Home
+from wallet.settings import Settings
+
+
+def settings() -> Settings:
+    """The settings of the environment; StackError names the first that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as wrong:
+        first = wrong.errors()[0]
+        name = f"WALLET_{'_'.join(str(part) for part in first['loc'])}".upper()
+        raise StackError(
+            f"{name} is set to something else than it allows: {first['msg']}."
+        ) from wrong
+
+
+def home() -> Home:
+    return Home.of_this_checkout()
+
+
+def console() -> Console:
+    return Console()

@@ -1,0 +1,47 @@
+"""The parts of a replica that ask for keys, put together from the settings."""
+
+import asyncio
+
+import asyncpg
+
+from serve_app.keys.cache import CacheLimits, KeyCache
+from serve_app.keys.gate import Gate, RateLimit
+from serve_app.keys.last_use import keep_writing_last_uses
+from serve_app.keys.store import KeyStore
+from wallet.settings import Settings
+
+_CONNECTIONS_MAX = 2
+"""One for the query that is under way, one for last uses. Of their own: reads that wait for
+Postgres must not keep the keys waiting."""
+
+
+class GateKeeper:
+    """Owns what the gate works with. Made and closed by the composition root."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> Gate:
+        """The gate, at work. Postgres need not answer yet: until it does, nobody is let in."""
+        settings = self._settings
+        pool = asyncpg.create_pool(
+            settings.database_url,
+            min_size=0,
+            max_size=_CONNECTIONS_MAX,
+            timeout=settings.database_connect_timeout_s,
+            server_settings={"application_name": "wallet-keys", "timezone": "UTC", "jit": "off"},
+        )
+        await pool
+        # An answer that took longer than it counts for would be of no use.
+        store = KeyStore(pool, timeout_s=min(settings.database_timeout_s, settings.key_staleness_s))
+        limits = CacheLimits(
+            staleness_s=settings.key_staleness_s, keys_max=settings.keys_cached_max
+        )
+        clock = asyncio.get_running_loop().time
+        cache = KeyCache(store, limits, clock=clock)
+        self._task = asyncio.create_task(
+            keep_writing_last_uses(cache, store, period_s=settings.key_last_use_s)
+        )
+        rate = RateLimit(rate_per_s=settings.key_rate_per_s, burst_s=settings.key_burst_s)
+        return Gate(cache, rate, clock=clock)

@@ -1,0 +1,48 @@
+"""Who could come without a key: a service that asks for none listens on loopback, or is told."""
+
+import ipaddress
+
+from wallet.settings import Settings
+
+
+class NobodyIsKeptOut(Exception):
+    """The service would let strangers in. Its text says what to do."""
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether only this machine can reach what listens on ``host`` (None: on every interface)."""
+    if not host:
+        return False
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, which may lead anywhere
+
+
+def is_open_to_strangers(settings: Settings, host: str | None) -> bool:
+    """Whether somebody on another machine could move money without a key."""
+    return settings.auth == "off" and not is_loopback(host)
+
+
+def refusal_to_listen(settings: Settings, host: str | None) -> str | None:
+    """Why the service must not listen on ``host``, in words that say what to do; or None."""
+    if not is_open_to_strangers(settings, host) or settings.auth_off_anywhere:
+        return None
+    return (
+        f"Without keys the service listens on loopback only, not on {host or 'every interface'}: "
+        "set WALLET_AUTH=required (and make keys with `wallet keys create`), or "
+        "WALLET_AUTH_OFF_ANYWHERE=true if something else keeps strangers away."
+    )
+
+
+def insist_on_keys(settings: Settings, host: str | None) -> None:
+    """Refuse to start a service that would let strangers in, unless that is wanted.
+
+    Raises:
+        NobodyIsKeptOut: it would.
+    """
+    refusal = refusal_to_listen(settings, host)
+    if refusal is not None:
+        raise NobodyIsKeptOut(refusal)

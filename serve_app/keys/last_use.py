@@ -1,0 +1,32 @@
+"""When keys were last used: written now and then, never while a request waits."""
+
+import asyncio
+
+import structlog
+
+from serve_app.keys.cache import KeyCache
+from serve_app.keys.store import KeyStore, KeysUnavailable
+
+_log = structlog.get_logger(__name__)
+
+
+async def write_last_uses(cache: KeyCache, store: KeyStore) -> int:
+    """Write what was used since it was written last, in one statement; returns how many keys."""
+    fresh = [held for held in cache.held if held.used_at > held.written_at]
+    if not fresh:
+        return 0
+    used = {held.record.key_id: held.used_at for held in fresh}
+    await store.touch(used)
+    for held in fresh:
+        held.written_at = used[held.record.key_id]
+    return len(fresh)
+
+
+async def keep_writing_last_uses(cache: KeyCache, store: KeyStore, *, period_s: float) -> None:
+    """Do so every ``period_s`` seconds, until cancelled: so often at most is a key written."""
+    while True:
+        await asyncio.sleep(period_s)
+        try:
+            await write_last_uses(cache, store)
+        except KeysUnavailable as failure:
+            _log.warning("last use of keys not written", cause=str(failure))

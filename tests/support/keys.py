@@ -1,0 +1,79 @@
+"""API keys for tests: a source in memory, a clock that is told the time, a gate over both."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.types import Scope
+
+from serve_app.keys.api_key import NewKey, generate
+from serve_app.keys.cache import CacheLimits, KeyCache
+from serve_app.keys.gate import Gate, RateLimit
+from serve_app.keys.store import KeyRecord, KeysUnavailable
+
+MADE_AT = datetime(2026, 1, 2, tzinfo=UTC)
+NO_LIMIT = RateLimit(rate_per_s=0.0, burst_s=1.0)
+
+
+class Clock:
+    """Seconds, as told."""
+
+    def __init__(self, now_s: float = 1_000.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class KeysInMemory:
+    """Where keys are kept. Answers at once, or when `may_answer` is set; or fails."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, KeyRecord] = {}
+        self.queries: list[list[str]] = []
+        self.is_away = False
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    def make(self, *scopes: str, **fields: Any) -> NewKey:
+        key = generate()
+        self.records[key.key_id] = KeyRecord(
+            key_id=key.key_id,
+            name="a test's",
+            secret_hash=key.secret_hash,
+            scopes=scopes or ("wallets:read", "wallets:write"),
+            created_at=MADE_AT,
+            **fields,
+        )
+        return key
+
+    async def find(self, key_ids: Sequence[str]) -> dict[str, KeyRecord]:
+        self.queries.append(list(key_ids))
+        answer = {key_id: self.records[key_id] for key_id in key_ids if key_id in self.records}
+        await self.may_answer.wait()
+        if self.is_away:
+            raise KeysUnavailable("away")
+        return answer
+
+
+class Gated:
+    """A gate with everything that it stands on. Staleness is 4 s, as `clock` counts."""
+
+    def __init__(self, limit: RateLimit = NO_LIMIT, *, keys_max: int = 100) -> None:
+        self.keys = KeysInMemory()
+        self.clock = Clock()
+        self.now = Clock(MADE_AT.timestamp())
+        limits = CacheLimits(staleness_s=4.0, keys_max=keys_max)
+        self.cache = KeyCache(self.keys, limits, clock=self.clock)
+        self.gate = Gate(self.cache, limit, clock=self.clock, now=self.now)
+
+
+def a_scope(*authorization: str) -> Scope:
+    """A request with so many Authorization headers."""
+    headers = [(b"authorization", value.encode("latin-1")) for value in authorization]
+    return {"type": "http", "headers": [(b"host", b"here"), *headers]}
+
+
+def with_key(key: NewKey) -> Scope:
+    return a_scope(f"Bearer {key.text}")

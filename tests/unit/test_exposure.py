@@ -1,0 +1,45 @@
+"""Without keys the service listens on loopback, or somebody said that it may listen elsewhere."""
+
+import pytest
+
+from serve_app.keys.exposure import (
+    NobodyIsKeptOut,
+    insist_on_keys,
+    is_open_to_strangers,
+    refusal_to_listen,
+)
+from wallet.settings import Settings
+
+LOOPBACK = ["127.0.0.1", "127.5.5.5", "::1", "localhost"]
+BEYOND = ["0.0.0.0", "::", "192.0.2.2", "fd00::2", "wallet.example", "", None]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_on_loopback_no_key_is_needed(host: str) -> None:
+    assert refusal_to_listen(Settings(), host) is None
+    assert not is_open_to_strangers(Settings(), host)
+
+
+@pytest.mark.parametrize("host", BEYOND)
+def test_beyond_loopback_it_refuses_and_says_what_to_do(host: str | None) -> None:
+    refusal = refusal_to_listen(Settings(), host)
+
+    assert refusal is not None
+    assert "WALLET_AUTH=required" in refusal
+    assert "WALLET_AUTH_OFF_ANYWHERE=true" in refusal
+    with pytest.raises(NobodyIsKeptOut, match="WALLET_AUTH=required"):
+        insist_on_keys(Settings(), host)
+
+
+@pytest.mark.parametrize("host", BEYOND)
+def test_with_keys_it_listens_anywhere(host: str | None) -> None:
+    insist_on_keys(Settings(auth="required"), host)
+    assert not is_open_to_strangers(Settings(auth="required"), host)
+
+
+@pytest.mark.parametrize("host", BEYOND)
+def test_told_so_it_listens_anywhere_but_knows_what_that_means(host: str | None) -> None:
+    settings = Settings(auth_off_anywhere=True)
+
+    insist_on_keys(settings, host)
+    assert is_open_to_strangers(settings, host)
