@@ -10,9 +10,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -38,14 +38,27 @@ class RunningService:
     nats_url: str
     home: Home | None = None
     """The home of the stack, if it is one of `wallet up`: then its processes may be hurt."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Variables that the stack was started with."""
+
+    def wallet(self, *arguments: str) -> str:
+        """What a `wallet` command about this stack prints."""
+        home, timeout_s = self._own_home(), _DOWN_TIMEOUT_S
+        return _wallet(home, *arguments, timeout_s=timeout_s, settings=self.settings)
 
     def stop(self) -> None:
         """Stop the whole stack, gracefully; its data is kept."""
-        _wallet(self._own_home(), "down", timeout_s=_DOWN_TIMEOUT_S)
+        _wallet(self._own_home(), "down", timeout_s=_DOWN_TIMEOUT_S, settings=self.settings)
 
     def start(self) -> None:
         """Start the whole stack, where it was, and wait until it is ready."""
-        _wallet(self._own_home(), "up", port=self._port, timeout_s=_UP_TIMEOUT_S)
+        _wallet(
+            self._own_home(),
+            "up",
+            port=self._port,
+            timeout_s=_UP_TIMEOUT_S,
+            settings=self.settings,
+        )
 
     def processes(self, title: str) -> list[psutil.Process]:
         """Living processes of this stack, and of no other, whose title starts with ``title``.
@@ -81,22 +94,24 @@ def running_service() -> Iterator[RunningService]:
             home=Home(Path(home)) if home else None,
         )
         return
-    with _own_service() as service:
+    with own_service({}) as service:
         yield service
 
 
 @contextmanager
-def _own_service() -> Iterator[RunningService]:
+def own_service(settings: Mapping[str, str]) -> Iterator[RunningService]:
+    """A stack of its own, started with these variables, that lives as long as this context."""
     home = Home(Path(tempfile.mkdtemp(prefix="wallet-e2e-")) / "home")
     with _watched(home):
         port = free_port()
-        _wallet(home, "up", port=port, timeout_s=_UP_TIMEOUT_S)
+        _wallet(home, "up", port=port, timeout_s=_UP_TIMEOUT_S, settings=settings)
         stack = home.load()
         yield RunningService(
             url=f"http://127.0.0.1:{port}",
             database_url=stack.database_url,
             nats_url=stack.nats_url,
             home=home,
+            settings=settings,
         )
 
 
@@ -117,9 +132,16 @@ def _watched(home: Home) -> Iterator[None]:
         watcher.wait(timeout=2 * _DOWN_TIMEOUT_S)
 
 
-def _wallet(home: Home, *arguments: str, timeout_s: float, port: int | None = None) -> None:
-    """Run the `wallet` command for a home, as a person would, with default settings."""
+def _wallet(
+    home: Home,
+    *arguments: str,
+    timeout_s: float,
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> str:
+    """Run the `wallet` command for a home, as a person would; returns what it printed."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
+    inherited |= settings or {}
     inherited["WALLET_HOME"] = str(home.root)
     if port is not None:
         inherited["WALLET_HTTP_PORT"] = str(port)
@@ -135,6 +157,7 @@ def _wallet(home: Home, *arguments: str, timeout_s: float, port: int | None = No
     )
     said = f"`wallet {' '.join(arguments)}` failed:\n{done.stdout}\n{done.stderr}"
     assert done.returncode == 0, said
+    return done.stdout
 
 
 def _remove_when_the_run_ends(home: Home) -> None:
