@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from serve_app.keys.exposure import refusal_to_listen
 from serve_app.local.errors import StackError
 from serve_app.local.front_door import close_front_door
 from serve_app.local.ports import answers
@@ -41,7 +42,14 @@ def deploy(
     """Deploy `applications` onto the cluster at `address`; returns when Serve runs them.
 
     They start at the same time: most of it is waiting for Python processes to import.
+
+    Raises:
+        StackError: they don't start, or would let strangers in (the replicas look again, at
+            where Serve really listens).
     """
+    refusal = refusal_to_listen(settings, settings.http_host)
+    if refusal is not None:
+        raise StackError(refusal)
     import ray
     from ray import serve
 

@@ -8,6 +8,8 @@ from serve_app.keys.exposure import (
     is_open_to_strangers,
     refusal_to_listen,
 )
+from serve_app.local.deployer import deploy
+from serve_app.local.errors import StackError
 from wallet.settings import Settings
 
 LOOPBACK = ["127.0.0.1", "127.5.5.5", "::1", "localhost"]
@@ -43,3 +45,8 @@ def test_told_so_it_listens_anywhere_but_knows_what_that_means(host: str | None)
 
     insist_on_keys(settings, host)
     assert is_open_to_strangers(settings, host)
+
+
+def test_it_is_not_even_deployed_where_strangers_would_come() -> None:
+    with pytest.raises(StackError, match="WALLET_AUTH=required"):
+        deploy(Settings(http_host="0.0.0.0"), "127.0.0.1:1", ("api",))
