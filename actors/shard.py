@@ -51,6 +51,9 @@ _RESOLVE_BACKOFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2)
 
 _RATE_WEIGHT: Final = 0.1
 
+_TOLD_MAX: Final = 5
+"""Requests of a batch that the log names."""
+
 _WATCH_S: Final = 0.25
 """How often a shard looks whether its database still answers."""
 
@@ -199,7 +202,7 @@ class Shard:
                 self._forget(entries)
                 self.counts["conflicts"] += 1
                 conflicts += 1
-                _log.info("version conflict", wallets=len(entries), cause=str(conflict))
+                _log.info("version conflict", cause=str(conflict), **_about(entries))
                 if conflicts > self._limits.conflict_retries_max:
                     _answer_all(entries, _CONFLICTS_UNKNOWN if lost else _TOO_MANY_CONFLICTS)
                     return
@@ -214,9 +217,7 @@ class Shard:
                     _answer_all(entries, _JOURNAL_DOWN)
                     return
                 self.counts["outcomes_unknown"] += not lost
-                _log.warning(
-                    "outcome of a commit unknown", entries=len(entries), cause=str(failure)
-                )
+                _log.warning("outcome of a commit unknown", cause=str(failure), **_about(entries))
                 await asyncio.sleep(_RESOLVE_BACKOFF_S[min(lost, len(_RESOLVE_BACKOFF_S) - 1)])
                 lost += 1
             else:
@@ -226,7 +227,7 @@ class Shard:
         self, entries: list[Entry], refusal: JournalRefused, *, lost: int
     ) -> None:
         """One command that the database can't take must not refuse its neighbours' with it."""
-        _log.error("the journal refused a batch", entries=len(entries), cause=str(refusal))
+        _log.error("the journal refused a batch", cause=str(refusal), **_about(entries))
         if len(entries) == 1:
             _answer_all(entries, _REFUSED_UNKNOWN if lost else _JOURNAL_REFUSES)
             return
@@ -334,6 +335,16 @@ class Shard:
     @property
     def activations(self) -> int:
         return self._cache.activations
+
+
+def _about(entries: list[Entry]) -> dict[str, object]:
+    """The fields that tell in the log whom something happened to: the first ones, and how many."""
+    first = [entry.submission for entry in entries[:_TOLD_MAX]]
+    return {
+        "entries": len(entries),
+        "wallet_id": [submission.wallet_id for submission in first],
+        "request_id": [submission.request_id for submission in first],
+    }
 
 
 def _drop_late(entries: list[Entry], *, maybe_applied: bool) -> list[Entry]:

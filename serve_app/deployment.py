@@ -35,6 +35,7 @@ from serve_app.keys.assembly import GateKeeper
 from serve_app.keys.exposure import insist_on_keys, is_open_to_strangers
 from serve_app.listening import serve_host
 from serve_app.probes import Probes, statistics_of
+from serve_app.request_log import RequestLog
 from serve_app.router import Application
 from serve_app.services import Services
 from serve_app.shared_probe import SharedProbe
@@ -68,6 +69,7 @@ class Ingress:
 
     def __init__(self, settings: Settings) -> None:
         configure_logs(settings)
+        RequestLog.enable_for(settings.log_level)
         self._settings = settings
         self._shards = RayShards()
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))

@@ -18,6 +18,7 @@ from projections.queries import ReadsUnavailable
 from serve_app import request_metrics
 from serve_app.keys.api_key import KeyScope
 from serve_app.problems import Problem, problem_response
+from serve_app.request_log import RequestLog, about
 from serve_app.requests import request_id_of
 from serve_app.services import services_of
 
@@ -48,7 +49,10 @@ def direct(endpoint: Endpoint, needs: KeyScope | None) -> ASGIApp:
         response.raw_headers.append((b"x-request-id", request_id_of(request).encode()))
         await response(scope, receive, send)
         request_metrics.requests[name, response.status_code] += 1
-        request_metrics.seconds[name].observe(perf_counter() - started)
+        took_s = perf_counter() - started
+        request_metrics.seconds[name].observe(took_s)
+        if RequestLog.enabled:
+            RequestLog.answered(request, name, response.status_code, took_s)
 
     return serve
 
@@ -57,16 +61,15 @@ def problem_of_error(error: Exception, request: Request) -> Problem:
     """What to answer to ``error``; a bug is logged with all that is known of it."""
     if isinstance(error, Problem):
         return error
-    request_id = request_id_of(request)
     if isinstance(error, ReadsUnavailable):
-        _log.warning("read failed", cause=str(error), request_id=request_id)
+        _log.warning("read failed", cause=str(error), **about(request))
         return Problem(
             "unavailable",
             "The database does not answer.",
             headers={"Retry-After": "1"},
             applied="no",
         )
-    _log.error("bug", request_id=request_id, path=request.url.path, exc_info=error)
+    _log.error("bug", path=request.url.path, exc_info=error, **about(request))
     return Problem("internal_error", "Something went wrong inside the service.")
 
 

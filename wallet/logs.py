@@ -1,10 +1,28 @@
-"""Logs: structured, one line an event, JSON for machines or pretty for a person."""
+"""Logs: structured, one line an event, JSON for machines or pretty for a person.
+
+What a line is about stands in fields of the same names everywhere: ``request_id``, ``wallet_id``,
+``transfer_id``, ``trace_id``. No line holds a secret: what the settings say is secret, and what
+looks like a password in a URL or like an API key, is struck out of the finished line.
+"""
 
 import logging
+import re
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 import structlog
 
 from wallet.settings import Settings
+
+STRUCK_OUT: Final = "***"
+
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)|(?<=://)[^\s/@:]{8,}(?=@)")
+"""The user and password of a URL, or its token."""
+
+_BEARER: Final = re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+")
+
+_SECRET_MIN: Final = 4
+"""A shorter password would strike out innocent words."""
 
 
 def configure_logs(settings: Settings) -> None:
@@ -23,8 +41,33 @@ def configure_logs(settings: Settings) -> None:
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
             renderer,
+            Censor(secrets_of(settings)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def secrets_of(settings: Settings) -> frozenset[str]:
+    """The passwords and tokens in the settings' addresses, as they are written and as they are."""
+    found: set[str] = set()
+    for url in (settings.database_url, *settings.nats_url.split(",")):
+        parts = urlsplit(url)
+        # A NATS URL with a user and no password holds a token.
+        secret = parts.password or ("" if parts.scheme.startswith("postgres") else parts.username)
+        found |= {secret or "", unquote(secret or "")}
+    return frozenset(secret for secret in found if len(secret) >= _SECRET_MIN)
+
+
+class Censor:
+    """The last processor: strikes secrets out of the finished line."""
+
+    def __init__(self, secrets: frozenset[str]) -> None:
+        self._secrets = secrets
+
+    def __call__(self, _logger: Any, _method: str, line: Any) -> str:
+        text = str(line)
+        for secret in self._secrets:
+            text = text.replace(secret, STRUCK_OUT)
+        return _BEARER.sub(STRUCK_OUT, _CREDENTIALS.sub(STRUCK_OUT, text))
