@@ -1,11 +1,14 @@
 """Replicas follow what they use of their cores."""
 
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from serve_app.autoscaling import PROCESSOR, ByProcessor, ProcessorUse
+with warnings.catch_warnings():  # of Ray's own code, when it is imported
+    warnings.simplefilter("ignore")
+    from serve_app.autoscaling import PROCESSOR, ByProcessor, ProcessorUse
 
 
 def context(*used: float, target_num_replicas: int = 1) -> Any:
