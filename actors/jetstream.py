@@ -4,6 +4,10 @@ A publish is an *atomic batch* (server 2.12 and later): either all its messages 
 order, or none. So a message never overtakes an earlier one, and one acknowledgement serves up to
 1,000 messages. A batch that repeats a message id is refused whole; then its messages go one
 by one, and the server drops the ones that it has.
+
+A stream that is made, or filled again, is *shut*: it listens on the subjects of filling alone, and
+stores what comes there under the subjects of events. So nobody's live events get in before it has
+all of the journal, whether or not they know that the stream is another one.
 """
 
 from collections.abc import Sequence
@@ -15,7 +19,7 @@ import nats
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.js.api import StorageType, StreamConfig
+from nats.js.api import StorageType, StreamConfig, StreamInfo, SubjectTransform
 from nats.js.errors import NotFoundError
 
 from actors.ports import Message, PublishFailed
@@ -24,6 +28,10 @@ from wallet.event_codec import SUBJECT_ROOT
 _log = structlog.get_logger(__name__)
 
 _DUPLICATE_IN_BATCH: Final = 10201
+
+_LIVE: Final = f"{SUBJECT_ROOT}.>"
+_FILLING_ROOT: Final = "wallet.filling"
+_FILLING: Final = f"{_FILLING_ROOT}.>"
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +60,10 @@ class _Acknowledgement(msgspec.Struct):
 _acknowledgement: Final = msgspec.json.Decoder(_Acknowledgement)
 
 
+def _filling(subject: str) -> str:
+    return _FILLING_ROOT + subject.removeprefix(SUBJECT_ROOT)
+
+
 async def connect(url: str, *, name: str) -> Client:
     """A connection that never gives up reconnecting, and fails calls meanwhile.
 
@@ -74,13 +86,31 @@ async def _note_error(error: Exception) -> None:
 
 
 async def ensure_stream(client: Client, options: StreamOptions) -> str:
-    """Make the stream if it isn't there, or bring its limits up to date.
+    """Make the stream, shut, if it isn't there, or bring its limits up to date.
 
     Returns when it was created: a stream that was deleted and made again is another one.
     """
-    config = StreamConfig(
+    jetstream = client.jetstream(timeout=options.publish_timeout_s)
+    try:
+        info = await jetstream.stream_info(options.name)
+    except NotFoundError:
+        _log.warning("stream created", stream=options.name)
+        return str((await jetstream.add_stream(_config(options, shut=True))).created)
+    wanted = _config(options, shut=_is_shut(info))
+    if _limits_of(info.config) != _limits_of(wanted):
+        info = await jetstream.update_stream(wanted)
+    return str(info.created)
+
+
+def _is_shut(info: StreamInfo) -> bool:
+    return _LIVE not in (info.config.subjects or ())
+
+
+def _config(options: StreamOptions, *, shut: bool) -> StreamConfig:
+    return StreamConfig(
         name=options.name,
-        subjects=[f"{SUBJECT_ROOT}.>"],
+        subjects=[_FILLING if shut else _LIVE],
+        subject_transform=SubjectTransform(src=_FILLING, dest=_LIVE) if shut else None,
         storage=StorageType.FILE,
         num_replicas=options.replicas,
         max_age=options.max_age_s,
@@ -88,15 +118,12 @@ async def ensure_stream(client: Client, options: StreamOptions) -> str:
         allow_atomic=True,
         description="Events of the wallet service: version order per wallet.",
     )
-    jetstream = client.jetstream(timeout=options.publish_timeout_s)
-    try:
-        await jetstream.stream_info(options.name)
-    except NotFoundError:
-        _log.warning("stream created", stream=options.name)
-        info = await jetstream.add_stream(config)
-    else:
-        info = await jetstream.update_stream(config)
-    return str(info.created)
+
+
+def _limits_of(config: StreamConfig) -> tuple[object, ...]:
+    """What settings decide."""
+    age, window = config.max_age or 0, config.duplicate_window or 0
+    return (config.num_replicas, age, window, config.allow_atomic, config.description)
 
 
 class JetStream:
@@ -106,14 +133,38 @@ class JetStream:
         self._options = options
         self._client: Client | None = None
         self._last_sequence = 0
+        self._incarnation = ""
 
     async def prepare(self) -> str:
         try:
-            return await ensure_stream(await self._connected(), self._options)
+            created = await ensure_stream(await self._connected(), self._options)
+        except (NatsError, OSError, TimeoutError) as failure:
+            raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
+        if created != self._incarnation:
+            self._incarnation, self._last_sequence = created, 0
+        return created
+
+    async def shut(self) -> None:
+        await self._listen(shut=True, incarnation=None)
+
+    async def open(self, incarnation: str | None) -> None:
+        await self._listen(shut=False, incarnation=incarnation)
+
+    async def _listen(self, *, shut: bool, incarnation: str | None) -> None:
+        try:
+            client = await self._connected()
+            jetstream = client.jetstream(timeout=self._options.publish_timeout_s)
+            info = await jetstream.stream_info(self._options.name)
+            if incarnation is not None and str(info.created) != incarnation:
+                raise PublishFailed("the stream is another one by now")
+            if _is_shut(info) != shut:
+                await jetstream.update_stream(_config(self._options, shut=shut))
         except (NatsError, OSError, TimeoutError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def publish(self, messages: Sequence[Message], *, filling: bool = False) -> None:
+        if filling:
+            messages = [one._replace(subject=_filling(one.subject)) for one in messages]
         try:
             client = await self._connected()
             error = await self._publish_atomically(client, messages)

@@ -12,7 +12,8 @@ old rows of wallets that this shard owns. Both may publish again what is on the 
 the event's id makes the stream drop it.
 
 A stream that somebody deleted is made again and filled from the journal before anything new goes
-to it; its creation time tells one incarnation from another, also to a relay that starts later.
+to it: until then it is shut to everything else, also to relays that have not noticed yet. Its
+creation time tells one incarnation from another, also to a relay that starts later.
 """
 
 import asyncio
@@ -190,12 +191,18 @@ class OutboxRelay:
     async def _prepare(self) -> None:
         """Connect; and if the stream is another one than before, see that it has the journal.
 
-        One relay fills it with everything that is written, and the others wait, so that nothing
-        newer comes before it.
+        One relay fills it with everything that is written, and opens it. The others wait, and
+        whoever does not know of it finds it shut, so that nothing newer comes before it.
         """
         incarnation = await self._stream.prepare()
+        if incarnation is not None and incarnation != self._incarnation:
+            await self._see_it_filled(incarnation)
+        await self._stream.open(incarnation)
+        self._incarnation = incarnation
+
+    async def _see_it_filled(self, incarnation: str) -> None:
         refill = self._refill
-        if refill is None or incarnation is None or incarnation == self._incarnation:
+        if refill is None:
             return
         while await refill.filled() != incarnation:
             if not await refill.begin():
@@ -203,11 +210,11 @@ class OutboxRelay:
                 continue
             done = None
             try:
+                await self._stream.shut()
                 await self._fill(refill)
                 done = incarnation
             finally:
                 await refill.end(done)
-        self._incarnation = incarnation
 
     async def _fill(self, refill: Refill) -> None:
         after: WalletId | None = None
@@ -215,7 +222,7 @@ class OutboxRelay:
         while spans := await refill.written(after=after, limit=_REFILL_PAGE):
             for span in spans:
                 for part in _parts(span, self._limits.publish_batch_max):
-                    await self._publish([_Waiting(part, None, None)])
+                    await self._publish([_Waiting(part, None, None)], filling=True)
                     events += part.last - part.first + 1
             after = spans[-1].wallet_id
         if events:
@@ -246,13 +253,13 @@ class OutboxRelay:
             events += size
         return taken
 
-    async def _publish(self, taken: Sequence[_Waiting]) -> None:
+    async def _publish(self, taken: Sequence[_Waiting], *, filling: bool = False) -> None:
         messages: list[Message] = []
         for waiting in taken:
             messages.extend(await self._messages(waiting))
         size = self._limits.publish_batch_max
         for start in range(0, len(messages), size):
-            await self._stream.publish(messages[start : start + size])
+            await self._stream.publish(messages[start : start + size], filling=filling)
 
     async def _messages(self, waiting: _Waiting) -> list[Message]:
         partitions = self._limits.partitions

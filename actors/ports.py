@@ -176,13 +176,30 @@ class EventStream(Protocol):
     async def prepare(self) -> str | None:
         """Connect, and make the stream if it isn't there; returns which incarnation of it this is.
 
+        A stream that was made is shut: it takes what it is filled with, and nothing else.
+
         Raises:
             PublishFailed: not reachable now.
         """
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def shut(self) -> None:
+        """Let the stream take only what it is filled with, until `open`.
+
+        Raises:
+            PublishFailed: not known to be shut.
+        """
+
+    async def open(self, incarnation: str | None) -> None:
+        """Let the stream take everything; of another ``incarnation`` it stays as it is.
+
+        Raises:
+            PublishFailed: not known to be open.
+        """
+
+    async def publish(self, messages: Sequence[Message], *, filling: bool = False) -> None:
         """Append all of ``messages`` in order; those that are on the stream already are left.
 
+        A stream that is shut takes them only if ``filling``, one that is open only if not.
         Returns after the acknowledgement, and never stores a message before an earlier one
         of the same call.
 

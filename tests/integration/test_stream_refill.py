@@ -2,15 +2,19 @@
 
 import asyncio
 
+import msgspec
 import nats
+import pytest
 
+from actors.jetstream import JetStream
+from actors.ports import Message, PublishFailed
 from tests.support.published import (
     STREAM,
     first_occurrences,
     versions_by_wallet,
     wait_for_events,
 )
-from tests.support.write_side import ShardUnderTest, debit, running_shard
+from tests.support.write_side import ShardUnderTest, debit, running_shard, stream_options
 from wallet.ids import WalletId
 
 
@@ -63,3 +67,62 @@ async def test_a_stream_that_was_never_lost_is_not_filled_twice(
         await write(successor, [wallet_id], times=1)
         events = await wait_for_events(nats_url, 6)
     assert [event.walletversion for event in events] == [1, 2, 3, 4, 5, 6]
+
+
+def a_message(number: int) -> Message:
+    return Message(f"wallet.events.1.wallet.{number}", f"wallet:{number}", b"{}")
+
+
+async def subjects(url: str) -> list[str]:
+    """Of the stream's messages, in order."""
+    client = await nats.connect(url)
+    try:
+        subscription = await client.jetstream().subscribe("", stream=STREAM, ordered_consumer=True)
+        found = []
+        while True:
+            found.append((await subscription.next_msg(timeout=1)).subject)
+    except TimeoutError:
+        return found
+    finally:
+        await client.close()
+
+
+async def test_a_stream_that_is_made_is_shut_to_events_until_it_is_filled(nats_url: str) -> None:
+    one, other = JetStream(stream_options(nats_url)), JetStream(stream_options(nats_url))
+    lost = await one.prepare()
+    await one.open(lost)
+    await one.publish([a_message(8)])
+    await delete_stream(nats_url)
+
+    made = await other.prepare()
+    with pytest.raises(PublishFailed):  # it knows nothing of the loss
+        await one.publish([a_message(9)])
+    await other.publish([a_message(1), a_message(2)], filling=True)
+    with pytest.raises(PublishFailed):
+        await other.open(lost)
+    with pytest.raises(PublishFailed):
+        await one.publish([a_message(9), a_message(10)])
+
+    await other.open(made)
+    await one.publish([a_message(9), a_message(10)])
+    with pytest.raises(PublishFailed):
+        await other.publish([a_message(3)], filling=True)
+    assert await subjects(nats_url) == [a_message(number).subject for number in (1, 2, 9, 10)]
+    await one.close()
+    await other.close()
+
+
+async def test_limits_are_brought_up_to_date_and_what_is_shut_stays_shut(nats_url: str) -> None:
+    stream = JetStream(stream_options(nats_url))
+    await stream.prepare()
+    await stream.close()
+    options = stream_options(nats_url)
+    changed = JetStream(msgspec.structs.replace(options, max_age_s=3_600.0))
+    await changed.prepare()
+    client = await nats.connect(nats_url)
+    config = (await client.jetstream().stream_info(STREAM)).config
+    await client.close()
+    assert config.max_age == 3_600
+    with pytest.raises(PublishFailed):
+        await changed.publish([a_message(1)])
+    await changed.close()

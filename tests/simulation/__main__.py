@@ -30,9 +30,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="run this one and tell its story")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="with one rule broken")
-    parser.add_argument(
-        "--lose-stream", action="store_true", help="somebody also deletes the stream by hand"
-    )
     return parser.parse_args(arguments)
 
 
@@ -45,9 +42,9 @@ def _one(options: argparse.Namespace) -> int:
 
 def _run(seed: int, options: argparse.Namespace) -> Outcome:
     if options.mutation is None:
-        return run_seed(seed, lose_stream=options.lose_stream)
+        return run_seed(seed)
     with MUTATIONS[options.mutation].applied() as (make, rules):
-        return run_seed(seed, make=make, rules=rules, lose_stream=options.lose_stream)
+        return run_seed(seed, make=make, rules=rules)
 
 
 def _many(seeds: range, options: argparse.Namespace) -> int:

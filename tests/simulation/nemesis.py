@@ -40,9 +40,8 @@ class Nemesis:
             self._bad_outbox,
             self._bad_store,
             self._slow_network,
+            self._delete_stream,
         ]
-        if self._plan.lose_stream:
-            harms += [self._delete_stream] * 2
         for _ in range(self._plan.faults):
             await asyncio.sleep(self._dice.between(0.0, 2 * self._plan.fault_gap_s))
             harm = self._dice.choose(harms)

@@ -44,8 +44,6 @@ class Plan(msgspec.Struct, kw_only=True):
     relay_limits: RelayLimits
     projection_batch_max: int
     ack_wait_s: float
-    lose_stream: bool = False
-    """Whether somebody deletes the stream by hand."""
 
     def dispatcher_limits(self, shards: int) -> DispatcherLimits:
         return DispatcherLimits(
@@ -53,7 +51,7 @@ class Plan(msgspec.Struct, kw_only=True):
         )
 
 
-def plan_of(seed: int, *, lose_stream: bool = False) -> Plan:
+def plan_of(seed: int) -> Plan:
     """The run that ``seed`` stands for."""
     random = Random(f"plan {seed}")
     choose = random.choice
@@ -64,7 +62,6 @@ def plan_of(seed: int, *, lose_stream: bool = False) -> Plan:
     latency_s = choose((0.0005, 0.005, 0.02))
     return Plan(
         seed=seed,
-        lose_stream=lose_stream,
         clients=random.randint(2, 5),
         operations=operations,
         wallets=random.randint(1, 3),

@@ -54,11 +54,9 @@ class NotDrained(Exception):
 Make = type[World]
 
 
-def run_seed(
-    seed: int, *, make: Make = World, rules: Rules | None = None, lose_stream: bool = False
-) -> Outcome:
+def run_seed(seed: int, *, make: Make = World, rules: Rules | None = None) -> Outcome:
     """Run ``seed`` and judge what it left. ``make`` and ``rules`` are where mutations go in."""
-    plan = plan_of(seed, lose_stream=lose_stream)
+    plan = plan_of(seed)
     loop = SimulatedLoop(Random(f"loop {seed}"), shuffle_within=plan.shuffle_within)
     world = make(loop, plan, rules or Rules())
     books = Books(loop)
@@ -102,12 +100,17 @@ async def _rest(world: World) -> None:
     while not _drained(world):
         if loop.time() > until:
             rows = sum(map(len, world.database.outbox.values()))
-            raise NotDrained(f"{rows} outbox rows, projections {_lag(world)} events behind")
+            raise NotDrained(
+                f"{rows} outbox rows, projections {_lag(world)} events behind, stream "
+                f"{'shut' if world.stream.is_shut else 'open'}"
+            )
         await asyncio.sleep(0.5)
 
 
 def _drained(world: World) -> bool:
-    return not world.database.outbox and _lag(world) == 0
+    stream = world.stream
+    is_whole = stream.exists and not stream.is_shut
+    return is_whole and not world.database.outbox and _lag(world) == 0
 
 
 def _lag(world: World) -> int:

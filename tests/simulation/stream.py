@@ -43,15 +43,33 @@ class StreamServer:
         self._seen: dict[str, float] = {}
         self.incarnation = 0
         self.exists = False
+        self.is_shut = True
         self.stored: list[Stored] = []
         self.consumers: dict[str, Consumer] = {}
 
     def ensure(self) -> str:
         """Make the stream if it isn't there; returns which one it is."""
         if not self.exists:
-            self.exists = True
+            self.exists = self.is_shut = True
             self.incarnation += 1
+        return self.name
+
+    @property
+    def name(self) -> str:
+        """Of the incarnation."""
         return f"stream {self.incarnation}"
+
+    def shut(self) -> None:
+        self.require()
+        self.is_shut = True
+
+    def open(self, incarnation: str | None) -> bool:
+        """Whether it is open now; another incarnation is left as it is."""
+        self.require()
+        if incarnation not in (None, self.name):
+            return False
+        self.is_shut = False
+        return True
 
     def remove(self) -> None:
         """Somebody deletes it by hand, with everything in it."""
@@ -64,16 +82,22 @@ class StreamServer:
         if not self.exists:
             raise NoStream
 
-    def publish_whole(self, messages: Sequence[Message]) -> int:
-        """Store all of ``messages``, or none if one of them is a repetition: then 0."""
+    def listens(self, *, filling: bool) -> None:
+        """Nobody answers on subjects that the stream doesn't listen on."""
         self.require()
+        if filling != self.is_shut:
+            raise NoStream
+
+    def publish_whole(self, messages: Sequence[Message], *, filling: bool = False) -> int:
+        """Store all of ``messages``, or none if one of them is a repetition: then 0."""
+        self.listens(filling=filling)
         if any(self._repeats(message) for message in messages):
             return 0
-        return max(self.publish(message) for message in messages)
+        return max(self.publish(message, filling=filling) for message in messages)
 
-    def publish(self, message: Message) -> int:
+    def publish(self, message: Message, *, filling: bool = False) -> int:
         """The message's sequence; 0 if it repeats one."""
-        self.require()
+        self.listens(filling=filling)
         if self._repeats(message):
             return 0
         self._seen[message.id] = self._loop.time()
@@ -92,22 +116,33 @@ class SimulatedStream:
         self._server = server
         self._connection = connection
         self._last_sequence = 0
+        self._incarnation = ""
 
     async def prepare(self) -> str:
-        return await self._ask(self._server.ensure)
+        incarnation = await self._ask(self._server.ensure)
+        if incarnation != self._incarnation:
+            self._incarnation, self._last_sequence = incarnation, 0
+        return incarnation
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def shut(self) -> None:
+        await self._ask(self._server.shut)
+
+    async def open(self, incarnation: str | None) -> None:
+        if not await self._ask(lambda: self._server.open(incarnation)):
+            raise PublishFailed("the stream is another one by now")
+
+    async def publish(self, messages: Sequence[Message], *, filling: bool = False) -> None:
         whole = list(messages)
         sequence = 0
         if len(whole) > 1:
-            sequence = await self._ask(lambda: self._server.publish_whole(whole))
+            sequence = await self._ask(lambda: self._server.publish_whole(whole, filling=filling))
             self._note_sequence(sequence)
         if not sequence:
             for message in whole:
-                await self._publish_one(message)
+                await self._publish_one(message, filling=filling)
 
-    async def _publish_one(self, message: Message) -> None:
-        self._note_sequence(await self._ask(lambda: self._server.publish(message)))
+    async def _publish_one(self, message: Message, *, filling: bool) -> None:
+        self._note_sequence(await self._ask(lambda: self._server.publish(message, filling=filling)))
 
     def _note_sequence(self, sequence: int) -> None:
         if not sequence:

@@ -27,6 +27,7 @@ class FakeStream:
         self.faults: deque[StreamFault | None] = deque()
         self.unreachable = False
         self.incarnation: str | None = None
+        self.is_shut = False
         self.gate = asyncio.Event()
         """Publishing waits until it is set."""
         self.gate.set()
@@ -37,12 +38,21 @@ class FakeStream:
             raise PublishFailed("told to be away")
         return self.incarnation
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def shut(self) -> None:
+        self.is_shut = True
+
+    async def open(self, incarnation: str | None) -> None:
+        if incarnation != self.incarnation:
+            raise PublishFailed("another one by now")
+        self.is_shut = False
+
+    async def publish(self, messages: Sequence[Message], *, filling: bool = False) -> None:
         self.calls.append([message.id for message in messages])
         await self._notify()
         await self.gate.wait()
         fault = self.faults.popleft() if self.faults else None
-        if self.unreachable or fault is StreamFault.NOT_STORED:
+        refused = filling != self.is_shut
+        if self.unreachable or refused or fault is StreamFault.NOT_STORED:
             raise PublishFailed("told to fail")
         known = {message.id for message in self.stored}
         self.stored += [message for message in messages if message.id not in known]

@@ -137,3 +137,28 @@ async def test_a_long_history_goes_in_pieces_that_fit_a_publish() -> None:
     assert [len(call) for call in desk.stream.calls] == [10, 10, 6]
     assert desk.stream.ids == ids(WALLET_ID, *range(1, 27))
     await desk.close()
+
+
+async def test_who_has_not_noticed_the_loss_gets_nothing_in_before_the_journal() -> None:
+    refill = FakeRefill(*HISTORY, filled="old")
+    desk = await a_desk(refill)
+    desk.stream.incarnation = "old"
+    desk.start()
+    await until(lambda: desk.relay.stream_ready)
+
+    desk.stream.incarnation, desk.stream.is_shut = "new", True  # another relay made it
+    await desk.commit_and_add(WALLET_ID, 4)
+    await desk.until_empty()
+    assert desk.stream.ids == [*FILLED, *ids(WALLET_ID, 4)]
+    assert not desk.stream.is_shut
+    await desk.close()
+
+
+async def test_a_stream_that_was_filled_and_left_shut_is_opened() -> None:
+    desk = await a_desk(FakeRefill(*HISTORY, filled="new"))
+    desk.stream.is_shut = True  # whoever filled it died before opening it
+    await desk.commit_and_add(WALLET_ID, 4)
+    desk.start()
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 4)
+    await desk.close()
