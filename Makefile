@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
+BENCHMARK := $(VENV)/.benchmark-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs clean migrate rebuild-projections verify test lint fmt requirements simulate
@@ -87,11 +88,22 @@ $(BIN)/python -c '' 2> /dev/null || { \
 $(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null
 endef
 
+# -- faults (specification/failure-results.md) ------------------------------------------------------
+
+.PHONY: chaos chaos-quick overload
+
+chaos: $(DEVELOPMENT) ## Hurt the service under load, prove its books (15 minutes): make chaos ARGS="--seed 7"
+	@$(BIN)/python -m tests.faults --write $(ARGS)
+
+chaos-quick: $(DEVELOPMENT) ## The same with fewer and shorter faults (3 minutes)
+	@$(BIN)/python -m tests.faults --quick $(ARGS)
+
+overload: $(BENCHMARK) ## Offer three times what the service can do, and see what it does (2 minutes)
+	@$(BIN)/python -m bench.overload $(ARGS)
+
 # -- benchmark (bench/README.md) --------------------------------------------------------------------
 
 .PHONY: bench bench-quick load
-BENCHMARK := $(VENV)/.benchmark-installed
-
 bench: $(BENCHMARK) ## Measure everything beside its baselines, audited (about 20 minutes)
 	@$(BIN)/python -m bench $(ARGS)
 

@@ -1,0 +1,1 @@
+"""The running service, hurt on purpose under load: `make chaos`."""
