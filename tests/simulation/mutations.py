@@ -76,7 +76,7 @@ class _LeavesPredecessorsEvents(_Journal):
 
 class _RefusesFromMemory(_Journal):
     async def commit(self, write: BatchWrite) -> None:
-        if write.recorded or write.keys:
+        if write.recorded:
             await self._journal.commit(write)
 
 
