@@ -104,6 +104,7 @@ overload: $(BENCHMARK) ## Offer three times what the service can do, and see wha
 # -- benchmark (bench/README.md) --------------------------------------------------------------------
 
 .PHONY: bench bench-quick load
+
 bench: $(BENCHMARK) ## Measure everything beside its baselines, audited (about 20 minutes)
 	@$(BIN)/python -m bench $(ARGS)
 

@@ -31,27 +31,37 @@ _BREACH: Final = "rule "
 
 
 def rounds_of(seed: str, names: Sequence[str], *, quick: bool) -> list[list[Fault]]:
-    """One at a time, then several at once."""
+    """One at a time, then several at once, then some of the first again."""
     random = Random(f"{seed} rounds")
     chosen = [one for one in FAULTS if (one.name in names if names else one.quick or not quick)]
-    if names or quick:
-        singles = [[one] for one in chosen]
-    else:
-        singles = [[one] for again in range(3) for one in chosen if again < one.times]
+    each = [[one] for one in chosen]
     if names:
-        return singles
+        return each
     able = [one for one in chosen if one.several]
     together = [random.sample(able, _TOGETHER) for _ in range(1 if quick else _TOGETHER_ROUNDS)]
-    return singles + together
+    again = [[one] for number in (2, 3) for one in chosen if one.times >= number]
+    return each + together + ([] if quick else again)
 
 
 async def chaos(
-    seed: str, rounds: Sequence[Sequence[Fault]], scale: Scale, console: Console
+    seed: str,
+    rounds: Sequence[Sequence[Fault]],
+    scale: Scale,
+    console: Console,
+    *,
+    seconds: float,
 ) -> list[Result]:
+    """Play rounds, beginning none after so many ``seconds``, and prove the books."""
     results: list[Result] = []
+    until = time.monotonic() + seconds
     console.print("Starting the service, behind a proxy …")
     async with running_stack() as stack:
         for number, faults in enumerate(rounds, start=1):
+            if time.monotonic() > until:
+                console.print(
+                    f"The time is over: {len(rounds) - len(results)} rounds are left out."
+                )
+                break
             title = " + ".join(fault.name for fault in faults)
             console.print(f"{number}/{len(rounds)} {title} …", highlight=False)
             began = time.monotonic()
@@ -115,6 +125,7 @@ def main() -> int:
     parser.add_argument(
         "--write", action="store_true", help="into specification/failure-results.md"
     )
+    parser.add_argument("--minutes", type=float, default=15.0, help="begin no round after these")
     options = parser.parse_args()
     seed = options.seed or str(secrets.randbelow(10**6))
     names = [name for name in options.only.split(",") if name]
@@ -129,7 +140,7 @@ def main() -> int:
     began = time.monotonic()
     rounds = rounds_of(seed, names, quick=options.quick)
     scale = QUICK if options.quick else Scale()
-    results = asyncio.run(chaos(seed, rounds, scale, console))
+    results = asyncio.run(chaos(seed, rounds, scale, console, seconds=60 * options.minutes))
     show(console, results)
     violations = sum(len(result.violations) for result in results)
     about = (

@@ -90,7 +90,7 @@ async def play(
         result.violations.append(f"not every wallet was written to within {_BACK_S_MAX:.0f} s")
     if load.abandoned:
         result.violations.append(f"{load.abandoned} outcomes were never learned")
-    result.missed = _missed(faults, result)
+    result.missed = missed_by(faults, result)
     return result
 
 
@@ -132,7 +132,7 @@ async def _violations(stack: FaultyStack, history: list[Attempt]) -> list[str]:
         await connection.close()
 
 
-def _missed(faults: Sequence[Fault], result: Result) -> list[str]:
+def missed_by(faults: Sequence[Fault], result: Result) -> list[str]:
     if len(faults) > 1:
         return []
     (fault,) = faults

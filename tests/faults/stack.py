@@ -34,6 +34,7 @@ STREAM: Final = "WALLET_EVENTS"
 _CHECKOUT: Final = Path(__file__).parents[2]
 _ENTRY: Final = "import sys; from serve_app.cli import main; sys.exit(main())"
 _TIMEOUT_S: Final = 240
+_RETRY_S: Final = 0.5
 
 
 class FaultyStack:
@@ -146,7 +147,11 @@ class FaultyStack:
         return service.processes(title)
 
     async def terminate_connections(self) -> None:
-        connection = await asyncpg.connect(self.database_url)
+        """Every connection but our own. There are none to a server that is away."""
+        try:
+            connection = await asyncpg.connect(self.database_url, timeout=2)
+        except (OSError, TimeoutError, asyncpg.PostgresError):
+            return
         try:
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -156,13 +161,26 @@ class FaultyStack:
             await connection.close()
 
     async def delete_stream(self) -> None:
-        client = await nats_client.connect(self.nats_url)
+        """As soon as NATS answers."""
+        while not await self._stream_deleted():  # noqa: ASYNC110  # nothing tells when it is back
+            await asyncio.sleep(_RETRY_S)
+
+    async def _stream_deleted(self) -> bool:
         try:
-            await client.jetstream().delete_stream(STREAM)
+            client = await nats_client.connect(
+                self.nats_url, allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=2
+            )
+        except (OSError, TimeoutError, nats_client.errors.Error):
+            return False
+        try:
+            await client.jetstream(timeout=2).delete_stream(STREAM)
         except NotFoundError:
-            return
+            return True
+        except (OSError, TimeoutError, nats_client.errors.Error):
+            return False
         finally:
             await client.close()
+        return True
 
 
 def wallet_environment(home: Home) -> dict[str, str]:
