@@ -156,9 +156,10 @@ def _haproxy(settings: Settings, home: Home, stack: Stack) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(answer_s),
         # An idle client connection is kept this long (the default is an hour).
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
-        # HAProxy itself is replaced after three failed checks, so within 15 s of its death; not
-        # faster, because a soft stop (see front_door.py) looks the same to Serve.
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "5",
+        # HAProxy itself is replaced after three failed checks, so 4–6 s after its death its
+        # successor begins to start; not faster, because a soft stop (see front_door.py) looks
+        # the same to Serve, and what is in flight then should be answered in that time.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
         # After a reload the old process finishes its requests and tells each client with an
         # answer that the connection closes. It must not close idle connections by itself
         # (RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S): a request that is on its way would be lost.
