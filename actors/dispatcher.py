@@ -1,7 +1,7 @@
 """The ingress side of the write path: one queue per shard, whatever has queued travels at once.
 
-A hop to an actor costs as much as deciding a hundred commands, so commands share hops: while a
-few calls are under way the next batch gathers by itself, without any timer.
+Commands share hops: what comes in one turn of the event loop travels in one call, and while as
+many calls are under way as may be, the next one gathers by itself, without any timer.
 
 Delivery. A call that dies with its shard says nothing about its commands. They are delivered
 again, marked as such, to whoever owns the wallet then, until their deadline; the ids in them were
@@ -113,6 +113,7 @@ class _Lane:
         self._limits = limits
         self._queue: deque[_Parcel] = deque()
         self._calls: set[asyncio.Task[None]] = set()
+        self._pump_is_due = False
         self.queued = 0
         self._s_per_command = 0.0
         """Moving average over calls: how fast the queue drains."""
@@ -125,7 +126,7 @@ class _Lane:
         parcel = _Parcel(submission, loop.time() + submission.timeout_s)
         self._queue.append(parcel)
         self.queued += size
-        self._pump()
+        self._pump_soon()
         timer = loop.call_at(parcel.deadline, parcel.expire)
         try:
             return await parcel.reply
@@ -133,10 +134,18 @@ class _Lane:
             timer.cancel()
 
     async def drain(self) -> None:
+        self._pump()
         while self._calls:
             await asyncio.wait(self._calls)
 
+    def _pump_soon(self) -> None:
+        """Once this turn of the event loop has queued all that it has."""
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
     def _pump(self) -> None:
+        self._pump_is_due = False
         while self._queue and len(self._calls) < self._limits.ingress_calls_max:
             call = asyncio.create_task(self._deliver(self._take()))
             self._calls.add(call)

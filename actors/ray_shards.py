@@ -1,4 +1,6 @@
-"""How an ingress replica reaches the shards: Ray calls to the deployment's own actors."""
+"""How an ingress replica reaches the shards: Ray tells where they are, connections do the rest."""
+
+import asyncio
 
 import msgspec
 import ray
@@ -7,6 +9,8 @@ from ray.exceptions import RayActorError, RayError
 
 from actors.dispatcher import ShardUnreachable
 from actors.shard_actor import actor_name
+from actors.shard_channel import ShardChannel, open_channel
+from actors.shard_listener import Address
 from actors.statistics import ShardStatistics
 
 
@@ -15,15 +19,10 @@ class RayShards:
 
     def __init__(self) -> None:
         self._handles: dict[int, ray.actor.ActorHandle] = {}
+        self._channels: dict[int, asyncio.Task[ShardChannel]] = {}
 
     async def call(self, shard: int, payload: bytes) -> bytes:
-        handle = self._handle(shard)
-        try:
-            answer: bytes = await handle.submit.remote(payload)
-        except RayActorError as error:
-            self._handles.pop(shard, None)
-            raise ShardUnreachable(str(error).splitlines()[0], delivered=True) from error
-        return answer
+        return await (await self._channel(shard)).call(payload)
 
     async def statistics(self, shard: int) -> ShardStatistics:
         """How ``shard`` stands.
@@ -34,9 +33,31 @@ class RayShards:
         try:
             answer: bytes = await self._handle(shard).statistics.remote()
         except RayError as error:
-            self._handles.pop(shard, None)
-            raise ShardUnreachable(str(error).splitlines()[0], delivered=False) from error
+            raise self._unreachable(shard, error) from error
         return msgspec.json.decode(answer, type=ShardStatistics)
+
+    async def _channel(self, shard: int) -> ShardChannel:
+        """The connection to ``shard``: the one there is, or a new one that all callers share."""
+        opening = self._channels.get(shard)
+        if opening is None or _useless(opening):
+            opening = self._channels[shard] = asyncio.create_task(self._open(shard))
+        # A caller whose deadline passes must not take the others' connection away.
+        return await asyncio.shield(opening)
+
+    async def _open(self, shard: int) -> ShardChannel:
+        try:
+            answer: bytes = await self._handle(shard).address.remote()
+        except RayActorError as error:
+            raise self._unreachable(shard, error) from error
+        try:
+            return await open_channel(msgspec.json.decode(answer, type=Address))
+        except ShardUnreachable:
+            self._handles.pop(shard, None)
+            raise
+
+    def _unreachable(self, shard: int, error: RayError) -> ShardUnreachable:
+        self._handles.pop(shard, None)
+        return ShardUnreachable(str(error).splitlines()[0], delivered=False)
 
     def _handle(self, shard: int) -> "ray.actor.ActorHandle":
         handle = self._handles.get(shard)
@@ -48,3 +69,9 @@ class RayShards:
                 raise ShardUnreachable("no actor of this name yet", delivered=False) from error
             self._handles[shard] = handle
         return handle
+
+
+def _useless(opening: "asyncio.Task[ShardChannel]") -> bool:
+    if not opening.done():
+        return False
+    return opening.cancelled() or opening.exception() is not None or opening.result().closed

@@ -29,9 +29,9 @@ class ShardActor:
         self._process = ShardProcess(shard, Settings.model_validate(settings))
         self._metrics = asyncio.get_event_loop().create_task(self._export())
 
-    async def submit(self, payload: bytes) -> bytes:
-        """Encoded submissions in, encoded replies out."""
-        return await self._process.submit(payload)
+    async def address(self) -> bytes:
+        """JSON of the `Address` at which this shard takes commands."""
+        return msgspec.json.encode(await self._process.listen(ray.util.get_node_ip_address()))
 
     async def statistics(self) -> bytes:
         """JSON of `ShardStatistics`."""

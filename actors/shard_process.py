@@ -17,6 +17,7 @@ from actors.postgres_refill import PostgresRefill
 from actors.protocol import decode_submissions, encode_replies
 from actors.ring import ring_of
 from actors.shard import Shard, ShardLimits
+from actors.shard_listener import Address, ShardListener
 from actors.statistics import ShardStatistics
 from wallet.logs import configure_logs
 from wallet.settings import Settings
@@ -48,6 +49,9 @@ class ShardProcess:
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
         )
+        self._listener = ShardListener(self._submit)
+        self._listening = asyncio.Lock()
+        self._address: Address | None = None
         loop = asyncio.get_event_loop()
         self._tasks = [
             loop.create_task(self._keep(task), name=name)
@@ -70,7 +74,14 @@ class ShardProcess:
             _log.critical("shard task failed", exc_info=True)
             os._exit(1)
 
-    async def submit(self, payload: bytes) -> bytes:
+    async def listen(self, host: str) -> Address:
+        """Take commands on a port of ``host``; where, and with which secret, from then on."""
+        async with self._listening:
+            if self._address is None:
+                self._address = await self._listener.start(host)
+        return self._address
+
+    async def _submit(self, payload: bytes) -> bytes:
         """Encoded submissions in, encoded replies out, once all of them are answered."""
         return encode_replies(await self._shard.submit(decode_submissions(payload)))
 

@@ -166,7 +166,6 @@ def api_application(settings: Settings) -> serve.Application:
             actor_options={
                 "num_cpus": max(settings.shard_num_cpus, _PLACED_CPUS),
                 "scheduling_strategy": "SPREAD",
-                "max_concurrency": _SHARD_CALLS_MAX,
             },
         )
         for shard in range(settings.shard_count)
@@ -185,10 +184,6 @@ def api_application(settings: Settings) -> serve.Application:
         deployment_actors=shards,
     )
     return deployment.bind(settings)
-
-
-_SHARD_CALLS_MAX: Final = 1_000
-"""Calls a shard actor runs at once: its mailbox bounds what they carry."""
 
 
 def projections_application(settings: Settings) -> serve.Application:

@@ -41,13 +41,14 @@ class Desk:
         self.asking: list[Asking] = []
 
     async def ask(self, *names: str, **fields: Any) -> list[Asking]:
-        """Ask, and return when all of it is queued or on its way."""
+        """Ask in one turn of the event loop, and return when all of it is queued or on its way."""
         tasks = [
             asyncio.create_task(self.dispatcher.submit(a_submission(name, **fields)))
             for name in names
         ]
         self.asking += tasks
         await asyncio.sleep(0)  # Each runs until it waits for its reply.
+        await asyncio.sleep(0)  # The turn's end: what it queued is on its way, if it may be.
         return tasks
 
     async def close(self) -> None:
@@ -84,8 +85,16 @@ async def test_a_submission_is_answered_with_its_shard_s_reply(desk: Desk) -> No
     assert await asking == reply_to("r1")
 
 
+async def test_what_comes_in_one_turn_of_the_event_loop_travels_together(desk: Desk) -> None:
+    tasks = await desk.ask("r1", "r2", "r3")
+    call = await desk.shards.next_call()
+    assert call.names == ["r1", "r2", "r3"]
+    call.reply()
+    await asyncio.gather(*tasks)
+
+
 async def test_what_queues_while_a_call_is_under_way_travels_together(desk: Desk) -> None:
-    tasks = await desk.ask("r1", "r2", "r3", "r4")
+    tasks = [*await desk.ask("r1"), *await desk.ask("r2"), *await desk.ask("r3", "r4")]
     first = await desk.shards.next_call()
     assert first.names == ["r1"]
     assert desk.dispatcher.queued == [3]
@@ -99,7 +108,9 @@ async def test_what_queues_while_a_call_is_under_way_travels_together(desk: Desk
 
 async def test_no_more_calls_are_open_than_allowed() -> None:
     desk = Desk(ingress_calls_max=3)
-    tasks = await desk.ask(*(f"r{number}" for number in range(10)))
+    tasks = []
+    for number in range(10):
+        tasks += await desk.ask(f"r{number}")
     calls = [await desk.shards.next_call() for _ in range(3)]
     assert desk.shards.nothing_arrived()
     for call in calls:
@@ -155,7 +166,8 @@ async def test_a_dead_shard_does_not_hold_up_the_others() -> None:
 
 async def test_a_full_queue_refuses_at_once_and_says_that_nothing_was_applied() -> None:
     desk = Desk(ingress_queue_max=2)
-    await desk.ask("called", "q1", "q2")
+    await desk.ask("called")
+    await desk.ask("q1", "q2")
     reply = await desk.dispatcher.submit(a_submission("too many"))
     assert reply.failure is not None
     assert (reply.failure.code, reply.failure.applied) == (FailureCode.OVERLOADED, "no")
@@ -319,7 +331,8 @@ async def test_a_reply_too_few_is_a_bug(desk: Desk) -> None:
 
 
 async def test_draining_waits_for_everything_that_was_taken(desk: Desk) -> None:
-    await desk.ask("r1", "r2")
+    await desk.ask("r1")
+    await desk.ask("r2")
     draining = asyncio.create_task(desk.dispatcher.drain())
     (await desk.shards.next_call()).reply()
     second = await desk.shards.next_call()

@@ -1,0 +1,58 @@
+"""Messages on a byte stream: a length, a call's number, a kind, then the payload."""
+
+from collections.abc import Iterator
+from enum import IntEnum
+from struct import Struct
+from typing import Final
+
+_HEADER: Final = Struct(">IIB")
+
+FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
+"""A call's commands are bounded by number, each by the size of a body; this bounds what a broken
+or hostile peer can make a process allocate."""
+
+
+class Kind(IntEnum):
+    """What a frame is."""
+
+    HELLO = 0
+    """The caller's secret; answered with an empty one of the same kind."""
+    CALL = 1
+    REPLY = 2
+    ERROR = 3
+    """A bug in the callee: the payload is its text."""
+
+
+class FrameError(Exception):
+    """The peer does not speak this protocol."""
+
+
+def frame(kind: Kind, call: int, payload: bytes) -> bytes:
+    """``payload`` as it travels. ``call`` counts a connection's calls, modulo 2^32."""
+    return _HEADER.pack(len(payload), call, kind) + payload
+
+
+class FrameReader:
+    """Cuts what arrives into frames."""
+
+    def __init__(self, *, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """The frames that ``data`` completes: kind, call, payload.
+
+        Raises:
+            FrameError: the next frame is larger than ``bytes_max``.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _HEADER.size:
+            length, call, kind = _HEADER.unpack_from(self._buffer)
+            if length > self.bytes_max:
+                raise FrameError(f"a frame of {length} bytes")
+            end = _HEADER.size + length
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[_HEADER.size : end])
+            del self._buffer[:end]
+            yield kind, call, payload

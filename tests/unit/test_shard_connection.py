@@ -1,0 +1,202 @@
+"""A shard's port and the connections to it: over real sockets of this machine's loopback."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from actors import shard_channel, shard_listener
+from actors.dispatcher import ShardUnreachable
+from actors.frames import Kind, frame
+from actors.shard_channel import ShardBug, ShardChannel, open_channel
+from actors.shard_listener import Address, ShardListener
+from tests.support.waiting import until
+
+LOOPBACK = "127.0.0.1"
+
+
+class Shard:
+    """Echoes each call when the test lets it."""
+
+    def __init__(self) -> None:
+        self.calls: asyncio.Queue[tuple[bytes, asyncio.Future[bytes]]] = asyncio.Queue()
+
+    async def handle(self, payload: bytes) -> bytes:
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.calls.put_nowait((payload, answer))
+        return await answer
+
+    async def next_call(self) -> tuple[bytes, "asyncio.Future[bytes]"]:
+        async with asyncio.timeout(5):
+            return await self.calls.get()
+
+
+async def echo(payload: bytes) -> bytes:
+    return payload
+
+
+@asynccontextmanager
+async def listening(
+    handler: Callable[[bytes], Awaitable[bytes]],
+) -> AsyncIterator[tuple[ShardListener, Address]]:
+    listener = ShardListener(handler)
+    address = await listener.start(LOOPBACK)
+    try:
+        yield listener, address
+    finally:
+        await listener.close()
+
+
+@asynccontextmanager
+async def connected(address: Address) -> AsyncIterator[ShardChannel]:
+    channel = await open_channel(address)
+    try:
+        yield channel
+    finally:
+        channel.close()
+
+
+async def answered(address: Address, sent: bytes) -> bytes:
+    """What a stranger gets who sends ``sent``, until the shard breaks the connection."""
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(sent)
+    try:
+        async with asyncio.timeout(5):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+async def test_a_call_is_answered(size: int) -> None:
+    async with listening(echo) as (_, address), connected(address) as channel:
+        assert await channel.call(b"x" * size) == b"x" * size
+
+
+async def test_calls_are_answered_as_they_are_done() -> None:
+    shard = Shard()
+    async with listening(shard.handle) as (_, address), connected(address) as channel:
+        slow = asyncio.create_task(channel.call(b"slow"))
+        _, slow_answer = await shard.next_call()
+        quick = asyncio.create_task(channel.call(b"quick"))
+        (_, quick_answer) = await shard.next_call()
+        quick_answer.set_result(b"first")
+        assert await quick == b"first"
+        slow_answer.set_result(b"second")
+        assert await slow == b"second"
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_disturbs_nobody() -> None:
+    shard = Shard()
+    async with listening(shard.handle) as (_, address), connected(address) as channel:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await channel.call(b"late")
+        (_, answer) = await shard.next_call()
+        answer.set_result(b"too late")
+        following = asyncio.create_task(channel.call(b"next"))
+        (_, answer) = await shard.next_call()
+        answer.set_result(b"in time")
+        assert await following == b"in time"
+
+
+async def test_a_bug_in_the_shard_reaches_its_caller_and_the_connection_stays() -> None:
+    async def fail_once(payload: bytes) -> bytes:
+        if payload == b"poison":
+            raise ZeroDivisionError("a bug")
+        return payload
+
+    async with listening(fail_once) as (_, address), connected(address) as channel:
+        with pytest.raises(ShardBug, match="a bug"):
+            await channel.call(b"poison")
+        assert await channel.call(b"fine") == b"fine"
+
+
+# -- loss ----------------------------------------------------------------------------------------
+
+
+async def test_a_connection_that_breaks_ends_its_calls_as_delivered() -> None:
+    shard = Shard()
+    async with listening(shard.handle) as (listener, address), connected(address) as channel:
+        calling = asyncio.create_task(channel.call(b"x"))
+        await shard.next_call()
+        await listener.close()
+        with pytest.raises(ShardUnreachable) as lost:
+            await calling
+        assert lost.value.delivered
+        assert channel.closed
+
+
+async def test_a_call_on_a_broken_connection_was_surely_not_delivered() -> None:
+    async with listening(echo) as (listener, address), connected(address) as channel:
+        calling = asyncio.create_task(channel.call(b"x"))
+        assert await calling == b"x"
+        await listener.close()
+        await until(lambda: channel.closed)
+        with pytest.raises(ShardUnreachable) as lost:
+            await channel.call(b"y")
+        assert not lost.value.delivered
+
+
+async def test_nobody_at_an_address_is_no_delivery() -> None:
+    async with listening(echo) as (_, address):
+        pass
+    with pytest.raises(ShardUnreachable) as lost:
+        await open_channel(address)
+    assert not lost.value.delivered
+
+
+async def test_a_shard_that_does_not_greet_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_channel, "_CONNECT_TIMEOUT_S", 0.1)
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, LOOPBACK, 0)
+    host, port = server.sockets[0].getsockname()
+    async with server:
+        with pytest.raises(ShardUnreachable) as lost:
+            await open_channel(Address(host=host, port=port, secret="s"))
+    assert not lost.value.delivered
+
+
+# -- strangers -------------------------------------------------------------------------------------
+
+
+async def test_a_wrong_secret_opens_nothing() -> None:
+    shard = Shard()
+    async with listening(shard.handle) as (_, address):
+        wrong = msgspec.structs.replace(address, secret="0" * len(address.secret))
+        with pytest.raises(ShardUnreachable) as lost:
+            await open_channel(wrong)
+        assert not lost.value.delivered
+        assert shard.calls.empty()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(Kind.CALL, 1, b"x"),
+        frame(Kind.HELLO, 0, b""),
+        frame(Kind.HELLO, 0, b"s" * 1_000),
+        b"GET / HTTP/1.1\r\nHost: shard\r\n\r\n",
+    ],
+)
+async def test_a_stranger_gets_no_answer(sent: bytes) -> None:
+    shard = Shard()
+    async with listening(shard.handle) as (_, address):
+        assert await answered(address, sent) == b""
+        assert shard.calls.empty()
+
+
+async def test_who_says_nothing_is_shown_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_listener, "_HELLO_TIMEOUT_S", 0.05)
+    async with listening(echo) as (_, address):
+        assert await answered(address, b"") == b""
+
+
+async def test_every_process_has_a_secret_of_its_own_and_does_not_print_it() -> None:
+    async with listening(echo) as (_, one), listening(echo) as (_, other):
+        assert one.secret != other.secret
+        assert len(one.secret) == 64
+        assert one.secret not in repr(one)
