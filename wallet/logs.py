@@ -7,7 +7,7 @@ looks like a password in a URL or like an API key, is struck out of the finished
 
 import logging
 import re
-from typing import Any, Final
+from typing import Any, Final, TextIO
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -25,8 +25,11 @@ _SECRET_MIN: Final = 4
 """A shorter password would strike out innocent words."""
 
 
-def configure_logs(settings: Settings) -> None:
-    """Set up structlog for this process. Called by composition roots, once."""
+def configure_logs(settings: Settings, *, to: TextIO | None = None) -> None:
+    """Set up structlog for this process. Called by composition roots, once.
+
+    ``to``: where lines go; None for the standard output.
+    """
     level = logging.getLevelNamesMapping()[settings.log_level]
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
@@ -44,7 +47,7 @@ def configure_logs(settings: Settings) -> None:
             Censor(secrets_of(settings)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(),
+        logger_factory=structlog.PrintLoggerFactory(to),
         cache_logger_on_first_use=True,
     )
 
