@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
-import uuid6
 from msgspec import UNSET, UnsetType
 
 from serve_app.fingerprints import fingerprint
@@ -19,7 +18,7 @@ from wallet.contract import (
     TEXT_PATTERN,
     VISIBLE_ASCII_PATTERN,
 )
-from wallet.ids import IdempotencyKey, TransferId, canonical_uuid
+from wallet.ids import IdempotencyKey, TransferId, canonical_uuid, new_id
 from wallet.money import AmountError, canonical_amount
 
 # Python's `$` also matches before a final line break; the contract's patterns don't mean that.
@@ -154,7 +153,7 @@ def _command(item: BatchItem) -> commands.Command:
     except AmountError as error:
         raise _ItemError("/amount", str(error)) from error
     return commands.CreateTransfer(
-        transfer_id=TransferId(str(uuid6.uuid7())),
+        transfer_id=TransferId(new_id()),
         type=item.type,
         status=item.status or "pending",
         amount=amount,

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Final, TypeVar
 
 import msgspec
-import uuid6
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect, Request
@@ -13,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.schemas import AMOUNT_HINT
 from wallet.contract import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX
-from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid
+from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid, new_id
 from wallet.settings import Settings
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -28,7 +27,7 @@ def request_id_of(request: Request) -> str:
     if known is None:
         sent = request.headers.get("x-request-id", "")
         usable = len(sent) <= REQUEST_ID_MAX and _VISIBLE_ASCII.fullmatch(sent)
-        known = state["request_id"] = sent if usable else str(uuid6.uuid7())
+        known = state["request_id"] = sent if usable else new_id()
     return known
 
 

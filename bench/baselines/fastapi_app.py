@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
-import uuid6
+import uuid_utils.compat
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
@@ -79,7 +79,7 @@ async def create_transfer(
     """Lock the wallet, decide, write, commit."""
     amount = int(body.amount.replace(".", ""))
     pool: asyncpg.Pool = app.state.pool
-    transfer_id = uuid6.uuid7()
+    transfer_id = uuid_utils.compat.uuid7()
     async with pool.acquire() as connection, connection.transaction():
         wallet = await connection.fetchrow(LOCK, wallet_id)
         if wallet is None:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import asyncpg
-import uuid6
 
 from actors.batch import Batch
 from actors.cache import WalletCache
@@ -20,7 +19,7 @@ from bench.baselines.database import findings, new_wallet
 from bench.baselines.figures import Baseline, insist
 from bench.generators.latency import Latencies
 from wallet.commands import CreateTransfer, Item, Submission
-from wallet.ids import TransferId, WalletId
+from wallet.ids import TransferId, WalletId, new_id
 from wallet.state import Wallet
 
 BATCHES: Final = (100, 500)
@@ -95,7 +94,7 @@ class _Deciding:
 
     def _debit(self) -> Submission:
         command = CreateTransfer(
-            transfer_id=TransferId(str(uuid6.uuid7())),
+            transfer_id=TransferId(new_id()),
             type="debit",
             status="completed",
             amount="1.00",

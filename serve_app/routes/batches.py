@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import uuid6
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -34,7 +33,7 @@ from serve_app.requests import (
 )
 from serve_app.services import Services, services_of
 from wallet import commands
-from wallet.ids import IdempotencyKey, WalletId, canonical_uuid
+from wallet.ids import IdempotencyKey, WalletId, canonical_uuid, new_id
 
 NDJSON: Final = "application/x-ndjson"
 
@@ -253,7 +252,7 @@ async def _submit_lines(call: _Call, lines: Sequence[bytes]) -> list[bytes]:
         asked.append(item)
         places.append(index)
     # Each portion is a delivery of its own: its request id must not look like an earlier one's.
-    portion = replace(call, request_id=f"{call.request_id}/{uuid6.uuid7()}")
+    portion = replace(call, request_id=f"{call.request_id}/{new_id()}")
     made = await _submit_by_wallet(portion, asked, items)
     for index, result in zip(places, made, strict=True):
         results[index] = result

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import uuid6
 from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,7 +24,7 @@ from serve_app.requests import (
 from serve_app.services import Services, services_of
 from wallet import commands
 from wallet.currencies import CurrencyError, scale_of
-from wallet.ids import TransferId, WalletId, creation_scope
+from wallet.ids import TransferId, WalletId, creation_scope, new_id
 from wallet.settings import Settings
 
 _create_wallet = TypeAdapter(schemas.CreateWallet)
@@ -58,7 +57,7 @@ def _wallet_command(body: schemas.CreateWallet, settings: Settings) -> commands.
             FieldError(pointer=f"/{error.field}", detail=str(error))
         ) from error
     return commands.CreateWallet(
-        new_wallet_id=WalletId(str(uuid6.uuid7())),
+        new_wallet_id=WalletId(new_id()),
         currency=currency,
         scale=scale,
         reference_id=body.reference_id,
@@ -83,7 +82,7 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
     raw = await read_body(request, services.settings.body_bytes_max)
     body = parse_body(_create_transfer, raw)
     command = commands.CreateTransfer(
-        transfer_id=TransferId(str(uuid6.uuid7())),
+        transfer_id=TransferId(new_id()),
         type=kind,
         status=body.status,
         amount=body.amount,  # type: ignore[arg-type]  # canonical: text, whatever was sent

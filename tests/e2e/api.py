@@ -6,16 +6,12 @@ from types import TracebackType
 from typing import Any, Final
 
 import httpx
-import uuid6
 
 _TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
 
+
 Json = Any
-
-
-def new_id() -> str:
-    return str(uuid6.uuid7())
 
 
 def eventually(look: Callable[[], bool], *, timeout_s: float = 20.0) -> None:

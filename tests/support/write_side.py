@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import uuid6
 
 from actors.connection import HealingConnection
 from actors.jetstream import JetStream, StreamOptions
@@ -27,7 +26,7 @@ from wallet.commands import (
     SettleTransfer,
     Submission,
 )
-from wallet.ids import IdempotencyKey, TransferId, WalletId, creation_scope
+from wallet.ids import IdempotencyKey, TransferId, WalletId, creation_scope, new_id
 
 LIMITS = ShardLimits(
     mailbox_max=10_000,
@@ -44,10 +43,6 @@ LIMITS = ShardLimits(
 RELAY_LIMITS = RelayLimits(
     publish_batch_max=1_000, outbox_memory_max=10_000, outbox_sweep_s=0.2, partitions=4
 )
-
-
-def new_id() -> str:
-    return str(uuid6.uuid7())
 
 
 def connection(dsn: str, **settings: str) -> HealingConnection:
