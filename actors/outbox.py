@@ -73,6 +73,7 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
     outbox_memory_max: int
     outbox_sweep_s: float
     partitions: int
+    publish_interval_s: float = 0.0
 
 
 class _Waiting:
@@ -111,6 +112,8 @@ class OutboxRelay:
         self._queued: set[tuple[WalletId, int]] = set()
         self._in_memory = 0
         self._wake = asyncio.Event()
+        self._not_before = 0.0
+        """Loop time of the next publish, unless a full one waits."""
         self.backlog = 0
         self.published = 0
         self.publish_failures = 0
@@ -159,7 +162,18 @@ class OutboxRelay:
             if not self.stream_ready:
                 await self._until_done(self._prepare)
             while self._queue:
+                await self._pace()
                 await self._relay_some()
+
+    async def _pace(self) -> None:
+        """A publish costs much and an event in it little: let some gather, for a moment."""
+        clock = asyncio.get_running_loop().time
+        if (
+            self.backlog < self._limits.publish_batch_max
+            and (wait_s := self._not_before - clock()) > 0
+        ):
+            await asyncio.sleep(wait_s)
+        self._not_before = clock() + self._limits.publish_interval_s
 
     async def _relay_some(self) -> None:
         taken = self._peek()

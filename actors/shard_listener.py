@@ -3,7 +3,7 @@
 A call through Ray costs 1.5 to 2 ms of CPU on both sides together, which is more than everything
 else that happens to a lone command; over a connection it costs a tenth of that. Ray still starts,
 places, watches and replaces the shard, and tells where its port is and the secret that opens it
-(`specification/decisions/0019-commands-travel-over-a-connection.md`).
+(`specification/decisions/0021-commands-travel-over-a-connection.md`).
 
 The secret is made anew by each process. Who has not said it gets no answer, and nothing from it
 is decoded.

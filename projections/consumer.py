@@ -7,6 +7,7 @@ upgrade): each removes the other's consumer and begins after what was acknowledg
 them is stopped; nothing is skipped, and what is folded twice is dropped.
 """
 
+import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import perf_counter
@@ -63,6 +64,7 @@ class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
     batch_max: int
     poll_s: float
     ack_wait_s: float
+    interval_s: float = 0.0
 
     @property
     def durable(self) -> str:
@@ -163,6 +165,8 @@ class ProjectionConsumer:
             self.pending = messages[-1].metadata.num_pending
             if not self.pending:
                 self._oldest = None
+                # A pull costs much and an event in it little: let some gather, for a moment.
+                await asyncio.sleep(self._options.interval_s)
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
         """A consumer of our own, from where the last one of this group had acknowledged.

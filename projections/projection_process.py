@@ -76,6 +76,7 @@ class ProjectionProcess:
                 partitions=settings.stream_partitions,
                 batch_max=settings.projection_batch_max,
                 poll_s=settings.projection_poll_s,
+                interval_s=settings.projection_interval_s,
                 ack_wait_s=settings.projection_ack_wait_s,
             ),
         )

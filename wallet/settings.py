@@ -112,12 +112,11 @@ class Settings(BaseSettings):
     )
     ingress_calls_max: Count = Field(
         default=1,
-        description="Actor calls in flight per shard and replica. A hop costs as much as deciding "
-        "dozens of commands: one at a time makes the largest batches. More hide the hop's "
-        "latency where shards are a network away.",
+        description="Calls in flight per shard and replica. One at a time makes the largest "
+        "batches; more hide the way's latency where shards are a network away.",
     )
     call_commands_max: Count = Field(
-        default=1_000, description="Commands that travel in one actor call (message size)."
+        default=1_000, description="Commands that travel in one call to a shard (message size)."
     )
     mailbox_max: Count = Field(
         default=8_192, description="Commands a shard queues before it refuses with 429."
@@ -187,6 +186,11 @@ class Settings(BaseSettings):
     publish_batch_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=1_000, description="Events in one atomic publish; JetStream allows 1,000."
     )
+    publish_interval_s: Annotated[float, Field(ge=0)] = Field(
+        default=0.01,
+        description="Least time between two publishes of a shard that aren't full. The first event "
+        "after a pause goes at once. Fewer and larger publishes leave more CPU to the writes.",
+    )
     publish_timeout_s: Seconds = Field(
         default=5.0, description="Wait for JetStream's acknowledgement before trying again."
     )
@@ -206,6 +210,10 @@ class Settings(BaseSettings):
     # -- projections -------------------------------------------------------------------------
     projection_batch_max: Count = Field(
         default=2_000, description="Events folded in one transaction."
+    )
+    projection_interval_s: Annotated[float, Field(ge=0)] = Field(
+        default=0.01,
+        description="Pause after a pull that left nothing behind: fewer and larger transactions.",
     )
     projection_poll_s: Seconds = Field(
         default=5.0, description="How long a pull waits for events before it asks again."
