@@ -44,6 +44,8 @@ class ProjectionProcess:
 
     async def _consume(self) -> None:
         settings = self._settings
+        # Of this thread alone, which on Linux is what a priority belongs to: the event loop's.
+        os.nice(settings.projection_niceness)
         # The first connection is retried too: NATS or Postgres may be away when we start.
         client = await nats.connect(
             settings.nats_url,

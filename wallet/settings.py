@@ -215,6 +215,11 @@ class Settings(BaseSettings):
         default=0.01,
         description="Pause after a pull that left nothing behind: fewer and larger transactions.",
     )
+    projection_niceness: Annotated[int, Field(ge=0, le=19)] = Field(
+        default=5,
+        description="Priority that projections give up: where processors are short, writes go "
+        "first and reads catch up after them.",
+    )
     projection_poll_s: Seconds = Field(
         default=5.0, description="How long a pull waits for events before it asks again."
     )

@@ -4,14 +4,18 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
+from uuid import uuid4
 
 import httpx
 
 _TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
 
-
 Json = Any
+
+
+def new_id() -> str:
+    return str(uuid4())
 
 
 def eventually(look: Callable[[], bool], *, timeout_s: float = 20.0) -> None:

@@ -140,7 +140,7 @@ def test_no_id_and_no_query_breaks_the_service(api: Api, text: str) -> None:
     for path in (
         f"/v1/wallet/{quoted}",
         f"/v1/wallet/{quoted}/transfers/{quoted}",
-        f"/problems/{quoted}",
+        f"/problems/-{quoted}",  # The bare text may be one: hypothesis tries words of the code.
     ):
         assert_refused(api.get(path))
     for path in ("/v1/wallet", f"/v1/wallet/{new_id()}", f"/v1/wallet/{new_id()}/transfers"):
