@@ -60,10 +60,6 @@ _SERVE_LOGGING: Final = LoggingConfig(enable_access_log=False, log_level="WARNIN
 """Serve formats a line per request and then drops it, unless its level forbids that."""
 
 
-_OUTPUT: Final = sys.__stdout__
-"""Where a replica logs to: its `sys.stdout` is Serve's, which drops what is below its own level."""
-
-
 async def _keep_session(_connection: object) -> None:
     """Nothing to reset: reads leave nothing behind, and the usual reset is a round trip."""
 
@@ -73,7 +69,8 @@ class Ingress:
     """An ingress replica: composition root of the HTTP process."""
 
     def __init__(self, settings: Settings) -> None:
-        configure_logs(settings, to=_OUTPUT)
+        # A replica's `sys.stdout` is Serve's, which drops what is below its own level.
+        configure_logs(settings, to=sys.__stdout__)
         RequestLog.enable_for(settings.log_level)
         self._settings = settings
         self._shards = RayShards()
@@ -143,7 +140,8 @@ class Projections:
     """The one replica of `projections`: it answers for the actors."""
 
     def __init__(self, settings: Settings) -> None:
-        configure_logs(settings, to=_OUTPUT)
+        # A replica's `sys.stdout` is Serve's, which drops what is below its own level.
+        configure_logs(settings, to=sys.__stdout__)
         front.close()
         self._groups = settings.projection_groups
 
