@@ -17,6 +17,7 @@ from wallet.fold import fold_table
 from wallet.settings import Settings
 
 _UNITS: Final = {
+    "_niceness": "nice steps",
     "_per_s": "per second",
     "_s": "seconds",
     "_bytes_max": "bytes",
