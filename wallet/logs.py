@@ -21,6 +21,9 @@ _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)|(?<=://)[^\s/
 
 _BEARER: Final = re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+")
 
+_API_KEY: Final = re.compile(r"(?<=wk_)([0-9a-f]{16})_[0-9a-f]{64}")
+"""Its first half is public, and says which key to revoke."""
+
 _SECRET_MIN: Final = 4
 """A shorter password would strike out innocent words."""
 
@@ -73,4 +76,5 @@ class Censor:
         text = str(line)
         for secret in self._secrets:
             text = text.replace(secret, STRUCK_OUT)
-        return _BEARER.sub(STRUCK_OUT, _CREDENTIALS.sub(STRUCK_OUT, text))
+        text = _BEARER.sub(STRUCK_OUT, _CREDENTIALS.sub(STRUCK_OUT, text))
+        return _API_KEY.sub(rf"\1_{STRUCK_OUT}", text)

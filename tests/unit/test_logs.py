@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from serve_app.direct_route import direct
+from serve_app.keys.api_key import generate
 from serve_app.request_log import RequestLog
 from serve_app.requests import read_body
 from tests.support.requests import a_request
@@ -117,6 +118,16 @@ def test_a_secret_is_struck_out_wherever_it_stands(
     text = capsys.readouterr().out
     assert STRUCK_OUT in text
     assert not any(secret in text for secret in (PASSWORD, TOKEN, KEY, "else@"))
+
+
+def test_of_an_api_key_the_public_half_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    key = generate()
+    secret = key.text.rpartition("_")[2]
+    configure_logs(Settings())
+    structlog.get_logger().info("sent", body=f"{{'key': '{key.text}'}}", query=f"?key={key.text}")
+    text = capsys.readouterr().out
+    assert text.count(f"wk_{key.key_id}_{STRUCK_OUT}") == 2
+    assert secret not in text
 
 
 def test_an_address_without_a_secret_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
