@@ -37,7 +37,7 @@ CPUS: Final = 4
 _SCRIPTS: Final = Path(sysconfig.get_path("scripts"))
 _ENTRY: Final = "import sys; from serve_app.cli import main; sys.exit(main())"
 _STARTED: Final = "Ray runtime started"
-_START_TIMEOUT_S: Final = 90
+_START_TIMEOUT_S: Final = 120
 _COMMAND_TIMEOUT_S: Final = 240
 _POLL_S: Final = 0.5
 _NODE_VARIABLE: Final = "WALLET_TEST_NODE"
@@ -248,6 +248,8 @@ class Cluster:
             _NODE_VARIABLE: name,
             "RAY_AUTH_TOKEN": self._token,
             "RAY_ADDRESS": self.address,
+            # Several nodes on the processors of one may take longer than Ray's 30 s to start.
+            "RAY_raylet_start_wait_time_s": str(_START_TIMEOUT_S),
             **({"RAY_REDIS_ADDRESS": self._redis_address} if self._redis_address else {}),
             # What two nodes can't share on one machine.
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),

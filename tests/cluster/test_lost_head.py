@@ -25,6 +25,8 @@ SHARD = "ray::ShardActor"
 WRITES_WITHOUT_A_HEAD = 10
 """By each client, while there is no head."""
 
+PAUSE_S = 20.0
+
 
 @contextmanager
 def redis_server(program: str, folder: Path) -> Iterator[str]:
@@ -63,7 +65,7 @@ def cluster(_template: str, nats_server: str, tmp_path: Path) -> Iterator[Cluste
             cluster.stop()
 
 
-def test_a_lost_head_costs_nothing_and_its_successor_takes_over(
+def test_a_lost_head_costs_a_pause_and_no_write_and_its_successor_takes_over(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workers = cluster.nodes[1:]
@@ -96,6 +98,6 @@ def test_a_lost_head_costs_nothing_and_its_successor_takes_over(
 
     assert load.given_up == 0
     assert load.lost_or_doubled() == {}
-    assert load.failures == {}
+    assert load.longest_wait_s < PAUSE_S
     assert kept == shards
     assert shards.isdisjoint(pid for node in workers for pid in node.pids(SHARD))

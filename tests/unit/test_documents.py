@@ -18,6 +18,7 @@ CODE = ("wallet", "actors", "projections", "serve_app", "migrations")
 DOCUMENTS = sorted(
     [
         *ROOT.glob("*.md"),
+        *ROOT.glob("deploy/*.md"),
         *ROOT.glob("specification/*.md"),
         *ROOT.glob("specification/decisions/*.md"),
     ]
