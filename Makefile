@@ -103,7 +103,7 @@ overload: $(BENCHMARK) ## Offer three times what the service can do, and see wha
 
 # -- benchmark (bench/README.md) --------------------------------------------------------------------
 
-.PHONY: bench bench-quick load
+.PHONY: bench bench-quick load profile
 
 bench: $(BENCHMARK) ## Measure everything beside its baselines, audited (about 20 minutes)
 	@$(BIN)/python -m bench $(ARGS)
@@ -114,6 +114,9 @@ bench-quick: $(BENCHMARK) ## The same with short loads (under 3 minutes)
 load: $(BENCHMARK) ## Load the running service from Locust's web page, http://localhost:8090
 	@$(BIN)/locust --locustfile bench/locustfile.py --host http://localhost:8089 \
 		--web-host 127.0.0.1 --web-port 8090 $(ARGS)
+
+profile: $(BENCHMARK) ## Flame graphs of a shard and a replica of the running service, under load
+	@$(BIN)/python -m bench.profile $(ARGS)
 
 $(BENCHMARK): requirements-bench.txt $(RUNTIME)
 	@echo "Installing the benchmark's requirements …"

@@ -23,6 +23,8 @@ from actors.protocol import (
     encode_submissions,
 )
 from actors.ring import ring_of
+from actors.traces import submit_traced
+from telemetry import tracing
 from wallet.commands import Submission
 
 _log = structlog.get_logger(__name__)
@@ -92,6 +94,8 @@ class Dispatcher:
     async def submit(self, submission: Submission) -> Reply:
         """The shard's reply, or a failure by the submission's deadline."""
         lane = self._lanes[self._ring.shard_of(submission.wallet_id)]
+        if tracing.on:
+            return await submit_traced(lane.submit, submission)
         return await lane.submit(submission)
 
     async def drain(self) -> None:

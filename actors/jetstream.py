@@ -126,6 +126,13 @@ def _limits_of(config: StreamConfig) -> tuple[object, ...]:
     return (config.num_replicas, age, window, config.allow_atomic, config.description)
 
 
+def _headers(message: Message, batch: dict[str, str]) -> dict[str, str]:
+    headers = {"Nats-Msg-Id": message.id, **batch}
+    if message.trace is not None:
+        headers["traceparent"] = message.trace
+    return headers
+
+
 class JetStream:
     """Implements `EventStream`. Connects when first needed."""
 
@@ -203,24 +210,22 @@ class JetStream:
             await client.publish(
                 message.subject,
                 message.payload,
-                headers={
-                    "Nats-Msg-Id": message.id,
-                    "Nats-Batch-Id": batch_id,
-                    "Nats-Batch-Sequence": str(sequence),
-                },
+                headers=_headers(
+                    message,
+                    {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(sequence)},
+                ),
             )
         last = messages[-1]
         headers = {
-            "Nats-Msg-Id": last.id,
             "Nats-Batch-Id": batch_id,
             "Nats-Batch-Sequence": str(len(messages)),
             "Nats-Batch-Commit": "1",
         }
-        return await self._request(client, last, headers)
+        return await self._request(client, last, _headers(last, headers))
 
     async def _publish_singly(self, client: Client, messages: Sequence[Message]) -> _Error | None:
         for message in messages:
-            error = await self._request(client, message, {"Nats-Msg-Id": message.id})
+            error = await self._request(client, message, _headers(message, {}))
             if error is not None:
                 return error
         return None

@@ -39,6 +39,8 @@ from actors.ports import (
     Refill,
     Span,
 )
+from actors.traces import publishing
+from telemetry import tracing
 from telemetry.histogram import Histogram
 from wallet.event_codec import encode_event, subject_of
 from wallet.events import Recorded
@@ -273,7 +275,18 @@ class OutboxRelay:
             messages.extend(await self._messages(waiting))
         size = self._limits.publish_batch_max
         for start in range(0, len(messages), size):
-            await self._stream.publish(messages[start : start + size], filling=filling)
+            await self._publish_part(messages[start : start + size], filling=filling)
+
+    async def _publish_part(self, messages: Sequence[Message], *, filling: bool) -> None:
+        if not tracing.on:
+            await self._stream.publish(messages, filling=filling)
+            return
+        messages, spans = publishing(messages)
+        try:
+            await self._stream.publish(messages, filling=filling)
+        finally:
+            for span in spans:
+                span.end()
 
     async def _messages(self, waiting: _Waiting) -> list[Message]:
         partitions = self._limits.partitions
@@ -288,6 +301,7 @@ class OutboxRelay:
                 subject_of(event.wallet.id, event.event.type, partitions),
                 event.id,
                 encode_event(event, body),
+                event.trace,
             )
             for event, body in zip(recorded, bodies, strict=True)
         ]

@@ -168,6 +168,8 @@ class Message(NamedTuple):
     subject: str
     id: str
     payload: bytes
+    trace: str | None = None
+    """W3C ``traceparent`` that travels in the message's headers."""
 
 
 class EventStream(Protocol):

@@ -39,6 +39,8 @@ from actors.ports import (
     Span,
 )
 from actors.protocol import Failure, FailureCode, Reply
+from actors.traces import batch_traced
+from telemetry import tracing
 from wallet.commands import CreateWallet, Submission
 from wallet.events import Recorded
 from wallet.ids import WalletId
@@ -259,6 +261,8 @@ class Shard:
         times = BatchTimes(
             queued_until, taken, loaded_at, decided, committed, answered=perf_counter()
         )
+        if tracing.on:
+            batch_traced(submissions, batch.write.recorded, times)
         self._relay_events(batch)
         self._count(batch, submissions, took_s=clock() - started)
         self.meters.note(entries, times)

@@ -19,6 +19,7 @@ from actors.ring import ring_of
 from actors.shard import Shard, ShardLimits
 from actors.shard_listener import Address, ShardListener
 from actors.statistics import ShardStatistics
+from telemetry.tracing import configure_tracing
 from wallet.logs import configure_logs
 from wallet.settings import Settings
 
@@ -32,6 +33,7 @@ class ShardProcess:
 
     def __init__(self, shard: int, settings: Settings) -> None:
         configure_logs(settings)
+        configure_tracing("shard")
         self._shard_number = shard
         ring = ring_of(settings.shard_count)
         self._stream = JetStream(stream_options(settings))

@@ -11,7 +11,7 @@ import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import asyncpg
@@ -27,8 +27,12 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from projections.fold import fold
 from projections.store import DeadLetter, ProjectionStore
+from telemetry import tracing
 from telemetry.histogram import Histogram
 from wallet.event_codec import SUBJECT_ROOT, decode_envelope
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 _log = structlog.get_logger(__name__)
 
@@ -159,7 +163,10 @@ class ProjectionConsumer:
             if not messages:
                 continue  # The client may give up a pull that the server had just ended.
             pulled = perf_counter()
+            spans = _projecting(messages) if tracing.on else ()
             await self._project(messages)
+            for span in spans:
+                span.end()
             self.fold_seconds.observe(perf_counter() - pulled)
             await messages[-1].ack()  # AckPolicy.ALL: it and everything before it.
             self.pending = messages[-1].metadata.num_pending
@@ -273,6 +280,16 @@ class ProjectionConsumer:
             self.gaps += 1
             _log.warning("projection gap filled from the journal", wallet_id=wallet_id)
             await self._store.catch_up(wallet_id)
+
+
+def _projecting(messages: list[Msg]) -> "list[Span]":
+    """Spans of the events that are traced, below their publishing's."""
+    traced = ((message, (message.headers or {}).get(tracing.HEADER)) for message in messages)
+    return [
+        tracing.begin("project", trace, "CONSUMER", {"messaging.destination.name": message.subject})
+        for message, trace in traced
+        if trace is not None
+    ]
 
 
 def _told(error: Exception) -> str:

@@ -13,6 +13,7 @@ from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.statistics import ProjectionStatistics
 from projections.store import ProjectionStore
 from telemetry.histogram import Histogram
+from telemetry.tracing import configure_tracing
 from wallet.logs import configure_logs
 from wallet.settings import Settings
 
@@ -27,6 +28,7 @@ class ProjectionProcess:
 
     def __init__(self, group: int, settings: Settings) -> None:
         configure_logs(settings)
+        configure_tracing("projection")
         self._group = group
         self._settings = settings
         self._consumer: ProjectionConsumer | None = None

@@ -41,6 +41,7 @@ from serve_app.router import Application
 from serve_app.services import Services
 from serve_app.shared_probe import SharedProbe
 from telemetry.exporter import EXPORT_PERIOD_S, Exporter
+from telemetry.tracing import configure_tracing
 from wallet.logs import configure_logs
 from wallet.settings import Settings
 
@@ -72,6 +73,7 @@ class Ingress:
         # A replica's `sys.stdout` is Serve's, which drops what is below its own level.
         configure_logs(settings, to=sys.__stdout__)
         RequestLog.enable_for(settings.log_level)
+        configure_tracing("ingress")
         self._settings = settings
         self._shards = RayShards()
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))

@@ -21,6 +21,8 @@ from serve_app.problems import Problem, problem_response
 from serve_app.request_log import RequestLog, about
 from serve_app.requests import request_id_of
 from serve_app.services import services_of
+from serve_app.traces import answer_traced
+from telemetry import tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +45,10 @@ def direct(endpoint: Endpoint, needs: KeyScope | None) -> ASGIApp:
         try:
             if needs is not None and (gate := services_of(request).gate) is not None:
                 await gate.admit(scope, needs)
-            response = await endpoint(request)
+            if tracing.on:
+                response = await answer_traced(endpoint, request, name)
+            else:
+                response = await endpoint(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
             response = problem_response(problem_of_error(error, request), request_id_of(request))
         response.raw_headers.append((b"x-request-id", request_id_of(request).encode()))

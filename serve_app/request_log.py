@@ -17,7 +17,8 @@ def about(request: Request) -> dict[str, str]:
     found = {"request_id": request_id_of(request)}
     values: dict[str, Any] = request.scope.get("path_params") or {}
     found |= {name: str(values[name]) for name in _PATH_IDS if name in values}
-    return found
+    trace_id = (request.scope.get("state") or {}).get("trace_id")
+    return found | ({"trace_id": trace_id} if trace_id else {})
 
 
 class RequestLog:

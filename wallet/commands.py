@@ -87,3 +87,5 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     made_by: str | None = None
     """Identifier of the API key that the request came with."""
+    trace: str | None = None
+    """W3C ``traceparent`` of a request that is traced."""

@@ -66,6 +66,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     event: Event
     wallet: Wallet
     made_by: str | None = None
+    trace: str | None = None
+    """W3C ``traceparent`` of the request that made it, if traced; the journal does not keep it."""
 
     @property
     def id(self) -> str:

@@ -1,0 +1,87 @@
+"""Where the write side leaves spans. Called only where `tracing.on`."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from actors.meters import BatchTimes
+from actors.ports import Message
+from actors.protocol import Reply
+from telemetry import tracing
+from wallet.commands import CreateWallet, Submission
+from wallet.events import Recorded, TransferChanged
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+
+async def submit_traced(
+    submit: Callable[[Submission], Awaitable[Reply]], submission: Submission
+) -> Reply:
+    """Submit below the current request's span, if that is sampled."""
+    from opentelemetry.trace import get_current_span
+
+    parent = tracing.traceparent_of(get_current_span())
+    if parent is None:
+        return await submit(submission)
+    about: dict[str, str | int] = {
+        "wallet.id": submission.wallet_id,
+        "wallet.commands": len(submission.items),
+    }
+    span = tracing.begin("dispatch", parent, "CLIENT", about)
+    try:
+        trace = tracing.traceparent_of(span)
+        return await submit(msgspec.structs.replace(submission, trace=trace))
+    finally:
+        span.end()
+
+
+def batch_traced(
+    submissions: Sequence[Submission], recorded: list[Recorded], times: BatchTimes
+) -> None:
+    """Leave the batch's spans, and give each event the trace of the request that made it."""
+    traced = [submission for submission in submissions if submission.trace is not None]
+    if not traced:
+        return
+    tracing.batch_done(
+        [str(submission.trace) for submission in traced],
+        [
+            ("", times.taken),
+            ("load", times.loaded),
+            ("decide", times.decided),
+            ("postgres commit_batch", times.committed),
+            ("reply", times.answered),
+        ],
+        {"wallet.requests": len(submissions), "wallet.events": len(recorded)},
+    )
+    traces = {made: submission.trace for submission in traced for made in _ids(submission)}
+    for place, one in enumerate(recorded):
+        event = one.event
+        made = event.transfer.id if isinstance(event, TransferChanged) else event.wallet_id
+        if made in traces:
+            recorded[place] = msgspec.structs.replace(one, trace=traces[made])
+
+
+def _ids(submission: Submission) -> list[str]:
+    """What the commands of ``submission`` make or change."""
+    return [
+        item.command.new_wallet_id
+        if isinstance(item.command, CreateWallet)
+        else item.command.transfer_id
+        for item in submission.items
+    ]
+
+
+def publishing(messages: Sequence[Message]) -> tuple[Sequence[Message], list["Span"]]:
+    """``messages`` with the traces of their publishing, and the spans to end after it."""
+    spans: list[Span] = []
+    told: list[Message] = []
+    for message in messages:
+        if message.trace is None:
+            told.append(message)
+            continue
+        span = tracing.begin("publish", message.trace, "PRODUCER", {"event.id": message.id})
+        spans.append(span)
+        told.append(message._replace(trace=tracing.traceparent_of(span)))
+    return told, spans
