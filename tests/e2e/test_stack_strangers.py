@@ -102,7 +102,7 @@ def test_no_port_answers_a_stranger(service: RunningService) -> None:
     ports = listening(service)
     front = int(service.url.rpartition(":")[2])
     titles = " ".join(ports.values())
-    for part in ("haproxy", "postgres", "nats", "gcs_server", "raylet", "ray::ServeReplica"):
+    for part in ("haproxy", "postgres", "nats", "gcs_server", "raylet", "ray::Shard", "ray::Serve"):
         assert part in titles, f"{part} was not found: the list can't be complete"
 
     with stranger.stranger() as namespace:
