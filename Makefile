@@ -95,7 +95,7 @@ endef
 chaos: $(DEVELOPMENT) ## Hurt the service under load, prove its books (15 minutes): make chaos ARGS="--seed 7"
 	@$(BIN)/python -m tests.faults --write $(ARGS)
 
-chaos-quick: $(DEVELOPMENT) ## The same with fewer and shorter faults (3 minutes)
+chaos-quick: $(DEVELOPMENT) ## The same with fewer and shorter faults (2 minutes)
 	@$(BIN)/python -m tests.faults --quick $(ARGS)
 
 overload: $(BENCHMARK) ## Offer three times what the service can do, and see what it does (2 minutes)

@@ -28,6 +28,8 @@ _TOGETHER: Final = 3
 """Faults at once."""
 _TOGETHER_ROUNDS: Final = 3
 _BREACH: Final = "rule "
+_WIDTH: Final = 160
+"""Of the table, where no terminal says how wide it is."""
 
 
 def rounds_of(seed: str, names: Sequence[str], *, quick: bool) -> list[list[Fault]]:
@@ -135,7 +137,7 @@ def main() -> int:
             f"no such fault: {', '.join(unknown)}; there are: "
             + ", ".join(fault.name for fault in FAULTS)
         )
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
     console.print(f"Seed {seed}")
     began = time.monotonic()
     rounds = rounds_of(seed, names, quick=options.quick)

@@ -211,7 +211,6 @@ FAULTS: Final[tuple[Fault, ...]] = (
         what="every connection to Postgres terminated, three times",
         hurt=_terminate,
         back_s=2.0,
-        quick=True,
         times=2,
     ),
     Fault(
@@ -235,14 +234,12 @@ FAULTS: Final[tuple[Fault, ...]] = (
         hurt=_slow_postgres,
         back_s=2.0,
         unharmed=True,
-        quick=True,
     ),
     Fault(
         name="nats-kill",
         what="NATS killed and started again",
         hurt=_kill_nats,
         unharmed=True,
-        quick=True,
         times=2,
     ),
     Fault(
