@@ -1,7 +1,9 @@
 """The ingress side of the write path: one queue per shard, whatever has queued travels at once.
 
 Commands share hops: what comes in one turn of the event loop travels in one call, and while as
-many calls are under way as may be, the next one gathers by itself, without any timer.
+many calls are under way as may be, the next one gathers by itself, without any timer. A wallet's
+commands travel in one call at a time, in order: those of a flooded wallet make one large batch
+after another, and its neighbours' don't wait for them.
 
 Delivery. A call that dies with its shard says nothing about its commands. They are delivered
 again, marked as such, to whoever owns the wallet then, until their deadline; the ids in them were
@@ -10,6 +12,7 @@ made here, before the first delivery, so the successor recognises what was commi
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -26,6 +29,7 @@ from actors.ring import ring_of
 from actors.traces import submit_traced
 from telemetry import tracing
 from wallet.commands import Submission
+from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +59,7 @@ class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     shard_count: int
     ingress_queue_max: int
+    ingress_wallet_queue_max: int
     ingress_calls_max: int
     call_commands_max: int
 
@@ -82,6 +87,25 @@ class _Parcel:
     def fail(self, error: BaseException) -> None:
         if not self.reply.done():
             self.reply.set_exception(error)
+
+
+class _Waiting:
+    """A wallet's parcels that wait for a call. ``commands`` counts what is in them."""
+
+    __slots__ = ("commands", "parcels")
+
+    def __init__(self) -> None:
+        self.parcels: deque[_Parcel] = deque()
+        self.commands = 0
+
+    def add(self, parcel: _Parcel) -> None:
+        self.parcels.append(parcel)
+        self.commands += len(parcel.submission.items)
+
+    def take(self) -> _Parcel:
+        parcel = self.parcels.popleft()
+        self.commands -= len(parcel.submission.items)
+        return parcel
 
 
 class Dispatcher:
@@ -115,7 +139,10 @@ class _Lane:
         self._shard = shard
         self._transport = transport
         self._limits = limits
-        self._queue: deque[_Parcel] = deque()
+        self._waiting: dict[WalletId, _Waiting] = {}
+        """By wallet; the one that has waited longest is first."""
+        self._busy: set[WalletId] = set()
+        """Wallets with commands in a call that is under way."""
         self._calls: set[asyncio.Task[None]] = set()
         self._pump_is_due = False
         self.queued = 0
@@ -124,11 +151,16 @@ class _Lane:
 
     async def submit(self, submission: Submission) -> Reply:
         size = len(submission.items)
+        waiting = self._waiting.get(submission.wallet_id)
         if self.queued and self.queued + size > self._limits.ingress_queue_max:
-            return Reply(failure=self._queue_full())
+            return Reply(failure=self._full(_SHARD_FULL, self.queued))
+        if waiting and waiting.commands + size > self._limits.ingress_wallet_queue_max:
+            return Reply(failure=self._full(_WALLET_FULL, waiting.commands))
         loop = asyncio.get_running_loop()
         parcel = _Parcel(submission, loop.time() + submission.timeout_s)
-        self._queue.append(parcel)
+        if waiting is None:
+            waiting = self._waiting[submission.wallet_id] = _Waiting()
+        waiting.add(parcel)
         self.queued += size
         self._pump_soon()
         timer = loop.call_at(parcel.deadline, parcel.expire)
@@ -150,27 +182,33 @@ class _Lane:
 
     def _pump(self) -> None:
         self._pump_is_due = False
-        while self._queue and len(self._calls) < self._limits.ingress_calls_max:
-            call = asyncio.create_task(self._deliver(self._take()))
+        while len(self._calls) < self._limits.ingress_calls_max and (parcels := self._take()):
+            wallets = {parcel.submission.wallet_id for parcel in parcels}
+            self._busy |= wallets
+            call = asyncio.create_task(self._deliver(parcels))
             self._calls.add(call)
-            call.add_done_callback(self._done)
+            call.add_done_callback(partial(self._done, wallets))
 
-    def _done(self, call: asyncio.Task[None]) -> None:
+    def _done(self, wallets: set[WalletId], call: asyncio.Task[None]) -> None:
+        self._busy -= wallets
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             _log.error("delivery failed", shard=self._shard, exc_info=error)
         self._pump()
 
     def _take(self) -> list[_Parcel]:
+        """What the next call carries: of wallets that are in no other, as much as fits."""
         taken: list[_Parcel] = []
-        commands = 0
-        while self._queue:
-            size = len(self._queue[0].submission.items)
-            if taken and commands + size > self._limits.call_commands_max:
+        room = self._limits.call_commands_max
+        for wallet_id in [one for one in self._waiting if one not in self._busy]:
+            waiting = self._waiting[wallet_id]
+            while waiting.parcels and (not taken or _size(waiting.parcels[0]) <= room):
+                taken.append(waiting.take())
+                room -= _size(taken[-1])
+            if waiting.parcels:
                 break
-            taken.append(self._queue.popleft())
-            commands += size
-        self.queued -= commands
+            del self._waiting[wallet_id]
+        self.queued -= sum(map(_size, taken))
         return taken
 
     async def _deliver(self, parcels: list[_Parcel]) -> None:
@@ -221,18 +259,20 @@ class _Lane:
         replies = decode_replies(answer)
         for parcel, reply in zip(parcels, replies, strict=True):
             parcel.answer(reply)
-        commands = sum(len(parcel.submission.items) for parcel in parcels)
-        took_s = asyncio.get_running_loop().time() - started
-        self._s_per_command += _RATE_WEIGHT * (took_s / commands - self._s_per_command)
+        s_per_command = (asyncio.get_running_loop().time() - started) / sum(map(_size, parcels))
+        self._s_per_command += _RATE_WEIGHT * (s_per_command - self._s_per_command)
 
-    def _queue_full(self) -> Failure:
+    def _full(self, detail: str, waiting: int) -> Failure:
         return Failure(
             code=FailureCode.OVERLOADED,
-            detail="Too many requests wait for this wallet's shard. Nothing was applied; try "
-            "again later.",
+            detail=detail,
             applied="no",
-            retry_after_s=self.queued * self._s_per_command,
+            retry_after_s=waiting * self._s_per_command,
         )
+
+
+def _size(parcel: _Parcel) -> int:
+    return len(parcel.submission.items)
 
 
 def _addressed(parcel: _Parcel, now: float) -> Submission:
@@ -248,6 +288,13 @@ def _backoff_s(failures: int) -> float:
 
 
 _RATE_WEIGHT: Final = 0.1
+
+_SHARD_FULL: Final = (
+    "Too many requests wait for this wallet's shard. Nothing was applied; try again later."
+)
+_WALLET_FULL: Final = (
+    "Too many requests wait for this wallet. Nothing was applied; try again later."
+)
 
 _TOO_LATE: Final = Reply(
     failure=Failure(

@@ -110,10 +110,15 @@ class Settings(BaseSettings):
     ingress_queue_max: Count = Field(
         default=4_096, description="Commands an ingress replica queues per shard; past it 429."
     )
+    ingress_wallet_queue_max: Count = Field(
+        default=2_048,
+        description="Of those, commands of one wallet: a flooded wallet can't fill the queue.",
+    )
     ingress_calls_max: Count = Field(
-        default=1,
-        description="Calls in flight per shard and replica. One at a time makes the largest "
-        "batches; more hide the way's latency where shards are a network away.",
+        default=2,
+        description="Calls in flight per shard and replica; a wallet's commands travel in one at "
+        "a time. The second keeps a flooded wallet's neighbours from waiting for it; more hide "
+        "the way's latency where shards are a network away.",
     )
     call_commands_max: Count = Field(
         default=1_000, description="Commands that travel in one call to a shard (message size)."

@@ -47,7 +47,11 @@ class Plan(msgspec.Struct, kw_only=True):
 
     def dispatcher_limits(self, shards: int) -> DispatcherLimits:
         return DispatcherLimits(
-            shard_count=shards, ingress_queue_max=50, ingress_calls_max=2, call_commands_max=10
+            shard_count=shards,
+            ingress_queue_max=50,
+            ingress_wallet_queue_max=40,
+            ingress_calls_max=2,
+            call_commands_max=10,
         )
 
 

@@ -32,6 +32,7 @@ class Desk:
                 **{
                     "shard_count": 1,
                     "ingress_queue_max": 100,
+                    "ingress_wallet_queue_max": 100,
                     "ingress_calls_max": 1,
                     "call_commands_max": 50,
                 }
@@ -110,7 +111,7 @@ async def test_no_more_calls_are_open_than_allowed() -> None:
     desk = Desk(ingress_calls_max=3)
     tasks = []
     for number in range(10):
-        tasks += await desk.ask(f"r{number}")
+        tasks += await desk.ask(f"r{number}", wallet_id=wallet_id(number))
     calls = [await desk.shards.next_call() for _ in range(3)]
     assert desk.shards.nothing_arrived()
     for call in calls:
@@ -118,6 +119,39 @@ async def test_no_more_calls_are_open_than_allowed() -> None:
     (await desk.shards.next_call()).reply()
     await asyncio.gather(*tasks)
     assert desk.shards.most_open == 3
+
+
+async def test_a_wallet_s_commands_travel_in_one_call_at_a_time_and_its_neighbours_in_another() -> (
+    None
+):
+    desk = Desk(ingress_calls_max=2)
+    flooded, quiet = wallet_id(0), wallet_id(1)
+    await desk.ask("f1", wallet_id=flooded)
+    first = await desk.shards.next_call()
+    await desk.ask("f2", "f3", wallet_id=flooded)
+    assert desk.shards.nothing_arrived()
+    await desk.ask("q1", wallet_id=quiet)
+    second = await desk.shards.next_call()
+    assert second.names == ["q1"]
+    first.reply()
+    third = await desk.shards.next_call()
+    assert third.names == ["f2", "f3"]
+    second.reply()
+    third.reply()
+    await asyncio.gather(*desk.asking)
+
+
+async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() -> None:
+    desk = Desk(ingress_queue_max=10, ingress_wallet_queue_max=3)
+    flooded, quiet = wallet_id(0), wallet_id(1)
+    await desk.ask("called", wallet_id=flooded)
+    await desk.ask("f1", "f2", "f3", wallet_id=flooded)
+    refused = await desk.dispatcher.submit(a_submission("f4", wallet_id=flooded))
+    assert refused.failure is not None
+    assert (refused.failure.code, refused.failure.applied) == (FailureCode.OVERLOADED, "no")
+    await desk.ask("q1", wallet_id=quiet)
+    assert desk.dispatcher.queued == [4]
+    await desk.close()
 
 
 async def test_a_call_carries_no_more_commands_than_allowed() -> None:
