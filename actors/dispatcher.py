@@ -122,6 +122,11 @@ class Dispatcher:
             return await submit_traced(lane.submit, submission)
         return await lane.submit(submission)
 
+    def refusal(self, wallet_id: WalletId) -> Failure | None:
+        """Why nothing could be taken for this wallet now, to be asked before work is spent on a
+        request; None if something could."""
+        return self._lanes[self._ring.shard_of(wallet_id)].refusal(wallet_id)
+
     async def drain(self) -> None:
         """Wait until everything under way is answered."""
         await asyncio.gather(*(lane.drain() for lane in self._lanes))
@@ -152,10 +157,8 @@ class _Lane:
     async def submit(self, submission: Submission) -> Reply:
         size = len(submission.items)
         waiting = self._waiting.get(submission.wallet_id)
-        if self.queued and self.queued + size > self._limits.ingress_queue_max:
-            return Reply(failure=self._full(_SHARD_FULL, self.queued))
-        if waiting and waiting.commands + size > self._limits.ingress_wallet_queue_max:
-            return Reply(failure=self._full(_WALLET_FULL, waiting.commands))
+        if (failure := self._refusal(waiting, size)) is not None:
+            return Reply(failure=failure)
         loop = asyncio.get_running_loop()
         parcel = _Parcel(submission, loop.time() + submission.timeout_s)
         if waiting is None:
@@ -261,6 +264,18 @@ class _Lane:
             parcel.answer(reply)
         s_per_command = (asyncio.get_running_loop().time() - started) / sum(map(_size, parcels))
         self._s_per_command += _RATE_WEIGHT * (s_per_command - self._s_per_command)
+
+    def refusal(self, wallet_id: WalletId) -> Failure | None:
+        """Why not even one more command for this wallet could be taken now."""
+        return self._refusal(self._waiting.get(wallet_id), 1)
+
+    def _refusal(self, waiting: _Waiting | None, size: int) -> Failure | None:
+        """A lone submission always fits, whatever its size."""
+        if self.queued and self.queued + size > self._limits.ingress_queue_max:
+            return self._full(_SHARD_FULL, self.queued)
+        if waiting and waiting.commands + size > self._limits.ingress_wallet_queue_max:
+            return self._full(_WALLET_FULL, waiting.commands)
+        return None
 
     def _full(self, detail: str, waiting: int) -> Failure:
         return Failure(

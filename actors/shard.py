@@ -51,6 +51,11 @@ _RESOLVE_BACKOFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2)
 """Waits before asking again what became of a commit; the last one repeats until the deadline."""
 
 
+_CONFLICT_PAUSES_S: Final = (0.0, 0.001, 0.004, 0.002, 0.007, 0.003, 0.010, 0.005)
+"""Waits before deciding again after a conflict; they begin anew after the last one. Uneven, so as
+not to keep step with the other writer: it needs one round trip for each of its commits, and who
+must read first needs two."""
+
 _RATE_WEIGHT: Final = 0.1
 
 _TOLD_MAX: Final = 5
@@ -208,6 +213,7 @@ class Shard:
                 if conflicts > self._limits.conflict_retries_max:
                     _answer_all(entries, _CONFLICTS_UNKNOWN if lost else _TOO_MANY_CONFLICTS)
                     return
+                await asyncio.sleep(_CONFLICT_PAUSES_S[(conflicts - 1) % len(_CONFLICT_PAUSES_S)])
             except JournalRefused as refusal:
                 self._forget(entries)
                 await self._serve_refused(entries, refusal, lost=lost)

@@ -2,17 +2,28 @@
 
 Wallet by wallet: its projection rows are locked, removed and folded anew in one transaction, so a
 reader sees the old rows or the new ones. Meanwhile the consumer's events for this wallet wait on
-the lock and are then dropped, or caught up, by version.
+the lock and are then dropped, or caught up, by version. The consumer takes many wallets' rows in
+one transaction, so the two may wait for each other: Postgres then ends one of them, and whichever
+it was tries again.
 """
 
 from collections.abc import AsyncIterator, Callable
 
 import asyncpg
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from projections.store import CATCH_UP_EVENTS_MAX
 from wallet.settings import Settings
 
 _PAGE = 500
+
+_ATTEMPTS_MAX = 20
+"""Of a wallet that meets the consumer again and again."""
 
 
 async def rebuild(
@@ -31,7 +42,7 @@ async def rebuild(
         await _remove_strays(connection)
         async for page in _pages(connection):
             for wallet_id in page:
-                await _rebuild_wallet(connection, wallet_id)
+                await _rebuild_in_turn(connection, wallet_id)
             done += len(page)
             on_progress(done)
     finally:
@@ -50,6 +61,17 @@ async def _pages(connection: asyncpg.Connection) -> AsyncIterator[list[str]]:
         page = [row[0] for row in rows]
         yield page
         after = page[-1]
+
+
+async def _rebuild_in_turn(connection: asyncpg.Connection, wallet_id: str) -> None:
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(asyncpg.DeadlockDetectedError),
+        stop=stop_after_attempt(_ATTEMPTS_MAX),
+        wait=wait_random_exponential(multiplier=0.01, max=0.5),
+        reraise=True,
+    ):
+        with attempt:
+            await _rebuild_wallet(connection, wallet_id)
 
 
 async def _rebuild_wallet(connection: asyncpg.Connection, wallet_id: str) -> None:

@@ -108,10 +108,10 @@ class Settings(BaseSettings):
         default=60.0, description="Longest X-Request-Timeout-Ms that a client may ask for."
     )
     ingress_queue_max: Count = Field(
-        default=4_096, description="Commands an ingress replica queues per shard; past it 429."
+        default=8_192, description="Commands an ingress replica queues per shard; past it 429."
     )
     ingress_wallet_queue_max: Count = Field(
-        default=2_048,
+        default=4_096,
         description="Of those, commands of one wallet: a flooded wallet can't fill the queue.",
     )
     ingress_calls_max: Count = Field(

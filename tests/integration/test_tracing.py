@@ -45,7 +45,11 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 async def client(database: str, nats_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """The whole way of a command in one process, on real servers."""
     limits = DispatcherLimits(
-        shard_count=1, ingress_queue_max=100, ingress_calls_max=1, call_commands_max=100
+        shard_count=1,
+        ingress_queue_max=100,
+        ingress_wallet_queue_max=100,
+        ingress_calls_max=1,
+        call_commands_max=100,
     )
     async with (
         running_shard(database, nats_url) as shard,

@@ -149,6 +149,10 @@ async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() ->
     refused = await desk.dispatcher.submit(a_submission("f4", wallet_id=flooded))
     assert refused.failure is not None
     assert (refused.failure.code, refused.failure.applied) == (FailureCode.OVERLOADED, "no")
+    full = desk.dispatcher.refusal(flooded)
+    assert full is not None
+    assert full.detail == refused.failure.detail
+    assert desk.dispatcher.refusal(quiet) is None
     await desk.ask("q1", wallet_id=quiet)
     assert desk.dispatcher.queued == [4]
     await desk.close()
