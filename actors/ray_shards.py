@@ -1,13 +1,12 @@
 """How an ingress replica reaches the shards: Ray tells where they are, connections do the rest."""
 
-import asyncio
-
 import msgspec
 import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError
 
 from actors.dispatcher import ShardUnreachable
+from actors.failover import FailoverShards
 from actors.shard_actor import actor_name
 from actors.shard_channel import ShardChannel, open_channel
 from actors.shard_listener import Address
@@ -17,12 +16,12 @@ from actors.statistics import ShardStatistics
 class RayShards:
     """Implements `ShardTransport` from within a replica of the deployment that has the shards."""
 
-    def __init__(self) -> None:
+    def __init__(self, shard_count: int) -> None:
         self._handles: dict[int, ray.actor.ActorHandle] = {}
-        self._channels: dict[int, asyncio.Task[ShardChannel]] = {}
+        self._shards = FailoverShards(self._open, shard_count=shard_count)
 
     async def call(self, shard: int, payload: bytes) -> bytes:
-        return await (await self._channel(shard)).call(payload)
+        return await self._shards.call(shard, payload)
 
     async def statistics(self, shard: int) -> ShardStatistics:
         """How ``shard`` stands.
@@ -35,14 +34,6 @@ class RayShards:
         except RayError as error:
             raise self._unreachable(shard, error) from error
         return msgspec.json.decode(answer, type=ShardStatistics)
-
-    async def _channel(self, shard: int) -> ShardChannel:
-        """The connection to ``shard``: the one there is, or a new one that all callers share."""
-        opening = self._channels.get(shard)
-        if opening is None or _useless(opening):
-            opening = self._channels[shard] = asyncio.create_task(self._open(shard))
-        # A caller whose deadline passes must not take the others' connection away.
-        return await asyncio.shield(opening)
 
     async def _open(self, shard: int) -> ShardChannel:
         try:
@@ -69,9 +60,3 @@ class RayShards:
                 raise ShardUnreachable("no actor of this name yet", delivered=False) from error
             self._handles[shard] = handle
         return handle
-
-
-def _useless(opening: "asyncio.Task[ShardChannel]") -> bool:
-    if not opening.done():
-        return False
-    return opening.cancelled() or opening.exception() is not None or opening.result().closed

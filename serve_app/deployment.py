@@ -75,7 +75,7 @@ class Ingress:
         RequestLog.enable_for(settings.log_level)
         configure_tracing("ingress")
         self._settings = settings
-        self._shards = RayShards()
+        self._shards = RayShards(settings.shard_count)
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))
         self._pool: asyncpg.Pool | None = None
         self._processor_use = ProcessorUse()

@@ -222,10 +222,14 @@ class _Transport:
         self._ingress = ingress
 
     async def call(self, shard: int, payload: bytes) -> bytes:
-        host = self._deployment.hosts[shard]
-        process, actor = host.process, host.shard
-        if process is None or actor is None or not process.alive:
-            raise ShardUnreachable("no actor of this name yet", delivered=False)
+        """Like `FailoverShards`: while a shard is away, the next one is called."""
+        hosts = self._deployment.hosts
+        for host in (*hosts[shard:], *hosts[:shard]):
+            if host.process is not None and host.shard is not None and host.process.alive:
+                return await self._call(host.process, host.shard, payload)
+        raise ShardUnreachable("no actor of any name yet", delivered=False)
+
+    async def _call(self, process: Process, actor: Shard, payload: bytes) -> bytes:
         try:
             return await self._world.network.call(
                 self._ingress, process, partial(_submit, actor, payload)

@@ -1,0 +1,91 @@
+"""Whom to call while a shard is away: the next one takes its wallets in the meantime.
+
+Who owns a wallet is a matter of speed; the version check of every write is what keeps it right
+(INV-5). So nobody waits for a dead shard's successor to start, which takes seconds: the next shard
+on the ring loads the wallets that are asked for, and forgets them again when nobody asks any more.
+Its events stay in order: loading a wallet queues what is unpublished of it first (INV-9).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from actors.dispatcher import ShardUnreachable
+
+PATIENCE_S: Final = 0.25
+"""How long a connection may take to come about before the next shard is asked. An actor that
+starts answers only when it has started."""
+
+PAUSE_S: Final = 0.1
+"""Between two tries to reach a shard: asking Ray where it is costs about a millisecond."""
+
+
+class Channel(Protocol):
+    """A connection to one shard."""
+
+    closed: bool
+
+    async def call(self, payload: bytes) -> bytes:
+        """Raises: ShardUnreachable: it broke."""
+
+
+class FailoverShards:
+    """Implements `ShardTransport` over connections that ``connect`` opens."""
+
+    def __init__(self, connect: Callable[[int], Awaitable[Channel]], *, shard_count: int) -> None:
+        self._connect = connect
+        self._shard_count = shard_count
+        self._opening: dict[int, asyncio.Future[Channel]] = {}
+        self._not_before: dict[int, float] = {}
+        """Loop times before which a shard isn't looked for again."""
+        self._impatient: set[int] = set()
+        """Shards whose connection has been awaited in vain; it may still come about."""
+
+    async def call(self, shard: int, payload: bytes) -> bytes:
+        channel = await self._channel_for(shard)
+        return await channel.call(payload)
+
+    async def _channel_for(self, shard: int) -> Channel:
+        """A connection to ``shard``, or to the first after it that can be reached.
+
+        Raises:
+            ShardUnreachable: none can; nothing was delivered.
+        """
+        failures: list[ShardUnreachable] = []
+        for offset in range(self._shard_count):
+            try:
+                return await self._channel((shard + offset) % self._shard_count)
+            except ShardUnreachable as failure:
+                failures.append(failure)
+        raise failures[0]
+
+    async def _channel(self, shard: int) -> Channel:
+        """The connection to ``shard``: the one there is, or a new one that all callers share."""
+        opening = self._opening.get(shard)
+        if opening is None or _is_useless(opening):
+            opening = self._open(shard)
+        if not opening.done():
+            if shard in self._impatient:
+                raise ShardUnreachable("still starting", delivered=False)
+            # A caller that waits no longer must not take the others' connection away.
+            await asyncio.wait({opening}, timeout=PATIENCE_S)
+            if not opening.done():
+                self._impatient.add(shard)
+                raise ShardUnreachable("it takes too long to connect", delivered=False)
+        return opening.result()
+
+    def _open(self, shard: int) -> "asyncio.Future[Channel]":
+        clock = asyncio.get_running_loop().time
+        if clock() < self._not_before.get(shard, 0.0):
+            raise ShardUnreachable("not there a moment ago", delivered=False)
+        self._not_before[shard] = clock() + PAUSE_S
+        self._impatient.discard(shard)
+        opening = self._opening[shard] = asyncio.ensure_future(self._connect(shard))
+        opening.add_done_callback(_is_useless)  # Its failure is seen, whether anybody waits or not.
+        return opening
+
+
+def _is_useless(opening: "asyncio.Future[Channel]") -> bool:
+    if not opening.done():
+        return False
+    return opening.cancelled() or opening.exception() is not None or opening.result().closed

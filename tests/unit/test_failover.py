@@ -1,0 +1,113 @@
+"""While a shard is away the next one is called, and the shard again as soon as it is back."""
+
+import asyncio
+
+import pytest
+
+from actors import failover
+from actors.dispatcher import ShardUnreachable
+from actors.failover import FailoverShards
+
+
+class FakeChannel:
+    """Answers with its shard's number until the test breaks it."""
+
+    def __init__(self, shard: int) -> None:
+        self._shard = shard
+        self.closed = False
+        self.breaks = False
+
+    async def call(self, payload: bytes) -> bytes:
+        self.closed = self.closed or self.breaks
+        if self.closed:
+            raise ShardUnreachable("broke", delivered=True)
+        return b"%d:%s" % (self._shard, payload)
+
+
+class Cluster:
+    """Shards that can be reached, are gone, or are starting and don't answer yet."""
+
+    def __init__(self, shards: int) -> None:
+        self.gone: set[int] = set()
+        self.starting: dict[int, asyncio.Event] = {}
+        self.channels: dict[int, FakeChannel] = {}
+        self.looked_for: list[int] = []
+        self.shards = FailoverShards(self.connect, shard_count=shards)
+
+    async def connect(self, shard: int) -> FakeChannel:
+        self.looked_for.append(shard)
+        if shard in self.starting:
+            await self.starting[shard].wait()
+        if shard in self.gone:
+            raise ShardUnreachable("gone", delivered=False)
+        channel = self.channels[shard] = FakeChannel(shard)
+        return channel
+
+    def kill(self, shard: int) -> None:
+        self.gone.add(shard)
+        self.channels[shard].closed = True
+
+    async def call(self, shard: int) -> bytes:
+        return (await self.shards.call(shard, b"x")).partition(b":")[0]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failover, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(failover, "PAUSE_S", 0.0)
+
+
+async def test_each_shard_is_called_itself_while_it_is_there() -> None:
+    cluster = Cluster(3)
+    assert [await cluster.call(shard) for shard in (0, 1, 2, 0, 1, 2)] == [
+        b"0", b"1", b"2", b"0", b"1", b"2"
+    ]  # fmt: skip
+    assert cluster.looked_for == [0, 1, 2]
+
+
+async def test_what_broke_a_call_is_told_and_the_next_call_goes_to_the_next_shard() -> None:
+    cluster = Cluster(3)
+    await cluster.call(2)
+    cluster.gone.add(2)
+    cluster.channels[2].breaks = True
+    with pytest.raises(ShardUnreachable) as lost:
+        await cluster.call(2)
+    assert lost.value.delivered
+    assert await cluster.call(2) == b"0"
+
+
+async def test_a_shard_that_is_back_is_called_again() -> None:
+    cluster = Cluster(2)
+    await cluster.call(1)
+    cluster.kill(1)
+    assert await cluster.call(1) == b"0"
+    cluster.gone.clear()
+    assert await cluster.call(1) == b"1"
+
+
+async def test_nobody_waits_long_for_a_shard_that_is_starting() -> None:
+    cluster = Cluster(2)
+    cluster.starting[1] = asyncio.Event()
+    assert [await cluster.call(1) for _ in range(3)] == [b"0"] * 3
+    assert cluster.looked_for.count(1) == 1
+    cluster.starting[1].set()
+    await asyncio.sleep(0)
+    assert await cluster.call(1) == b"1"
+
+
+async def test_a_shard_that_is_gone_is_not_looked_for_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(failover, "PAUSE_S", 60.0)
+    cluster = Cluster(2)
+    cluster.gone.add(1)
+    assert [await cluster.call(1) for _ in range(5)] == [b"0"] * 5
+    assert cluster.looked_for.count(1) == 1
+
+
+async def test_without_any_shard_a_call_is_surely_not_delivered() -> None:
+    cluster = Cluster(2)
+    cluster.gone |= {0, 1}
+    with pytest.raises(ShardUnreachable) as lost:
+        await cluster.call(1)
+    assert not lost.value.delivered
