@@ -78,9 +78,8 @@ class Node:
 class Cluster:
     """A head and any number of workers, and the operator's commands against them."""
 
-    def __init__(self, database_url: str, nats_url: str, *, redis_address: str = "") -> None:
+    def __init__(self, database_url: str, nats_url: str) -> None:
         # With an address, the cluster's state is in that Redis and outlives its head.
-        self._redis_address = redis_address
         # Short: Unix sockets lie below it.
         self._folder = Path(tempfile.mkdtemp(prefix="wc-", dir="/tmp"))
         self._token = secrets.token_hex(32)
@@ -250,7 +249,6 @@ class Cluster:
             "RAY_ADDRESS": self.address,
             # Several nodes on the processors of one may take longer than Ray's 30 s to start.
             "RAY_raylet_start_wait_time_s": str(_START_TIMEOUT_S),
-            **({"RAY_REDIS_ADDRESS": self._redis_address} if self._redis_address else {}),
             # What two nodes can't share on one machine.
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),

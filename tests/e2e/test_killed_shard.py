@@ -1,6 +1,7 @@
 """A shard that dies while requests wait: its clients see a pause, never an error, nothing twice."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -13,8 +14,9 @@ from tests.support.running_service import RunningService
 WALLETS = 16  # spread over every shard
 REQUESTS_MIN = 300
 GOES_ON_S = 60.0
-DEADLINE_MS = 45_000
-"""On a busy machine the successor may take longer than the default deadline."""
+PAUSE_MAX_S = 3.0
+"""What is promised. The start of a successor takes longer than that on a busy machine: the next
+shard stands in."""
 
 
 class Clients:
@@ -23,6 +25,7 @@ class Clients:
     def __init__(self, url: str, wallets: list[str]) -> None:
         self.answered: Counter[str] = Counter()
         self.otherwise: list[str] = []
+        self.longest_wait_s = 0.0
         self.stop = asyncio.Event()
         self._http = httpx.AsyncClient(
             base_url=url, timeout=60, limits=httpx.Limits(max_connections=WALLETS)
@@ -32,10 +35,12 @@ class Clients:
     async def _send(self, wallet: str) -> None:
         body = {"amount": "1", "status": "completed"}
         while not self.stop.is_set():
-            headers = {"Idempotency-Key": new_id(), "X-Request-Timeout-Ms": str(DEADLINE_MS)}
+            headers = {"Idempotency-Key": new_id()}
+            asked_at = time.monotonic()
             answer = await self._http.post(
                 f"/v1/wallet/{wallet}/transfers/debit", json=body, headers=headers
             )
+            self.longest_wait_s = max(self.longest_wait_s, time.monotonic() - asked_at)
             self.answered[wallet] += 1
             if answer.status_code != 201 or "idempotency-replayed" in answer.headers:
                 self.otherwise.append(f"{answer.status_code} {answer.text}")
@@ -68,6 +73,7 @@ async def test_a_killed_shard_costs_its_clients_a_pause_and_nobody_a_cent(
     await clients.end()
 
     assert clients.otherwise == []
+    assert clients.longest_wait_s < PAUSE_MAX_S
     for wallet in wallets:
         state = api.state(wallet)
         assert state["balance"] == f"{clients.answered[wallet]}.00"
