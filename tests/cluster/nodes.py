@@ -79,7 +79,6 @@ class Cluster:
     """A head and any number of workers, and the operator's commands against them."""
 
     def __init__(self, database_url: str, nats_url: str) -> None:
-        # With an address, the cluster's state is in that Redis and outlives its head.
         # Short: Unix sockets lie below it.
         self._folder = Path(tempfile.mkdtemp(prefix="wc-", dir="/tmp"))
         self._token = secrets.token_hex(32)
