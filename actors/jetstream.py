@@ -1,23 +1,29 @@
-"""The event stream in NATS JetStream: ordered, all-or-nothing publishing.
+"""The event stream in NATS JetStream: ordered publishing, one acknowledgement for many messages.
 
-A publish is an *atomic batch* (server 2.12 and later): either all its messages are stored, in
-order, or none. So a message never overtakes an earlier one, and one acknowledgement serves up to
-1,000 messages. A batch that repeats a message id is refused whole; then its messages go one
-by one, and the server drops the ones that it has.
+A publish is a *fast batch* (server 2.14 and later) that may have no gaps: the server stores its
+messages in order as they come, and at the first that fails it ends the batch. So a message never
+overtakes an earlier one, and one acknowledgement serves up to 1,000 messages. A message whose id
+the stream has is left out. What a batch is, the server reads from each message's reply subject:
+``<inbox>.<batch>.<acknowledge every>.fail.<number>.<operation>.$FI``.
+
+A connection that broke is never taken up again: whatever its client had still to send is gone
+with it, and `prepare` makes a new one, with a number of its own.
 
 A stream that is made, or filled again, is *shut*: it listens on the subjects of filling alone, and
 stores what comes there under the subjects of events. So nobody's live events get in before it has
 all of the journal, whether or not they know that the stream is another one.
 """
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import msgspec
 import nats
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import StorageType, StreamConfig, StreamInfo, SubjectTransform
 from nats.js.errors import NotFoundError
@@ -27,7 +33,8 @@ from wallet.event_codec import SUBJECT_ROOT
 
 _log = structlog.get_logger(__name__)
 
-_DUPLICATE_IN_BATCH: Final = 10201
+_START, _APPEND, _COMMIT = range(3)
+"""What a message is to its batch."""
 
 _LIVE: Final = f"{SUBJECT_ROOT}.>"
 _FILLING_ROOT: Final = "wallet.filling"
@@ -51,13 +58,22 @@ class _Error(msgspec.Struct):
     description: str = ""
 
 
-class _Acknowledgement(msgspec.Struct):
+class _Answer(msgspec.Struct):
+    """What comes to a batch's inbox: an acknowledgement, or (with a ``type``) how it goes."""
+
+    type: str = ""
     error: _Error | None = None
     seq: int = 0
+    count: int = 1
     duplicate: bool = False
 
 
-_acknowledgement: Final = msgspec.json.Decoder(_Acknowledgement)
+_answer: Final = msgspec.json.Decoder(_Answer)
+
+_GOES_WELL: Final = "ack"
+
+_NOBODY: Final = _Answer(type="nobody", error=_Error(code=503, description="no responders"))
+"""The stream is gone, or shut: nobody listens on these subjects."""
 
 
 def _filling(subject: str) -> str:
@@ -65,18 +81,19 @@ def _filling(subject: str) -> str:
 
 
 async def connect(url: str, *, name: str) -> Client:
-    """A connection that never gives up reconnecting, and fails calls meanwhile.
+    """A connection that ends when it breaks, and fails calls from then on.
 
     Raises:
-        OSError, nats.errors.Error: the first attempt failed.
+        OSError, nats.errors.Error: no server could be reached.
     """
     return await nats.connect(
         url,
         name=name,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=0.25,
+        allow_reconnect=False,
         ping_interval=5,
         max_outstanding_pings=2,
+        # Our subjects are made of ids and words of our own.
+        skip_subject_validation=True,
         error_cb=_note_error,
     )
 
@@ -115,7 +132,7 @@ def _config(options: StreamOptions, *, shut: bool) -> StreamConfig:
         num_replicas=options.replicas,
         max_age=options.max_age_s,
         duplicate_window=options.duplicate_window_s,
-        allow_atomic=True,
+        allow_batched=True,
         description="Events of the wallet service: version order per wallet.",
     )
 
@@ -123,22 +140,28 @@ def _config(options: StreamOptions, *, shut: bool) -> StreamConfig:
 def _limits_of(config: StreamConfig) -> tuple[object, ...]:
     """What settings decide."""
     age, window = config.max_age or 0, config.duplicate_window or 0
-    return (config.num_replicas, age, window, config.allow_atomic, config.description)
+    return (config.num_replicas, age, window, config.allow_batched, config.description)
 
 
-def _headers(message: Message, batch: dict[str, str]) -> dict[str, str]:
-    headers = {"Nats-Msg-Id": message.id, **batch}
+def _headers(message: Message) -> dict[str, str]:
+    headers = {"Nats-Msg-Id": message.id}
     if message.trace is not None:
         headers["traceparent"] = message.trace
     return headers
 
 
 class JetStream:
-    """Implements `EventStream`. Connects when first needed."""
+    """Implements `EventStream`. Connects in `prepare`, and nowhere else."""
 
     def __init__(self, options: StreamOptions) -> None:
         self._options = options
         self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+        self.connection = 0
+        self._inbox = ""
+        self._batch = ""
+        """The batch under way: what else comes to the inbox is about one that was given up."""
+        self._answers: asyncio.Queue[_Answer] = asyncio.Queue()
         self._last_sequence = 0
         self._incarnation = ""
 
@@ -169,19 +192,22 @@ class JetStream:
         except (NatsError, OSError, TimeoutError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
 
-    async def publish(self, messages: Sequence[Message], *, filling: bool = False) -> None:
+    async def publish(
+        self, messages: Sequence[Message], *, connection: int, filling: bool = False
+    ) -> None:
         if filling:
             messages = [one._replace(subject=_filling(one.subject)) for one in messages]
         try:
-            client = await self._connected()
-            error = await self._publish_atomically(client, messages)
-            if error is not None and error.err_code == _DUPLICATE_IN_BATCH:
-                error = await self._publish_singly(client, messages)
+            async with asyncio.timeout(self._options.publish_timeout_s):
+                await self._publish(self._over(connection), messages)
         except (NatsError, OSError, TimeoutError, msgspec.MsgspecError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
-        if error is not None:
-            _log.error("publish refused", code=error.err_code, description=error.description)
-            raise PublishFailed(f"{error.err_code} {error.description}")
+
+    async def answers(self, *, connection: int) -> None:
+        try:
+            await self._over(connection).flush(self._options.publish_timeout_s)
+        except (NatsError, OSError, TimeoutError) as failure:
+            raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
 
     @property
     def connected(self) -> bool:
@@ -193,56 +219,51 @@ class JetStream:
             await self._client.close()
 
     async def _connected(self) -> Client:
-        if self._client is None:
-            self._client = await connect(self._options.url, name="wallet-relay")
+        async with self._connecting:
+            if self._client is None or not self._client.is_connected:
+                client = await connect(self._options.url, name="wallet-relay")
+                self._inbox = client.new_inbox()
+                await client.subscribe(f"{self._inbox}.>", cb=self._take_answer)
+                self._client = client
+                self.connection += 1
+                self._last_sequence = 0  # It may have lost its last messages with its power.
+            return self._client
+
+    def _over(self, connection: int) -> Client:
+        if self._client is None or connection != self.connection:
+            raise PublishFailed("not over this connection")
         if not self._client.is_connected:
-            # Publishing now would only fill a buffer that a later connection sends late.
             raise PublishFailed("not connected to NATS")
         return self._client
 
-    async def _publish_atomically(
-        self, client: Client, messages: Sequence[Message]
-    ) -> _Error | None:
-        if len(messages) == 1:
-            return await self._publish_singly(client, messages)
-        batch_id = uuid4().hex
-        for sequence, message in enumerate(messages[:-1], start=1):
+    async def _publish(self, client: Client, messages: Sequence[Message]) -> None:
+        self._batch, self._answers = uuid4().hex, asyncio.Queue()
+        count = len(messages)
+        for number, message in enumerate(messages, start=1):
+            operation = _COMMIT if number == count else _START if number == 1 else _APPEND
             await client.publish(
                 message.subject,
                 message.payload,
-                headers=_headers(
-                    message,
-                    {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(sequence)},
-                ),
+                reply=f"{self._inbox}.{self._batch}.{count}.fail.{number}.{operation}.$FI",
+                headers=_headers(message),
             )
-        last = messages[-1]
-        headers = {
-            "Nats-Batch-Id": batch_id,
-            "Nats-Batch-Sequence": str(len(messages)),
-            "Nats-Batch-Commit": "1",
-        }
-        return await self._request(client, last, _headers(last, headers))
+        answer = await self._acknowledged()
+        if answer.error is not None or answer.type or answer.count != count:
+            _log.error("publish refused", answer=msgspec.to_builtins(answer), messages=count)
+            raise PublishFailed(f"the stream took less than {count} messages: {answer}")
+        # Zero: it had all of them.
+        if answer.seq and not answer.duplicate:
+            self._note_sequence(answer.seq)
 
-    async def _publish_singly(self, client: Client, messages: Sequence[Message]) -> _Error | None:
-        for message in messages:
-            error = await self._request(client, message, _headers(message, {}))
-            if error is not None:
-                return error
-        return None
+    async def _acknowledged(self) -> _Answer:
+        """The first answer that says how the batch ended."""
+        while (answer := await self._answers.get()).type == _GOES_WELL:
+            pass
+        return answer
 
-    async def _request(
-        self, client: Client, message: Message, headers: dict[str, Any]
-    ) -> _Error | None:
-        answer = await client.request(
-            message.subject,
-            message.payload,
-            timeout=self._options.publish_timeout_s,
-            headers=headers,
-        )
-        acknowledgement = _acknowledgement.decode(answer.data)
-        if acknowledgement.error is None and not acknowledgement.duplicate:
-            self._note_sequence(acknowledgement.seq)
-        return acknowledgement.error
+    async def _take_answer(self, message: Msg) -> None:
+        if message.subject.startswith(f"{self._inbox}.{self._batch}."):
+            self._answers.put_nowait(_answer.decode(message.data) if message.data else _NOBODY)
 
     def _note_sequence(self, sequence: int) -> None:
         before, self._last_sequence = self._last_sequence, sequence

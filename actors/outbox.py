@@ -2,9 +2,14 @@
 
 Theory of operation. Spans (a wallet's events from one version to another) queue in the order
 in which they were committed. The relay takes as many as fit one publish, gets their events
-(from memory, or from the journal once memory is full or after a crash), publishes them, and
-deletes their outbox rows after the acknowledgement. It is a single task, and a publish is all or
-nothing, so a wallet's events reach the stream in version order (INV-9).
+(from memory, or from the journal once memory is full or after a crash), and publishes them. It
+is a single task and a publish ends at the first message that fails, so a wallet's events reach the
+stream in version order (INV-9).
+
+An acknowledgement says that the server has the events, not that its disk has. Their outbox rows
+are kept until it must have (`outbox_keep_s`); when the connection ends before that, the server may
+have lost power, and what it had acknowledged is published again before anything newer. What it
+still has it drops by the events' ids.
 
 A span that a predecessor left behind is met in two ways: loading a wallet returns its
 unpublished spans, which queue before anything new of that wallet can; and a sweep looks for
@@ -58,6 +63,9 @@ _REFILL_PAGE: Final = 1_000
 _LOOK_S: Final = 10.0
 """How often a relay looks whether the stream is still the one that it was."""
 
+_FORGET_S: Final = 0.5
+"""Least time between two deletions of outbox rows that are kept for a while."""
+
 _REFILL_POLL_S: Final = 0.5
 """How often a relay looks whether another one has filled the stream."""
 
@@ -76,6 +84,8 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
     outbox_sweep_s: float
     partitions: int
     publish_interval_s: float = 0.0
+    outbox_keep_s: float = 0.0
+    """For how long after its acknowledgement an event may be lost with the server's memory."""
 
 
 class _Waiting:
@@ -92,8 +102,18 @@ class _Waiting:
         self.queued_at = asyncio.get_running_loop().time()
 
 
+class _Kept:
+    """Acknowledged spans whose rows stay until loop time ``until``."""
+
+    __slots__ = ("spans", "until")
+
+    def __init__(self, spans: list[Span], until: float) -> None:
+        self.spans = spans
+        self.until = until
+
+
 class OutboxRelay:
-    """Publishes what was committed. ``run`` and ``sweep`` are its tasks."""
+    """Publishes what was committed. ``run``, ``forget`` and ``sweep`` are its tasks."""
 
     def __init__(
         self,
@@ -110,10 +130,15 @@ class OutboxRelay:
         self._owns = owns
         self._refill = refill
         self._incarnation: str | None = None
+        self._connection = 0
+        """The connection over which everything kept was acknowledged."""
         self._queue: deque[_Waiting] = deque()
-        self._queued: set[tuple[WalletId, int]] = set()
+        self._kept: deque[_Kept] = deque()
+        self._known: set[tuple[WalletId, int]] = set()
+        """The rows that are queued or kept: whoever finds them in the table finds nothing new."""
         self._in_memory = 0
         self._wake = asyncio.Event()
+        self._something_kept = asyncio.Event()
         self._not_before = 0.0
         """Loop time of the next publish, unless a full one waits."""
         self.backlog = 0
@@ -125,7 +150,7 @@ class OutboxRelay:
 
     def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
         """Queue events just committed by this shard."""
-        if (span.wallet_id, span.first) in self._queued:
+        if (span.wallet_id, span.first) in self._known:
             return  # A sweep saw the row first; its events will be read from the journal.
         if self._in_memory + len(recorded) > self._limits.outbox_memory_max:
             self._enqueue(_Waiting(span, None, None))
@@ -134,15 +159,15 @@ class OutboxRelay:
         self._enqueue(_Waiting(span, recorded, bodies))
 
     def add_unread(self, spans: Iterable[Span]) -> None:
-        """Queue spans that are in the journal, unless they are queued already."""
+        """Queue spans that are in the journal, unless they are known already."""
         for span in spans:
-            if (span.wallet_id, span.first) not in self._queued:
+            if (span.wallet_id, span.first) not in self._known:
                 self._enqueue(_Waiting(span, None, None))
 
     def _enqueue(self, waiting: _Waiting) -> None:
         span = waiting.span
         self._queue.append(waiting)
-        self._queued.add((span.wallet_id, span.first))
+        self._known.add((span.wallet_id, span.first))
         self.backlog += span.last - span.first + 1
         self._wake.set()
 
@@ -180,13 +205,8 @@ class OutboxRelay:
     async def _relay_some(self) -> None:
         taken = self._peek()
         await self._until_done(lambda: self._publish_prepared(taken))
-        spans = [waiting.span for waiting in taken]
-        try:
-            await self._outbox.delete(spans)
-        except JournalUnavailable as failure:
-            # The rows stay, and a later sweep publishes again what the stream then drops.
-            _log.warning("outbox rows not deleted", rows=len(spans), cause=str(failure))
         self._drop(taken)
+        self._keep([waiting.span for waiting in taken])
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         async for attempt in AsyncRetrying(
@@ -202,7 +222,7 @@ class OutboxRelay:
     async def _publish_prepared(self, taken: Sequence[_Waiting]) -> None:
         if not self.stream_ready:
             await self._prepare()
-        await self._publish(taken)
+        await self._publish(taken, self._connection)
 
     async def _prepare(self) -> None:
         """Connect; and if the stream is another one than before, see that it has the journal.
@@ -211,12 +231,70 @@ class OutboxRelay:
         whoever does not know of it finds it shut, so that nothing newer comes before it.
         """
         incarnation = await self._stream.prepare()
+        connection = self._stream.connection
         if incarnation is not None and incarnation != self._incarnation:
-            await self._see_it_filled(incarnation)
+            await self._see_it_filled(incarnation, connection)
         await self._stream.open(incarnation)
         self._incarnation = incarnation
+        await self._publish_kept(connection)
 
-    async def _see_it_filled(self, incarnation: str) -> None:
+    async def _publish_kept(self, connection: int) -> None:
+        """What another connection had acknowledged, and the server may have lost since."""
+        if connection == self._connection:
+            return
+        kept = list(self._kept)
+        for one in kept:
+            for span in one.spans:
+                for part in _parts(span, self._limits.publish_batch_max):
+                    await self._publish([_Waiting(part, None, None)], connection)
+        until = self._kept_until()  # The server that answered just now may have it in memory, too.
+        for one in kept:
+            one.until = until
+        if kept:
+            spans = sum(len(one.spans) for one in kept)
+            _log.info("published again what a lost connection had acknowledged", spans=spans)
+        self._connection = connection
+
+    # -- forgetting ----------------------------------------------------------------------------
+
+    def _keep(self, spans: list[Span]) -> None:
+        self._kept.append(_Kept(spans, self._kept_until()))
+        self._something_kept.set()
+
+    def _kept_until(self) -> float:
+        return asyncio.get_running_loop().time() + self._limits.outbox_keep_s
+
+    async def forget(self) -> None:
+        """Delete the rows of what is on the stream's disk, for ever."""
+        clock = asyncio.get_running_loop().time
+        pause_s = min(_FORGET_S, self._limits.outbox_keep_s)
+        while True:
+            await self._something_kept.wait()
+            # Whatever is due by then goes in one statement.
+            await asyncio.sleep(max(self._kept[0].until - clock(), pause_s))
+            try:
+                await self._forget_due()
+            except (PublishFailed, JournalUnavailable) as failure:
+                _log.warning("outbox rows not deleted", cause=str(failure))
+                self.stream_ready = self.stream_ready and not isinstance(failure, PublishFailed)
+                self._wake.set()
+                await asyncio.sleep(_FORGET_S)
+
+    async def _forget_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        due = [one for one in self._kept if one.until <= now]
+        if not due:
+            return
+        # Over the connection that took them: the server has been up ever since.
+        await self._stream.answers(connection=self._connection)
+        await self._outbox.delete([span for one in due for span in one.spans])
+        for one in due:
+            assert self._kept.popleft() is one, "rows leave in the order they came"
+            self._known -= {(span.wallet_id, span.first) for span in one.spans}
+        if not self._kept:
+            self._something_kept.clear()
+
+    async def _see_it_filled(self, incarnation: str, connection: int) -> None:
         refill = self._refill
         if refill is None:
             return
@@ -227,18 +305,18 @@ class OutboxRelay:
             done = None
             try:
                 await self._stream.shut()
-                await self._fill(refill)
+                await self._fill(refill, connection)
                 done = incarnation
             finally:
                 await refill.end(done)
 
-    async def _fill(self, refill: Refill) -> None:
+    async def _fill(self, refill: Refill, connection: int) -> None:
         after: WalletId | None = None
         events = 0
         while spans := await refill.written(after=after, limit=_REFILL_PAGE):
             for span in spans:
                 for part in _parts(span, self._limits.publish_batch_max):
-                    await self._publish([_Waiting(part, None, None)], filling=True)
+                    await self._publish([_Waiting(part, None, None)], connection, filling=True)
                     events += part.last - part.first + 1
             after = spans[-1].wallet_id
         if events:
@@ -269,21 +347,25 @@ class OutboxRelay:
             events += size
         return taken
 
-    async def _publish(self, taken: Sequence[_Waiting], *, filling: bool = False) -> None:
+    async def _publish(
+        self, taken: Sequence[_Waiting], connection: int, *, filling: bool = False
+    ) -> None:
         messages: list[Message] = []
         for waiting in taken:
             messages.extend(await self._messages(waiting))
         size = self._limits.publish_batch_max
         for start in range(0, len(messages), size):
-            await self._publish_part(messages[start : start + size], filling=filling)
+            await self._publish_part(messages[start : start + size], connection, filling=filling)
 
-    async def _publish_part(self, messages: Sequence[Message], *, filling: bool) -> None:
+    async def _publish_part(
+        self, messages: Sequence[Message], connection: int, *, filling: bool
+    ) -> None:
         if not tracing.on:
-            await self._stream.publish(messages, filling=filling)
+            await self._stream.publish(messages, connection=connection, filling=filling)
             return
         messages, spans = publishing(messages)
         try:
-            await self._stream.publish(messages, filling=filling)
+            await self._stream.publish(messages, connection=connection, filling=filling)
         finally:
             for span in spans:
                 span.end()
@@ -312,7 +394,6 @@ class OutboxRelay:
             assert self._queue.popleft() is waiting, "spans leave in the order they came"
             span = waiting.span
             events = span.last - span.first + 1
-            self._queued.discard((span.wallet_id, span.first))
             self.backlog -= events
             self.published += events
             self.publish_seconds.observe(now - waiting.queued_at, events)
@@ -325,10 +406,12 @@ class OutboxRelay:
         """Look for unpublished events of this shard's wallets, for ever."""
         clock = asyncio.get_running_loop().time
         looked_at = clock()
+        older_than_s = 0.0  # The first time all there is: its owner is not this process.
         while True:
             # While nothing can be published, what others left can wait, too.
             if self.stream_ready:
-                await self._sweep_once()
+                await self._sweep_once(older_than_s)
+                older_than_s = self._limits.outbox_keep_s
             if clock() - looked_at > _LOOK_S:
                 looked_at = clock()
                 await self._look_for_loss()
@@ -341,13 +424,15 @@ class OutboxRelay:
         except PublishFailed:
             self.stream_ready = False
         else:
-            self.stream_ready = self.stream_ready and incarnation == self._incarnation
+            found = (incarnation, self._stream.connection)
+            known = (self._incarnation, self._connection)
+            self.stream_ready = self.stream_ready and found == known
         if not self.stream_ready:
             self._wake.set()
 
-    async def _sweep_once(self) -> None:
+    async def _sweep_once(self, older_than_s: float) -> None:
         try:
-            spans = await self._outbox.unpublished(limit=_SWEEP_LIMIT)
+            spans = await self._outbox.unpublished(limit=_SWEEP_LIMIT, older_than_s=older_than_s)
         except JournalUnavailable as failure:
             _log.warning("outbox not swept", cause=str(failure))
         else:

@@ -134,16 +134,19 @@ class Journal(Protocol):
 
 
 class Outbox(Protocol):
-    """Events that are committed and not yet known to be on the stream."""
+    """Events that are committed and not yet known to be on the stream's disk."""
 
     async def read(self, span: Span) -> Sequence[Recorded]:
         """The span's events from the journal, in version order."""
 
     async def delete(self, spans: Collection[Span]) -> None:
-        """Forget rows whose events JetStream has acknowledged."""
+        """Forget rows whose events are on the stream's disk."""
 
-    async def unpublished(self, *, limit: int) -> Sequence[Span]:
-        """Rows of every wallet, by wallet and in version order: never one without those before."""
+    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
+        """Rows of every wallet, by wallet and in version order: never one without those before.
+
+        ``older_than_s``: up to the last row of each wallet that is that old.
+        """
 
 
 class Refill(Protocol):
@@ -175,6 +178,11 @@ class Message(NamedTuple):
 class EventStream(Protocol):
     """The stream that events are relayed to."""
 
+    @property
+    def connection(self) -> int:
+        """Counts connections. When one ends the server may have lost power, and with it what it
+        had acknowledged and not yet written to its disk."""
+
     async def prepare(self) -> str | None:
         """Connect, and make the stream if it isn't there; returns which incarnation of it this is.
 
@@ -198,13 +206,23 @@ class EventStream(Protocol):
             PublishFailed: not known to be open.
         """
 
-    async def publish(self, messages: Sequence[Message], *, filling: bool = False) -> None:
+    async def publish(
+        self, messages: Sequence[Message], *, connection: int, filling: bool = False
+    ) -> None:
         """Append all of ``messages`` in order; those that are on the stream already are left.
 
+        Over no other ``connection`` than that: on a later one something else may have to go first.
         A stream that is shut takes them only if ``filling``, one that is open only if not.
         Returns after the acknowledgement, and never stores a message before an earlier one
         of the same call.
 
         Raises:
             PublishFailed: no acknowledgement; publishing the same messages again is safe.
+        """
+
+    async def answers(self, *, connection: int) -> None:
+        """Return once the server has said something over ``connection``: it has been up until now.
+
+        Raises:
+            PublishFailed: it says nothing, or another connection has come since.
         """

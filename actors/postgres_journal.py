@@ -89,8 +89,13 @@ WHERE o.wallet_id = i.wallet_id AND o.first_version = i.first_version
 """
 
 _UNPUBLISHED: Final = """
-SELECT wallet_id::text, first_version, last_version FROM outbox
-ORDER BY wallet_id, first_version LIMIT $1
+SELECT o.wallet_id::text, o.first_version, o.last_version
+FROM (
+    SELECT wallet_id, max(first_version) AS first_version FROM outbox
+    WHERE created_at <= clock_timestamp() - make_interval(secs => $2) GROUP BY wallet_id
+) last
+JOIN outbox o ON o.wallet_id = last.wallet_id AND o.first_version <= last.first_version
+ORDER BY o.wallet_id, o.first_version LIMIT $1
 """
 
 Row = asyncpg.Record
@@ -133,8 +138,10 @@ class PostgresOutbox:
         wallet_ids, firsts, _ = zip(*spans, strict=True)
         await self._read(lambda connection: connection.execute(_DELETE, wallet_ids, firsts))
 
-    async def unpublished(self, *, limit: int) -> Sequence[Span]:
-        rows = await self._read(lambda connection: connection.fetch(_UNPUBLISHED, limit))
+    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
+        rows = await self._read(
+            lambda connection: connection.fetch(_UNPUBLISHED, limit, older_than_s)
+        )
         return [Span(WalletId(row[0]), row[1], row[2]) for row in rows]
 
     async def _read(self, ask: Callable[[Connection], Awaitable[Any]]) -> Any:

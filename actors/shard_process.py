@@ -61,6 +61,7 @@ class ShardProcess:
                 ("shard", self._shard.run()),
                 ("watch", self._shard.watch()),
                 ("relay", self._relay.run()),
+                ("forget", self._relay.forget()),
                 ("sweep", self._relay.sweep()),
             )
         ]

@@ -188,8 +188,13 @@ class Settings(BaseSettings):
         "dropped by version.",
     )
     stream_replicas: Count = Field(default=1, description="Copies of the stream (NATS cluster).")
+    stream_sync_s: Annotated[float, Field(gt=0, le=30)] = Field(
+        default=1.0,
+        description="The NATS server's sync_interval: for how long it may have acknowledged what "
+        "a power loss takes from it. Outbox rows are kept that long, and again, and a second more.",
+    )
     publish_batch_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        default=1_000, description="Events in one atomic publish; JetStream allows 1,000."
+        default=1_000, description="Events in one publish, that is under one acknowledgement."
     )
     publish_interval_s: Annotated[float, Field(ge=0)] = Field(
         default=0.01,
@@ -246,6 +251,11 @@ class Settings(BaseSettings):
         default=15.0,
         description="On shutdown: how long requests in flight may take to finish.",
     )
+
+    @property
+    def outbox_keep_s(self) -> float:
+        """How long outbox rows are kept once the stream has acknowledged their events."""
+        return 2 * self.stream_sync_s + 1.0
 
     @field_validator("default_currency")
     @classmethod

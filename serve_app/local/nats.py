@@ -23,12 +23,13 @@ _STOP_SIGNALS = ((signal.SIGTERM, 15.0),)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatsOptions:
-    """How one embedded server is run. `durable=False` is for servers that tests throw away."""
+    """How one embedded server is run."""
 
     folder: Path
     port: int
     log_file: Path
-    durable: bool = True
+    sync_s: float
+    """How often what was stored is written to the disk."""
 
     @property
     def url(self) -> str:
@@ -83,9 +84,8 @@ def _binary() -> Path:
 def _config(options: NatsOptions) -> str:
     """The server's configuration. NATS reads JSON strings as its own."""
     text = json.dumps
-    # How long an acknowledged message may wait for the disk. Our outbox forgets an event once it
-    # is acknowledged, so "a while" (the default is two minutes) isn't good enough.
-    sync = "always" if options.durable else "5m"
+    # How long an acknowledged message may wait for the disk: our outbox keeps it for longer.
+    sync = f"{options.sync_s:g}s"
     return f"""\
 server_name: wallet
 listen: {text(f"127.0.0.1:{options.port}")}

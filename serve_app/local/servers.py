@@ -23,10 +23,13 @@ def postgres_options(home: Home, stack: Stack) -> postgres.PostgresOptions:
     )
 
 
-def nats_options(home: Home, stack: Stack) -> nats.NatsOptions:
+def nats_options(home: Home, stack: Stack, *, sync_s: float) -> nats.NatsOptions:
     """The embedded NATS of this home, with its port assigned."""
     return nats.NatsOptions(
-        folder=home.nats, port=stack.ports["nats"], log_file=home.log_of("nats")
+        folder=home.nats,
+        port=stack.ports["nats"],
+        log_file=home.log_of("nats"),
+        sync_s=sync_s,
     )
 
 
@@ -39,7 +42,7 @@ def assign_addresses(settings: Settings, home: Home, stack: Stack) -> None:
         stack.database_url = postgres_options(home, stack).url
     if not settings.nats_url:
         assign_ports(stack, ("nats",))
-        stack.nats_url = nats_options(home, stack).url
+        stack.nats_url = nats_options(home, stack, sync_s=settings.stream_sync_s).url
 
 
 def reach_given_servers(settings: Settings, steps: Steps) -> None:
@@ -65,9 +68,9 @@ def start_postgres(home: Home, recorder: Recorder, steps: Steps) -> None:
         postgres.wait_until_ready(options, process)
 
 
-def start_nats(home: Home, recorder: Recorder, steps: Steps) -> None:
+def start_nats(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
     """Start the embedded NATS server and wait for it."""
-    options = nats_options(home, recorder.stack)
+    options = nats_options(home, recorder.stack, sync_s=settings.stream_sync_s)
     rotate(options.log_file)
     with steps.step("Starting NATS", "NATS with JetStream is up"):
         process = nats.start(options)

@@ -74,7 +74,7 @@ def _start(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> 
     ray = Background(lambda: _start_ray(deployed, home, recorder, steps))
     database = Background(lambda: _start_database(settings, home, recorder, steps))
     if not settings.nats_url:
-        start_nats(home, recorder, steps)
+        start_nats(settings, home, recorder, steps)
     database.result()
     deployer = spawn_deployer("deploy", deployed, home)
     recorder.add(deployer)

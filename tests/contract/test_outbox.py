@@ -66,6 +66,18 @@ async def test_a_limit_keeps_the_oldest(store: Store) -> None:
     assert await unpublished(store, limit=2) == [Span(WALLET_ID, 1, 1), Span(WALLET_ID, 2, 2)]
 
 
+async def test_only_rows_of_an_age_are_told_when_asked_for_and_those_before_them(
+    store: Store,
+) -> None:
+    wallet = await write(store, None, id=WALLET_ID)
+    await write(store, wallet, 1, id=WALLET_ID)
+    assert await store.outbox.unpublished(limit=10, older_than_s=60.0) == []
+    assert await store.outbox.unpublished(limit=10, older_than_s=-60.0) == [
+        Span(WALLET_ID, 1, 1),
+        Span(WALLET_ID, 2, 2),
+    ]
+
+
 async def test_loading_a_wallet_tells_what_is_unpublished_of_it_in_order(store: Store) -> None:
     wallet = await write(store, None, 1, id=WALLET_ID)
     await write(store, None, id=OTHER_WALLET_ID)

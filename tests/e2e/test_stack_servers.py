@@ -34,7 +34,7 @@ def options() -> Iterator[postgres.PostgresOptions]:
 @pytest.fixture
 def nats_options(tmp_path: Path) -> nats.NatsOptions:
     return nats.NatsOptions(
-        folder=tmp_path / "nats", port=free_port(), log_file=tmp_path / "nats.log"
+        folder=tmp_path / "nats", port=free_port(), log_file=tmp_path / "nats.log", sync_s=1.0
     )
 
 

@@ -51,7 +51,7 @@ class FaultyStack:
             log_file=folder / "postgres.log",
         )
         self._nats = nats.NatsOptions(
-            folder=folder / "nats", port=free_port(), log_file=folder / "nats.log"
+            folder=folder / "nats", port=free_port(), log_file=folder / "nats.log", sync_s=1.0
         )
         self._servers: dict[str, RecordedProcess] = {}
         self.proxy: PostgresProxy

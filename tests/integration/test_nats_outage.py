@@ -1,5 +1,7 @@
 """NATS stops and comes back: writing goes on, and every event arrives in order."""
 
+import asyncio
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +17,7 @@ from tests.support.published import versions_by_wallet, wait_for_events
 from tests.support.reaper import reaped
 from tests.support.traffic import EVENTS_A_ROUND, open_wallets, some_of_everything
 from tests.support.waiting import until
-from tests.support.write_side import LIMITS, body, debit, running_shard
+from tests.support.write_side import LIMITS, RELAY_LIMITS, body, debit, running_shard
 
 
 class OwnNats:
@@ -23,8 +25,9 @@ class OwnNats:
 
     def __init__(self, folder: Path) -> None:
         self._options = nats.NatsOptions(
-            folder=folder / "nats", port=free_port(), log_file=folder / "nats.log", durable=False
+            folder=folder / "nats", port=free_port(), log_file=folder / "nats.log", sync_s=300.0
         )
+        self._kept = folder / "kept"
         self._running = ExitStack()
 
     @property
@@ -39,6 +42,16 @@ class OwnNats:
 
     def stop(self) -> None:
         self._running.close()
+
+    def keep(self) -> None:
+        """Take what it has stored for what is on its disk. It must not run."""
+        shutil.copytree(self._options.folder, self._kept, dirs_exist_ok=True)
+
+    def lose_power(self) -> None:
+        """Stop it; what it has stored since `keep` is gone."""
+        self.stop()
+        shutil.rmtree(self._options.folder)
+        shutil.copytree(self._kept, self._options.folder)
 
 
 @pytest.fixture
@@ -60,6 +73,13 @@ async def outbox_rows(database: str) -> int:
     return count
 
 
+async def until_no_rows(database: str) -> None:
+    """A row goes soon after its events are acknowledged, and kept for as long as it must be."""
+    async with asyncio.timeout(10):
+        while await outbox_rows(database):  # noqa: ASYNC110 - Postgres tells nobody
+            await asyncio.sleep(0.01)
+
+
 async def test_the_outbox_grows_while_nats_is_away_and_drains_in_order(
     database: str, own_nats: OwnNats
 ) -> None:
@@ -78,11 +98,35 @@ async def test_the_outbox_grows_while_nats_is_away_and_drains_in_order(
         own_nats.start()
         await until(lambda: shard.relay.backlog == 0)
         events = await wait_for_events(own_nats.url, 5 * per_wallet)
-    assert await outbox_rows(database) == 0
+        await until_no_rows(database)
     assert len(events) == 5 * per_wallet, "each once"
     assert versions_by_wallet(events) == {
         wallet: list(range(1, per_wallet + 1)) for wallet in wallets
     }
+
+
+async def test_what_nats_lost_with_its_power_is_published_again_before_anything_newer(
+    database: str, own_nats: OwnNats
+) -> None:
+    keeping = msgspec.structs.replace(RELAY_LIMITS, outbox_keep_s=60.0)
+    async with running_shard(database, own_nats.url, relay_limits=keeping) as shard:
+        wallet = await shard.create_wallet()
+        await shard.ask(wallet, debit("1"))
+        await wait_for_events(own_nats.url, 2)
+        own_nats.stop()
+        own_nats.keep()
+        own_nats.start()
+        for _ in range(3):
+            await shard.ask(wallet, debit("1"))
+        await wait_for_events(own_nats.url, 5)
+        assert shard.relay.backlog == 0
+
+        own_nats.lose_power()
+        own_nats.start()
+        await shard.ask(wallet, debit("1"))
+        events = await wait_for_events(own_nats.url, 6)
+    assert versions_by_wallet(events) == {wallet: [1, 2, 3, 4, 5, 6]}
+    assert await outbox_rows(database) > 0, "none is forgotten before its time"
 
 
 async def test_a_shard_that_starts_without_nats_writes_and_publishes_later(

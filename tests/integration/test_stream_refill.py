@@ -91,22 +91,22 @@ async def test_a_stream_that_is_made_is_shut_to_events_until_it_is_filled(nats_u
     one, other = JetStream(stream_options(nats_url)), JetStream(stream_options(nats_url))
     lost = await one.prepare()
     await one.open(lost)
-    await one.publish([a_message(8)])
+    await one.publish([a_message(8)], connection=one.connection)
     await delete_stream(nats_url)
 
     made = await other.prepare()
     with pytest.raises(PublishFailed):  # it knows nothing of the loss
-        await one.publish([a_message(9)])
-    await other.publish([a_message(1), a_message(2)], filling=True)
+        await one.publish([a_message(9)], connection=one.connection)
+    await other.publish([a_message(1), a_message(2)], connection=other.connection, filling=True)
     with pytest.raises(PublishFailed):
         await other.open(lost)
     with pytest.raises(PublishFailed):
-        await one.publish([a_message(9), a_message(10)])
+        await one.publish([a_message(9), a_message(10)], connection=one.connection)
 
     await other.open(made)
-    await one.publish([a_message(9), a_message(10)])
+    await one.publish([a_message(9), a_message(10)], connection=one.connection)
     with pytest.raises(PublishFailed):
-        await other.publish([a_message(3)], filling=True)
+        await other.publish([a_message(3)], connection=other.connection, filling=True)
     assert await subjects(nats_url) == [a_message(number).subject for number in (1, 2, 9, 10)]
     await one.close()
     await other.close()
@@ -124,5 +124,5 @@ async def test_limits_are_brought_up_to_date_and_what_is_shut_stays_shut(nats_ur
     await client.close()
     assert config.max_age == 3_600
     with pytest.raises(PublishFailed):
-        await changed.publish([a_message(1)])
+        await changed.publish([a_message(1)], connection=changed.connection)
     await changed.close()

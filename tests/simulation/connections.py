@@ -136,5 +136,7 @@ class SimulatedOutbox:
     async def delete(self, spans: Collection[Span]) -> None:
         await _read(self._connection, lambda: self._database.delete(spans))
 
-    async def unpublished(self, *, limit: int) -> Sequence[Span]:
-        return await _read(self._connection, lambda: self._database.unpublished(limit))
+    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
+        return await _read(
+            self._connection, lambda: self._database.unpublished(limit, older_than_s)
+        )

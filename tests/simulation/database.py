@@ -6,7 +6,7 @@ after it, or with the server still at it when the client has long given up.
 """
 
 from bisect import insort
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -39,8 +39,11 @@ class Rules:
 class Database:
     """The tables, and the statements that the write side runs on them."""
 
-    def __init__(self, rules: Rules | None = None) -> None:
+    def __init__(self, rules: Rules | None = None, clock: Callable[[], float] = float) -> None:
         self._rules = rules or Rules()
+        self._clock = clock
+        self._written_at: dict[Span, float] = {}
+        """Of the outbox's rows."""
         self.wallets: dict[WalletId, Wallet] = {}
         self.transfers: dict[TransferKey, Transfer] = {}
         self.events: list[Recorded] = []
@@ -74,10 +77,15 @@ class Database:
     def span(self, span: Span) -> list[Recorded]:
         return self.of_wallet[span.wallet_id][span.first - 1 : span.last]
 
-    def unpublished(self, limit: int) -> list[Span]:
+    def unpublished(self, limit: int, older_than_s: float) -> list[Span]:
         """By wallet, and in version order: never a row without those before it."""
-        rows = (span for _, spans in sorted(self.outbox.items()) for span in spans)
+        until = self._clock() - older_than_s
+        rows = (row for _, rows in sorted(self.outbox.items()) for row in self._up_to(rows, until))
         return list(islice(rows, limit))
+
+    def _up_to(self, rows: list[Span], until: float) -> list[Span]:
+        old = [number for number, row in enumerate(rows) if self._written_at[row] <= until]
+        return rows[: old[-1] + 1] if old else []
 
     def written(self, after: WalletId | None, limit: int) -> list[Span]:
         """By wallet: all of each wallet's events."""
@@ -100,6 +108,7 @@ class Database:
             self._append(recorded)
         for span in batch.spans():
             insort(self.outbox.setdefault(span.wallet_id, []), span)
+            self._written_at[span] = self._clock()
         if self._rules.keep_keys:
             self.keys.update(((one.scope, one.keyed.key), one.stored) for one in batch.keys)
 

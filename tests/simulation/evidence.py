@@ -114,7 +114,7 @@ def _keys(database: Database) -> list[KeyRow]:
 def _stream(server: StreamServer) -> list[StreamMessage]:
     return [
         decode_message(sequence, message.id, message.subject, message.payload)
-        for sequence, message in server.stored
+        for sequence, message, _ in server.stored
     ]
 
 

@@ -4,6 +4,7 @@ Each names the breach that gives it away. Most are a line of code that somebody 
 superfluous.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -118,6 +119,10 @@ def _always_first(parcel: Any, now: float) -> Submission:
     return msgspec.structs.replace(parcel.submission, timeout_s=max(parcel.deadline - now, 0.0))
 
 
+def _at_once(_relay: OutboxRelay) -> float:
+    return asyncio.get_running_loop().time()
+
+
 class Mutation:
     """One broken rule: what is changed, and the breach that tells it."""
 
@@ -168,6 +173,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "relay without what predecessors left": Mutation(
         Breach.STREAM_EVENT_OUT_OF_ORDER, make=_world_with(_LeavesPredecessorsEvents)
+    ),
+    "forget an event at its acknowledgement": Mutation(
+        Breach.STREAM_EVENT_MISSING, patches=((OutboxRelay, "_kept_until", _at_once),)
     ),
     "refuse from memory": Mutation(
         Breach.REFUSAL_UNJUSTIFIED, make=_world_with(_RefusesFromMemory)

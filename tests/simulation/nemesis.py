@@ -41,6 +41,7 @@ class Nemesis:
             self._bad_store,
             self._slow_network,
             self._delete_stream,
+            self._cut_power_of_nats,
         ]
         for _ in range(self._plan.faults):
             await asyncio.sleep(self._dice.between(0.0, 2 * self._plan.fault_gap_s))
@@ -137,6 +138,11 @@ class Nemesis:
     async def _delete_stream(self) -> None:
         self._world.stream.remove()
         await self._pass()
+
+    async def _cut_power_of_nats(self) -> None:
+        """What it had acknowledged and not yet written is gone, if there was any."""
+        self._world.stream.lose_power(keeps_all=self._dice.happens(0.3))
+        await self._stop(self._world.nats)
 
     async def _stop(self, process: Process) -> None:
         process.pause()

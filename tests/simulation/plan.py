@@ -101,6 +101,7 @@ def plan_of(seed: int) -> Plan:
             publish_batch_max=choose((1, 3, 100)),
             outbox_memory_max=choose((0, 3, 1_000)),
             outbox_sweep_s=choose((0.1, 1.0)),
+            outbox_keep_s=choose((0.0, 0.3, 3.0)),
             partitions=4,
         ),
         projection_batch_max=choose((1, 5, 100)),

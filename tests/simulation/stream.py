@@ -32,14 +32,21 @@ class Stored(NamedTuple):
 
     sequence: int
     message: Message
+    at: float = 0.0
 
 
 class StreamServer:
-    """Stores messages in order, and drops an id that it saw within the duplicate window."""
+    """Stores messages in order, and drops an id that it saw within the duplicate window.
 
-    def __init__(self, loop: SimulatedLoop, *, duplicate_window_s: float) -> None:
+    What it stored in the last ``sync_s`` is not on its disk.
+    """
+
+    def __init__(self, loop: SimulatedLoop, *, duplicate_window_s: float, sync_s: float) -> None:
         self._loop = loop
         self._window_s = duplicate_window_s
+        self._sync_s = sync_s
+        self.starts = 1
+        """Connections don't outlive it."""
         self._seen: dict[str, float] = {}
         self.incarnation = 0
         self.exists = False
@@ -78,8 +85,24 @@ class StreamServer:
         self.stored = []
         self.consumers.clear()
 
+    def lose_power(self, *, keeps_all: bool) -> None:
+        """All connections break; what isn't on the disk is lost, unless it happened to be there."""
+        self.starts += 1
+        if keeps_all:
+            return
+        until = self._loop.time() - self._sync_s
+        while self.stored and self.stored[-1].at > until:
+            self._seen.pop(self.stored.pop().message.id, None)
+        for consumer in self.consumers.values():
+            consumer.know_the_last(len(self.stored))
+
     def require(self) -> None:
         if not self.exists:
+            raise NoStream
+
+    def require_start(self, number: int) -> None:
+        """A request over a connection that is broken arrives nowhere."""
+        if number != self.starts:
             raise NoStream
 
     def listens(self, *, filling: bool) -> None:
@@ -88,20 +111,17 @@ class StreamServer:
         if filling != self.is_shut:
             raise NoStream
 
-    def publish_whole(self, messages: Sequence[Message], *, filling: bool = False) -> int:
-        """Store all of ``messages``, or none if one of them is a repetition: then 0."""
+    def publish(self, messages: Sequence[Message], *, filling: bool = False) -> int:
+        """Store each of ``messages`` that is no repetition; the last one's sequence, 0 for none."""
         self.listens(filling=filling)
-        if any(self._repeats(message) for message in messages):
-            return 0
-        return max(self.publish(message, filling=filling) for message in messages)
+        return max([self._store(message) for message in messages])
 
-    def publish(self, message: Message, *, filling: bool = False) -> int:
-        """The message's sequence; 0 if it repeats one."""
-        self.listens(filling=filling)
+    def _store(self, message: Message) -> int:
         if self._repeats(message):
             return 0
-        self._seen[message.id] = self._loop.time()
-        self.stored.append(Stored(len(self.stored) + 1, message))
+        now = self._loop.time()
+        self._seen[message.id] = now
+        self.stored.append(Stored(len(self.stored) + 1, message, now))
         return len(self.stored)
 
     def _repeats(self, message: Message) -> bool:
@@ -110,16 +130,19 @@ class StreamServer:
 
 
 class SimulatedStream:
-    """Implements `EventStream`, as the real adapter does it: whole batches, else one by one."""
+    """Implements `EventStream`, as the real adapter does it."""
 
     def __init__(self, server: StreamServer, connection: Connection) -> None:
         self._server = server
         self._connection = connection
         self._last_sequence = 0
         self._incarnation = ""
+        self.connection = 0
 
     async def prepare(self) -> str:
-        incarnation = await self._ask(self._server.ensure)
+        incarnation, starts = await self._ask(lambda: (self._server.ensure(), self._server.starts))
+        if starts != self.connection:
+            self.connection, self._last_sequence = starts, 0
         if incarnation != self._incarnation:
             self._incarnation, self._last_sequence = incarnation, 0
         return incarnation
@@ -131,18 +154,17 @@ class SimulatedStream:
         if not await self._ask(lambda: self._server.open(incarnation)):
             raise PublishFailed("the stream is another one by now")
 
-    async def publish(self, messages: Sequence[Message], *, filling: bool = False) -> None:
-        whole = list(messages)
-        sequence = 0
-        if len(whole) > 1:
-            sequence = await self._ask(lambda: self._server.publish_whole(whole, filling=filling))
-            self._note_sequence(sequence)
-        if not sequence:
-            for message in whole:
-                await self._publish_one(message, filling=filling)
+    async def publish(
+        self, messages: Sequence[Message], *, connection: int, filling: bool = False
+    ) -> None:
+        def request() -> int:
+            self._server.require_start(connection)
+            return self._server.publish(messages, filling=filling)
 
-    async def _publish_one(self, message: Message, *, filling: bool) -> None:
-        self._note_sequence(await self._ask(lambda: self._server.publish(message, filling=filling)))
+        self._note_sequence(await self._ask(request))
+
+    async def answers(self, *, connection: int) -> None:
+        await self._ask(lambda: self._server.require_start(connection))
 
     def _note_sequence(self, sequence: int) -> None:
         if not sequence:
@@ -196,6 +218,11 @@ class Consumer:
 
     def acknowledge(self, sequence: int) -> None:
         self._acknowledged = max(self._acknowledged, sequence)
+
+    def know_the_last(self, sequence: int) -> None:
+        """The stream ends there now: what came after it will be other messages."""
+        self._delivered = min(self._delivered, sequence)
+        self._acknowledged = min(self._acknowledged, sequence)
 
 
 class _Sequence(NamedTuple):

@@ -67,8 +67,12 @@ class World:
         self.processes: list[Process] = []
         self.postgres = self._process("postgres")
         self.nats = self._process("nats")
-        self.database = Database(rules)
-        self.stream = StreamServer(loop, duplicate_window_s=plan.duplicate_window_s)
+        self.database = Database(rules, loop.time)
+        self.stream = StreamServer(
+            loop,
+            duplicate_window_s=plan.duplicate_window_s,
+            sync_s=plan.relay_limits.outbox_keep_s / 2,
+        )
         self.tables = ProjectionTables(self.database)
         self.deployments: list[Deployment] = []
         self.consumers: list[Process | None] = [None] * plan.groups
@@ -123,7 +127,7 @@ class World:
             )
         )
         host.process, host.shard, host.relay = process, shard, relay
-        for work in (shard.run(), shard.watch(), relay.run(), relay.sweep()):
+        for work in (shard.run(), shard.watch(), relay.run(), relay.forget(), relay.sweep()):
             process.start(work)
 
     def wrap_journal(self, journal: SimulatedJournal, _relay: OutboxRelay) -> SimulatedJournal:

@@ -31,11 +31,20 @@ class FakeStream:
         self.gate = asyncio.Event()
         """Publishing waits until it is set."""
         self.gate.set()
+        self.connection = 0
+        self._is_connected = False
         self._changed = asyncio.Condition()
+
+    def lose_power(self, *, keeps: int) -> None:
+        """Forget all but the first messages; the connection is gone."""
+        del self.stored[keeps:]
+        self._is_connected = False
 
     async def prepare(self) -> str | None:
         if self.unreachable:
             raise PublishFailed("told to be away")
+        self.connection += not self._is_connected
+        self._is_connected = True
         return self.incarnation
 
     async def shut(self) -> None:
@@ -46,13 +55,21 @@ class FakeStream:
             raise PublishFailed("another one by now")
         self.is_shut = False
 
-    async def publish(self, messages: Sequence[Message], *, filling: bool = False) -> None:
+    async def answers(self, *, connection: int) -> None:
+        await asyncio.sleep(0)
+        if self.unreachable or not self._is_connected or connection != self.connection:
+            raise PublishFailed("told to be away")
+
+    async def publish(
+        self, messages: Sequence[Message], *, connection: int, filling: bool = False
+    ) -> None:
         self.calls.append([message.id for message in messages])
         await self._notify()
         await self.gate.wait()
         fault = self.faults.popleft() if self.faults else None
         refused = filling != self.is_shut
-        if self.unreachable or refused or fault is StreamFault.NOT_STORED:
+        is_another = not self._is_connected or connection != self.connection
+        if self.unreachable or is_another or refused or fault is StreamFault.NOT_STORED:
             raise PublishFailed("told to fail")
         known = {message.id for message in self.stored}
         self.stored += [message for message in messages if message.id not in known]

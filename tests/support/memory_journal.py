@@ -111,9 +111,13 @@ class MemoryJournal:
         for span in spans:
             self.rows.pop((span.wallet_id, span.first), None)
 
-    async def unpublished(self, *, limit: int) -> Sequence[Span]:
+    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
         await asyncio.sleep(0)
-        return sorted(span for span, _ in self.rows.values())[:limit]
+        until = self._clock() - older_than_s
+        old = [span for span, at in self.rows.values() if at <= until]
+        last = {span.wallet_id: span.first for span in sorted(old)}
+        rows = (span for span, _ in self.rows.values())
+        return sorted(row for row in rows if row.first <= last.get(row.wallet_id, -1))[:limit]
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -44,9 +44,9 @@ class WatchedOutbox(MemoryJournal):
         await super().delete(spans)
         self.deleted.set()
 
-    async def unpublished(self, *, limit: int) -> Sequence[Span]:
+    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
         self.sweeps += 1
-        return await super().unpublished(limit=limit)
+        return await super().unpublished(limit=limit, older_than_s=older_than_s)
 
 
 class RelayDesk:
@@ -67,6 +67,7 @@ class RelayDesk:
 
     def start(self, *, sweeping: bool = False) -> None:
         self._tasks.append(asyncio.create_task(self.relay.run()))
+        self._tasks.append(asyncio.create_task(self.relay.forget()))
         if sweeping:
             self._tasks.append(asyncio.create_task(self.relay.sweep()))
 

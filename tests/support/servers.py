@@ -115,7 +115,7 @@ def _embedded_postgres(stack: ExitStack) -> str:
 def _embedded_nats(stack: ExitStack) -> str:
     folder = stack.enter_context(reachable_folder("nats"))
     options = nats.NatsOptions(
-        folder=folder, port=free_port(), log_file=folder.parent / "nats.log", durable=False
+        folder=folder, port=free_port(), log_file=folder.parent / "nats.log", sync_s=300.0
     )
     process = nats.start(options)
     stack.callback(nats.stop_server, process)

@@ -155,6 +155,7 @@ async def running_shard(
     nats_url: str | None = None,
     *,
     limits: ShardLimits = LIMITS,
+    relay_limits: RelayLimits = RELAY_LIMITS,
     stream: EventStream | None = None,
     owns: Callable[[WalletId], bool] = lambda _: True,
 ) -> AsyncIterator[ShardUnderTest]:
@@ -166,7 +167,7 @@ async def running_shard(
     relay = OutboxRelay(
         outbox=PostgresOutbox(outbox),
         stream=stream or _NoStream(),
-        limits=RELAY_LIMITS,
+        limits=relay_limits,
         owns=owns,
         refill=PostgresRefill(outbox, stream="WALLET_EVENTS"),
     )
@@ -178,7 +179,7 @@ async def running_shard(
     )
     tasks = [asyncio.create_task(shard.run())]
     if stream is not None:
-        tasks += [asyncio.create_task(relay.run()), asyncio.create_task(relay.sweep())]
+        tasks += [asyncio.create_task(one) for one in (relay.run(), relay.forget(), relay.sweep())]
     test = asyncio.current_task()
     assert test is not None
 
@@ -202,8 +203,10 @@ async def running_shard(
 
 
 class _NoStream:
+    connection = 0
+
     async def prepare(self) -> None:
         raise AssertionError("this shard has no stream")
 
-    async def publish(self, messages: object) -> None:
+    async def publish(self, messages: object, **_: object) -> None:
         raise AssertionError("this shard has no stream")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -237,7 +238,7 @@ async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
     await desk.close()
 
 
-async def test_rows_that_could_not_be_deleted_are_swept_and_the_stream_keeps_one(
+async def test_rows_that_could_not_be_deleted_are_deleted_later_and_not_published_again(
     desk: RelayDesk,
 ) -> None:
     desk.outbox.deletes_unavailable = 1
@@ -245,7 +246,87 @@ async def test_rows_that_could_not_be_deleted_are_swept_and_the_stream_keeps_one
     await desk.commit_and_add(WALLET_ID, 1)
     await desk.until_empty()
     assert desk.stream.ids == ids(WALLET_ID, 1, 2)
-    assert len(desk.stream.calls) == 2
+    assert len(desk.stream.calls) == 1
+
+
+# -- a server that loses its power -------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def keeping() -> AsyncIterator[RelayDesk]:
+    """A desk whose relay keeps rows for longer than the test takes."""
+    made = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
+    yield made
+    await made.close()
+
+
+async def test_rows_of_acknowledged_events_are_kept_and_are_no_backlog(keeping: RelayDesk) -> None:
+    keeping.start(sweeping=True)
+    await keeping.commit_and_add(WALLET_ID, 1)
+    await keeping.stream.until_stored(2)
+    sweeps = keeping.outbox.sweeps
+    await until(lambda: keeping.outbox.sweeps >= sweeps + 3)
+    assert list(keeping.outbox.rows) == [(WALLET_ID, 1)]
+    assert keeping.relay.backlog == 0
+    assert len(keeping.stream.calls) == 1
+
+
+async def test_what_the_server_lost_with_its_power_is_published_again_before_anything_newer(
+    keeping: RelayDesk,
+) -> None:
+    keeping.start()
+    await keeping.commit_and_add(WALLET_ID, 1)
+    await keeping.commit_and_add(OTHER_WALLET_ID)
+    await keeping.commit_and_add(WALLET_ID, 2)
+    await keeping.stream.until_stored(4)
+    keeping.stream.lose_power(keeps=1)
+    await keeping.commit_and_add(WALLET_ID, 3)
+    await keeping.stream.until_stored(5)
+    assert [one for one in keeping.stream.ids if one.startswith(WALLET_ID)] == ids(
+        WALLET_ID, 1, 2, 3, 4
+    )
+    assert set(ids(OTHER_WALLET_ID, 1)) < set(keeping.stream.ids)
+
+
+async def test_a_power_loss_is_noticed_when_nothing_is_published(keeping: RelayDesk) -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=0.01))
+    desk.stream.gate.set()
+    desk.start()
+    desk.outbox.deletes_unavailable = 1_000  # The row is still there when the power goes.
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.stream.until_stored(2)
+    desk.stream.lose_power(keeps=0)
+    desk.outbox.deletes_unavailable = 0
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2)
+    await desk.close()
+
+
+async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing(
+    keeping: RelayDesk,
+) -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=0.01))
+    desk.start()
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.stream.until_stored(2)
+    desk.stream.unreachable = True
+    await until(lambda: desk.relay.publish_failures >= 1)
+    assert list(desk.outbox.rows) == [(WALLET_ID, 1)]
+    desk.stream.unreachable = False
+    await desk.until_empty()
+    await desk.close()
+
+
+async def test_the_first_sweep_takes_rows_of_any_age_and_later_ones_only_old_ones() -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
+    await desk.commit(WALLET_ID)
+    desk.start(sweeping=True)
+    await desk.stream.until_stored(1)
+    await desk.commit(OTHER_WALLET_ID)
+    sweeps = desk.outbox.sweeps
+    await until(lambda: desk.outbox.sweeps >= sweeps + 3)
+    assert desk.stream.ids == ids(WALLET_ID, 1)
+    await desk.close()
 
 
 async def test_an_outbox_that_can_not_be_swept_is_swept_later(
@@ -255,12 +336,12 @@ async def test_an_outbox_that_can_not_be_swept_is_swept_later(
     failures = 2
     unpublished = desk.outbox.unpublished
 
-    async def failing(*, limit: int) -> Sequence[Span]:
+    async def failing(*, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
         nonlocal failures
         if failures:
             failures -= 1
             raise JournalUnavailable("told to be away")
-        return await unpublished(limit=limit)
+        return await unpublished(limit=limit, older_than_s=older_than_s)
 
     monkeypatch.setattr(desk.outbox, "unpublished", failing)
     desk.start(sweeping=True)
