@@ -150,6 +150,8 @@ class _Lane:
         """Wallets with commands in a call that is under way."""
         self._calls: set[asyncio.Task[None]] = set()
         self._pump_is_due = False
+        self._turns_due = 0
+        """Calls whose answers are still being given."""
         self.queued = 0
         self._s_per_command = 0.0
         """Moving average over calls: how fast the queue drains."""
@@ -176,6 +178,8 @@ class _Lane:
         self._pump()
         while self._calls:
             await asyncio.wait(self._calls)
+        while self._turns_due:
+            await asyncio.sleep(0)
 
     def _pump_soon(self) -> None:
         """Once this turn of the event loop has queued all that it has."""
@@ -260,10 +264,24 @@ class _Lane:
                 parcel.expire()
             return
         replies = decode_replies(answer)
-        for parcel, reply in zip(parcels, replies, strict=True):
-            parcel.answer(reply)
+        self._answer_by_turns(list(zip(parcels, replies, strict=False)))
+        if len(replies) != len(parcels):
+            raise ValueError(f"{len(replies)} replies to {len(parcels)} submissions")
         s_per_command = (asyncio.get_running_loop().time() - started) / sum(map(_size, parcels))
         self._s_per_command += _RATE_WEIGHT * (s_per_command - self._s_per_command)
+
+    def _answer_by_turns(self, answers: list[tuple[_Parcel, Reply]]) -> None:
+        """A few in each turn of the event loop: each takes its request's answer to the socket, and
+        whoever else came meanwhile shall not wait for a flooded wallet's hundred."""
+        for parcel, reply in answers[:_ANSWERS_A_TURN]:
+            parcel.answer(reply)
+        if rest := answers[_ANSWERS_A_TURN:]:
+            self._turns_due += 1
+            asyncio.get_running_loop().call_soon(self._take_turn, rest)
+
+    def _take_turn(self, answers: list[tuple[_Parcel, Reply]]) -> None:
+        self._turns_due -= 1
+        self._answer_by_turns(answers)
 
     def refusal(self, wallet_id: WalletId) -> Failure | None:
         """Why not even one more command for this wallet could be taken now."""
@@ -303,6 +321,8 @@ def _backoff_s(failures: int) -> float:
 
 
 _RATE_WEIGHT: Final = 0.1
+
+_ANSWERS_A_TURN: Final = 8
 
 _SHARD_FULL: Final = (
     "Too many requests wait for this wallet's shard. Nothing was applied; try again later."

@@ -20,6 +20,7 @@ from actors.shard import Shard, ShardLimits
 from actors.shard_listener import Address, ShardListener
 from actors.statistics import ShardStatistics
 from telemetry.tracing import configure_tracing
+from wallet.garbage import spare_what_is_here
 from wallet.logs import configure_logs
 from wallet.settings import Settings
 
@@ -65,6 +66,7 @@ class ShardProcess:
                 ("sweep", self._relay.sweep()),
             )
         ]
+        spare_what_is_here()
         _log.info("shard active", shard=shard, shards=settings.shard_count, pid=os.getpid())
 
     async def _keep(self, task: Coroutine[None, None, None]) -> None:

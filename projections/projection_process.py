@@ -14,6 +14,7 @@ from projections.statistics import ProjectionStatistics
 from projections.store import ProjectionStore
 from telemetry.histogram import Histogram
 from telemetry.tracing import configure_tracing
+from wallet.garbage import spare_what_is_here
 from wallet.logs import configure_logs
 from wallet.settings import Settings
 
@@ -70,6 +71,7 @@ class ProjectionProcess:
                 "plan_cache_mode": "force_generic_plan",
             },
         )
+        spare_what_is_here()
         self._consumer = ProjectionConsumer(
             client=client,
             store=ProjectionStore(pool),

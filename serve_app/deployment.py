@@ -42,6 +42,7 @@ from serve_app.services import Services
 from serve_app.shared_probe import SharedProbe
 from telemetry.exporter import EXPORT_PERIOD_S, Exporter
 from telemetry.tracing import configure_tracing
+from wallet.garbage import spare_what_is_here
 from wallet.logs import configure_logs
 from wallet.settings import Settings
 
@@ -114,6 +115,7 @@ class Ingress:
         )
         front.install(application)
         self._metrics = asyncio.create_task(self._export())
+        spare_what_is_here()
         return application
 
     async def _export(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -364,8 +365,28 @@ async def test_a_reply_too_few_is_a_bug(desk: Desk) -> None:
     first.reply()
     (await desk.shards.next_call()).reply([reply_to("r1")])
     assert await tasks[0] == reply_to("r1")
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="1 replies to 2"):
         await tasks[1]
+
+
+async def test_a_flooded_wallet_s_answers_leave_turns_to_its_neighbours(desk: Desk) -> None:
+    await desk.ask("first")
+    first = await desk.shards.next_call()
+    flood = [f"r{number}" for number in range(40)]
+    tasks = await desk.ask(*flood)
+    first.reply()
+    call = await desk.shards.next_call()
+    draining = asyncio.create_task(desk.dispatcher.drain())
+    call.reply()
+    answered: list[int] = []
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+        answered.append(sum(task.done() for task in tasks))
+    # Each turn of the loop, in which a neighbour may be served, brings some of them.
+    steps = [after - before for before, after in pairwise([0, *answered])]
+    assert max(steps) <= 8
+    assert [await task for task in tasks] == [reply_to(name) for name in flood]
+    await asyncio.wait_for(draining, 5)
 
 
 async def test_draining_waits_for_everything_that_was_taken(desk: Desk) -> None:
