@@ -4,9 +4,9 @@ One class, read from the environment once per process (prefix ``WALLET_``) by th
 composition root and handed down from there. No other module reads the environment.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from wallet.currencies import scale_of
@@ -251,6 +251,16 @@ class Settings(BaseSettings):
         default=15.0,
         description="On shutdown: how long requests in flight may take to finish.",
     )
+
+    @model_validator(mode="after")
+    def _repetitions_are_dropped(self) -> Self:
+        if self.stream_duplicate_window_s <= self.outbox_keep_s:
+            raise ValueError(
+                "stream_duplicate_window_s must be more than "
+                f"2 * stream_sync_s + 1 = {self.outbox_keep_s:g}: what a lost connection had "
+                "acknowledged is published again"
+            )
+        return self
 
     @property
     def outbox_keep_s(self) -> float:
