@@ -56,6 +56,9 @@ async def client(database: str, nats_url: str) -> AsyncIterator[httpx.AsyncClien
         running_consumer(database, nats_url),
         queries_on(database) as queries,
     ):
+        # A stream that is made while a command is decided is filled from the journal, and events
+        # that come from there carry no trace.
+        await until(lambda: shard.relay.stream_ready)
         services = Services(
             settings=Settings(),
             dispatcher=Dispatcher(OneShard(shard), limits),
