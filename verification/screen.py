@@ -92,7 +92,7 @@ class Screen:
 
 
 def _lag(totals: Totals) -> str:
-    waiting = f"{totals.unpublished:,} events wait to be published"
+    waiting = f"{totals.unpublished:,} events are not surely on the stream yet"
     if not totals.wallets_behind or totals.now is None or totals.behind_since is None:
         return f"Projections are up to date; {waiting}."
     age = max(totals.now - totals.behind_since, timedelta())
