@@ -288,9 +288,8 @@ async def test_what_the_server_lost_with_its_power_is_published_again_before_any
     assert set(ids(OTHER_WALLET_ID, 1)) < set(keeping.stream.ids)
 
 
-async def test_a_power_loss_is_noticed_when_nothing_is_published(keeping: RelayDesk) -> None:
+async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
     desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=0.01))
-    desk.stream.gate.set()
     desk.start()
     desk.outbox.deletes_unavailable = 1_000  # The row is still there when the power goes.
     await desk.commit_and_add(WALLET_ID, 1)
@@ -302,9 +301,7 @@ async def test_a_power_loss_is_noticed_when_nothing_is_published(keeping: RelayD
     await desk.close()
 
 
-async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing(
-    keeping: RelayDesk,
-) -> None:
+async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -> None:
     desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=0.01))
     desk.start()
     await desk.commit_and_add(WALLET_ID, 1)
