@@ -5,6 +5,12 @@ many calls are under way as may be, the next one gathers by itself, without any 
 commands travel in one call at a time, in order: those of a flooded wallet make one large batch
 after another, and its neighbours' don't wait for them.
 
+Room for neighbours. Where everything between a client and the disk is busy with one wallet's
+commands, its neighbours wait in each of those places, and no queue of theirs helps them. So while
+others use the lane, a flooded wallet's calls carry no more than its share, and after each one it
+rests for as long as the call took: its commands wait here, where nobody waits behind them
+(`specification/decisions/0028-a-flooded-wallet-makes-room.md`).
+
 Delivery. A call that dies with its shard says nothing about its commands. They are delivered
 again, marked as such, to whoever owns the wallet then, until their deadline; the ids in them were
 made here, before the first delivery, so the successor recognises what was committed already.
@@ -62,6 +68,7 @@ class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):
     ingress_wallet_queue_max: int
     ingress_calls_max: int
     call_commands_max: int
+    call_wallet_share_max: int
 
 
 class _Parcel:
@@ -108,6 +115,56 @@ class _Waiting:
         return parcel
 
 
+class _Load:
+    """What a call carries. Empty ones are false."""
+
+    __slots__ = ("_room", "over_share", "parcels", "wallets")
+
+    def __init__(self, *, room: int) -> None:
+        self.parcels: list[_Parcel] = []
+        self.wallets: set[WalletId] = set()
+        self.over_share: set[WalletId] = set()
+        """Wallets that had more waiting than their share."""
+        self._room = room
+
+    def __bool__(self) -> bool:
+        return bool(self.parcels)
+
+    def take(self, wallet_id: WalletId, waiting: _Waiting, share: int) -> bool:
+        """Of ``waiting`` its share, which is one parcel at least; whether there was room for it."""
+        used = 0
+        while waiting.parcels:
+            size = _size(waiting.parcels[0])
+            if self.parcels and size > self._room:
+                return False
+            if used and used + size > share:
+                self.over_share.add(wallet_id)
+                break
+            self.parcels.append(waiting.take())
+            self.wallets.add(wallet_id)
+            self._room -= size
+            used += size
+        return True
+
+
+class _Neighbours:
+    """Whether more than one wallet uses a lane."""
+
+    __slots__ = ("_latest", "_met_at")
+
+    def __init__(self) -> None:
+        self._latest: WalletId | None = None
+        self._met_at: float | None = None
+
+    def note(self, wallet_id: WalletId, now: float) -> None:
+        if self._latest not in (None, wallet_id):
+            self._met_at = now
+        self._latest = wallet_id
+
+    def are_there(self, now: float) -> bool:
+        return self._met_at is not None and now - self._met_at < _NEIGHBOURS_S
+
+
 class Dispatcher:
     """Sends submissions to the shards that own their wallets."""
 
@@ -127,10 +184,6 @@ class Dispatcher:
         request; None if something could."""
         return self._lanes[self._ring.shard_of(wallet_id)].refusal(wallet_id)
 
-    async def drain(self) -> None:
-        """Wait until everything under way is answered."""
-        await asyncio.gather(*(lane.drain() for lane in self._lanes))
-
     @property
     def queued(self) -> list[int]:
         """Commands that wait for a call, by shard."""
@@ -147,11 +200,10 @@ class _Lane:
         self._waiting: dict[WalletId, _Waiting] = {}
         """By wallet; the one that has waited longest is first."""
         self._busy: set[WalletId] = set()
-        """Wallets with commands in a call that is under way."""
+        """Wallets with commands in a call that is under way, or that rest after one."""
+        self._neighbours = _Neighbours()
         self._calls: set[asyncio.Task[None]] = set()
         self._pump_is_due = False
-        self._turns_due = 0
-        """Calls whose answers are still being given."""
         self.queued = 0
         self._s_per_command = 0.0
         """Moving average over calls: how fast the queue drains."""
@@ -166,6 +218,7 @@ class _Lane:
         if waiting is None:
             waiting = self._waiting[submission.wallet_id] = _Waiting()
         waiting.add(parcel)
+        self._neighbours.note(submission.wallet_id, loop.time())
         self.queued += size
         self._pump_soon()
         timer = loop.call_at(parcel.deadline, parcel.expire)
@@ -173,13 +226,6 @@ class _Lane:
             return await parcel.reply
         finally:
             timer.cancel()
-
-    async def drain(self) -> None:
-        self._pump()
-        while self._calls:
-            await asyncio.wait(self._calls)
-        while self._turns_due:  # noqa: ASYNC110 - a turn of the loop is what is waited for
-            await asyncio.sleep(0)
 
     def _pump_soon(self) -> None:
         """Once this turn of the event loop has queued all that it has."""
@@ -189,34 +235,44 @@ class _Lane:
 
     def _pump(self) -> None:
         self._pump_is_due = False
-        while len(self._calls) < self._limits.ingress_calls_max and (parcels := self._take()):
-            wallets = {parcel.submission.wallet_id for parcel in parcels}
-            self._busy |= wallets
-            call = asyncio.create_task(self._deliver(parcels))
+        now = asyncio.get_running_loop().time()
+        while len(self._calls) < self._limits.ingress_calls_max and (load := self._take(now)):
+            self._busy |= load.wallets
+            call = asyncio.create_task(self._deliver(load.parcels))
             self._calls.add(call)
-            call.add_done_callback(partial(self._done, wallets))
+            call.add_done_callback(partial(self._done, load, now))
 
-    def _done(self, wallets: set[WalletId], call: asyncio.Task[None]) -> None:
-        self._busy -= wallets
+    def _done(self, load: "_Load", started: float, call: asyncio.Task[None]) -> None:
+        self._busy -= load.wallets - load.over_share
+        if load.over_share:
+            loop = asyncio.get_running_loop()
+            rest_s = min(loop.time() - started, _REST_MAX_S)
+            loop.call_later(rest_s, self._rested, load.over_share)
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             _log.error("delivery failed", shard=self._shard, exc_info=error)
         self._pump()
 
-    def _take(self) -> list[_Parcel]:
+    def _rested(self, wallets: set[WalletId]) -> None:
+        self._busy -= wallets
+        self._pump()
+
+    def _take(self, now: float) -> "_Load":
         """What the next call carries: of wallets that are in no other, as much as fits."""
-        taken: list[_Parcel] = []
-        room = self._limits.call_commands_max
+        limits = self._limits
+        load = _Load(room=limits.call_commands_max)
+        share = limits.call_commands_max
+        if self._neighbours.are_there(now):
+            share = limits.call_wallet_share_max
         for wallet_id in [one for one in self._waiting if one not in self._busy]:
             waiting = self._waiting[wallet_id]
-            while waiting.parcels and (not taken or _size(waiting.parcels[0]) <= room):
-                taken.append(waiting.take())
-                room -= _size(taken[-1])
-            if waiting.parcels:
+            had_room = load.take(wallet_id, waiting, share)
+            if not waiting.parcels:
+                del self._waiting[wallet_id]
+            if not had_room:
                 break
-            del self._waiting[wallet_id]
-        self.queued -= sum(map(_size, taken))
-        return taken
+        self.queued -= sum(map(_size, load.parcels))
+        return load
 
     async def _deliver(self, parcels: list[_Parcel]) -> None:
         try:
@@ -276,12 +332,7 @@ class _Lane:
         for parcel, reply in answers[:_ANSWERS_A_TURN]:
             parcel.answer(reply)
         if rest := answers[_ANSWERS_A_TURN:]:
-            self._turns_due += 1
-            asyncio.get_running_loop().call_soon(self._take_turn, rest)
-
-    def _take_turn(self, answers: list[tuple[_Parcel, Reply]]) -> None:
-        self._turns_due -= 1
-        self._answer_by_turns(answers)
+            asyncio.get_running_loop().call_soon(self._answer_by_turns, rest)
 
     def refusal(self, wallet_id: WalletId) -> Failure | None:
         """Why not even one more command for this wallet could be taken now."""
@@ -323,6 +374,12 @@ def _backoff_s(failures: int) -> float:
 _RATE_WEIGHT: Final = 0.1
 
 _ANSWERS_A_TURN: Final = 8
+
+_NEIGHBOURS_S: Final = 1.0
+"""For how long after a command of another wallet a flooded one makes room."""
+
+_REST_MAX_S: Final = 0.1
+"""Enough after any call that was answered; one that waited for a new shard took far longer."""
 
 _SHARD_FULL: Final = (
     "Too many requests wait for this wallet's shard. Nothing was applied; try again later."

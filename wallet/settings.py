@@ -123,6 +123,11 @@ class Settings(BaseSettings):
     call_commands_max: Count = Field(
         default=1_000, description="Commands that travel in one call to a shard (message size)."
     )
+    call_wallet_share_max: Count = Field(
+        default=24,
+        description="Of those, commands of one wallet while others use the same shard: less is "
+        "kinder to a flooded wallet's neighbours, and costs its own throughput.",
+    )
     mailbox_max: Count = Field(
         default=8_192, description="Commands a shard queues before it refuses with 429."
     )

@@ -50,6 +50,7 @@ async def client(database: str, nats_url: str) -> AsyncIterator[httpx.AsyncClien
         ingress_wallet_queue_max=100,
         ingress_calls_max=1,
         call_commands_max=100,
+        call_wallet_share_max=100,
     )
     async with (
         running_shard(database, nats_url) as shard,

@@ -52,6 +52,7 @@ class Plan(msgspec.Struct, kw_only=True):
             ingress_wallet_queue_max=40,
             ingress_calls_max=2,
             call_commands_max=10,
+            call_wallet_share_max=2,
         )
 
 

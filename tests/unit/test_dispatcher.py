@@ -36,6 +36,7 @@ class Desk:
                     "ingress_wallet_queue_max": 100,
                     "ingress_calls_max": 1,
                     "call_commands_max": 50,
+                    "call_wallet_share_max": 50,
                 }
                 | limits
             ),
@@ -60,6 +61,11 @@ class Desk:
         for task in self.asking:
             task.cancel()
         await asyncio.gather(*self.asking, return_exceptions=True)
+
+
+async def let_callbacks_run() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def a_submission(name: str, *, items: int = 1, **fields: Any) -> Submission:
@@ -156,6 +162,103 @@ async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() ->
     assert desk.dispatcher.refusal(quiet) is None
     await desk.ask("q1", wallet_id=quiet)
     assert desk.dispatcher.queued == [4]
+    await desk.close()
+
+
+async def test_a_flooded_wallet_alone_travels_whole_and_never_rests() -> None:
+    desk = Desk(call_wallet_share_max=2)
+    await desk.ask("first")
+    await desk.ask("f1", "f2", "f3", "f4", "f5")
+    (await desk.shards.next_call()).reply()
+    call = await desk.shards.next_call()
+    assert call.names == ["f1", "f2", "f3", "f4", "f5"]
+    await desk.ask("next")
+    call.reply()
+    await let_callbacks_run()
+    assert (await desk.shards.next_call()).names == ["next"]
+    await desk.close()
+
+
+async def test_beside_neighbours_a_flooded_wallet_travels_by_its_share_and_rests_in_between() -> (
+    None
+):
+    desk = Desk(ingress_calls_max=2, call_wallet_share_max=2)
+    clock = asyncio.get_running_loop().time
+    flooded, quiet = wallet_id(0), wallet_id(1)
+    await desk.ask("q1", wallet_id=quiet)
+    (await desk.shards.next_call()).reply()
+    called = clock()
+    await desk.ask("f1", "f2", "f3", "f4", "f5", wallet_id=flooded)
+    first = await desk.shards.next_call()
+    assert first.names == ["f1", "f2"]
+    await asyncio.sleep(0.05)
+    first.reply()
+    answered = clock()
+    await let_callbacks_run()
+    assert desk.shards.nothing_arrived()
+
+    # Its neighbours don't rest.
+    await desk.ask("q2", wallet_id=quiet)
+    (await desk.shards.next_call()).reply()
+    second = await desk.shards.next_call()
+    assert second.names == ["f3", "f4"]
+    assert clock() - answered >= answered - called - 0.005  # The loop's clock counts whole ms.
+
+    # What is no more than its share goes without a rest after it.
+    second.reply()
+    third = await desk.shards.next_call()
+    assert third.names == ["f5"]
+    await desk.ask("f6", wallet_id=flooded)
+    third.reply()
+    await let_callbacks_run()
+    assert (await desk.shards.next_call()).names == ["f6"]
+    await desk.close()
+
+
+async def test_a_batch_that_is_larger_than_its_share_travels_alone() -> None:
+    desk = Desk(call_wallet_share_max=2)
+    await desk.ask("q1", wallet_id=wallet_id(7))
+    (await desk.shards.next_call()).reply()
+    await desk.ask("huge", items=9)
+    await desk.ask("f1")
+    first = await desk.shards.next_call()
+    assert first.names == ["huge"]
+    first.reply()
+    assert (await desk.shards.next_call()).names == ["f1"]
+    await desk.close()
+
+
+async def test_after_a_call_that_waited_for_a_new_shard_a_flooded_wallet_rests_but_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_REST_MAX_S", 0.01)
+    desk = Desk(call_wallet_share_max=1)
+    clock = asyncio.get_running_loop().time
+    await desk.ask("q1", wallet_id=wallet_id(7))
+    (await desk.shards.next_call()).reply()
+    await desk.ask("f1", "f2")
+    first = await desk.shards.next_call()
+    assert first.names == ["f1"]
+    await asyncio.sleep(0.5)
+    first.reply()
+    answered = clock()
+    assert (await desk.shards.next_call()).names == ["f2"]
+    assert clock() - answered < 0.4
+    await desk.close()
+
+
+async def test_a_flooded_wallet_whose_neighbours_have_gone_travels_whole_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_NEIGHBOURS_S", 0.02)
+    desk = Desk(call_wallet_share_max=2)
+    await desk.ask("q1", wallet_id=wallet_id(7))
+    (await desk.shards.next_call()).reply()
+    await desk.ask("f1")
+    (await desk.shards.next_call()).reply()
+    await asyncio.sleep(0.03)
+    await desk.ask("f2", "f3", "f4")
+    assert (await desk.shards.next_call()).names == ["f2", "f3", "f4"]
     await desk.close()
 
 
@@ -376,7 +479,6 @@ async def test_a_flooded_wallet_s_answers_leave_turns_to_its_neighbours(desk: De
     tasks = await desk.ask(*flood)
     first.reply()
     call = await desk.shards.next_call()
-    draining = asyncio.create_task(desk.dispatcher.drain())
     call.reply()
     answered: list[int] = []
     while not all(task.done() for task in tasks):
@@ -386,19 +488,6 @@ async def test_a_flooded_wallet_s_answers_leave_turns_to_its_neighbours(desk: De
     steps = [after - before for before, after in pairwise([0, *answered])]
     assert max(steps) <= 8
     assert [await task for task in tasks] == [reply_to(name) for name in flood]
-    await asyncio.wait_for(draining, 5)
-
-
-async def test_draining_waits_for_everything_that_was_taken(desk: Desk) -> None:
-    await desk.ask("r1")
-    await desk.ask("r2")
-    draining = asyncio.create_task(desk.dispatcher.drain())
-    (await desk.shards.next_call()).reply()
-    second = await desk.shards.next_call()
-    assert not draining.done()
-    second.reply()
-    await asyncio.wait_for(draining, 5)
-    assert desk.dispatcher.queued == [0]
 
 
 def test_a_second_try_waits_a_little_and_never_long() -> None:
