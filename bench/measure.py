@@ -9,6 +9,7 @@ from bench.audit import AuditFailed, Books, expected_of
 from bench.generators.deck import Deck
 from bench.generators.generate import generate
 from bench.generators.load import Load, LoadFailed
+from bench.generators.result import LoadResult
 from bench.ledger import Ledger
 from bench.processes import usage_of
 from bench.record import Measured, batch_sizes_of, measured_of
@@ -133,20 +134,30 @@ class Bench:
             batch_sizes=batch_sizes_of(batches),
         )
 
-    async def send(self, name: str, deck: Deck, wallets: Sequence[str], requests: int) -> float:
-        """Send exactly ``requests`` of ``deck`` and return the requests/s, audited like the rest.
+    async def send(
+        self,
+        name: str,
+        deck: Deck,
+        wallets: Sequence[str],
+        requests: int,
+        *,
+        takes_refusals: bool = False,
+    ) -> LoadResult:
+        """Send exactly ``requests`` of ``deck``, audited like the rest.
 
         Raises:
-            AuditFailed, LoadFailed: as `measure`; LoadFailed also if anything was refused.
+            AuditFailed, LoadFailed: as `measure`; LoadFailed also if anything was refused, unless
+                it is refused items of batches and ``takes_refusals``.
         """
         await wait_until_drained(self.ledger, wallets)
         books = Books(self.ledger, self.stream, wallets)
         await books.open()
         result = await send_counted(self.service, deck, requests)
-        if result.errors:
+        all_answered = result.accepted == requests
+        if result.errors and not (takes_refusals and all_answered):
             raise LoadFailed(f"{name}: not everything was accepted: {result.errors}")
         await wait_until_drained(self.ledger, wallets)
         findings = await books.findings(result, expected_of(result, deck.mode))
         if findings:
             raise AuditFailed(name, findings)
-        return result.accepted / result.duration_s
+        return result

@@ -17,6 +17,9 @@ class MemoryGrowth(msgspec.Struct, frozen=True, kw_only=True):
     """Resident bytes of every process of the service, by part; shared pages counted once."""
 
     transfers: int
+    """Accepted ones."""
+    refused: Mapping[str, int] = {}
+    """Refused ones by their code: a disk that stands still for seconds is answered with 503."""
     before: Mapping[str, int]
     after: Mapping[str, int]
 
@@ -36,6 +39,9 @@ async def measure_memory(bench: Bench, transfers: int) -> MemoryGrowth:
     warm_up = min(WARM_UP_TRANSFERS, transfers // 2)
     await bench.send("memory_growth", deck, wallets, warm_up // BATCH_ITEMS)
     before = memory_of(bench.service.processes())
-    await bench.send("memory_growth", deck, wallets, transfers // BATCH_ITEMS)
+    requests = transfers // BATCH_ITEMS
+    sent = await bench.send("memory_growth", deck, wallets, requests, takes_refusals=True)
     after = memory_of(bench.service.processes())
-    return MemoryGrowth(transfers=transfers, before=before, after=after)
+    return MemoryGrowth(
+        transfers=sent.items_accepted, refused=sent.refused_items, before=before, after=after
+    )

@@ -125,7 +125,8 @@ class Run:
         found = await measure_memory(self.bench, self._plan.memory_transfers)
         self.found.memory = found
         before, after = (sum(one.values()) / 2**20 for one in (found.before, found.after))
-        return f"{before:.0f} MiB before, {after:.0f} MiB after {found.transfers:,} transfers"
+        told = f"{before:.0f} MiB before, {after:.0f} MiB after {found.transfers:,} transfers"
+        return f"{told}, refused {dict(found.refused)}" if found.refused else told
 
     async def _rest(self) -> str:
         """What the idle service takes from the baselines, which run beside it."""

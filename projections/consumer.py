@@ -26,6 +26,7 @@ from nats.js.errors import NotFoundError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from projections.fold import fold
+from projections.puller import PullEnded, Puller
 from projections.store import DeadLetter, ProjectionStore
 from telemetry import tracing
 from telemetry.histogram import Histogram
@@ -38,6 +39,7 @@ _log = structlog.get_logger(__name__)
 
 _TRANSIENT: Final = (
     NatsError,
+    PullEnded,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -96,6 +98,7 @@ class ProjectionConsumer:
     """One group's puller. ``run`` is its task."""
 
     def __init__(self, *, client: Client, store: ProjectionStore, options: ConsumerOptions) -> None:
+        self._client = client
         self._jetstream: JetStreamContext = client.jetstream()
         self._store = store
         self._options = options
@@ -149,33 +152,34 @@ class ProjectionConsumer:
         _log.warning("projection interrupted", error=f"{type(error).__name__}: {error}")
 
     async def _consume(self) -> None:
-        subscription = await self._subscribe()
-        self.ready = True
-        while True:
-            try:
-                messages = await subscription.fetch(
-                    self._options.batch_max, timeout=self._options.poll_s
-                )
-            except TimeoutError:
-                self.pending = 0
-                self._oldest = None
-                continue
-            if not messages:
-                continue  # The client may give up a pull that the server had just ended.
-            pulled = perf_counter()
+        puller = await self._new_puller()
+        await puller.open()
+        try:
+            self.ready = True
+            while True:
+                await self._consume_some(puller)
+        finally:
+            with suppress(NatsError):  # The connection may be gone.
+                await puller.close()
+
+    async def _consume_some(self, puller: Puller) -> None:
+        messages = await puller.take()
+        if messages:
+            taken = perf_counter()
             spans = _projecting(messages) if tracing.on else ()
             await self._project(messages)
             for span in spans:
                 span.end()
-            self.fold_seconds.observe(perf_counter() - pulled)
+            self.fold_seconds.observe(perf_counter() - taken)
             await messages[-1].ack()  # AckPolicy.ALL: it and everything before it.
-            self.pending = messages[-1].metadata.num_pending
-            if not self.pending:
-                self._oldest = None
-                # A pull costs much and an event in it little: let some gather, for a moment.
-                await asyncio.sleep(self._options.interval_s)
+        self.pending = puller.pending
+        if not self.pending:
+            self._oldest = None
+        if messages and not puller.at_server:
+            # A transaction costs much and an event in it little: let some gather, for a moment.
+            await asyncio.sleep(self._options.interval_s)
 
-    async def _subscribe(self) -> JetStreamContext.PullSubscription:
+    async def _new_puller(self) -> Puller:
         """A consumer of our own, from where the last one of this group had acknowledged.
 
         Not the same one: what a predecessor pulled and did not fold before it died would be
@@ -192,13 +196,19 @@ class ProjectionConsumer:
                 opt_start_seq=self._first_unfolded(former),
                 ack_policy=AckPolicy.ALL,
                 ack_wait=options.ack_wait_s,
-                max_ack_pending=options.batch_max,
+                max_ack_pending=2 * options.batch_max,
                 filter_subjects=options.subjects,
             ),
         )
         await self._remove(former)
         self._name = name
-        return await self._jetstream.pull_subscribe_bind(durable=name, stream=options.stream)
+        return Puller(
+            self._client,
+            stream=options.stream,
+            consumer=name,
+            batch_max=options.batch_max,
+            poll_s=options.poll_s,
+        )
 
     async def _consumers(self) -> dict[str, int]:
         """Consumers of projections, and the stream sequence up to which each acknowledged."""

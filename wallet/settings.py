@@ -228,7 +228,8 @@ class Settings(BaseSettings):
     )
     projection_interval_s: Annotated[float, Field(ge=0)] = Field(
         default=0.01,
-        description="Pause after a pull that left nothing behind: fewer and larger transactions.",
+        description="Pause after a batch once the stream has sent all that it had: fewer and "
+        "larger transactions.",
     )
     projection_niceness: Annotated[int, Field(ge=0, le=19)] = Field(
         default=5,
@@ -236,7 +237,7 @@ class Settings(BaseSettings):
         "first and reads catch up after them.",
     )
     projection_poll_s: Seconds = Field(
-        default=5.0, description="How long a pull waits for events before it asks again."
+        default=5.0, description="How long a request for events stays open before it is renewed."
     )
     projection_ack_wait_s: Seconds = Field(
         default=30.0, description="JetStream redelivers what isn't acknowledged by then."

@@ -10,6 +10,7 @@ says what CPU it took: it runs on the cores of what it measures.
 """
 
 import asyncio
+import re
 import sys
 import time
 from collections import Counter, deque
@@ -30,6 +31,9 @@ from bench.generators.result import GRACE_S, LoadResult
 _clock = time.perf_counter
 
 _TICK_S: Final = 0.001
+
+_PROBLEM: Final = re.compile(rb'"problem":\{"type":"/problems/(\w+)"')
+"""Of a refused item; its code."""
 
 
 class Generator:
@@ -52,6 +56,8 @@ class Generator:
         self._due: deque[float] = deque()
         self._statuses: Counter[int] = Counter()
         self._items: Counter[str] = Counter()
+        self._refused_items: Counter[str] = Counter()
+        """By the problem's code."""
         self._latencies = Latencies()
         self._in_flight = 0
         self._socket_errors = 0
@@ -140,7 +146,7 @@ class Generator:
         self._source.note(status, body)
         if self._load.mode is Mode.ITEMS and status == 200:
             self._items["accepted"] += body.count(b'{"status":20')
-            self._items["refused"] += body.count(b'"problem":{')
+            self._refused_items.update(map(bytes.decode, _PROBLEM.findall(body)))
         if self._on_answer is not None:
             self._on_answer(status, body)
         self._go_on(connection)
@@ -175,7 +181,8 @@ class Generator:
             ended_at=max(self._ended, self._began) + since_epoch,
             statuses={str(status): count for status, count in self._statuses.items()},
             items_accepted=self._items["accepted"],
-            items_refused=self._items["refused"],
+            items_refused=self._refused_items.total(),
+            refused_items=dict(self._refused_items),
             socket_errors=self._socket_errors,
             unanswered=self._in_flight + len(self._due),
             latency=self._latencies.summary(),

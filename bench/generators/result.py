@@ -36,6 +36,8 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """Answers by HTTP status."""
     items_accepted: Count = 0
     items_refused: Count = 0
+    refused_items: Mapping[str, Count] = {}
+    """Refused items by the problem's code, where the generator looks that closely."""
     socket_errors: Count = 0
     unanswered: Count = 0
     """Requests that were sent and had no answer when the generator gave up."""
@@ -66,4 +68,5 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
             "socket": self.socket_errors,
             "unanswered": self.unanswered,
         }
-        return found | {name: count for name, count in others.items() if count}
+        by_code = {f"items: {code}": count for code, count in self.refused_items.items()}
+        return found | {name: count for name, count in others.items() if count} | by_code

@@ -1,9 +1,10 @@
 """NATS JetStream as far as the service uses it: one stream, its duplicate window, its consumers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
+import msgspec
 from nats.js.api import ConsumerConfig
 
 from actors.ports import (
@@ -17,6 +18,10 @@ from tests.simulation.connections import Connection
 from tests.simulation.loop import SimulatedLoop
 
 T = TypeVar("T")
+
+
+_POLL_S: Final = 0.1
+"""How often the server looks whether there is something for an open request."""
 
 
 class NoStream(OutcomeUnknown):
@@ -189,7 +194,7 @@ class Consumer:
 
     def __init__(self, config: ConsumerConfig) -> None:
         self.name = config.durable_name or ""
-        self._batch_max = config.max_ack_pending or 1_000
+        self._unacknowledged_max = config.max_ack_pending or 1_000
         self._ack_wait_s = config.ack_wait or 30.0
         self._prefixes = tuple(one.removesuffix(">") for one in config.filter_subjects or ())
         self._delivered = self._acknowledged = (config.opt_start_seq or 1) - 1
@@ -201,13 +206,13 @@ class Consumer:
 
     def take(self, stored: list[Stored], wanted: int, now: float) -> list[Stored]:
         """The next messages; the unacknowledged ones again once ``ack_wait`` is over."""
-        if self._delivered > self._acknowledged:
-            if now - self._delivered_at < self._ack_wait_s:
-                return []
+        is_unacknowledged = self._delivered > self._acknowledged
+        if is_unacknowledged and now - self._delivered_at >= self._ack_wait_s:
             self._delivered = self._acknowledged
+        room = self._unacknowledged_max - (self._delivered - self._acknowledged)
         found: list[Stored] = []
         for one in stored[self._delivered :]:
-            if len(found) == min(wanted, self._batch_max):
+            if len(found) >= min(wanted, room):
                 break
             if one.message.subject.startswith(self._prefixes):
                 found.append(one)
@@ -257,6 +262,7 @@ class Reader:
         self._loop = loop
         self._server = server
         self._connection = connection
+        self._subscription: Subscription | None = None
 
     def jetstream(self) -> "Reader":
         return self
@@ -279,8 +285,44 @@ class Reader:
         self._server.require()
         self._server.consumers.setdefault(made.name, made)
 
-    async def pull_subscribe_bind(self, durable: str, stream: str) -> "Subscription":
-        return Subscription(self._loop, self._server, durable, self._ask)
+    def new_inbox(self) -> str:
+        return "inbox"
+
+    async def subscribe(self, _subject: str, cb: "Callback") -> "Subscription":
+        self._subscription = Subscription(cb)
+        return self._subscription
+
+    async def publish(self, subject: str, payload: bytes, reply: str) -> None:
+        """A request for messages, which is all that a reader publishes."""
+        subscription, consumer = self._subscription, subject.rpartition(".")[2]
+        assert subscription is not None, "who asks listens already"
+        request = msgspec.json.decode(payload)
+        until = self._loop.time() + request["expires"] / 1e9
+        subscription.serve(self._send(subscription, consumer, request["batch"], until, reply))
+
+    async def _send(
+        self, subscription: "Subscription", name: str, wanted: int, until: float, reply: str
+    ) -> None:
+        """What the server does about a request. If the connection breaks, nobody hears of it."""
+        while wanted and self._loop.time() < until:
+            consumer = self._server.consumers.get(name)
+            if consumer is None:
+                await subscription.cb(Status("409", reply))
+                return
+            try:
+                found = await self._ask(
+                    lambda taker=consumer, upto=wanted: taker.take(
+                        self._server.stored, upto, self._loop.time()
+                    )
+                )
+            except OSError:
+                return
+            for one in found:
+                await subscription.cb(Delivered(one, consumer, self._ask))
+            wanted -= len(found)
+            await asyncio.sleep(_POLL_S)
+        if wanted:
+            await subscription.cb(Status("408", reply))
 
     async def _ask(self, request: Callable[[], T]) -> T:
         try:
@@ -289,31 +331,29 @@ class Reader:
             raise OSError(str(failure)) from failure
 
 
+class Status:
+    """How the server ends a request for messages that it doesn't fill."""
+
+    def __init__(self, code: str, reply: str) -> None:
+        self.subject = reply
+        self.headers = {"Status": code}
+
+
+Callback = Callable[[Any], Awaitable[None]]
+
+
 class Subscription:
-    """A pull subscription."""
+    """A subscriber, and what the server is still sending to it."""
 
-    def __init__(
-        self,
-        loop: SimulatedLoop,
-        server: StreamServer,
-        durable: str,
-        ask: Callable[..., Any],
-    ) -> None:
-        self._loop = loop
-        self._server = server
-        self._durable = durable
-        self._ask = ask
+    def __init__(self, cb: Callback) -> None:
+        self.cb = cb
+        self._sending: set[asyncio.Task[None]] = set()
 
-    async def fetch(self, batch: int, timeout: float) -> list[Delivered]:
-        until = self._loop.time() + timeout
-        while self._loop.time() < until:
-            consumer = self._server.consumers.get(self._durable)
-            if consumer is None:
-                raise OSError("consumer not found")
-            found = await self._ask(
-                lambda taker=consumer: taker.take(self._server.stored, batch, self._loop.time())
-            )
-            if found:
-                return [Delivered(one, consumer, self._ask) for one in found]
-            await asyncio.sleep(timeout / 10)
-        raise TimeoutError
+    def serve(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(sending)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def unsubscribe(self) -> None:
+        for task in self._sending:
+            task.cancel()

@@ -135,14 +135,17 @@ def generator(
 
 
 async def test_answers_are_counted_by_status_and_items_by_outcome() -> None:
-    body = b'{"items":[{"status":201,"transfer":{}},{"status":409,"problem":{}}]}'
+    body = (
+        b'{"items":[{"status":201,"transfer":{}},'
+        b'{"status":409,"problem":{"type":"/problems/insufficient_funds","title":"No"}}]}'
+    )
     answers = [(answer_of("200 OK", body), 0.0), (answer_of("429 Too Many"), 0.0)]
     async with service(answers) as url:
         result = await generator(url, mode=Mode.ITEMS, requests_max=2).run()
     assert dict(result.statuses) == {"200": 1, "429": 1}
     assert (result.items_accepted, result.items_refused) == (1, 1)
     assert result.accepted == 1
-    assert result.errors == {"429": 1, "items": 1}
+    assert result.errors == {"429": 1, "items": 1, "items: insufficient_funds": 1}
 
 
 async def test_a_connection_that_dies_with_a_request_is_an_error() -> None:

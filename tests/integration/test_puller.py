@@ -1,0 +1,113 @@
+"""Pulling from a real server: everything once, in order, with bounded requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from projections.puller import PullEnded, Puller
+
+STREAM = "PULLED"
+BATCH_MAX = 10
+
+
+@asynccontextmanager
+async def pulling(nats_url: str, *, poll_s: float = 5.0) -> AsyncIterator[tuple[Client, Puller]]:
+    """A stream of numbers, and who pulls from it."""
+    client = await nats.connect(nats_url)
+    jetstream = client.jetstream()
+    await jetstream.add_stream(name=STREAM, subjects=["numbers"])
+    await jetstream.add_consumer(
+        STREAM,
+        ConsumerConfig(
+            durable_name="reader", ack_policy=AckPolicy.ALL, max_ack_pending=2 * BATCH_MAX
+        ),
+    )
+    puller = Puller(client, stream=STREAM, consumer="reader", batch_max=BATCH_MAX, poll_s=poll_s)
+    await puller.open()
+    try:
+        yield client, puller
+    finally:
+        await puller.close()
+        await jetstream.delete_stream(STREAM)
+        await client.close()
+
+
+async def publish(client: Client, *numbers: int) -> None:
+    for number in numbers:
+        await client.publish("numbers", str(number).encode())
+    await client.flush()
+
+
+async def test_everything_comes_once_and_in_order_while_nobody_waits(nats_url: str) -> None:
+    async with pulling(nats_url) as (client, puller):
+        await publish(client, *range(100))
+        found: list[int] = []
+        while len(found) < 100:
+            taken = await puller.take()
+            assert len(taken) <= 2 * BATCH_MAX
+            found += [int(message.data) for message in taken]
+            await taken[-1].ack()
+        assert found == list(range(100))
+        assert puller.pending == 0
+
+
+async def test_what_comes_during_a_request_is_taken_at_once(nats_url: str) -> None:
+    async with pulling(nats_url, poll_s=60.0) as (client, puller):
+        waiting = asyncio.create_task(puller.take())
+        await asyncio.sleep(0.05)
+        for number in range(3):
+            await publish(client, number)
+            async with asyncio.timeout(5):
+                assert [int(message.data) for message in await waiting] == [number]
+            waiting = asyncio.create_task(puller.take())
+        waiting.cancel()
+
+
+async def test_the_server_sends_while_a_batch_is_folded_and_no_more_than_agreed(
+    nats_url: str,
+) -> None:
+    async with pulling(nats_url) as (client, puller):
+        await publish(client, *range(100))
+        taken = await puller.take()
+        async with asyncio.timeout(5):
+            while puller.pending < 100 - len(taken) or puller.at_server > 80:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # Time in which more could come.
+        assert puller.pending - puller.at_server <= BATCH_MAX
+        assert puller.pending == 100 - len(taken)
+
+
+async def test_a_request_that_brought_nothing_says_so_and_leaves_none_behind(
+    nats_url: str,
+) -> None:
+    async with pulling(nats_url, poll_s=0.05) as (client, puller):
+        for _ in range(5):
+            assert await puller.take() == []
+        info = await client.jetstream().consumer_info(STREAM, "reader")
+        assert (info.num_waiting or 0) <= 1
+        await publish(client, 7)
+        taken: list[int] = []
+        while not taken:
+            taken = [int(message.data) for message in await puller.take()]
+        assert taken == [7]
+
+
+async def test_a_consumer_that_is_removed_ends_it(nats_url: str) -> None:
+    async with pulling(nats_url) as (client, puller):
+        waiting = asyncio.create_task(puller.take())
+        await asyncio.sleep(0.05)
+        await client.jetstream().delete_consumer(STREAM, "reader")
+        with pytest.raises(PullEnded, match="Consumer Deleted"):
+            await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_consumer_that_is_not_there_ends_it(nats_url: str) -> None:
+    async with pulling(nats_url) as (client, puller):
+        await client.jetstream().delete_consumer(STREAM, "reader")
+        with pytest.raises(PullEnded):
+            await asyncio.wait_for(puller.take(), 5)
