@@ -116,6 +116,9 @@ def _serve(stack: Stack) -> dict[str, str]:
         "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_UNHEALTHY_THRESHOLD": "1",
         # …but one that is merely busy with a large batch isn't killed for it.
         "RAY_SERVE_DEPLOYMENT_ACTOR_HEALTH_CHECK_TIMEOUT_S": "5",
+        # The controller looks at everything this often. At its own 0.1 s that is 6 % of a core,
+        # busy or not; what dies is noticed 0.1 s later on average.
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.3",
         # A replica that leaves stays reachable this long, so that HAProxy has been told. It is
         # on this machine: a second is plenty, and `wallet down` waits for it.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
