@@ -54,6 +54,8 @@ async def measure_neighbour(bench: Bench, duration_s: float) -> Neighbour:
         probe = _load(bench, quiet, Path(folder), _PROBE_CONNECTIONS, duration_s, PROBE_RATE)
         flood_s = _FLOOD_LEAD_S + duration_s + _FLOOD_TAIL_S
         flood = _load(bench, flooded, Path(folder), FLOOD_CONNECTIONS, flood_s, None)
+        # What the load before left to the disk is not the quiet wallet's.
+        await bench.ledger.checkpoint()
         (alone,) = await _audited(bench, {quiet: probe})
         await bench.ledger.checkpoint()
         beside, flooding = await _audited(bench, {quiet: probe, flooded: flood})
