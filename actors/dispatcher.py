@@ -17,13 +17,13 @@ made here, before the first delivery, so the successor recognises what was commi
 """
 
 import asyncio
-from collections import deque
 from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 import structlog
 
+from actors.parcels import Load, Neighbours, Parcel, Waiting
 from actors.protocol import (
     Failure,
     FailureCode,
@@ -71,100 +71,6 @@ class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):
     call_wallet_share_max: int
 
 
-class _Parcel:
-    """A submission on its way. ``deadline`` is a loop time."""
-
-    __slots__ = ("attempt", "deadline", "delivered", "reply", "submission")
-
-    def __init__(self, submission: Submission, deadline: float) -> None:
-        self.submission = submission
-        self.deadline = deadline
-        self.attempt = 1
-        self.delivered = False
-        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-
-    def answer(self, reply: Reply) -> None:
-        if not self.reply.done():
-            self.reply.set_result(reply)
-
-    def expire(self) -> None:
-        """The deadline has passed. What was never delivered never will be."""
-        self.answer(_TOO_LATE_UNKNOWN if self.delivered else _TOO_LATE)
-
-    def fail(self, error: BaseException) -> None:
-        if not self.reply.done():
-            self.reply.set_exception(error)
-
-
-class _Waiting:
-    """A wallet's parcels that wait for a call. ``commands`` counts what is in them."""
-
-    __slots__ = ("commands", "parcels")
-
-    def __init__(self) -> None:
-        self.parcels: deque[_Parcel] = deque()
-        self.commands = 0
-
-    def add(self, parcel: _Parcel) -> None:
-        self.parcels.append(parcel)
-        self.commands += len(parcel.submission.items)
-
-    def take(self) -> _Parcel:
-        parcel = self.parcels.popleft()
-        self.commands -= len(parcel.submission.items)
-        return parcel
-
-
-class _Load:
-    """What a call carries. Empty ones are false."""
-
-    __slots__ = ("_room", "over_share", "parcels", "wallets")
-
-    def __init__(self, *, room: int) -> None:
-        self.parcels: list[_Parcel] = []
-        self.wallets: set[WalletId] = set()
-        self.over_share: set[WalletId] = set()
-        """Wallets that had more waiting than their share."""
-        self._room = room
-
-    def __bool__(self) -> bool:
-        return bool(self.parcels)
-
-    def take(self, wallet_id: WalletId, waiting: _Waiting, share: int) -> bool:
-        """Of ``waiting`` its share, which is one parcel at least; whether there was room for it."""
-        used = 0
-        while waiting.parcels:
-            size = _size(waiting.parcels[0])
-            if self.parcels and size > self._room:
-                return False
-            if used and used + size > share:
-                self.over_share.add(wallet_id)
-                break
-            self.parcels.append(waiting.take())
-            self.wallets.add(wallet_id)
-            self._room -= size
-            used += size
-        return True
-
-
-class _Neighbours:
-    """Whether more than one wallet uses a lane."""
-
-    __slots__ = ("_latest", "_met_at")
-
-    def __init__(self) -> None:
-        self._latest: WalletId | None = None
-        self._met_at: float | None = None
-
-    def note(self, wallet_id: WalletId, now: float) -> None:
-        if self._latest not in (None, wallet_id):
-            self._met_at = now
-        self._latest = wallet_id
-
-    def are_there(self, now: float) -> bool:
-        return self._met_at is not None and now - self._met_at < _NEIGHBOURS_S
-
-
 class Dispatcher:
     """Sends submissions to the shards that own their wallets."""
 
@@ -197,11 +103,11 @@ class _Lane:
         self._shard = shard
         self._transport = transport
         self._limits = limits
-        self._waiting: dict[WalletId, _Waiting] = {}
+        self._waiting: dict[WalletId, Waiting] = {}
         """By wallet; the one that has waited longest is first."""
         self._busy: set[WalletId] = set()
         """Wallets with commands in a call that is under way, or that rest after one."""
-        self._neighbours = _Neighbours()
+        self._neighbours = Neighbours()
         self._calls: set[asyncio.Task[None]] = set()
         self._pump_is_due = False
         self.queued = 0
@@ -214,9 +120,9 @@ class _Lane:
         if (failure := self._refusal(waiting, size)) is not None:
             return Reply(failure=failure)
         loop = asyncio.get_running_loop()
-        parcel = _Parcel(submission, loop.time() + submission.timeout_s)
+        parcel = Parcel(submission, loop.time() + submission.timeout_s)
         if waiting is None:
-            waiting = self._waiting[submission.wallet_id] = _Waiting()
+            waiting = self._waiting[submission.wallet_id] = Waiting()
         waiting.add(parcel)
         self._neighbours.note(submission.wallet_id, loop.time())
         self.queued += size
@@ -242,7 +148,7 @@ class _Lane:
             self._calls.add(call)
             call.add_done_callback(partial(self._done, load, now))
 
-    def _done(self, load: "_Load", started: float, call: asyncio.Task[None]) -> None:
+    def _done(self, load: Load, started: float, call: asyncio.Task[None]) -> None:
         self._busy -= load.wallets - load.over_share
         if load.over_share:
             loop = asyncio.get_running_loop()
@@ -257,10 +163,10 @@ class _Lane:
         self._busy -= wallets
         self._pump()
 
-    def _take(self, now: float) -> "_Load":
+    def _take(self, now: float) -> Load:
         """What the next call carries: of wallets that are in no other, as much as fits."""
         limits = self._limits
-        load = _Load(room=limits.call_commands_max)
+        load = Load(room=limits.call_commands_max)
         share = limits.call_commands_max
         if self._neighbours.are_there(now):
             share = limits.call_wallet_share_max
@@ -271,10 +177,10 @@ class _Lane:
                 del self._waiting[wallet_id]
             if not had_room:
                 break
-        self.queued -= sum(map(_size, load.parcels))
+        self.queued -= sum(parcel.size for parcel in load.parcels)
         return load
 
-    async def _deliver(self, parcels: list[_Parcel]) -> None:
+    async def _deliver(self, parcels: list[Parcel]) -> None:
         try:
             await self._deliver_until_answered(parcels)
         except BaseException as error:
@@ -283,7 +189,7 @@ class _Lane:
                 parcel.fail(error)
             raise
 
-    async def _deliver_until_answered(self, parcels: list[_Parcel]) -> None:
+    async def _deliver_until_answered(self, parcels: list[Parcel]) -> None:
         """Call until every parcel is answered, by the shard or by its own deadline."""
         failures = 0
         while True:
@@ -306,7 +212,7 @@ class _Lane:
             else:
                 return
 
-    async def _call(self, parcels: list[_Parcel]) -> None:
+    async def _call(self, parcels: list[Parcel]) -> None:
         started = asyncio.get_running_loop().time()
         payload = encode_submissions([_addressed(parcel, started) for parcel in parcels])
         for parcel in parcels:
@@ -323,10 +229,12 @@ class _Lane:
         self._answer_by_turns(list(zip(parcels, replies, strict=False)))
         if len(replies) != len(parcels):
             raise ValueError(f"{len(replies)} replies to {len(parcels)} submissions")
-        s_per_command = (asyncio.get_running_loop().time() - started) / sum(map(_size, parcels))
+        s_per_command = (asyncio.get_running_loop().time() - started) / sum(
+            parcel.size for parcel in parcels
+        )
         self._s_per_command += _RATE_WEIGHT * (s_per_command - self._s_per_command)
 
-    def _answer_by_turns(self, answers: list[tuple[_Parcel, Reply]]) -> None:
+    def _answer_by_turns(self, answers: list[tuple[Parcel, Reply]]) -> None:
         """A few in each turn of the event loop: each takes its request's answer to the socket, and
         whoever else came meanwhile shall not wait for a flooded wallet's hundred."""
         for parcel, reply in answers[:_ANSWERS_A_TURN]:
@@ -338,7 +246,7 @@ class _Lane:
         """Why not even one more command for this wallet could be taken now."""
         return self._refusal(self._waiting.get(wallet_id), 1)
 
-    def _refusal(self, waiting: _Waiting | None, size: int) -> Failure | None:
+    def _refusal(self, waiting: Waiting | None, size: int) -> Failure | None:
         """A lone submission always fits, whatever its size."""
         if self.queued and self.queued + size > self._limits.ingress_queue_max:
             return self._full(_SHARD_FULL, self.queued)
@@ -355,11 +263,7 @@ class _Lane:
         )
 
 
-def _size(parcel: _Parcel) -> int:
-    return len(parcel.submission.items)
-
-
-def _addressed(parcel: _Parcel, now: float) -> Submission:
+def _addressed(parcel: Parcel, now: float) -> Submission:
     """The submission as it is delivered now: with the time that is left, and the attempt."""
     return msgspec.structs.replace(
         parcel.submission, attempt=parcel.attempt, timeout_s=max(parcel.deadline - now, 0.0)
@@ -375,9 +279,6 @@ _RATE_WEIGHT: Final = 0.1
 
 _ANSWERS_A_TURN: Final = 8
 
-_NEIGHBOURS_S: Final = 1.0
-"""For how long after a command of another wallet a flooded one makes room."""
-
 _REST_MAX_S: Final = 0.1
 """Enough after any call that was answered; one that waited for a new shard took far longer."""
 
@@ -386,21 +287,4 @@ _SHARD_FULL: Final = (
 )
 _WALLET_FULL: Final = (
     "Too many requests wait for this wallet. Nothing was applied; try again later."
-)
-
-_TOO_LATE: Final = Reply(
-    failure=Failure(
-        code=FailureCode.DEADLINE_EXCEEDED,
-        detail="The deadline passed before the request reached its shard. Nothing was applied; it "
-        "is safe to repeat.",
-        applied="no",
-    )
-)
-_TOO_LATE_UNKNOWN: Final = Reply(
-    failure=Failure(
-        code=FailureCode.DEADLINE_EXCEEDED,
-        detail="No answer came before the deadline. It may have been applied; repeating it with "
-        "the same Idempotency-Key is safe.",
-        applied="unknown",
-    )
 )

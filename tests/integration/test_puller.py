@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from projections.puller import PullEnded, Puller
+from tests.support.waiting import until, until_true
 
 STREAM = "PULLED"
 BATCH_MAX = 10
@@ -43,13 +44,19 @@ async def publish(client: Client, *numbers: int) -> None:
     await client.flush()
 
 
+async def asks(client: Client) -> bool:
+    """Whether the server has an open request."""
+    info = await client.jetstream().consumer_info(STREAM, "reader")
+    return bool(info.num_waiting)
+
+
 async def test_everything_comes_once_and_in_order_while_nobody_waits(nats_url: str) -> None:
     async with pulling(nats_url) as (client, puller):
         await publish(client, *range(100))
         found: list[int] = []
         while len(found) < 100:
             taken = await puller.take()
-            assert len(taken) <= 2 * BATCH_MAX
+            assert len(taken) <= BATCH_MAX
             found += [int(message.data) for message in taken]
             await taken[-1].ack()
         assert found == list(range(100))
@@ -58,14 +65,12 @@ async def test_everything_comes_once_and_in_order_while_nobody_waits(nats_url: s
 
 async def test_what_comes_during_a_request_is_taken_at_once(nats_url: str) -> None:
     async with pulling(nats_url, poll_s=60.0) as (client, puller):
-        waiting = asyncio.create_task(puller.take())
-        await asyncio.sleep(0.05)
         for number in range(3):
+            waiting = asyncio.create_task(puller.take())
+            await until_true(lambda: asks(client))
             await publish(client, number)
             async with asyncio.timeout(5):
                 assert [int(message.data) for message in await waiting] == [number]
-            waiting = asyncio.create_task(puller.take())
-        waiting.cancel()
 
 
 async def test_the_server_sends_while_a_batch_is_folded_and_no_more_than_agreed(
@@ -73,13 +78,13 @@ async def test_the_server_sends_while_a_batch_is_folded_and_no_more_than_agreed(
 ) -> None:
     async with pulling(nats_url) as (client, puller):
         await publish(client, *range(100))
-        taken = await puller.take()
-        async with asyncio.timeout(5):
-            while puller.pending < 100 - len(taken) or puller.at_server > 80:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)  # Time in which more could come.
-        assert puller.pending - puller.at_server <= BATCH_MAX
-        assert puller.pending == 100 - len(taken)
+        taken = 0
+        while taken < BATCH_MAX:
+            taken += len(await puller.take())
+        # Nobody takes what comes now.
+        await until(lambda: puller.at_server == 100 - 2 * BATCH_MAX)
+        assert not await asks(client)
+        assert puller.pending == 100 - BATCH_MAX
 
 
 async def test_a_request_that_brought_nothing_says_so_and_leaves_none_behind(
@@ -88,8 +93,7 @@ async def test_a_request_that_brought_nothing_says_so_and_leaves_none_behind(
     async with pulling(nats_url, poll_s=0.05) as (client, puller):
         for _ in range(5):
             assert await puller.take() == []
-        info = await client.jetstream().consumer_info(STREAM, "reader")
-        assert (info.num_waiting or 0) <= 1
+        assert not await asks(client)
         await publish(client, 7)
         taken: list[int] = []
         while not taken:
@@ -100,7 +104,7 @@ async def test_a_request_that_brought_nothing_says_so_and_leaves_none_behind(
 async def test_a_consumer_that_is_removed_ends_it(nats_url: str) -> None:
     async with pulling(nats_url) as (client, puller):
         waiting = asyncio.create_task(puller.take())
-        await asyncio.sleep(0.05)
+        await until_true(lambda: asks(client))
         await client.jetstream().delete_consumer(STREAM, "reader")
         with pytest.raises(PullEnded, match="Consumer Deleted"):
             await asyncio.wait_for(waiting, 5)

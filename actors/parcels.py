@@ -1,0 +1,133 @@
+"""What waits in a dispatcher, and which of it the next call carries. Nothing here waits itself."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from actors.protocol import Failure, FailureCode, Reply
+from wallet.commands import Submission
+from wallet.ids import WalletId
+
+_NEIGHBOURS_S: Final = 1.0
+"""For how long after a command of another wallet a flooded one makes room."""
+
+
+class Parcel:
+    """A submission on its way. ``deadline`` is a loop time."""
+
+    __slots__ = ("attempt", "deadline", "delivered", "reply", "submission")
+
+    def __init__(self, submission: Submission, deadline: float) -> None:
+        self.submission = submission
+        self.deadline = deadline
+        self.attempt = 1
+        self.delivered = False
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    @property
+    def size(self) -> int:
+        """Commands in it."""
+        return len(self.submission.items)
+
+    def answer(self, reply: Reply) -> None:
+        """Give its reply, unless it has one."""
+        if not self.reply.done():
+            self.reply.set_result(reply)
+
+    def expire(self) -> None:
+        """The deadline has passed. What was never delivered never will be."""
+        self.answer(_TOO_LATE_UNKNOWN if self.delivered else _TOO_LATE)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise where it is waited for, unless it was answered."""
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
+
+class Waiting:
+    """A wallet's parcels that wait for a call. ``commands`` counts what is in them."""
+
+    __slots__ = ("commands", "parcels")
+
+    def __init__(self) -> None:
+        self.parcels: deque[Parcel] = deque()
+        self.commands = 0
+
+    def add(self, parcel: Parcel) -> None:
+        self.parcels.append(parcel)
+        self.commands += parcel.size
+
+    def take(self) -> Parcel:
+        parcel = self.parcels.popleft()
+        self.commands -= parcel.size
+        return parcel
+
+
+class Load:
+    """What a call carries. Empty ones are false."""
+
+    __slots__ = ("_room", "over_share", "parcels", "wallets")
+
+    def __init__(self, *, room: int) -> None:
+        self.parcels: list[Parcel] = []
+        self.wallets: set[WalletId] = set()
+        self.over_share: set[WalletId] = set()
+        """Wallets that had more waiting than their share."""
+        self._room = room
+
+    def __bool__(self) -> bool:
+        return bool(self.parcels)
+
+    def take(self, wallet_id: WalletId, waiting: Waiting, share: int) -> bool:
+        """Of ``waiting`` its share, which is one parcel at least; whether there was room for it."""
+        used = 0
+        while waiting.parcels:
+            size = waiting.parcels[0].size
+            if self.parcels and size > self._room:
+                return False
+            if used and used + size > share:
+                self.over_share.add(wallet_id)
+                break
+            self.parcels.append(waiting.take())
+            self.wallets.add(wallet_id)
+            self._room -= size
+            used += size
+        return True
+
+
+class Neighbours:
+    """Whether more than one wallet uses a lane."""
+
+    __slots__ = ("_latest", "_met_at")
+
+    def __init__(self) -> None:
+        self._latest: WalletId | None = None
+        self._met_at: float | None = None
+
+    def note(self, wallet_id: WalletId, now: float) -> None:
+        """A command of this wallet came at the loop time ``now``."""
+        if self._latest not in (None, wallet_id):
+            self._met_at = now
+        self._latest = wallet_id
+
+    def are_there(self, now: float) -> bool:
+        """Whether two wallets' commands came one after the other within the last second."""
+        return self._met_at is not None and now - self._met_at < _NEIGHBOURS_S
+
+
+_TOO_LATE: Final = Reply(
+    failure=Failure(
+        code=FailureCode.DEADLINE_EXCEEDED,
+        detail="The deadline passed before the request reached its shard. Nothing was applied; it "
+        "is safe to repeat.",
+        applied="no",
+    )
+)
+_TOO_LATE_UNKNOWN: Final = Reply(
+    failure=Failure(
+        code=FailureCode.DEADLINE_EXCEEDED,
+        detail="No answer came before the deadline. It may have been applied; repeating it with "
+        "the same Idempotency-Key is safe.",
+        applied="unknown",
+    )
+)
