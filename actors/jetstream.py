@@ -15,16 +15,16 @@ all of the journal, whether or not they know that the stream is another one.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from uuid import uuid4
 
 import msgspec
-import nats
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
 from nats.js.api import StorageType, StreamConfig, StreamInfo, SubjectTransform
 from nats.js.errors import NotFoundError
 
@@ -80,13 +80,43 @@ def _filling(subject: str) -> str:
     return _FILLING_ROOT + subject.removeprefix(SUBJECT_ROOT)
 
 
-async def connect(url: str, *, name: str) -> Client:
+class _Client(Client):  # type: ignore[misc]  # it comes without types
+    """The library's client, which can also send the messages of a batch as one piece.
+
+    Its ``publish`` looks at each header's name and value and at its own state, message by message;
+    a shard spent a tenth of its time there when a wallet's events came by the thousand.
+    """
+
+    async def publish_as_one(self, messages: Sequence[Message], replies: Iterable[str]) -> None:
+        """Send ``messages`` in order, each with its reply subject.
+
+        Raises:
+            MaxPayloadError: one is too large for the server; nothing was sent.
+        """
+        if any(len(message.payload) > self.max_payload for message in messages):
+            raise MaxPayloadError
+        commands = b"".join(map(_command, messages, replies))
+        await self._send_command(commands)
+        await self._flush_pending()
+
+
+def _command(message: Message, reply: str) -> bytes:
+    """``message`` as the protocol of NATS has it. Nothing in its first lines is a client's word."""
+    trace = f"traceparent: {message.trace}\r\n" if message.trace is not None else ""
+    headers = f"NATS/1.0\r\nNats-Msg-Id: {message.id}\r\n{trace}\r\n"
+    sizes = f"{len(headers)} {len(headers) + len(message.payload)}"
+    first = f"HPUB {message.subject} {reply} {sizes}\r\n{headers}"
+    return b"%b%b\r\n" % (first.encode(), message.payload)
+
+
+async def connect(url: str, *, name: str) -> _Client:
     """A connection that ends when it breaks, and fails calls from then on.
 
     Raises:
         OSError, nats.errors.Error: no server could be reached.
     """
-    return await nats.connect(
+    client = _Client()
+    await client.connect(
         url,
         name=name,
         allow_reconnect=False,
@@ -96,6 +126,7 @@ async def connect(url: str, *, name: str) -> Client:
         skip_subject_validation=True,
         error_cb=_note_error,
     )
+    return client
 
 
 async def _note_error(error: Exception) -> None:
@@ -143,19 +174,12 @@ def _limits_of(config: StreamConfig) -> tuple[object, ...]:
     return (config.num_replicas, age, window, config.allow_batched, config.description)
 
 
-def _headers(message: Message) -> dict[str, str]:
-    headers = {"Nats-Msg-Id": message.id}
-    if message.trace is not None:
-        headers["traceparent"] = message.trace
-    return headers
-
-
 class JetStream:
     """Implements `EventStream`. Connects in `prepare`, and nowhere else."""
 
     def __init__(self, options: StreamOptions) -> None:
         self._options = options
-        self._client: Client | None = None
+        self._client: _Client | None = None
         self._connecting = asyncio.Lock()
         self.connection = 0
         self._inbox = ""
@@ -218,7 +242,7 @@ class JetStream:
         if self._client is not None:
             await self._client.close()
 
-    async def _connected(self) -> Client:
+    async def _connected(self) -> _Client:
         async with self._connecting:
             if self._client is None or not self._client.is_connected:
                 client = await connect(self._options.url, name="wallet-relay")
@@ -229,24 +253,17 @@ class JetStream:
                 self._last_sequence = 0  # It may have lost its last messages with its power.
             return self._client
 
-    def _over(self, connection: int) -> Client:
+    def _over(self, connection: int) -> _Client:
         if self._client is None or connection != self.connection:
             raise PublishFailed("not over this connection")
         if not self._client.is_connected:
             raise PublishFailed("not connected to NATS")
         return self._client
 
-    async def _publish(self, client: Client, messages: Sequence[Message]) -> None:
+    async def _publish(self, client: _Client, messages: Sequence[Message]) -> None:
         self._batch, self._answers = uuid4().hex, asyncio.Queue()
         count = len(messages)
-        for number, message in enumerate(messages, start=1):
-            operation = _COMMIT if number == count else _START if number == 1 else _APPEND
-            await client.publish(
-                message.subject,
-                message.payload,
-                reply=f"{self._inbox}.{self._batch}.{count}.fail.{number}.{operation}.$FI",
-                headers=_headers(message),
-            )
+        await client.publish_as_one(messages, self._replies(count))
         answer = await self._acknowledged()
         if answer.error is not None or answer.type or answer.count != count:
             _log.error("publish refused", answer=msgspec.to_builtins(answer), messages=count)
@@ -254,6 +271,13 @@ class JetStream:
         # Zero: it had all of them.
         if answer.seq and not answer.duplicate:
             self._note_sequence(answer.seq)
+
+    def _replies(self, count: int) -> Iterator[str]:
+        """The reply subjects of the batch's ``count`` messages."""
+        batch = f"{self._inbox}.{self._batch}.{count}.fail"
+        for number in range(1, count + 1):
+            operation = _COMMIT if number == count else _START if number == 1 else _APPEND
+            yield f"{batch}.{number}.{operation}.$FI"
 
     async def _acknowledged(self) -> _Answer:
         """The first answer that says how the batch ended."""
