@@ -98,17 +98,19 @@ class Load:
 class Neighbours:
     """Whether more than one wallet uses a lane."""
 
-    __slots__ = ("_latest", "_met_at")
+    __slots__ = ("_latest", "_latest_at", "_met_at")
 
     def __init__(self) -> None:
         self._latest: WalletId | None = None
+        self._latest_at = 0.0
         self._met_at: float | None = None
 
     def note(self, wallet_id: WalletId, now: float) -> None:
         """A command of this wallet came at the loop time ``now``."""
-        if self._latest not in (None, wallet_id):
+        # Whoever was here long ago is no neighbour: nobody waits beside the one who comes now.
+        if self._latest not in (None, wallet_id) and now - self._latest_at < _NEIGHBOURS_S:
             self._met_at = now
-        self._latest = wallet_id
+        self._latest, self._latest_at = wallet_id, now
 
     def are_there(self, now: float) -> bool:
         """Whether two wallets' commands came one after the other within the last second."""

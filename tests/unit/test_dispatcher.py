@@ -250,6 +250,23 @@ async def test_after_a_call_that_waited_for_a_new_shard_a_flooded_wallet_rests_b
     await desk.close()
 
 
+@pytest.mark.parametrize(("pause_s", "met"), [(0.99, True), (1.01, False), (600.0, False)])
+def test_who_came_long_ago_is_no_neighbour_of_who_comes_now(pause_s: float, met: bool) -> None:
+    neighbours = parcels.Neighbours()
+    neighbours.note(NEIGHBOUR, 10.0)
+    now = 10.0 + pause_s
+    neighbours.note(wallet_id(1), now)
+    assert neighbours.are_there(now) is met
+
+
+def test_neighbours_count_as_there_for_a_second_after_the_last_that_came() -> None:
+    neighbours = parcels.Neighbours()
+    for now, wallet in ((0.0, 1), (0.5, 7), (1.2, 1), (1.6, 1)):
+        neighbours.note(wallet_id(wallet), now)
+    assert neighbours.are_there(2.1)
+    assert not neighbours.are_there(2.3)
+
+
 async def test_a_flooded_wallet_whose_neighbours_have_gone_travels_whole_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
