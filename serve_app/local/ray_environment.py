@@ -97,7 +97,7 @@ def _ray(home: Home, stack: Stack) -> dict[str, str]:
         # Ray's workers are the service here, not batch jobs that should yield to everything else.
         "RAY_worker_niceness": "0",
         # See ray_start_hook.py.
-        "RAY_START_HOOK": "serve_app.local.ray_start_hook.trim",
+        "RAY_START_HOOK": "serve_app.local.ray_start_hook.prepare",
     }
 
 

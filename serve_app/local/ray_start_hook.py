@@ -1,12 +1,16 @@
-"""What `ray start` leaves out for a local stack. Ray calls it because RAY_START_HOOK names it."""
+"""What `ray start` does differently here. Ray calls it because RAY_START_HOOK names it."""
 
 from typing import Any
 
+from serve_app.local.turns import take_turns
 
-def trim(parameters: Any, head: bool) -> None:
-    """No Ray Client server: nobody here connects that way, and it takes 1.5 s and 100 MB.
 
-    `ray start` has no option for this.
+def prepare(parameters: Any, head: bool) -> None:
+    """Before a node's processes start: no Ray Client server, and none interrupts another.
+
+    Nobody here connects with Ray Client, and it takes 1.5 s and 100 MB; `ray start` has no option
+    for this. The policy is inherited by everything that the node starts, HAProxy too.
     """
     if head:
         parameters.ray_client_server_port = None
+    take_turns()

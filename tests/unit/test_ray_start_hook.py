@@ -1,0 +1,57 @@
+"""What `ray start` is told to do differently reaches every process that it starts."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from serve_app.local import ray_start_hook
+from serve_app.local.ray_start_hook import prepare
+from serve_app.local.turns import take_turns
+
+# A process of its own calls the hook, as `ray start` does: this test's must keep its policy.
+_STARTER = """
+import subprocess, sys
+from types import SimpleNamespace
+from serve_app.local.ray_start_hook import prepare
+prepare(SimpleNamespace(ray_client_server_port=10001), head=False)
+ask = "import os; print(os.sched_getscheduler(0))"
+subprocess.run([sys.executable, "-c", ask], check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the policy")
+def test_what_a_node_starts_takes_turns() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STARTER], check=True, capture_output=True, text=True
+    )
+
+    assert int(done.stdout) == os.SCHED_BATCH
+
+
+@pytest.mark.parametrize(("head", "port"), [(True, None), (False, 10001)])
+def test_only_a_head_is_started_without_the_client_server(
+    head: bool, port: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_start_hook, "take_turns", lambda: None)
+    parameters = SimpleNamespace(ray_client_server_port=10001)
+
+    prepare(parameters, head)
+
+    assert parameters.ray_client_server_port == port
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the policy")
+def test_where_the_policy_can_not_be_had_it_is_said_and_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("not in this sandbox")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+
+    take_turns()
+
+    assert "not in this sandbox" in caplog.text
