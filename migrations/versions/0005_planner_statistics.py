@@ -1,0 +1,60 @@
+"""Small samples for the planner.
+
+Why: rows are found by their keys alone, whatever is in them, so the planner needs to know little.
+With the usual 30,000 rows a sample, autovacuum sorted those of three growing tables, column by
+column, whenever a tenth was new: under load every ten seconds, a quarter of a second of CPU at
+once, and whoever came in that moment was among the slowest percent. A tenth of the sample takes
+a tenth of the time.
+
+Revision ID: 0005
+"""
+
+from typing import Final
+
+from migrations.scripts import run_script
+
+revision = "0005"
+down_revision = "0004"
+
+TARGET: Final = 10
+"""Most common values and histogram steps kept of a column; 300 times as many rows are sampled."""
+
+TABLES: Final = (
+    "wallets",
+    "transfers",
+    "wallet_events",
+    "idempotency_keys",
+    "outbox",
+    "wallet_projections",
+    "transfer_projections",
+)
+"""Those that change with every transfer."""
+
+_SET: Final = """
+DO $$
+DECLARE
+    name text;
+    tab regclass;
+BEGIN
+    FOR tab, name IN
+        SELECT attrelid, attname FROM pg_attribute
+        WHERE attrelid = ANY ('{TABLES}'::regclass[]) AND attnum > 0 AND NOT attisdropped
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS TARGET', tab, name);
+    END LOOP;
+END
+$$
+"""
+
+
+def upgrade() -> None:
+    run_script(_set(TARGET), whole=True)
+
+
+def downgrade() -> None:
+    run_script(_set(-1), whole=True)
+
+
+def _set(target: int) -> str:
+    """-1: as many as the server's `default_statistics_target` says."""
+    return _SET.replace("TABLES", ",".join(TABLES)).replace("TARGET", str(target))
