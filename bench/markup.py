@@ -54,13 +54,19 @@ def _targets(document: Mapping[str, Any]) -> Table:
     return Table("Targets", ("ratio", "what", "value", "floor", "goal", ""), rows)
 
 
+def _open(share: str, run: Mapping[str, Any]) -> str:
+    looks = run["p99_ms_of_looks"]
+    told = f"; of p99 {', '.join(f'{p99_ms:,.0f}' for p99_ms in looks)}" if looks else ""
+    return f"open, {share} %{told}"
+
+
 def _scenarios(document: Mapping[str, Any]) -> Table:
     rows = [
         (f"`{name}`", connections, *_figures(run))
         for name, scenario in document["scenarios"].items()
         for connections, run in (
             *scenario["runs"].items(),
-            *((f"open, {share} %", run) for share, run in scenario["open_loop"].items()),
+            *((_open(share, run), run) for share, run in scenario["open_loop"].items()),
         )
     ]
     head = ("scenario", "connections", *_HEAD)

@@ -17,6 +17,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     neighbour_s: float
     memory_transfers: int
     pool_wallets: int = POOL_WALLETS
+    hot_looks: int = 1
+    """How often `hot_unary`'s open loops are measured. Odd: the middle look counts."""
     is_thorough: bool = True
     """Every concurrency and every open loop, not only what a target needs."""
 
@@ -33,6 +35,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Whether ``scenario`` is measured at fixed rates, too."""
         return scenario.open_loop and (self.is_thorough or scenario.name == "hot_unary")
 
+    def open_looks(self, scenario: Scenario) -> int:
+        """How often each open loop of ``scenario`` is measured."""
+        return self.hot_looks if scenario.name == "hot_unary" else 1
+
 
 FULL: Final = Plan(
     mode="full",
@@ -41,6 +47,7 @@ FULL: Final = Plan(
     baseline_s=10.0,
     neighbour_s=20.0,
     memory_transfers=1_000_000,
+    hot_looks=3,
 )
 
 QUICK: Final = Plan(

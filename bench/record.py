@@ -29,6 +29,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     intended_rate: float | None = None
     """Requests/s that were sent, in an open loop."""
+    p99_ms_of_looks: Sequence[float] = ()
+    """Of every look in their order, if this is the middle one of several."""
     requests_per_s: float
     """Requests answered with 2xx."""
     transfers_per_s: float
@@ -50,6 +52,19 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s_per_1000: Mapping[str, float] = {}
     """CPU seconds of the service per 1,000 transfers (or reads), by part."""
     batch_sizes: BatchSizes | None = None
+
+
+def middle_of(looks: Sequence[Measured]) -> Measured:
+    """The look with the median p99, which knows the others' too. Their number is odd.
+
+    A slow percent is a matter of seconds, and a machine that others share is slower in some: one
+    look says more about the moment than about the service, and the best of several would flatter.
+    """
+    assert len(looks) % 2 == 1, "there is a middle one"
+    if len(looks) == 1:
+        return looks[0]
+    middle = sorted(looks, key=lambda one: one.p99_ms)[len(looks) // 2]
+    return msgspec.structs.replace(middle, p99_ms_of_looks=[one.p99_ms for one in looks])
 
 
 def measured_of(

@@ -15,7 +15,7 @@ from bench.neighbour import measure_neighbour
 from bench.plan import OPEN_LOOP_CONNECTIONS, OPEN_LOOP_SHARES, Plan
 from bench.processes import usage_of
 from bench.ratios import Measurements
-from bench.record import Measured
+from bench.record import Measured, middle_of
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario, needs_batch_route
 from bench.service import Service
 from bench.stream import connected
@@ -94,12 +94,16 @@ class Run:
         percent = round(100 * share)
 
         async def measure() -> str:
-            measured = await self.bench.measure(
-                scenario,
-                connections=OPEN_LOOP_CONNECTIONS,
-                duration_s=self._plan.open_s,
-                rate=max(share * self.found.peak(scenario.name), 1.0),
-            )
+            looks = [
+                await self.bench.measure(
+                    scenario,
+                    connections=OPEN_LOOP_CONNECTIONS,
+                    duration_s=self._plan.open_s,
+                    rate=max(share * self.found.peak(scenario.name), 1.0),
+                )
+                for _ in range(self._plan.open_looks(scenario))
+            ]
+            measured = middle_of(looks)
             self.found.open.setdefault(scenario.name, {})[percent] = measured
             return said(measured)
 
@@ -180,7 +184,9 @@ def said(measured: Measured) -> str:
     if measured.transfers:
         per_s += f", {measured.transfers_per_s:,.0f} transfers/s"
     errors = f", errors {dict(measured.errors)}" if measured.errors else ""
-    return f"{per_s}, p50 {measured.p50_ms:.1f} ms, p99 {measured.p99_ms:.1f} ms{errors}"
+    looks = ", ".join(f"{p99_ms:.1f}" for p99_ms in measured.p99_ms_of_looks)
+    of_looks = f" (the middle of {looks})" if looks else ""
+    return f"{per_s}, p50 {measured.p50_ms:.1f} ms, p99 {measured.p99_ms:.1f} ms{of_looks}{errors}"
 
 
 def said_of_baseline(found: Baseline) -> str:

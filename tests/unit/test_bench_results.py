@@ -17,7 +17,7 @@ from bench.memory import MemoryGrowth
 from bench.neighbour import Neighbour
 from bench.processes import part_of
 from bench.ratios import TARGETS, Measurements, ratios_of
-from bench.record import BatchSizes, Measured, batch_sizes_of, measured_of
+from bench.record import BatchSizes, Measured, batch_sizes_of, measured_of, middle_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -177,6 +177,26 @@ def baseline(per_s: float, **changes: object) -> Baseline:
         "max_ms": 4.0,
     }
     return Baseline(**{**values, **changes})
+
+
+def test_of_several_looks_the_middle_one_counts_and_tells_of_the_others() -> None:
+    looks = [measured(2000.0, p99_ms=p99_ms) for p99_ms in (80.0, 30.0, 40.0)]
+
+    middle = middle_of(looks)
+
+    assert middle.p99_ms == 40.0
+    assert middle.p99_ms_of_looks == [80.0, 30.0, 40.0]
+
+
+def test_a_single_look_stands_for_itself() -> None:
+    look = measured(2000.0, p99_ms=80.0)
+
+    assert middle_of([look]) == look
+
+
+def test_of_two_looks_there_is_no_middle_one() -> None:
+    with pytest.raises(AssertionError):
+        middle_of([measured(2000.0), measured(2000.0)])
 
 
 def measurements() -> Measurements:

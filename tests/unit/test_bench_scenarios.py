@@ -126,6 +126,14 @@ def test_a_quick_run_has_the_open_loop_that_a_target_needs() -> None:
     assert [s.name for s in SCENARIOS if FULL.has_open_loop(s)] == ["hot_unary", "uniform_unary"]
 
 
+def test_a_full_run_looks_three_times_at_what_a_target_needs() -> None:
+    assert {s.name: FULL.open_looks(s) for s in SCENARIOS if FULL.has_open_loop(s)} == {
+        "hot_unary": 3,
+        "uniform_unary": 1,
+    }
+    assert {QUICK.open_looks(s) for s in SCENARIOS} == {1}
+
+
 def test_batches_need_their_route() -> None:
     needing = {s.name for s in SCENARIOS if needs_batch_route(s)}
     assert needing == {s.name for s in SCENARIOS if s.kind is Kind.BATCH}
