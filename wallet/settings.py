@@ -124,7 +124,7 @@ class Settings(BaseSettings):
         default=1_000, description="Commands that travel in one call to a shard (message size)."
     )
     call_wallet_share_max: Count = Field(
-        default=24,
+        default=16,
         description="Of those, commands of one wallet while others use the same shard: less is "
         "kinder to a flooded wallet's neighbours, and costs its own throughput.",
     )
