@@ -21,6 +21,7 @@ TARGET: Final = 10
 
 TABLES: Final = (
     "wallets",
+    "wallet_references",
     "transfers",
     "wallet_events",
     "idempotency_keys",
@@ -28,7 +29,7 @@ TABLES: Final = (
     "wallet_projections",
     "transfer_projections",
 )
-"""Those that change with every transfer."""
+"""Those that grow with wallets or transfers."""
 
 _SET: Final = """
 DO $$

@@ -71,26 +71,18 @@ def test_migrating_twice_is_no_error(empty_database: str) -> None:
     assert schema_of(empty_database) == first
 
 
-# A table that is missing here is either small or grows without the planner being asked about it.
-GROWING = {
-    "wallets",
-    "transfers",
-    "wallet_events",
-    "idempotency_keys",
-    "outbox",
-    "wallet_projections",
-    "transfer_projections",
-}
+# Every other table grows with wallets or transfers; a new one does, too, until it stands here.
+SMALL = ["alembic_version", "api_keys", "projection_dead_letters", "stream_incarnations"]
 _LARGE_SAMPLES = """
 SELECT table_name, column_name FROM information_schema.columns
 JOIN pg_attribute ON attrelid = table_name::regclass AND attname = column_name
-WHERE table_schema = 'public' AND table_name = ANY ($1) AND attstattarget IS DISTINCT FROM 10
+WHERE table_schema = 'public' AND table_name <> ALL ($1) AND attstattarget IS DISTINCT FROM 10
 """
 
 
 async def test_no_column_of_a_growing_table_needs_a_large_sample(database: str) -> None:
     connection = await asyncpg.connect(database)
     try:
-        assert await connection.fetch(_LARGE_SAMPLES, GROWING) == []
+        assert await connection.fetch(_LARGE_SAMPLES, SMALL) == []
     finally:
         await connection.close()
