@@ -10,11 +10,11 @@ _log = logging.getLogger(__name__)
 def take_turns() -> None:
     """Let this thread, and what it starts from now on, interrupt nobody when it is woken.
 
-    A request passes through HAProxy, a replica and a shard, and back. Each hop woke the next, which took the CPU
-    at once, did its one request and slept again, while the others' work lay half done: on busy
-    cores that is many small batches. Woken in turn (`SCHED_BATCH`), each finds more to do at a
-    time. On idle cores nothing changes. Needs no rights; where it can't be had (another system,
-    a sandbox without the call) the service is slower, not wrong. Measured in
+    A request passes through HAProxy, a replica and a shard, and back. Each hop woke the next,
+    which took the CPU at once, did its one request and slept again, while the others' work lay
+    half done: on busy cores that is many small batches. Woken in turn (`SCHED_BATCH`), each finds
+    more to do at a time. On idle cores nothing changes. Needs no rights; where it can't be had
+    (another system, a sandbox without the call) the service is slower, not wrong. Measured in
     `specification/decisions/0031-the-services-processes-take-turns.md`.
     """
     if sys.platform != "linux":
