@@ -10,7 +10,15 @@ from datetime import datetime
 from typing import assert_never
 
 from actors.cache import WalletCache
-from actors.ports import BatchWrite, KeyRecord, Loaded, Missing, StoredAnswer
+from actors.ports import (
+    BatchWrite,
+    KeyRecord,
+    Loaded,
+    Missing,
+    RefusedDelivery,
+    StoredAnswer,
+    TransferKey,
+)
 from actors.protocol import Answer, Reply, decode_stored_reply, encode_stored_reply
 from wallet.commands import (
     Command,
@@ -69,15 +77,26 @@ def _add_missing(
 
 
 class Batch:
-    """A batch in the making. ``decide`` each submission in order, then take ``write``."""
+    """A batch in the making. ``decide`` each submission in order, then take ``write``.
+
+    ``redo``: an earlier try was refused whole, or its outcome is unknown. ``outcome_unknown``: it
+    may still be applied, so what is refused now must be refused for good.
+    """
 
     def __init__(
-        self, *, cache: WalletCache, loaded: Loaded, now: datetime, redo: bool = False
+        self,
+        *,
+        cache: WalletCache,
+        loaded: Loaded,
+        now: datetime,
+        redo: bool = False,
+        outcome_unknown: bool = False,
     ) -> None:
         self._cache = cache
         self._loaded = loaded
         self._now = now
-        self._redo = redo
+        self._redo = redo or outcome_unknown
+        self._outcome_unknown = outcome_unknown
         self._keys = dict(loaded.keys)
         self._references = dict(loaded.references)
         self.transfers: dict[tuple[WalletId, TransferId], Transfer] = dict(loaded.transfers)
@@ -86,6 +105,8 @@ class Batch:
         """The JSON of each recorded event, for the stream."""
         self._made: dict[tuple[WalletId, TransferId], Recorded] = {}
         """Transfers that this batch creates: two deliveries of one command may share a batch."""
+        self._refused: dict[TransferKey, bytes] = dict(loaded.refused)
+        """Answers of transfers that were refused for good."""
         self._overwritten: list[Transfer | None] = []
         """What each recorded event replaced in ``transfers``."""
         self.replays = 0
@@ -126,6 +147,8 @@ class Batch:
             answers.append(answer)
             if answer.refused and submission.atomic:
                 self._undo(submission.wallet_id, before, recorded=recorded, keys=keys)
+                if submission.keyed is None:
+                    self._refuse_for_good(submission, item.command, answer)
                 return Reply(answers=tuple(answers), several=True, undone=True)
         wallet = self._touch(submission.wallet_id)
         balances = ENCODER.encode(balances_view(wallet)) if wallet is not None else b""
@@ -163,9 +186,32 @@ class Batch:
             if stored is not None:
                 return self._replay(submission, item.keyed, stored)
         answer = self._decide_command(submission, item.command)
-        if item.keyed is not None and (not answer.refused or answer.remembered):
+        if item.keyed is None:
+            self._refuse_for_good(submission, item.command, answer)
+        elif not answer.refused or answer.remembered:
             self._remember(submission, item.keyed, answer)
         return answer
+
+    def _refuse_for_good(self, submission: Submission, command: Command, answer: Answer) -> None:
+        """See that an earlier delivery of a transfer refused now is never applied. (INV-7)
+
+        A key does that by itself. So does a settlement: it is refused for what never changes, and
+        whoever repeats it asks for nothing new.
+        """
+        if not self._may_be_applied_yet(submission) or not answer.remembered:
+            return
+        if not isinstance(command, CreateTransfer):
+            return
+        key = (submission.wallet_id, command.transfer_id)
+        if key not in self._refused:
+            self._refused[key] = answer.body
+            self.write.refused.append(
+                RefusedDelivery(wallet_id=key[0], transfer_id=key[1], answer=answer.body)
+            )
+
+    def _may_be_applied_yet(self, submission: Submission) -> bool:
+        """Whether an earlier delivery or try of ``submission`` may be on its way to the journal."""
+        return self._outcome_unknown or submission.attempt > 1
 
     def _replay(self, submission: Submission, keyed: Keyed, stored: StoredAnswer) -> Answer:
         # INV-6: one key, one request, one answer.
@@ -179,6 +225,7 @@ class Batch:
                 ),
             )
         self.replays += 1
+        self.write.confirm |= (submission.wallet_id, keyed.key) in self._loaded.keys
         return Answer(
             body=stored.answer,
             refused=stored.refused,
@@ -221,7 +268,10 @@ class Batch:
         earlier = self._loaded.recorded.get(key) or self._made.get(key)
         if earlier is not None:
             # INV-7: a transfer id is applied once, however often it is delivered.
+            self.write.confirm |= key in self._loaded.recorded
             return Answer(body=encode_recorded(earlier), version=earlier.wallet.version)
+        if (refused := self._refused.get(key)) is not None:
+            return Answer(body=refused, refused=True, remembered=True)
         wallet = self._touch(wallet_id)
         decision = decide_transfer(wallet, command, now=self._now)
         if isinstance(decision, Refusal):
@@ -238,6 +288,7 @@ class Batch:
             return decision
         assert wallet is not None, "what was settled has a wallet"
         if isinstance(decision, Transfer):
+            self.write.confirm = True
             return Answer(body=encode_transfer(decision, wallet), version=wallet.version)
         return self._record(wallet, decision, submission)
 
@@ -246,6 +297,7 @@ class Batch:
         earlier = self._loaded.wallets.get(wallet_id) or self.write.after.get(wallet_id)
         if earlier is not None:
             created = _as_created(earlier)
+            self.write.confirm |= wallet_id in self._loaded.wallets
             return Answer(body=encode_recorded(created), version=created.wallet.version)
         reference_id = command.reference_id
         decision = decide_creation(

@@ -60,3 +60,7 @@ class WalletCache:
 
     def forget(self, wallet_id: WalletId) -> None:
         self._wallets.pop(wallet_id, None)
+
+    def clear(self) -> None:
+        """Forget every wallet."""
+        self._wallets.clear()

@@ -164,6 +164,9 @@ class OutboxRelay:
             if (span.wallet_id, span.first) not in self._known:
                 self._enqueue(_Waiting(span, None, None))
 
+    def reset(self) -> None:
+        """Placeholder until the relay's own."""
+
     def _enqueue(self, waiting: _Waiting) -> None:
         span = waiting.span
         self._queue.append(waiting)

@@ -20,7 +20,22 @@ KeyKey = tuple[WalletId, IdempotencyKey]
 
 
 class JournalConflict(Exception):
-    """Somebody else wrote first. Nothing of the batch was applied."""
+    """Somebody else wrote first. Nothing of the batch was applied.
+
+    ``wallet_ids``: whose versions were not as expected; empty if the journal can't tell.
+    """
+
+    def __init__(self, message: str, *, wallet_ids: frozenset[WalletId] = frozenset()) -> None:
+        super().__init__(message)
+        self.wallet_ids = wallet_ids
+
+
+class SessionLost(Exception):
+    """The session has ended over which something was to be asked. Nothing of it was applied.
+
+    What was read over it may not be true any more: the next session may lead to a server that
+    lacks the last commits.
+    """
 
 
 class JournalUnavailable(Exception):
@@ -65,6 +80,15 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     stored: StoredAnswer
 
 
+class RefusedDelivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A transfer that was refused on a second delivery, and must never be written: the first
+    delivery may still be on its way. ``answer`` is the JSON of the refusal."""
+
+    wallet_id: WalletId
+    transfer_id: TransferId
+    answer: bytes
+
+
 class Missing(msgspec.Struct, kw_only=True):
     """What a batch must read before it can be decided. Empty when everything is warm."""
 
@@ -72,7 +96,7 @@ class Missing(msgspec.Struct, kw_only=True):
     transfers: set[TransferKey] = msgspec.field(default_factory=set)
     keys: set[KeyKey] = msgspec.field(default_factory=set)
     recorded: set[TransferKey] = msgspec.field(default_factory=set)
-    """Transfers that an earlier delivery may have created."""
+    """Transfers that an earlier delivery may have created, or a later one refused."""
     references: set[str] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
@@ -88,6 +112,8 @@ class Loaded(msgspec.Struct, kw_only=True):
     transfers: dict[TransferKey, Transfer] = msgspec.field(default_factory=dict)
     keys: dict[KeyKey, StoredAnswer] = msgspec.field(default_factory=dict)
     recorded: dict[TransferKey, Recorded] = msgspec.field(default_factory=dict)
+    refused: dict[TransferKey, bytes] = msgspec.field(default_factory=dict)
+    """Of ``Missing.recorded``: the answers of those that were refused for good."""
     references: dict[str, WalletId] = msgspec.field(default_factory=dict)
 
 
@@ -102,6 +128,10 @@ class BatchWrite(msgspec.Struct, kw_only=True):
     created: list[WalletId]
     recorded: list[Recorded]
     keys: list[KeyRecord]
+    refused: list[RefusedDelivery] = msgspec.field(default_factory=list)
+    confirm: bool = False
+    """Something is answered from what was read. That may not be on a synchronous standby yet, so
+    the commit waits until it is, also if there is nothing else to write."""
 
     def spans(self) -> list[Span]:
         """The outbox rows of this batch: one a changed wallet."""
@@ -113,23 +143,36 @@ class BatchWrite(msgspec.Struct, kw_only=True):
 
 
 class Journal(Protocol):
-    """The truth. One object serves one shard; calls don't overlap."""
+    """The truth. One object serves one shard; calls don't overlap.
 
-    async def load(self, missing: Missing) -> Loaded:
-        """Read what ``missing`` names, at most one query a kind.
+    ``session``: the only one over which a call may be made; None: any.
+    """
+
+    async def connect(self) -> int:
+        """The session that the next call will use: a number that never comes back once it ended.
 
         Raises:
             JournalUnavailable: no answer in time.
         """
 
-    async def commit(self, batch: BatchWrite) -> None:
+    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+        """Read what ``missing`` names, at most one query a kind.
+
+        Raises:
+            SessionLost: ``session`` has ended.
+            JournalUnavailable: no answer in time.
+        """
+
+    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
         """Write all of ``batch`` or nothing (INV-5).
 
         Raises:
-            JournalConflict: a version, key, id or reference was not as expected.
+            SessionLost: ``session`` has ended; nothing was written.
+            JournalConflict: a version, key, id or reference was not as expected; or a transfer of
+                the batch was refused for good.
             JournalRefused: the journal answered with an error; nothing was written.
             JournalUnavailable: surely nothing was written.
-            OutcomeUnknown: asked, and no answer came.
+            OutcomeUnknown: asked, and no answer came; or it is written and not replicated.
         """
 
 

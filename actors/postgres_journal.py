@@ -7,7 +7,16 @@ import asyncpg
 import msgspec
 
 from actors.connection import Connection, HealingConnection
-from actors.ports import BatchWrite, Loaded, Missing, Span, StoredAnswer, TransferKey
+from actors.ports import (
+    BatchWrite,
+    KeyRecord,
+    Loaded,
+    Missing,
+    RefusedDelivery,
+    Span,
+    StoredAnswer,
+    TransferKey,
+)
 from wallet.events import Event, Recorded, TransferChanged, WalletCreated
 from wallet.ids import TransferId, WalletId
 from wallet.state import (
@@ -75,13 +84,19 @@ JOIN wallet_events e ON e.wallet_id = t.wallet_id AND e.version = t.created_vers
 JOIN wallets w ON w.id = e.wallet_id
 """
 
+_REFUSED: Final = """
+SELECT r.wallet_id::text, r.transfer_id::text, r.answer
+FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
+JOIN refused_deliveries r ON r.wallet_id = i.wallet_id AND r.transfer_id = i.id
+"""
+
 _SPAN: Final = f"""{_EVENT_COLUMNS}
 FROM wallet_events e JOIN wallets w ON w.id = e.wallet_id
 WHERE e.wallet_id = $1::uuid AND e.version BETWEEN $2 AND $3
 ORDER BY e.version
 """
 
-_COMMIT: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 37))})"
+COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 41))})"
 
 _DELETE: Final = """
 DELETE FROM outbox o USING unnest($1::uuid[], $2::bigint[]) AS i(wallet_id, first_version)
@@ -107,12 +122,19 @@ class PostgresJournal:
     def __init__(self, connection: HealingConnection) -> None:
         self._connection = connection
 
-    async def load(self, missing: Missing) -> Loaded:
-        return await self._connection.read(lambda connection: _load(connection, missing))
+    async def connect(self) -> int:
+        return self._connection.session or await self._connection.connect()
 
-    async def commit(self, batch: BatchWrite) -> None:
+    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+        return await self._connection.read(
+            lambda connection: _load(connection, missing), session=session
+        )
+
+    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
         arguments = commit_arguments(batch)
-        await self._connection.write(lambda connection: connection.execute(_COMMIT, *arguments))
+        await self._connection.write(
+            lambda connection: connection.execute(COMMIT_BATCH, *arguments), session=session
+        )
 
 
 class PostgresOutbox:
@@ -152,7 +174,13 @@ class PostgresOutbox:
 
 
 async def _load(connection: Connection, missing: Missing) -> Loaded:
+    # An earlier delivery may commit between two of these. References come first: were its wallet
+    # missed and its reference seen, its own second delivery would be refused. Wallets come before
+    # what may have been done to them: then the version check notices what was missed.
     loaded = Loaded()
+    if missing.references:
+        rows = await connection.fetch(_REFERENCES, list(missing.references))
+        loaded.references = {row["reference_id"]: row["wallet_id"] for row in rows}
     if missing.wallets:
         _add_wallets(loaded, await connection.fetch(_WALLETS, list(missing.wallets)))
     if missing.transfers:
@@ -164,9 +192,10 @@ async def _load(connection: Connection, missing: Missing) -> Loaded:
     if missing.recorded:
         rows = await connection.fetch(_RECORDED, *_columns(missing.recorded))
         loaded.recorded = {(row["wallet_id"], row["transfer_id"]): _recorded(row) for row in rows}
-    if missing.references:
-        rows = await connection.fetch(_REFERENCES, list(missing.references))
-        loaded.references = {row["reference_id"]: row["wallet_id"] for row in rows}
+        rows = await connection.fetch(_REFUSED, *_columns(missing.recorded))
+        loaded.refused = {
+            (row["wallet_id"], row["transfer_id"]): row["answer"].encode() for row in rows
+        }
     return loaded
 
 
@@ -290,6 +319,9 @@ def _changed(row: Row) -> TransferChanged:
 def commit_arguments(batch: BatchWrite) -> tuple[object, ...]:
     """The columns of ``batch``, in the order of the parameters of ``commit_batch``.
 
+    Whatever takes locks goes in the order of its keys, so that two writers that meet wait for
+    each other and don't deadlock.
+
     Amounts go as text and are cast there: encoding a Python integer of 38 digits as binary
     NUMERIC costs many times more than printing it.
     """
@@ -298,12 +330,14 @@ def commit_arguments(batch: BatchWrite) -> tuple[object, ...]:
         *_wallet_columns(batch),
         *_new_wallet_columns(batch),
         *_event_columns(batch.recorded),
-        *_key_columns(batch),
+        *_key_columns(batch.keys),
+        *_refused_columns(batch.refused),
+        batch.confirm,
     )
 
 
 def _wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
-    wallets = batch.after.values()
+    wallets = [batch.after[wallet_id] for wallet_id in sorted(batch.after)]
     return (
         [wallet.id for wallet in wallets],
         [batch.expected.get(wallet.id, 0) for wallet in wallets],
@@ -315,7 +349,7 @@ def _wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
 
 
 def _new_wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
-    wallets = [batch.after[wallet_id] for wallet_id in batch.created]
+    wallets = [batch.after[wallet_id] for wallet_id in sorted(batch.created)]
     return (
         [wallet.id for wallet in wallets],
         [wallet.currency for wallet in wallets],
@@ -372,8 +406,8 @@ def _json(metadata: Mapping[str, str]) -> str | None:
     return msgspec.json.encode(metadata).decode() if metadata else None
 
 
-def _key_columns(batch: BatchWrite) -> tuple[list[object], ...]:
-    keys = batch.keys
+def _key_columns(records: Iterable[KeyRecord]) -> tuple[list[object], ...]:
+    keys = sorted(records, key=lambda one: (one.scope, one.keyed.key))
     return (
         [key.scope for key in keys],
         [key.keyed.key for key in keys],
@@ -382,4 +416,13 @@ def _key_columns(batch: BatchWrite) -> tuple[list[object], ...]:
         [key.stored.refused for key in keys],
         [key.stored.answer.decode() for key in keys],
         [key.stored.version for key in keys],
+    )
+
+
+def _refused_columns(refused: Iterable[RefusedDelivery]) -> tuple[list[object], ...]:
+    rows = list(refused)
+    return (
+        [one.wallet_id for one in rows],
+        [one.transfer_id for one in rows],
+        [one.answer.decode() for one in rows],
     )

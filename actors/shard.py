@@ -10,9 +10,14 @@ What if …
 - the process dies before the commit: nothing happened; the caller delivers to the successor.
 - it dies after the commit: the successor finds the transfer's id or key and answers from it.
 - the commit's answer is lost: memory of the batch's wallets is dropped, and the same
-  submissions are decided again as doubtful ones, that is, after looking up what they create.
+  submissions are decided again as doubtful ones, that is, after looking up what they create. The
+  lost commit may still come: what is refused now is refused for good, in the journal (INV-7).
 - another actor owns the wallet too (an upgrade, a zombie): its commit moved the version, ours is
-  refused whole (INV-5), memory is dropped, and the batch is decided again.
+  refused whole (INV-5), memory is dropped, and the batch is decided again. A wallet that
+  conflicts once more is decided apart, so that the others don't wait for it.
+- the connection ends: the next one may lead to a server that lacks the last commits (a standby
+  that was promoted). A batch is committed over the connection that its state was read on, and
+  with the connection everything remembered goes.
 """
 
 import asyncio
@@ -36,6 +41,7 @@ from actors.ports import (
     JournalUnavailable,
     Loaded,
     OutcomeUnknown,
+    SessionLost,
     Span,
 )
 from actors.protocol import Failure, FailureCode, Reply
@@ -55,6 +61,9 @@ _CONFLICT_PAUSES_S: Final = (0.0, 0.001, 0.004, 0.002, 0.007, 0.003, 0.010, 0.00
 """Waits before deciding again after a conflict; they begin anew after the last one. Uneven, so as
 not to keep step with the other writer: it needs one round trip for each of its commits, and who
 must read first needs two."""
+
+_APART_AFTER: Final = 2
+"""Conflicts after which the wallets that conflict are decided apart from the others."""
 
 _RATE_WEIGHT: Final = 0.1
 
@@ -92,6 +101,9 @@ class Relay(Protocol):
     def add_unread(self, spans: Iterable[Span]) -> None:
         """Events in the journal that somebody else may have left unpublished."""
 
+    def reset(self) -> None:
+        """Forget all events: the journal may not have them any more. Its outbox has what it has."""
+
 
 class Shard:
     """Decides and writes. ``run`` is its only task; everything else is called on its loop."""
@@ -109,6 +121,8 @@ class Shard:
         self._cache = WalletCache(
             wallets_max=limits.wallets_cached_max, transfers_max=limits.transfers_cached_max
         )
+        self._session: int | None = None
+        """The journal's session that the cache and the relay's events belong to."""
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.meters = ShardMeters()
@@ -193,43 +207,70 @@ class Shard:
         waited_s = asyncio.get_running_loop().time() - self._busy_since
         return not self.journal_ready or waited_s > self._limits.stall_s
 
-    async def _serve(self, entries: list[Entry], *, lost: int = 0) -> None:
-        """Answer every entry, trying again while that is safe and in time.
-
-        ``lost``: commits of these entries whose answers never came.
-        """
-        conflicts = 0
-        while True:
-            entries = _drop_late(entries, maybe_applied=lost > 0)
-            if not entries:
-                return
+    async def _serve(self, entries: list[Entry], tries: "_Tries | None" = None) -> None:
+        """Answer every entry, trying again while that is safe and in time."""
+        tries = tries or _Tries()
+        while entries := _drop_late(entries, maybe_applied=tries.lost > 0):
             try:
-                await self._decide_and_commit(entries, redo=conflicts + lost > 0)
+                await self._decide_and_commit(entries, tries)
+            except SessionLost:
+                # Nothing was written. The next try has a new session, and an empty memory.
+                tries.refused_whole = True
             except JournalConflict as conflict:
-                self._forget(entries)
-                self.counts["conflicts"] += 1
-                conflicts += 1
-                _log.info("version conflict", cause=str(conflict), **_about(entries))
-                if conflicts > self._limits.conflict_retries_max:
-                    _answer_all(entries, _CONFLICTS_UNKNOWN if lost else _TOO_MANY_CONFLICTS)
-                    return
-                await asyncio.sleep(_CONFLICT_PAUSES_S[(conflicts - 1) % len(_CONFLICT_PAUSES_S)])
+                entries = await self._after_conflict(entries, conflict, tries)
             except JournalRefused as refusal:
                 self._forget(entries)
-                await self._serve_refused(entries, refusal, lost=lost)
+                await self._serve_refused(entries, refusal, lost=tries.lost)
                 return
             except (OutcomeUnknown, JournalUnavailable) as failure:
-                self._forget(entries)
-                self.journal_ready = False
-                if isinstance(failure, JournalUnavailable) and not lost:
-                    _answer_all(entries, _JOURNAL_DOWN)
-                    return
-                self.counts["outcomes_unknown"] += not lost
-                _log.warning("outcome of a commit unknown", cause=str(failure), **_about(entries))
-                await asyncio.sleep(_RESOLVE_BACKOFF_S[min(lost, len(_RESOLVE_BACKOFF_S) - 1)])
-                lost += 1
+                entries = await self._after_failure(entries, failure, tries)
             else:
                 return
+
+    async def _after_conflict(
+        self, entries: list[Entry], conflict: JournalConflict, tries: "_Tries"
+    ) -> list[Entry]:
+        """What of ``entries`` to decide again, after a pause."""
+        self._forget(entries, conflict.wallet_ids)
+        self.counts["conflicts"] += 1
+        tries.conflicts += 1
+        tries.refused_whole = True
+        _log.info("version conflict", cause=str(conflict), **_about(entries))
+        if tries.conflicts > self._limits.conflict_retries_max:
+            _answer_all(entries, _CONFLICTS_UNKNOWN if tries.lost else _TOO_MANY_CONFLICTS)
+            return []
+        if tries.conflicts >= _APART_AFTER:
+            entries = await self._serve_others(entries, conflict.wallet_ids, lost=tries.lost)
+        await asyncio.sleep(_CONFLICT_PAUSES_S[(tries.conflicts - 1) % len(_CONFLICT_PAUSES_S)])
+        return entries
+
+    async def _after_failure(
+        self, entries: list[Entry], failure: Exception, tries: "_Tries"
+    ) -> list[Entry]:
+        """What of ``entries`` to decide again, since their commit may have been applied."""
+        self._forget(entries)
+        self.journal_ready = False
+        if isinstance(failure, JournalUnavailable) and not tries.lost:
+            _answer_all(entries, _JOURNAL_DOWN)
+            return []
+        self.counts["outcomes_unknown"] += not tries.lost
+        _log.warning("outcome of a commit unknown", cause=str(failure), **_about(entries))
+        await asyncio.sleep(_RESOLVE_BACKOFF_S[min(tries.lost, len(_RESOLVE_BACKOFF_S) - 1)])
+        tries.lost += 1
+        return entries
+
+    async def _serve_others(
+        self, entries: list[Entry], conflicting: frozenset[WalletId], *, lost: int
+    ) -> list[Entry]:
+        """Serve the entries of wallets that don't conflict; returns the rest.
+
+        A wallet's entries stay together and in order.
+        """
+        others = [entry for entry in entries if entry.submission.wallet_id not in conflicting]
+        if not others or len(others) == len(entries):
+            return entries
+        await self._serve(others, _Tries(lost=lost, refused_whole=True))
+        return [entry for entry in entries if entry.submission.wallet_id in conflicting]
 
     async def _serve_refused(
         self, entries: list[Entry], refusal: JournalRefused, *, lost: int
@@ -240,23 +281,41 @@ class Shard:
             _answer_all(entries, _REFUSED_UNKNOWN if lost else _JOURNAL_REFUSES)
             return
         for entry in entries:
-            await self._serve([entry], lost=lost)
+            await self._serve([entry], _Tries(lost=lost))
 
-    async def _decide_and_commit(self, entries: list[Entry], *, redo: bool) -> None:
+    async def _enter_session(self) -> int:
+        """The session that a batch is read and committed over; memory of another one is dropped."""
+        session = await self._journal.connect()
+        if session != self._session:
+            if self._session is not None:
+                _log.warning("a new journal session: memory dropped", wallets=len(self._cache))
+            self._cache.clear()
+            self._relay.reset()
+            self._session = session
+        return session
+
+    async def _decide_and_commit(self, entries: list[Entry], tries: "_Tries") -> None:
         clock = asyncio.get_running_loop().time
         queued_until, taken = clock(), perf_counter()
         submissions = [entry.submission for entry in entries]
-        loaded = await self._load(submissions, redo=redo)
+        session = await self._enter_session()
+        loaded = await self._load(submissions, session, redo=tries.redo)
         self._busy_since = clock()
 
         # From here to the commit nothing waits: what is decided on is what was looked at.
         started, loaded_at = clock(), perf_counter()
-        batch = Batch(cache=self._cache, loaded=loaded, now=self._now(), redo=redo)
+        batch = Batch(
+            cache=self._cache,
+            loaded=loaded,
+            now=self._now(),
+            redo=tries.redo,
+            outcome_unknown=tries.lost > 0,
+        )
         replies = [batch.decide(submission) for submission in submissions]
         decided = perf_counter()
         write = batch.write
-        if write.after or write.keys:
-            await self._journal.commit(write)
+        if write.after or write.keys or write.confirm:
+            await self._journal.commit(write, session=session)
         committed = perf_counter()
         self.journal_ready = True
 
@@ -273,11 +332,11 @@ class Shard:
         self._count(batch, submissions, took_s=clock() - started)
         self.meters.note(entries, times)
 
-    async def _load(self, submissions: list[Submission], *, redo: bool) -> Loaded:
+    async def _load(self, submissions: list[Submission], session: int, *, redo: bool) -> Loaded:
         missing = what_is_missing(submissions, self._cache, redo=redo)
         if not missing:
             return _NOTHING_LOADED
-        loaded = await self._journal.load(missing)
+        loaded = await self._journal.load(missing, session=session)
         self._refuse_if_behind(loaded)
         # Before any later event of these wallets can be relayed, the earlier ones must be. (INV-9)
         self._relay.add_unread(loaded.unpublished)
@@ -293,7 +352,9 @@ class Shard:
             active = self._cache.get(wallet_id)
             known = loaded.wallets.get(wallet_id) or (active.state if active else None)
             if known is not None and transfer.created_version > known.version:
-                raise JournalConflict("memory is behind the journal")
+                raise JournalConflict(
+                    "memory is behind the journal", wallet_ids=frozenset({wallet_id})
+                )
 
     def _remember(self, batch: Batch, loaded: Loaded) -> None:
         for wallet in batch.write.after.values():
@@ -325,7 +386,13 @@ class Shard:
         self.refusals.update(str(code) for code in batch.refusals)
         self.largest_batch = max(self.largest_batch, commands)
 
-    def _forget(self, entries: list[Entry]) -> None:
+    def _forget(self, entries: list[Entry], conflicting: frozenset[WalletId] = frozenset()) -> None:
+        """Drop the memory of ``conflicting`` wallets; of all that ``entries`` are about if none is
+        named."""
+        for wallet_id in conflicting:
+            self._cache.forget(wallet_id)
+        if conflicting:
+            return
         for entry in entries:
             self._cache.forget(entry.submission.wallet_id)
             for item in entry.submission.items:
@@ -345,6 +412,24 @@ class Shard:
     @property
     def activations(self) -> int:
         return self._cache.activations
+
+
+class _Tries:
+    """What became of the tries to decide some entries."""
+
+    __slots__ = ("conflicts", "lost", "refused_whole")
+
+    def __init__(self, *, lost: int = 0, refused_whole: bool = False) -> None:
+        self.conflicts = 0
+        self.lost = lost
+        """Commits whose answers never came."""
+        self.refused_whole = refused_whole
+        """A commit was refused: an earlier delivery may have been applied by somebody else."""
+
+    @property
+    def redo(self) -> bool:
+        """Whether what the entries create may be in the journal already."""
+        return self.refused_whole or self.lost > 0
 
 
 def _about(entries: list[Entry]) -> dict[str, object]:

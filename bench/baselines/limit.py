@@ -14,7 +14,7 @@ import asyncpg
 from actors.batch import Batch
 from actors.cache import WalletCache
 from actors.ports import Loaded
-from actors.postgres_journal import _COMMIT, CONNECTION_SETTINGS, commit_arguments
+from actors.postgres_journal import COMMIT_BATCH, CONNECTION_SETTINGS, commit_arguments
 from bench.baselines.database import findings, new_wallet
 from bench.baselines.figures import Baseline, insist
 from bench.generators.latency import Latencies
@@ -55,7 +55,7 @@ async def _commit(
     connection: asyncpg.Connection, wallet_id: WalletId, batch: int, duration_s: float
 ) -> tuple[Latencies, float, int]:
     """Latencies, seconds spent committing, and transfers."""
-    statement = await connection.prepare(_COMMIT)
+    statement = await connection.prepare(COMMIT_BATCH)
     deciding = _Deciding(wallet_id)
     latencies = Latencies()
     seconds, transfers = 0.0, 0

@@ -1,26 +1,46 @@
 """The two write-side stores, each behind the same two fixtures."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
-from actors.ports import Journal, Outbox
-from actors.postgres_journal import PostgresJournal, PostgresOutbox
+from actors.ports import BatchWrite, Journal, Outbox
+from actors.postgres_journal import COMMIT_BATCH, PostgresJournal, PostgresOutbox, commit_arguments
 from tests.support import databases
+from tests.support.memory_database import Database
 from tests.support.memory_journal import MemoryJournal
+from tests.support.memory_transactions import Transaction
+from tests.support.waiting import until, until_true
 from tests.support.write_side import connection
 
-_EMPTY = "TRUNCATE wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox"
+_EMPTY = (
+    "TRUNCATE wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox, "
+    "refused_deliveries"
+)
+
+
+class OpenCommit(Protocol):
+    """A `commit_batch` that has done everything but commit."""
+
+    async def commit(self) -> None: ...
+
+    async def roll_back(self) -> None: ...
 
 
 class Store(NamedTuple):
-    """A journal and the outbox that belongs to it."""
+    """A journal, the outbox that belongs to it, and what others do beside them."""
 
     journal: Journal
     outbox: Outbox
+    begin: Callable[[BatchWrite], Awaitable[OpenCommit]]
+    """Another writer's transaction, left open."""
+    someone_waits: Callable[[], Awaitable[None]]
+    """Return once a call to the journal waits for an open transaction."""
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +65,73 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
     database = _empty_database_or_none
     if database is None:
         memory = MemoryJournal()
-        yield Store(memory, memory)
+        yield store_in_memory(memory, memory, memory.database)
         return
     async with AsyncExitStack() as stack:
         journal = connection(database)
         outbox = connection(database, synchronous_commit="off")
         stack.push_async_callback(journal.close)
         stack.push_async_callback(outbox.close)
-        yield Store(PostgresJournal(journal), PostgresOutbox(outbox))
+        yield Store(
+            PostgresJournal(journal),
+            PostgresOutbox(outbox),
+            partial(_begin_in_postgres, stack, database),
+            partial(_until_someone_waits, database),
+        )
+
+
+def store_in_memory(journal: Journal, outbox: Outbox, database: Database) -> Store:
+    """A store on the database in memory, whoever connects to it."""
+
+    async def begin(batch: BatchWrite) -> OpenCommit:
+        transaction = database.begin(batch)
+        assert transaction.advance() is None, "nobody else is at it"
+        return _InMemory(transaction)
+
+    async def someone_waits() -> None:
+        await until(lambda: any(one.has_waiters for one in database.locks.values()))
+
+    return Store(journal, outbox, begin, someone_waits)
+
+
+class _InMemory:
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    async def commit(self) -> None:
+        self._transaction.commit()
+
+    async def roll_back(self) -> None:
+        self._transaction.roll_back()
+
+
+class _InPostgres:
+    def __init__(self, transaction: Any) -> None:
+        self._transaction = transaction
+
+    async def commit(self) -> None:
+        await self._transaction.commit()
+
+    async def roll_back(self) -> None:
+        await self._transaction.rollback()
+
+
+async def _begin_in_postgres(stack: AsyncExitStack, database: str, batch: BatchWrite) -> OpenCommit:
+    writer = await asyncpg.connect(database)
+    stack.push_async_callback(writer.close)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute(COMMIT_BATCH, *commit_arguments(batch))
+    return _InPostgres(transaction)
+
+
+async def _until_someone_waits(database: str) -> None:
+    observer = await asyncpg.connect(database)
+
+    async def waits() -> bool:
+        return bool(await observer.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    try:
+        await until_true(waits)
+    finally:
+        await observer.close()

@@ -24,12 +24,14 @@ class Odds(msgspec.Struct, kw_only=True):
     """The other side refuses for no reason of ours: a serialization failure, a deadlock."""
     refuse: float = 0.0
     """The other side answers with an error: it is alive, and does not do this."""
+    hold: float = 0.0
+    """A commit waits, with everything locked: for a disk, or for a synchronous standby."""
     latency_s: float = 0.001
 
     def calm(self) -> None:
         """No more faults."""
         self.fail_before = self.lose_request = self.lose_answer = 0.0
-        self.apply_late = self.conflict = self.refuse = 0.0
+        self.apply_late = self.conflict = self.refuse = self.hold = 0.0
 
 
 class Dice:

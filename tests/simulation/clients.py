@@ -48,7 +48,7 @@ class Client:
         return f"c{self._number}-{self._wishes}"
 
     def _key(self, name: str) -> str:
-        return f"key-{name}" if self._dice.happens(0.7) else ""
+        return f"key-{name}" if self._dice.happens(self._plan.keyed_share) else ""
 
     def _wish_for_wallet(self) -> Wish:
         name = self._name()
@@ -76,7 +76,7 @@ class Client:
         reused = self._books.key_to_reuse(wallet_id) if dice.happens(0.04) else ""
         return Wish(
             intent=name,
-            operation="debit" if dice.happens(0.45) else "credit",
+            operation="debit" if dice.happens(self._plan.debit_share) else "credit",
             wallet_id=wallet_id,
             amount=dice.count(1, 500),
             pending=dice.happens(0.5),
@@ -107,9 +107,9 @@ class Client:
         world = self._world
         deployment = self._dice.choose(world.deployments)
         ingress, dispatcher = deployment.ingress, deployment.dispatcher
-        submission = submission_for(
-            wishes, self._dice, timeout_s=self._plan.request_timeout_s, atomic=atomic
-        )
+        # Requests of one batch may end at different times.
+        timeout_s = self._plan.request_timeout_s * self._dice.choose((0.03, 0.1, 1.0, 1.0))
+        submission = submission_for(wishes, self._dice, timeout_s=timeout_s, atomic=atomic)
         started = world.loop.moment()
         reply = None
         if ingress is not None and dispatcher is not None:

@@ -1,10 +1,10 @@
 """What a run leaves behind, in the checker's terms."""
 
 from tests.simulation.books import Books
-from tests.simulation.database import Database
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
+from tests.support.memory_database import Database
 from verification.cloud_events import decode_message
 from verification.evidence import (
     Balances,

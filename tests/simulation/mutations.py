@@ -17,10 +17,10 @@ from actors.outbox import OutboxRelay
 from actors.ports import BatchWrite, Loaded, Missing, OutcomeUnknown
 from projections.store import BalanceRow
 from tests.simulation.connections import SimulatedJournal
-from tests.simulation.database import Rules
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.scenario import Make
 from tests.simulation.world import World
+from tests.support.memory_database import Rules
 from verification.violations import Breach
 from wallet.commands import Submission
 from wallet.representation import encode_recorded
@@ -40,6 +40,10 @@ class _WithoutSettlementCheck(Rules):
     check_settlements = False
 
 
+class _ForgetsRefusedDeliveries(Rules):
+    keep_refused = False
+
+
 class _Journal:
     """A journal with one thing changed; see the subclasses."""
 
@@ -47,38 +51,42 @@ class _Journal:
         self._journal = journal
         self._relay = relay
 
-    async def load(self, missing: Missing) -> Loaded:
-        return await self._journal.load(missing)
+    async def connect(self) -> int:
+        return await self._journal.connect()
 
-    async def commit(self, write: BatchWrite) -> None:
-        await self._journal.commit(write)
+    async def load(self, missing: Missing, *, session: int) -> Loaded:
+        return await self._journal.load(missing, session=session)
+
+    async def commit(self, write: BatchWrite, *, session: int) -> None:
+        await self._journal.commit(write, session=session)
 
 
 class _PublishesFirst(_Journal):
-    async def commit(self, write: BatchWrite) -> None:
+    async def commit(self, write: BatchWrite, *, session: int) -> None:
         for span in write.spans():
             recorded = [one for one in write.recorded if one.wallet.id == span.wallet_id]
             self._relay.add(span, recorded, [encode_recorded(one) for one in recorded])
-        await self._journal.commit(write)
+        await self._journal.commit(write, session=session)
 
 
 class _TrustsLostAnswers(_Journal):
-    async def commit(self, write: BatchWrite) -> None:
+    async def commit(self, write: BatchWrite, *, session: int) -> None:
         try:
-            await self._journal.commit(write)
+            await self._journal.commit(write, session=session)
         except OutcomeUnknown:
             return
 
 
 class _LeavesPredecessorsEvents(_Journal):
-    async def load(self, missing: Missing) -> Loaded:
-        return msgspec.structs.replace(await self._journal.load(missing), unpublished=[])
+    async def load(self, missing: Missing, *, session: int) -> Loaded:
+        loaded = await self._journal.load(missing, session=session)
+        return msgspec.structs.replace(loaded, unpublished=[])
 
 
 class _RefusesFromMemory(_Journal):
-    async def commit(self, write: BatchWrite) -> None:
+    async def commit(self, write: BatchWrite, *, session: int) -> None:
         if write.recorded:
-            await self._journal.commit(write)
+            await self._journal.commit(write, session=session)
 
 
 def _world_with(kind: type[_Journal]) -> Make:
@@ -170,6 +178,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "deliver again as if for the first time": Mutation(
         Breach.REFUSED_WRITE_APPLIED, patches=((dispatcher, "_addressed", _always_first),)
+    ),
+    "refuse a second delivery for now only": Mutation(
+        Breach.REFUSED_WRITE_APPLIED, rules=_ForgetsRefusedDeliveries
     ),
     "relay without what predecessors left": Mutation(
         Breach.STREAM_EVENT_OUT_OF_ORDER, make=_world_with(_LeavesPredecessorsEvents)

@@ -2,10 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from tests.simulation.chance import Dice, Odds
 from tests.simulation.loop import Process
 from tests.simulation.world import Deployment, World
+
+_SPOILED: Final = (
+    "fail_before",
+    "lose_request",
+    "lose_answer",
+    "apply_late",
+    "conflict",
+    "refuse",
+    "hold",
+)
 
 
 class Nemesis:
@@ -40,9 +51,21 @@ class Nemesis:
             self._bad_outbox,
             self._bad_store,
             self._slow_network,
+            self._broken_network,
             self._delete_stream,
             self._cut_power_of_nats,
         ]
+        if self._plan.deliveries_suffer:
+            harms = [
+                self._broken_network,
+                self._broken_network,
+                self._bad_journal,
+                self._hold_commits,
+                self._hold_commits,
+                self._kill_shard,
+                self._forget_shard,
+                self._redeploy,
+            ]
         for _ in range(self._plan.faults):
             await asyncio.sleep(self._dice.between(0.0, 2 * self._plan.fault_gap_s))
             harm = self._dice.choose(harms)
@@ -54,7 +77,7 @@ class Nemesis:
         world = self._world
         for odds in (world.journal_odds, world.outbox_odds, world.stream_odds, world.store_odds):
             odds.calm()
-        world.network.slow_share = 0.0
+        world.network.slow_share = world.network.broken_share = 0.0
         for process in (world.postgres, world.nats, *self._paused):
             process.resume()
         for deployment in world.deployments:
@@ -152,6 +175,15 @@ class Nemesis:
     async def _bad_journal(self) -> None:
         await self._spoil(self._world.journal_odds)
 
+    async def _hold_commits(self) -> None:
+        """A standby is away: commits wait, with their locks, and shards die meanwhile."""
+        self._world.journal_odds.hold = self._dice.choose((0.3, 0.8))
+        await self._pass()
+        if self._dice.happens(0.5):
+            await self._kill_shard()
+        await self._pass()
+        self._world.journal_odds.hold = 0.0
+
     async def _bad_stream(self) -> None:
         await self._spoil(self._world.stream_odds)
 
@@ -162,8 +194,7 @@ class Nemesis:
         await self._spoil(self._world.store_odds)
 
     async def _spoil(self, odds: Odds) -> None:
-        names = ("fail_before", "lose_request", "lose_answer", "apply_late", "conflict", "refuse")
-        for name in names:
+        for name in _SPOILED:
             if self._dice.happens(0.5):
                 setattr(odds, name, self._dice.choose((0.05, 0.3, 0.8)))
         await self._pass()
@@ -173,6 +204,12 @@ class Nemesis:
         self._world.network.slow_share = self._dice.choose((0.1, 0.5))
         await self._pass()
         self._world.network.slow_share = 0.0
+
+    async def _broken_network(self) -> None:
+        """Connections to live shards break; what was on its way arrives all the same, or not."""
+        self._world.network.broken_share = self._dice.choose((0.1, 0.3, 0.6))
+        await self._pass()
+        self._world.network.broken_share = 0.0
 
     async def _pass(self) -> None:
         await asyncio.sleep(self._dice.between(0.0, 2 * self._plan.fault_s))

@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tests.simulation.loop import Process, SimulatedLoop
 
 T = TypeVar("T")
+
+_STRAY_S_MAX: Final = 1.0
+"""For how long what was sent over a broken connection may be on its way: longer than it takes
+to send it again and be answered."""
 
 
 class Lost(Exception):
@@ -15,13 +19,18 @@ class Lost(Exception):
 
 
 class Network:
-    """Carries calls. ``latency_s`` is the usual delay of a message; a few take much longer."""
+    """Carries calls. ``latency_s`` is the usual delay of a message; a few take much longer.
+
+    ``broken_share`` of the calls that may break do: the caller learns that the connection is gone,
+    while what it sent is on its way, and is done if it arrives.
+    """
 
     def __init__(self, loop: SimulatedLoop, random: Random, *, latency_s: float) -> None:
         self._loop = loop
         self._random = random
         self._latency_s = latency_s
         self.slow_share = 0.0
+        self.broken_share = 0.0
 
     def delay_s(self) -> float:
         delay_s = self._latency_s * (0.5 + self._random.random())
@@ -29,11 +38,18 @@ class Network:
             delay_s *= 1 + 100 * self._random.random()
         return delay_s
 
-    async def call(self, caller: Process, callee: Process, work: Callable[[], Awaitable[T]]) -> T:
+    async def call(
+        self,
+        caller: Process,
+        callee: Process,
+        work: Callable[[], Awaitable[T]],
+        *,
+        may_break: bool = False,
+    ) -> T:
         """Have ``callee`` do ``work`` and bring back what it returned or raised.
 
         Raises:
-            Lost: ``callee`` died before its answer was on the way.
+            Lost: ``callee`` died before its answer was on the way, or the connection broke.
         """
         answer: asyncio.Future[T] = self._loop.create_future()
 
@@ -56,9 +72,13 @@ class Network:
         def lose() -> None:
             caller.call_later(self.delay_s(), arrive, None, Lost(callee.name))
 
+        there_s = self.delay_s()
+        if may_break and self._random.random() < self.broken_share:
+            lose()
+            there_s += _STRAY_S_MAX * self._random.random()
         if not callee.alive:
             lose()
         else:
             callee.on_death(lose)
-            callee.call_later(self.delay_s(), lambda: callee.start(serve()))
+            callee.call_later(there_s, lambda: callee.start(serve()))
         return await answer

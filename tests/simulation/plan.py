@@ -34,6 +34,12 @@ class Plan(msgspec.Struct, kw_only=True):
     shards: int
     groups: int
     partitions: int = 4
+    keyed_share: float
+    """Of a client's intents: those that come under an idempotency key."""
+    debit_share: float
+    """Of a client's transfers: few of them make many refusals."""
+    deliveries_suffer: bool
+    """The faults are those that part a command's deliveries from each other."""
     faults: int
     """Things that the nemesis does."""
     fault_gap_s: float
@@ -58,6 +64,34 @@ class Plan(msgspec.Struct, kw_only=True):
 
 def plan_of(seed: int) -> Plan:
     """The run that ``seed`` stands for."""
+    random = Random(f"deliveries {seed}")
+    plan = _any_plan(seed)
+    return _with_parted_deliveries(plan, random) if random.random() < 0.35 else plan
+
+
+def _with_parted_deliveries(plan: Plan, random: Random) -> Plan:
+    """``plan``, so that a command's deliveries often overlap: one wallet that everybody wants money
+    of without a key, patient clients, and faults that part what was sent from what was learnt."""
+    return msgspec.structs.replace(
+        plan,
+        clients=8,
+        operations=14,
+        wallets=1,
+        keyed_share=0.1,
+        debit_share=random.choice((0.25, 0.4)),
+        shards=random.randint(2, 3),
+        client_timeout_s=12.0,
+        request_timeout_s=random.choice((3.0, 10.0)),
+        statement_timeout_s=random.choice((0.3, 1.0)),
+        think_s=0.03,
+        faults=8,
+        fault_gap_s=0.06,
+        fault_s=random.choice((0.05, 0.2)),
+        deliveries_suffer=True,
+    )
+
+
+def _any_plan(seed: int) -> Plan:
     random = Random(f"plan {seed}")
     choose = random.choice
     operations = random.randint(4, 14)
@@ -79,6 +113,9 @@ def plan_of(seed: int) -> Plan:
         duplicate_window_s=choose((0.5, 5.0, 120.0)),
         shards=random.randint(1, 3),
         groups=random.randint(1, 2),
+        keyed_share=choose((0.1, 0.7, 0.7)),
+        debit_share=choose((0.25, 0.45)),
+        deliveries_suffer=False,
         faults=faults,
         fault_gap_s=length_s / max(faults, 1) / 2,
         fault_s=length_s / max(faults, 1) * choose((0.3, 1.0, 3.0)),

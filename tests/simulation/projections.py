@@ -18,7 +18,7 @@ from projections.store import (
     WalletRow,
 )
 from tests.simulation.connections import Connection
-from tests.simulation.database import Database
+from tests.support.memory_database import Database
 from wallet.events import Recorded, TransferChanged
 from wallet.ids import WalletId
 

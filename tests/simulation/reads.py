@@ -7,8 +7,8 @@ import msgspec
 from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from projections import queries
 from tests.simulation.connections import Connection
-from tests.simulation.database import Database
 from tests.simulation.projections import ProjectionTables
+from tests.support.memory_database import Database
 from wallet.state import Wallet
 
 

@@ -5,8 +5,8 @@ from typing import TypeVar
 
 from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown, Span
 from tests.simulation.connections import Connection
-from tests.simulation.database import Database
 from tests.simulation.loop import Process
+from tests.support.memory_database import Database
 from wallet.ids import WalletId
 
 T = TypeVar("T")

@@ -14,12 +14,12 @@ import structlog
 
 from tests.simulation.books import Books
 from tests.simulation.clients import Client
-from tests.simulation.database import Rules
 from tests.simulation.evidence import evidence_of
 from tests.simulation.loop import SimulatedLoop, run
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.world import World
+from tests.support.memory_database import Rules
 from verification.checker import check
 from verification.evidence import Evidence
 from verification.violations import Violation

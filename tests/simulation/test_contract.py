@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.contract.conftest import Store
+from tests.contract.conftest import Store, store_in_memory
 from tests.contract.test_journal import *  # noqa: F403
+from tests.contract.test_open_commits import *  # noqa: F403
 from tests.contract.test_outbox import *  # noqa: F403
 from tests.simulation.chance import Dice, Odds
 from tests.simulation.connections import Connection, SimulatedJournal, SimulatedOutbox
-from tests.simulation.database import Database
 from tests.simulation.loop import Process
+from tests.support.memory_database import Database
 
 
 @pytest_asyncio.fixture
@@ -22,4 +23,6 @@ async def store() -> AsyncIterator[Store]:
     server = Process(loop, "postgres")  # type: ignore[arg-type]
     odds = Odds(latency_s=0.0)
     link = Connection(loop, server, odds, Dice("contract"), timeout_s=5.0)  # type: ignore[arg-type]
-    yield Store(SimulatedJournal(database, link), SimulatedOutbox(database, link))
+    yield store_in_memory(
+        SimulatedJournal(database, link), SimulatedOutbox(database, link), database
+    )

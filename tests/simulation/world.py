@@ -20,7 +20,6 @@ from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.queries import Queries, ReadsUnavailable
 from tests.simulation.chance import Dice, Odds
 from tests.simulation.connections import Connection, SimulatedJournal, SimulatedOutbox
-from tests.simulation.database import Database, Rules
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.network import Lost, Network
 from tests.simulation.plan import Plan
@@ -28,6 +27,7 @@ from tests.simulation.projections import ProjectionTables, SimulatedStore
 from tests.simulation.reads import SimulatedPool
 from tests.simulation.refill import SimulatedRefill
 from tests.simulation.stream import Reader, SimulatedStream, StreamServer
+from tests.support.memory_database import Database, Rules
 
 T = TypeVar("T")
 
@@ -226,9 +226,12 @@ class _Transport:
         self._ingress = ingress
 
     async def call(self, shard: int, payload: bytes) -> bytes:
-        """Like `FailoverShards`: while a shard is away, the next one is called."""
+        """Like `FailoverShards`: while a shard can't be reached, the next one is called."""
         hosts = self._deployment.hosts
-        for host in (*hosts[shard:], *hosts[:shard]):
+        broken = self._world.network.broken_share > 0.0
+        start = shard + (broken and self._world.dice.happens(0.5))
+        for number in range(start, start + len(hosts)):
+            host = hosts[number % len(hosts)]
             if host.process is not None and host.shard is not None and host.process.alive:
                 return await self._call(host.process, host.shard, payload)
         raise ShardUnreachable("no actor of any name yet", delivered=False)
@@ -236,7 +239,7 @@ class _Transport:
     async def _call(self, process: Process, actor: Shard, payload: bytes) -> bytes:
         try:
             return await self._world.network.call(
-                self._ingress, process, partial(_submit, actor, payload)
+                self._ingress, process, partial(_submit, actor, payload), may_break=True
             )
         except Lost as lost:
             raise ShardUnreachable(f"{lost} died", delivered=True) from lost

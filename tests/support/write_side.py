@@ -148,6 +148,9 @@ class NoRelay:
     def add_unread(self, spans: Iterable[object]) -> None:
         pass
 
+    def reset(self) -> None:
+        pass
+
 
 @asynccontextmanager
 async def running_shard(

@@ -4,13 +4,15 @@ from datetime import datetime
 
 import msgspec
 
-from actors.ports import BatchWrite, KeyRecord, StoredAnswer
+from actors.ports import BatchWrite, KeyRecord, RefusedDelivery, StoredAnswer
 from tests.support.domain import NOW
 from wallet.commands import Keyed
 from wallet.events import Event, Recorded, TransferChanged, WalletCreated
 from wallet.fold import evolve
-from wallet.ids import IdempotencyKey, WalletId
+from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.state import Transfer, TransferStatus, Wallet
+
+REFUSAL = '{"code":"insufficient_funds","detail":"Žofie"}'.encode()
 
 
 class WriteInTheMaking:
@@ -64,6 +66,12 @@ class WriteInTheMaking:
     def key(self, scope: WalletId, key: str, answer: StoredAnswer) -> None:
         keyed = Keyed(key=IdempotencyKey(key), fingerprint=answer.fingerprint)
         self.write.keys.append(KeyRecord(scope=scope, keyed=keyed, stored=answer))
+
+    def refuse(self, wallet_id: WalletId, transfer_id: TransferId) -> None:
+        """Refuse a transfer for good."""
+        self.write.refused.append(
+            RefusedDelivery(wallet_id=wallet_id, transfer_id=transfer_id, answer=REFUSAL)
+        )
 
     def _change(
         self,

@@ -32,10 +32,10 @@ class GatedJournal(MemoryJournal):
         self.gate.set()
         self.at_the_gate = asyncio.Event()
 
-    async def commit(self, batch: BatchWrite) -> None:
+    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
         self.at_the_gate.set()
         await self.gate.wait()
-        await super().commit(batch)
+        await super().commit(batch, session=session)
 
 
 class FullRelay:
@@ -48,6 +48,9 @@ class FullRelay:
         pass
 
     def add_unread(self, spans: Iterable[Span]) -> None:
+        pass
+
+    def reset(self) -> None:
         pass
 
 

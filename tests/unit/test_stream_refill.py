@@ -46,7 +46,7 @@ async def a_desk(refill: FakeRefill) -> RelayDesk:
     desk.stream.incarnation = "new"
     await desk.commit(WALLET_ID, 1, 2)
     await desk.commit(OTHER_WALLET_ID, 3)
-    desk.outbox.rows.clear()  # All of it was on the stream that was lost.
+    desk.outbox.clear_rows()  # All of it was on the stream that was lost.
     return desk
 
 
@@ -131,7 +131,7 @@ async def test_a_long_history_goes_in_pieces_that_fit_a_publish() -> None:
     desk = RelayDesk(refill=refill)
     desk.stream.incarnation = "new"
     await desk.commit(WALLET_ID, *range(25))
-    desk.outbox.rows.clear()
+    desk.outbox.clear_rows()
     desk.start()
     await until(lambda: refill.is_filled == "new")
     assert [len(call) for call in desk.stream.calls] == [10, 10, 6]

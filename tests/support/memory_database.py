@@ -1,18 +1,17 @@
-"""Postgres as far as the journal protocol goes: one place where batches are applied whole.
+"""Postgres in memory, as far as the journal protocol goes: tables, statements, transactions.
 
-`Database` is the server: it never fails, and applies one thing at a time. `SimulatedJournal` and
-`SimulatedOutbox` are a shard's connections to it, and they fail: before the server is reached,
-after it, or with the server still at it when the client has long given up.
+`Database` is the server, and never fails. Who connects to it may: `MemoryJournal` as a test says,
+the simulation's connections as a seed says. Statements read what is committed; `commit_batch` is a
+`Transaction`, and several may be open at once.
 """
 
 from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from typing import TypeVar
 
 from actors.ports import (
     BatchWrite,
-    JournalConflict,
     KeyKey,
     Loaded,
     Missing,
@@ -20,6 +19,7 @@ from actors.ports import (
     StoredAnswer,
     TransferKey,
 )
+from tests.support.memory_transactions import Lock, Transaction
 from wallet.events import Recorded, TransferChanged
 from wallet.ids import WalletId
 from wallet.state import Transfer, Wallet
@@ -34,13 +34,14 @@ class Rules:
     check_versions = True
     check_settlements = True
     keep_keys = True
+    keep_refused = True
 
 
 class Database:
     """The tables, and the statements that the write side runs on them."""
 
     def __init__(self, rules: Rules | None = None, clock: Callable[[], float] = float) -> None:
-        self._rules = rules or Rules()
+        self.rules = rules or Rules()
         self._clock = clock
         self._written_at: dict[Span, float] = {}
         """Of the outbox's rows."""
@@ -50,6 +51,10 @@ class Database:
         self.of_wallet: dict[WalletId, list[Recorded]] = {}
         self.keys: dict[KeyKey, StoredAnswer] = {}
         self.references: dict[str, WalletId] = {}
+        self.refused: dict[TransferKey, bytes] = {}
+        """Answers of transfers that were refused for good."""
+        self.locks: dict[Lock, Transaction] = {}
+        """By whom each row or key is locked."""
         self.outbox: dict[WalletId, list[Span]] = {}
         self.filled: str | None = None
         """Which incarnation of the stream has got all of the journal."""
@@ -68,6 +73,7 @@ class Database:
         )
         for wallet_id in loaded.wallets:
             loaded.unpublished.extend(self.outbox.get(wallet_id, ()))
+        loaded.refused = _found(self.refused, missing.recorded)
         for key in sorted(missing.recorded):
             transfer = self.transfers.get(key)
             if transfer is not None:
@@ -94,9 +100,12 @@ class Database:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def commit(self, batch: BatchWrite) -> None:
+    def begin(self, batch: BatchWrite) -> Transaction:
         """`commit_batch`: all of it, or `JournalConflict` and nothing of it."""
-        self._check(batch)
+        return Transaction(self, batch)
+
+    def apply(self, batch: BatchWrite) -> None:
+        """What `batch` writes becomes visible. Only for a `Transaction`, which has checked it."""
         for wallet_id, after in batch.after.items():
             if after.version > batch.expected.get(wallet_id, 0):
                 self.wallets[wallet_id] = after
@@ -109,8 +118,10 @@ class Database:
         for span in batch.spans():
             insort(self.outbox.setdefault(span.wallet_id, []), span)
             self._written_at[span] = self._clock()
-        if self._rules.keep_keys:
+        if self.rules.keep_keys:
             self.keys.update(((one.scope, one.keyed.key), one.stored) for one in batch.keys)
+        for refused in batch.refused:
+            self.refused[refused.wallet_id, refused.transfer_id] = refused.answer
 
     def delete(self, spans: Collection[Span]) -> None:
         for span in spans:
@@ -126,39 +137,6 @@ class Database:
             transfer = recorded.event.transfer
             self.transfers[recorded.wallet.id, transfer.id] = transfer
 
-    def _check(self, batch: BatchWrite) -> None:
-        if self._rules.check_versions:
-            self._check_versions(batch)
-        references = [batch.after[one].reference_id for one in batch.created]
-        _require_new("reference", [one for one in references if one], self.references)
-        _require_new("key", [(one.scope, one.keyed.key) for one in batch.keys], self.keys)
-        self._check_transfers(batch.recorded)
-
-    def _check_versions(self, batch: BatchWrite) -> None:
-        for wallet_id, expected in batch.expected.items():
-            stored = self.wallets.get(wallet_id)
-            if stored is None or stored.version != expected:
-                raise JournalConflict(f"version of {wallet_id} is not {expected}")
-        _require_new("wallet", batch.created, self.wallets)
-
-    def _check_transfers(self, recorded: Iterable[Recorded]) -> None:
-        changed: dict[TransferKey, Transfer] = {}
-        for one in recorded:
-            if not isinstance(one.event, TransferChanged):
-                continue
-            transfer = one.event.transfer
-            key = one.wallet.id, transfer.id
-            stored = changed.get(key) or self.transfers.get(key)
-            status = stored.status if stored is not None else None
-            if status is not one.event.previous and self._rules.check_settlements:
-                raise JournalConflict(f"transfer {transfer.id} is {status}")
-            changed[key] = transfer
-
 
 def _found(stored: dict[K, V], wanted: Iterable[K]) -> dict[K, V]:
     return {one: stored[one] for one in sorted(wanted) if one in stored}  # type: ignore[type-var]
-
-
-def _require_new(what: str, keys: Sequence[object], stored: Collection[object]) -> None:
-    if len(set(keys)) < len(keys) or any(key in stored for key in keys):
-        raise JournalConflict(f"{what} is taken: {keys}")
