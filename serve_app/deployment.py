@@ -27,7 +27,7 @@ from actors.shard_process import limits_from
 from actors.statistics import ShardStatistics
 from projections.projection_actor import ProjectionActor
 from projections.projection_actor import actor_name as projection_name
-from projections.queries import Queries
+from projections.queries import PLANNER_SETTINGS, Queries
 from projections.statistics import ProjectionStatistics
 from serve_app import front, request_metrics
 from serve_app.app import create_application
@@ -95,7 +95,11 @@ class Ingress:
             timeout=settings.database_connect_timeout_s,
             command_timeout=settings.database_timeout_s,
             reset=_keep_session,
-            server_settings={"application_name": "wallet-ingress", "timezone": "UTC", "jit": "off"},
+            server_settings={
+                "application_name": "wallet-ingress",
+                "timezone": "UTC",
+                **PLANNER_SETTINGS,
+            },
         )
         await self._pool
         queries = Queries(self._pool, timeout_s=settings.database_timeout_s)

@@ -8,7 +8,7 @@ import asyncpg
 import nats
 
 from projections.consumer import ConsumerOptions, ProjectionConsumer
-from projections.queries import Queries
+from projections.queries import PLANNER_SETTINGS, Queries
 from projections.store import ProjectionStore
 from tests.support.waiting import stop, until_true
 
@@ -62,7 +62,9 @@ async def running_consumer(
 
 @asynccontextmanager
 async def queries_on(database: str) -> AsyncIterator[Queries]:
-    pool = await asyncpg.create_pool(database, min_size=0, max_size=4)
+    pool = await asyncpg.create_pool(
+        database, min_size=0, max_size=4, server_settings=PLANNER_SETTINGS
+    )
     try:
         yield Queries(pool, timeout_s=5.0)
     finally:
