@@ -16,8 +16,9 @@ from serve_app.router import Application, RouteTable
 from serve_app.services import Services
 
 _table = RouteTable(
-    (route.method, route.path, direct(route.endpoint, route.needs))
+    (method, route.path, direct(route.endpoint, route.needs, route.allowed))
     for route in documentation.ROUTES
+    for method in route.methods
 )
 
 
@@ -34,8 +35,11 @@ def create_app(services: Services | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.services = services
+    for page in app.router.routes:
+        if isinstance(page, APIRoute) and page.methods == {"GET"}:
+            page.methods = {"GET", "HEAD"}  # As Starlette's own routes have it.
     for route in documentation.ROUTES:
-        app.router.routes.append(route.as_route())
+        app.router.routes.extend(route.as_routes())
     app.add_exception_handler(HTTPException, _unknown_route)
     app.add_exception_handler(Exception, _bug)
     app.openapi = lambda: documentation.openapi_of(app)  # type: ignore[method-assign]

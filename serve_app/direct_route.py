@@ -12,13 +12,14 @@ import structlog
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projections.queries import ReadsUnavailable
-from serve_app import request_metrics
+from serve_app import request_metrics, request_rules
 from serve_app.keys.api_key import KeyScope
 from serve_app.problems import Problem, problem_response
 from serve_app.request_log import RequestLog, about
+from serve_app.request_rules import Allowed, check_request
 from serve_app.requests import request_id_of
 from serve_app.services import services_of
 from serve_app.traces import answer_traced
@@ -29,11 +30,14 @@ _log = structlog.get_logger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def direct(endpoint: Endpoint, needs: KeyScope | None) -> ASGIApp:
+def direct(
+    endpoint: Endpoint, needs: KeyScope | None, allowed: Allowed = request_rules.NOTHING
+) -> ASGIApp:
     """``endpoint`` as an ASGI application that answers every problem as a problem.
 
     ``needs``: what a key must be for; None for everybody, with or without a key. Every way to an
-    endpoint leads through here: HAProxy, a replica's own port, Serve's fallback proxy.
+    endpoint leads through here: HAProxy, a replica's own port, Serve's fallback proxy. HEAD is GET
+    without the body.
     """
 
     name: str = endpoint.__name__
@@ -41,10 +45,13 @@ def direct(endpoint: Endpoint, needs: KeyScope | None) -> ASGIApp:
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
+        if scope["method"] == "HEAD":
+            send = _without_body(send)
         request = Request(scope, receive, send)
         try:
             if needs is not None and (gate := services_of(request).gate) is not None:
                 await gate.admit(scope, needs)
+            check_request(scope, allowed)
             if tracing.on:
                 response = await answer_traced(endpoint, request, name)
             else:
@@ -60,6 +67,15 @@ def direct(endpoint: Endpoint, needs: KeyScope | None) -> ASGIApp:
             RequestLog.answered(request, name, response.status_code, took_s)
 
     return serve
+
+
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_head
 
 
 def problem_of_error(error: Exception, request: Request) -> Problem:
@@ -82,7 +98,12 @@ class DirectRoute(APIRoute):
     """An `APIRoute` whose endpoint takes the request and returns the response."""
 
     def __init__(
-        self, path: str, endpoint: Endpoint, needs: KeyScope | None, **options: Any
+        self,
+        path: str,
+        endpoint: Endpoint,
+        needs: KeyScope | None,
+        allowed: Allowed,
+        **options: Any,
     ) -> None:
         super().__init__(path, endpoint, response_model=None, **options)
-        self.app = direct(endpoint, needs)
+        self.app = direct(endpoint, needs, allowed)

@@ -14,7 +14,17 @@ from pydantic.json_schema import models_json_schema
 
 from serve_app import examples, schemas
 from serve_app.keys import key_docs
-from serve_app.route_docs import IF_NONE_MATCH, READ, WRITE, RouteDoc, Shown, Taken, links, query
+from serve_app.route_docs import (
+    FRESHNESS,
+    IF_NONE_MATCH,
+    READ,
+    WRITE,
+    RouteDoc,
+    Shown,
+    Taken,
+    links,
+    query,
+)
 from serve_app.routes import reads, service, writes
 from serve_app.services import Services
 from serve_app.transfer_docs import TRANSFER_ROUTES
@@ -34,6 +44,11 @@ once). Amounts are decimal strings with the currency's decimals: `"10.50"`. Ever
 Every answer to a write tells the wallet's balances and version after it; pass that version as
 `min_version` to read your own write. Every error is a problem document (RFC 9457) with a
 stable `code`, explained at `/problems/{code}`.
+
+HEAD works wherever GET does. Nothing that would change the meaning of a request is ignored: an
+unknown or repeated query parameter, a field that is unknown or there twice, a repeated
+`Idempotency-Key`, a precondition that the route does not describe (`If-Match`) are 422; a
+`Content-Encoding` other than `identity` is 415.
 """
 
 TAGS: Final = [
@@ -95,20 +110,8 @@ ROUTES: Final = (
             304: Shown(what="Not changed since."),
         },
         etag=True,
-        problems=("wallet_not_found", "version_not_reached", *READ),
-        parameters=(
-            query(
-                "min_version",
-                "At least this version (a write's answer tells its own): read your own write.",
-                {"type": "integer", "minimum": 0, "maximum": reads.VERSION_MAX},
-            ),
-            query(
-                "consistency",
-                "`strong`: as of now, not as of the projection.",
-                {"type": "string", "enum": ["eventual", "strong"], "default": "eventual"},
-            ),
-            IF_NONE_MATCH,
-        ),
+        problems=("wallet_not_found", *READ),
+        parameters=(*FRESHNESS, IF_NONE_MATCH),
     ),
     RouteDoc(
         method="GET",
@@ -131,6 +134,7 @@ ROUTES: Final = (
                 },
                 required=True,
             ),
+            *FRESHNESS,
         ),
     ),
     RouteDoc(

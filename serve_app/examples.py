@@ -144,7 +144,11 @@ OF_MODEL: Final[dict[type[BaseModel], Json]] = {
     schemas.Wallet: WALLET,
     schemas.WalletList: {"items": [WALLET]},
     schemas.Transfer: _CREDIT,
-    schemas.TransferPage: {"items": [_CREDIT, _DEBIT], "next_cursor": "AAAAAAAAAAI"},
+    schemas.TransferPage: {
+        "items": [_CREDIT, _DEBIT],
+        "next_cursor": "AAAAAAAAAAI",
+        "wallet_version": 3,
+    },
     schemas.WrittenTransfer: WRITTEN_CREDIT,
     schemas.WalletBatchResults: {"items": _RESULTS, "wallet": WRITTEN_DEBIT["wallet"]},
     schemas.MultiBatchResults: {"items": _RESULTS},

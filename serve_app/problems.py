@@ -86,6 +86,9 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "unsupported_media_type": Kind(
         415, "The body is not declared as JSON", "Send Content-Type: application/json."
     ),
+    "unsupported_content_encoding": Kind(
+        415, "The body is encoded", "Send the body as it is: no Content-Encoding, or identity."
+    ),
     "validation_error": Kind(
         422, "The request is not valid", "errors[] names each field and what to send instead."
     ),

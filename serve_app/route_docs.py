@@ -10,7 +10,13 @@ from serve_app.direct_route import DirectRoute, Endpoint
 from serve_app.keys import key_docs
 from serve_app.keys.api_key import KeyScope
 from serve_app.problems import CATALOGUE, PROBLEM_JSON
-from wallet.contract import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX, VISIBLE_ASCII_PATTERN
+from serve_app.request_rules import Allowed
+from wallet.contract import (
+    IDEMPOTENCY_KEY_MAX,
+    REQUEST_ID_MAX,
+    VERSION_MAX,
+    VISIBLE_ASCII_PATTERN,
+)
 from wallet.settings import Settings
 
 Json = dict[str, Any]
@@ -78,12 +84,33 @@ class RouteDoc:
             return None
         return "wallets:read" if self.method == "GET" else "wallets:write"
 
-    def as_route(self) -> DirectRoute:
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What the route answers to: HEAD wherever GET."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+
+    @property
+    def allowed(self) -> Allowed:
+        """What isn't described is not taken."""
+        names = {
+            place: frozenset(one["name"] for one in self.parameters if one["in"] == place)
+            for place in ("query", "header")
+        }
+        of_method = Allowed.of_read if self.method == "GET" else Allowed.of_write
+        return of_method(query=names["query"], headers=names["header"])
+
+    def as_routes(self) -> list[DirectRoute]:
+        """A route a method; the document describes the first."""
+        return [self._as_route(method) for method in self.methods]
+
+    def _as_route(self, method: str) -> DirectRoute:
         return DirectRoute(
             self.path,
             self.endpoint,
             self.needs,
-            methods=[self.method],
+            self.allowed,
+            methods=[method],
+            include_in_schema=method == self.method,
             name=self.endpoint.__name__,
             operation_id=self.endpoint.__name__,
             tags=[self.tag],
@@ -271,20 +298,36 @@ def query(name: str, description: str, schema: Json, *, required: bool = False) 
     }
 
 
+FRESHNESS: Final = (
+    query(
+        "min_version",
+        "At least this version of the wallet (a write's answer says its own): read your own write.",
+        {"type": "integer", "minimum": 0, "maximum": VERSION_MAX},
+    ),
+    query(
+        "consistency",
+        "`strong`: as of now, not as of the projection.",
+        {"type": "string", "enum": ["eventual", "strong"], "default": "eventual"},
+    ),
+)
+"""Of every route that reads wallets or transfers."""
+
 IF_NONE_MATCH: Final[Json] = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
-    "description": "ETags that you have: 304 and no body if one of them is the wallet's.",
+    "description": "ETags that you have: 304 and no body if one of them is the wallet's. An older "
+    "version than the latest of them is not read.",
     "schema": {"type": "string"},
 }
 
 ANYWHERE: Final = ("internal_error",)
-READ: Final = ("validation_error", "unavailable", *ANYWHERE)
+READ: Final = ("version_not_reached", "validation_error", "unavailable", *ANYWHERE)
 WRITE: Final = (
     "malformed_json",
     "body_too_large",
     "unsupported_media_type",
+    "unsupported_content_encoding",
     "validation_error",
     "idempotency_key_reused",
     "overloaded",

@@ -286,6 +286,7 @@ class TransferPage(BaseModel):
 
     items: list[Transfer]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null: last.")
+    wallet_version: int = Field(description="The wallet's version that the page was read at.")
 
 
 class ProblemError(BaseModel):

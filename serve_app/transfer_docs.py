@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from serve_app import examples, schemas
-from serve_app.route_docs import READ, WRITE, RouteDoc, Shown, Taken, links, query
+from serve_app.route_docs import FRESHNESS, READ, WRITE, RouteDoc, Shown, Taken, links, query
 from serve_app.routes import batches, reads, writes
 from wallet.contract import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 
@@ -25,6 +25,7 @@ _NEXT: Final = links(
 ) | links(
     {"wallet_id": "$response.body#/wallet_id", "min_version": "$response.body#/wallet/version"},
     get_wallet="Read the wallet with what was just written.",
+    list_transfers="List what moved, this included.",
 )
 
 
@@ -158,6 +159,7 @@ TRANSFER_ROUTES: Final = (
         description="A debit put money INTO the wallet, a credit took it OUT.",
         answers={200: Shown(what="The transfer.", model=schemas.Transfer)},
         problems=("transfer_not_found", *READ),
+        parameters=FRESHNESS,
     ),
     RouteDoc(
         method="GET",
@@ -165,7 +167,9 @@ TRANSFER_ROUTES: Final = (
         endpoint=reads.list_transfers,
         tag="transfers",
         summary="List a wallet's transfers, newest first",
-        description="Pages stay stable while new transfers arrive.",
+        description="Pages stay stable while new transfers arrive. A page is what the wallet held "
+        "at wallet_version. Before you repeat a transfer whose answer you lost and that had no "
+        "Idempotency-Key, look for it with `consistency=strong`.",
         answers={200: Shown(what="A page of transfers.", model=schemas.TransferPage)},
         problems=("wallet_not_found", *READ),
         parameters=(
@@ -190,6 +194,7 @@ TRANSFER_ROUTES: Final = (
                 "next_cursor of the page before.",
                 {"type": "string", "pattern": reads.CURSOR_PATTERN},
             ),
+            *FRESHNESS,
         ),
     ),
 )

@@ -10,6 +10,7 @@ IDEMPOTENCY_KEY_MAX: Final = 255
 REQUEST_ID_MAX: Final = 128
 PAGE_LIMIT_DEFAULT: Final = 50
 PAGE_LIMIT_MAX: Final = 200
+VERSION_MAX: Final = 2**63 - 1
 
 TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]+$"
 """Printable text: no control characters (Postgres can't store NUL, and nobody can read them)."""

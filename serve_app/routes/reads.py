@@ -1,14 +1,24 @@
 """The routes that only read: from the projections, and from the write side's rows if asked."""
 
-from typing import Annotated, Literal, TypeVar
+import re
+from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 from starlette.requests import Request
 from starlette.responses import Response
 
 from projections.queries import CursorError, TransferFilter
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.replies import RawResponse
+from serve_app.request_rules import query_of
 from serve_app.requests import transfer_id_of, wallet_id_of
 from serve_app.services import services_of
 from wallet.contract import (
@@ -16,29 +26,42 @@ from wallet.contract import (
     PAGE_LIMIT_MAX,
     REFERENCE_ID_MAX,
     TEXT_PATTERN,
+    VERSION_MAX,
 )
 from wallet.representation import ENCODER
 
-VERSION_MAX = 2**63 - 1
-
-CURSOR_PATTERN = r"^[A-Za-z0-9_-]{11}$"
+CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{11}$"
 """Clients only ever pass one on; what doesn't look like one was never ours."""
+
+_OUR_ETAG: Final = re.compile(r'"([0-9]{1,19})"')
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
 
 
-class _Query(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _plain_digits(sent: str) -> str:
+    """Pydantic would take ``+10``, ``1_0`` and ``10.0`` as well."""
+    if not (sent.isascii() and sent.isdecimal()):
+        raise ValueError("send a whole number in plain digits")
+    return sent
 
 
-class WalletQuery(_Query):
+_WholeNumber = Annotated[int, BeforeValidator(_plain_digits)]
+
+
+class FreshQuery(BaseModel):
     """How fresh the answer must be."""
 
-    min_version: Annotated[int, Field(ge=0, le=VERSION_MAX)] = 0
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_version: Annotated[_WholeNumber, Field(ge=0, le=VERSION_MAX)] = 0
     consistency: Literal["eventual", "strong"] = "eventual"
 
+    @property
+    def is_strong(self) -> bool:
+        return self.consistency == "strong"
 
-class FindQuery(_Query):
+
+class FindQuery(FreshQuery):
     """Which wallets to find."""
 
     reference_id: Annotated[
@@ -46,92 +69,110 @@ class FindQuery(_Query):
     ]
 
 
-class TransferQuery(_Query):
+class TransferQuery(FreshQuery):
     """Which transfers of a wallet, and which page of them."""
 
     status: Literal["pending", "completed", "failed"] | None = None
     type: Literal["debit", "credit"] | None = None
-    limit: Annotated[int, Field(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT_DEFAULT
+    limit: Annotated[_WholeNumber, Field(ge=1, le=PAGE_LIMIT_MAX)] = PAGE_LIMIT_DEFAULT
     cursor: Annotated[str, StringConstraints(pattern=CURSOR_PATTERN)] | None = None
 
 
-_wallet_query = TypeAdapter(WalletQuery)
+_fresh_query = TypeAdapter(FreshQuery)
 _find_query = TypeAdapter(FindQuery)
 _transfer_query = TypeAdapter(TransferQuery)
-_no_query = TypeAdapter(_Query)
 
 
 def _query_of(adapter: TypeAdapter[QueryT], request: Request) -> QueryT:
     try:
-        return adapter.validate_python(dict(request.query_params))
+        return adapter.validate_python(query_of(request))
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False, include_context=False)
         raise validation_problem(
             *(
                 FieldError(
-                    pointer=f"#query/{found['loc'][0]}", detail=_hint(found["type"], found["msg"])
+                    pointer=f"#query/{found['loc'][0]}",
+                    detail=found["msg"].removeprefix("Value error, "),
                 )
                 for found in details
             )
         ) from None
 
 
-def _hint(kind: str, message: str) -> str:
-    return "this parameter is not known: leave it out" if kind == "extra_forbidden" else message
+def _require_version(version: int, query: FreshQuery) -> None:
+    if version < query.min_version:
+        raise Problem(
+            "version_not_reached",
+            f"The wallet is at version {version}, min_version is {query.min_version}.",
+        )
 
 
 async def get_wallet(request: Request) -> Response:
     """A wallet with its balances."""
     wallet_id = wallet_id_of(request)
-    query = _query_of(_wallet_query, request)
+    query = _query_of(_fresh_query, request)
+    known = ",".join(request.headers.getlist("if-none-match"))
     wallet = await services_of(request).queries.wallet(
-        wallet_id, min_version=query.min_version, strong=query.consistency == "strong"
+        wallet_id, min_version=max(query.min_version, _seen_by(known)), strong=query.is_strong
     )
     if wallet is None:
         raise Problem("wallet_not_found", "There is no wallet with this id.")
-    if wallet.version < query.min_version:
-        raise Problem(
-            "version_not_reached",
-            f"The wallet is at version {wallet.version}, min_version is {query.min_version}.",
-        )
-    etag = f'"{wallet.version}"'.encode()
-    if _matches(request.headers.get("if-none-match"), etag):
-        return RawResponse(b"", 304, [(b"etag", etag)])
-    return _json(ENCODER.encode(wallet), (b"etag", etag), (b"cache-control", b"no-cache"))
+    _require_version(wallet.version, query)
+    etag = f'"{wallet.version}"'
+    headers = [(b"etag", etag.encode()), _NO_CACHE]
+    if _matches(known, etag):
+        return RawResponse(b"", 304, headers)
+    return _json(ENCODER.encode(wallet), *headers)
 
 
-def _matches(if_none_match: str | None, etag: bytes) -> bool:
-    if if_none_match is None:
-        return False
+def _seen_by(if_none_match: str) -> int:
+    """The latest version that the client has: what it gets must not be older."""
+    return max(map(int, _OUR_ETAG.findall(if_none_match)), default=0)
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
     candidates = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
-    return "*" in candidates or etag.decode() in candidates
+    return "*" in candidates or etag in candidates
 
 
 async def find_wallets(request: Request) -> Response:
     """The wallet with a reference_id, in a list of one; an empty list if there is none."""
     query = _query_of(_find_query, request)
-    wallet = await services_of(request).queries.wallet_by_reference(query.reference_id)
-    return _json(ENCODER.encode({"items": [] if wallet is None else [wallet]}))
+    wallet = await services_of(request).queries.wallet_by_reference(
+        query.reference_id, min_version=query.min_version, strong=query.is_strong
+    )
+    if wallet is None:
+        return _json(ENCODER.encode({"items": []}), _NO_CACHE)
+    _require_version(wallet.version, query)
+    return _json(ENCODER.encode({"items": [wallet]}), _NO_CACHE)
 
 
 async def get_transfer(request: Request) -> Response:
     """A transfer of a wallet."""
     wallet_id, transfer_id = wallet_id_of(request), transfer_id_of(request)
-    _query_of(_no_query, request)
-    transfer = await services_of(request).queries.transfer(wallet_id, transfer_id)
-    if transfer is None:
+    query = _query_of(_fresh_query, request)
+    found = await services_of(request).queries.transfer(
+        wallet_id, transfer_id, min_version=query.min_version, strong=query.is_strong
+    )
+    if found is not None:
+        _require_version(found.wallet_version, query)
+    if found is None or found.transfer is None:
         raise Problem("transfer_not_found", "This wallet has no transfer with this id.")
-    return _json(ENCODER.encode(transfer))
+    return _json(ENCODER.encode(found.transfer), _NO_CACHE)
 
 
 async def list_transfers(request: Request) -> Response:
     """A wallet's transfers, newest first, a page at a time."""
     wallet_id = wallet_id_of(request)
     query = _query_of(_transfer_query, request)
-    wanted = TransferFilter(status=query.status, type=query.type)
     try:
         page = await services_of(request).queries.transfers(
-            wallet_id, wanted, limit=query.limit, cursor=query.cursor
+            wallet_id,
+            TransferFilter(status=query.status, type=query.type),
+            limit=query.limit,
+            cursor=query.cursor,
+            min_version=query.min_version,
+            strong=query.is_strong,
         )
     except CursorError:
         raise validation_problem(
@@ -139,7 +180,12 @@ async def list_transfers(request: Request) -> Response:
         ) from None
     if page is None:
         raise Problem("wallet_not_found", "There is no wallet with this id.")
-    return _json(ENCODER.encode(page))
+    _require_version(page.wallet_version, query)
+    return _json(ENCODER.encode(page), _NO_CACHE)
+
+
+_NO_CACHE: Final = (b"cache-control", b"no-cache")
+"""A cache asks before it answers with what it has: money moves."""
 
 
 def _json(body: bytes, *headers: tuple[bytes, bytes]) -> Response:

@@ -224,3 +224,33 @@ def test_serves_own_control_headers_do_nothing(api: Api, wallet: str) -> None:
     answer = api.debit(wallet, {"amount": "1"}, headers=headers)
 
     assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status", "code"),
+    [
+        ("?dry_run=true", [], 422, "validation_error"),
+        ("", [("Idempotency-Key", "a"), ("Idempotency-Key", "b")], 422, "validation_error"),
+        ("", [("If-Match", '"1"')], 422, "validation_error"),
+        ("", [("Content-Encoding", "gzip")], 415, "unsupported_content_encoding"),
+    ],
+)
+def test_what_would_change_a_write_is_refused_and_not_ignored(
+    api: Api, query: str, headers: list[tuple[str, str]], status: int, code: str
+) -> None:
+    wallet = api.new_wallet("10")
+    before = api.state(wallet)
+    base = f"/v1/wallet/{wallet}/transfers"
+    items = [{"type": "debit", "amount": "1"}]
+
+    for path, body in (
+        ("/v1/wallet", {}),
+        (f"{base}/debit", {"amount": "1"}),
+        (f"{base}/credit", {"amount": "1"}),
+        (f"{base}/batch", {"items": items}),
+        ("/v1/transfers/batch", {"items": [{**items[0], "wallet_id": wallet}]}),
+    ):
+        answer = api.http.post(path + query, json=body, headers=headers)
+        assert_problem(answer, status, code)
+
+    assert api.state(wallet) == before

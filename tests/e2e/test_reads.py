@@ -47,6 +47,55 @@ def test_a_strong_read_is_never_behind_an_answered_write(api: Api) -> None:
         assert api.wallet(wallet, consistency="strong").json()["version"] == written["version"]
 
 
+@pytest.mark.parametrize("ask", ["min_version", "strong"])
+def test_who_lost_an_answer_and_had_no_key_finds_the_transfer_in_the_list(
+    api: Api, ask: str
+) -> None:
+    wallet = api.new_wallet()
+    for _ in range(15):
+        made = api.debit(wallet, {"amount": "1"}).json()
+        fresh: dict[str, Any] = {"consistency": "strong"}
+        if ask == "min_version":
+            fresh = {"min_version": made["wallet"]["version"]}
+
+        page = api.transfers(wallet, limit=1, **fresh).json()
+
+        assert [one["id"] for one in page["items"]] == [made["id"]]
+        assert page["wallet_version"] == made["wallet"]["version"]
+
+
+def test_a_transfer_is_read_as_it_was_just_settled(api: Api) -> None:
+    wallet = api.new_wallet()
+    for _ in range(15):
+        made = api.debit(wallet, {"amount": "1"}).json()
+        done = api.settle(wallet, made["id"], "complete").json()
+        version = done.pop("wallet")["version"]
+        path = f"/v1/wallet/{wallet}/transfers/{made['id']}"
+
+        assert api.get(path, params={"min_version": version}).json() == done
+        assert api.get(path, params={"consistency": "strong"}).json() == done
+
+
+def test_a_client_is_never_sent_an_older_wallet_than_it_has(api: Api) -> None:
+    wallet = api.new_wallet()
+    for _ in range(15):
+        version = api.debit(wallet, {"amount": "1"}).json()["wallet"]["version"]
+
+        again = api.get(f"/v1/wallet/{wallet}", headers={"If-None-Match": f'"{version}"'})
+
+        assert again.status_code == 304
+        assert again.headers["cache-control"] == "no-cache"
+
+
+def test_head_is_a_read_without_its_body(api: Api) -> None:
+    wallet = api.new_wallet()
+    for path in (f"/v1/wallet/{wallet}", f"/v1/wallet/{wallet}/transfers", "/healthz", "/docs"):
+        answer = api.http.head(path)
+
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert int(answer.headers["content-length"]) > 0
+
+
 def test_a_new_wallet_and_its_transfers_are_read_at_once(api: Api) -> None:
     made = api.create({"metadata": {"a": "b"}}).json()
 
@@ -137,7 +186,8 @@ def test_transfers_are_listed_newest_first(api: Api, ledger: tuple[str, list[Any
 
     page = api.transfers(wallet).json()
 
-    assert page == {"items": expected, "next_cursor": None}
+    version = api.state(wallet)["version"]
+    assert page == {"items": expected, "next_cursor": None, "wallet_version": version}
 
 
 @pytest.mark.parametrize("limit", [1, 5, 12, 200])
@@ -217,7 +267,9 @@ def test_a_lists_query_is_validated(
 
 
 def test_a_wallet_without_transfers_has_an_empty_list(api: Api) -> None:
-    assert api.transfers(api.new_wallet()).json() == {"items": [], "next_cursor": None}
+    page = api.transfers(api.new_wallet()).json()
+
+    assert page == {"items": [], "next_cursor": None, "wallet_version": 1}
 
 
 def test_the_projection_follows_within_moments(api: Api) -> None:
@@ -231,7 +283,7 @@ def test_the_projection_follows_within_moments(api: Api) -> None:
     assert time.monotonic() - started < 20
 
 
-def test_a_transfer_has_no_query(api: Api) -> None:
+def test_a_transfer_has_no_other_query(api: Api) -> None:
     answer = api.get(f"/v1/wallet/{new_id()}/transfers/{new_id()}?x=1")
 
     assert_problem(answer, 422, "validation_error", pointer="#query/x")

@@ -119,9 +119,7 @@ async def test_both_sides_list_the_same_pages(database: str) -> None:
             cursor = None
             while True:
                 eventual, strong = [
-                    await page_of(
-                        queries, wallet, wanted, limit=2, cursor=cursor, strong=is_strong
-                    )
+                    await page_of(queries, wallet, wanted, limit=2, cursor=cursor, strong=is_strong)
                     for is_strong in (False, True)
                 ]
                 assert eventual == strong, wanted
@@ -133,9 +131,7 @@ async def test_both_sides_list_the_same_pages(database: str) -> None:
 async def test_strong_pages_neither_skip_nor_repeat_while_transfers_arrive(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        made = [
-            body(await shard.ask(wallet, debit("1", status="pending")))["id"] for _ in range(9)
-        ]
+        made = [body(await shard.ask(wallet, debit("1", status="pending")))["id"] for _ in range(9)]
         seen: list[str] = []
         cursor, is_strong = None, True
         while True:

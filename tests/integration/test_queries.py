@@ -2,7 +2,13 @@
 
 import pytest
 
-from projections.queries import CursorError, FoundTransfer, Queries, ReadsUnavailable, TransferFilter
+from projections.queries import (
+    CursorError,
+    FoundTransfer,
+    Queries,
+    ReadsUnavailable,
+    TransferFilter,
+)
 from projections.rebuild import rebuild
 from serve_app.local.ports import free_port
 from tests.support.read_side import queries_on
@@ -96,8 +102,12 @@ async def test_what_does_not_exist_is_none(database: str) -> None:
         assert await queries.wallet(nowhere) is None
         assert await queries.wallet(nowhere, strong=True) is None
         assert await queries.wallet_by_reference("nobody") is None
-        assert (await queries.transfer(other, made)) == FoundTransfer(transfer=None, wallet_version=1)
-        assert await queries.transfer(one, TransferId(new_id())) == FoundTransfer(transfer=None, wallet_version=2)
+        assert (await queries.transfer(other, made)) == FoundTransfer(
+            transfer=None, wallet_version=1
+        )
+        assert await queries.transfer(one, TransferId(new_id())) == FoundTransfer(
+            transfer=None, wallet_version=2
+        )
         assert await queries.transfers(nowhere, EVERYTHING, limit=5, cursor=None) is None
         empty = await queries.transfers(other, EVERYTHING, limit=5, cursor=None)
         assert empty is not None

@@ -1,0 +1,127 @@
+"""What a read answers while its projection is behind: never less than the client has seen."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from projections import queries
+from projections.queries import Queries
+from serve_app.app import create_application
+from serve_app.services import Services
+from tests.support.domain import WALLET_ID
+from wallet.settings import Settings
+
+PROJECTED, WRITTEN = 39, 41
+PATH = f"/v1/wallet/{WALLET_ID}"
+
+_WALLET = {
+    "id": WALLET_ID,
+    "reference_id": "shop-1",
+    "currency": "USD",
+    "scale": 2,
+    "status": "active",
+    "balance": "0",
+    "pending_debit": "0",
+    "pending_credit": "0",
+    "metadata": None,
+    "created_at": datetime(2026, 1, 2, tzinfo=UTC),
+    "updated_at": datetime(2026, 1, 2, tzinfo=UTC),
+}
+_TRANSFER = _WALLET | {
+    "type": "debit",
+    "amount": "1",
+    "failure_reason": None,
+    "settled_at": None,
+    "created_version": 2,
+}
+_OF_PROJECTION = {
+    queries._PROJECTED_WALLET,
+    queries._PROJECTED_BY_REFERENCE,
+    queries._PROJECTED_TRANSFER,
+    queries._PROJECTED_TRANSFERS,
+}
+
+
+class PoolBehind:
+    """A pool whose projections are at one version, and the write side's rows at a later one."""
+
+    async def fetchrow(self, sql: str, *_: object) -> dict[str, Any]:
+        return _TRANSFER | {"version": PROJECTED if sql in _OF_PROJECTION else WRITTEN}
+
+    async def fetch(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
+        return [await self.fetchrow(sql, *arguments)]
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    services: Any = Services(
+        settings=Settings(_env_file=None),
+        dispatcher=None,  # type: ignore[arg-type]
+        queries=Queries(PoolBehind(), timeout_s=5.0),  # type: ignore[arg-type]
+        probes={},
+    )
+    transport: Any = httpx.ASGITransport(app=create_application(services))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "version"),
+    [
+        ([], 200, PROJECTED),
+        (['"41"'], 304, WRITTEN),
+        (['W/"41"'], 304, WRITTEN),
+        (['"39"'], 304, PROJECTED),
+        (['"39", "40"'], 200, WRITTEN),
+        (['"39"', '"41"'], 304, WRITTEN),
+        (['"40"'], 200, WRITTEN),
+        (['"12"'], 200, PROJECTED),
+        (['"99"'], 200, WRITTEN),
+        (['"x", 41'], 200, PROJECTED),
+        (['"' + "9" * 100 + '"'], 200, PROJECTED),
+        (["*"], 304, PROJECTED),
+    ],
+)
+async def test_an_etag_that_a_client_has_is_a_version_that_it_has_seen(
+    client: httpx.AsyncClient, sent: list[str], status: int, version: int
+) -> None:
+    answer = await client.get(PATH, headers=[("If-None-Match", one) for one in sent])
+
+    assert (answer.status_code, answer.headers["etag"]) == (status, f'"{version}"')
+    assert answer.headers["cache-control"] == "no-cache"
+    assert status == 304 or answer.json()["version"] == version
+
+
+@pytest.mark.parametrize(
+    ("path", "version_in"),
+    [
+        (PATH, lambda body: body["version"]),
+        ("/v1/wallet?reference_id=shop-1", lambda body: body["items"][0]["version"]),
+        (f"{PATH}/transfers", lambda body: body["wallet_version"]),
+        (f"{PATH}/transfers/{WALLET_ID}", None),
+    ],
+)
+async def test_every_read_takes_a_least_version_and_strong(
+    client: httpx.AsyncClient, path: str, version_in: Any
+) -> None:
+    query = "&" if "?" in path else "?"
+    for asked, version in (
+        ("", PROJECTED),
+        ("min_version=39", PROJECTED),
+        ("min_version=40", WRITTEN),
+        ("min_version=41", WRITTEN),
+        ("consistency=eventual", PROJECTED),
+        ("consistency=strong", WRITTEN),
+        ("consistency=strong&min_version=41", WRITTEN),
+    ):
+        answer = await client.get(f"{path}{query}{asked}" if asked else path)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["cache-control"] == "no-cache"
+        assert version_in is None or version_in(answer.json()) == version
+    for asked in ("min_version=42", "min_version=42&consistency=strong"):
+        answer = await client.get(f"{path}{query}{asked}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "version_not_reached")
+        assert "version 41" in answer.json()["detail"]
