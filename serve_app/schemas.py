@@ -144,7 +144,8 @@ class SettleTransfer(_Request):
         default=None, description="Replaces the transfer's reference_id, if given."
     )
     metadata: Metadata = Field(
-        default_factory=dict, description="Merged into the transfer's metadata; these win."
+        default_factory=dict,
+        description="Merged into the transfer's metadata, to at most 20 entries; these win.",
     )
 
 

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from wallet.commands import CreateTransfer, CreateWallet, SettleTransfer
+from wallet.contract import METADATA_ENTRIES_MAX
 from wallet.events import TransferChanged, WalletCreated
 from wallet.money import MINOR_MAX, AmountError, from_minor, to_minor
 from wallet.refusals import Refusal, RefusalCode
@@ -93,6 +94,9 @@ def decide_settlement(
         return _already_settled(transfer)
     if target is TransferStatus.COMPLETED and wallet.status is not WalletStatus.ACTIVE:
         return _wallet_not_active(wallet)
+    metadata = {**transfer.metadata, **command.metadata}
+    if len(metadata) > max(METADATA_ENTRIES_MAX, len(transfer.metadata)):
+        return _too_much_metadata(transfer, command)
 
     return TransferChanged(
         transfer=msgspec.structs.replace(
@@ -101,7 +105,7 @@ def decide_settlement(
             failure_reason=FailureReason.REVERTED if target is TransferStatus.FAILED else None,
             settled_at=now,
             reference_id=command.reference_id or transfer.reference_id,
-            metadata={**transfer.metadata, **command.metadata},
+            metadata=metadata,
         ),
         previous=transfer.status,
         occurred_at=now,
@@ -161,6 +165,16 @@ def _balance_out_of_range(wallet: Wallet) -> Refusal:
         code=RefusalCode.BALANCE_OUT_OF_RANGE,
         detail="A debit puts money into the wallet: with it, the wallet would hold more than "
         f"{from_minor(MINOR_MAX, wallet.scale)} {wallet.currency}.",
+    )
+
+
+def _too_much_metadata(transfer: Transfer, command: SettleTransfer) -> Refusal:
+    new = len(command.metadata.keys() - transfer.metadata.keys())
+    return Refusal(
+        code=RefusalCode.VALIDATION_ERROR,
+        detail=f"The transfer's metadata has {len(transfer.metadata)} entries, and {new} more were "
+        f"sent: it holds at most {METADATA_ENTRIES_MAX}.",
+        pointer="/metadata",
     )
 
 

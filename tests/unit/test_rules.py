@@ -221,6 +221,41 @@ def test_a_settlement_may_replace_the_reference_and_add_to_the_metadata() -> Non
     assert decision.transfer.metadata == {"a": "1", "b": "3", "c": "4"}
 
 
+def entries(count: int, *, prefix: str = "k") -> dict[str, str]:
+    return {f"{prefix}{number}": "v" for number in range(count)}
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+@pytest.mark.parametrize(
+    ("had", "sent", "is_taken"),
+    [
+        (entries(19), entries(1, prefix="new"), True),
+        (entries(20), entries(20), True),
+        (entries(20), entries(1, prefix="new"), False),
+        (entries(1), entries(20, prefix="new"), False),
+        (entries(20), {}, True),
+        # From before there was a bound: what it has already does not keep it from being settled.
+        (entries(25), {}, True),
+        (entries(25), entries(3), True),
+        (entries(25), entries(1, prefix="new"), False),
+    ],
+)
+def test_a_settlement_takes_metadata_to_its_bound_and_no_further(
+    status: str, had: dict[str, str], sent: dict[str, str], is_taken: bool
+) -> None:
+    earlier = a_transfer(metadata=had)
+    decision = decide_to_settle(a_wallet(pending_debit=100), earlier, settle(status, metadata=sent))
+    if is_taken:
+        assert isinstance(decision, TransferChanged)
+        assert decision.transfer.metadata == had | sent
+        return
+    assert code_of(decision) is RefusalCode.VALIDATION_ERROR
+    assert isinstance(decision, Refusal)
+    assert decision.pointer == "/metadata"
+    assert f"{len(had)} entries" in decision.detail
+    assert "20" in decision.detail
+
+
 @pytest.mark.parametrize("status", ["completed", "failed"])
 def test_a_repeated_settlement_answers_with_the_transfer_as_it_is(status: str) -> None:
     done = settled(a_transfer(), TransferStatus(status))
