@@ -8,6 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from serve_app.fingerprints import fingerprint
 from serve_app.problems import FieldError, Problem, validation_problem
+from serve_app.unique_members import require_unique_members
 from wallet import commands
 from wallet.contract import (
     IDEMPOTENCY_KEY_MAX,
@@ -41,7 +42,9 @@ _Metadata = Annotated[
 ]
 
 
-class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BatchItem(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+):
     """A transfer (``type`` and ``amount``), or a settlement (``complete`` or ``revert``).
 
     A field that isn't sent stays UNSET: null is no amount and no id, and is refused.
@@ -57,26 +60,32 @@ class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     metadata: _Metadata = {}
 
 
-class WalletBatchItem(BatchItem, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class WalletBatchItem(
+    BatchItem, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+):
     """An item that names its wallet."""
 
     wallet_id: str
 
 
-class WalletBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class WalletBatch(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+):
     """Items of one wallet, in order; ``atomic``: all or nothing."""
 
     items: list[BatchItem]
     atomic: bool = False
 
 
-class MultiBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MultiBatch(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+):
     """Items of any wallets. In order per wallet, each wallet's in a transaction of its own."""
 
     items: list[WalletBatchItem]
 
 
-BodyT = TypeVar("BodyT")
+BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 
 wallet_batch: Final = msgspec.json.Decoder(WalletBatch)
 multi_batch: Final = msgspec.json.Decoder(MultiBatch)
@@ -90,11 +99,13 @@ def decode(decoder: msgspec.json.Decoder[BodyT], body: bytes) -> BodyT:
         Problem: malformed_json, or validation_error with a pointer to what is wrong.
     """
     try:
-        return decoder.decode(body)
+        decoded = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise validation_problem(_field_error(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem("malformed_json", f"{error}.") from None
+    require_unique_members(body, decoded)
+    return decoded
 
 
 def _field_error(message: str) -> FieldError:

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.schemas import AMOUNT_HINT
+from serve_app.unique_members import require_unique_members
 from wallet.contract import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX
 from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid, new_id
 from wallet.settings import Settings
@@ -152,10 +153,12 @@ def parse_body(adapter: TypeAdapter[ModelT], body: bytes) -> ModelT:
         Problem: malformed_json, or validation_error with a pointer to each field.
     """
     try:
-        return adapter.validate_json(body or b"{}")
+        model = adapter.validate_json(body or b"{}")
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False, include_context=False)
         raise problem_of(details) from None
+    require_unique_members(body, model)
+    return model
 
 
 def problem_of(details: list[ErrorDetails]) -> Problem:
