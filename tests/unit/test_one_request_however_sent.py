@@ -1,0 +1,94 @@
+"""What makes two requests the same one to a key: what is asked for, not how or where it is sent."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from actors.protocol import Answer, Reply
+from serve_app.app import create_application
+from serve_app.services import Services
+from tests.support.domain import WALLET_ID
+from wallet.commands import Keyed, Submission
+from wallet.settings import Settings
+
+OWN_ROUTE = f"/v1/wallet/{WALLET_ID}/transfers/credit"
+BATCH = f"/v1/wallet/{WALLET_ID}/transfers/batch"
+MANY = "/v1/transfers/batch"
+
+
+class Recorder:
+    """A dispatcher that accepts everything and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[Submission] = []
+
+    def refusal(self, _wallet: object) -> None:
+        return None
+
+    async def submit(self, submission: Submission) -> Reply:
+        self.given.append(submission)
+        answer = Answer(body=json.dumps({"id": WALLET_ID}).replace(" ", "").encode())
+        return Reply(answers=(answer,) * len(submission.items), several=submission.several)
+
+
+async def given_by(path: str, content: str, headers: dict[str, str]) -> list[Submission]:
+    """What of a request reaches the write side."""
+    recorder = Recorder()
+    services: Any = Services(
+        settings=Settings(_env_file=None),
+        dispatcher=recorder,  # type: ignore[arg-type]
+        queries=None,  # type: ignore[arg-type]
+        probes={},
+    )
+    transport: Any = httpx.ASGITransport(app=create_application(services))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        answer = await client.post(path, content=content, headers=headers)
+    assert answer.status_code in (200, 201), answer.text
+    return recorder.given
+
+
+async def keys_of(
+    path: str, content: str, headers: dict[str, str]
+) -> list[tuple[str, Keyed | None]]:
+    """The wallet and the key of each item."""
+    given = await given_by(path, content, headers)
+    return [(one.wallet_id, item.keyed) for one in given for item in one.items]
+
+
+@pytest.mark.parametrize("amount", ['"10.5"', '"10.50"', '"10.500"'])
+@pytest.mark.parametrize("rest", ["", ',"status":"pending","reference_id":null,"metadata":{}'])
+async def test_a_transfer_is_the_same_request_on_its_own_route_in_a_batch_and_in_a_line(
+    amount: str, rest: str
+) -> None:
+    asked = f'"amount":{amount}{rest}'
+    item = f'"type":"credit",{asked},"idempotency_key":"k-1"'
+    of_wallet = f'"wallet_id":"{WALLET_ID.upper()}",{item}'
+    found = [
+        await keys_of(OWN_ROUTE, f"{{{asked}}}", {"Idempotency-Key": "k-1"}),
+        await keys_of(BATCH, f'{{"items":[{{{item}}}]}}', {}),
+        await keys_of(MANY, f'{{"items":[{{{of_wallet}}}]}}', {}),
+        await keys_of(MANY, f"{{{of_wallet}}}", {"Content-Type": "application/x-ndjson"}),
+    ]
+    plain = await keys_of(OWN_ROUTE, '{"amount":"10.5"}', {"Idempotency-Key": "k-1"})
+
+    assert found == [plain] * len(found)
+
+
+@pytest.mark.parametrize("path", [BATCH, MANY])
+async def test_the_spelling_of_an_amount_makes_no_difference_to_a_batchs_key(path: str) -> None:
+    wallet = f',"wallet_id":"{WALLET_ID}"' if path == MANY else ""
+    keys = [
+        given.keyed
+        for amount in ("10.5", "10.50")
+        for given in await given_by(
+            path,
+            f'{{"items":[{{"type":"credit","amount":"{amount}"{wallet}}}]}}',
+            {"Idempotency-Key": "k-1"},
+        )
+    ]
+
+    assert len(keys) == 2
+    assert keys[0] is not None
+    assert keys[0] == keys[1]
