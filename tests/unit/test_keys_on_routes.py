@@ -74,6 +74,16 @@ async def test_a_route_of_the_api_refuses_strangers(
 
 
 @pytest.mark.parametrize("route", API, ids=an_id)
+async def test_no_method_of_a_route_of_the_api_is_for_strangers(
+    client: httpx.AsyncClient, route: documentation.RouteDoc
+) -> None:
+    for method in route.methods:
+        # Even what nobody may send is only told to whoever may come.
+        answer = await client.request(method, f"{path_of(route)}?unheard_of=1")
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("route", API, ids=an_id)
 async def test_a_route_of_the_api_refuses_a_key_for_something_else(
     client: httpx.AsyncClient, service: Service, route: documentation.RouteDoc
 ) -> None:
