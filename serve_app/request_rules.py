@@ -20,7 +20,7 @@ _SINGLE: Final = frozenset({b"content-type", b"idempotency-key", b"x-request-tim
 
 _PRECONDITIONS: Final = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since"})
 _ENCODING: Final = b"content-encoding"
-_WATCHED: Final = _SINGLE | _PRECONDITIONS | {_ENCODING}
+_RARE: Final = _PRECONDITIONS | {_ENCODING}
 
 _QUERY: Final = "query"
 """Where a request's state has its query."""
@@ -60,9 +60,10 @@ def check_request(scope: Scope, allowed: Allowed) -> None:
     """
     if scope["query_string"]:
         scope.setdefault("state", {})[_QUERY] = _checked_query(scope["query_string"], allowed.query)
-    watched = [pair for pair in scope["headers"] if pair[0] in _WATCHED]
-    if watched:
-        _check_headers(watched, allowed)
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    by_name = dict(headers)
+    if len(by_name) != len(headers) or not _RARE.isdisjoint(by_name):
+        _check_headers(headers, allowed)
 
 
 def query_of(request: Request) -> dict[str, str]:
@@ -96,9 +97,9 @@ def _query_error(name: str, detail: str) -> FieldError:
     return FieldError(pointer=f"#query/{name}", detail=detail)
 
 
-def _check_headers(watched: list[tuple[bytes, bytes]], allowed: Allowed) -> None:
+def _check_headers(headers: list[tuple[bytes, bytes]], allowed: Allowed) -> None:
     seen: set[bytes] = set()
-    for name, value in watched:
+    for name, value in headers:
         if name in _SINGLE:
             if name in seen:
                 raise _header_problem(name, "send it once")
