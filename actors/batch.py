@@ -19,8 +19,15 @@ from actors.ports import (
     StoredAnswer,
     TransferKey,
 )
-from actors.protocol import Answer, Reply, decode_stored_reply, encode_stored_reply
+from actors.protocol import (
+    Answer,
+    Reply,
+    decode_stored_reply,
+    encode_stored_reply,
+    stored_request,
+)
 from wallet.commands import (
+    ClaimKey,
     Command,
     CreateTransfer,
     CreateWallet,
@@ -65,6 +72,8 @@ def _add_missing(
             missing.references.add(command.reference_id)
         if doubtful:
             missing.wallets.add(command.new_wallet_id)
+        return
+    if isinstance(command, ClaimKey):
         return
     active = cache.get(wallet_id)
     if active is None:
@@ -130,13 +139,22 @@ class Batch:
             answer = self._replay(submission, keyed, stored)
             return Reply(answers=(answer,)) if answer.refused else decode_stored_reply(answer)
         reply = self._decide_several(submission)
-        # An atomic batch that was undone is one decision: its last answer's.
-        decisive = reply.answers[-1:] if reply.undone else reply.answers
-        decided = any(not answer.refused or answer.remembered for answer in decisive)
-        if decided and (submission.wallet_id, keyed.key) not in self._keys:
-            whole = Answer(body=encode_stored_reply(reply), version=reply.answers[-1].version)
-            self._remember(submission, keyed, whole)
+        if self._is_kept(reply, keyed) and (submission.wallet_id, keyed.key) not in self._keys:
+            body = encode_stored_reply(reply, keyed.request)
+            self._remember(submission, keyed, Answer(body=body, version=reply.answers[-1].version))
         return reply
+
+    def _is_kept(self, reply: Reply, keyed: Keyed) -> bool:
+        """Whether ``reply``, just decided, is the answer to its key for ever."""
+        if keyed.is_part:
+            return True  # The key was claimed: it can't be used for anything else in any case.
+        if reply.undone:
+            # One decision, its last answer's: a conflict (409), unless the item wasn't valid.
+            last = reply.answers[-1]
+            return last.replayed or self.refusals[-1] is not RefusalCode.VALIDATION_ERROR
+        return any(
+            not answer.refused or answer.remembered or answer.replayed for answer in reply.answers
+        )
 
     def _decide_several(self, submission: Submission) -> Reply:
         before = self._wallet(submission.wallet_id)
@@ -215,7 +233,7 @@ class Batch:
 
     def _replay(self, submission: Submission, keyed: Keyed, stored: StoredAnswer) -> Answer:
         # INV-6: one key, one request, one answer.
-        if stored.fingerprint != keyed.fingerprint:
+        if not _is_same_request(keyed, stored):
             return self._refuse(
                 submission,
                 Refusal(
@@ -256,6 +274,8 @@ class Batch:
             decision = self._decide_settlement(submission, command)
         elif isinstance(command, CreateWallet):
             decision = self._decide_creation(submission, command)
+        elif isinstance(command, ClaimKey):
+            decision = Answer(body=ENCODER.encode({"request_id": submission.request_id}))
         else:
             assert_never(command)
         if isinstance(decision, Refusal):
@@ -367,6 +387,15 @@ class Batch:
             )
         )
         return Answer(body=body, refused=True, remembered=refusal.code in REMEMBERED)
+
+
+def _is_same_request(keyed: Keyed, stored: StoredAnswer) -> bool:
+    if stored.fingerprint != keyed.fingerprint:
+        return False
+    if not keyed.request:
+        return True
+    # Of the same items for this wallet: but in the same request?
+    return stored_request(stored.answer) in (b"", keyed.request)
 
 
 def _as_created(wallet: Wallet) -> Recorded:

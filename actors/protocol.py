@@ -51,13 +51,20 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     replayed: bool = False
 
 
-class _StoredAnswer(msgspec.Struct):
+class _StoredAnswer(msgspec.Struct, omit_defaults=True):
     body: msgspec.Raw
     refused: bool
     version: int
+    replayed: bool = False
+    """Under the item's own key, when the batch was decided."""
 
 
-class _StoredReply(msgspec.Struct):
+class _StoredRequest(msgspec.Struct, omit_defaults=True, kw_only=True):
+    request: str = ""
+    """The whole request's fingerprint in hexadecimal. Empty: kept by a release without it."""
+
+
+class _StoredReply(_StoredRequest, omit_defaults=True, kw_only=True):
     """A batch's reply as it is kept under its key: JSON that a person can read."""
 
     answers: list[_StoredAnswer]
@@ -67,15 +74,28 @@ class _StoredReply(msgspec.Struct):
 
 _json: Final = msgspec.json.Encoder()
 _stored: Final = msgspec.json.Decoder(_StoredReply)
+_stored_request: Final = msgspec.json.Decoder(_StoredRequest)
 
 
-def encode_stored_reply(reply: Reply) -> bytes:
-    """A batch's reply as it is kept under its idempotency key."""
+def encode_stored_reply(reply: Reply, request: bytes) -> bytes:
+    """A batch's reply as it is kept under its idempotency key, with what the key belongs to."""
     answers = [
-        _StoredAnswer(msgspec.Raw(answer.body), answer.refused, answer.version)
+        _StoredAnswer(msgspec.Raw(answer.body), answer.refused, answer.version, answer.replayed)
         for answer in reply.answers
     ]
-    return _json.encode(_StoredReply(answers, msgspec.Raw(reply.wallet or b"null"), reply.undone))
+    return _json.encode(
+        _StoredReply(
+            answers=answers,
+            wallet=msgspec.Raw(reply.wallet or b"null"),
+            undone=reply.undone,
+            request=request.hex(),
+        )
+    )
+
+
+def stored_request(body: bytes) -> bytes:
+    """The fingerprint of the whole request that a stored reply belongs to; empty if unknown."""
+    return bytes.fromhex(_stored_request.decode(body).request)
 
 
 def decode_stored_reply(whole: Answer) -> Reply:
@@ -83,7 +103,12 @@ def decode_stored_reply(whole: Answer) -> Reply:
     stored = _stored.decode(whole.body)
     return Reply(
         answers=tuple(
-            Answer(body=bytes(one.body), refused=one.refused, version=one.version)
+            Answer(
+                body=bytes(one.body),
+                refused=one.refused,
+                version=one.version,
+                replayed=one.replayed,
+            )
             for one in stored.answers
         ),
         several=True,

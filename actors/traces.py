@@ -9,7 +9,7 @@ from actors.meters import BatchTimes
 from actors.ports import Message
 from actors.protocol import Reply
 from telemetry import tracing
-from wallet.commands import CreateWallet, Submission
+from wallet.commands import ClaimKey, CreateWallet, Submission
 from wallet.events import Recorded, TransferChanged
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _ids(submission: Submission) -> list[str]:
         if isinstance(item.command, CreateWallet)
         else item.command.transfer_id
         for item in submission.items
+        if not isinstance(item.command, ClaimKey)
     ]
 
 

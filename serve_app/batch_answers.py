@@ -16,12 +16,13 @@ from wallet.commands import Command, CreateTransfer
 _encoder: Final = msgspec.json.Encoder()
 
 
-def item_result(command: Command, answer: Answer, *, replayed: bool = False) -> bytes:
+def item_result(command: Command, answer: Answer) -> bytes:
     """One item's result: ``status`` as the item's own route would give, and what it made.
 
-    ``replayed``: the batch that it came with was answered before as a whole.
+    Marked as a replay only under the item's own key: a batch that is replayed as a whole says so
+    in a header, and its results are the first answer's.
     """
-    mark = b',"replayed":true' if answer.replayed or replayed else b""
+    mark = b',"replayed":true' if answer.replayed else b""
     if answer.refused:
         document = refusal_document(answer.body)
         problem = _encoder.encode(document)
@@ -90,4 +91,5 @@ def _undone(reply: Reply) -> Problem:
         f"{document.detail}",
         errors=[FieldError(pointer=pointer, detail=f"{document.code}: {document.detail}")],
         headers=headers,
+        request_id=document.request_id if reply.replayed else "",
     )

@@ -4,12 +4,12 @@ Everything that the client asked for goes in, in canonical form (``10.5`` is ``1
 route it came); nothing that the service added does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import assert_never
 
 from serve_app.requests import canonical_json
-from wallet.commands import Command, CreateTransfer, CreateWallet, Item, SettleTransfer
+from wallet.commands import ClaimKey, Command, CreateTransfer, CreateWallet, Item, SettleTransfer
 
 
 def fingerprint(command: Command) -> bytes:
@@ -18,12 +18,22 @@ def fingerprint(command: Command) -> bytes:
 
 
 def batch_fingerprint(items: Sequence[Item], *, atomic: bool = False) -> bytes:
-    """SHA-256 of what a batch asks for: its items in order, with the keys that they have."""
+    """SHA-256 of what a batch asks of one wallet: items in order, with the keys that they have."""
     asked = [[item.keyed.key if item.keyed else None, _asked(item.command)] for item in items]
     return sha256(canonical_json(["batch", atomic, asked])).digest()
 
 
+def many_wallets_fingerprint(wallets: Sequence[str], parts: Iterable[bytes]) -> bytes:
+    """SHA-256 of what a batch asks of many wallets.
+
+    ``wallets`` names each item's, in order; ``parts`` are the fingerprints of what is asked of
+    each wallet. Together they say where every item stands.
+    """
+    return sha256(canonical_json(["many", wallets]) + b"".join(parts)).digest()
+
+
 def _asked(command: Command) -> list[object]:
+    assert not isinstance(command, ClaimKey), "no client asks for this"
     common = [command.reference_id, command.metadata]
     if isinstance(command, CreateTransfer):
         return [command.type, command.status, command.amount, *common]

@@ -160,6 +160,7 @@ class Problem(Exception):
         errors: list[FieldError] | None = None,
         headers: dict[str, str] | None = None,
         applied: str = "",
+        request_id: str = "",
     ) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
@@ -167,6 +168,8 @@ class Problem(Exception):
         self.errors = errors or []
         self.headers = headers or {}
         self.applied = applied
+        self.request_id = request_id
+        """Of a replay: the request that was answered with this first."""
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -198,7 +201,7 @@ def problem_response(problem: Problem, request_id: str) -> Response:
     document = problem_document(
         problem.code,
         problem.detail,
-        request_id,
+        problem.request_id or request_id,
         errors=problem.errors,
         applied=problem.applied,
     )

@@ -14,6 +14,7 @@ _JSON: Final = b"application/json"
 _PROBLEM: Final = b"application/problem+json"
 
 _refusal: Final = msgspec.json.Decoder(Refusal)
+_claim: Final = msgspec.json.Decoder(dict[str, str])
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -48,6 +49,11 @@ def refusal_document(body: bytes) -> ProblemDocument:
     if refusal.code is RefusalCode.VALIDATION_ERROR:
         errors = [FieldError(pointer=refusal.pointer or "", detail=refusal.detail)]
     return problem_document(refusal.code, refusal.detail, refusal.request_id, errors=errors)
+
+
+def claimed_by(answer: Answer) -> str:
+    """The request that a key was claimed by first, from the answer to `ClaimKey`."""
+    return _claim.decode(answer.body)["request_id"]
 
 
 def only_answer(reply: Reply) -> Answer:

@@ -48,7 +48,11 @@ class SettleTransfer(
     metadata: Mapping[str, str] = {}
 
 
-Command = CreateWallet | CreateTransfer | SettleTransfer
+class ClaimKey(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="claim_key"):
+    """Bind an idempotency key to one request whose parts are decided wallet by wallet."""
+
+
+Command = CreateWallet | CreateTransfer | SettleTransfer | ClaimKey
 
 
 class Keyed(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +61,14 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
     key: IdempotencyKey
     fingerprint: bytes
     """SHA-256 over everything the client asked for, and nothing the service added."""
+    request: bytes = b""
+    """Of a batch: SHA-256 over the whole request, of which ``fingerprint`` covers what it asks of
+    one wallet. They are equal if that is all."""
+
+    @property
+    def is_part(self) -> bool:
+        """The request asks something of other wallets, too."""
+        return bool(self.request) and self.request != self.fingerprint
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +81,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """What one client request asks of one wallet: decided in order, in one transaction.
 
-    ``wallet_id`` is the wallet, or the creation scope of a keyed wallet creation. ``atomic``:
+    ``wallet_id`` is the wallet, or the scope of a key that belongs to no wallet. ``atomic``:
     the first refused item undoes the ones before it. ``attempt`` counts deliveries to a
     shard: from the second on the command may have been applied already.
     """

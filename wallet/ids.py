@@ -16,6 +16,7 @@ IdempotencyKey = NewType("IdempotencyKey", str)
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _CREATION_SCOPE = UUID("3d4be0c2-6a0b-5b0e-9d57-2f1d3a1f7c11")
+_BATCH_SCOPE = UUID("0c1f5e0a-93d6-5d55-8f0e-6b6a35d0f4b2")
 
 
 def new_id() -> str:
@@ -37,3 +38,12 @@ def creation_scope(key: IdempotencyKey) -> WalletId:
     that every retry finds the same shard and the same row.
     """
     return WalletId(str(uuid5(_CREATION_SCOPE, key)))
+
+
+def batch_scope(key: IdempotencyKey) -> WalletId:
+    """The wallet-shaped scope under which the key of a batch over many wallets is claimed.
+
+    The batch is decided wallet by wallet, and none of them knows of the others. Here is written
+    which request the key belongs to, before any of them is asked.
+    """
+    return WalletId(str(uuid5(_BATCH_SCOPE, key)))

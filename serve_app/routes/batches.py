@@ -1,15 +1,13 @@
 """The batch routes: many transfers and settlements in one request."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from actors.protocol import Reply
 from serve_app import batch_items
 from serve_app.batch_answers import (
     batch_body,
@@ -21,6 +19,7 @@ from serve_app.batch_answers import (
 from serve_app.batch_items import BatchItem, WalletBatchItem
 from serve_app.fingerprints import batch_fingerprint
 from serve_app.keys.admission import count_items, go_on, made_by
+from serve_app.many_wallets import Call, Undecided, by_wallet, claim_key, submit_by_wallet
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.replies import failure_problem
 from serve_app.requests import (
@@ -31,28 +30,14 @@ from serve_app.requests import (
     timeout_of,
     wallet_id_of,
 )
-from serve_app.services import Services, services_of
+from serve_app.services import services_of
 from wallet import commands
-from wallet.ids import IdempotencyKey, WalletId, canonical_uuid, new_id
+from wallet.ids import IdempotencyKey, new_id
 
 NDJSON: Final = "application/x-ndjson"
 
-PORTION: Final = 1_000
-"""Items of one wallet in one transaction. No setting: the keys of a wallet's later portions
-depend on it, and a retry must find them again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """What every part of one request shares."""
-
-    services: Services
-    request_id: str
-    timeout_s: float
-    """For a batch as a whole; for a stream, each portion of it."""
-    key: IdempotencyKey | None = None
-    made_by: str | None = None
-    """Id of the API key."""
+UNDECIDED_MAX: Final = 10_000
+"""Wallets without a decision that a stream remembers; with more of them it ends."""
 
 
 async def wallet_batch(request: Request) -> Response:
@@ -67,9 +52,10 @@ async def wallet_batch(request: Request) -> Response:
     items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
     _require_own_key(key, batch.items)
     count_items(request, len(items))
-    keyed = key and commands.Keyed(
-        key=key, fingerprint=batch_fingerprint(items, atomic=batch.atomic)
-    )
+    keyed = None
+    if key is not None:
+        fingerprint = batch_fingerprint(items, atomic=batch.atomic)
+        keyed = commands.Keyed(key=key, fingerprint=fingerprint, request=fingerprint)
     reply = await services.dispatcher.submit(
         commands.Submission(
             wallet_id=wallet_id,
@@ -78,7 +64,7 @@ async def wallet_batch(request: Request) -> Response:
             timeout_s=timeout_of(request, services.settings),
             atomic=batch.atomic,
             several=True,
-            keyed=keyed or None,
+            keyed=keyed,
             made_by=made_by(request),
         )
     )
@@ -109,29 +95,31 @@ def _require_own_key(key: IdempotencyKey | None, items: Sequence[BatchItem]) -> 
 
 async def multi_batch(request: Request) -> Response:
     """Transfers and settlements of many wallets, each wallet's in order and on its own."""
-    services = services_of(request)
-    call = _Call(
+    services, key = services_of(request), idempotency_key_of(request)
+    call = Call(
         services=services,
         request_id=request_id_of(request),
         timeout_s=timeout_of(request, services.settings),
-        key=idempotency_key_of(request),
         made_by=made_by(request),
     )
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared == NDJSON:
-        return _stream_response(call, request)
+        return _stream_response(call, request, key)
     body = await read_body(request, services.settings.batch_body_bytes_max)
     batch = batch_items.decode(batch_items.multi_batch, body or b"{}")
     batch_items.require_count(len(batch.items), services.settings.multi_batch_items_max)
-    _require_own_key(call.key, batch.items)
+    _require_own_key(key, batch.items)
     items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
     count_items(request, len(items))
-    results = await _submit_by_wallet(call, batch.items, items)
-    return batch_response(batch_body(results), replayed=False)
+    places = by_wallet(batch.items)
+    if key is not None:
+        call = await claim_key(call, key, places, batch.items, items)
+    done = await submit_by_wallet(call, places, items, undecided={})
+    return batch_response(batch_body(done.results), replayed=done.replayed)
 
 
-def _stream_response(call: _Call, request: Request) -> Response:
-    if call.key is not None:
+def _stream_response(call: Call, request: Request, key: IdempotencyKey | None) -> Response:
+    if key is not None:
         raise validation_problem(
             FieldError(
                 pointer="#header/Idempotency-Key",
@@ -141,70 +129,10 @@ def _stream_response(call: _Call, request: Request) -> Response:
     return _TwoWayStream(_stream(call, request), media_type=NDJSON)
 
 
-async def _submit_by_wallet(
-    call: _Call, asked: Sequence[WalletBatchItem], items: Sequence[commands.Item]
-) -> list[bytes]:
-    """Each wallet's items as submissions of their own, all at once; results in request order."""
-    places: dict[str | None, list[int]] = {}
-    for index, item in enumerate(asked):
-        # One wallet, however its id is spelled: its items stay in order.
-        places.setdefault(canonical_uuid(item.wallet_id), []).append(index)
-    results: list[bytes] = [b""] * len(asked)
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + call.timeout_s
-
-    async def submit(wallet: str | None, indexes: list[int]) -> None:
-        for start in range(0, len(indexes), PORTION):
-            part = indexes[start : start + PORTION]
-            portion = replace(
-                call, key=_portion_key(call.key, start), timeout_s=max(deadline - clock(), 0.0)
-            )
-            made = await _submit_part(portion, wallet, [items[index] for index in part])
-            for index, result in zip(part, made, strict=True):
-                results[index] = result
-
-    await asyncio.gather(*(submit(wallet, indexes) for wallet, indexes in places.items()))
-    return results
-
-
-def _portion_key(key: IdempotencyKey | None, start: int) -> IdempotencyKey | None:
-    """A wallet's later portions are requests of their own to the key's uniqueness.
-
-    The blank keeps their keys apart from every client's: those have none.
-    """
-    return key if key is None or start == 0 else IdempotencyKey(f"{key} {start}")
-
-
-async def _submit_part(
-    call: _Call, wallet: str | None, items: Sequence[commands.Item]
-) -> list[bytes]:
-    if wallet is None:
-        problem = Problem("wallet_not_found", "There is no wallet with this id.")
-        return [failed_result(problem, call.request_id)] * len(items)
-    keyed = call.key and commands.Keyed(key=call.key, fingerprint=batch_fingerprint(items))
-    reply = await call.services.dispatcher.submit(
-        commands.Submission(
-            wallet_id=WalletId(wallet),
-            items=tuple(items),
-            request_id=call.request_id,
-            timeout_s=call.timeout_s,
-            several=True,
-            keyed=keyed or None,
-            made_by=call.made_by,
-        )
-    )
-    return _results(reply, call.request_id, [item.command for item in items])
-
-
-def _results(reply: Reply, request_id: str, asked: Sequence[commands.Command]) -> list[bytes]:
-    if reply.failure is not None:
-        return [failed_result(failure_problem(reply.failure), request_id)] * len(asked)
-    if not reply.several:  # The key came with another request before: so it is for every item.
-        return [item_result(command, reply.answers[0]) for command in asked]
-    return [
-        item_result(command, answer, replayed=reply.replayed)
-        for command, answer in zip(asked, reply.answers, strict=True)
-    ]
+_TOO_MANY_UNDECIDED: Final = (
+    f"The stream ends here: more than {UNDECIDED_MAX:,} wallets got no decision. No later line was "
+    "executed."
+)
 
 
 class _TwoWayStream(StreamingResponse):
@@ -217,13 +145,14 @@ class _TwoWayStream(StreamingResponse):
         await self.stream_response(send)
 
 
-async def _stream(call: _Call, request: Request) -> AsyncIterator[bytes]:
+async def _stream(call: Call, request: Request) -> AsyncIterator[bytes]:
     """NDJSON in, NDJSON out: a result a line, in order, as long as lines come.
 
     One portion is under way at a time, and the next is not read before it is answered: a slow
     database slows the sender down, and memory holds one portion.
     """
     settings = call.services.settings
+    undecided: Undecided = {}
     try:
         async for lines in read_lines(
             request,
@@ -231,15 +160,19 @@ async def _stream(call: _Call, request: Request) -> AsyncIterator[bytes]:
             portion_max=settings.batch_items_max,
         ):
             await go_on(request, len(lines), wait_max_s=call.timeout_s)
-            for result in await _submit_lines(call, lines):
+            for result in await _submit_lines(call, lines, undecided):
                 yield result + b"\n"
+            if len(undecided) > UNDECIDED_MAX:
+                problem = Problem("unavailable", _TOO_MANY_UNDECIDED, applied="no")
+                yield failed_result(problem, call.request_id) + b"\n"
+                return
     except Problem as problem:
         yield failed_result(problem, call.request_id) + b"\n"
     except ClientDisconnect:
         return  # what came before is applied, and nobody is there to be told
 
 
-async def _submit_lines(call: _Call, lines: Sequence[bytes]) -> list[bytes]:
+async def _submit_lines(call: Call, lines: Sequence[bytes], undecided: Undecided) -> list[bytes]:
     results: list[bytes] = [b""] * len(lines)
     asked: list[WalletBatchItem] = []
     items: list[commands.Item] = []
@@ -255,7 +188,7 @@ async def _submit_lines(call: _Call, lines: Sequence[bytes]) -> list[bytes]:
         places.append(index)
     # Each portion is a delivery of its own: its request id must not look like an earlier one's.
     portion = replace(call, request_id=f"{call.request_id}/{new_id()}")
-    made = await _submit_by_wallet(portion, asked, items)
-    for index, result in zip(places, made, strict=True):
+    done = await submit_by_wallet(portion, by_wallet(asked), items, undecided=undecided)
+    for index, result in zip(places, done.results, strict=True):
         results[index] = result
     return results

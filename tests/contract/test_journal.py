@@ -307,6 +307,15 @@ async def test_a_key_is_used_once(store: Store) -> None:
     await assert_refused(store, again)
 
 
+async def test_a_key_that_belongs_to_no_wallet_is_used_once(store: Store) -> None:
+    first, again = WriteInTheMaking(), WriteInTheMaking()
+    first.key(WALLET_ID, "k1", an_answer())
+    await store.journal.commit(first.write)
+    assert (await store.journal.load(EVERYTHING)).keys == {(WALLET_ID, "k1"): an_answer()}
+    again.key(WALLET_ID, "k1", an_answer(request_id="r2"))
+    await assert_refused(store, again)
+
+
 @pytest.mark.parametrize("status", [COMPLETED, FAILED])
 async def test_a_transfer_is_settled_once(store: Store, status: TransferStatus) -> None:
     wallet = await a_wallet_in(store, pending=2)

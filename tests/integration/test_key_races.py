@@ -15,7 +15,8 @@ from tests.support.write_side import (
     new_id,
     running_shard,
 )
-from wallet.ids import WalletId
+from wallet.commands import ClaimKey, Item, Keyed, Submission
+from wallet.ids import IdempotencyKey, WalletId, batch_scope
 
 _AT_ONCE = 10
 
@@ -92,3 +93,25 @@ async def test_ten_creations_under_one_key_make_one_wallet(database: str) -> Non
         )
     assert len({reply.answers[0].body for reply in replies}) == 1
     assert await events_of(database, WalletId(body(replies[0])["id"])) == 1
+
+
+async def test_one_of_ten_batches_claims_a_key(database: str) -> None:
+    key = IdempotencyKey("payout")
+
+    def claim(number: int) -> Submission:
+        keyed = Keyed(key=key, fingerprint=b"request %d" % number)
+        return Submission(
+            wallet_id=batch_scope(key),
+            items=(Item(command=ClaimKey(), keyed=keyed),),
+            request_id=f"r{number}",
+            timeout_s=10.0,
+        )
+
+    async with running_shard(database) as one, running_shard(database) as other:
+        owners = [one.shard, other.shard]
+        submitted = [owners[number % 2].submit([claim(number)]) for number in range(_AT_ONCE)]
+        replies = [reply for (reply,) in await asyncio.gather(*submitted)]
+        (winner,) = [n for n, reply in enumerate(replies) if not reply.answers[0].refused]
+        (again,) = await owners[winner % 2 - 1].submit([claim(winner)])
+    assert body(again) == {"request_id": f"r{winner}"}
+    assert again.answers[0].replayed

@@ -1,0 +1,219 @@
+"""A batch over many wallets: claimed under its key, split by wallet, decided wallet by wallet."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import msgspec
+
+from actors.protocol import Failure, FailureCode
+from serve_app.batch_answers import failed_result, item_result
+from serve_app.batch_items import WalletBatchItem
+from serve_app.fingerprints import batch_fingerprint, many_wallets_fingerprint
+from serve_app.problems import Problem
+from serve_app.replies import claimed_by, failure_problem, refusal_document
+from serve_app.services import Services
+from wallet import commands
+from wallet.ids import IdempotencyKey, WalletId, batch_scope, canonical_uuid
+
+PORTION: Final = 1_000
+"""Items of one wallet in one transaction. No setting: the keys of a wallet's later portions
+depend on it, and a retry must find them again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """That the key of a batch over many wallets belongs to this request."""
+
+    key: IdempotencyKey
+    request: bytes
+    """Fingerprint of the whole request."""
+    parts: dict[tuple[str | None, int], bytes]
+    """Fingerprints of what is asked of each wallet, by wallet and first item."""
+    request_id: str
+    """Of the request that claimed the key first."""
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What every part of one request shares."""
+
+    services: Services
+    request_id: str
+    timeout_s: float
+    """For a batch as a whole; for a stream, each portion of it."""
+    claim: Claim | None = None
+    made_by: str | None = None
+    """Id of the API key."""
+
+
+Places = dict[str | None, list[int]]
+"""Where the items of each wallet stand in the request; None for what is no wallet's id."""
+
+Undecided = dict[str, bytes | None]
+"""Wallets whose later items are not executed, and the result that those get; None: the usual
+one. What a later item should find is what the item without a decision may still change."""
+
+
+def by_wallet(asked: Sequence[WalletBatchItem]) -> Places:
+    places: Places = {}
+    for index, item in enumerate(asked):
+        # One wallet, however its id is spelled: its items stay in order.
+        places.setdefault(canonical_uuid(item.wallet_id), []).append(index)
+    return places
+
+
+def _portions(places: Places) -> Iterator[tuple[str | None, int, list[int]]]:
+    """Each wallet's items as they are submitted: wallet, first item, where they stand."""
+    for wallet, indexes in places.items():
+        for start in range(0, len(indexes), PORTION):
+            yield wallet, start, indexes[start : start + PORTION]
+
+
+async def claim_key(
+    call: Call,
+    key: IdempotencyKey,
+    places: Places,
+    asked: Sequence[WalletBatchItem],
+    items: Sequence[commands.Item],
+) -> Call:
+    """``call`` with its key claimed: from now on no other request can use it.
+
+    Without this a request under the same key that names other wallets would meet nobody who
+    knows the key (`specification/decisions/0036-a-batch-s-key-is-claimed-first.md`).
+
+    Raises:
+        Problem: the key came with another request; or nothing was decided, so nothing was begun.
+    """
+    parts = {
+        (wallet, start): batch_fingerprint([items[index] for index in part])
+        for wallet, start, part in _portions(places)
+    }
+    wallets = [canonical_uuid(item.wallet_id) or item.wallet_id for item in asked]
+    whole = many_wallets_fingerprint(wallets, parts.values())
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + call.timeout_s
+    keyed = commands.Keyed(key=key, fingerprint=whole)
+    reply = await call.services.dispatcher.submit(
+        commands.Submission(
+            wallet_id=batch_scope(key),
+            items=(commands.Item(command=commands.ClaimKey(), keyed=keyed),),
+            request_id=call.request_id,
+            timeout_s=call.timeout_s,
+        )
+    )
+    if reply.failure is not None:
+        raise failure_problem(_not_begun(reply.failure))
+    (answer,) = reply.answers
+    if answer.refused:
+        document = refusal_document(answer.body)
+        raise Problem(document.code, document.detail)
+    claim = Claim(
+        key=key,
+        request=whole,
+        parts=parts,
+        request_id=claimed_by(answer),
+        replayed=answer.replayed,
+    )
+    return replace(call, claim=claim, timeout_s=max(deadline - clock(), 0.0))
+
+
+def _not_begun(failure: Failure) -> Failure:
+    """Whatever became of the claim: no item was handed to any wallet."""
+    if failure.code is FailureCode.OVERLOADED:
+        return failure
+    return msgspec.structs.replace(failure, applied="no", detail=_NOT_BEGUN)
+
+
+class Done(NamedTuple):
+    """Results in the order of the items; ``replayed``: every one was the answer before."""
+
+    results: list[bytes]
+    replayed: bool
+
+
+async def submit_by_wallet(
+    call: Call, places: Places, items: Sequence[commands.Item], *, undecided: Undecided
+) -> Done:
+    """Each wallet's items as submissions of their own, all wallets at once.
+
+    Wallets that get no decision are added to ``undecided``.
+    """
+    results: list[bytes] = [b""] * len(items)
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + call.timeout_s
+    not_replayed = 0
+
+    async def submit(wallet: str | None, indexes: list[int]) -> None:
+        nonlocal not_replayed
+        for _, start, part in _portions({wallet: indexes}):
+            in_time = replace(call, timeout_s=max(deadline - clock(), 0.0))
+            asked = [items[index] for index in part]
+            done = await _submit_part(in_time, wallet, start, asked, undecided)
+            not_replayed += not done.replayed
+            for index, result in zip(part, done.results, strict=True):
+                results[index] = result
+
+    await asyncio.gather(*(submit(wallet, indexes) for wallet, indexes in places.items()))
+    return Done(results, not not_replayed)
+
+
+async def _submit_part(
+    call: Call,
+    wallet: str | None,
+    start: int,
+    items: Sequence[commands.Item],
+    undecided: Undecided,
+) -> Done:
+    claim = call.claim
+    if wallet is None:
+        problem = Problem("wallet_not_found", "There is no wallet with this id.")
+        told = claim.request_id if claim else call.request_id
+        return Done([failed_result(problem, told)] * len(items), bool(claim and claim.replayed))
+    if wallet in undecided:
+        result = undecided[wallet] or failed_result(
+            Problem("unavailable", _NOT_EXECUTED, applied="no"), call.request_id
+        )
+        return Done([result] * len(items), replayed=False)
+    reply = await call.services.dispatcher.submit(
+        commands.Submission(
+            wallet_id=WalletId(wallet),
+            items=tuple(items),
+            request_id=call.request_id,
+            timeout_s=call.timeout_s,
+            several=True,
+            keyed=_keyed_part(claim, wallet, start) if claim else None,
+            made_by=call.made_by,
+        )
+    )
+    if reply.failure is not None:
+        undecided[wallet] = None
+        result = failed_result(failure_problem(reply.failure), call.request_id)
+    elif not reply.several:  # In this wallet the key came with another request before.
+        result = undecided[wallet] = item_result(items[0].command, reply.answers[0])
+    else:
+        answers = zip(items, reply.answers, strict=True)
+        results = [item_result(item.command, answer) for item, answer in answers]
+        return Done(results, reply.replayed)
+    return Done([result] * len(items), replayed=False)
+
+
+def _keyed_part(claim: Claim, wallet: str, start: int) -> commands.Keyed:
+    """A wallet's later portions are requests of their own to the key's uniqueness.
+
+    The blank keeps their keys apart from every client's: those have none.
+    """
+    key = claim.key if start == 0 else IdempotencyKey(f"{claim.key} {start}")
+    return commands.Keyed(key=key, fingerprint=claim.parts[wallet, start], request=claim.request)
+
+
+_NOT_BEGUN: Final = (
+    "The batch was not begun, because its key could not be claimed in time. Nothing of it was "
+    "applied; it is safe to repeat."
+)
+_NOT_EXECUTED: Final = (
+    "Not executed: an earlier item of this wallet got no decision. Nothing was applied; repeat "
+    "both, in order."
+)

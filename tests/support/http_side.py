@@ -1,0 +1,138 @@
+"""The HTTP side on a shard in this process, on a journal in memory: all of it but the servers."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+
+from actors.dispatcher import Dispatcher, DispatcherLimits
+from actors.protocol import (
+    Failure,
+    FailureCode,
+    Reply,
+    decode_submissions,
+    encode_replies,
+)
+from actors.shard import Shard
+from serve_app.app import create_application
+from serve_app.services import Services
+from tests.support.memory_journal import MemoryJournal
+from tests.support.shards import shard_in_memory
+from wallet.commands import Submission
+from wallet.ids import WalletId
+from wallet.settings import Settings
+
+Fails = Callable[[Submission], Failure | None]
+
+LIMITS = DispatcherLimits(
+    shard_count=1,
+    ingress_queue_max=100_000,
+    ingress_wallet_queue_max=100_000,
+    ingress_calls_max=2,
+    call_commands_max=1_000,
+    call_wallet_share_max=1_000,
+)
+
+UNAVAILABLE = Failure(code=FailureCode.UNAVAILABLE, detail="injected", applied="no")
+LATE = Failure(code=FailureCode.DEADLINE_EXCEEDED, detail="injected", applied="unknown")
+OVERLOADED = Failure(code=FailureCode.OVERLOADED, detail="injected", applied="no")
+
+
+class ShardInProcess:
+    """Implements `ShardTransport`. ``fails`` says which submissions never reach the shard;
+    ``loses``, which are decided there while their answers are lost."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self.submissions: list[Submission] = []
+        """Those that reached the shard."""
+        self.fails: Fails = lambda _: None
+        self.loses: Fails = lambda _: None
+
+    async def call(self, _shard: int, payload: bytes) -> bytes:
+        replies = [await self._submit(one) for one in decode_submissions(payload)]
+        return encode_replies(replies)
+
+    async def _submit(self, submission: Submission) -> Reply:
+        if (failure := self.fails(submission)) is not None:
+            return Reply(failure=failure)
+        self.submissions.append(submission)
+        (reply,) = await self._shard.submit([submission])
+        if (failure := self.loses(submission)) is not None:
+            return Reply(failure=failure)
+        return reply
+
+
+class HttpSide:
+    """A client of the routes, and what is behind them."""
+
+    def __init__(self, journal: MemoryJournal, shard: Shard, settings: Settings) -> None:
+        self.journal = journal
+        self.transport = ShardInProcess(shard)
+        self.application = create_application(
+            Services(
+                settings=settings,
+                dispatcher=Dispatcher(self.transport, LIMITS),
+                queries=None,  # type: ignore[arg-type]
+                probes={},
+            )
+        )
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=self.application), base_url="http://service"
+        )
+
+    async def new_wallet(self, **fields: Any) -> WalletId:
+        answer = await self.http.post("/v1/wallet", json=fields)
+        assert answer.status_code == 201, answer.text
+        return WalletId(answer.json()["id"])
+
+    async def many(self, *items: Any, key: str | None = None, **headers: str) -> httpx.Response:
+        """POST a batch over many wallets."""
+        return await self.http.post(
+            "/v1/transfers/batch", json={"items": items}, headers=_headers(key, headers)
+        )
+
+    async def batch(
+        self, wallet_id: WalletId, *items: Any, key: str | None = None, atomic: bool = False
+    ) -> httpx.Response:
+        """POST a batch of one wallet."""
+        return await self.http.post(
+            f"/v1/wallet/{wallet_id}/transfers/batch",
+            json={"items": items, "atomic": atomic},
+            headers=_headers(key, {}),
+        )
+
+    async def stream(self, *chunks: bytes) -> list[Any]:
+        """POST NDJSON in these pieces; the results, decoded."""
+
+        async def body() -> AsyncIterator[bytes]:
+            for chunk in chunks:
+                yield chunk
+
+        answer = await self.http.post(
+            "/v1/transfers/batch",
+            content=body(),
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        assert answer.status_code == 200, answer.text
+        return [msgspec.json.decode(line) for line in answer.content.splitlines()]
+
+    def minor(self, wallet_id: WalletId) -> int:
+        """The wallet's balance in minor units, as the journal has it."""
+        return self.journal.wallets[wallet_id].balance
+
+
+def _headers(key: str | None, headers: dict[str, str]) -> dict[str, str]:
+    return headers | ({} if key is None else {"Idempotency-Key": key})
+
+
+@asynccontextmanager
+async def http_side(**settings: Any) -> AsyncIterator[HttpSide]:
+    """A running HTTP side."""
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as running:
+        side = HttpSide(journal, running.shard, Settings(_env_file=None, **settings))
+        async with side.http:
+            yield side

@@ -1,0 +1,302 @@
+"""A key on a batch over many wallets: it belongs to the whole request, not to its parts."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.support.http_side import LATE, OVERLOADED, UNAVAILABLE, HttpSide, http_side
+from wallet.commands import Submission
+from wallet.ids import WalletId, new_id
+
+_REPLAYED = "idempotency-replayed"
+
+
+@pytest.fixture
+async def side() -> AsyncIterator[HttpSide]:
+    async with http_side() as running:
+        yield running
+
+
+def debit(wallet_id: str, amount: str = "1", **fields: Any) -> dict[str, Any]:
+    return {
+        "wallet_id": wallet_id,
+        "type": "debit",
+        "amount": amount,
+        "status": "completed",
+        **fields,
+    }
+
+
+def of_wallet(wallet_id: WalletId, failure: Any) -> Any:
+    def fails(submission: Submission) -> Any:
+        return failure if submission.wallet_id == wallet_id else None
+
+    return fails
+
+
+# -- one key, one request ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        ("A", "AB"),
+        ("AB", "A"),
+        ("AB", "BA"),
+        ("A", "B"),
+        ("AB", "BC"),
+        ("AA", "A"),
+        ("ABA", "AAB"),
+    ],
+)
+async def test_another_request_under_a_batch_s_key_is_refused_and_moves_nothing(
+    side: HttpSide, first: str, other: str
+) -> None:
+    wallets = {name: await side.new_wallet() for name in "ABC"}
+    await side.many(*(debit(wallets[name]) for name in first), key="k")
+    before = {name: side.minor(wallets[name]) for name in "ABC"}
+
+    refused = await side.many(*(debit(wallets[name]) for name in other), key="k")
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")
+    assert _REPLAYED not in refused.headers
+    assert {name: side.minor(wallets[name]) for name in "ABC"} == before
+
+
+@pytest.mark.parametrize("change", [{"amount": "2"}, {"reference_id": "r"}, {"status": "pending"}])
+async def test_a_change_in_any_item_makes_another_request(
+    side: HttpSide, change: dict[str, str]
+) -> None:
+    one, two = await side.new_wallet(), await side.new_wallet()
+    await side.many(debit(one), debit(two), key="k")
+
+    refused = await side.many(debit(one), debit(two) | change, key="k")
+
+    assert refused.json()["code"] == "idempotency_key_reused"
+
+
+async def test_the_spelling_of_an_id_and_of_an_amount_makes_no_other_request(
+    side: HttpSide,
+) -> None:
+    one, two = await side.new_wallet(), await side.new_wallet()
+    first = await side.many(debit(one, "1.50"), debit(two, "2"), key="k")
+
+    again = await side.many(debit(one.upper(), "1.5"), debit(two, 2), key="k")  # type: ignore[arg-type]
+
+    assert again.headers[_REPLAYED] == "true"
+    assert again.content == first.content
+
+
+async def test_a_wallet_s_batch_is_another_request_than_a_part_of_a_batch(
+    side: HttpSide,
+) -> None:
+    one, two = await side.new_wallet(), await side.new_wallet()
+    item = {"type": "debit", "amount": "1", "status": "completed"}
+    await side.batch(one, item, key="k")
+    await side.many(debit(two), key="j")
+
+    part = await side.many(debit(one), debit(two), key="k")
+    whole = await side.batch(two, item, key="j")
+
+    assert [one["status"] for one in part.json()["items"]] == [422, 201]
+    assert part.json()["items"][0]["problem"]["code"] == "idempotency_key_reused"
+    assert (whole.status_code, whole.json()["code"]) == (422, "idempotency_key_reused")
+    assert (side.minor(one), side.minor(two)) == (100, 200)
+
+
+async def test_portions_after_one_whose_key_is_another_request_s_are_refused_too(
+    side: HttpSide,
+) -> None:
+    wallet = await side.new_wallet()
+    await side.http.post(
+        f"/v1/wallet/{wallet}/transfers/debit",
+        json={"amount": "1", "status": "completed"},
+        headers={"Idempotency-Key": "k"},
+    )
+
+    answer = await side.many(*[debit(wallet, "0.01")] * 1_500, key="k")
+
+    assert {one["problem"]["code"] for one in answer.json()["items"]} == {"idempotency_key_reused"}
+    assert side.minor(wallet) == 100
+
+
+async def test_a_request_without_a_key_costs_no_further_command(side: HttpSide) -> None:
+    one, two = await side.new_wallet(), await side.new_wallet()
+    side.transport.submissions.clear()
+    await side.many(debit(one), debit(two))
+    assert {made.wallet_id for made in side.transport.submissions} == {one, two}
+    await side.many(debit(one), debit(two), key="k")
+    assert len(side.transport.submissions) == 5
+
+
+# -- what may go wrong on the way ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(UNAVAILABLE, 503), (LATE, 504), (OVERLOADED, 429)]
+)
+async def test_without_the_key_s_record_nothing_of_the_batch_is_started(
+    side: HttpSide, failure: Any, status: int
+) -> None:
+    one, two = await side.new_wallet(), await side.new_wallet()
+    parts = {one, two}
+    side.transport.loses = lambda made: None if made.wallet_id in parts else failure
+
+    failed = await side.many(debit(one), debit(two), key="k")
+
+    assert failed.status_code == status
+    assert failed.json().get("applied", "no") == "no"
+    assert (side.minor(one), side.minor(two)) == (0, 0)
+    side.transport.loses = lambda _: None
+    done = await side.many(debit(one), debit(two), key="k")
+    assert [made["status"] for made in done.json()["items"]] == [201, 201]
+    assert _REPLAYED not in done.headers
+
+
+async def test_a_batch_that_was_done_in_part_is_finished_under_its_key(side: HttpSide) -> None:
+    one, two = await side.new_wallet(), await side.new_wallet()
+    side.transport.fails = of_wallet(two, UNAVAILABLE)
+    part = await side.many(debit(one), debit(two), key="k")
+    assert [made["status"] for made in part.json()["items"]] == [201, 503]
+    side.transport.fails = lambda _: None
+
+    other = await side.many(debit(one), debit(two, "7"), key="k")
+    rest = await side.many(debit(one), debit(two), key="k")
+    again = await side.many(debit(one), debit(two), key="k")
+
+    assert other.json()["code"] == "idempotency_key_reused"
+    assert [made["status"] for made in rest.json()["items"]] == [201, 201]
+    assert rest.json()["items"][0] == part.json()["items"][0]
+    assert _REPLAYED not in rest.headers
+    assert again.headers[_REPLAYED] == "true"
+    assert again.content == rest.content
+    assert (side.minor(one), side.minor(two)) == (100, 100)
+
+
+async def test_an_answer_that_was_lost_is_told_again_under_the_key(side: HttpSide) -> None:
+    one, two = await side.new_wallet(), await side.new_wallet()
+    side.transport.loses = of_wallet(two, LATE)
+    lost = await side.many(debit(one), debit(two), key="k")
+    assert lost.json()["items"][1]["problem"]["applied"] == "unknown"
+    side.transport.loses = lambda _: None
+
+    again = await side.many(debit(one), debit(two), key="k")
+
+    assert [made["status"] for made in again.json()["items"]] == [201, 201]
+    assert again.headers[_REPLAYED] == "true"
+    assert side.minor(two) == 100
+
+
+# -- keys of the release before ------------------------------------------------------------------
+
+
+async def test_a_batch_that_the_release_before_did_is_replayed(side: HttpSide) -> None:
+    one, two = await side.new_wallet(), await side.new_wallet()
+    first = await side.many(debit(one), debit(two), key="k")
+    _as_before(side, {one, two})
+
+    again = await side.many(debit(one), debit(two), key="k")
+
+    assert again.headers[_REPLAYED] == "true"
+    assert again.json() == first.json()
+    assert (side.minor(one), side.minor(two)) == (100, 100)
+
+
+def _as_before(side: HttpSide, wallets: set[WalletId]) -> None:
+    """Leave of the keys what the release before would have: no record of the whole request."""
+    kept = {at: stored for at, stored in side.journal.keys.items() if at[0] in wallets}
+    side.journal.keys.clear()
+    for at, stored in kept.items():
+        answer = msgspec.json.decode(stored.answer, type=dict[str, msgspec.Raw])
+        del answer["request"]
+        side.journal.keys[at] = type(stored)(
+            fingerprint=stored.fingerprint,
+            request_id=stored.request_id,
+            refused=stored.refused,
+            answer=msgspec.json.encode(answer),
+            version=stored.version,
+        )
+
+
+# -- a replay is the first answer again ----------------------------------------------------------
+
+
+async def test_a_replay_has_the_first_answer_s_bytes_whatever_was_in_it(side: HttpSide) -> None:
+    one, two = await side.new_wallet(), await side.new_wallet()
+    await side.many(debit(one, idempotency_key="own"))
+    items = [
+        debit(one, idempotency_key="own"),
+        debit(two),
+        debit(one, "0.001"),
+        {"wallet_id": two, "type": "credit", "amount": "100"},
+        {"wallet_id": two, "complete": new_id()},
+        debit(new_id()),
+        debit("no id at all"),
+    ]
+
+    first = await side.many(*items, key="k")
+    again = await side.many(*items, key="k")
+
+    assert [made["status"] for made in first.json()["items"]] == [201, 201, 422, 409, 404, 404, 404]
+    assert first.json()["items"][0]["replayed"] is True
+    assert _REPLAYED not in first.headers
+    assert again.headers[_REPLAYED] == "true"
+    assert again.content == first.content
+
+
+async def test_portions_of_one_wallet_are_replayed_together(side: HttpSide) -> None:
+    wallet = await side.new_wallet()
+    items = [debit(wallet, "0.01")] * 2_500
+
+    first, again = [await side.many(*items, key="k") for _ in range(2)]
+
+    assert side.minor(wallet) == 2_500
+    assert again.headers[_REPLAYED] == "true"
+    assert again.content == first.content
+
+
+async def test_a_wallet_batch_s_replay_keeps_the_marks_of_its_items(side: HttpSide) -> None:
+    wallet = await side.new_wallet()
+    keyed = {"type": "debit", "amount": "1", "idempotency_key": "own"}
+    await side.batch(wallet, keyed)
+
+    first = await side.batch(wallet, keyed, {"type": "debit", "amount": "0.001"}, key="k")
+    again = await side.batch(wallet, keyed, {"type": "debit", "amount": "0.001"}, key="k")
+
+    assert first.json()["items"][0]["replayed"] is True
+    assert _REPLAYED not in first.headers
+    assert again.headers[_REPLAYED] == "true"
+    assert again.content == first.content
+
+
+async def test_an_atomic_refusal_s_replay_is_the_first_refusal(side: HttpSide) -> None:
+    wallet = await side.new_wallet()
+    items = [{"type": "debit", "amount": "1"}, {"type": "credit", "amount": "5"}]
+
+    first = await side.batch(wallet, *items, key="k", atomic=True)
+    again = await side.batch(wallet, *items, key="k", atomic=True)
+
+    assert (first.status_code, again.status_code) == (409, 409)
+    assert _REPLAYED not in first.headers
+    assert again.headers[_REPLAYED] == "true"
+    assert again.content == first.content
+    assert first.json()["request_id"] == first.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("amount", ["1", "1000"])
+async def test_a_single_transfer_s_replay_is_the_first_answer(side: HttpSide, amount: str) -> None:
+    wallet = await side.new_wallet()
+    sent = {
+        "url": f"/v1/wallet/{wallet}/transfers/credit",
+        "json": {"amount": amount},
+        "headers": {"Idempotency-Key": "k"},
+    }
+    await side.batch(wallet, {"type": "debit", "amount": "10", "status": "completed"})
+
+    first, again = [await side.http.post(**sent) for _ in range(2)]
+
+    assert first.status_code == again.status_code
+    assert again.headers[_REPLAYED] == "true"
+    assert again.content == first.content
