@@ -48,6 +48,12 @@ CATALOGUE: Final[dict[str, Kind]] = {
     ),
     "problem_not_found": Kind(404, "No such problem", "GET /problems lists all of them."),
     "method_not_allowed": Kind(405, "Method not allowed", "See the Allow header, or /docs."),
+    "answers_not_read": Kind(
+        408,
+        "The answers to a stream are not read",
+        "The last line of a stream that ended early. Lines without an answer were not executed: "
+        "send them again, and read answers while sending.",
+    ),
     "insufficient_funds": Kind(
         409,
         "Not enough money in the wallet",

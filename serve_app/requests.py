@@ -1,7 +1,6 @@
 """Reading requests: bodies, headers and ids, validated, with problems that say what to send."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Final, TypeVar
 
 import msgspec
@@ -111,26 +110,6 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     if body:
         _require_json(request)
     return body
-
-
-async def read_lines(
-    request: Request, *, line_bytes_max: int, portion_max: int
-) -> AsyncIterator[list[bytes]]:
-    """The body's lines as they come, in portions of at most ``portion_max``; empty ones left out.
-
-    Raises:
-        Problem: body_too_large, for a line of more than ``line_bytes_max`` bytes.
-    """
-    rest = b""
-    async for chunk in request.stream():
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > line_bytes_max or any(len(line) > line_bytes_max for line in lines):
-            raise Problem("body_too_large", f"Send at most {line_bytes_max} bytes a line.")
-        lines = [line for line in lines if line.strip()]
-        for start in range(0, len(lines), portion_max):
-            yield lines[start : start + portion_max]
-    if rest.strip():
-        yield [rest]
 
 
 def _too_large(bytes_max: int) -> Problem:

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from serve_app import examples, schemas
+from serve_app.ndjson import NDJSON
 from serve_app.route_docs import FRESHNESS, READ, WRITE, RouteDoc, Shown, Taken, links, query
 from serve_app.routes import batches, reads, writes
 from wallet.contract import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
@@ -132,12 +133,16 @@ TRANSFER_ROUTES: Final = (
         summary="Transfers and settlements of many wallets",
         description="Up to 10,000 items, each names its wallet: in order per wallet, all wallets "
         "at once, not atomic. With `Content-Type: application/x-ndjson` an item a line, of any "
-        "number: results stream back a line each, in order, and a slow answer slows the sender.",
+        "number: results stream back a line each, in order, and a slow answer slows the sender. "
+        "Read them while sending: a stream whose answers nobody reads ends early, with "
+        "`answers_not_read` as its last line. An Idempotency-Key covers the request as a whole. "
+        "After an item without a decision, later items of its wallet may be answered `applied: "
+        "no` without being tried.",
         answers={
             200: Shown(
                 what="A result an item.",
                 model=schemas.MultiBatchResults,
-                other_media=(batches.NDJSON,),
+                other_media=(NDJSON,),
             )
         },
         problems=WRITE,
@@ -147,7 +152,7 @@ TRANSFER_ROUTES: Final = (
                 "items": [{"wallet_id": examples.WALLET_ID, "type": "debit", "amount": "10.50"}],
             },
             required=True,
-            other_media=(batches.NDJSON,),
+            other_media=(NDJSON,),
         ),
     ),
     RouteDoc(

@@ -22,8 +22,9 @@ OPERATIONS = [
     for method, operation in methods.items()
 ]
 
-# Problems that belong to no route: they are what is answered where there is none.
-_NOWHERE = {"not_found", "method_not_allowed"}
+# Problems that no route answers with: what is answered where there is none, and the last line of
+# a stream that is not read.
+_NOWHERE = {"not_found", "method_not_allowed", "answers_not_read"}
 
 
 def _media(operation: Any) -> Iterator[tuple[str, Any]]:

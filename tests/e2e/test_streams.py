@@ -2,10 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
 
 from tests.e2e.api import Api, new_id
 from tests.e2e.problems import assert_problem
+from tests.support.running_service import RunningService
 
 _MANY = "/v1/transfers/batch"
 
@@ -55,14 +61,40 @@ def test_a_line_that_is_wrong_spoils_no_other(api: Api) -> None:
     assert api.state(wallet)["balance"] == "3.00"
 
 
-def test_a_line_that_never_ends_ends_the_stream(api: Api) -> None:
+@pytest.mark.parametrize("size", [1_000, 7_001, 10**6])
+def test_a_line_that_is_too_long_gets_its_own_413_however_it_is_sent(api: Api, size: int) -> None:
     wallet = api.new_wallet()
     good = json.dumps({"wallet_id": wallet, **_debit("1")}).encode()
+    body = b"\n".join([good, b"x" * 100_000, good, good, b"y" * 200_000, good, b"z" * 100_000])
 
-    results = _stream(api, good + b"\n" + b"x" * 100_000)
+    results = _stream(api, (body[start : start + size] for start in range(0, len(body), size)))
 
-    assert [result["status"] for result in results] in ([201, 413], [413])
-    assert api.state(wallet)["version"] == len(results)
+    assert [result["status"] for result in results] == [201, 413, 201, 201, 413, 201, 413]
+    assert api.state(wallet)["version"] == 5
+
+
+def test_who_sends_a_whole_stream_before_reading_any_answer_is_not_stuck(
+    service: RunningService, api: Api
+) -> None:
+    wallets = [api.new_wallet() for _ in range(8)]
+    lines = [json.dumps({"wallet_id": wallet, **_debit("0.01")}) for wallet in wallets]
+    body = "\n".join(lines * 25_000).encode()
+    url = urlsplit(service.url)
+    assert url.hostname is not None
+    headers = {"Content-Type": "application/x-ndjson"}
+
+    # This client sends all of the body before it reads anything.
+    with closing(HTTPConnection(url.hostname, url.port, timeout=60)) as connection:
+        connection.request("POST", _MANY, body, headers)
+        answer = connection.getresponse()
+        results = [json.loads(line) for line in answer.read().splitlines()]
+
+    *done, last = results
+    assert {result["status"] for result in done} == {201}
+    assert (last["status"], last["problem"]["code"]) == (408, "answers_not_read")
+    assert last["problem"]["applied"] == "no"
+    versions = [api.state(wallet)["version"] for wallet in wallets]
+    assert sum(versions) - len(wallets) == len(done) > 10_000
 
 
 def test_an_empty_stream_has_no_results(api: Api) -> None:

@@ -1,6 +1,6 @@
 """Reading requests: what is taken, what is refused, and what the refusal says to send."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 from pydantic import TypeAdapter
@@ -12,7 +12,6 @@ from serve_app.requests import (
     idempotency_key_of,
     parse_body,
     read_body,
-    read_lines,
     request_id_of,
     timeout_of,
     transfer_id_of,
@@ -231,31 +230,6 @@ async def test_a_body_must_be_declared_as_json(declared: str, taken: bool) -> No
 
 async def test_no_body_needs_no_media_type() -> None:
     assert await body_of(a_request(headers={"content-type": "text/plain"})) == b""
-
-
-async def lines_of(chunks: Iterable[bytes], *, line_max: int = 8, portion: int = 2) -> list[object]:
-    request = a_request(chunks=chunks)
-    read: list[object] = []
-    try:
-        async for lines in read_lines(request, line_bytes_max=line_max, portion_max=portion):
-            read += [lines]
-    except Problem as problem:
-        read.append(problem.code)
-    return read
-
-
-async def test_lines_come_as_they_are_complete_in_portions() -> None:
-    assert await lines_of([b"a\nb\nc\nd", b"d\n", b"\n \ne"]) == [
-        [b"a", b"b"],
-        [b"c"],
-        [b"dd"],
-        [b"e"],
-    ]
-
-
-async def test_a_line_that_is_too_long_ends_the_reading() -> None:
-    assert await lines_of([b"ok\n", b"12345678", b"9"]) == [[b"ok"], "body_too_large"]
-    assert await lines_of([b"12345678\n"]) == [[b"12345678"]]
 
 
 # -- headers and paths ---------------------------------------------------------------------------

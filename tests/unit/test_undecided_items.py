@@ -6,8 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from serve_app import many_wallets
-from serve_app.routes import batches
+from serve_app import many_wallets, ndjson
 from tests.support.http_side import LATE, OVERLOADED, UNAVAILABLE, HttpSide, http_side
 from wallet.commands import Submission
 from wallet.ids import WalletId
@@ -31,7 +30,7 @@ def line(wallet_id: str, kind: str, amount: str = "1", **fields: Any) -> dict[st
     }
 
 
-def ndjson(*items: dict[str, Any]) -> bytes:
+def lines_of(*items: dict[str, Any]) -> bytes:
     return b"".join(msgspec.json.encode(item) + b"\n" for item in items)
 
 
@@ -52,9 +51,9 @@ async def test_a_wallet_s_lines_after_one_without_a_decision_are_not_executed(
     one, two = await side.new_wallet(), await side.new_wallet()
     side.transport.fails = once(one, failure)
     pieces = [
-        ndjson(line(one, "debit", idempotency_key="1"), line(two, "debit")),
-        ndjson(line(one.upper(), "credit", idempotency_key="2"), line(two, "credit")),
-        ndjson(line(one, "debit")),
+        lines_of(line(one, "debit", idempotency_key="1"), line(two, "debit")),
+        lines_of(line(one.upper(), "credit", idempotency_key="2"), line(two, "credit")),
+        lines_of(line(one, "debit")),
     ]
 
     results = await side.stream(*pieces)
@@ -96,9 +95,9 @@ async def test_a_wallet_s_portions_after_one_without_a_decision_are_not_executed
 async def test_a_refused_line_stops_nothing(side: HttpSide) -> None:
     wallet = await side.new_wallet()
     results = await side.stream(
-        ndjson(line(wallet, "credit")),
-        ndjson(line(wallet, "debit", "0.001")),
-        ndjson(line(wallet, "debit")),
+        lines_of(line(wallet, "credit")),
+        lines_of(line(wallet, "debit", "0.001")),
+        lines_of(line(wallet, "debit")),
     )
     assert [result["status"] for result in results] == [409, 422, 201]
 
@@ -106,11 +105,11 @@ async def test_a_refused_line_stops_nothing(side: HttpSide) -> None:
 async def test_a_stream_ends_when_too_many_wallets_have_no_decision(
     side: HttpSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "UNDECIDED_MAX", 2)
+    monkeypatch.setattr(ndjson, "UNDECIDED_MAX", 2)
     wallets = [await side.new_wallet() for _ in range(5)]
     side.transport.fails = lambda made: UNAVAILABLE
 
-    results = await side.stream(*(ndjson(line(wallet, "debit")) for wallet in wallets))
+    results = await side.stream(*(lines_of(line(wallet, "debit")) for wallet in wallets))
 
     assert [result["status"] for result in results] == [503] * 4
     assert results[-1]["problem"]["detail"].startswith("The stream ends here")
