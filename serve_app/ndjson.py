@@ -7,6 +7,7 @@ What if the client …
 - does not read at all until it has sent everything: then neither side would ever move again.
   After a while the stream ends, with a line that says so. What the client still sends is taken
   and thrown away, because it reads only after that.
+- never reads: what is left of its answers is given up.
 - is gone: what was executed is applied, and nothing more is.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -29,16 +31,21 @@ from serve_app.problems import Problem
 from wallet import commands
 from wallet.ids import new_id
 
+_log = structlog.get_logger(__name__)
+
 NDJSON: Final = "application/x-ndjson"
 
 UNDECIDED_MAX: Final = 10_000
 """Wallets without a decision that a stream remembers; with more of them it ends."""
 
-UNREAD_MAX: Final = 4 * 2**20
+UNREAD_MAX: Final = 2**20
 """Bytes of answers that may wait for the client before the stream stops reading from it."""
 
 UNREAD_WAIT_S: Final = 10.0
 """For so long it may then take none of them before the stream ends."""
+
+GONE_S: Final = 60.0
+"""After its end a stream is given up if the client takes none of its last answers for so long."""
 
 PIECE_MAX: Final = 2**16
 """Bytes that are sent at once: whether a client reads is seen from piece to piece."""
@@ -182,7 +189,9 @@ class _NotRead(Exception):
 class _Unread:
     """Answers on their way to a client that may read late."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: asyncio.Timeout) -> None:
+        self._patience = patience
+        """How much longer the client may take nothing, once all is said."""
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._changed = asyncio.Event()
@@ -195,10 +204,14 @@ class _Unread:
         self._size += len(answers)
         self._changed.set()
 
-    def complete(self) -> None:
+    def complete(self, _: object = None) -> None:
         """Nothing more is added."""
         self._is_complete = True
+        self._wait_longer()
         self._changed.set()
+
+    def _wait_longer(self) -> None:
+        self._patience.reschedule(asyncio.get_running_loop().time() + GONE_S)
 
     async def room(self) -> None:
         """Return when there is room for more.
@@ -222,6 +235,8 @@ class _Unread:
                 yield piece
                 self._size -= len(piece)
                 self._taken.set()
+                if self._is_complete:
+                    self._wait_longer()
             if self._is_complete:
                 return
             self._changed.clear()
@@ -247,13 +262,21 @@ class _TwoWayStream(StreamingResponse):
         self._result_of = result_of
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        unread = _Unread()
+        try:
+            async with asyncio.timeout(None) as patience:
+                await self._answer(_Unread(patience), send)
+        except TimeoutError:
+            _log.warning("a stream's last answers were not read")
+
+    async def _answer(self, unread: _Unread, send: Send) -> None:
         executing = asyncio.create_task(self._execute(unread))
+        executing.add_done_callback(unread.complete)
         try:
             await self._send(unread, send)
             await executing  # A bug breaks the connection: an answer that ends well is whole.
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            executing.remove_done_callback(unread.complete)
             executing.cancel()
 
     async def _send(self, unread: _Unread, send: Send) -> None:
@@ -274,7 +297,6 @@ class _TwoWayStream(StreamingResponse):
         except ClientDisconnect:
             pass  # What came before is applied, and nobody is there to be told.
         finally:
-            unread.complete()
             await self._results.aclose()
 
     async def _end_early(self, unread: _Unread, problem: Problem) -> None:

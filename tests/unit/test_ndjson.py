@@ -189,6 +189,19 @@ async def test_who_sends_everything_that_fits_before_reading_gets_every_answer(
     assert [result["status"] for result in client.results] == [201] * 8
 
 
+@pytest.mark.usefixtures("_small")
+async def test_who_never_reads_is_given_up(side: HttpSide, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ndjson, "GONE_S", 0.05)
+    wallet = await side.new_wallet()
+    client = Client(side, [a_line(wallet)] * 100)
+
+    async with asyncio.timeout(_WAIT_S):
+        await client.run()
+
+    assert client.all_sent.is_set()
+    assert not client.ended
+
+
 async def test_a_slow_reader_slows_the_stream_and_is_not_cut_off(
     side: HttpSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,3 +250,20 @@ async def test_a_stream_that_ends_early_takes_the_rest_of_what_is_sent(
     assert client.all_sent.is_set()
     assert [result["status"] for result in client.results] == [401]
     assert side.minor(wallet) == 0
+
+
+async def test_a_bug_breaks_the_stream_instead_of_ending_it_well(
+    side: HttpSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(ndjson, "submit_by_wallet", broken)
+    client = Client(side, [a_line(await side.new_wallet())])
+    client.reads.set()
+
+    async with asyncio.timeout(_WAIT_S):
+        with pytest.raises(RuntimeError, match="a bug"):
+            await client.run()
+
+    assert not client.ended
