@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from serve_app.fingerprints import batch_fingerprint, fingerprint
+from serve_app.fingerprints import batch_fingerprint, fingerprint, many_wallets_fingerprint
 from tests.support.domain import transfer_id, wallet_id
 from tests.support.write_side import create_wallet, credit, debit, settle
 from wallet.commands import Command, Item, Keyed
@@ -60,6 +60,13 @@ def test_a_fingerprint_is_the_same_after_a_restart() -> None:
     assert fingerprint(asked).hex() == (
         "91d265f4d571f0de627de4f344dc782f6161c986c22c50409997951875b9012c"
     )
+    items = [Item(command=debit("1")), Item(command=credit("1"))]
+    assert batch_fingerprint(items).hex() == (
+        "370368caec3fc21b2e0ada7d663a23f5ecb744a49a64bb9e58eab9c3c8ec9129"
+    )
+    assert many_wallets_fingerprint(["a", "b"], [b"1", b"2"]).hex() == (
+        "7c90213ed6de1cda5a762452038cc88b993f75980871766e850357b88ed3a8ac"
+    )
 
 
 def test_a_batch_is_its_items_in_order_with_their_keys() -> None:
@@ -78,3 +85,15 @@ def test_a_batch_is_its_items_in_order_with_their_keys() -> None:
     again = [Item(command=debit("1")), Item(command=credit("1"))]
     assert batch_fingerprint(again) == prints[0]
     assert fingerprint(one.command) not in prints
+
+
+def test_a_batch_over_many_wallets_is_what_it_asks_of_each_and_where() -> None:
+    one, other = b"1" * 32, b"2" * 32
+    prints = [
+        many_wallets_fingerprint(["a", "b", "a"], [one, other]),
+        many_wallets_fingerprint(["a", "a", "b"], [one, other]),
+        many_wallets_fingerprint(["b", "a", "a"], [one, other]),
+        many_wallets_fingerprint(["a", "b", "a"], [other, one]),
+        many_wallets_fingerprint(["a", "a"], [one]),
+    ]
+    assert len(set(prints)) == len(prints)
