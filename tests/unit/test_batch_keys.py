@@ -1,5 +1,7 @@
 """Keys in a batch: remembered, replayed, refused; for an item and for a whole."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -14,6 +16,8 @@ from tests.support.domain import (
     wallet_id,
 )
 from tests.support.write_side import create_wallet, creation_scope_of, credit, debit
+from wallet.commands import ClaimKey, Keyed, Submission
+from wallet.ids import IdempotencyKey, batch_scope
 
 # -- keys --------------------------------------------------------------------------------------
 
@@ -153,3 +157,45 @@ def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:
     reply = batch.decide(whole(debit("1"), debit("0.001"), atomic=True))
     assert codes(reply) == ["done", "validation_error"]
     assert batch.write.keys == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "sent", "is_replay"),
+    [
+        (b"request", b"request", True),
+        (b"request", b"another", False),
+        (b"request", b"f", False),
+        (b"", b"request", True),  # kept by a release that did not know of whole requests
+        (b"request", b"", True),  # sent by one, while both run
+    ],
+)
+def test_a_part_s_key_belongs_to_the_request_that_it_was_part_of(
+    kept: bytes, sent: bytes, is_replay: bool
+) -> None:
+    batch = a_batch(a_cache(a_wallet()))
+    first = batch.decide(part_of(kept, debit("1"), debit("2")))
+    again = batch.decide(part_of(sent, debit("1"), debit("2"), request_id="r2"))
+    assert again.replayed is is_replay
+    assert codes(again) == (codes(first) if is_replay else ["idempotency_key_reused"])
+    assert len(batch.write.recorded) == 2
+
+
+def test_a_part_is_kept_whatever_it_came_to() -> None:
+    # Its key was claimed for the whole: it can't be used for anything else.
+    batch = a_batch()
+    first = batch.decide(part_of(b"request", debit("1"), request_id="r1"))
+    again = batch.decide(part_of(b"request", debit("1"), request_id="r2"))
+    assert codes(first) == ["wallet_not_found"]
+    assert again.replayed
+    assert again.answers[0].body == first.answers[0].body
+
+
+def test_a_claim_reads_its_key_and_no_wallet() -> None:
+    scope = batch_scope(IdempotencyKey("k"))
+    missing = what_is_missing([ask(ClaimKey(), wallet=scope, keys=("k",))], a_cache(), redo=True)
+    assert missing == Missing(keys={(scope, IdempotencyKey("k"))})
+
+
+def part_of(request: bytes, *commands: Any, **fields: Any) -> Submission:
+    keyed = Keyed(key=IdempotencyKey("w"), fingerprint=b"f", request=request)
+    return whole(*commands, keyed=keyed, **fields)

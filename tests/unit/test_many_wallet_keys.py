@@ -155,6 +155,22 @@ async def test_without_the_key_s_record_nothing_of_the_batch_is_started(
     assert _REPLAYED not in done.headers
 
 
+async def test_a_claim_alone_keeps_the_key_for_its_request(side: HttpSide) -> None:
+    # As if the process had ended between the claim and the parts.
+    one, two = await side.new_wallet(), await side.new_wallet()
+    side.transport.fails = lambda made: UNAVAILABLE if made.wallet_id in {one, two} else None
+    await side.many(debit(one), key="k")
+    side.transport.fails = lambda _: None
+
+    other = await side.many(debit(two), key="k")
+    done = await side.many(debit(one), key="k")
+
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert done.json()["items"][0]["status"] == 201
+    assert _REPLAYED not in done.headers
+    assert (side.minor(one), side.minor(two)) == (100, 0)
+
+
 async def test_a_batch_that_was_done_in_part_is_finished_under_its_key(side: HttpSide) -> None:
     one, two = await side.new_wallet(), await side.new_wallet()
     side.transport.fails = of_wallet(two, UNAVAILABLE)
