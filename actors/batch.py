@@ -145,7 +145,7 @@ class Batch:
         return reply
 
     def _is_kept(self, reply: Reply, keyed: Keyed) -> bool:
-        """Whether ``reply``, just decided, is the answer to its key for ever."""
+        """Whether ``reply``, just decided, is kept as the answer to its key."""
         if keyed.is_part:
             return True  # The key was claimed: it can't be used for anything else in any case.
         if reply.undone:

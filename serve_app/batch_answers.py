@@ -91,5 +91,5 @@ def _undone(reply: Reply) -> Problem:
         f"{document.detail}",
         errors=[FieldError(pointer=pointer, detail=f"{document.code}: {document.detail}")],
         headers=headers,
-        request_id=document.request_id if reply.replayed else "",
+        request_id=document.request_id,
     )

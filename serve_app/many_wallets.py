@@ -50,7 +50,7 @@ class Call:
 
 
 Places = dict[str | None, list[int]]
-"""Where the items of each wallet stand in the request; None for what is no wallet's id."""
+"""Indexes of each wallet's items in the request; None for what is no wallet's id."""
 
 Undecided = dict[str, bytes | None]
 """Wallets whose later items are not executed, and the result that those get; None: the usual
@@ -170,8 +170,10 @@ async def _submit_part(
     claim = call.claim
     if wallet is None:
         problem = Problem("wallet_not_found", "There is no wallet with this id.")
-        told = claim.request_id if claim else call.request_id
-        return Done([failed_result(problem, told)] * len(items), bool(claim and claim.replayed))
+        request_id = claim.request_id if claim else call.request_id
+        return Done(
+            [failed_result(problem, request_id)] * len(items), bool(claim and claim.replayed)
+        )
     if wallet in undecided:
         result = undecided[wallet] or failed_result(
             Problem("unavailable", _NOT_EXECUTED, applied="no"), call.request_id

@@ -2,7 +2,7 @@
 
 What if the client …
 
-- sends a line that is too long: nothing of it is kept, and a 413 stands in its place.
+- sends a line that is too long: nothing of it is kept, and a 413 takes its place.
 - reads slowly: its answers gather up to a bound, then nothing more is read from it.
 - does not read at all until it has sent everything: then neither side would ever move again.
   After a while the stream ends, with a line that says so. What the client still sends is taken
@@ -295,7 +295,7 @@ class _TwoWayStream(StreamingResponse):
         except Problem as problem:
             await self._end_early(unread, problem)
         except ClientDisconnect:
-            pass  # What came before is applied, and nobody is there to be told.
+            pass  # What came before is applied; nobody is there to read it.
         finally:
             await self._results.aclose()
 

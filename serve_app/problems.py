@@ -175,7 +175,7 @@ class Problem(Exception):
         self.headers = headers or {}
         self.applied = applied
         self.request_id = request_id
-        """Of a replay: the request that was answered with this first."""
+        """The request that was refused with this first; empty: the current one."""
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -191,7 +191,7 @@ async def test_a_batch_that_was_done_in_part_is_finished_under_its_key(side: Htt
     assert (side.minor(one), side.minor(two)) == (100, 100)
 
 
-async def test_an_answer_that_was_lost_is_told_again_under_the_key(side: HttpSide) -> None:
+async def test_an_answer_that_was_lost_is_repeated_under_the_key(side: HttpSide) -> None:
     one, two = await side.new_wallet(), await side.new_wallet()
     side.transport.loses = of_wallet(two, LATE)
     lost = await side.many(debit(one), debit(two), key="k")
@@ -299,6 +299,21 @@ async def test_an_atomic_refusal_s_replay_is_the_first_refusal(side: HttpSide) -
     assert again.headers[_REPLAYED] == "true"
     assert again.content == first.content
     assert first.json()["request_id"] == first.headers["x-request-id"]
+
+
+async def test_an_atomic_refusal_by_an_item_refused_before_is_replayed_alike(
+    side: HttpSide,
+) -> None:
+    wallet = await side.new_wallet()
+    refused = {"type": "credit", "amount": "5", "idempotency_key": "own"}
+    await side.batch(wallet, refused)
+
+    first, again = [await side.batch(wallet, refused, key="k", atomic=True) for _ in range(2)]
+
+    assert first.status_code == 409
+    assert _REPLAYED not in first.headers
+    assert again.headers[_REPLAYED] == "true"
+    assert again.content == first.content
 
 
 @pytest.mark.parametrize("amount", ["1", "1000"])

@@ -154,7 +154,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_small")
-async def test_who_sends_everything_before_reading_anything_is_told_where_it_ended(
+async def test_who_sends_everything_before_reading_learns_where_the_stream_ended(
     side: HttpSide,
 ) -> None:
     wallet = await side.new_wallet()
