@@ -151,7 +151,9 @@ class Batch:
         if reply.undone:
             # One decision, its last answer's: a conflict (409), unless the item wasn't valid.
             last = reply.answers[-1]
-            return last.replayed or self.refusals[-1] is not RefusalCode.VALIDATION_ERROR
+            if last.replayed or last.remembered:
+                return True
+            return self.refusals[-1] is not RefusalCode.VALIDATION_ERROR
         return any(
             not answer.refused or answer.remembered or answer.replayed for answer in reply.answers
         )

@@ -23,6 +23,7 @@ from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import OpenedState
 
 from actors.ports import (
+    JournalBusy,
     JournalConflict,
     JournalRefused,
     JournalUnavailable,
@@ -114,7 +115,13 @@ class HealingConnection:
         self._breakers = AsyncCircuitBreakerFactory(
             default_threshold=_BREAKER_FAILURES,
             default_ttl=_BREAKER_OPEN_S,
-            exclude=[JournalConflict, JournalRefused, SessionLost, asyncio.CancelledError],
+            exclude=[
+                JournalConflict,
+                JournalRefused,
+                JournalBusy,
+                SessionLost,
+                asyncio.CancelledError,
+            ],
         )
 
     @property
@@ -203,7 +210,7 @@ class HealingConnection:
         if state in _CONFLICTS:
             return JournalConflict(message, wallet_ids=_named_in(error))
         if state in _ROLLED_BACK:
-            return JournalUnavailable(message)
+            return JournalBusy(message)
         if state in _CLOSING or state.startswith("08"):
             self._drop()
             return OutcomeUnknown(message)

@@ -42,6 +42,10 @@ class JournalUnavailable(Exception):
     """The journal could not be asked. Nothing of this call was applied."""
 
 
+class JournalBusy(JournalUnavailable):
+    """The journal is well, and ended what took too long: a lock was held, or all of it was slow."""
+
+
 class JournalRefused(JournalUnavailable):
     """The journal is alive and refused what it was asked: the content, or its own state."""
 

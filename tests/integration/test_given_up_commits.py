@@ -1,0 +1,230 @@
+"""Commits that Postgres does not finish: bounded there, answered as what they are, not piled up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from actors.connection import HealingConnection
+from actors.ports import JournalUnavailable, OutcomeUnknown, SessionLost
+from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
+from actors.shard import Shard
+from tests.support.waiting import stop, until_true
+from tests.support.write_side import LIMITS, NoRelay, ShardUnderTest, body, credit, debit
+from tests.support.writes import WriteInTheMaking
+from wallet.ids import WalletId, new_id
+
+_TIMEOUT_S = 0.4
+_NAME = "wallet-test-shard"
+
+_BACKENDS = (
+    "SELECT count(*) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name = $1"
+)
+_WAITING_FOR_STANDBY = f"{_BACKENDS} AND wait_event = 'SyncRep'"
+
+
+def impatient(database: str) -> HealingConnection:
+    return HealingConnection(
+        database,
+        statement_timeout_s=_TIMEOUT_S,
+        connect_timeout_s=2.0,
+        settings={
+            **CONNECTION_SETTINGS,
+            "application_name": _NAME,
+            "synchronous_commit": "on",  # The tests' server has it off.
+        },
+    )
+
+
+@asynccontextmanager
+async def impatient_shard(database: str) -> AsyncIterator[ShardUnderTest]:
+    connection = impatient(database)
+    relay = NoRelay()
+    shard = Shard(
+        journal=PostgresJournal(connection),
+        relay=relay,
+        limits=LIMITS,
+        now=lambda: datetime.now(UTC),
+    )
+    running = asyncio.create_task(shard.run())
+    try:
+        yield ShardUnderTest(shard, relay)  # type: ignore[arg-type]
+    finally:
+        await stop(running)
+        await connection.close()
+
+
+@pytest.fixture
+async def observer(database: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+@asynccontextmanager
+async def a_standby_that_is_away(observer: "asyncpg.Connection[Any]") -> AsyncIterator[None]:
+    async def configured(names: str) -> None:
+        await observer.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        await observer.execute("SELECT pg_reload_conf()")
+
+        async def seen() -> bool:
+            return bool(await observer.fetchval("SHOW synchronous_standby_names") == names)
+
+        await until_true(seen)
+
+    await configured("away")
+    try:
+        yield
+    finally:
+        await configured("")
+
+
+@asynccontextmanager
+async def a_locked_table(observer: "asyncpg.Connection[Any]", table: str) -> AsyncIterator[None]:
+    async with observer.transaction():
+        await observer.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+async def most_backends(observer: "asyncpg.Connection[Any]", work: "asyncio.Task[Any]") -> int:
+    most = 0
+    while not work.done():
+        await asyncio.wait({work}, timeout=0.02)
+        most = max(most, int(await observer.fetchval(_BACKENDS, _NAME)))
+    return most
+
+
+async def ask_often(shard: ShardUnderTest, wallet: WalletId, times: int) -> list[str]:
+    """Requests one after another; what each was answered of being applied, or its result."""
+    outcomes = []
+    for _ in range(times):
+        reply = await shard.ask(wallet, debit("1"), timeout_s=1.5 * _TIMEOUT_S)
+        outcomes.append("done" if reply.failure is None else reply.failure.applied)
+    return outcomes
+
+
+@pytest.mark.parametrize("table", ["wallets", "outbox"])
+async def test_a_locked_table_is_an_orderly_no_and_holds_no_backends(
+    database: str, observer: "asyncpg.Connection[Any]", table: str
+) -> None:
+    async with impatient_shard(database) as shard, asyncio.timeout(60):
+        wallet = await shard.create_wallet()
+        watcher = await asyncpg.connect(database)
+        async with a_locked_table(observer, table):
+            asking = asyncio.create_task(ask_often(shard, wallet, 8))
+            assert await most_backends(watcher, asking) <= 2
+        assert asking.result() == ["no"] * 8
+        await watcher.close()
+        assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
+
+
+async def test_a_commit_that_no_standby_has_is_never_a_yes_and_piles_nothing_up(
+    database: str, observer: "asyncpg.Connection[Any]"
+) -> None:
+    async with impatient_shard(database) as shard, asyncio.timeout(60):
+        wallet = await shard.create_wallet()
+        async with a_standby_that_is_away(observer):
+            asking = asyncio.create_task(ask_often(shard, wallet, 8))
+            assert await most_backends(observer, asking) <= 3
+            assert "done" not in asking.result()
+            assert asking.result()[0] == "unknown"
+            # It is visible by now, and still not replicated: its own repetition is no yes either.
+            repeated = await shard.ask(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
+            assert repeated.failure is not None
+            again = await shard.ask(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
+            assert again.failure is not None
+        answer = body(await shard.ask(wallet, debit("1"), key="k"))
+        assert answer["status"] == "completed"
+
+
+async def test_a_cancelled_wait_for_a_standby_is_an_unknown_outcome(
+    database: str, observer: "asyncpg.Connection[Any]"
+) -> None:
+    connection = HealingConnection(
+        database,
+        statement_timeout_s=30.0,
+        connect_timeout_s=2.0,
+        settings={"application_name": _NAME, "synchronous_commit": "on"},
+    )
+    journal = PostgresJournal(connection)
+    await connection.connect()
+    making = WriteInTheMaking()
+    making.create(WalletId(new_id()))
+    async with a_standby_that_is_away(observer), asyncio.timeout(30):
+        commit = asyncio.create_task(_committed(journal, making))
+
+        async def waits() -> bool:
+            return bool(await observer.fetchval(_WAITING_FOR_STANDBY, _NAME))
+
+        await until_true(waits)
+        await observer.fetchval(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = $1", _NAME
+        )
+        with pytest.raises(OutcomeUnknown, match="01000"):
+            await commit
+    await connection.close()
+
+
+async def _committed(journal: PostgresJournal, making: WriteInTheMaking) -> None:
+    await journal.commit(making.write)
+
+
+async def test_a_statement_that_takes_too_long_is_ended_by_the_server(database: str) -> None:
+    connection = impatient(database)
+    session = await connection.connect()
+    with pytest.raises(JournalUnavailable, match="57014"):
+        await connection.read(lambda one: one.execute("SELECT pg_sleep(5)"))
+    assert connection.session == session, "the connection is well"
+    await connection.close()
+
+
+async def test_a_session_that_was_ended_by_the_server_does_not_come_back(
+    database: str, observer: "asyncpg.Connection[Any]"
+) -> None:
+    connection = impatient(database)
+    session = await connection.connect()
+    await observer.fetchval(
+        "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE application_name = $1",
+        _NAME,
+    )
+
+    async def ended() -> bool:
+        return connection.session is None
+
+    await until_true(ended)
+    with pytest.raises(SessionLost):
+        await connection.write(lambda one: one.execute("SELECT 1"), session=session)
+    assert await connection.connect() == session + 1
+    await connection.close()
+
+
+async def test_money_that_the_database_forgot_is_not_made_again(
+    database: str, observer: "asyncpg.Connection[Any]"
+) -> None:
+    """As after the promotion of a standby that lacks the last commit: version 3 is gone, another
+    owner writes another version 3, and the first owner still remembers its own."""
+    async with impatient_shard(database) as remembers, impatient_shard(database) as writes:
+        wallet = await remembers.create_wallet()
+        await remembers.ask(wallet, debit("600"))
+        await remembers.ask(wallet, debit("900"))
+        for statement in (
+            "DELETE FROM transfers WHERE wallet_id = $1 AND created_version = 3",
+            "DELETE FROM wallet_events WHERE wallet_id = $1 AND version = 3",
+            "DELETE FROM outbox WHERE wallet_id = $1 AND first_version = 3",
+            "UPDATE wallets SET version = 2, balance = 60000 WHERE id = $1",
+        ):
+            await observer.execute(statement, wallet)
+        await observer.fetchval(
+            "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity "
+            "WHERE application_name = $1",
+            _NAME,
+        )
+        assert body(await writes.ask(wallet, debit("300")))["wallet"]["balance"] == "900.00"
+        after = body(await remembers.ask(wallet, credit("1")))
+    assert after["wallet"]["balance"] == "899.00"
+    assert await observer.fetchval("SELECT balance FROM wallets WHERE id = $1", wallet) == 89_900

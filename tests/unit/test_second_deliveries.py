@@ -1,0 +1,133 @@
+"""A command that is delivered twice: what is answered to one delivery binds the other."""
+
+import asyncio
+
+import pytest
+
+from tests.support.batches import a_batch, a_cache, ask
+from tests.support.domain import a_transfer, a_wallet
+from tests.support.memory_database import Database
+from tests.support.memory_journal import Fault, MemoryJournal
+from tests.support.shards import shard_in_memory
+from tests.support.waiting import until
+from tests.support.write_side import ShardUnderTest, body, credit, debit, new_id
+from tests.support.writes import WriteInTheMaking
+from wallet.commands import CreateTransfer
+from wallet.ids import WalletId
+from wallet.state import TransferStatus, TransferType
+
+
+def two_connections() -> tuple[MemoryJournal, MemoryJournal]:
+    database = Database()
+    return MemoryJournal(database=database), MemoryJournal(database=database)
+
+
+async def refused(
+    shard: ShardUnderTest, wallet: WalletId, command: CreateTransfer, attempt: int = 2
+) -> str:
+    answer = (await shard.ask(wallet, command, attempt=attempt)).answers[0]
+    assert answer.refused
+    return str(answer.body)
+
+
+@pytest.mark.parametrize("moved_on", [False, True], ids=["as_it_was", "with_new_money"])
+async def test_a_refused_second_delivery_is_refused_when_the_first_arrives(moved_on: bool) -> None:
+    one, other = two_connections()
+    async with shard_in_memory(one) as first, shard_in_memory(other) as second:
+        wallet = await first.create_wallet()
+        command = credit("10")
+        await refused(second, wallet, command)
+        if moved_on:
+            await second.ask(wallet, debit("10"))
+        # The first delivery was in a mailbox, or in a socket, all the while.
+        await refused(first, wallet, command, attempt=1)
+    assert one.wallets[wallet].balance == (1_000 if moved_on else 0)
+
+
+async def test_a_second_delivery_waits_for_the_open_commit_of_the_first() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        command = credit("100")
+        # Its shard died while it committed [debit 100, credit 100].
+        making = WriteInTheMaking(journal.wallets[wallet])
+        making.transfer(wallet, a_transfer(amount=10_000, status=TransferStatus.COMPLETED))
+        making.transfer(
+            wallet,
+            a_transfer(
+                id=command.transfer_id,
+                type=TransferType.CREDIT,
+                amount=10_000,
+                status=TransferStatus.COMPLETED,
+            ),
+        )
+        held = journal.database.begin(making.write)
+        assert held.advance() is None
+        second = asyncio.create_task(shard.ask(wallet, command, attempt=2))
+        await until(lambda: held.has_waiters)
+        held.commit()
+        assert body(await second)["wallet"]["version"] == 3
+
+
+async def test_a_third_delivery_gets_the_refusal_of_the_second() -> None:
+    one, other = two_connections()
+    async with shard_in_memory(one) as first, shard_in_memory(other) as second:
+        wallet = await first.create_wallet()
+        command = credit("10")
+        told = await refused(second, wallet, command)
+        await first.ask(wallet, debit("100"))
+        assert await refused(first, wallet, command, attempt=3) == told
+    assert one.wallets[wallet].balance == 10_000
+
+
+async def test_a_refusal_after_a_lost_commit_is_for_good_too() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        journal.commit_faults.append(Fault.LOST_BEFORE_APPLYING)
+        command = credit("1")
+        await shard.ask(wallet, command)
+        assert list(journal.database.refused) == [(wallet, command.transfer_id)]
+
+
+async def test_a_first_refusal_leaves_nothing_behind() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        await shard.ask(wallet, credit("1"))
+        journal.commit_faults.append(Fault.CONFLICT)
+        await shard.ask(wallet, credit("1"))
+        await shard.ask(wallet, credit("1"), key="k", attempt=2)  # Its key says it for good.
+    assert journal.database.refused == {}
+
+
+async def test_an_atomic_batch_refused_again_is_refused_whole_when_the_first_arrives() -> None:
+    one, other = two_connections()
+    async with shard_in_memory(one) as first, shard_in_memory(other) as second:
+        wallet = await first.create_wallet()
+        commands = (debit("1"), credit("10"))
+        for shard, attempt in ((second, 2), (first, 1)):
+            reply = await shard.ask(wallet, *commands, atomic=True, attempt=attempt)
+            assert reply.undone
+            await second.ask(wallet, debit("20"))
+    assert one.wallets[wallet].balance == 4_000
+
+
+def test_the_item_of_an_atomic_batch_is_refused_for_good_though_it_has_a_key() -> None:
+    """The key of an item is forgotten with the batch that is undone."""
+    batch = a_batch(a_cache(a_wallet()))
+    commands = debit("1"), credit("10")
+    assert batch.decide(ask(*commands, keys=(None, "k"), atomic=True, attempt=2)).undone
+    assert [one.transfer_id for one in batch.write.refused] == [commands[1].transfer_id]
+    assert batch.write.keys == []
+
+
+async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
+    journal = MemoryJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = WalletId(new_id())
+        await shard.ask(wallet, debit("1"), attempt=2)  # No such wallet: nothing to bind.
+        wallet = await shard.create_wallet()
+        done, declined = debit("1"), credit("10")
+        await shard.ask(wallet, done, declined, attempt=2)
+    assert list(journal.database.refused) == [(wallet, declined.transfer_id)]
