@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from serve_app.local.haproxy_start import HOLDER
 from serve_app.local.processes import carrying
 from serve_app.local.ray_environment import HAPROXY_CONFIG_VARIABLE, STACK_VARIABLE
 
@@ -24,6 +25,8 @@ def close_front_door() -> None:
     config = os.environ.get(HAPROXY_CONFIG_VARIABLE)
     if config is None:
         return
+    for holder in Path(config).parent.glob(f"*/{HOLDER}"):
+        holder.unlink(missing_ok=True)  # Nobody shall listen: no standby starts.
     folder = f"{Path(config).parent}/"
     for process in carrying(STACK_VARIABLE, os.environ[STACK_VARIABLE]):
         try:

@@ -1,8 +1,7 @@
-"""A HAProxy whose statistics and metrics listen on loopback alone.
+"""The program that Ray Serve starts as HAProxy: a script that leads to `haproxy_start`.
 
-Serve writes HAProxy's configuration itself, with both on every interface, asking nobody who they
-are, and has no setting for it. It has one for the program that it starts: this module writes a
-script that closes those two doors in the configuration it is given, then becomes HAProxy.
+Serve writes HAProxy's configuration itself and has no setting for some of what matters here, such
+as statistics that listen on every interface. It has one for the program that it starts.
 
     python -m serve_app.local.haproxy_on_loopback FOLDER
 """
@@ -16,15 +15,8 @@ from serve_app.local.secret_files import write_private
 _SCRIPT: Final = """\
 #!/bin/sh
 # Written by serve_app/local/haproxy_on_loopback.py, which says why.
-ports="${RAY_SERVE_HAPROXY_STATS_PORT:-8404}|${RAY_SERVE_HAPROXY_METRICS_PORT:-9101}"
-for argument do
-    case $argument in
-    *.cfg) sed -E -i "s/^( *bind) [*]?:($ports)\\$/\\\\1 127.0.0.1:\\\\2/" "$argument" || exit 1 ;;
-    esac
-done
-exec 'BINARY' "$@"
+exec 'PYTHON' -I -m serve_app.local.haproxy_start 'BINARY' "$@"
 """
-
 
 NAME: Final = "haproxy-on-loopback"
 
@@ -36,8 +28,9 @@ def script_in(folder: Path, binary: str) -> Path:
     """
     if Path(binary).name == NAME:
         return Path(binary)  # an environment that we made: it can't stand in front of itself
-    assert "'" not in binary, "quoted in the script"
-    path, text = folder / NAME, _SCRIPT.replace("BINARY", binary)
+    assert "'" not in binary + sys.executable, "quoted in the script"
+    text = _SCRIPT.replace("BINARY", binary).replace("PYTHON", sys.executable)
+    path = folder / NAME
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_private(path, text, mode=0o700)
     return path

@@ -133,7 +133,7 @@ def _haproxy(settings: Settings, home: Home, stack: Stack) -> dict[str, str]:
     answer_s = math.ceil(settings.request_timeout_max_s) + _ANSWER_MARGIN_S
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        # Statistics and metrics on loopback. See haproxy_on_loopback.py.
+        # Our program in its place: see haproxy_start.py.
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
         # The default folder is shared by every stack of the machine, and its admin socket is
         # open to everybody. Ours is private.
@@ -159,9 +159,15 @@ def _haproxy(settings: Settings, home: Home, stack: Stack) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(answer_s),
         # An idle client connection is kept this long (the default is an hour).
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+        # A request's header has to come within this time, however slowly its bytes come, and the
+        # next request of a connection has to begin within that one. Serve has no settings for
+        # these: haproxy_start.py reads them.
+        "WALLET_HAPROXY_TIMEOUT_HTTP_REQUEST_S": "10",
+        "WALLET_HAPROXY_TIMEOUT_HTTP_KEEP_ALIVE_S": "60",
         # HAProxy itself is replaced after three failed checks, so 4–6 s after its death its
-        # successor begins to start; not faster, because a soft stop (see front_door.py) looks
-        # the same to Serve, and what is in flight then should be answered in that time.
+        # successor begins to start, and its standby (haproxy_start.py) serves meanwhile. Not
+        # faster, because a soft stop (see front_door.py) looks the same to Serve, and what is in
+        # flight then should be answered in that time.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
         # After a reload the old process finishes its requests and tells each client with an
         # answer that the connection closes. It must not close idle connections by itself

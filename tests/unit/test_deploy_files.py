@@ -71,7 +71,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {
         name: text
         for name, text in serve_environment(Settings(), home).items()
-        if name.startswith("RAY_") and not _OF_ONE_MACHINE.fullmatch(name)
+        if name.startswith(("RAY_", "WALLET_HAPROXY_")) and not _OF_ONE_MACHINE.fullmatch(name)
     }
 
 

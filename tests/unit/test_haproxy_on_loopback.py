@@ -1,66 +1,130 @@
-"""HAProxy's statistics and metrics listen on loopback, and nothing else of it is changed."""
+"""HAProxy's configuration: what is changed in it, and that nothing unknown is passed over."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from serve_app.local.haproxy_configuration import (
+    ClientTimeouts,
+    UnknownConfiguration,
+    prepared,
+)
 from serve_app.local.haproxy_on_loopback import script_in
+from tests.support.front_door import FrontDoor
 
-# As Ray Serve 2.60 writes it, where it says where to listen.
-CONFIGURATION = """\
-frontend prometheus
-    bind :29101
-    mode http
-frontend http_frontend
-    bind *:8089
-backend http-api
-    server one 127.0.0.1:30002 check
-listen stats
-  bind *:28404
-  stats enable
-"""
+TIMEOUTS = ClientTimeouts(header_s=7, idle_s=8)
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Path:
-    return script_in(tmp_path, "/bin/echo")
+def door(tmp_path: Path) -> FrontDoor:
+    return FrontDoor(tmp_path)
 
 
-def run(script: Path, *arguments: str) -> str:
-    ports = {"RAY_SERVE_HAPROXY_STATS_PORT": "28404", "RAY_SERVE_HAPROXY_METRICS_PORT": "29101"}
-    done = subprocess.run(
-        [str(script), *arguments], env=os.environ | ports, capture_output=True, check=True
-    )
-    return done.stdout.decode()
+@pytest.fixture
+def text(door: FrontDoor) -> str:
+    """As the installed Ray Serve writes it, with one replica."""
+    door.write(replica=30002)
+    return door.configuration.read_text()
 
 
-def test_two_doors_are_closed_and_the_front_door_stays_open(script: Path, tmp_path: Path) -> None:
-    file = tmp_path / "haproxy.cfg"
-    file.write_text(CONFIGURATION)
-
-    run(script, "-db", "-f", str(file))
-    run(script, "-db", "-f", str(file))  # a reload finds its own work
-
-    closed = CONFIGURATION.replace(":29101", "127.0.0.1:29101").replace(
-        "*:28404", "127.0.0.1:28404"
-    )
-    assert file.read_text() == closed
+def lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines()]
 
 
-def test_haproxy_gets_every_argument_as_it_came(script: Path, tmp_path: Path) -> None:
-    assert run(script, "-f", "a file", "-sf", "1") == "-f a file -sf 1\n"
+def binds(text: str) -> list[str]:
+    return [line.split(" ", 1)[1] for line in lines(text) if line.startswith("bind ")]
 
 
-def test_a_configuration_that_cannot_be_changed_starts_no_haproxy(
-    script: Path, tmp_path: Path
+def test_statistics_and_metrics_listen_on_loopback_and_the_front_door_as_it_did(
+    text: str, door: FrontDoor
 ) -> None:
-    with pytest.raises(subprocess.CalledProcessError):
-        run(script, "-f", str(tmp_path / "missing.cfg"))
+    assert any(bind.startswith("*:") for bind in binds(text))
+
+    found = binds(prepared(text, TIMEOUTS).text)
+
+    assert len(found) == 3
+    assert f"127.0.0.1:{door.port}" in found
+    assert all(bind.startswith("127.0.0.1:") for bind in found)
 
 
-def test_the_script_is_for_its_owner_and_stays_the_same(script: Path, tmp_path: Path) -> None:
+def test_a_front_door_for_everybody_stays_one(text: str, door: FrontDoor) -> None:
+    text = text.replace(f"bind 127.0.0.1:{door.port}", f"bind *:{door.port}")
+
+    assert f"*:{door.port}" in binds(prepared(text, TIMEOUTS).text)
+
+
+def test_clients_have_timeouts_and_half_closed_ones_their_answers(text: str) -> None:
+    found = lines(prepared(text, TIMEOUTS).text)
+
+    def last(beginning: str) -> str:
+        return [line for line in found if line.startswith(beginning)][-1]
+
+    assert last("timeout http-request") == "timeout http-request 7s"
+    assert last("timeout http-keep-alive") == "timeout http-keep-alive 8s"
+    assert found.index("no option abortonclose") > found.index("option abortonclose")
+
+
+def test_prepared_once_more_it_stays_the_same(text: str) -> None:
+    once = prepared(text, TIMEOUTS)
+
+    assert prepared(once.text, TIMEOUTS) == once
+
+
+def test_without_routes_nothing_is_listened_to(door: FrontDoor) -> None:
+    door.write(replica=None)
+
+    found = prepared(door.configuration.read_text(), TIMEOUTS)
+
+    assert binds(found.text) == []
+    assert found.standby is None
+    assert prepared(found.text, TIMEOUTS) == found
+
+
+def test_the_standby_has_the_front_door_and_nothing_that_its_successor_needs(
+    text: str, door: FrontDoor
+) -> None:
+    standby = prepared(text, TIMEOUTS).standby
+
+    assert standby is not None
+    assert binds(standby) == [f"127.0.0.1:{door.port}"]
+    assert "stats socket" not in standby
+    assert "    use_backend http-api if is_http-api" in standby.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown"),
+    [
+        ("listen stats", "listen statistics"),
+        ("frontend prometheus", "frontend metrics"),
+        ("frontend http_frontend", "frontend http"),
+        ("  stats enable", "  bind *:1234\n  stats enable"),
+        ("listen stats\n  bind *:", "listen stats\n  bind [::]:"),
+        ("listen stats\n  bind *:", "listen stats\n  bind :::"),
+        ("listen stats", "listen more\n  bind *:1234\nlisten stats"),
+        ("listen stats", "peers others\n  bind *:1234\nlisten stats"),
+        ("listen stats", "defaults\n  option abortonclose\nlisten stats"),
+        ("backend http-api", "backend http-api\n    option abortonclose"),
+        ("frontend http_frontend", "frontend http_frontend\n    timeout http-request 1h"),
+        ("timeout client 3600s", ""),
+    ],
+)
+def test_what_is_not_as_it_is_known_is_refused(text: str, known: str, unknown: str) -> None:
+    assert known in text
+    with pytest.raises(UnknownConfiguration):
+        prepared(text.replace(known, unknown, 1), TIMEOUTS)
+
+
+@pytest.mark.parametrize("text", ["", "bind *:8089\n", "\n# nothing\n"])
+def test_no_configuration_at_all_is_refused(text: str) -> None:
+    with pytest.raises(UnknownConfiguration):
+        prepared(text, TIMEOUTS)
+
+
+# -- the script ------------------------------------------------------------------------------------
+
+
+def test_the_script_is_for_its_owner_and_stays_the_same(tmp_path: Path) -> None:
+    script = script_in(tmp_path, "/bin/echo")
     before = script.stat()
 
     assert script_in(tmp_path, "/bin/echo") == script
@@ -68,5 +132,7 @@ def test_the_script_is_for_its_owner_and_stays_the_same(script: Path, tmp_path: 
     assert before.st_mode & 0o777 == 0o700
 
 
-def test_a_script_never_stands_in_front_of_itself(script: Path, tmp_path: Path) -> None:
+def test_a_script_never_stands_in_front_of_itself(tmp_path: Path) -> None:
+    script = script_in(tmp_path, "/bin/echo")
+
     assert script_in(tmp_path / "other", str(script)) == script
