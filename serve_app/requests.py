@@ -1,12 +1,14 @@
 """Reading requests: bodies, headers and ids, validated, with problems that say what to send."""
 
+import asyncio
 import re
 from typing import Final, TypeVar
 
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Message
 
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.schemas import AMOUNT_HINT
@@ -16,6 +18,11 @@ from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid, new
 from wallet.settings import Settings
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+BODY_TIMEOUT_S: Final = 30.0
+"""From a body's first piece to its end; a client may not hold its connection by sending slowly."""
+
+_SLOW_BODY: Final = f"The body did not end within {BODY_TIMEOUT_S:g} s. Nothing was applied."
 
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
@@ -96,20 +103,36 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > bytes_max:
         raise _too_large(bytes_max)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > bytes_max:
-                raise _too_large(bytes_max)
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise Problem("malformed_json", "The connection ended before the body did.") from None
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    body, more = _piece(await request.receive())
+    if more and len(body) <= bytes_max:
+        try:
+            # Not around the first piece: HAProxy waits for that, and most bodies are one piece.
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await _rest(request, body, bytes_max)
+        except TimeoutError:
+            raise Problem("malformed_json", _SLOW_BODY) from None
+    if len(body) > bytes_max:
+        raise _too_large(bytes_max)
     if body:
         _require_json(request)
     return body
+
+
+async def _rest(request: Request, first: bytes, bytes_max: int) -> bytes:
+    """``first`` and what follows it: all of it, or as much as is too large."""
+    pieces, size, more = [first], len(first), True
+    while more and size <= bytes_max:
+        piece, more = _piece(await request.receive())
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
+def _piece(message: Message) -> tuple[bytes, bool]:
+    """A piece of the body, and whether more may follow."""
+    if message["type"] == "http.disconnect":
+        raise Problem("malformed_json", "The connection ended before the body did.")
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _too_large(bytes_max: int) -> Problem:

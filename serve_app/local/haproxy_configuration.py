@@ -3,7 +3,8 @@
 Serve writes the file from a template and has no setting for some of what matters here:
 
 - Its statistics and metrics listen on every interface and ask nobody who they are: on loopback.
-- A client may take as long as it likes for its request's header: it gets a time-out.
+- A client may take as long as it likes for its request's header: it gets a time-out, and the same
+  for the body, or as much of it as a buffer takes. A stream of lines may take its time.
 - ``option abortonclose`` answers 400 to a client that has closed its sending side while a replica
   works on its request, whose money may have moved by then: it is switched off.
 - Before Serve knows a route it listens, and answers 404: nothing listens until there is a route.
@@ -36,7 +37,8 @@ class ClientTimeouts:
     """How long a client may take, in seconds."""
 
     header_s: int
-    """From the connection, or the first byte of a later request, to the end of the header."""
+    """From the connection, or the first byte of a later request, to the end of the header; and
+    from there to the end of the body, or of its first 16 KB."""
     idle_s: int
     """Between two requests of a connection."""
 
@@ -106,6 +108,8 @@ def _changed(section: _Section, timeouts: ClientTimeouts, *, listens: bool) -> _
     binds = sum(_is_bind(line) for line in lines)
     if binds != (1 if head in (_FRONT, *_LOOPBACK_ONLY) else 0):
         raise UnknownConfiguration(f"{binds} addresses to listen on in {head!r}")
+    if head == _FRONT:
+        lines = [*_front_rules(timeouts), *lines]
     return head, lines if listens else [line for line in lines if not _is_bind(line)]
 
 
@@ -119,6 +123,14 @@ def _with_ours(lines: list[str], timeouts: ClientTimeouts) -> list[str]:
         f"    timeout http-request {timeouts.header_s}s",
         f"    timeout http-keep-alive {timeouts.idle_s}s",
         "    no option abortonclose",
+    ]
+
+
+def _front_rules(timeouts: ClientTimeouts) -> list[str]:
+    stream = "{ req.hdr(content-type) -m sub ndjson }"
+    return [
+        _OURS,
+        f"    http-request wait-for-body time {timeouts.header_s}s if METH_POST !{stream}",
     ]
 
 

@@ -110,6 +110,34 @@ async def test_a_header_that_comes_byte_by_byte_ends_at_its_timeout(folder: Path
         assert b"408" in answer.partition(b"\r\n")[0]
 
 
+async def test_a_body_that_comes_byte_by_byte_ends_at_its_timeout(folder: Path) -> None:
+    header = b"POST / HTTP/1.1\r\nhost: wallet\r\ncontent-length: 999\r\n\r\n"
+    async with front_door(folder, header_s=1) as door, replica(answer_at_once) as port:
+        door.write(replica=port)
+        await door.start()
+
+        answer = await dribble(door, header, every_s=0.1)
+
+        assert b"408" in answer.partition(b"\r\n")[0]
+
+
+async def test_a_stream_of_lines_may_take_its_time(folder: Path) -> None:
+    header = (
+        b"POST / HTTP/1.1\r\nhost: wallet\r\n"
+        b"content-type: application/x-ndjson\r\ncontent-length: 15\r\n\r\n"
+    )
+    async with front_door(folder, header_s=1) as door, replica(answer_at_once) as port:
+        door.write(replica=port)
+        await door.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        writer.write(header)
+        reading = asyncio.create_task(reader.readuntil(b"done"))
+
+        async with asyncio.timeout(LIMIT_S):
+            assert (await reading).startswith(b"HTTP/1.1 200")  # without the body's end
+        writer.close()
+
+
 async def test_a_connection_that_sends_no_further_request_is_closed(folder: Path) -> None:
     async with front_door(folder, idle_s=1) as door, replica(answer_at_once) as port:
         door.write(replica=port)

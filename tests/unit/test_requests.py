@@ -1,12 +1,14 @@
 """Reading requests: what is taken, what is refused, and what the refusal says to send."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 
 import pytest
 from pydantic import TypeAdapter
 from starlette.requests import Request
+from starlette.types import Message
 
-from serve_app import schemas
+from serve_app import requests, schemas
 from serve_app.problems import Problem
 from serve_app.requests import (
     idempotency_key_of,
@@ -180,6 +182,21 @@ async def body_of(request: Request, bytes_max: int = 10) -> bytes | Problem:
         return await read_body(request, bytes_max)
     except Problem as problem:
         return problem
+
+
+async def test_a_body_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "BODY_TIMEOUT_S", 0.01)
+    pieces: list[Message] = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def receive() -> Message:
+        if not pieces:
+            await asyncio.Event().wait()
+        return pieces.pop()
+
+    problem = await body_of(Request({"type": "http", "headers": []}, receive))
+
+    assert isinstance(problem, Problem)
+    assert problem.code == "malformed_json"
 
 
 async def test_a_body_in_pieces_is_read_whole() -> None:
