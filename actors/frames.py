@@ -16,11 +16,14 @@ class Kind(IntEnum):
     """What a frame is."""
 
     HELLO = 0
-    """The caller's secret; answered with an empty one of the same kind."""
+    """A `greeting`; answered with the listener's own, without a secret."""
     CALL = 1
     REPLY = 2
     ERROR = 3
     """A bug in the callee: the payload is its text."""
+    PING = 4
+    """Sent by the caller, answered at once with a PONG: the callee's event loop turns."""
+    PONG = 5
 
 
 class FrameError(Exception):
@@ -30,6 +33,28 @@ class FrameError(Exception):
 def frame(kind: Kind, call: int, payload: bytes) -> bytes:
     """``payload`` as it travels. ``call`` counts a connection's calls, modulo 2^32."""
     return _HEADER.pack(len(payload), call, kind) + payload
+
+
+_VERSION: Final = Struct(">H")
+
+GREETING_BYTES: Final = _VERSION.size
+"""Length of a greeting without a secret."""
+
+
+def greeting(version: int, secret: bytes = b"") -> bytes:
+    """A HELLO's payload: the version of `actors.protocol` that is spoken, then the secret."""
+    return _VERSION.pack(version) + secret
+
+
+def parse_greeting(payload: bytes) -> tuple[int, bytes]:
+    """Version and secret.
+
+    Raises:
+        FrameError: it is no greeting.
+    """
+    if len(payload) < GREETING_BYTES:
+        raise FrameError("no greeting")
+    return _VERSION.unpack_from(payload)[0], payload[GREETING_BYTES:]
 
 
 class FrameReader:

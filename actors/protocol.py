@@ -1,11 +1,20 @@
-"""What travels between the ingress and a shard, and how: MessagePack, one call a batch."""
+"""What travels between the ingress and a shard, and how: MessagePack, one call a batch.
 
+Both sides speak one `VERSION`, which they say when they connect; another one is refused, and so is
+a field that is not known. Nothing of a command may be passed over: it moves money.
+"""
+
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
 from wallet.commands import Submission
+
+VERSION: Final = 2
+"""Of everything below and of `wallet.commands`. A test says when it has to be raised. Ray leads a
+replica to the shards of its own release, so two versions meet only where something is wrong."""
 
 
 class FailureCode(StrEnum):
@@ -16,7 +25,7 @@ class FailureCode(StrEnum):
     DEADLINE_EXCEEDED = "deadline_exceeded"
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
+class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why a submission got no decision. ``applied`` "unknown": it may have happened; repeating
     it under the same key is safe either way."""
 
@@ -26,7 +35,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: float = 1.0
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Answer(
+    msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True
+):
     """The decision on one item: the JSON of what came to be, or of the refusal."""
 
     body: bytes
@@ -37,7 +48,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """Of a refusal: whether it is kept under the client's key."""
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Reply(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """What a submission comes to: an answer an item, or a failure and no answers."""
 
     answers: tuple[Answer, ...] = ()
@@ -121,6 +132,11 @@ def decode_stored_reply(whole: Answer) -> Reply:
 _encoder: Final = msgspec.msgpack.Encoder()
 _submissions: Final = msgspec.msgpack.Decoder(list[Submission])
 _replies: Final = msgspec.msgpack.Decoder(list[Reply])
+_submission: Final = msgspec.msgpack.Decoder(Submission)
+_reply: Final = msgspec.msgpack.Decoder(Reply)
+_raws: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+T = TypeVar("T")
 
 
 def encode_submissions(submissions: list[Submission]) -> bytes:
@@ -136,4 +152,59 @@ def encode_replies(replies: list[Reply]) -> bytes:
 
 
 def decode_replies(payload: bytes) -> list[Reply]:
-    return _replies.decode(payload)
+    """A call's replies. One that can't be read fails alone: what it says may have happened."""
+    try:
+        return _replies.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        readable = (_readable(_reply, one) for one in _raws.decode(payload))
+        return [_UNREADABLE_REPLY if one is None else one for one in readable]
+
+
+async def answer_call(
+    payload: bytes, submit: Callable[[list[Submission]], Awaitable[list[Reply]]]
+) -> bytes:
+    """Encoded submissions in, encoded replies out. One that can't be read fails alone.
+
+    Raises:
+        msgspec.DecodeError: not even a list.
+    """
+    try:
+        submissions = _submissions.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return encode_replies(await _submit_readable(payload, submit))
+    return encode_replies(await submit(submissions))
+
+
+async def _submit_readable(
+    payload: bytes, submit: Callable[[list[Submission]], Awaitable[list[Reply]]]
+) -> list[Reply]:
+    found = [_readable(_submission, one) for one in _raws.decode(payload)]
+    readable = [one for one in found if one is not None]
+    replies = iter(await submit(readable) if readable else ())
+    return [_UNREADABLE if one is None else next(replies) for one in found]
+
+
+def _readable(decoder: "msgspec.msgpack.Decoder[T]", payload: msgspec.Raw) -> T | None:
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+_UNREADABLE: Final = Reply(
+    failure=Failure(
+        code=FailureCode.UNAVAILABLE,
+        # Which attempt it is can't be read either.
+        detail="The shard can't read this command. An earlier delivery may have been applied; "
+        "repeating it with the same Idempotency-Key is safe.",
+        applied="unknown",
+    )
+)
+_UNREADABLE_REPLY: Final = Reply(
+    failure=Failure(
+        code=FailureCode.UNAVAILABLE,
+        detail="The shard's reply can't be read. The command may have been applied; repeating it "
+        "with the same Idempotency-Key is safe.",
+        applied="unknown",
+    )
+)

@@ -7,6 +7,7 @@ from ray.exceptions import RayActorError, RayError
 
 from actors.dispatcher import ShardUnreachable
 from actors.failover import FailoverShards
+from actors.keepalive import Heartbeat
 from actors.shard_actor import actor_name
 from actors.shard_channel import ShardChannel, open_channel
 from actors.shard_listener import Address
@@ -16,7 +17,8 @@ from actors.statistics import ShardStatistics
 class RayShards:
     """Implements `ShardTransport` from within a replica of the deployment that has the shards."""
 
-    def __init__(self, shard_count: int) -> None:
+    def __init__(self, shard_count: int, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
         self._handles: dict[int, ray.actor.ActorHandle] = {}
         self._shards = FailoverShards(self._open, shard_count=shard_count)
 
@@ -41,7 +43,8 @@ class RayShards:
         except RayActorError as error:
             raise self._unreachable(shard, error) from error
         try:
-            return await open_channel(msgspec.json.decode(answer, type=Address))
+            address = msgspec.json.decode(answer, type=Address)
+            return await open_channel(address, self._heartbeat)
         except ShardUnreachable:
             self._handles.pop(shard, None)
             raise

@@ -1,35 +1,47 @@
-"""An ingress replica's connection to a shard's port (`actors.shard_listener`)."""
+"""An ingress replica's connection to a shard's port (`actors.shard_listener`).
+
+The shard is pinged all the time, calls or none. One that answers nothing for some pings is given
+up: its calls fail as delivered, and the dispatcher delivers them to the next shard. A ping counts
+as missed only at the next one, so an ingress that was itself held up reads what came meanwhile
+before it judges; and the shard answers between any two steps, however many commands wait.
+"""
 
 import asyncio
-import socket
 from typing import Final, cast
 
 from actors.dispatcher import ShardUnreachable
-from actors.frames import FRAME_BYTES_MAX, FrameError, FrameReader, Kind, frame
+from actors.frames import (
+    FRAME_BYTES_MAX,
+    FrameError,
+    FrameReader,
+    Kind,
+    frame,
+    greeting,
+    parse_greeting,
+)
+from actors.keepalive import Heartbeat, detect_loss
+from actors.protocol import VERSION
 from actors.shard_listener import Address
 
 _CONNECT_TIMEOUT_S: Final = 2.0
-
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
-_UNACKNOWLEDGED_MS: Final = 5_000
-"""A node that vanished says nothing: after about five seconds its connections count as broken."""
 
 
 class ShardBug(Exception):
     """The shard raised where it should have answered."""
 
 
-async def open_channel(address: Address) -> "ShardChannel":
+async def open_channel(address: Address, heartbeat: Heartbeat) -> "ShardChannel":
     """Connect to a shard.
 
     Raises:
-        ShardUnreachable: nobody answers there who takes this secret; nothing was delivered.
+        ShardUnreachable: nobody answers there who takes this secret and speaks our version of the
+            protocol; nothing was delivered.
     """
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             transport, channel = await loop.create_connection(
-                ShardChannel, address.host, address.port
+                lambda: ShardChannel(heartbeat), address.host, address.port
             )
             try:
                 await channel.greet(address.secret)
@@ -44,7 +56,13 @@ async def open_channel(address: Address) -> "ShardChannel":
 class ShardChannel(asyncio.Protocol):
     """Calls over one connection; any number may be under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self._heartbeat = heartbeat
+        self._heard = True
+        """Whether anything came since the last ping."""
+        self._missed = 0
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._loss: str | None = None
         self._reader = FrameReader(bytes_max=FRAME_BYTES_MAX)
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._number = 0
@@ -55,14 +73,22 @@ class ShardChannel(asyncio.Protocol):
         """Say the secret, and wait until it is taken.
 
         Raises:
-            ShardUnreachable: the shard broke the connection instead.
+            ShardUnreachable: the shard broke the connection instead, or speaks another version.
         """
         greeted = self._expect(0)
-        self._transport.write(frame(Kind.HELLO, 0, secret.encode()))
+        self._transport.write(frame(Kind.HELLO, 0, greeting(VERSION, secret.encode())))
         try:
-            await greeted
+            version, _ = parse_greeting(await greeted)
         except ShardUnreachable as error:
             raise ShardUnreachable(str(error), delivered=False) from None
+        except FrameError:
+            raise ShardUnreachable("no greeting", delivered=False) from None
+        finally:
+            self._calls.pop(0, None)
+        if version != VERSION:
+            message = f"the shard speaks version {version} of the protocol, not {VERSION}"
+            raise ShardUnreachable(message, delivered=False)
+        self._ping()
 
     async def call(self, payload: bytes) -> bytes:
         """Hand ``payload`` to the shard and return its answer.
@@ -85,6 +111,18 @@ class ShardChannel(asyncio.Protocol):
     def close(self) -> None:
         self._transport.abort()
 
+    def _ping(self) -> None:
+        """Send a ping, and judge by what came since the last one."""
+        self._missed = 0 if self._heard else self._missed + 1
+        if self._missed >= self._heartbeat.shard_pings_missed_max:
+            self._loss = "the shard stands still"
+            self._transport.abort()
+            return
+        self._heard = False
+        self._transport.write(frame(Kind.PING, 0, b""))
+        loop = asyncio.get_running_loop()
+        self._ping_timer = loop.call_later(self._heartbeat.shard_ping_s, self._ping)
+
     def _expect(self, number: int) -> "asyncio.Future[bytes]":
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._calls[number] = future
@@ -95,9 +133,10 @@ class ShardChannel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no `asyncio.Transport`, but do all that one does.
         self._transport = cast("asyncio.Transport", transport)
-        _detect_loss(transport.get_extra_info("socket"))
+        detect_loss(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
         try:
             for kind, number, payload in self._reader.feed(data):
                 future = self._calls.get(number)
@@ -112,16 +151,9 @@ class ShardChannel(asyncio.Protocol):
 
     def connection_lost(self, cause: Exception | None) -> None:
         self.closed = True
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
         for future in self._calls.values():
             if not future.done():
-                message = f"the connection broke: {cause or 'closed by the shard'}"
+                message = f"the connection broke: {self._loss or cause or 'closed by the shard'}"
                 future.set_exception(ShardUnreachable(message, delivered=True))
-
-
-def _detect_loss(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if hasattr(socket, name):  # Not everywhere: macOS lacks some.
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)

@@ -6,7 +6,7 @@ places, watches and replaces the shard, and tells where its port is and the secr
 (`specification/decisions/0021-commands-travel-over-a-connection.md`).
 
 The secret is made anew by each process. Who has not said it gets no answer, and nothing from it
-is decoded.
+is decoded. Who has said it and speaks another version of the protocol is told ours, and no more.
 """
 
 import asyncio
@@ -18,7 +18,18 @@ from typing import Final, cast
 import msgspec
 import structlog
 
-from actors.frames import FRAME_BYTES_MAX, FrameError, FrameReader, Kind, frame
+from actors.frames import (
+    FRAME_BYTES_MAX,
+    GREETING_BYTES,
+    FrameError,
+    FrameReader,
+    Kind,
+    frame,
+    greeting,
+    parse_greeting,
+)
+from actors.keepalive import detect_loss
+from actors.protocol import VERSION
 
 _log = structlog.get_logger(__name__)
 
@@ -73,7 +84,7 @@ class _Connection(asyncio.Protocol):
         self._handler = handler
         self._secret = secret
         self._open_ones = open_ones
-        self._reader = FrameReader(bytes_max=len(secret))
+        self._reader = FrameReader(bytes_max=GREETING_BYTES + len(secret))
         self._trusted = False
         self._calls: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport
@@ -82,6 +93,7 @@ class _Connection(asyncio.Protocol):
         # uvloop's transports are no `asyncio.Transport`, but do all that one does.
         self._transport = cast("asyncio.Transport", transport)
         self._open_ones.add(self)
+        detect_loss(transport.get_extra_info("socket"))
         self._hello_timer = asyncio.get_running_loop().call_later(_HELLO_TIMEOUT_S, self.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -107,16 +119,28 @@ class _Connection(asyncio.Protocol):
             task = asyncio.create_task(self._answer(call, payload))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
+        elif kind == Kind.PING:
+            self._write(frame(Kind.PONG, call, b""))
         else:
-            raise FrameError(f"a frame of kind {kind}")
+            # Its neighbours are not to blame for it: their calls go on.
+            self._write(frame(Kind.ERROR, call, b"a frame of kind %d" % kind))
 
     def _greet(self, kind: int, payload: bytes) -> None:
-        if kind != Kind.HELLO or not hmac.compare_digest(payload, self._secret):
+        version, secret = parse_greeting(payload)
+        if kind != Kind.HELLO or not hmac.compare_digest(secret, self._secret):
             raise FrameError("no secret, or a wrong one")
+        self._write(frame(Kind.HELLO, 0, greeting(VERSION)))
+        if version != VERSION:
+            _log.warning("connection refused", cause=f"it speaks version {version}")
+            self._transport.close()
+            return
         self._trusted = True
         self._reader.bytes_max = FRAME_BYTES_MAX
         self._hello_timer.cancel()
-        self._transport.write(frame(Kind.HELLO, 0, b""))
+
+    def _write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     async def _answer(self, call: int, payload: bytes) -> None:
         try:
@@ -124,5 +148,4 @@ class _Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
             _log.error("call failed", exc_info=error)
             answer, kind = repr(error).encode(), Kind.ERROR
-        if not self._transport.is_closing():
-            self._transport.write(frame(kind, call, answer))
+        self._write(frame(kind, call, answer))

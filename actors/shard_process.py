@@ -14,7 +14,7 @@ from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
 from actors.postgres_refill import PostgresRefill
-from actors.protocol import decode_submissions, encode_replies
+from actors.protocol import answer_call
 from actors.ring import ring_of
 from actors.shard import Shard, ShardLimits
 from actors.shard_listener import Address, ShardListener
@@ -88,7 +88,7 @@ class ShardProcess:
 
     async def _submit(self, payload: bytes) -> bytes:
         """Encoded submissions in, encoded replies out, once all of them are answered."""
-        return encode_replies(await self._shard.submit(decode_submissions(payload)))
+        return await answer_call(payload, self._shard.submit)
 
     def statistics(self) -> ShardStatistics:
         """How this shard stands."""

@@ -20,6 +20,7 @@ from ray.serve.config import DeploymentActorConfig
 from ray.serve.schema import LoggingConfig
 
 from actors.dispatcher import Dispatcher, DispatcherLimits
+from actors.keepalive import Heartbeat
 from actors.ray_shards import RayShards
 from actors.shard_actor import ShardActor
 from actors.shard_actor import actor_name as shard_name
@@ -76,7 +77,7 @@ class Ingress:
         RequestLog.enable_for(settings.log_level)
         configure_tracing("ingress")
         self._settings = settings
-        self._shards = RayShards(settings.shard_count)
+        self._shards = RayShards(settings.shard_count, limits_from(Heartbeat, settings))
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))
         self._pool: asyncpg.Pool | None = None
         self._processor_use = ProcessorUse()

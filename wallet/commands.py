@@ -13,7 +13,12 @@ from wallet.ids import IdempotencyKey, TransferId, WalletId
 
 
 class CreateWallet(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="create_wallet"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="create_wallet",
 ):
     """Open a wallet with no money in it."""
 
@@ -25,7 +30,12 @@ class CreateWallet(
 
 
 class CreateTransfer(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="create_transfer"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="create_transfer",
 ):
     """Put money in (debit) or take money out (credit), held (pending) or at once (completed)."""
 
@@ -38,7 +48,12 @@ class CreateTransfer(
 
 
 class SettleTransfer(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="settle_transfer"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="settle_transfer",
 ):
     """Complete or revert (fail) a pending transfer."""
 
@@ -55,7 +70,7 @@ class ClaimKey(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
 Command = CreateWallet | CreateTransfer | SettleTransfer | ClaimKey
 
 
-class Keyed(msgspec.Struct, frozen=True, kw_only=True):
+class Keyed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An idempotency key and the fingerprint of the request that it was sent with."""
 
     key: IdempotencyKey
@@ -71,14 +86,14 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.request) and self.request != self.fingerprint
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True):
+class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One command of a submission, with a key of its own if the client gave it one."""
 
     command: Command
     keyed: Keyed | None = None
 
 
-class Submission(msgspec.Struct, frozen=True, kw_only=True):
+class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one client request asks of one wallet: decided in order, in one transaction.
 
     ``wallet_id`` is the wallet, or the scope of a key that belongs to no wallet. ``atomic``:

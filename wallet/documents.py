@@ -31,6 +31,7 @@ _UNITS: Final = {
     "transfers_cached_max": "transfers",
     "read_pool_max": "connections",
     "_commands_max": "commands",
+    "_missed_max": "pings",
     "_queue_max": "commands",
     "mailbox_max": "commands",
     "_wallet_max": "commands",

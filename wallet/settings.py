@@ -128,6 +128,17 @@ class Settings(BaseSettings):
         description="Of those, commands of one wallet while others use the same shard: less is "
         "kinder to a flooded wallet's neighbours, and costs its own throughput.",
     )
+    shard_ping_s: Seconds = Field(
+        default=0.5,
+        description="How often a replica asks each shard whether its event loop turns. A ping "
+        "costs both sides some 20 µs.",
+    )
+    shard_pings_missed_max: Count = Field(
+        default=3,
+        description="A shard that answers none of so many pings is given up (with the period "
+        "above within 2 s), and its commands are delivered to the next one. Steps of a shard and "
+        "its garbage collection take tenths of a second at the very most, also on a busy CPU.",
+    )
     mailbox_max: Count = Field(
         default=8_192, description="Commands a shard queues before it refuses with 429."
     )

@@ -1,20 +1,26 @@
 """A shard's port and the connections to it: over real sockets of this machine's loopback."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import msgspec
 import pytest
 
 from actors import shard_channel, shard_listener
 from actors.dispatcher import ShardUnreachable
-from actors.frames import Kind, frame
+from actors.frames import FRAME_BYTES_MAX, FrameReader, Kind, frame, greeting, parse_greeting
+from actors.keepalive import Heartbeat
+from actors.protocol import VERSION
 from actors.shard_channel import ShardBug, ShardChannel, open_channel
 from actors.shard_listener import Address, ShardListener
 from tests.support.waiting import until
 
 LOOPBACK = "127.0.0.1"
+PATIENT = Heartbeat(shard_ping_s=60.0, shard_pings_missed_max=3)
+QUICK = Heartbeat(shard_ping_s=0.01, shard_pings_missed_max=3)
 
 
 class Shard:
@@ -50,8 +56,10 @@ async def listening(
 
 
 @asynccontextmanager
-async def connected(address: Address) -> AsyncIterator[ShardChannel]:
-    channel = await open_channel(address)
+async def connected(
+    address: Address, heartbeat: Heartbeat = PATIENT
+) -> AsyncIterator[ShardChannel]:
+    channel = await open_channel(address, heartbeat)
     try:
         yield channel
     finally:
@@ -146,7 +154,7 @@ async def test_nobody_at_an_address_is_no_delivery() -> None:
     async with listening(echo) as (_, address):
         pass
     with pytest.raises(ShardUnreachable) as lost:
-        await open_channel(address)
+        await open_channel(address, PATIENT)
     assert not lost.value.delivered
 
 
@@ -156,8 +164,103 @@ async def test_a_shard_that_does_not_greet_is_given_up(monkeypatch: pytest.Monke
     host, port = server.sockets[0].getsockname()
     async with server:
         with pytest.raises(ShardUnreachable) as lost:
-            await open_channel(Address(host=host, port=port, secret="s"))
+            await open_channel(Address(host=host, port=port, secret="s"), PATIENT)
     assert not lost.value.delivered
+
+
+async def test_a_frame_of_an_unknown_kind_fails_alone() -> None:
+    shard = Shard()
+    async with listening(shard.handle) as (_, address):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(frame(Kind.HELLO, 0, greeting(VERSION, address.secret.encode())))
+        writer.write(frame(Kind.CALL, 1, b"x"))
+        writer.write(b"\0\0\0\0" + b"\0\0\0\2" + b"\x09")
+        (_, answer) = await shard.next_call()
+        answer.set_result(b"y")
+        found: list[tuple[int, int, bytes]] = []
+        frames = FrameReader(bytes_max=100)
+        async with asyncio.timeout(5):
+            while len(found) < 3:
+                found += frames.feed(await reader.read(1_000))
+        writer.close()
+        assert found[1:] == [(Kind.ERROR, 2, b"a frame of kind 9"), (Kind.REPLY, 1, b"y")]
+
+
+# -- versions --------------------------------------------------------------------------------------
+
+
+async def test_a_caller_of_another_version_is_told_ours_and_gets_no_further() -> None:
+    shard = Shard()
+    async with listening(shard.handle) as (_, address):
+        hello = frame(Kind.HELLO, 0, greeting(VERSION + 1, address.secret.encode()))
+        told = await answered(address, hello + frame(Kind.CALL, 1, b"x"))
+        assert told == frame(Kind.HELLO, 0, greeting(VERSION))
+        assert shard.calls.empty()
+
+
+async def test_a_caller_gives_up_a_shard_of_another_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shard_listener, "VERSION", VERSION + 1)
+    async with listening(echo) as (_, address):
+        with pytest.raises(ShardUnreachable, match=f"version {VERSION + 1}") as lost:
+            await open_channel(address, PATIENT)
+        assert not lost.value.delivered
+
+
+# -- heartbeat -------------------------------------------------------------------------------------
+
+
+class Silent(asyncio.Protocol):
+    """Greets, and answers ``pings`` of the pings that follow."""
+
+    def __init__(self, pings: int) -> None:
+        self._pings = pings
+        self._frames = FrameReader(bytes_max=FRAME_BYTES_MAX)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        for kind, call, payload in self._frames.feed(data):
+            if kind == Kind.HELLO:
+                version, _ = parse_greeting(payload)
+                self._transport.write(frame(Kind.HELLO, 0, greeting(version)))
+            elif kind == Kind.PING and self._pings > 0:
+                self._pings -= 1
+                self._transport.write(frame(Kind.PONG, call, b""))
+
+
+@pytest.mark.parametrize("pings", [0, 5])
+async def test_a_shard_that_stands_still_is_given_up_and_its_calls_count_as_delivered(
+    pings: int,
+) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Silent(pings), LOOPBACK, 0)
+    host, port = server.sockets[0].getsockname()
+    async with server, connected(Address(host=host, port=port, secret="s"), QUICK) as channel:
+        with pytest.raises(ShardUnreachable, match="stands still") as lost:
+            async with asyncio.timeout(5):
+                await channel.call(b"x")
+        assert lost.value.delivered
+        assert channel.closed
+
+
+async def test_a_shard_that_works_on_a_call_for_long_is_not_given_up() -> None:
+    shard = Shard()
+    loop = asyncio.get_running_loop()
+    async with listening(shard.handle) as (_, address), connected(address, QUICK) as channel:
+        calling = asyncio.create_task(channel.call(b"x"))
+        (_, answer) = await shard.next_call()
+        loop.call_later(20 * QUICK.shard_ping_s, answer.set_result, b"y")
+        assert await calling == b"y"
+
+
+async def test_a_caller_that_was_held_up_itself_reads_before_it_judges() -> None:
+    async with listening(echo) as (_, address), connected(address, QUICK) as channel:
+        for _ in range(5):
+            time.sleep(5 * QUICK.shard_ping_s)  # noqa: ASYNC251 - both event loops stand still
+            assert await channel.call(b"x") == b"x"
 
 
 # -- strangers -------------------------------------------------------------------------------------
@@ -168,7 +271,7 @@ async def test_a_wrong_secret_opens_nothing() -> None:
     async with listening(shard.handle) as (_, address):
         wrong = msgspec.structs.replace(address, secret="0" * len(address.secret))
         with pytest.raises(ShardUnreachable) as lost:
-            await open_channel(wrong)
+            await open_channel(wrong, PATIENT)
         assert not lost.value.delivered
         assert shard.calls.empty()
 
@@ -178,6 +281,9 @@ async def test_a_wrong_secret_opens_nothing() -> None:
     [
         frame(Kind.CALL, 1, b"x"),
         frame(Kind.HELLO, 0, b""),
+        frame(Kind.HELLO, 0, greeting(VERSION)),
+        frame(Kind.HELLO, 0, greeting(VERSION, b"s" * 64)),
+        frame(Kind.PING, 0, b""),
         frame(Kind.HELLO, 0, b"s" * 1_000),
         b"GET / HTTP/1.1\r\nHost: shard\r\n\r\n",
     ],

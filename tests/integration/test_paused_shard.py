@@ -1,0 +1,81 @@
+"""A shard's process that is stopped (SIGSTOP): its kernel still takes what is sent to it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from actors.dispatcher import ShardUnreachable
+from actors.failover import FailoverShards
+from actors.keepalive import Heartbeat
+from actors.shard_channel import ShardChannel, open_channel
+from actors.shard_listener import Address
+from actors.shard_process import limits_from
+from tests.support.waiting import until_true
+from wallet.settings import Settings
+
+ECHO = """
+import asyncio, sys
+import msgspec
+from actors.shard_listener import ShardListener
+
+async def main():
+    async def answer(payload):
+        return sys.argv[1].encode()
+    address = await ShardListener(answer).start("127.0.0.1")
+    print(msgspec.json.encode(address).decode(), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+BOUND_S = 3.0
+"""Of a paused shard, as a client sees it."""
+
+
+@asynccontextmanager
+async def shard_process(name: str) -> AsyncIterator[tuple[int, Address]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ECHO, name, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), 20)
+        yield process.pid, msgspec.json.decode(line, type=Address)
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def test_calls_leave_a_paused_shard_in_time_and_return_when_it_goes_on() -> None:
+    heartbeat = limits_from(Heartbeat, Settings(_env_file=None))
+    clock = asyncio.get_running_loop().time
+    async with shard_process("one") as (pid, one), shard_process("two") as (_, two):
+        channels: list[ShardChannel] = []
+
+        async def connect(shard: int) -> ShardChannel:
+            channels.append(await open_channel((one, two)[shard], heartbeat))
+            return channels[-1]
+
+        shards = FailoverShards(connect, shard_count=2)
+
+        async def answers(expected: bytes) -> bool:
+            return await shards.call(0, b"x") == expected
+
+        assert await answers(b"one")
+        os.kill(pid, signal.SIGSTOP)
+        paused = clock()
+        with pytest.raises(ShardUnreachable) as lost:
+            await shards.call(0, b"x")
+        assert lost.value.delivered
+        assert await answers(b"two")
+        assert clock() - paused < BOUND_S
+
+        os.kill(pid, signal.SIGCONT)
+        await until_true(lambda: answers(b"one"))
+        for channel in channels:
+            channel.close()
