@@ -1,5 +1,7 @@
 """How an ingress replica reaches the shards: Ray tells where they are, connections do the rest."""
 
+import ssl
+
 import msgspec
 import ray
 from ray import serve
@@ -11,14 +13,16 @@ from actors.keepalive import Heartbeat
 from actors.shard_actor import actor_name
 from actors.shard_channel import ShardChannel, open_channel
 from actors.shard_listener import Address
+from actors.shard_tls import TlsFiles
 from actors.statistics import ShardStatistics
 
 
 class RayShards:
     """Implements `ShardTransport` from within a replica of the deployment that has the shards."""
 
-    def __init__(self, shard_count: int, heartbeat: Heartbeat) -> None:
+    def __init__(self, shard_count: int, heartbeat: Heartbeat, files: TlsFiles) -> None:
         self._heartbeat = heartbeat
+        self._tls = files.context(ssl.Purpose.SERVER_AUTH)
         self._handles: dict[int, ray.actor.ActorHandle] = {}
         self._shards = FailoverShards(self._open, shard_count=shard_count)
 
@@ -44,7 +48,7 @@ class RayShards:
             raise self._unreachable(shard, error) from error
         try:
             address = msgspec.json.decode(answer, type=Address)
-            return await open_channel(address, self._heartbeat)
+            return await open_channel(address, self._heartbeat, self._tls)
         except ShardUnreachable:
             self._handles.pop(shard, None)
             raise

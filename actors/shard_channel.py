@@ -7,6 +7,7 @@ before it judges; and the shard answers between any two steps, however many comm
 """
 
 import asyncio
+import ssl
 from typing import Final, cast
 
 from actors.dispatcher import ShardUnreachable
@@ -30,7 +31,9 @@ class ShardBug(Exception):
     """The shard raised where it should have answered."""
 
 
-async def open_channel(address: Address, heartbeat: Heartbeat) -> "ShardChannel":
+async def open_channel(
+    address: Address, heartbeat: Heartbeat, tls: ssl.SSLContext | None = None
+) -> "ShardChannel":
     """Connect to a shard.
 
     Raises:
@@ -41,7 +44,7 @@ async def open_channel(address: Address, heartbeat: Heartbeat) -> "ShardChannel"
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             transport, channel = await loop.create_connection(
-                lambda: ShardChannel(heartbeat), address.host, address.port
+                lambda: ShardChannel(heartbeat), address.host, address.port, ssl=tls
             )
             try:
                 await channel.greet(address.secret)

@@ -12,6 +12,7 @@ is decoded. Who has said it and speaks another version of the protocol is told o
 import asyncio
 import hmac
 import secrets
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
@@ -53,8 +54,9 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 class ShardListener:
     """Answers calls with ``handler``, each as soon as it is done, whatever their order."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, tls: ssl.SSLContext | None = None) -> None:
         self._handler = handler
+        self._tls = tls
         self._secret = secrets.token_hex(_SECRET_BYTES)
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
@@ -62,7 +64,13 @@ class ShardListener:
     async def start(self, host: str) -> Address:
         """Listen on a free port of ``host``, and on no other interface."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, host, 0)
+        self._server = await loop.create_server(
+            self._accept,
+            host,
+            0,
+            ssl=self._tls,
+            ssl_handshake_timeout=_HELLO_TIMEOUT_S if self._tls else None,
+        )
         port = self._server.sockets[0].getsockname()[1]
         return Address(host=host, port=port, secret=self._secret)
 

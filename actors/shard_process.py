@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -18,6 +19,7 @@ from actors.protocol import answer_call
 from actors.ring import ring_of
 from actors.shard import Shard, ShardLimits
 from actors.shard_listener import Address, ShardListener
+from actors.shard_tls import TlsFiles
 from actors.statistics import ShardStatistics
 from telemetry.tracing import configure_tracing
 from wallet.garbage import spare_what_is_here
@@ -52,7 +54,9 @@ class ShardProcess:
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
         )
-        self._listener = ShardListener(self._submit)
+        self._listener = ShardListener(
+            self._submit, limits_from(TlsFiles, settings).context(ssl.Purpose.CLIENT_AUTH)
+        )
         self._listening = asyncio.Lock()
         self._address: Address | None = None
         loop = asyncio.get_event_loop()

@@ -25,6 +25,7 @@ from actors.ray_shards import RayShards
 from actors.shard_actor import ShardActor
 from actors.shard_actor import actor_name as shard_name
 from actors.shard_process import limits_from
+from actors.shard_tls import TlsFiles
 from actors.statistics import ShardStatistics
 from projections.projection_actor import ProjectionActor
 from projections.projection_actor import actor_name as projection_name
@@ -77,7 +78,11 @@ class Ingress:
         RequestLog.enable_for(settings.log_level)
         configure_tracing("ingress")
         self._settings = settings
-        self._shards = RayShards(settings.shard_count, limits_from(Heartbeat, settings))
+        self._shards = RayShards(
+            settings.shard_count,
+            limits_from(Heartbeat, settings),
+            limits_from(TlsFiles, settings),
+        )
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))
         self._pool: asyncpg.Pool | None = None
         self._processor_use = ProcessorUse()

@@ -99,6 +99,18 @@ class Settings(BaseSettings):
         "shards spread.",
     )
 
+    shard_tls_certificate: str = Field(
+        default="",
+        description="PEM file of the certificate that replicas and shards show each other. Empty: "
+        "no TLS between them, for a network that is trusted. Set all three or none.",
+    )
+    shard_tls_key: str = Field(default="", description="PEM file of that certificate's key.")
+    shard_tls_authority: str = Field(
+        default="",
+        description="PEM file of the authority that signed it, and signs for nobody else: whoever "
+        "has a certificate of it may connect.",
+    )
+
     # -- bounds of the write path -------------------------------------------------------------
     request_timeout_s: Seconds = Field(
         default=10.0,
@@ -276,6 +288,15 @@ class Settings(BaseSettings):
                 "stream_duplicate_window_s must be more than "
                 f"2 * stream_sync_s + 1 = {self.outbox_keep_s:g}: what a lost connection had "
                 "acknowledged is published again"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        files = (self.shard_tls_certificate, self.shard_tls_key, self.shard_tls_authority)
+        if any(files) and not all(files):
+            raise ValueError(
+                "set shard_tls_certificate, shard_tls_key and shard_tls_authority, or none of them"
             )
         return self
 
