@@ -28,6 +28,9 @@ class Channel(Protocol):
     async def call(self, payload: bytes) -> bytes:
         """Raises: ShardUnreachable: it broke."""
 
+    async def writing_problem(self) -> str | None:
+        """Why its writes would not go through. Raises: ShardUnreachable: it broke."""
+
 
 class FailoverShards:
     """Implements `ShardTransport` over connections that ``connect`` opens."""
@@ -44,6 +47,15 @@ class FailoverShards:
     async def call(self, shard: int, payload: bytes) -> bytes:
         channel = await self._channel_for(shard)
         return await channel.call(payload)
+
+    async def writing_problem(self, shard: int) -> str | None:
+        """Why what is called for ``shard`` would not be written now, whichever shard takes it.
+
+        Raises:
+            ShardUnreachable: no shard can be reached.
+        """
+        channel = await self._channel_for(shard)
+        return await channel.writing_problem()
 
     async def _channel_for(self, shard: int) -> Channel:
         """A connection to ``shard``, or to the first after it that can be reached.

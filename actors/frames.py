@@ -24,6 +24,7 @@ class Kind(IntEnum):
     PING = 4
     """Sent by the caller, answered at once with a PONG: the callee's event loop turns."""
     PONG = 5
+    """The payload says why the callee's writes would not go through now; empty if they would."""
 
 
 class FrameError(Exception):

@@ -29,6 +29,14 @@ class RayShards:
     async def call(self, shard: int, payload: bytes) -> bytes:
         return await self._shards.call(shard, payload)
 
+    async def writing_problem(self, shard: int) -> str | None:
+        """Why a command for ``shard`` would not be written now, whichever shard takes it.
+
+        Raises:
+            ShardUnreachable: no shard can be reached.
+        """
+        return await self._shards.writing_problem(shard)
+
     async def statistics(self, shard: int) -> ShardStatistics:
         """How ``shard`` stands.
 

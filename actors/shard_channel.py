@@ -66,6 +66,9 @@ class ShardChannel(asyncio.Protocol):
         self._missed = 0
         self._ping_timer: asyncio.TimerHandle | None = None
         self._loss: str | None = None
+        self._told: asyncio.Future[None] | None = None
+        """Done once a pong has come."""
+        self._problem: str | None = None
         self._reader = FrameReader(bytes_max=FRAME_BYTES_MAX)
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._number = 0
@@ -111,6 +114,19 @@ class ShardChannel(asyncio.Protocol):
         finally:
             self._calls.pop(number, None)
 
+    async def writing_problem(self) -> str | None:
+        """Why the shard's writes would not go through, as of its last pong; None if they would.
+
+        Raises:
+            ShardUnreachable: the connection is broken.
+        """
+        if self._told is None:
+            self._told = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._told)
+        if self.closed:
+            raise ShardUnreachable(self._loss or "the connection was closed", delivered=False)
+        return self._problem
+
     def close(self) -> None:
         self._transport.abort()
 
@@ -125,6 +141,12 @@ class ShardChannel(asyncio.Protocol):
         self._transport.write(frame(Kind.PING, 0, b""))
         loop = asyncio.get_running_loop()
         self._ping_timer = loop.call_later(self._heartbeat.shard_ping_s, self._ping)
+
+    def _tell(self) -> None:
+        if self._told is None:
+            self._told = asyncio.get_running_loop().create_future()
+        if not self._told.done():
+            self._told.set_result(None)
 
     def _expect(self, number: int) -> "asyncio.Future[bytes]":
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -142,6 +164,10 @@ class ShardChannel(asyncio.Protocol):
         self._heard = True
         try:
             for kind, number, payload in self._reader.feed(data):
+                if kind == Kind.PONG:
+                    self._problem = payload.decode(errors="replace") or None
+                    self._tell()
+                    continue
                 future = self._calls.get(number)
                 if future is None or future.done():
                     continue  # Its caller waits no longer.
@@ -156,6 +182,7 @@ class ShardChannel(asyncio.Protocol):
         self.closed = True
         if self._ping_timer is not None:
             self._ping_timer.cancel()
+        self._tell()
         for future in self._calls.values():
             if not future.done():
                 message = f"the connection broke: {self._loss or cause or 'closed by the shard'}"

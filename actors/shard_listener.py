@@ -38,6 +38,7 @@ _SECRET_BYTES: Final = 32
 _HELLO_TIMEOUT_S: Final = 5.0
 
 Handler = Callable[[bytes], Awaitable[bytes]]
+Health = Callable[[], str | None]
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,10 +53,12 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShardListener:
-    """Answers calls with ``handler``, each as soon as it is done, whatever their order."""
+    """Answers calls with ``handler``, each as soon as it is done, whatever their order, and
+    pings with what ``health`` says."""
 
-    def __init__(self, handler: Handler, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, handler: Handler, health: Health, tls: ssl.SSLContext | None = None) -> None:
         self._handler = handler
+        self._health = health
         self._tls = tls
         self._secret = secrets.token_hex(_SECRET_BYTES)
         self._connections: set[_Connection] = set()
@@ -82,14 +85,17 @@ class ShardListener:
             connection.abort()
 
     def _accept(self) -> "_Connection":
-        return _Connection(self._handler, self._secret.encode(), self._connections)
+        return _Connection(self._handler, self._health, self._secret.encode(), self._connections)
 
 
 class _Connection(asyncio.Protocol):
     """One caller."""
 
-    def __init__(self, handler: Handler, secret: bytes, open_ones: "set[_Connection]") -> None:
+    def __init__(
+        self, handler: Handler, health: Health, secret: bytes, open_ones: "set[_Connection]"
+    ) -> None:
         self._handler = handler
+        self._health = health
         self._secret = secret
         self._open_ones = open_ones
         self._reader = FrameReader(bytes_max=GREETING_BYTES + len(secret))
@@ -128,7 +134,7 @@ class _Connection(asyncio.Protocol):
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
         elif kind == Kind.PING:
-            self._write(frame(Kind.PONG, call, b""))
+            self._write(frame(Kind.PONG, call, (self._health() or "").encode()))
         else:
             # Its neighbours are not to blame for it: their calls go on.
             self._write(frame(Kind.ERROR, call, b"a frame of kind %d" % kind))

@@ -14,6 +14,7 @@ from actors.connection import HealingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
+from actors.postgres_probe import PostgresWriteProbe
 from actors.postgres_refill import PostgresRefill
 from actors.protocol import answer_call
 from actors.ring import ring_of
@@ -21,6 +22,7 @@ from actors.shard import Shard, ShardLimits
 from actors.shard_listener import Address, ShardListener
 from actors.shard_tls import TlsFiles
 from actors.statistics import ShardStatistics
+from actors.write_health import WatchedJournal, WriteHealth, WriteHealthLimits
 from telemetry.tracing import configure_tracing
 from wallet.garbage import spare_what_is_here
 from wallet.logs import configure_logs
@@ -48,18 +50,26 @@ class ShardProcess:
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
             owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,
         )
+        loop = asyncio.get_event_loop()
+        probe = PostgresWriteProbe(
+            settings.database_url, connect_timeout_s=settings.database_connect_timeout_s
+        )
+        self._writes = WriteHealth(probe, limits_from(WriteHealthLimits, settings), loop.time)
+        self._outbox_max = settings.outbox_max
+        journal = PostgresJournal(_connection(settings, CONNECTION_SETTINGS))
         self._shard = Shard(
-            journal=PostgresJournal(_connection(settings, CONNECTION_SETTINGS)),
+            journal=WatchedJournal(journal, self._writes, loop.time),
             relay=self._relay,
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
         )
         self._listener = ShardListener(
-            self._submit, limits_from(TlsFiles, settings).context(ssl.Purpose.CLIENT_AUTH)
+            self._submit,
+            self.writing_problem,
+            limits_from(TlsFiles, settings).context(ssl.Purpose.CLIENT_AUTH),
         )
         self._listening = asyncio.Lock()
         self._address: Address | None = None
-        loop = asyncio.get_event_loop()
         self._tasks = [
             loop.create_task(self._keep(task), name=name)
             for name, task in (
@@ -68,6 +78,7 @@ class ShardProcess:
                 ("relay", self._relay.run()),
                 ("forget", self._relay.forget()),
                 ("sweep", self._relay.sweep()),
+                ("probe", self._writes.run()),
             )
         ]
         spare_what_is_here()
@@ -93,6 +104,12 @@ class ShardProcess:
     async def _submit(self, payload: bytes) -> bytes:
         """Encoded submissions in, encoded replies out, once all of them are answered."""
         return await answer_call(payload, self._shard.submit)
+
+    def writing_problem(self) -> str | None:
+        """Why this shard would not write what it is asked to write now; None if it would."""
+        if self._relay.backlog >= self._outbox_max:
+            return "too many events wait for the event stream"
+        return self._writes.problem()
 
     def statistics(self) -> ShardStatistics:
         """How this shard stands."""
@@ -124,7 +141,7 @@ class ShardProcess:
             outbox_age_s=relay.age_s,
             published=relay.published,
             publish_failures=relay.publish_failures,
-            journal_ready=shard.journal_ready,
+            journal_ready=shard.journal_ready and self._writes.problem() is None,
             stream_ready=relay.stream_ready and self._stream.connected,
             largest_batch=shard.largest_batch,
         )

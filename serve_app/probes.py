@@ -1,15 +1,15 @@
-"""Whether what the service needs is there, asked anew each time, and how it stands."""
+"""Whether this replica can do what it is asked for now, and how what it needs stands."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from actors.ray_shards import RayShards
+from actors.dispatcher import ShardUnreachable
 from actors.statistics import ShardStatistics
 from projections.queries import Queries, ReadsUnavailable
 from serve_app.schemas import Component
@@ -19,20 +19,39 @@ PROJECTIONS: Final = "projections"
 """Name of the application that the projections run in."""
 
 
+class Shards(Protocol):
+    """What is asked of the shards."""
+
+    async def statistics(self, shard: int) -> ShardStatistics:
+        """Raises: ShardUnreachable: it does not answer."""
+
+    async def writing_problem(self, shard: int) -> str | None:
+        """Why a command for ``shard`` would not be written now, whichever shard takes it.
+
+        Raises:
+            ShardUnreachable: no shard can be reached.
+        """
+
+
 async def statistics_of(
-    settings: Settings, shards: RayShards
+    settings: Settings, shards: Shards
 ) -> list[ShardStatistics | BaseException]:
-    """Each shard's statistics, or why there are none."""
-    return await asyncio.gather(
-        *(shards.statistics(shard) for shard in range(settings.shard_count)),
-        return_exceptions=True,
-    )
+    """Each shard's statistics, or why there are none.
+
+    A shard that hangs or starts is waited for half as long as a probe may take.
+    """
+
+    async def ask(shard: int) -> ShardStatistics:
+        async with asyncio.timeout(settings.ready_timeout_s / 2):
+            return await shards.statistics(shard)
+
+    return await asyncio.gather(*map(ask, range(settings.shard_count)), return_exceptions=True)
 
 
 class Probes:
     """The components of /readyz."""
 
-    def __init__(self, settings: Settings, queries: Queries, shards: RayShards) -> None:
+    def __init__(self, settings: Settings, queries: Queries, shards: Shards) -> None:
         self._settings = settings
         self._queries = queries
         self._shards = shards
@@ -55,13 +74,30 @@ class Probes:
         return Component(ready=True, detail="answers")
 
     async def shards(self) -> Component:
-        found = await statistics_of(self._settings, self._shards)
-        missing = [n for n, one in enumerate(found) if isinstance(one, BaseException)]
-        if missing:
-            return Component(ready=False, detail=f"not answering: {missing}")
-        queued = sum(one.mailbox_items for one in found if isinstance(one, ShardStatistics))
-        detail = f"{len(found)} of {len(found)}, {queued} commands queued"
+        """Ready: whatever the wallet, its command reaches a shard whose writes go through."""
+        found, problems = await asyncio.gather(
+            statistics_of(self._settings, self._shards), self._writing_problems()
+        )
+        answering = [one for one in found if isinstance(one, ShardStatistics)]
+        queued = sum(one.mailbox_items for one in answering)
+        detail = f"{len(answering)} of {len(found)}, {queued} commands queued"
+        if problems:
+            return Component(ready=False, detail=f"{detail}; no writes: {problems[0]}")
+        away = [n for n, one in enumerate(found) if isinstance(one, BaseException)]
+        if away:
+            detail += f"; the next ones take the commands of {away}"
         return Component(ready=True, detail=detail)
+
+    async def _writing_problems(self) -> list[str]:
+        asked = range(self._settings.shard_count)
+        found = await asyncio.gather(*map(self._writing_problem, asked))
+        return [problem for problem in found if problem is not None]
+
+    async def _writing_problem(self, shard: int) -> str | None:
+        try:
+            return await self._shards.writing_problem(shard)
+        except ShardUnreachable as failure:
+            return f"no shard can be reached ({failure})"
 
     async def nats(self) -> Component:
         everyone = await statistics_of(self._settings, self._shards)

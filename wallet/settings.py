@@ -193,6 +193,16 @@ class Settings(BaseSettings):
     database_timeout_s: Seconds = Field(
         default=5.0, description="A statement that takes longer is given up (outcome unknown)."
     )
+    write_probe_s: Seconds = Field(
+        default=1.0,
+        description="A shard that has had no commit confirmed for so long, or whose last one "
+        "failed, writes a probe as often: one small commit, for /readyz to tell the truth.",
+    )
+    write_ready_s: Seconds = Field(
+        default=2.0,
+        description="A commit or a probe that waits longer than this makes /readyz say that "
+        "writes don't go through. A checkpoint of a slow disk takes less.",
+    )
     database_connect_timeout_s: Seconds = Field(
         default=2.0, description="Wait for a new Postgres connection."
     )

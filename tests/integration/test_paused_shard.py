@@ -27,7 +27,7 @@ from actors.shard_listener import ShardListener
 async def main():
     async def answer(payload):
         return sys.argv[1].encode()
-    address = await ShardListener(answer).start("127.0.0.1")
+    address = await ShardListener(answer, lambda: None).start("127.0.0.1")
     print(msgspec.json.encode(address).decode(), flush=True)
     await asyncio.Event().wait()
 

@@ -23,6 +23,9 @@ class FakeChannel:
             raise ShardUnreachable("broke", delivered=True)
         return b"%d:%s" % (self._shard, payload)
 
+    async def writing_problem(self) -> str | None:
+        return f"{self._shard} can't write"
+
 
 class Cluster:
     """Shards that can be reached, are gone, or are starting and don't answer yet."""
@@ -111,3 +114,14 @@ async def test_without_any_shard_a_call_is_surely_not_delivered() -> None:
     with pytest.raises(ShardUnreachable) as lost:
         await cluster.call(1)
     assert not lost.value.delivered
+
+
+async def test_what_a_shard_says_of_its_writes_is_asked_where_its_calls_would_go() -> None:
+    cluster = Cluster(2)
+    assert await cluster.shards.writing_problem(1) == "1 can't write"
+    cluster.kill(1)
+    assert await cluster.shards.writing_problem(1) == "0 can't write"
+    cluster.gone.add(0)
+    cluster.channels[0].closed = True
+    with pytest.raises(ShardUnreachable):
+        await cluster.shards.writing_problem(1)

@@ -15,8 +15,8 @@ from actors.frames import FRAME_BYTES_MAX, FrameReader, Kind, frame, greeting, p
 from actors.keepalive import Heartbeat
 from actors.protocol import VERSION
 from actors.shard_channel import ShardBug, ShardChannel, open_channel
-from actors.shard_listener import Address, ShardListener
-from tests.support.waiting import until
+from actors.shard_listener import Address, Health, ShardListener
+from tests.support.waiting import until, until_true
 
 LOOPBACK = "127.0.0.1"
 PATIENT = Heartbeat(shard_ping_s=60.0, shard_pings_missed_max=3)
@@ -45,9 +45,9 @@ async def echo(payload: bytes) -> bytes:
 
 @asynccontextmanager
 async def listening(
-    handler: Callable[[bytes], Awaitable[bytes]],
+    handler: Callable[[bytes], Awaitable[bytes]], health: Health = lambda: None
 ) -> AsyncIterator[tuple[ShardListener, Address]]:
-    listener = ShardListener(handler)
+    listener = ShardListener(handler, health)
     address = await listener.start(LOOPBACK)
     try:
         yield listener, address
@@ -209,6 +209,25 @@ async def test_a_caller_gives_up_a_shard_of_another_version(
 
 
 # -- heartbeat -------------------------------------------------------------------------------------
+
+
+async def test_pongs_say_why_the_shards_writes_would_not_go_through() -> None:
+    said: list[str | None] = ["the disk is full"]
+    async with (
+        listening(echo, lambda: said[0]) as (listener, address),
+        connected(address, QUICK) as channel,
+    ):
+        assert await channel.writing_problem() == "the disk is full"
+        said[0] = None
+
+        async def is_well() -> bool:
+            return await channel.writing_problem() is None
+
+        await until_true(is_well)
+        await listener.close()
+        await until(lambda: channel.closed)
+        with pytest.raises(ShardUnreachable):
+            await channel.writing_problem()
 
 
 class Silent(asyncio.Protocol):

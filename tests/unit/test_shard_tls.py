@@ -29,7 +29,7 @@ async def echo(payload: bytes) -> bytes:
 
 @asynccontextmanager
 async def listening(files: TlsFiles) -> AsyncIterator[Address]:
-    listener = ShardListener(echo, files.context(SERVER))
+    listener = ShardListener(echo, lambda: None, files.context(SERVER))
     try:
         yield await listener.start("127.0.0.1")
     finally:

@@ -1,0 +1,105 @@
+"""/readyz: this replica can do what it is asked for now, or says what it can't do."""
+
+import asyncio
+from typing import cast
+
+import msgspec
+import pytest
+
+from actors.dispatcher import ShardUnreachable
+from actors.statistics import ShardStatistics
+from projections.queries import Queries
+from serve_app.probes import Probes
+from wallet.settings import Settings
+
+SETTINGS = Settings(_env_file=None, shard_count=3, ready_timeout_s=0.1)
+
+
+def statistics(shard: int) -> ShardStatistics:
+    names = {field.name: field.type for field in msgspec.structs.fields(ShardStatistics)}
+    empty: dict[object, object] = {int: 0, float: 0.0, bool: True}
+    values = {
+        name: empty.get(kind, [] if name == "hot_wallets" else {}) for name, kind in names.items()
+    }
+    return msgspec.convert(values | {"shard": shard, "mailbox_items": 2}, ShardStatistics)
+
+
+class FakeShards:
+    """Three shards; a command for one that is away goes to the next one."""
+
+    def __init__(self) -> None:
+        self.away: set[int] = set()
+        self.hanging: set[int] = set()
+        self.problems: dict[int, str] = {}
+
+    async def statistics(self, shard: int) -> ShardStatistics:
+        if shard in self.hanging:
+            await asyncio.Event().wait()
+        if shard in self.away:
+            raise ShardUnreachable("no actor of this name yet", delivered=False)
+        return statistics(shard)
+
+    async def writing_problem(self, shard: int) -> str | None:
+        reached = [n % 3 for n in range(shard, shard + 3) if n % 3 not in self.away | self.hanging]
+        if not reached:
+            raise ShardUnreachable("gone", delivered=False)
+        return self.problems.get(reached[0])
+
+
+@pytest.fixture
+def shards() -> FakeShards:
+    return FakeShards()
+
+
+@pytest.fixture
+def probes(shards: FakeShards) -> Probes:
+    return Probes(SETTINGS, cast("Queries", None), shards)
+
+
+async def test_shards_that_write_are_ready(probes: Probes) -> None:
+    found = await probes.shards()
+    assert (found.ready, found.detail) == (True, "3 of 3, 6 commands queued")
+
+
+@pytest.mark.parametrize("kind", ["away", "hanging"])
+async def test_a_shard_that_is_away_leaves_the_replica_ready_while_the_next_one_writes(
+    probes: Probes, shards: FakeShards, kind: str
+) -> None:
+    getattr(shards, kind).add(1)
+    found = await probes.shards()
+    assert found.ready
+    assert found.detail == "2 of 3, 4 commands queued; the next ones take the commands of [1]"
+
+
+async def test_a_shard_whose_writes_fail_makes_the_replica_not_ready(
+    probes: Probes, shards: FakeShards
+) -> None:
+    shards.problems[2] = "53100 disk full"
+    found = await probes.shards()
+    assert not found.ready
+    assert "53100 disk full" in found.detail
+    assert found.detail.startswith("3 of 3")
+
+
+async def test_a_shard_that_stands_in_and_cannot_write_makes_the_replica_not_ready(
+    probes: Probes, shards: FakeShards
+) -> None:
+    shards.away |= {0}
+    shards.problems[1] = "a commit has waited 3 s"
+    assert not (await probes.shards()).ready
+
+
+async def test_without_any_shard_the_replica_is_not_ready(
+    probes: Probes, shards: FakeShards
+) -> None:
+    shards.away |= {0, 1, 2}
+    found = await probes.shards()
+    assert not found.ready
+    assert "no shard can be reached" in found.detail
+
+
+async def test_the_stream_is_judged_by_the_shards_that_answer(
+    probes: Probes, shards: FakeShards
+) -> None:
+    shards.hanging.add(0)
+    assert (await probes.nats()).ready

@@ -1,0 +1,225 @@
+"""Whether writes go through: what a shard learns from its commits, and from probes without them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from actors.ports import (
+    BatchWrite,
+    JournalConflict,
+    JournalRefused,
+    JournalUnavailable,
+    Loaded,
+    Missing,
+    OutcomeUnknown,
+)
+from actors.write_health import ProbeFailed, WatchedJournal, WriteHealth, WriteHealthLimits
+from tests.support.domain import NOW
+from tests.support.waiting import stop, until
+
+LIMITS = WriteHealthLimits(write_probe_s=0.001, write_ready_s=2.0)
+BATCH = BatchWrite(now=NOW, expected={}, after={}, created=[], recorded=[], keys=[])
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Probe:
+    """Fails with ``failure`` if there is one; waits while it is not ``free``."""
+
+    def __init__(self) -> None:
+        self.failure: str | None = None
+        self.free = asyncio.Event()
+        self.free.set()
+        self.asked: list[bool] = []
+
+    async def write(self, *, allocating: bool) -> None:
+        self.asked.append(allocating)
+        await self.free.wait()
+        if self.failure is not None:
+            raise ProbeFailed(self.failure)
+
+
+class FakeJournal:
+    """Raises ``failure`` if there is one; a commit waits while it is not ``free``."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def load(self, missing: Missing) -> Loaded:
+        if self.failure is not None:
+            raise self.failure
+        return Loaded()
+
+    async def commit(self, batch: BatchWrite) -> None:
+        await self.free.wait()
+        if self.failure is not None:
+            raise self.failure
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock, self.probe, self.inner = Clock(), Probe(), FakeJournal()
+        self.health = WriteHealth(self.probe, LIMITS, self.clock)
+        self.journal = WatchedJournal(self.inner, self.health, self.clock)
+
+    @asynccontextmanager
+    async def probing(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.health.run())
+        try:
+            yield
+        finally:
+            await stop(task)
+
+
+async def test_before_anything_was_written_it_is_not_ready() -> None:
+    world = World()
+    assert world.health.problem() == "nothing has been written yet"
+    await world.journal.commit(BATCH)
+    assert world.health.problem() is None
+
+
+async def test_an_idle_shard_is_ready_by_its_probe_and_not_ready_without() -> None:
+    world = World()
+    async with world.probing():
+        await until(lambda: world.health.problem() is None)
+        world.clock.now += 60
+        world.probe.failure = "25006 read-only"
+        await until(lambda: world.health.problem() == "25006 read-only")
+        world.probe.failure = None
+        await until(lambda: world.health.problem() is None)
+
+
+async def test_commits_that_are_confirmed_need_no_probe() -> None:
+    world = World()
+    await world.journal.commit(BATCH)
+    async with world.probing():
+        for _ in range(5):
+            await asyncio.sleep(2 * LIMITS.write_probe_s)
+    assert world.probe.asked == []
+
+
+async def test_a_probe_that_waits_too_long_makes_it_not_ready_until_it_is_confirmed() -> None:
+    world = World()
+    await world.journal.commit(BATCH)
+    world.clock.now += 10
+    world.probe.free.clear()
+    async with world.probing():
+        await until(lambda: len(world.probe.asked) == 1)
+        world.clock.now += LIMITS.write_ready_s
+        assert world.health.problem() is None
+        world.clock.now += 0.1
+        assert "a probe has waited 2.1 s" in (world.health.problem() or "")
+        world.probe.free.set()
+        await until(lambda: world.health.problem() is None)
+
+
+async def test_a_commit_that_waits_too_long_makes_it_not_ready_until_it_is_confirmed() -> None:
+    world = World()
+    await world.journal.commit(BATCH)
+    world.clock.now += 1
+    world.inner.free.clear()
+    commit = asyncio.create_task(world.journal.commit(BATCH))
+    await asyncio.sleep(0)
+    world.clock.now += 2.1
+    assert "a commit has waited 2.1 s" in (world.health.problem() or "")
+    world.inner.free.set()
+    await commit
+    assert world.health.problem() is None
+
+
+async def test_what_waits_since_before_the_last_confirmed_write_says_nothing() -> None:
+    world = World()
+    world.probe.free.clear()
+    async with world.probing():
+        await until(lambda: len(world.probe.asked) == 1)
+        world.clock.now += 60
+        await world.journal.commit(BATCH)
+        assert world.health.problem() is None
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        JournalUnavailable("no connection"),
+        OutcomeUnknown("57P01 shutting down"),
+        JournalRefused("53100 could not extend file: No space left on device"),
+        JournalRefused("25006 cannot execute INSERT in a read-only transaction"),
+        JournalRefused("55P03 lock timeout"),
+    ],
+    ids=str,
+)
+async def test_a_commit_that_failed_makes_it_not_ready_until_one_succeeds(
+    failure: Exception,
+) -> None:
+    world = World()
+    await world.journal.commit(BATCH)
+    world.clock.now += 1
+    world.inner.failure = failure
+    with pytest.raises(type(failure)):
+        await world.journal.commit(BATCH)
+    assert world.health.problem() == str(failure)
+    world.clock.now += 1
+    world.inner.failure = None
+    await world.journal.commit(BATCH)
+    assert world.health.problem() is None
+
+
+@pytest.mark.parametrize(
+    "failure", [JournalConflict("WV001 version"), JournalRefused("22P02 invalid input")], ids=str
+)
+async def test_a_commit_that_is_to_blame_itself_says_nothing_about_the_next(
+    failure: Exception,
+) -> None:
+    world = World()
+    await world.journal.commit(BATCH)
+    world.inner.failure = failure
+    with pytest.raises(type(failure)):
+        await world.journal.commit(BATCH)
+    assert world.health.problem() is None
+
+
+async def test_a_journal_that_cannot_be_read_makes_it_not_ready() -> None:
+    world = World()
+    await world.journal.commit(BATCH)
+    world.inner.failure = JournalUnavailable("Postgres did not answer lately")
+    with pytest.raises(JournalUnavailable):
+        await world.journal.load(Missing())
+    assert world.health.problem() == "Postgres did not answer lately"
+
+
+async def test_after_a_full_disk_the_probe_must_get_space_before_it_proves_anything() -> None:
+    world = World()
+    await world.journal.commit(BATCH)
+    world.inner.failure = JournalRefused("53100 could not extend file")
+    with pytest.raises(JournalRefused):
+        await world.journal.commit(BATCH)
+    world.clock.now += 1
+    async with world.probing():
+        await until(lambda: world.health.problem() is None)
+    assert world.probe.asked[0] is True
+
+
+async def test_a_probe_that_began_before_a_failure_does_not_outweigh_it() -> None:
+    world = World()
+    world.probe.free.clear()
+    async with world.probing():
+        await until(lambda: len(world.probe.asked) == 1)
+        world.clock.now += 1
+        world.inner.failure = OutcomeUnknown("no answer")
+        with pytest.raises(OutcomeUnknown):
+            await world.journal.commit(BATCH)
+        world.probe.failure = "still no answer"
+        world.probe.free.set()
+        await until(lambda: world.health.problem() == "still no answer")
+        world.probe.failure = None
+        await until(lambda: world.health.problem() is None)
