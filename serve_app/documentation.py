@@ -152,8 +152,10 @@ ROUTES: Final = (
         endpoint=service.readyz,
         tag="service",
         summary="Is everything ready",
-        description="Asks each part anew: Postgres, NATS, shards, projections. With `only` some "
-        "of them alone: writing and reading need no others than `postgres,shards`.",
+        description="What this replica can do now, part by part. `postgres`: reads are answered. "
+        "`shards`: every wallet's command reaches a shard whose writes go through. `nats` and "
+        "`projections`: events are published, and read. With `only` some of them alone: writing "
+        "and reading need no others than `postgres,shards`.",
         answers={
             200: Shown(what="All of it is ready.", model=schemas.Readiness),
             503: Shown(
