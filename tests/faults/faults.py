@@ -183,7 +183,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
         quick=True,
         times=2,
     ),
-    Fault(name="kill-haproxy", what="kill −9 of HAProxy", hurt=_kill("haproxy")),
+    Fault(name="kill-haproxy", what="kill −9 of HAProxy", hurt=_kill("haproxy"), back_s=3.0),
     Fault(
         name="kill-controller",
         what="kill −9 of the Serve controller",
@@ -257,6 +257,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
         name="pause-shard",
         what="a shard stopped (SIGSTOP) until its successor has taken over, then continued",
         hurt=_pause_shard,
+        back_s=3.0,
     ),
     Fault(
         name="shards-3",
