@@ -100,7 +100,9 @@ _SHARD: Final = {
         "shard",
         "wallet_id",
     ),
-    "wallet_shard_journal_ready": _gauge("1: writes go through: the last commit or probe was confirmed.", "shard"),
+    "wallet_shard_journal_ready": _gauge(
+        "1: writes go through: the last commit or probe was confirmed.", "shard"
+    ),
     "wallet_shard_stream_ready": _gauge("1: JetStream answered last time.", "shard"),
     "wallet_shard_outbox_events": _gauge(
         "Events committed and not yet acknowledged by the stream.", "shard"

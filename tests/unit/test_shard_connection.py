@@ -1,6 +1,7 @@
 """A shard's port and the connections to it: over real sockets of this machine's loopback."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 from actors import shard_channel, shard_listener
 from actors.dispatcher import ShardUnreachable
 from actors.frames import FRAME_BYTES_MAX, FrameReader, Kind, frame, greeting, parse_greeting
-from actors.keepalive import Heartbeat
+from actors.keepalive import Heartbeat, detect_loss
 from actors.protocol import VERSION
 from actors.shard_channel import ShardBug, ShardChannel, open_channel
 from actors.shard_listener import Address, Health, ShardListener
@@ -184,6 +185,21 @@ async def test_a_frame_of_an_unknown_kind_fails_alone() -> None:
                 found += frames.feed(await reader.read(1_000))
         writer.close()
         assert found[1:] == [(Kind.ERROR, 2, b"a frame of kind 9"), (Kind.REPLY, 1, b"y")]
+
+
+async def test_both_ends_have_the_kernel_look_for_a_vanished_peer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[socket.socket] = []
+    for module in (shard_channel, shard_listener):
+        monkeypatch.setattr(module, "detect_loss", seen.append)
+    async with listening(echo) as (_, address), connected(address) as channel:
+        await channel.call(b"x")
+        assert len(seen) == 2
+        for connection in seen:
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+            detect_loss(connection)
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
 # -- versions --------------------------------------------------------------------------------------
