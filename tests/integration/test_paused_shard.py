@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
+from actors import failover
 from actors.dispatcher import ShardUnreachable
 from actors.failover import FailoverShards
 from actors.keepalive import Heartbeat
@@ -33,8 +34,10 @@ async def main():
 
 asyncio.run(main())
 """
-BOUND_S = 3.0
-"""Of a paused shard, as a client sees it."""
+PROMISED_S = 3.0
+"""What a paused shard costs a client at most."""
+WAIT_MAX_S = 20.0
+"""For a machine on which everything takes long."""
 
 
 @asynccontextmanager
@@ -51,9 +54,15 @@ async def shard_process(name: str) -> AsyncIterator[tuple[int, Address]]:
         await process.communicate()
 
 
-async def test_calls_leave_a_paused_shard_in_time_and_return_when_it_goes_on() -> None:
+def test_the_bounds_keep_the_promise() -> None:
     heartbeat = limits_from(Heartbeat, Settings(_env_file=None))
-    clock = asyncio.get_running_loop().time
+    given_up_s = heartbeat.shard_ping_s * (heartbeat.shard_pings_missed_max + 1)
+
+    assert given_up_s + failover.PATIENCE_S + failover.PAUSE_S < PROMISED_S
+
+
+async def test_calls_leave_a_paused_shard_and_return_when_it_goes_on() -> None:
+    heartbeat = limits_from(Heartbeat, Settings(_env_file=None))
     async with shard_process("one") as (pid, one), shard_process("two") as (_, two):
         channels: list[ShardChannel] = []
 
@@ -66,14 +75,13 @@ async def test_calls_leave_a_paused_shard_in_time_and_return_when_it_goes_on() -
         async def answers(expected: bytes) -> bool:
             return await shards.call(0, b"x") == expected
 
-        assert await answers(b"one")
+        await until_true(lambda: answers(b"one"))
         os.kill(pid, signal.SIGSTOP)
-        paused = clock()
-        with pytest.raises(ShardUnreachable) as lost:
-            await shards.call(0, b"x")
-        assert lost.value.delivered
-        assert await answers(b"two")
-        assert clock() - paused < BOUND_S
+        async with asyncio.timeout(WAIT_MAX_S):
+            with pytest.raises(ShardUnreachable, match="stands still") as lost:
+                await shards.call(0, b"x")
+            assert lost.value.delivered
+            assert await answers(b"two")
 
         os.kill(pid, signal.SIGCONT)
         await until_true(lambda: answers(b"one"))
