@@ -1,0 +1,58 @@
+"""A HAProxy that is killed: a standby serves at once, and gives way to the one that Serve starts."""
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.api import Api, eventually
+from tests.support.running_service import RunningService
+
+MISSED_MAX_S = 5.0
+"""Serve alone needs 9 s on an idle machine; a standby the start of a process."""
+REPLACED_MAX_S = 60.0
+
+
+def serving(service: RunningService) -> list[psutil.Process]:
+    """The processes that listen on the front port."""
+    port = int(service.url.rpartition(":")[2])
+    return [
+        process
+        for process in service.processes("")
+        if process.name() == "haproxy"
+        and any(
+            one.status == psutil.CONN_LISTEN and one.laddr.port == port
+            for one in process.net_connections(kind="tcp")
+        )
+    ]
+
+
+def is_a_standby(process: psutil.Process) -> bool:
+    return any(argument.endswith("standby.conf") for argument in process.cmdline())
+
+
+def test_a_killed_haproxy_is_missed_for_a_moment_and_replaced_unnoticed(
+    service: RunningService, api: Api
+) -> None:
+    if service.home is None:
+        pytest.skip("the processes of this service are out of reach")
+    wallet = api.new_wallet()
+    (killed,) = serving(service)
+    assert not is_a_standby(killed)
+
+    killed.kill()
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{service.url}/healthz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    eventually(answers, timeout_s=MISSED_MAX_S)
+    assert api.debit(wallet, {"amount": "1"}).status_code == 201
+
+    def is_replaced() -> bool:
+        eventually(answers, timeout_s=1.0)  # the port changes hands within milliseconds
+        return not any(is_a_standby(one) for one in serving(service)) and bool(serving(service))
+
+    eventually(is_replaced, timeout_s=REPLACED_MAX_S)
+    assert api.debit(wallet, {"amount": "1"}).status_code == 201
