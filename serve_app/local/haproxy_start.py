@@ -101,12 +101,12 @@ def _start_watcher(binary: str, folder: Path) -> None:
         try:
             os.setsid()
             _wait(ends)
-            _Watcher(binary, folder, manager_ends).replace(pid)
+            Watcher(binary, folder, manager_ends).replace(pid)
         finally:
             os._exit(0)
 
 
-class _Watcher:
+class Watcher:
     """Keeps a standby running after the end of a HAProxy that Serve started."""
 
     def __init__(self, binary: str, folder: Path, manager_ends: int) -> None:
@@ -124,10 +124,11 @@ class _Watcher:
             standby = subprocess.Popen(self._command)
             pid = standby.pid
             _hold(self._folder, pid)
-            self._wait_for(standby)
+            self.wait_for(standby)
             time.sleep(_RESTART_PAUSE_S)
 
-    def _wait_for(self, standby: "subprocess.Popen[bytes]") -> None:
+    def wait_for(self, standby: "subprocess.Popen[bytes]") -> None:
+        """Until ``standby`` has ended: replaced, killed, or by us because nobody comes."""
         abandoned_s = 0.0
         while True:
             try:

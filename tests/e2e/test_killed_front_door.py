@@ -1,4 +1,4 @@
-"""A HAProxy that is killed: a standby serves at once, and gives way to the one that Serve starts."""
+"""A HAProxy that is killed: a standby serves at once, and gives way to Serve's next."""
 
 import httpx
 import psutil

@@ -1,9 +1,14 @@
 """HAProxy's configuration: what is changed in it, and that nothing unknown is passed over."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from serve_app.local import haproxy_start
 from serve_app.local.haproxy_configuration import (
     ClientTimeouts,
     UnknownConfiguration,
@@ -136,3 +141,21 @@ def test_a_script_never_stands_in_front_of_itself(tmp_path: Path) -> None:
     script = script_in(tmp_path, "/bin/echo")
 
     assert script_in(tmp_path / "other", str(script)) == script
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="watchers are Linux's")
+def test_a_standby_ends_when_its_manager_is_gone_and_nobody_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(haproxy_start, "_LOOK_S", 0.01)
+    monkeypatch.setattr(haproxy_start, "_ABANDONED_S", 0.02)
+    manager = subprocess.Popen(["sleep", "60"])
+    watcher = haproxy_start.Watcher("/bin/echo", tmp_path, os.pidfd_open(manager.pid))
+    holder = tmp_path / haproxy_start.HOLDER
+    with subprocess.Popen(["sleep", "60"]) as standby:
+        holder.write_text(str(standby.pid))
+        manager.kill()
+        manager.wait()
+        watcher.wait_for(standby)
+        assert standby.returncode == -signal.SIGUSR1
+    assert not holder.exists()
