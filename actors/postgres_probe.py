@@ -12,7 +12,7 @@ import asyncpg
 from actors.connection import Connection
 from actors.write_health import ProbeFailed
 
-_TABLES: Final = {
+TABLES: Final = {
     "wallets": "id",
     "wallet_references": "wallet_id",
     "transfers": "id",
@@ -20,10 +20,10 @@ _TABLES: Final = {
     "idempotency_keys": "wallet_id",
     "outbox": "wallet_id",
 }
-"""What `commit_batch` writes to, each with a column."""
+"""What `commit_batch` writes to, each with a column; a test compares the two."""
 
 _INSERTS: Final = "\n".join(
-    f"INSERT INTO {table} ({column}) SELECT NULL WHERE false;" for table, column in _TABLES.items()
+    f"INSERT INTO {table} ({column}) SELECT NULL WHERE false;" for table, column in TABLES.items()
 )
 _ALLOCATE: Final = """
 CREATE TEMPORARY TABLE wallet_probe ON COMMIT DROP AS SELECT n FROM generate_series(1, 8192) AS n;

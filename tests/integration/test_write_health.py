@@ -1,13 +1,14 @@
 """What a shard says of its writes, against a Postgres that can't write though it answers."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
 
-from actors.postgres_probe import PostgresWriteProbe
+from actors.postgres_probe import TABLES, PostgresWriteProbe
 from actors.write_health import WriteHealth, WriteHealthLimits
 from tests.support import databases, servers
 from tests.support.waiting import stop, until, until_true
@@ -124,3 +125,10 @@ async def test_a_probe_leaves_nothing_behind_also_if_it_gets_space(dsn: str) -> 
             assert await admin.fetchval(f"SELECT count(*) FROM {table}") == 0
         assert await admin.fetchval("SELECT to_regclass('wallet_probe')") is None
     probe.close()
+
+
+async def test_a_probe_asks_for_every_table_that_a_batch_writes_to(dsn: str) -> None:
+    async with operator(dsn) as admin:
+        sources = await admin.fetch("SELECT prosrc FROM pg_proc WHERE proname = 'commit_batch'")
+    written = re.findall(r"(?:INSERT INTO|UPDATE|DELETE FROM)\s+(\w+)", sources[0]["prosrc"])
+    assert set(TABLES) == set(written)
