@@ -24,6 +24,8 @@ class Channel(Protocol):
     """A connection to one shard."""
 
     closed: bool
+    stood_still: bool
+    """It was given up because its shard answered nothing."""
 
     async def call(self, payload: bytes) -> bytes:
         """Raises: ShardUnreachable: it broke."""
@@ -75,7 +77,10 @@ class FailoverShards:
         """The connection to ``shard``: the one there is, or a new one that all callers share."""
         opening = self._opening.get(shard)
         if opening is None or _is_useless(opening):
+            hangs = opening is not None and _stood_still(opening)
             opening = self._open(shard)
+            if hangs:
+                self._impatient.add(shard)  # It may connect again later; nobody waits for that.
         if not opening.done():
             if shard in self._impatient:
                 raise ShardUnreachable("still starting", delivered=False)
@@ -95,6 +100,12 @@ class FailoverShards:
         opening = self._opening[shard] = asyncio.ensure_future(self._connect(shard))
         opening.add_done_callback(_is_useless)  # Its failure is seen, whether anybody waits or not.
         return opening
+
+
+def _stood_still(opening: "asyncio.Future[Channel]") -> bool:
+    if opening.cancelled() or opening.exception() is not None:
+        return False
+    return opening.result().stood_still
 
 
 def _is_useless(opening: "asyncio.Future[Channel]") -> bool:

@@ -74,6 +74,7 @@ class ShardChannel(asyncio.Protocol):
         self._number = 0
         self._transport: asyncio.Transport
         self.closed = False
+        self.stood_still = False
 
     async def greet(self, secret: str) -> None:
         """Say the secret, and wait until it is taken.
@@ -134,7 +135,7 @@ class ShardChannel(asyncio.Protocol):
         """Send a ping, and judge by what came since the last one."""
         self._missed = 0 if self._heard else self._missed + 1
         if self._missed >= self._heartbeat.shard_pings_missed_max:
-            self._loss = "the shard stands still"
+            self.stood_still, self._loss = True, "the shard stands still"
             self._transport.abort()
             return
         self._heard = False

@@ -15,6 +15,7 @@ class FakeChannel:
     def __init__(self, shard: int) -> None:
         self._shard = shard
         self.closed = False
+        self.stood_still = False
         self.breaks = False
 
     async def call(self, payload: bytes) -> bytes:
@@ -93,6 +94,21 @@ async def test_nobody_waits_long_for_a_shard_that_is_starting() -> None:
     cluster.starting[1] = asyncio.Event()
     assert [await cluster.call(1) for _ in range(3)] == [b"0"] * 3
     assert cluster.looked_for.count(1) == 1
+    cluster.starting[1].set()
+    await asyncio.sleep(0)
+    assert await cluster.call(1) == b"1"
+
+
+async def test_nobody_waits_at_all_for_a_shard_that_stood_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(failover, "PATIENCE_S", 60.0)
+    cluster = Cluster(2)
+    assert [await cluster.call(shard) for shard in (0, 1)] == [b"0", b"1"]
+    cluster.starting[1] = asyncio.Event()
+    cluster.channels[1].closed = cluster.channels[1].stood_still = True
+    async with asyncio.timeout(10):
+        assert [await cluster.call(1) for _ in range(2)] == [b"0", b"0"]
     cluster.starting[1].set()
     await asyncio.sleep(0)
     assert await cluster.call(1) == b"1"
