@@ -19,6 +19,7 @@ TABLES: Final = {
     "wallet_events": "wallet_id",
     "idempotency_keys": "wallet_id",
     "outbox": "wallet_id",
+    "refused_deliveries": "wallet_id",
 }
 """What `commit_batch` writes to, each with a column; a test compares the two."""
 

@@ -150,18 +150,25 @@ class WatchedJournal:
         self._health = health
         self._clock = clock
 
-    async def load(self, missing: Missing) -> Loaded:
+    async def connect(self) -> int:
         try:
-            return await self._journal.load(missing)
+            return await self._journal.connect()
         except JournalUnavailable as failure:
             self._note(failure)
             raise
 
-    async def commit(self, batch: BatchWrite) -> None:
+    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+        try:
+            return await self._journal.load(missing, session=session)
+        except JournalUnavailable as failure:
+            self._note(failure)
+            raise
+
+    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
         began = self._clock()
         self._health.commit_begins()
         try:
-            await self._journal.commit(batch)
+            await self._journal.commit(batch, session=session)
         except JournalConflict:
             raise  # Somebody else's write went through.
         except (JournalUnavailable, OutcomeUnknown) as failure:

@@ -130,5 +130,6 @@ async def test_a_probe_leaves_nothing_behind_also_if_it_gets_space(dsn: str) -> 
 async def test_a_probe_asks_for_every_table_that_a_batch_writes_to(dsn: str) -> None:
     async with operator(dsn) as admin:
         sources = await admin.fetch("SELECT prosrc FROM pg_proc WHERE proname = 'commit_batch'")
-    written = re.findall(r"(?:INSERT INTO|UPDATE|DELETE FROM)\s+(\w+)", sources[0]["prosrc"])
+    source = max((row["prosrc"] for row in sources), key=len)  # The other one calls this one.
+    written = re.findall(r"(?:INSERT INTO|UPDATE (?!;)|DELETE FROM)\s*(\w+)", source)
     assert set(TABLES) == set(written)

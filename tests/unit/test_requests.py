@@ -1,7 +1,7 @@
 """Reading requests: what is taken, what is refused, and what the refusal says to send."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 from pydantic import TypeAdapter

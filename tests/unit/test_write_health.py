@@ -55,12 +55,15 @@ class FakeJournal:
         self.free = asyncio.Event()
         self.free.set()
 
-    async def load(self, missing: Missing) -> Loaded:
+    async def connect(self) -> int:
+        return 1
+
+    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
         if self.failure is not None:
             raise self.failure
         return Loaded()
 
-    async def commit(self, batch: BatchWrite) -> None:
+    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
         await self.free.wait()
         if self.failure is not None:
             raise self.failure
