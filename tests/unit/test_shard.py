@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from actors.ports import BatchWrite, Span
+from actors.ports import BatchWrite, JournalConflict, Span
 from actors.protocol import Failure, FailureCode, Reply
 from tests.support.memory_journal import Fault, MemoryJournal
 from tests.support.shards import shard_in_memory
@@ -321,6 +321,35 @@ async def test_conflicts_without_end_are_given_up_and_nothing_was_applied() -> N
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
         assert journal.wallets[wallet].version == 1
         assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
+
+
+class ContestedJournal(MemoryJournal):
+    """Another owner is always faster at one wallet."""
+
+    contested: WalletId | None = None
+
+    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
+        if self.contested in batch.after:
+            await asyncio.sleep(0)
+            raise JournalConflict("behind", wallet_ids=frozenset({self.contested}))
+        await super().commit(batch, session=session)
+
+
+async def test_a_wallet_that_conflicts_without_end_does_not_hold_up_the_others() -> None:
+    journal = ContestedJournal()
+    async with shard_in_memory(journal, limits=limits(conflict_retries_max=4)) as shard:
+        wallets = [await shard.create_wallet() for _ in range(5)]
+        journal.contested = wallets[2]
+        loads = journal.loads
+        replies = await asyncio.gather(
+            *(shard.ask(wallet, debit("1")) for wallet in wallets for _ in range(2))
+        )
+        failed = [reply.failure is not None for reply in replies]
+        assert failed == [wallet == journal.contested for wallet in wallets for _ in range(2)]
+        assert shard.shard.counts["conflicts"] == 5
+        # Only the contested wallet is forgotten and read again.
+        assert journal.loads - loads <= 6
+    assert [journal.wallets[wallet].version for wallet in wallets] == [3, 3, 1, 3, 3]
 
 
 async def test_conflicts_without_end_after_a_lost_answer_leave_it_open() -> None:
