@@ -142,6 +142,25 @@ async def test_a_commit_that_no_standby_has_is_never_a_yes_and_piles_nothing_up(
         assert answer["status"] == "completed"
 
 
+async def test_a_backend_that_was_given_up_is_ended_by_the_next_connection(
+    database: str, observer: "asyncpg.Connection[Any]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The driver asks the server to cancel what is given up. That is a message, and may be lost.
+    monkeypatch.setattr(asyncpg.Connection, "_cancel_current_command", lambda *_: None)
+    connection = impatient(database)
+    journal = PostgresJournal(connection)
+    session = await connection.connect()
+    making = WriteInTheMaking()
+    making.create(WalletId(new_id()))
+    async with a_standby_that_is_away(observer):
+        with pytest.raises(OutcomeUnknown):
+            await journal.commit(making.write)
+        assert await observer.fetchval(_WAITING_FOR_STANDBY, _NAME) == 1
+        assert await connection.connect() == session + 1
+        assert await observer.fetchval(_BACKENDS, _NAME) == 1
+    await connection.close()
+
+
 async def test_a_cancelled_wait_for_a_standby_is_an_unknown_outcome(
     database: str, observer: "asyncpg.Connection[Any]"
 ) -> None:
