@@ -1,7 +1,7 @@
 """The journal in Postgres: what a batch reads, and the one statement that writes it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -60,7 +60,7 @@ _REFERENCES: Final = """
 SELECT reference_id, wallet_id::text FROM wallet_references WHERE reference_id = ANY ($1::text[])
 """
 
-_EVENT_COLUMNS: Final = """
+EVENT_COLUMNS: Final = """
 SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.pending_debit::text,
     e.pending_credit::text, e.transfer_id::text, e.transfer_type, e.previous_status,
     e.amount::text, e.transfer_created_at, e.created_version, e.failure_reason, e.reference_id,
@@ -68,35 +68,14 @@ SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.p
     w.metadata AS wallet_metadata, w.created_at AS wallet_created_at
 """
 
-_RECORDED: Final = f"""{_EVENT_COLUMNS}
+_RECORDED: Final = f"""{EVENT_COLUMNS}
 FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
 JOIN transfers t ON t.wallet_id = i.wallet_id AND t.id = i.id
 JOIN wallet_events e ON e.wallet_id = t.wallet_id AND e.version = t.created_version
 JOIN wallets w ON w.id = e.wallet_id
 """
 
-_SPAN: Final = f"""{_EVENT_COLUMNS}
-FROM wallet_events e JOIN wallets w ON w.id = e.wallet_id
-WHERE e.wallet_id = $1::uuid AND e.version BETWEEN $2 AND $3
-ORDER BY e.version
-"""
-
 _COMMIT: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 37))})"
-
-_DELETE: Final = """
-DELETE FROM outbox o USING unnest($1::uuid[], $2::bigint[]) AS i(wallet_id, first_version)
-WHERE o.wallet_id = i.wallet_id AND o.first_version = i.first_version
-"""
-
-_UNPUBLISHED: Final = """
-SELECT o.wallet_id::text, o.first_version, o.last_version
-FROM (
-    SELECT wallet_id, max(first_version) AS first_version FROM outbox
-    WHERE created_at <= clock_timestamp() - make_interval(secs => $2) GROUP BY wallet_id
-) last
-JOIN outbox o ON o.wallet_id = last.wallet_id AND o.first_version <= last.first_version
-ORDER BY o.wallet_id, o.first_version LIMIT $1
-"""
 
 Row = asyncpg.Record
 
@@ -115,39 +94,6 @@ class PostgresJournal:
         await self._connection.write(lambda connection: connection.execute(_COMMIT, *arguments))
 
 
-class PostgresOutbox:
-    """Implements `Outbox`. Its connection does not wait for the disk: a deletion that a crash
-    undoes only makes the relay publish again what the stream then drops."""
-
-    SETTINGS: Final = {
-        **CONNECTION_SETTINGS,
-        "application_name": "wallet-relay",
-        "synchronous_commit": "off",
-    }
-
-    def __init__(self, connection: HealingConnection) -> None:
-        self._connection = connection
-
-    async def read(self, span: Span) -> Sequence[Recorded]:
-        rows = await self._read(lambda connection: connection.fetch(_SPAN, *span))
-        recorded = [_recorded(row) for row in rows]
-        assert len(recorded) == span.last - span.first + 1, "INV-10 the journal has no gaps"
-        return recorded
-
-    async def delete(self, spans: Iterable[Span]) -> None:
-        wallet_ids, firsts, _ = zip(*spans, strict=True)
-        await self._read(lambda connection: connection.execute(_DELETE, wallet_ids, firsts))
-
-    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
-        rows = await self._read(
-            lambda connection: connection.fetch(_UNPUBLISHED, limit, older_than_s)
-        )
-        return [Span(WalletId(row[0]), row[1], row[2]) for row in rows]
-
-    async def _read(self, ask: Callable[[Connection], Awaitable[Any]]) -> Any:
-        return await self._connection.read(ask)
-
-
 # -- reading -------------------------------------------------------------------------------------
 
 
@@ -163,7 +109,9 @@ async def _load(connection: Connection, missing: Missing) -> Loaded:
         loaded.keys = {(row["wallet_id"], row["key"]): _stored(row) for row in rows}
     if missing.recorded:
         rows = await connection.fetch(_RECORDED, *_columns(missing.recorded))
-        loaded.recorded = {(row["wallet_id"], row["transfer_id"]): _recorded(row) for row in rows}
+        loaded.recorded = {
+            (row["wallet_id"], row["transfer_id"]): recorded_from(row) for row in rows
+        }
     if missing.references:
         rows = await connection.fetch(_REFERENCES, list(missing.references))
         loaded.references = {row["reference_id"]: row["wallet_id"] for row in rows}
@@ -231,7 +179,7 @@ def _stored(row: Row) -> StoredAnswer:
     )
 
 
-def _recorded(row: Row) -> Recorded:
+def recorded_from(row: Row) -> Recorded:
     """A journal row as the event it is, with the wallet as it was after it."""
     event = _changed(row) if row["transfer_id"] is not None else _created(row)
     wallet = Wallet(

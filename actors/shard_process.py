@@ -12,7 +12,8 @@ import structlog
 from actors.connection import HealingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
-from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
+from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
+from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_refill import PostgresRefill
 from actors.protocol import decode_submissions, encode_replies
 from actors.ring import ring_of

@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from actors.ports import Journal, Outbox
-from actors.postgres_journal import PostgresJournal, PostgresOutbox
+from actors.postgres_journal import PostgresJournal
+from actors.postgres_outbox import PostgresOutbox
 from tests.support import databases
 from tests.support.memory_journal import MemoryJournal
 from tests.support.write_side import connection

@@ -12,7 +12,8 @@ from actors.connection import HealingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.ports import EventStream
-from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
+from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
+from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_refill import PostgresRefill
 from actors.protocol import Reply
 from actors.shard import Shard, ShardLimits
