@@ -17,8 +17,9 @@ old rows of wallets that this shard owns. Both may publish again what is on the 
 the event's id makes the stream drop it.
 
 A stream that somebody deleted is made again and filled from the journal before anything new goes
-to it: until then it is shut to everything else, also to relays that have not noticed yet. Its
-creation time tells one incarnation from another, also to a relay that starts later.
+to it. Its creation time tells one incarnation from another, also to a relay that starts later.
+Whatever is published is published to one incarnation: what a relay that has not noticed yet sends
+to the former one arrives nowhere, live or as part of a filling.
 """
 
 import asyncio
@@ -222,19 +223,18 @@ class OutboxRelay:
     async def _publish_prepared(self, taken: Sequence[_Waiting]) -> None:
         if not self.stream_ready:
             await self._prepare()
-        await self._publish(taken, self._connection)
+        await self._publish(taken, self._connection, self._incarnation)
 
     async def _prepare(self) -> None:
         """Connect; and if the stream is another one than before, see that it has the journal.
 
-        One relay fills it with everything that is written, and opens it. The others wait, and
-        whoever does not know of it finds it shut, so that nothing newer comes before it.
+        One relay fills it with everything that is written. The others wait, and whoever does not
+        know of it can't reach it, so that nothing newer comes before the journal.
         """
         incarnation = await self._stream.prepare()
         connection = self._stream.connection
         if incarnation is not None and incarnation != self._incarnation:
             await self._see_it_filled(incarnation, connection)
-        await self._stream.open(incarnation)
         self._incarnation = incarnation
         await self._publish_kept(connection)
 
@@ -246,7 +246,7 @@ class OutboxRelay:
         for one in kept:
             for span in one.spans:
                 for part in _parts(span, self._limits.publish_batch_max):
-                    await self._publish([_Waiting(part, None, None)], connection)
+                    await self._publish([_Waiting(part, None, None)], connection, self._incarnation)
         until = self._kept_until()  # The server that answered just now may have it in memory, too.
         for one in kept:
             one.until = until
@@ -304,19 +304,18 @@ class OutboxRelay:
                 continue
             done = None
             try:
-                await self._stream.shut()
-                await self._fill(refill, connection)
+                await self._fill(refill, connection, incarnation)
                 done = incarnation
             finally:
                 await refill.end(done)
 
-    async def _fill(self, refill: Refill, connection: int) -> None:
+    async def _fill(self, refill: Refill, connection: int, incarnation: str) -> None:
         after: WalletId | None = None
         events = 0
         while spans := await refill.written(after=after, limit=_REFILL_PAGE):
             for span in spans:
                 for part in _parts(span, self._limits.publish_batch_max):
-                    await self._publish([_Waiting(part, None, None)], connection, filling=True)
+                    await self._publish([_Waiting(part, None, None)], connection, incarnation)
                     events += part.last - part.first + 1
             after = spans[-1].wallet_id
         if events:
@@ -348,24 +347,24 @@ class OutboxRelay:
         return taken
 
     async def _publish(
-        self, taken: Sequence[_Waiting], connection: int, *, filling: bool = False
+        self, taken: Sequence[_Waiting], connection: int, incarnation: str | None
     ) -> None:
         messages: list[Message] = []
         for waiting in taken:
             messages.extend(await self._messages(waiting))
         size = self._limits.publish_batch_max
         for start in range(0, len(messages), size):
-            await self._publish_part(messages[start : start + size], connection, filling=filling)
+            await self._publish_part(messages[start : start + size], connection, incarnation)
 
     async def _publish_part(
-        self, messages: Sequence[Message], connection: int, *, filling: bool
+        self, messages: Sequence[Message], connection: int, incarnation: str | None
     ) -> None:
         if not tracing.on:
-            await self._stream.publish(messages, connection=connection, filling=filling)
+            await self._stream.publish(messages, connection=connection, incarnation=incarnation)
             return
         messages, spans = publishing(messages)
         try:
-            await self._stream.publish(messages, connection=connection, filling=filling)
+            await self._stream.publish(messages, connection=connection, incarnation=incarnation)
         finally:
             for span in spans:
                 span.end()

@@ -146,19 +146,22 @@ async def test_who_has_not_noticed_the_loss_gets_nothing_in_before_the_journal()
     desk.start()
     await until(lambda: desk.relay.stream_ready)
 
-    desk.stream.incarnation, desk.stream.is_shut = "new", True  # another relay made it
+    desk.stream.incarnation = "new"  # another relay made it
     await desk.commit_and_add(WALLET_ID, 4)
     await desk.until_empty()
     assert desk.stream.ids == [*FILLED, *ids(WALLET_ID, 4)]
-    assert not desk.stream.is_shut
     await desk.close()
 
 
-async def test_a_stream_that_was_filled_and_left_shut_is_opened() -> None:
-    desk = await a_desk(FakeRefill(*HISTORY, filled="new"))
-    desk.stream.is_shut = True  # whoever filled it died before opening it
-    await desk.commit_and_add(WALLET_ID, 4)
+async def test_a_stream_lost_while_it_is_filled_gets_the_journal_from_the_beginning() -> None:
+    refill = FakeRefill(*HISTORY)
+    desk = await a_desk(refill)
+    desk.stream.gate.clear()
     desk.start()
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 4)
+    await desk.stream.until_called(1)
+    desk.stream.incarnation = "newer"  # deleted, and made by another relay
+    desk.stream.gate.set()
+    await until(lambda: refill.is_filled is not None)
+    assert refill.is_filled == "newer"
+    assert desk.stream.ids == FILLED
     await desk.close()
