@@ -136,15 +136,18 @@ class Journal(Protocol):
 class Outbox(Protocol):
     """Events that are committed and not yet known to be on the stream's disk."""
 
-    async def read(self, span: Span) -> Sequence[Recorded]:
-        """The span's events from the journal, in version order."""
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
+        """Each span's events from the journal, in version order. At least one span."""
 
     async def delete(self, spans: Collection[Span]) -> None:
         """Forget rows whose events are on the stream's disk."""
 
-    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
+    async def unpublished(
+        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
+    ) -> Sequence[Span]:
         """Rows of every wallet, by wallet and in version order: never one without those before.
 
+        ``after``: the next ones after that row; fewer than ``limit`` are the last ones.
         ``older_than_s``: up to the last row of each wallet that is that old.
         """
 

@@ -100,8 +100,11 @@ class MemoryJournal:
 
     # -- Outbox --------------------------------------------------------------------------------
 
-    async def read(self, span: Span) -> Sequence[Recorded]:
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
         await asyncio.sleep(0)
+        return [self._read(span) for span in spans]
+
+    def _read(self, span: Span) -> Sequence[Recorded]:
         recorded = self.events[span.wallet_id][span.first - 1 : span.last]
         assert len(recorded) == span.last - span.first + 1, "INV-10 the journal has no gaps"
         return recorded
@@ -111,12 +114,14 @@ class MemoryJournal:
         for span in spans:
             self.rows.pop((span.wallet_id, span.first), None)
 
-    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
+    async def unpublished(
+        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
+    ) -> Sequence[Span]:
         await asyncio.sleep(0)
         until = self._clock() - older_than_s
         old = [span for span, at in self.rows.values() if at <= until]
         last = {span.wallet_id: span.first for span in sorted(old)}
-        rows = (span for span, _ in self.rows.values())
+        rows = (span for span, _ in self.rows.values() if after is None or span > after)
         return sorted(row for row in rows if row.first <= last.get(row.wallet_id, -1))[:limit]
 
     # -- reading ---------------------------------------------------------------------------------

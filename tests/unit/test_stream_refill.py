@@ -6,7 +6,7 @@ import pytest
 
 from actors import outbox as module
 from actors.ports import Span
-from tests.support.domain import OTHER_WALLET_ID, WALLET_ID
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
 from tests.support.relays import RelayDesk, ids
 from tests.support.waiting import until
@@ -94,9 +94,9 @@ async def test_while_another_relay_fills_the_stream_this_one_waits(
 async def test_filling_that_fails_is_not_taken_for_done() -> None:
     refill = FakeRefill(*HISTORY)
     desk = await a_desk(refill)
-    desk.stream.faults.extend([None, StreamFault.NOT_STORED])
+    desk.stream.faults.append(StreamFault.NOT_STORED)
     desk.start()
-    await desk.stream.until_called(2)
+    await desk.stream.until_called(1)
     assert refill.is_filled is None
     await until(lambda: refill.is_filled == "new")
     assert desk.stream.ids == FILLED
@@ -136,6 +136,22 @@ async def test_a_long_history_goes_in_pieces_that_fit_a_publish() -> None:
     await until(lambda: refill.is_filled == "new")
     assert [len(call) for call in desk.stream.calls] == [10, 10, 6]
     assert desk.stream.ids == ids(WALLET_ID, *range(1, 27))
+    await desk.close()
+
+
+async def test_many_wallets_are_read_and_published_together() -> None:
+    wallets = [wallet_id(number) for number in range(25)]
+    refill = FakeRefill(*(Span(wallet, 1, 1) for wallet in wallets))
+    desk = RelayDesk(refill=refill)
+    desk.stream.incarnation = "new"
+    for wallet in wallets:
+        await desk.commit(wallet)
+    desk.outbox.rows.clear()
+    desk.start()
+    await until(lambda: refill.is_filled == "new")
+    assert [len(call) for call in desk.stream.calls] == [10, 10, 5]
+    assert desk.outbox.reads == 3
+    assert desk.stream.ids == [f"{wallet}:1" for wallet in sorted(wallets)]
     await desk.close()
 
 
