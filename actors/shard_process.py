@@ -4,11 +4,12 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
 
+from actors.chores import Chores
 from actors.connection import HealingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
@@ -27,6 +28,9 @@ from wallet.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+CHORES: Final = ("watch", "relay", "forget", "sweep")
+"""What a shard does beside writing."""
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -41,7 +45,7 @@ class ShardProcess:
         self._stream = JetStream(stream_options(settings))
         outbox = _connection(settings, PostgresOutbox.SETTINGS)
         self._relay = OutboxRelay(
-            outbox=PostgresOutbox(outbox),
+            outbox=PostgresOutbox(outbox, sweeping=_connection(settings, PostgresOutbox.SETTINGS)),
             refill=PostgresRefill(outbox, stream=settings.stream_name),
             stream=self._stream,
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
@@ -53,25 +57,26 @@ class ShardProcess:
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
         )
+        self._chores = Chores()
         self._listener = ShardListener(self._submit)
         self._listening = asyncio.Lock()
         self._address: Address | None = None
         loop = asyncio.get_event_loop()
         self._tasks = [
-            loop.create_task(self._keep(task), name=name)
+            loop.create_task(task, name=name)
             for name, task in (
-                ("shard", self._shard.run()),
-                ("watch", self._shard.watch()),
-                ("relay", self._relay.run()),
-                ("forget", self._relay.forget()),
-                ("sweep", self._relay.sweep()),
+                ("shard", self._keep(self._shard.run())),
+                ("watch", self._chores.keep_up("watch", self._shard.watch)),
+                ("relay", self._chores.keep_up("relay", self._relay.run)),
+                ("forget", self._chores.keep_up("forget", self._relay.forget)),
+                ("sweep", self._chores.keep_up("sweep", self._relay.sweep)),
             )
         ]
         spare_what_is_here()
         _log.info("shard active", shard=shard, shards=settings.shard_count, pid=os.getpid())
 
     async def _keep(self, task: Coroutine[None, None, None]) -> None:
-        """A task that ends is a bug; better a new actor than half a one."""
+        """Writing that ends is a bug; better a new actor than half a one."""
         try:
             await task
         except asyncio.CancelledError:
@@ -90,6 +95,13 @@ class ShardProcess:
     async def _submit(self, payload: bytes) -> bytes:
         """Encoded submissions in, encoded replies out, once all of them are answered."""
         return encode_replies(await self._shard.submit(decode_submissions(payload)))
+
+    async def close(self) -> None:
+        """End everything. For a process that goes on without its shard."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stream.close()
 
     def statistics(self) -> ShardStatistics:
         """How this shard stands."""
@@ -121,6 +133,9 @@ class ShardProcess:
             outbox_age_s=relay.age_s,
             published=relay.published,
             publish_failures=relay.publish_failures,
+            chore_failures={
+                name: self._chores.failures[name] + relay.failures[name] for name in CHORES
+            },
             journal_ready=shard.journal_ready,
             stream_ready=relay.stream_ready and self._stream.connected,
             largest_batch=shard.largest_batch,

@@ -110,6 +110,13 @@ _SHARD: Final = {
     "wallet_shard_publish_failures_total": _counter(
         "Publishes that were not acknowledged and tried again.", "shard"
     ),
+    "wallet_shard_chore_failures_total": _counter(
+        "Failures of what a shard does beside writing: `relay` publishes, `forget` deletes outbox "
+        "rows, `sweep` looks for rows that others left, `watch` refuses what waits for a database "
+        "that does not answer. Each is tried again.",
+        "shard",
+        "chore",
+    ),
     "wallet_shard_publish_seconds": _histogram(
         "From an event's commit to the stream's acknowledgement.", "shard"
     ),

@@ -48,6 +48,7 @@ SHARD = ShardStatistics(
     outbox_age_s=16.0,
     published=17,
     publish_failures=18,
+    chore_failures={"forget": 20},
     journal_ready=True,
     stream_ready=False,
     largest_batch=19,
