@@ -218,7 +218,6 @@ class OutboxRelay:
         self._queue.clear()
         self._kept.clear()
         self._known.clear()
-        self._something_kept.clear()
         self._has_room.set()
         self._in_memory = self.backlog = 0
         self._sweep_all = True
@@ -332,13 +331,14 @@ class OutboxRelay:
     async def forget(self) -> None:
         """Delete the rows of what is on the stream's disk, for ever."""
         clock = asyncio.get_running_loop().time
-        self._something_kept.set()  # For what is left of a run that failed.
         pause_s = min(_FORGET_S, self._limits.outbox_keep_s)
         while True:
-            await self._something_kept.wait()
-            until = self._kept[0].until if self._kept else 0.0
+            if not self._kept:
+                self._something_kept.clear()
+                await self._something_kept.wait()
+                continue
             # Whatever is due by then goes together.
-            await asyncio.sleep(max(until - clock(), pause_s))
+            await asyncio.sleep(max(self._kept[0].until - clock(), pause_s))
             try:
                 await self._forget_due()
             except (PublishFailed, JournalUnavailable) as failure:
@@ -373,8 +373,6 @@ class OutboxRelay:
         for one in due:
             assert self._kept.popleft() is one, "rows leave in the order they came"
             self._known.difference_update((span.wallet_id, span.first) for span in one.spans)
-        if not self._kept:
-            self._something_kept.clear()
 
     async def _see_it_filled(self, incarnation: str, connection: int) -> None:
         refill = self._refill

@@ -24,6 +24,7 @@ CONNECTION_SETTINGS: Final = {
     "timezone": "UTC",
     # Batches are index look-ups by key, whatever the statistics of a young table say.
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
@@ -43,17 +44,23 @@ LEFT JOIN LATERAL (
 WHERE w.id = ANY ($1::uuid[])
 """
 
+# Subqueries with OFFSET 0 are asked once for each of the list, by key. Without it the planner turns
+# the join round where it believes a table to be empty, and goes through the list once a row.
 _TRANSFERS: Final = """
 SELECT t.wallet_id::text, t.id::text, t.type, t.status, t.amount::text, t.created_version,
     t.created_at, t.reference_id, t.metadata, t.failure_reason, t.settled_at
 FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
-JOIN transfers t ON t.wallet_id = i.wallet_id AND t.id = i.id
+CROSS JOIN LATERAL (
+    SELECT * FROM transfers WHERE wallet_id = i.wallet_id AND id = i.id OFFSET 0
+) t
 """
 
 _KEYS: Final = """
 SELECT k.wallet_id::text, k.key, k.fingerprint, k.request_id, k.refused, k.answer, k.version
 FROM unnest($1::uuid[], $2::text[]) AS i(wallet_id, key)
-JOIN idempotency_keys k ON k.wallet_id = i.wallet_id AND k.key = i.key
+CROSS JOIN LATERAL (
+    SELECT * FROM idempotency_keys WHERE wallet_id = i.wallet_id AND key = i.key OFFSET 0
+) k
 """
 
 _REFERENCES: Final = """
@@ -70,9 +77,14 @@ SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.p
 
 _RECORDED: Final = f"""{EVENT_COLUMNS}
 FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
-JOIN transfers t ON t.wallet_id = i.wallet_id AND t.id = i.id
-JOIN wallet_events e ON e.wallet_id = t.wallet_id AND e.version = t.created_version
-JOIN wallets w ON w.id = e.wallet_id
+CROSS JOIN LATERAL (
+    SELECT created_version FROM transfers WHERE wallet_id = i.wallet_id AND id = i.id OFFSET 0
+) t
+CROSS JOIN LATERAL (
+    SELECT * FROM wallet_events
+    WHERE wallet_id = i.wallet_id AND version = t.created_version OFFSET 0
+) e
+CROSS JOIN LATERAL (SELECT * FROM wallets WHERE id = i.wallet_id OFFSET 0) w
 """
 
 _COMMIT: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 37))})"

@@ -47,7 +47,7 @@ WHERE (wallet_id, first_version) > ($1::uuid, $2::bigint)
         WHERE later.wallet_id = o.wallet_id AND later.first_version > o.first_version
             AND later.created_at + make_interval(secs => $3) <= statement_timestamp()
     ))
-ORDER BY wallet_id, first_version LIMIT $4
+ORDER BY o.wallet_id, o.first_version LIMIT $4
 """
 
 _BEFORE_ALL: Final = Span(WalletId("00000000-0000-0000-0000-000000000000"), 0, 0)
@@ -64,8 +64,8 @@ class PostgresOutbox:
     """Implements `Outbox`. Its connections do not wait for the disk: a deletion that a crash
     undoes only makes the relay publish again what the stream then drops.
 
-    ``sweeping`` is the connection for looking through the whole table, which may take its time:
-    nothing is published meanwhile over a connection that is busy.
+    ``chores`` is the connection for deleting rows and for looking through the whole table, which
+    may take their time: what a publish needs is read over the other one meanwhile.
     """
 
     SETTINGS: Final = {
@@ -73,17 +73,20 @@ class PostgresOutbox:
         "application_name": "wallet-relay",
         "synchronous_commit": "off",
         # Rows are met in the order of a key. Nothing has to be sorted or hashed for that.
-        "enable_bitmapscan": "off",
         "enable_hashagg": "off",
     }
 
-    def __init__(self, connection: HealingConnection, *, sweeping: HealingConnection) -> None:
+    def __init__(self, connection: HealingConnection, *, chores: HealingConnection) -> None:
         self._connection = connection
-        self._sweeping = sweeping
+        self._chores = chores
 
     async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
         columns = list(zip(*spans, strict=True))
-        rows = iter(await self._read(lambda connection: connection.fetch(_SPANS, *columns)))
+        rows = iter(
+            await self._over(
+                self._connection, lambda connection: connection.fetch(_SPANS, *columns)
+            )
+        )
         read = [
             [recorded_from(row) for row in islice(rows, span.last - span.first + 1)]
             for span in spans
@@ -95,19 +98,26 @@ class PostgresOutbox:
     async def delete(self, spans: Iterable[Span]) -> None:
         # In key order: whoever else deletes some of them locks them in the same order.
         wallet_ids, firsts, _ = zip(*sorted(spans), strict=True)
-        await self._read(lambda connection: connection.execute(_DELETE, wallet_ids, firsts))
+        await self._over(
+            self._chores, lambda connection: connection.execute(_DELETE, wallet_ids, firsts)
+        )
 
     async def unpublished(
         self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
     ) -> Sequence[Span]:
         wallet_id, first, _ = after or _BEFORE_ALL
-        rows = await self._sweeping.read(
-            lambda connection: connection.fetch(_UNPUBLISHED, wallet_id, first, older_than_s, limit)
+        rows = await self._over(
+            self._chores,
+            lambda connection: connection.fetch(
+                _UNPUBLISHED, wallet_id, first, older_than_s, limit
+            ),
         )
         return [Span(WalletId(row[0]), row[1], row[2]) for row in rows]
 
-    async def _read(self, ask: Callable[[Connection], Awaitable[Any]]) -> Any:
+    async def _over(
+        self, connection: HealingConnection, ask: Callable[[Connection], Awaitable[Any]]
+    ) -> Any:
         try:
-            return await self._connection.read(ask)
+            return await connection.read(ask)
         except JournalConflict as conflict:  # A deadlock: to be tried again, as any failure here.
             raise JournalUnavailable(str(conflict)) from conflict

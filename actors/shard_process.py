@@ -45,7 +45,7 @@ class ShardProcess:
         self._stream = JetStream(stream_options(settings))
         outbox = _connection(settings, PostgresOutbox.SETTINGS)
         self._relay = OutboxRelay(
-            outbox=PostgresOutbox(outbox, sweeping=_connection(settings, PostgresOutbox.SETTINGS)),
+            outbox=PostgresOutbox(outbox, chores=_connection(settings, PostgresOutbox.SETTINGS)),
             refill=PostgresRefill(outbox, stream=settings.stream_name),
             stream=self._stream,
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),

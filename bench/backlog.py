@@ -23,6 +23,7 @@ from migrations.migrate import upgrade
 from tests.support.relays import RelayLimits
 from tests.support.servers import nats_server, postgres_server
 from tests.support.write_side import connection
+from wallet.garbage import spare_what_is_here
 from wallet.settings import Settings
 
 _POLL_S: Final = 0.05
@@ -94,17 +95,18 @@ async def _until(
     then: Callable[[], Awaitable[bool]],
 ) -> tuple[float, float]:
     """Seconds that a relay takes until ``is_done``, and its CPU; then it goes on until ``then``."""
-    outbox, sweeping = (
+    outbox, chores = (
         connection(settings.database_url, **PostgresOutbox.SETTINGS) for _ in range(2)
     )
     stream = JetStream(stream_options(settings))
     relay = OutboxRelay(
-        outbox=PostgresOutbox(outbox, sweeping=sweeping),
+        outbox=PostgresOutbox(outbox, chores=chores),
         refill=PostgresRefill(outbox, stream=settings.stream_name),
         stream=stream,
         limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
         owns=lambda _: True,
     )
+    spare_what_is_here()  # As a shard does.
     started, cpu_started = perf_counter(), process_time()
     tasks = [asyncio.create_task(one()) for one in (relay.run, relay.forget, relay.sweep)]
     took_s = cpu_s = 0.0
@@ -123,7 +125,7 @@ async def _until(
     await asyncio.gather(*tasks, return_exceptions=True)
     await stream.close()
     await outbox.close()
-    await sweeping.close()
+    await chores.close()
     return took_s, cpu_s
 
 

@@ -53,4 +53,4 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
         outbox = connection(database, synchronous_commit="off")
         stack.push_async_callback(journal.close)
         stack.push_async_callback(outbox.close)
-        yield Store(PostgresJournal(journal), PostgresOutbox(outbox, sweeping=outbox))
+        yield Store(PostgresJournal(journal), PostgresOutbox(outbox, chores=outbox))

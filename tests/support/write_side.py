@@ -166,7 +166,7 @@ async def running_shard(
     if stream is None and nats_url is not None:
         stream = JetStream(stream_options(nats_url))
     relay = OutboxRelay(
-        outbox=PostgresOutbox(outbox, sweeping=outbox),
+        outbox=PostgresOutbox(outbox, chores=outbox),
         stream=stream or _NoStream(),
         limits=relay_limits,
         owns=owns,
