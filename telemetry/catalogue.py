@@ -151,6 +151,10 @@ _AUDIT: Final = {
         "Wallets whose balances, journal or projection contradict each other, in the last whole "
         "round. Anything but 0 is a bug, or a hand in the database."
     ),
+    "wallet_audit_standing_still": _gauge(
+        "Wallets whose projection lacks an event that is older than a minute, in the last whole "
+        "round."
+    ),
     "wallet_audit_wallets_total": _counter("Wallets compared."),
     "wallet_audit_rounds_total": _counter("Times that every wallet was compared."),
     "wallet_audit_failures_total": _counter("Looks that Postgres did not answer."),
