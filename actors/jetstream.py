@@ -9,14 +9,19 @@ the stream has is left out. What a batch is, the server reads from each message'
 A connection that broke is never taken up again: whatever its client had still to send is gone
 with it, and `prepare` makes a new one, with a number of its own.
 
-A stream that is made, or filled again, is *shut*: it listens on the subjects of filling alone, and
-stores what comes there under the subjects of events. So nobody's live events get in before it has
-all of the journal, whether or not they know that the stream is another one.
+A stream that was deleted and made again is another *incarnation*, and must have all of the journal
+before anything newer. The server knows no conditional publish by incarnation. So each has an
+*entrance* of its own, a subject root with a random word in it, and stores what comes there under
+the subjects of events. Nobody listens on the entrance of a stream that is gone: what is sent there,
+by whoever does not know of the loss yet, or was on its way, arrives nowhere. An entrance is never
+given twice. Each update of the configuration makes a new one, because an update that was on its
+way may reach the next incarnation as well. It is believed only as part of an answer that names the
+incarnation, too.
 """
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -25,7 +30,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
-from nats.js.api import StorageType, StreamConfig, StreamInfo, SubjectTransform
+from nats.js.api import StorageType, StreamConfig, SubjectTransform
 from nats.js.errors import NotFoundError
 
 from actors.ports import Message, PublishFailed
@@ -37,8 +42,8 @@ _START, _APPEND, _COMMIT = range(3)
 """What a message is to its batch."""
 
 _LIVE: Final = f"{SUBJECT_ROOT}.>"
-_FILLING_ROOT: Final = "wallet.filling"
-_FILLING: Final = f"{_FILLING_ROOT}.>"
+_ENTRANCES: Final = "wallet.relay."
+"""What the entrances of all incarnations begin with."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +78,7 @@ _answer: Final = msgspec.json.Decoder(_Answer)
 _GOES_WELL: Final = "ack"
 
 _NOBODY: Final = _Answer(type="nobody", error=_Error(code=503, description="no responders"))
-"""The stream is gone, or shut: nobody listens on these subjects."""
-
-
-def _filling(subject: str) -> str:
-    return _FILLING_ROOT + subject.removeprefix(SUBJECT_ROOT)
+"""The stream is gone: nobody listens on these subjects."""
 
 
 class _Client(Client):  # type: ignore[misc]  # it comes without types
@@ -87,8 +88,10 @@ class _Client(Client):  # type: ignore[misc]  # it comes without types
     a shard spent a sixth of its time there when a wallet's events came by the thousand.
     """
 
-    async def publish_as_one(self, messages: Sequence[Message], replies: Iterable[str]) -> None:
-        """Send ``messages`` in order, each with its reply subject.
+    async def publish_as_one(
+        self, messages: Sequence[Message], replies: Iterable[str], *, root: str = SUBJECT_ROOT
+    ) -> None:
+        """Send ``messages`` in order under ``root``, each with its reply subject.
 
         Raises:
             MaxPayloadError: one is too large for the server; nothing was sent.
@@ -96,18 +99,21 @@ class _Client(Client):  # type: ignore[misc]  # it comes without types
         if any(len(message.payload) > self.max_payload for message in messages):
             raise MaxPayloadError
         commands = b"".join(
-            _command(message, reply) for message, reply in zip(messages, replies, strict=True)
+            _command(message, reply, root) for message, reply in zip(messages, replies, strict=True)
         )
         await self._send_command(commands)
         await self._flush_pending()
 
 
-def _command(message: Message, reply: str) -> bytes:
+_ROOT_LENGTH: Final = len(SUBJECT_ROOT)
+
+
+def _command(message: Message, reply: str, root: str) -> bytes:
     """``message`` as the protocol of NATS has it. Nothing in its first lines is a client's word."""
     trace = f"traceparent: {message.trace}\r\n" if message.trace is not None else ""
     headers = f"NATS/1.0\r\nNats-Msg-Id: {message.id}\r\n{trace}\r\n"
     sizes = f"{len(headers)} {len(headers) + len(message.payload)}"
-    first = f"HPUB {message.subject} {reply} {sizes}\r\n{headers}"
+    first = f"HPUB {root}{message.subject[_ROOT_LENGTH:]} {reply} {sizes}\r\n{headers}"
     return b"%b%b\r\n" % (first.encode(), message.payload)
 
 
@@ -135,32 +141,44 @@ async def _note_error(error: Exception) -> None:
     _log.warning("nats", error=f"{type(error).__name__}: {error}")
 
 
-async def ensure_stream(client: Client, options: StreamOptions) -> str:
-    """Make the stream, shut, if it isn't there, or bring its limits up to date.
+class _Incarnation(NamedTuple):
+    """A stream from its creation to its deletion."""
 
-    Returns when it was created: a stream that was deleted and made again is another one.
-    """
+    created: str
+    entrance: str
+
+
+async def ensure_stream(client: Client, options: StreamOptions) -> _Incarnation:
+    """Make the stream if it isn't there, or bring its configuration up to date."""
     jetstream = client.jetstream(timeout=options.publish_timeout_s)
     try:
         info = await jetstream.stream_info(options.name)
     except NotFoundError:
+        info = await jetstream.add_stream(_config(options))
         _log.warning("stream created", stream=options.name)
-        return str((await jetstream.add_stream(_config(options, shut=True))).created)
-    wanted = _config(options, shut=_is_shut(info))
-    if _limits_of(info.config) != _limits_of(wanted):
-        info = await jetstream.update_stream(wanted)
-    return str(info.created)
+    else:
+        wanted = _config(options)
+        if _entrance_of(info.config) is None or _limits_of(info.config) != _limits_of(wanted):
+            info = await jetstream.update_stream(wanted)
+    entrance = _entrance_of(info.config)
+    if entrance is None:
+        raise PublishFailed("the stream has no entrance for relays")
+    return _Incarnation(str(info.created), entrance)
 
 
-def _is_shut(info: StreamInfo) -> bool:
-    return _LIVE not in (info.config.subjects or ())
+def _entrance_of(config: StreamConfig) -> str | None:
+    entrances = [one for one in config.subjects or () if one.startswith(_ENTRANCES)]
+    return entrances[0].removesuffix(".>") if entrances else None
 
 
-def _config(options: StreamOptions, *, shut: bool) -> StreamConfig:
+def _config(options: StreamOptions) -> StreamConfig:
+    """The configuration, with an entrance that no stream ever had."""
+    entrance = f"{_ENTRANCES}{uuid4().hex}.>"
     return StreamConfig(
         name=options.name,
-        subjects=[_FILLING if shut else _LIVE],
-        subject_transform=SubjectTransform(src=_FILLING, dest=_LIVE) if shut else None,
+        # Relays publish to the entrance alone. The other is how readers find the stream.
+        subjects=[_LIVE, entrance],
+        subject_transform=SubjectTransform(src=entrance, dest=_LIVE),
         storage=StorageType.FILE,
         num_replicas=options.replicas,
         max_age=options.max_age_s,
@@ -189,43 +207,25 @@ class JetStream:
         """The batch under way: what else comes to the inbox is about one that was given up."""
         self._answers: asyncio.Queue[_Answer] = asyncio.Queue()
         self._last_sequence = 0
-        self._incarnation = ""
+        self._incarnation = _Incarnation("", "")
 
     async def prepare(self) -> str:
         try:
-            created = await ensure_stream(await self._connected(), self._options)
+            incarnation = await ensure_stream(await self._connected(), self._options)
         except (NatsError, OSError, TimeoutError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
-        if created != self._incarnation:
-            self._incarnation, self._last_sequence = created, 0
-        return created
-
-    async def shut(self) -> None:
-        await self._listen(shut=True, incarnation=None)
-
-    async def open(self, incarnation: str | None) -> None:
-        await self._listen(shut=False, incarnation=incarnation)
-
-    async def _listen(self, *, shut: bool, incarnation: str | None) -> None:
-        try:
-            client = await self._connected()
-            jetstream = client.jetstream(timeout=self._options.publish_timeout_s)
-            info = await jetstream.stream_info(self._options.name)
-            if incarnation is not None and str(info.created) != incarnation:
-                raise PublishFailed("the stream is another one by now")
-            if _is_shut(info) != shut:
-                await jetstream.update_stream(_config(self._options, shut=shut))
-        except (NatsError, OSError, TimeoutError) as failure:
-            raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
+        if incarnation.created != self._incarnation.created:
+            self._last_sequence = 0
+        self._incarnation = incarnation
+        return incarnation.created
 
     async def publish(
-        self, messages: Sequence[Message], *, connection: int, filling: bool = False
+        self, messages: Sequence[Message], *, connection: int, incarnation: str | None
     ) -> None:
-        if filling:
-            messages = [one._replace(subject=_filling(one.subject)) for one in messages]
         try:
             async with asyncio.timeout(self._options.publish_timeout_s):
-                await self._publish(self._over(connection), messages)
+                entrance = self._entrance_of(incarnation)
+                await self._publish(self._over(connection), messages, entrance)
         except (NatsError, OSError, TimeoutError, msgspec.MsgspecError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
 
@@ -262,10 +262,16 @@ class JetStream:
             raise PublishFailed("not connected to NATS")
         return self._client
 
-    async def _publish(self, client: _Client, messages: Sequence[Message]) -> None:
+    def _entrance_of(self, incarnation: str | None) -> str:
+        known = self._incarnation
+        if incarnation != known.created:
+            raise PublishFailed("the stream is another one by now")
+        return known.entrance
+
+    async def _publish(self, client: _Client, messages: Sequence[Message], root: str) -> None:
         self._batch, self._answers = uuid4().hex, asyncio.Queue()
         count = len(messages)
-        await client.publish_as_one(messages, self._replies(count))
+        await client.publish_as_one(messages, self._replies(count), root=root)
         answer = await self._acknowledged()
         if answer.error is not None or answer.type or answer.count != count:
             _log.error("publish refused", answer=msgspec.to_builtins(answer), messages=count)

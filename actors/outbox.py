@@ -17,13 +17,16 @@ old rows of wallets that this shard owns. Both may publish again what is on the 
 the event's id makes the stream drop it.
 
 A stream that somebody deleted is made again and filled from the journal before anything new goes
-to it: until then it is shut to everything else, also to relays that have not noticed yet. Its
-creation time tells one incarnation from another, also to a relay that starts later.
+to it. Its creation time tells one incarnation from another, also to a relay that starts later.
+Whatever is published is published to one incarnation: what a relay that has not noticed yet sends
+to the former one arrives nowhere, live or as part of a filling.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice, repeat
 from typing import Final
 
 import msgspec
@@ -53,8 +56,19 @@ from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
 
-_SWEEP_LIMIT: Final = 10_000
-"""Spans looked at in one sweep; the next sweep sees the rest."""
+_SWEEP_PAGE: Final = 1_000
+"""Rows that a sweep looks at in one query."""
+
+_SWEEP_AHEAD: Final = 20_000
+"""Spans queued with which a sweep waits before it looks for more: a backlog of any size is in the
+table, not in memory."""
+
+_SWEEP_SHARE: Final = 0.02
+"""Of the time, how much a sweep's queries may take. Beside rows that are deleted and can't be
+vacuumed, each is slow: then there are fewer."""
+
+_FORGET_MAX: Final = 1_000
+"""Outbox rows deleted by one statement."""
 
 
 _REFILL_PAGE: Final = 1_000
@@ -76,6 +90,22 @@ def _parts(span: Span, size: int) -> Iterator[Span]:
         yield Span(span.wallet_id, first, min(first + size - 1, span.last))
 
 
+def _batches(spans: Iterable[Span], size: int) -> Iterator[list[Span]]:
+    """``spans`` in order, in lists of at most ``size`` events; what is larger is cut."""
+    batch: list[Span] = []
+    room = size
+    for span in spans:
+        for part in _parts(span, size):
+            events = part.last - part.first + 1
+            if batch and events > room:
+                yield batch
+                batch, room = [], size
+            batch.append(part)
+            room -= events
+    if batch:
+        yield batch
+
+
 class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of a relay; see the settings of the same names for their reasons."""
 
@@ -91,12 +121,17 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
 class _Waiting:
     """A span in the queue, with its events if memory allows."""
 
-    __slots__ = ("bodies", "queued_at", "recorded", "span")
+    __slots__ = ("bodies", "queued_at", "read", "recorded", "span")
 
     def __init__(
-        self, span: Span, recorded: list[Recorded] | None, bodies: list[bytes] | None
+        self,
+        span: Span,
+        recorded: list[Recorded] | None = None,
+        bodies: list[bytes] | None = None,
     ) -> None:
         self.span = span
+        self.read: Sequence[Recorded] | None = None
+        """Its events from the journal, read while those before them were published."""
         self.recorded = recorded
         self.bodies = bodies
         self.queued_at = asyncio.get_running_loop().time()
@@ -137,6 +172,12 @@ class OutboxRelay:
         self._known: set[tuple[WalletId, int]] = set()
         """The rows that are queued or kept: whoever finds them in the table finds nothing new."""
         self._in_memory = 0
+        self._generation = 0
+        """Counts resets: whatever was under way then is not to be noted as done."""
+        self._sweep_all = True
+        """Whether the next sweep looks at rows of any age."""
+        self._sweep_now = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._wake = asyncio.Event()
         self._something_kept = asyncio.Event()
         self._not_before = 0.0
@@ -144,6 +185,8 @@ class OutboxRelay:
         self.backlog = 0
         self.published = 0
         self.publish_failures = 0
+        self.failures: Counter[str] = Counter()
+        """Of what goes on beside publishing, by its name: tried again, and nothing is lost."""
         self.publish_seconds = Histogram()
         """From an event's commit to its acknowledgement."""
         self.stream_ready = False
@@ -153,7 +196,7 @@ class OutboxRelay:
         if (span.wallet_id, span.first) in self._known:
             return  # A sweep saw the row first; its events will be read from the journal.
         if self._in_memory + len(recorded) > self._limits.outbox_memory_max:
-            self._enqueue(_Waiting(span, None, None))
+            self._enqueue(_Waiting(span))
             return
         self._in_memory += len(recorded)
         self._enqueue(_Waiting(span, recorded, bodies))
@@ -162,10 +205,23 @@ class OutboxRelay:
         """Queue spans that are in the journal, unless they are known already."""
         for span in spans:
             if (span.wallet_id, span.first) not in self._known:
-                self._enqueue(_Waiting(span, None, None))
+                self._enqueue(_Waiting(span))
 
     def reset(self) -> None:
-        """Placeholder until the relay's own."""
+        """Forget everything that is queued or kept, and look for it in the table.
+
+        For a database that may be another one than before: what is in memory may never have
+        happened there. Whoever calls this forgets its wallets as well, so that each is loaded
+        again, and with it what is unpublished of it, before anything newer. (INV-9)
+        """
+        self._generation += 1
+        self._queue.clear()
+        self._kept.clear()
+        self._known.clear()
+        self._has_room.set()
+        self._in_memory = self.backlog = 0
+        self._sweep_all = True
+        self._sweep_now.set()
 
     def _enqueue(self, waiting: _Waiting) -> None:
         span = waiting.span
@@ -186,6 +242,7 @@ class OutboxRelay:
     async def run(self) -> None:
         """Publish until cancelled. The stream is made first: readers wait for it, too."""
         await self._until_done(self._prepare)
+        self._wake.set()  # For what is left of a run that failed.
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -206,10 +263,14 @@ class OutboxRelay:
         self._not_before = clock() + self._limits.publish_interval_s
 
     async def _relay_some(self) -> None:
-        taken = self._peek()
-        await self._until_done(lambda: self._publish_prepared(taken))
-        self._drop(taken)
-        self._keep([waiting.span for waiting in taken])
+        generation, taken = self._generation, self._peek()
+        await asyncio.gather(
+            self._until_done(lambda: self._publish_prepared(taken, generation)),
+            self._read_ahead(self._peek(after=len(taken))),
+        )
+        if generation == self._generation:
+            self._drop(taken)
+            self._keep([waiting.span for waiting in taken])
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         async for attempt in AsyncRetrying(
@@ -222,22 +283,23 @@ class OutboxRelay:
                 await step()
         self.stream_ready = True
 
-    async def _publish_prepared(self, taken: Sequence[_Waiting]) -> None:
+    async def _publish_prepared(self, taken: Sequence[_Waiting], generation: int) -> None:
         if not self.stream_ready:
             await self._prepare()
-        await self._publish(taken, self._connection)
+        if generation != self._generation:
+            return  # Whatever these were, they are not queued any more.
+        await self._publish(taken, self._connection, self._incarnation)
 
     async def _prepare(self) -> None:
         """Connect; and if the stream is another one than before, see that it has the journal.
 
-        One relay fills it with everything that is written, and opens it. The others wait, and
-        whoever does not know of it finds it shut, so that nothing newer comes before it.
+        One relay fills it with everything that is written. The others wait, and whoever does not
+        know of it can't reach it, so that nothing newer comes before the journal.
         """
         incarnation = await self._stream.prepare()
         connection = self._stream.connection
         if incarnation is not None and incarnation != self._incarnation:
             await self._see_it_filled(incarnation, connection)
-        await self._stream.open(incarnation)
         self._incarnation = incarnation
         await self._publish_kept(connection)
 
@@ -246,10 +308,9 @@ class OutboxRelay:
         if connection == self._connection:
             return
         kept = list(self._kept)
-        for one in kept:
-            for span in one.spans:
-                for part in _parts(span, self._limits.publish_batch_max):
-                    await self._publish([_Waiting(part, None, None)], connection)
+        await self._publish_from_journal(
+            (span for one in kept for span in one.spans), connection, self._incarnation
+        )
         until = self._kept_until()  # The server that answered just now may have it in memory, too.
         for one in kept:
             one.until = until
@@ -272,30 +333,46 @@ class OutboxRelay:
         clock = asyncio.get_running_loop().time
         pause_s = min(_FORGET_S, self._limits.outbox_keep_s)
         while True:
-            await self._something_kept.wait()
-            # Whatever is due by then goes in one statement.
+            if not self._kept:
+                self._something_kept.clear()
+                await self._something_kept.wait()
+                continue
+            # Whatever is due by then goes together.
             await asyncio.sleep(max(self._kept[0].until - clock(), pause_s))
             try:
                 await self._forget_due()
             except (PublishFailed, JournalUnavailable) as failure:
+                self.failures["forget"] += 1
                 _log.warning("outbox rows not deleted", cause=str(failure))
                 self.stream_ready = self.stream_ready and not isinstance(failure, PublishFailed)
                 self._wake.set()
                 await asyncio.sleep(_FORGET_S)
 
     async def _forget_due(self) -> None:
-        now = asyncio.get_running_loop().time()
-        due = [one for one in self._kept if one.until <= now]
-        if not due:
-            return
-        # Over the connection that took them: the server has been up ever since.
-        await self._stream.answers(connection=self._connection)
-        await self._outbox.delete([span for one in due for span in one.spans])
+        now, generation = asyncio.get_running_loop().time(), self._generation
+        if self._due(now):
+            # Over the connection that took them: the server has been up ever since.
+            await self._stream.answers(connection=self._connection)
+        while generation == self._generation and (due := self._due(now)):
+            await self._outbox.delete([span for one in due for span in one.spans])
+            if generation == self._generation:
+                self._forget_kept(due)
+
+    def _due(self, now: float) -> list[_Kept]:
+        """The oldest that are kept until ``now`` at most, as many as one statement deletes."""
+        due: list[_Kept] = []
+        rows = 0
+        for one in self._kept:
+            rows += len(one.spans)
+            if one.until > now or (due and rows > _FORGET_MAX):
+                break
+            due.append(one)
+        return due
+
+    def _forget_kept(self, due: list[_Kept]) -> None:
         for one in due:
             assert self._kept.popleft() is one, "rows leave in the order they came"
-            self._known -= {(span.wallet_id, span.first) for span in one.spans}
-        if not self._kept:
-            self._something_kept.clear()
+            self._known.difference_update((span.wallet_id, span.first) for span in one.spans)
 
     async def _see_it_filled(self, incarnation: str, connection: int) -> None:
         refill = self._refill
@@ -307,20 +384,17 @@ class OutboxRelay:
                 continue
             done = None
             try:
-                await self._stream.shut()
-                await self._fill(refill, connection)
+                await self._fill(refill, connection, incarnation)
                 done = incarnation
             finally:
                 await refill.end(done)
 
-    async def _fill(self, refill: Refill, connection: int) -> None:
+    async def _fill(self, refill: Refill, connection: int, incarnation: str) -> None:
         after: WalletId | None = None
         events = 0
         while spans := await refill.written(after=after, limit=_REFILL_PAGE):
-            for span in spans:
-                for part in _parts(span, self._limits.publish_batch_max):
-                    await self._publish([_Waiting(part, None, None)], connection, filling=True)
-                    events += part.last - part.first + 1
+            await self._publish_from_journal(spans, connection, incarnation)
+            events += sum(span.last - span.first + 1 for span in spans)
             after = spans[-1].wallet_id
         if events:
             _log.error("the stream was lost: filled again from the journal", events=events)
@@ -338,11 +412,37 @@ class OutboxRelay:
                 cause=str(outcome.exception()) if outcome is not None else "",
             )
 
-    def _peek(self) -> list[_Waiting]:
-        """As many spans as fit one publish, at least one. They stay queued until relayed."""
+    async def _publish_from_journal(
+        self, spans: Iterable[Span], connection: int, incarnation: str | None
+    ) -> None:
+        """Publish as much as fits one publish while what fits the next one is read."""
+        taken: list[_Waiting] = []
+        for fitting in (*_batches(spans, self._limits.publish_batch_max), []):
+            following = [_Waiting(span) for span in fitting]
+            await asyncio.gather(
+                self._publish(taken, connection, incarnation), self._read_ahead(following)
+            )
+            taken = following
+
+    async def _read_ahead(self, waiting: Sequence[_Waiting]) -> None:
+        # What fails is read again when it is to be published.
+        with suppress(JournalUnavailable):
+            await self._read([one for one in waiting if one.recorded is None])
+
+    async def _read(self, unread: Sequence[_Waiting]) -> None:
+        if unread:
+            read = await self._outbox.read([waiting.span for waiting in unread])
+            for waiting, recorded in zip(unread, read, strict=True):
+                waiting.read = recorded
+
+    def _peek(self, *, after: int = 0) -> list[_Waiting]:
+        """As many spans as fit one publish, at least one, if there are more than ``after``.
+
+        They stay queued until relayed.
+        """
         taken: list[_Waiting] = []
         events = 0
-        for waiting in self._queue:
+        for waiting in islice(self._queue, after, None):
             size = waiting.span.last - waiting.span.first + 1
             if taken and events + size > self._limits.publish_batch_max:
                 break
@@ -351,45 +451,47 @@ class OutboxRelay:
         return taken
 
     async def _publish(
-        self, taken: Sequence[_Waiting], connection: int, *, filling: bool = False
+        self, taken: Sequence[_Waiting], connection: int, incarnation: str | None
     ) -> None:
-        messages: list[Message] = []
-        for waiting in taken:
-            messages.extend(await self._messages(waiting))
+        messages = await self._messages(taken)
         size = self._limits.publish_batch_max
         for start in range(0, len(messages), size):
-            await self._publish_part(messages[start : start + size], connection, filling=filling)
+            await self._publish_part(messages[start : start + size], connection, incarnation)
 
     async def _publish_part(
-        self, messages: Sequence[Message], connection: int, *, filling: bool
+        self, messages: Sequence[Message], connection: int, incarnation: str | None
     ) -> None:
         if not tracing.on:
-            await self._stream.publish(messages, connection=connection, filling=filling)
+            await self._stream.publish(messages, connection=connection, incarnation=incarnation)
             return
         messages, spans = publishing(messages)
         try:
-            await self._stream.publish(messages, connection=connection, filling=filling)
+            await self._stream.publish(messages, connection=connection, incarnation=incarnation)
         finally:
             for span in spans:
                 span.end()
 
-    async def _messages(self, waiting: _Waiting) -> list[Message]:
+    async def _messages(self, taken: Sequence[_Waiting]) -> list[Message]:
+        await self._read([one for one in taken if one.recorded is None and one.read is None])
+        messages: list[Message] = []
+        for waiting in taken:
+            if waiting.recorded is not None and waiting.bodies is not None:
+                messages += self._encoded(waiting.recorded, waiting.bodies)
+            elif waiting.read is not None:
+                messages += self._encoded(waiting.read, repeat(None, len(waiting.read)))
+        return messages
+
+    def _encoded(
+        self, recorded: Sequence[Recorded], bodies: Iterable[bytes | None]
+    ) -> Iterator[Message]:
         partitions = self._limits.partitions
-        recorded: Sequence[Recorded]
-        if waiting.recorded is None or waiting.bodies is None:
-            recorded = await self._outbox.read(waiting.span)
-            bodies: Sequence[bytes | None] = [None] * len(recorded)
-        else:
-            recorded, bodies = waiting.recorded, waiting.bodies
-        return [
-            Message(
+        for event, body in zip(recorded, bodies, strict=True):
+            yield Message(
                 subject_of(event.wallet.id, event.event.type, partitions),
                 event.id,
                 encode_event(event, body),
                 event.trace,
             )
-            for event, body in zip(recorded, bodies, strict=True)
-        ]
 
     def _drop(self, taken: list[_Waiting]) -> None:
         now = asyncio.get_running_loop().time()
@@ -402,6 +504,7 @@ class OutboxRelay:
             self.publish_seconds.observe(now - waiting.queued_at, events)
             if waiting.recorded is not None:
                 self._in_memory -= events
+        self._has_room.set()
 
     # -- what predecessors left -----------------------------------------------------------------
 
@@ -409,16 +512,21 @@ class OutboxRelay:
         """Look for unpublished events of this shard's wallets, for ever."""
         clock = asyncio.get_running_loop().time
         looked_at = clock()
-        older_than_s = 0.0  # The first time all there is: its owner is not this process.
         while True:
+            self._sweep_now.clear()
+            took_s = 0.0
             # While nothing can be published, what others left can wait, too.
             if self.stream_ready:
-                await self._sweep_once(older_than_s)
-                older_than_s = self._limits.outbox_keep_s
+                took_s = await self._sweep_once()
             if clock() - looked_at > _LOOK_S:
                 looked_at = clock()
                 await self._look_for_loss()
-            await asyncio.sleep(self._limits.outbox_sweep_s)
+            await self._rest(max(self._limits.outbox_sweep_s, took_s / _SWEEP_SHARE))
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._sweep_now.wait()
 
     async def _look_for_loss(self) -> None:
         """A stream that is lost while nothing is published must be noticed, too."""
@@ -433,10 +541,34 @@ class OutboxRelay:
         if not self.stream_ready:
             self._wake.set()
 
-    async def _sweep_once(self, older_than_s: float) -> None:
+    async def _sweep_once(self) -> float:
+        """Look through the table, page by page. How long Postgres took, all in all."""
+        # The first time all there is: its owner is not this process.
+        older_than_s = 0.0 if self._sweep_all else self._limits.outbox_keep_s
+        clock = asyncio.get_running_loop().time
+        generation, took_s = self._generation, 0.0
+        after: Span | None = None
         try:
-            spans = await self._outbox.unpublished(limit=_SWEEP_LIMIT, older_than_s=older_than_s)
+            while True:
+                asked = clock()
+                spans = await self._outbox.unpublished(
+                    after=after, limit=_SWEEP_PAGE, older_than_s=older_than_s
+                )
+                took_s += clock() - asked
+                if generation != self._generation:
+                    return 0.0
+                self.add_unread(span for span in spans if self._owns(span.wallet_id))
+                if len(spans) < _SWEEP_PAGE:
+                    self._sweep_all = False
+                    return took_s
+                after = spans[-1]
+                await self._until_room()
         except JournalUnavailable as failure:
+            self.failures["sweep"] += 1
             _log.warning("outbox not swept", cause=str(failure))
-        else:
-            self.add_unread(span for span in spans if self._owns(span.wallet_id))
+            return took_s
+
+    async def _until_room(self) -> None:
+        while len(self._queue) > _SWEEP_AHEAD:
+            self._has_room.clear()
+            await self._has_room.wait()

@@ -183,15 +183,18 @@ class Journal(Protocol):
 class Outbox(Protocol):
     """Events that are committed and not yet known to be on the stream's disk."""
 
-    async def read(self, span: Span) -> Sequence[Recorded]:
-        """The span's events from the journal, in version order."""
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
+        """Each span's events from the journal, in version order. At least one span."""
 
     async def delete(self, spans: Collection[Span]) -> None:
         """Forget rows whose events are on the stream's disk."""
 
-    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
+    async def unpublished(
+        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
+    ) -> Sequence[Span]:
         """Rows of every wallet, by wallet and in version order: never one without those before.
 
+        ``after``: the next ones after that row; fewer than ``limit`` are the last ones.
         ``older_than_s``: up to the last row of each wallet that is that old.
         """
 
@@ -233,33 +236,18 @@ class EventStream(Protocol):
     async def prepare(self) -> str | None:
         """Connect, and make the stream if it isn't there; returns which incarnation of it this is.
 
-        A stream that was made is shut: it takes what it is filled with, and nothing else.
-
         Raises:
             PublishFailed: not reachable now.
         """
 
-    async def shut(self) -> None:
-        """Let the stream take only what it is filled with, until `open`.
-
-        Raises:
-            PublishFailed: not known to be shut.
-        """
-
-    async def open(self, incarnation: str | None) -> None:
-        """Let the stream take everything; of another ``incarnation`` it stays as it is.
-
-        Raises:
-            PublishFailed: not known to be open.
-        """
-
     async def publish(
-        self, messages: Sequence[Message], *, connection: int, filling: bool = False
+        self, messages: Sequence[Message], *, connection: int, incarnation: str | None
     ) -> None:
         """Append all of ``messages`` in order; those that are on the stream already are left.
 
         Over no other ``connection`` than that: on a later one something else may have to go first.
-        A stream that is shut takes them only if ``filling``, one that is open only if not.
+        To no other ``incarnation`` than that, whatever happens to the stream meanwhile: another
+        one must be filled first.
         Returns after the acknowledgement, and never stores a message before an earlier one
         of the same call.
 

@@ -289,8 +289,8 @@ class Shard:
         if session != self._session:
             if self._session is not None:
                 _log.warning("a new journal session: memory dropped", wallets=len(self._cache))
-            self._cache.clear()
-            self._relay.reset()
+                self._cache.clear()
+                self._relay.reset()
             self._session = session
         return session
 

@@ -40,6 +40,8 @@ def samples(statistics: ShardStatistics) -> Iterator[Sample]:
         yield Sample(f"wallet_shard_{name}", float(getattr(statistics, field)), labels)
     for name, distribution in statistics.distributions.items():
         yield Sample(f"wallet_shard_{name}", distribution, labels)
+    for chore, count in statistics.chore_failures.items():
+        yield Sample("wallet_shard_chore_failures_total", count, {**labels, "chore": chore})
     for code, count in statistics.refusals.items():
         yield Sample("wallet_shard_refusals_total", count, {**labels, "code": code})
     yield from _hot_wallets(statistics, labels)

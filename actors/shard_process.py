@@ -5,15 +5,17 @@ import os
 import ssl
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
 
+from actors.chores import Chores
 from actors.connection import HealingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
-from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
+from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
+from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_probe import PostgresWriteProbe
 from actors.postgres_refill import PostgresRefill
 from actors.protocol import answer_call
@@ -30,6 +32,9 @@ from wallet.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+CHORES: Final = ("watch", "relay", "forget", "sweep", "probe")
+"""What a shard does beside writing."""
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -44,7 +49,7 @@ class ShardProcess:
         self._stream = JetStream(stream_options(settings))
         outbox = _connection(settings, PostgresOutbox.SETTINGS)
         self._relay = OutboxRelay(
-            outbox=PostgresOutbox(outbox),
+            outbox=PostgresOutbox(outbox, chores=_connection(settings, PostgresOutbox.SETTINGS)),
             refill=PostgresRefill(outbox, stream=settings.stream_name),
             stream=self._stream,
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
@@ -63,6 +68,7 @@ class ShardProcess:
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
         )
+        self._chores = Chores()
         self._listener = ShardListener(
             self._submit,
             self.writing_problem,
@@ -71,21 +77,21 @@ class ShardProcess:
         self._listening = asyncio.Lock()
         self._address: Address | None = None
         self._tasks = [
-            loop.create_task(self._keep(task), name=name)
+            loop.create_task(task, name=name)
             for name, task in (
-                ("shard", self._shard.run()),
-                ("watch", self._shard.watch()),
-                ("relay", self._relay.run()),
-                ("forget", self._relay.forget()),
-                ("sweep", self._relay.sweep()),
-                ("probe", self._writes.run()),
+                ("shard", self._keep(self._shard.run())),
+                ("watch", self._chores.keep_up("watch", self._shard.watch)),
+                ("relay", self._chores.keep_up("relay", self._relay.run)),
+                ("forget", self._chores.keep_up("forget", self._relay.forget)),
+                ("sweep", self._chores.keep_up("sweep", self._relay.sweep)),
+                ("probe", self._chores.keep_up("probe", self._writes.run)),
             )
         ]
         spare_what_is_here()
         _log.info("shard active", shard=shard, shards=settings.shard_count, pid=os.getpid())
 
     async def _keep(self, task: Coroutine[None, None, None]) -> None:
-        """A task that ends is a bug; better a new actor than half a one."""
+        """Writing that ends is a bug; better a new actor than half a one."""
         try:
             await task
         except asyncio.CancelledError:
@@ -110,6 +116,13 @@ class ShardProcess:
         if self._relay.backlog >= self._outbox_max:
             return "too many events wait for the event stream"
         return self._writes.problem()
+
+    async def close(self) -> None:
+        """End everything. For a process that goes on without its shard."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stream.close()
 
     def statistics(self) -> ShardStatistics:
         """How this shard stands."""
@@ -141,6 +154,9 @@ class ShardProcess:
             outbox_age_s=relay.age_s,
             published=relay.published,
             publish_failures=relay.publish_failures,
+            chore_failures={
+                name: self._chores.failures[name] + relay.failures[name] for name in CHORES
+            },
             journal_ready=shard.journal_ready and self._writes.problem() is None,
             stream_ready=relay.stream_ready and self._stream.connected,
             largest_batch=shard.largest_batch,

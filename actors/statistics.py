@@ -32,6 +32,8 @@ class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
     outbox_age_s: float
     published: int
     publish_failures: int
+    chore_failures: dict[str, int]
+    """By chore: those that never failed, too."""
     journal_ready: bool
     stream_ready: bool
     largest_batch: int

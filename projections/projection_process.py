@@ -20,6 +20,18 @@ from wallet.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+CONNECTION_SETTINGS: Final = {
+    "application_name": "wallet-projection",
+    "timezone": "UTC",
+    # Rows are looked up by key, whatever the statistics of a young table say.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+
 _MEASURE_PERIOD_S: Final = 2.0
 """How often the stream is asked how far behind the projection is."""
 
@@ -64,12 +76,7 @@ class ProjectionProcess:
             max_size=2,
             timeout=settings.database_connect_timeout_s,
             command_timeout=settings.projection_ack_wait_s,
-            server_settings={
-                "application_name": "wallet-projection",
-                "timezone": "UTC",
-                "enable_seqscan": "off",
-                "plan_cache_mode": "force_generic_plan",
-            },
+            server_settings=CONNECTION_SETTINGS,
         )
         spare_what_is_here()
         self._consumer = ProjectionConsumer(

@@ -1,7 +1,8 @@
 """Rebuilding the projections from the journal, while the service runs.
 
 Wallet by wallet: its projection rows are locked, removed and folded anew in one transaction, so a
-reader sees the old rows or the new ones. Meanwhile the consumer's events for this wallet wait on
+reader sees the old rows or the new ones. A wallet with a long history is rebuilt in pieces
+(`projections.pieces`). Meanwhile the consumer's events for this wallet wait on
 the lock and are then dropped, or caught up, by version. The consumer takes many wallets' rows in
 one transaction, so the two may wait for each other: Postgres then ends one of them, and whichever
 it was tries again.
@@ -17,10 +18,13 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from projections.pieces import rebuild_in_pieces
 from projections.store import CATCH_UP_EVENTS_MAX
 from wallet.settings import Settings
 
 _PAGE = 500
+
+_CATCH_UP = "SELECT catch_up($1::uuid, $2)"
 
 _ATTEMPTS_MAX = 20
 """Of a wallet that meets the consumer again and again."""
@@ -75,6 +79,10 @@ async def _rebuild_in_turn(connection: asyncpg.Connection, wallet_id: str) -> No
 
 
 async def _rebuild_wallet(connection: asyncpg.Connection, wallet_id: str) -> None:
+    events = await connection.fetchval("SELECT version FROM wallets WHERE id = $1::uuid", wallet_id)
+    if events > CATCH_UP_EVENTS_MAX:
+        await rebuild_in_pieces(connection, wallet_id, events_max=CATCH_UP_EVENTS_MAX)
+        return
     async with connection.transaction():
         await connection.execute(
             "DELETE FROM wallet_projections WHERE wallet_id = $1::uuid", wallet_id
@@ -82,9 +90,7 @@ async def _rebuild_wallet(connection: asyncpg.Connection, wallet_id: str) -> Non
         await connection.execute(
             "DELETE FROM transfer_projections WHERE wallet_id = $1::uuid", wallet_id
         )
-        while await connection.fetchval(
-            "SELECT catch_up($1::uuid, $2)", wallet_id, CATCH_UP_EVENTS_MAX
-        ):
+        while await connection.fetchval(_CATCH_UP, wallet_id, CATCH_UP_EVENTS_MAX):
             pass
 
 

@@ -10,6 +10,8 @@ class AuditStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
     drift: int
     """Wallets found contradicting in the last whole round, or in this one if there are more."""
+    standing_still: int
+    """Wallets whose projection lacks an event for too long, counted in the same way."""
     wallets: int
     rounds: int
     failures: int

@@ -112,6 +112,13 @@ _SHARD: Final = {
     "wallet_shard_publish_failures_total": _counter(
         "Publishes that were not acknowledged and tried again.", "shard"
     ),
+    "wallet_shard_chore_failures_total": _counter(
+        "Failures of what a shard does beside writing: `relay` publishes, `forget` deletes outbox "
+        "rows, `sweep` looks for rows that others left, `watch` refuses what waits for a database "
+        "that does not answer. Each is tried again.",
+        "shard",
+        "chore",
+    ),
     "wallet_shard_publish_seconds": _histogram(
         "From an event's commit to the stream's acknowledgement.", "shard"
     ),
@@ -145,6 +152,10 @@ _AUDIT: Final = {
     "wallet_audit_drift": _gauge(
         "Wallets whose balances, journal or projection contradict each other, in the last whole "
         "round. Anything but 0 is a bug, or a hand in the database."
+    ),
+    "wallet_audit_standing_still": _gauge(
+        "Wallets whose projection lacks an event that is older than a minute, in the last whole "
+        "round."
     ),
     "wallet_audit_wallets_total": _counter("Wallets compared."),
     "wallet_audit_rounds_total": _counter("Times that every wallet was compared."),

@@ -254,7 +254,8 @@ class Settings(BaseSettings):
     )
     outbox_sweep_s: Seconds = Field(
         default=1.0,
-        description="How often a shard looks for events that a predecessor left unpublished.",
+        description="How often a shard looks for events that a predecessor left unpublished; less "
+        "often where looking takes Postgres long.",
     )
 
     # -- projections -------------------------------------------------------------------------

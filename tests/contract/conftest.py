@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from actors.ports import BatchWrite, Journal, Outbox
-from actors.postgres_journal import COMMIT_BATCH, PostgresJournal, PostgresOutbox, commit_arguments
+from actors.postgres_journal import COMMIT_BATCH, PostgresJournal, commit_arguments
+from actors.postgres_outbox import PostgresOutbox
 from tests.support import databases
 from tests.support.memory_database import Database
 from tests.support.memory_journal import MemoryJournal
@@ -74,7 +75,7 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
         stack.push_async_callback(outbox.close)
         yield Store(
             PostgresJournal(journal),
-            PostgresOutbox(outbox),
+            PostgresOutbox(outbox, chores=outbox),
             partial(_begin_in_postgres, stack, database),
             partial(_until_someone_waits, database),
         )

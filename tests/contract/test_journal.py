@@ -122,7 +122,7 @@ async def test_a_settled_transfer_is_read_settled_and_its_event_as_it_was(store:
     assert again.recorded == loaded.recorded
     assert again.wallets[WALLET_ID] == making.write.after[WALLET_ID]
     span = Span(WALLET_ID, 4, 5)
-    assert list(await store.outbox.read(span)) == making.write.recorded
+    assert list(await store.outbox.read([span])) == [making.write.recorded]
 
 
 async def test_a_transfer_may_be_created_and_settled_by_one_batch(store: Store) -> None:

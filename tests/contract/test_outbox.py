@@ -38,9 +38,25 @@ async def test_each_commit_leaves_a_row_a_changed_wallet(store: Store) -> None:
 async def test_a_span_s_events_are_read_back_in_version_order(store: Store) -> None:
     wallet = await write(store, None, 1, id=WALLET_ID)
     await write(store, wallet, 2, 3, id=WALLET_ID)
-    recorded: list[Recorded] = list(await store.outbox.read(Span(WALLET_ID, 2, 4)))
+    recorded: list[Recorded] = list((await store.outbox.read([Span(WALLET_ID, 2, 4)]))[0])
     assert [one.id for one in recorded] == [f"{WALLET_ID}:{version}" for version in (2, 3, 4)]
     assert [one.wallet.balance for one in recorded] == [100, 200, 300]
+
+
+async def test_many_spans_are_read_at_once_each_as_it_was_asked_for(store: Store) -> None:
+    await write(store, None, 1, 2, 3, id=WALLET_ID)
+    await write(store, None, 4, id=OTHER_WALLET_ID)
+    spans = [
+        Span(WALLET_ID, 3, 4),
+        Span(OTHER_WALLET_ID, 1, 2),
+        Span(WALLET_ID, 1, 1),
+        Span(WALLET_ID, 3, 4),
+    ]
+    read = await store.outbox.read(spans)
+    assert [[one.id for one in events] for events in read] == [
+        [f"{span.wallet_id}:{version}" for version in range(span.first, span.last + 1)]
+        for span in spans
+    ]
 
 
 async def test_deleted_rows_are_gone_and_their_events_stay_in_the_journal(store: Store) -> None:
@@ -49,7 +65,7 @@ async def test_deleted_rows_are_gone_and_their_events_stay_in_the_journal(store:
     await write(store, wallet, 3, id=WALLET_ID)
     await store.outbox.delete([Span(WALLET_ID, 1, 2), Span(WALLET_ID, 4, 4)])
     assert await unpublished(store) == [Span(WALLET_ID, 3, 3)]
-    assert len(await store.outbox.read(Span(WALLET_ID, 1, 4))) == 4
+    assert [len(one) for one in await store.outbox.read([Span(WALLET_ID, 1, 4)])] == [4]
 
 
 async def test_deleting_a_row_that_is_gone_is_no_error(store: Store) -> None:

@@ -6,6 +6,8 @@ import asyncpg
 import nats
 import pytest
 
+from projections import auditor as auditor_module
+from projections import pieces as pieces_module
 from projections import rebuild as rebuild_module
 from projections import store as store_module
 from projections.rebuild import rebuild
@@ -155,9 +157,67 @@ async def test_a_rebuild_mends_whatever_is_wrong(
         assert await differences(database) == [], corruption
 
 
-async def test_a_rebuild_while_the_service_writes_and_folds_ends_equal(
-    database: str, nats_url: str
+async def test_a_long_history_is_rebuilt_in_pieces_and_nothing_is_missing_meanwhile(
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rebuild_module, "CATCH_UP_EVENTS_MAX", 5)
+    async with running_shard(database) as shard:
+        (wallet,) = await open_wallets(shard, 1)
+        await some_of_everything(shard, [wallet], rounds=4)
+    await rebuild(settings(database))
+    await execute(database, CORRUPTIONS[0])
+    reader = await asyncpg.connect(database)
+    transfers = await reader.fetchval("SELECT count(*) FROM transfer_projections")
+    replace_next = pieces_module._Pieces.replace_next
+    seen: list[int] = []
+
+    async def watched(pieces: pieces_module._Pieces) -> bool:
+        before = pieces._done
+        more = await replace_next(pieces)
+        assert pieces._done - before <= 5
+        assert await reader.fetchval("SELECT count(*) FROM transfer_projections") == transfers
+        seen.append(pieces._done)
+        return more
+
+    monkeypatch.setattr(pieces_module._Pieces, "replace_next", watched)
+    await rebuild(settings(database))
+    await reader.close()
+    assert len(seen) == 9, "45 events"
+    assert await differences(database) == []
+
+
+async def test_a_projection_that_lacks_an_event_for_long_is_flagged(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_shard(database) as shard:
+        wallets = await open_wallets(shard, 3)
+        await some_of_everything(shard, wallets, rounds=1)
+    await rebuild(settings(database))
+    await execute(
+        database,
+        "UPDATE wallet_projections p SET (version, balance, pending_debit, pending_credit) = ("
+        "SELECT version, balance, pending_debit, pending_credit FROM wallet_events e "
+        f"WHERE e.wallet_id = p.wallet_id AND e.version = 11) WHERE wallet_id = '{wallets[0]}'",
+    )
+    await execute(database, f"DELETE FROM wallet_projections WHERE wallet_id = '{wallets[1]}'")
+    pool = await asyncpg.create_pool(database, min_size=0, max_size=1)
+    auditor = auditor_module.Auditor(pool)
+    await auditor.look()
+    assert auditor.statistics().standing_still == 0, "it may be on its way"
+    monkeypatch.setattr(auditor_module, "STANDS_STILL_S", 0.0)
+    await auditor.look()
+    assert (auditor.statistics().standing_still, auditor.statistics().drift) == (2, 0)
+    await rebuild(settings(database))
+    await auditor.look()
+    assert auditor.statistics().standing_still == 0
+    await pool.close()
+
+
+@pytest.mark.parametrize("events_max", [60, 20_000])
+async def test_a_rebuild_while_the_service_writes_and_folds_ends_equal(
+    database: str, nats_url: str, events_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild_module, "CATCH_UP_EVENTS_MAX", events_max)
     async with running_shard(database, nats_url) as shard:
         wallets = await open_wallets(shard, 6)
         async with running_consumer(database, nats_url, batch_max=10):

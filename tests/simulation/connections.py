@@ -268,13 +268,15 @@ class SimulatedOutbox:
         self._database = database
         self._connection = connection
 
-    async def read(self, span: Span) -> Sequence[Recorded]:
-        return await _read(self._connection, lambda: self._database.span(span))
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
+        return await _read(self._connection, lambda: [self._database.span(span) for span in spans])
 
     async def delete(self, spans: Collection[Span]) -> None:
         await _read(self._connection, lambda: self._database.delete(spans))
 
-    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
+    async def unpublished(
+        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
+    ) -> Sequence[Span]:
         return await _read(
-            self._connection, lambda: self._database.unpublished(limit, older_than_s)
+            self._connection, lambda: self._database.unpublished(limit, after, older_than_s)
         )

@@ -19,6 +19,7 @@ from projections.store import BalanceRow
 from tests.simulation.connections import SimulatedJournal
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.scenario import Make
+from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
 from tests.support.memory_database import Rules
 from verification.violations import Breach
@@ -131,6 +132,10 @@ def _at_once(_relay: OutboxRelay) -> float:
     return asyncio.get_running_loop().time()
 
 
+def _always(_server: StreamServer, _incarnation: str | None) -> bool:
+    return True
+
+
 class Mutation:
     """One broken rule: what is changed, and the breach that tells it."""
 
@@ -187,6 +192,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "forget an event at its acknowledgement": Mutation(
         Breach.STREAM_EVENT_MISSING, patches=((OutboxRelay, "_kept_until", _at_once),)
+    ),
+    "fill whichever stream is there": Mutation(
+        Breach.STREAM_EVENT_OUT_OF_ORDER, patches=((StreamServer, "listens_at", _always),)
     ),
     "refuse from memory": Mutation(
         Breach.REFUSAL_UNJUSTIFIED, make=_world_with(_RefusesFromMemory)

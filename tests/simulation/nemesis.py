@@ -26,12 +26,16 @@ class Nemesis:
         self._world = world
         self._plan = world.plan
         self._dice = Dice(f"nemesis {world.plan.seed}")
+        self._losses = Dice(f"losses {world.plan.seed}")
         self._process = world.client("nemesis")
         self._paused: list[Process] = []
         self.done: list[str] = []
 
     def start(self) -> "asyncio.Task[None]":
-        return self._process.start(self._rage())
+        return self._process.start(self._do_harm())
+
+    async def _do_harm(self) -> None:
+        await asyncio.gather(self._rage(), self._lose_streams())
 
     async def _rage(self) -> None:
         harms: list[Callable[[], Awaitable[None]]] = [
@@ -71,6 +75,27 @@ class Nemesis:
             harm = self._dice.choose(harms)
             self.done.append(harm.__name__)
             await harm()
+
+    async def _lose_streams(self) -> None:
+        """Delete the stream while it is being filled; some relay may make it again at once."""
+        world, dice, step_s = self._world, self._losses, self._plan.commit_s
+        for _ in range(self._plan.stream_losses):
+            await asyncio.sleep(dice.between(0.0, 4 * self._plan.fault_gap_s))
+            world.stream.remove()
+            for _ in range(dice.count(0, 3)):
+                await self._until_filling()
+                await asyncio.sleep(dice.between(0.0, 20 * step_s))
+                self.done.append("_lose_stream_while_it_is_filled")
+                world.stream.remove()
+                await asyncio.sleep(dice.between(0.0, 2 * step_s))
+                if dice.happens(0.7):
+                    world.stream.ensure()
+
+    async def _until_filling(self) -> None:
+        for _ in range(100):
+            if self._world.stream.stored and self._world.database.filler is not None:
+                return
+            await asyncio.sleep(self._plan.commit_s)
 
     def mend(self) -> None:
         """Make everything work again, and start what is dead."""

@@ -45,6 +45,8 @@ class Plan(msgspec.Struct, kw_only=True):
     fault_gap_s: float
     fault_s: float
     """Usual length of a fault; restarts and pauses are this long, too."""
+    stream_losses: int
+    """Times that the stream is deleted on top of that, and again while it is being filled."""
     shuffle_within: bool
     shard_limits: ShardLimits
     relay_limits: RelayLimits
@@ -144,4 +146,6 @@ def _any_plan(seed: int) -> Plan:
         ),
         projection_batch_max=choose((1, 5, 100)),
         ack_wait_s=choose((0.5, 30.0)),
+        # The last draw: seeds that lose no stream stay the runs that they were.
+        stream_losses=choose((0,) * 15 + (3,)),
     )

@@ -102,15 +102,17 @@ async def _rest(world: World) -> None:
             rows = sum(map(len, world.database.outbox.values()))
             raise NotDrained(
                 f"{rows} outbox rows, projections {_lag(world)} events behind, stream "
-                f"{'shut' if world.stream.is_shut else 'open'}"
+                f"{'filled' if _is_filled(world) else 'not filled'}"
             )
         await asyncio.sleep(0.5)
 
 
 def _drained(world: World) -> bool:
-    stream = world.stream
-    is_whole = stream.exists and not stream.is_shut
-    return is_whole and not world.database.outbox and _lag(world) == 0
+    return _is_filled(world) and not world.database.outbox and _lag(world) == 0
+
+
+def _is_filled(world: World) -> bool:
+    return world.stream.exists and world.database.filled == world.stream.name
 
 
 def _lag(world: World) -> int:

@@ -55,14 +55,13 @@ class StreamServer:
         self._seen: dict[str, float] = {}
         self.incarnation = 0
         self.exists = False
-        self.is_shut = True
         self.stored: list[Stored] = []
         self.consumers: dict[str, Consumer] = {}
 
     def ensure(self) -> str:
         """Make the stream if it isn't there; returns which one it is."""
         if not self.exists:
-            self.exists = self.is_shut = True
+            self.exists = True
             self.incarnation += 1
         return self.name
 
@@ -70,18 +69,6 @@ class StreamServer:
     def name(self) -> str:
         """Of the incarnation."""
         return f"stream {self.incarnation}"
-
-    def shut(self) -> None:
-        self.require()
-        self.is_shut = True
-
-    def open(self, incarnation: str | None) -> bool:
-        """Whether it is open now; another incarnation is left as it is."""
-        self.require()
-        if incarnation not in (None, self.name):
-            return False
-        self.is_shut = False
-        return True
 
     def remove(self) -> None:
         """Somebody deletes it by hand, with everything in it."""
@@ -110,15 +97,18 @@ class StreamServer:
         if number != self.starts:
             raise NoStream
 
-    def listens(self, *, filling: bool) -> None:
-        """Nobody answers on subjects that the stream doesn't listen on."""
-        self.require()
-        if filling != self.is_shut:
-            raise NoStream
+    def listens_at(self, incarnation: str | None) -> bool:
+        """Whether what is sent to ``incarnation`` arrives here."""
+        return incarnation == self.name
 
-    def publish(self, messages: Sequence[Message], *, filling: bool = False) -> int:
-        """Store each of ``messages`` that is no repetition; the last one's sequence, 0 for none."""
-        self.listens(filling=filling)
+    def publish(self, messages: Sequence[Message], *, incarnation: str | None) -> int:
+        """Store each of ``messages`` that is no repetition; the last one's sequence, 0 for none.
+
+        Nobody answers at the entrance of another incarnation.
+        """
+        self.require()
+        if not self.listens_at(incarnation):
+            raise NoStream
         return max([self._store(message) for message in messages])
 
     def _store(self, message: Message) -> int:
@@ -152,20 +142,15 @@ class SimulatedStream:
             self._incarnation, self._last_sequence = incarnation, 0
         return incarnation
 
-    async def shut(self) -> None:
-        await self._ask(self._server.shut)
-
-    async def open(self, incarnation: str | None) -> None:
-        if not await self._ask(lambda: self._server.open(incarnation)):
-            raise PublishFailed("the stream is another one by now")
-
     async def publish(
-        self, messages: Sequence[Message], *, connection: int, filling: bool = False
+        self, messages: Sequence[Message], *, connection: int, incarnation: str | None
     ) -> None:
         def request() -> int:
             self._server.require_start(connection)
-            return self._server.publish(messages, filling=filling)
+            return self._server.publish(messages, incarnation=incarnation)
 
+        if incarnation != self._incarnation:
+            raise PublishFailed("the stream is another one by now")
         self._note_sequence(await self._ask(request))
 
     async def answers(self, *, connection: int) -> None:

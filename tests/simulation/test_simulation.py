@@ -68,4 +68,5 @@ def test_runs_are_full_of_faults() -> None:
         "_stop_postgres",
         "_stop_nats",
         "_bad_journal",
+        "_lose_stream_while_it_is_filled",
     }

@@ -27,7 +27,6 @@ class FakeStream:
         self.faults: deque[StreamFault | None] = deque()
         self.unreachable = False
         self.incarnation: str | None = None
-        self.is_shut = False
         self.gate = asyncio.Event()
         """Publishing waits until it is set."""
         self.gate.set()
@@ -47,27 +46,19 @@ class FakeStream:
         self._is_connected = True
         return self.incarnation
 
-    async def shut(self) -> None:
-        self.is_shut = True
-
-    async def open(self, incarnation: str | None) -> None:
-        if incarnation != self.incarnation:
-            raise PublishFailed("another one by now")
-        self.is_shut = False
-
     async def answers(self, *, connection: int) -> None:
         await asyncio.sleep(0)
         if self.unreachable or not self._is_connected or connection != self.connection:
             raise PublishFailed("told to be away")
 
     async def publish(
-        self, messages: Sequence[Message], *, connection: int, filling: bool = False
+        self, messages: Sequence[Message], *, connection: int, incarnation: str | None
     ) -> None:
         self.calls.append([message.id for message in messages])
         await self._notify()
         await self.gate.wait()
         fault = self.faults.popleft() if self.faults else None
-        refused = filling != self.is_shut
+        refused = incarnation != self.incarnation
         is_another = not self._is_connected or connection != self.connection
         if self.unreachable or is_another or refused or fault is StreamFault.NOT_STORED:
             raise PublishFailed("told to fail")

@@ -83,11 +83,11 @@ class Database:
     def span(self, span: Span) -> list[Recorded]:
         return self.of_wallet[span.wallet_id][span.first - 1 : span.last]
 
-    def unpublished(self, limit: int, older_than_s: float) -> list[Span]:
+    def unpublished(self, limit: int, after: Span | None, older_than_s: float) -> list[Span]:
         """By wallet, and in version order: never a row without those before it."""
         until = self._clock() - older_than_s
         rows = (row for _, rows in sorted(self.outbox.items()) for row in self._up_to(rows, until))
-        return list(islice(rows, limit))
+        return list(islice((row for row in rows if after is None or row > after), limit))
 
     def _up_to(self, rows: list[Span], until: float) -> list[Span]:
         old = [number for number, row in enumerate(rows) if self._written_at[row] <= until]

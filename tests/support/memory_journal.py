@@ -160,8 +160,11 @@ class MemoryJournal:
 
     # -- Outbox --------------------------------------------------------------------------------
 
-    async def read(self, span: Span) -> Sequence[Recorded]:
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
         await asyncio.sleep(0)
+        return [self._read(span) for span in spans]
+
+    def _read(self, span: Span) -> Sequence[Recorded]:
         recorded = self.database.span(span)
         assert len(recorded) == span.last - span.first + 1, "INV-10 the journal has no gaps"
         return recorded
@@ -170,6 +173,8 @@ class MemoryJournal:
         await asyncio.sleep(0)
         self.database.delete(spans)
 
-    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
+    async def unpublished(
+        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
+    ) -> Sequence[Span]:
         await asyncio.sleep(0)
-        return self.database.unpublished(limit, older_than_s)
+        return self.database.unpublished(limit, after, older_than_s)

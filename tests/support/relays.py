@@ -25,17 +25,19 @@ class WatchedOutbox(MemoryJournal):
     def __init__(self) -> None:
         super().__init__()
         self.spans_read: list[Span] = []
+        self.reads = 0
         self.reads_unavailable = 0
         self.deletes_unavailable = 0
         self.sweeps = 0
         self.deleted = asyncio.Event()
 
-    async def read(self, span: Span) -> Sequence[Recorded]:
-        self.spans_read.append(span)
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
+        self.reads += 1
+        self.spans_read += spans
         if self.reads_unavailable:
             self.reads_unavailable -= 1
             raise JournalUnavailable("told to be away")
-        return await super().read(span)
+        return await super().read(spans)
 
     async def delete(self, spans: Collection[Span]) -> None:
         if self.deletes_unavailable:
@@ -44,9 +46,11 @@ class WatchedOutbox(MemoryJournal):
         await super().delete(spans)
         self.deleted.set()
 
-    async def unpublished(self, *, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
-        self.sweeps += 1
-        return await super().unpublished(limit=limit, older_than_s=older_than_s)
+    async def unpublished(
+        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
+    ) -> Sequence[Span]:
+        self.sweeps += after is None
+        return await super().unpublished(limit=limit, after=after, older_than_s=older_than_s)
 
 
 class RelayDesk:

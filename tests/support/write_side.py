@@ -12,7 +12,8 @@ from actors.connection import HealingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.ports import EventStream
-from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal, PostgresOutbox
+from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
+from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_refill import PostgresRefill
 from actors.protocol import Reply
 from actors.shard import Shard, ShardLimits
@@ -168,7 +169,7 @@ async def running_shard(
     if stream is None and nats_url is not None:
         stream = JetStream(stream_options(nats_url))
     relay = OutboxRelay(
-        outbox=PostgresOutbox(outbox),
+        outbox=PostgresOutbox(outbox, chores=outbox),
         stream=stream or _NoStream(),
         limits=relay_limits,
         owns=owns,

@@ -48,6 +48,7 @@ SHARD = ShardStatistics(
     outbox_age_s=16.0,
     published=17,
     publish_failures=18,
+    chore_failures={"forget": 20},
     journal_ready=True,
     stream_ready=False,
     largest_batch=19,
@@ -66,7 +67,13 @@ PROJECTION = ProjectionStatistics(
     ready=True,
     fold_seconds=Histogram().snapshot(),
     audit=AuditStatistics(
-        drift=9, wallets=10, rounds=11, failures=12, dead_letters=13, outbox_age_s=14.0
+        drift=9,
+        standing_still=15,
+        wallets=10,
+        rounds=11,
+        failures=12,
+        dead_letters=13,
+        outbox_age_s=14.0,
     ),
 )
 

@@ -1,12 +1,13 @@
 """The relay: every committed event reaches the stream once and in order, whatever fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 import pytest
 import pytest_asyncio
 
+from actors import outbox as module
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.ports import JournalUnavailable, Span
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
@@ -153,6 +154,47 @@ async def test_a_span_read_back_is_published_as_it_would_have_been_from_memory(
     assert data == [encode_recorded(recorded) for recorded in write.recorded]
 
 
+async def test_what_one_publish_needs_is_read_in_one_query(desk: RelayDesk) -> None:
+    wallets = [wallet_id(number) for number in range(30)]
+    for wallet in wallets:
+        await desk.commit(wallet)
+    desk.relay.add_unread([Span(wallet, 1, 1) for wallet in wallets])
+    desk.start()
+    await desk.until_empty()
+    assert [len(call) for call in desk.stream.calls] == [10, 10, 10]
+    assert desk.outbox.reads == 3
+    assert desk.stream.ids == [f"{wallet}:1" for wallet in wallets]
+
+
+async def test_the_next_publish_is_read_while_this_one_is_under_way(desk: RelayDesk) -> None:
+    wallets = [wallet_id(number) for number in range(30)]
+    for wallet in wallets:
+        await desk.commit(wallet)
+    desk.relay.add_unread([Span(wallet, 1, 1) for wallet in wallets])
+    desk.stream.gate.clear()
+    desk.start()
+    await desk.stream.until_called(1)
+    await until(lambda: desk.outbox.reads == 2)
+    assert len(desk.stream.calls) == 1
+    desk.stream.gate.set()
+    await desk.until_empty()
+
+
+async def test_what_could_not_be_read_ahead_is_read_in_its_turn(desk: RelayDesk) -> None:
+    wallets = [wallet_id(number) for number in range(20)]
+    for wallet in wallets:
+        await desk.commit(wallet)
+    desk.relay.add_unread([Span(wallet, 1, 1) for wallet in wallets])
+    desk.stream.gate.clear()
+    desk.start()
+    await desk.stream.until_called(1)
+    desk.outbox.reads_unavailable = 1
+    await until(lambda: desk.outbox.reads_unavailable == 0 or desk.outbox.reads == 2)
+    desk.stream.gate.set()
+    await desk.until_empty()
+    assert desk.stream.ids == [f"{wallet}:1" for wallet in wallets]
+
+
 async def test_a_journal_that_is_away_is_waited_for(desk: RelayDesk) -> None:
     await desk.commit(WALLET_ID, 1)
     desk.outbox.reads_unavailable = 2
@@ -236,6 +278,136 @@ async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
     assert desk.stream.ids == ids(WALLET_ID, 1)
     assert list(desk.outbox.rows) == [(OTHER_WALLET_ID, 1)]
     await desk.close()
+
+
+async def test_rows_of_others_hide_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SWEEP_PAGE", 3)
+    ours = wallet_id(20)
+    desk = RelayDesk(owns=lambda wallet: wallet == ours)
+    for number in range(21):
+        await desk.commit(wallet_id(number), 1)
+        await desk.commit(wallet_id(number), 2)
+    desk.start(sweeping=True)
+    await desk.stream.until_stored(3)
+    assert desk.stream.ids == ids(ours, 1, 2, 3)
+    await desk.close()
+
+
+async def test_a_sweep_waits_while_much_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SWEEP_PAGE", 2)
+    monkeypatch.setattr(module, "_SWEEP_AHEAD", 5)
+    desk = RelayDesk()
+    wallets = [wallet_id(number) for number in range(40)]
+    for wallet in wallets:
+        await desk.commit(wallet)
+    desk.stream.gate.clear()
+    desk.start(sweeping=True)
+    await desk.stream.until_called(1)
+    await until(lambda: desk.relay.backlog == 6)
+    desk.stream.gate.set()
+    await desk.until_empty()
+    assert desk.stream.ids == [f"{wallet}:1" for wallet in wallets]
+    assert desk.outbox.sweeps <= 2, "the sweep went on where it had stopped"
+    await desk.close()
+
+
+async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
+    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    rest = desk.relay._rest
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await rest(0.0)
+
+    took_s = iter((0.0, 0.0, 0.4))
+
+    async def sweep_once() -> float:
+        return next(took_s, 0.0)
+
+    monkeypatch.setattr(desk.relay, "_rest", noted)
+    monkeypatch.setattr(desk.relay, "_sweep_once", sweep_once)
+    desk.relay.stream_ready = True
+    desk.start(sweeping=True)
+    await until(lambda: len(pauses) > 2)
+    assert pauses[:3] == [LIMITS.outbox_sweep_s, LIMITS.outbox_sweep_s, pytest.approx(20.0)]
+
+
+# -- forgetting everything ---------------------------------------------------------------------
+
+
+async def test_after_a_reset_everything_is_found_again_in_the_table(desk: RelayDesk) -> None:
+    desk.stream.unreachable = True
+    desk.start(sweeping=True)
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.commit_and_add(OTHER_WALLET_ID)
+    await until(lambda: desk.relay.publish_failures >= 1)
+    desk.relay.reset()
+    assert desk.relay.backlog == 0
+    desk.stream.unreachable = False
+    await desk.until_empty()
+    assert sorted(desk.stream.ids) == ids(WALLET_ID, 1, 2) + ids(OTHER_WALLET_ID, 1)
+
+
+async def test_after_a_reset_nothing_is_published_that_the_table_does_not_have(
+    desk: RelayDesk,
+) -> None:
+    desk.stream.faults.append(StreamFault.NOT_STORED)
+    desk.stream.gate.clear()
+    desk.start(sweeping=True)
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.stream.until_called(1)
+    lost = desk.outbox.rows.pop((WALLET_ID, 1))  # another server, which never had it
+    assert lost
+    desk.relay.reset()
+    desk.stream.gate.set()
+    await desk.commit_and_add(OTHER_WALLET_ID)
+    await desk.until_empty()
+    assert desk.stream.ids == ids(OTHER_WALLET_ID, 1)
+
+
+async def test_a_reset_while_rows_are_kept_forgets_that_they_were_published() -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
+    desk.start(sweeping=True)
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.stream.until_stored(2)
+    desk.relay.reset()
+    await desk.stream.until_called(2)
+    await until(lambda: desk.relay.backlog == 0)
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2), "the stream drops what it has"
+    await desk.close()
+
+
+# -- chores -------------------------------------------------------------------------------------
+
+
+async def test_rows_are_deleted_in_pieces_of_bounded_size(
+    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FORGET_MAX", 15)
+    sizes: list[int] = []
+    delete = desk.outbox.delete
+
+    async def noted(spans: Collection[Span]) -> None:
+        sizes.append(len(spans))
+        await delete(spans)
+
+    monkeypatch.setattr(desk.outbox, "delete", noted)
+    for number in range(40):
+        await desk.commit_and_add(wallet_id(number))
+    desk.start()
+    await desk.until_empty()
+    assert sum(sizes) == 40
+    assert max(sizes) <= 15
+
+
+async def test_chores_that_fail_are_counted(desk: RelayDesk) -> None:
+    desk.outbox.deletes_unavailable = 2
+    desk.start()
+    await desk.commit_and_add(WALLET_ID)
+    await desk.until_empty()
+    assert desk.relay.failures == {"forget": 2}
 
 
 async def test_rows_that_could_not_be_deleted_are_deleted_later_and_not_published_again(
@@ -333,12 +505,14 @@ async def test_an_outbox_that_can_not_be_swept_is_swept_later(
     failures = 2
     unpublished = desk.outbox.unpublished
 
-    async def failing(*, limit: int, older_than_s: float = 0.0) -> Sequence[Span]:
+    async def failing(
+        *, limit: int, after: Span | None = None, older_than_s: float = 0.0
+    ) -> Sequence[Span]:
         nonlocal failures
         if failures:
             failures -= 1
             raise JournalUnavailable("told to be away")
-        return await unpublished(limit=limit, older_than_s=older_than_s)
+        return await unpublished(limit=limit, after=after, older_than_s=older_than_s)
 
     monkeypatch.setattr(desk.outbox, "unpublished", failing)
     desk.start(sweeping=True)

@@ -6,7 +6,7 @@ import pytest
 
 from actors import outbox as module
 from actors.ports import Span
-from tests.support.domain import OTHER_WALLET_ID, WALLET_ID
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
 from tests.support.relays import RelayDesk, ids
 from tests.support.waiting import until
@@ -94,9 +94,9 @@ async def test_while_another_relay_fills_the_stream_this_one_waits(
 async def test_filling_that_fails_is_not_taken_for_done() -> None:
     refill = FakeRefill(*HISTORY)
     desk = await a_desk(refill)
-    desk.stream.faults.extend([None, StreamFault.NOT_STORED])
+    desk.stream.faults.append(StreamFault.NOT_STORED)
     desk.start()
-    await desk.stream.until_called(2)
+    await desk.stream.until_called(1)
     assert refill.is_filled is None
     await until(lambda: refill.is_filled == "new")
     assert desk.stream.ids == FILLED
@@ -139,6 +139,22 @@ async def test_a_long_history_goes_in_pieces_that_fit_a_publish() -> None:
     await desk.close()
 
 
+async def test_many_wallets_are_read_and_published_together() -> None:
+    wallets = [wallet_id(number) for number in range(25)]
+    refill = FakeRefill(*(Span(wallet, 1, 1) for wallet in wallets))
+    desk = RelayDesk(refill=refill)
+    desk.stream.incarnation = "new"
+    for wallet in wallets:
+        await desk.commit(wallet)
+    desk.outbox.rows.clear()
+    desk.start()
+    await until(lambda: refill.is_filled == "new")
+    assert [len(call) for call in desk.stream.calls] == [10, 10, 5]
+    assert desk.outbox.reads == 3
+    assert desk.stream.ids == [f"{wallet}:1" for wallet in sorted(wallets)]
+    await desk.close()
+
+
 async def test_who_has_not_noticed_the_loss_gets_nothing_in_before_the_journal() -> None:
     refill = FakeRefill(*HISTORY, filled="old")
     desk = await a_desk(refill)
@@ -146,19 +162,22 @@ async def test_who_has_not_noticed_the_loss_gets_nothing_in_before_the_journal()
     desk.start()
     await until(lambda: desk.relay.stream_ready)
 
-    desk.stream.incarnation, desk.stream.is_shut = "new", True  # another relay made it
+    desk.stream.incarnation = "new"  # another relay made it
     await desk.commit_and_add(WALLET_ID, 4)
     await desk.until_empty()
     assert desk.stream.ids == [*FILLED, *ids(WALLET_ID, 4)]
-    assert not desk.stream.is_shut
     await desk.close()
 
 
-async def test_a_stream_that_was_filled_and_left_shut_is_opened() -> None:
-    desk = await a_desk(FakeRefill(*HISTORY, filled="new"))
-    desk.stream.is_shut = True  # whoever filled it died before opening it
-    await desk.commit_and_add(WALLET_ID, 4)
+async def test_a_stream_lost_while_it_is_filled_gets_the_journal_from_the_beginning() -> None:
+    refill = FakeRefill(*HISTORY)
+    desk = await a_desk(refill)
+    desk.stream.gate.clear()
     desk.start()
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 4)
+    await desk.stream.until_called(1)
+    desk.stream.incarnation = "newer"  # deleted, and made by another relay
+    desk.stream.gate.set()
+    await until(lambda: refill.is_filled is not None)
+    assert refill.is_filled == "newer"
+    assert desk.stream.ids == FILLED
     await desk.close()

@@ -1,0 +1,123 @@
+"""The outbox in Postgres: which committed events the stream may lack, and what they are."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from actors.connection import Connection, HealingConnection
+from actors.ports import JournalConflict, JournalUnavailable, Span
+from actors.postgres_journal import CONNECTION_SETTINGS, EVENT_COLUMNS, recorded_from
+from wallet.events import Recorded
+from wallet.ids import WalletId
+
+# Each subquery is asked once a span, by key: OFFSET 0 keeps the planner from turning the join
+# round, which it does where it believes a table to be empty.
+_SPANS: Final = f"""{EVENT_COLUMNS}
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) WITH ORDINALITY
+    AS i(wallet_id, first, last, number)
+CROSS JOIN LATERAL (SELECT * FROM wallets WHERE id = i.wallet_id OFFSET 0) w
+CROSS JOIN LATERAL (
+    SELECT * FROM wallet_events
+    WHERE wallet_id = i.wallet_id AND version BETWEEN i.first AND i.last ORDER BY version OFFSET 0
+) e
+ORDER BY i.number, e.version
+"""
+
+# Rows are found one by one by key and locked in key order, and deleted by their place. Joined to
+# the table itself, the list would be gone through once for each of its rows wherever the planner
+# believes the table to be empty. A row never changes, so its place does not.
+_DELETE: Final = """
+DELETE FROM outbox WHERE ctid = ANY (ARRAY(
+    SELECT o.ctid FROM unnest($1::uuid[], $2::bigint[]) AS i(wallet_id, first_version)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM outbox
+        WHERE wallet_id = i.wallet_id AND first_version = i.first_version FOR UPDATE
+    ) o
+))
+"""
+
+# Along the primary key, whatever the rows' age: a sum is not looked up in the index of ages, which
+# is full of rows that are deleted and may still be seen by an old snapshot. A younger row counts if
+# a later one of its wallet is old: the clock was set back.
+_UNPUBLISHED: Final = """
+SELECT wallet_id::text, first_version, last_version FROM outbox o
+WHERE (wallet_id, first_version) > ($1::uuid, $2::bigint)
+    AND (created_at + make_interval(secs => $3) <= statement_timestamp() OR EXISTS (
+        SELECT FROM outbox later
+        WHERE later.wallet_id = o.wallet_id AND later.first_version > o.first_version
+            AND later.created_at + make_interval(secs => $3) <= statement_timestamp()
+    ))
+ORDER BY o.wallet_id, o.first_version LIMIT $4
+"""
+
+_BEFORE_ALL: Final = Span(WalletId("00000000-0000-0000-0000-000000000000"), 0, 0)
+
+
+def _is_whole(span: Span, events: Sequence[Recorded]) -> bool:
+    versions = [event.wallet.version for event in events]
+    return versions == list(range(span.first, span.last + 1)) and all(
+        event.wallet.id == span.wallet_id for event in events
+    )
+
+
+class PostgresOutbox:
+    """Implements `Outbox`. Its connections do not wait for the disk: a deletion that a crash
+    undoes only makes the relay publish again what the stream then drops.
+
+    ``chores`` is the connection for deleting rows and for looking through the whole table, which
+    may take their time: what a publish needs is read over the other one meanwhile.
+    """
+
+    SETTINGS: Final = {
+        **CONNECTION_SETTINGS,
+        "application_name": "wallet-relay",
+        "synchronous_commit": "off",
+        # Rows are met in the order of a key. Nothing has to be sorted or hashed for that.
+        "enable_hashagg": "off",
+    }
+
+    def __init__(self, connection: HealingConnection, *, chores: HealingConnection) -> None:
+        self._connection = connection
+        self._chores = chores
+
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
+        columns = list(zip(*spans, strict=True))
+        rows = iter(
+            await self._over(
+                self._connection, lambda connection: connection.fetch(_SPANS, *columns)
+            )
+        )
+        read = [
+            [recorded_from(row) for row in islice(rows, span.last - span.first + 1)]
+            for span in spans
+        ]
+        for span, events in zip(spans, read, strict=True):
+            assert _is_whole(span, events), "INV-10 the journal has no gaps"
+        return read
+
+    async def delete(self, spans: Iterable[Span]) -> None:
+        # In key order: whoever else deletes some of them locks them in the same order.
+        wallet_ids, firsts, _ = zip(*sorted(spans), strict=True)
+        await self._over(
+            self._chores, lambda connection: connection.execute(_DELETE, wallet_ids, firsts)
+        )
+
+    async def unpublished(
+        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
+    ) -> Sequence[Span]:
+        wallet_id, first, _ = after or _BEFORE_ALL
+        rows = await self._over(
+            self._chores,
+            lambda connection: connection.fetch(
+                _UNPUBLISHED, wallet_id, first, older_than_s, limit
+            ),
+        )
+        return [Span(WalletId(row[0]), row[1], row[2]) for row in rows]
+
+    async def _over(
+        self, connection: HealingConnection, ask: Callable[[Connection], Awaitable[Any]]
+    ) -> Any:
+        try:
+            return await connection.read(ask)
+        except JournalConflict as conflict:  # A deadlock: to be tried again, as any failure here.
+            raise JournalUnavailable(str(conflict)) from conflict

@@ -1,0 +1,152 @@
+"""Rebuilding a wallet with a long history: piece by piece, each a transaction of bounded size.
+
+First the wallet's row is made what the journal says it is at the version that it claims. Then its
+transfers are replaced in the order in which they came to be, each by what it is at the version of
+the row. The row is locked meanwhile, so that version does not move within a piece; between two
+pieces the consumer goes on as ever. At any moment each transfer is right or as wrong as before, and
+none is missing that was there.
+
+What a transfer became may be millions of versions later, and the journal has no index for that.
+So the settlements are noted in a temporary table first, which is topped up before each piece.
+"""
+
+from typing import Final
+
+import asyncpg
+
+_RIGHT_ROW: Final = """
+INSERT INTO wallet_projections (wallet_id, reference_id, currency, scale, status, balance,
+    pending_debit, pending_credit, version, metadata, created_at, updated_at)
+SELECT w.id, w.reference_id, w.currency, w.scale, w.status, e.balance, e.pending_debit,
+    e.pending_credit, e.version, w.metadata, w.created_at, e.occurred_at
+FROM wallets w
+CROSS JOIN LATERAL (
+    SELECT * FROM wallet_events
+    WHERE wallet_id = w.id AND version = coalesce(
+        (SELECT p.version FROM wallet_projections p
+            WHERE p.wallet_id = w.id AND p.version BETWEEN 1 AND w.version),
+        w.version)
+    OFFSET 0
+) e
+WHERE w.id = $1::uuid
+ON CONFLICT (wallet_id) DO UPDATE SET
+    reference_id = excluded.reference_id, currency = excluded.currency, scale = excluded.scale,
+    status = excluded.status, balance = excluded.balance, pending_debit = excluded.pending_debit,
+    pending_credit = excluded.pending_credit, version = excluded.version,
+    metadata = excluded.metadata, created_at = excluded.created_at,
+    updated_at = excluded.updated_at
+"""
+
+_VERSION: Final = "SELECT version FROM wallet_projections WHERE wallet_id = $1::uuid"
+_LOCK: Final = "SELECT version FROM wallet_projections WHERE wallet_id = $1::uuid FOR UPDATE"
+
+_SETTLEMENTS: Final = """
+CREATE TEMPORARY TABLE IF NOT EXISTS rebuilt_settlements (
+    created_version bigint PRIMARY KEY, version bigint NOT NULL
+)
+"""
+
+_NOTE_SETTLEMENTS: Final = """
+INSERT INTO rebuilt_settlements (created_version, version)
+SELECT created_version, version FROM wallet_events
+WHERE wallet_id = $1::uuid AND version > $2 AND version <= $3 AND previous_status IS NOT NULL
+ON CONFLICT DO NOTHING
+"""
+
+_REMOVE: Final = """
+DELETE FROM transfer_projections
+WHERE wallet_id = $1::uuid AND created_version > $2 AND created_version <= $3
+"""
+
+_REMOVE_BEYOND: Final = """
+DELETE FROM transfer_projections WHERE wallet_id = $1::uuid AND created_version > $2
+"""
+
+# ``c``: what made the transfer, ``l``: the last that happened to it, as far as the row's version.
+_REPLACE: Final = """
+INSERT INTO transfer_projections (wallet_id, transfer_id, type, status, amount, reference_id,
+    metadata, failure_reason, created_at, settled_at, created_version, version)
+SELECT c.wallet_id, c.transfer_id, c.transfer_type, substr(l.type, 10), c.amount, l.reference_id,
+    l.metadata, l.failure_reason, c.occurred_at,
+    CASE WHEN l.type <> 'transfer.pending' THEN l.occurred_at END, c.version, l.version
+FROM wallet_events c
+LEFT JOIN LATERAL (
+    SELECT version FROM rebuilt_settlements
+    WHERE created_version = c.version AND version <= $4 OFFSET 0
+) s ON true
+CROSS JOIN LATERAL (
+    SELECT * FROM wallet_events
+    WHERE wallet_id = c.wallet_id AND version = coalesce(s.version, c.version) OFFSET 0
+) l
+WHERE c.wallet_id = $1::uuid AND c.version > $2 AND c.version <= $3
+    AND c.transfer_id IS NOT NULL AND c.previous_status IS NULL
+ON CONFLICT (wallet_id, transfer_id) DO UPDATE SET
+    type = excluded.type, status = excluded.status, amount = excluded.amount,
+    reference_id = excluded.reference_id, metadata = excluded.metadata,
+    failure_reason = excluded.failure_reason, created_at = excluded.created_at,
+    settled_at = excluded.settled_at, created_version = excluded.created_version,
+    version = excluded.version
+"""
+
+
+async def rebuild_in_pieces(
+    connection: asyncpg.Connection, wallet_id: str, *, events_max: int
+) -> None:
+    """Make a wallet's projections what the journal says, ``events_max`` events at once."""
+    await connection.execute(_SETTLEMENTS)
+    await connection.execute("TRUNCATE rebuilt_settlements")
+    async with connection.transaction():
+        await connection.fetchval(_LOCK, wallet_id)
+        await connection.execute(_RIGHT_ROW, wallet_id)
+        version = await connection.fetchval(_LOCK, wallet_id) or 0
+        await connection.execute(_REMOVE_BEYOND, wallet_id, version)
+    # What comes to be from then on is the consumer's, and right.
+    pieces = _Pieces(connection, wallet_id, events_max, until=version)
+    while await pieces.replace_next():
+        pass
+    await _catch_up(connection, wallet_id, events_max)
+
+
+async def _catch_up(connection: asyncpg.Connection, wallet_id: str, events_max: int) -> None:
+    """As far as the journal goes now, for where nobody follows the stream. What is written from
+    then on is not waited for: it may be written as fast as this reads."""
+    written = await connection.fetchval(
+        "SELECT version FROM wallets WHERE id = $1::uuid", wallet_id
+    )
+    while await connection.fetchval(_VERSION, wallet_id) < written:
+        await connection.fetchval("SELECT catch_up($1::uuid, $2)", wallet_id, events_max)
+
+
+class _Pieces:
+    """How far the rebuilding of one wallet has come."""
+
+    def __init__(
+        self, connection: asyncpg.Connection, wallet_id: str, events_max: int, *, until: int
+    ) -> None:
+        self._connection = connection
+        self._wallet_id = wallet_id
+        self._events_max = events_max
+        self._until = until
+        self._done = 0
+        self._noted = 0
+        """The version up to which settlements are noted."""
+
+    async def replace_next(self) -> bool:
+        """Replace the transfers of the next versions; whether there are more."""
+        version = await self._connection.fetchval(_VERSION, self._wallet_id)
+        await self._note_settlements(version or 0)
+        async with self._connection.transaction():
+            version = await self._connection.fetchval(_LOCK, self._wallet_id) or 0
+            await self._note_settlements(version)
+            last = min(self._done + self._events_max, self._until)
+            place = (self._wallet_id, self._done, last)
+            await self._connection.execute(_REMOVE, *place)
+            await self._connection.execute(_REPLACE, *place, version)
+        self._done = last
+        return last < self._until
+
+    async def _note_settlements(self, version: int) -> None:
+        while self._noted < version:
+            last = min(self._noted + self._events_max, version)
+            await self._connection.execute(_NOTE_SETTLEMENTS, self._wallet_id, self._noted, last)
+            self._noted = last

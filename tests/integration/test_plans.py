@@ -1,0 +1,309 @@
+"""Every statement over a list has one plan, whatever the statistics say of its tables.
+
+Postgres believes what the last look at a table told it. Of a young table that is: empty. A plan
+that is good for an empty table goes through a whole list once for each row of a full one.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+import pytest_asyncio
+
+from actors.ports import BatchWrite, Missing, Span, StoredAnswer
+from actors.postgres_journal import PostgresJournal
+from actors.postgres_outbox import PostgresOutbox
+from projections.auditor import Auditor
+from projections.projection_process import CONNECTION_SETTINGS as PROJECTION_SETTINGS
+from projections.store import (
+    BalanceRow,
+    FoldedBatch,
+    ProjectionStore,
+    SettlementRow,
+    TransferRow,
+    WalletRow,
+)
+from tests.support.domain import a_transfer, settled, transfer_id, wallet_id
+from tests.support.plans import plans_of
+from tests.support.write_side import connection
+from tests.support.writes import WriteInTheMaking
+from wallet.ids import IdempotencyKey, TransferId, WalletId
+from wallet.state import TransferStatus
+
+WALLETS = [wallet_id(number) for number in range(40)]
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+_GROWN = """
+WITH w AS (
+    INSERT INTO wallets (id, currency, scale, balance, pending_debit, pending_credit, version,
+        created_at, updated_at)
+    SELECT gen_random_uuid(), 'USD', 2, 0, 0, 0, 5, now(), now() FROM generate_series(1, $1)
+    RETURNING id
+), r AS (
+    INSERT INTO wallet_references SELECT id::text, id FROM w
+), t AS (
+    INSERT INTO transfers (wallet_id, id, type, status, amount, created_version, created_at)
+    SELECT id, gen_random_uuid(), 'debit', 'completed', 1, v, now() FROM w, generate_series(2, 5) v
+), e AS (
+    INSERT INTO wallet_events (wallet_id, version, type, occurred_at, balance, pending_debit,
+        pending_credit)
+    SELECT id, v, 'wallet.created', now(), 0, 0, 0 FROM w, generate_series(1, 5) v
+), k AS (
+    INSERT INTO idempotency_keys
+    SELECT id, v::text, '', '', false, '', v, now() FROM w, generate_series(1, 5) v
+), p AS (
+    INSERT INTO wallet_projections
+    SELECT id, NULL, 'USD', 2, 'active', 0, 0, 0, 5, NULL, now(), now() FROM w
+), q AS (
+    INSERT INTO transfer_projections (wallet_id, transfer_id, type, status, amount, created_at,
+        created_version, version)
+    SELECT id, gen_random_uuid(), 'debit', 'completed', 1, now(), v, v
+    FROM w, generate_series(2, 5) v
+)
+INSERT INTO outbox SELECT id, v, v FROM w, generate_series(1, 5) v
+"""
+
+TABLES = (
+    "wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox, "
+    "wallet_projections, transfer_projections"
+)
+
+Believed = str
+"""What the statistics say of every table, whatever is in it."""
+
+BELIEFS: tuple[Believed, ...] = ("empty", "young", "large")
+
+
+async def believe(database: str, belief: Believed) -> None:
+    """Fill the tables, or empty them again, and have them looked at."""
+    rows = {"empty": 0, "young": 3, "large": 2_000}[belief]
+    plain = await asyncpg.connect(database)
+    try:
+        for table in TABLES.split(", "):
+            await plain.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+        if rows:
+            await plain.execute(_GROWN, rows)
+        else:
+            # Only the outbox can have been full and be empty: its pages are there, with nothing in.
+            await plain.execute(
+                "INSERT INTO outbox SELECT gen_random_uuid(), 1, 1 FROM generate_series(1, 2000)"
+            )
+            await plain.execute("DELETE FROM outbox")
+        # Nobody looks at a table before there are rows; the outbox is looked at all the time.
+        for table in TABLES.split(", ") if rows else ["outbox"]:
+            await plain.execute(f"VACUUM (ANALYZE, TRUNCATE off) {table}")
+        if rows == 3:
+            await plain.execute(_GROWN, 200)
+    finally:
+        await plain.close()
+
+
+class Desk:
+    """Both sides of one database, each over its own kind of connection."""
+
+    def __init__(self, database: str) -> None:
+        self.shard = connection(database)
+        self.relay = connection(database, **PostgresOutbox.SETTINGS)
+        self.journal = PostgresJournal(self.shard)
+        self.outbox = PostgresOutbox(self.relay, chores=self.relay)
+        self.projecting: Any = None
+        """One connection that serves as a pool: what is set on it stays."""
+
+    async def opened(self, database: str) -> "Desk":
+        self.projecting = await asyncpg.connect(database, server_settings=PROJECTION_SETTINGS)
+        await self.journal.commit(a_first_write())
+        return self
+
+    async def close(self) -> None:
+        await self.shard.close()
+        await self.relay.close()
+        await self.projecting.close()
+
+    async def shard_plans(self, work: Callable[[], Awaitable[Any]]) -> list[str]:
+        await self.shard.read(lambda inner: inner.fetchval("SELECT 1"))
+        assert self.shard._connection is not None
+        return await plans_of(self.shard._connection, work)
+
+    async def relay_plans(self, work: Callable[[], Awaitable[Any]]) -> list[str]:
+        await self.relay.read(lambda inner: inner.fetchval("SELECT 1"))
+        assert self.relay._connection is not None
+        return await plans_of(self.relay._connection, work)
+
+    async def projection_plans(self, work: Callable[[], Awaitable[Any]]) -> list[str]:
+        return await plans_of(self.projecting, work)
+
+
+@pytest_asyncio.fixture(params=BELIEFS)
+async def desk(request: pytest.FixtureRequest, database: str) -> AsyncIterator[Desk]:
+    await believe(database, request.param)
+    made = await Desk(database).opened(database)
+    yield made
+    await made.close()
+
+
+HELD = a_transfer(status=TransferStatus.PENDING)
+
+
+def held_of(wallet: WalletId) -> TransferId:
+    return transfer_id(1_000 + WALLETS.index(wallet))
+
+
+def a_first_write() -> BatchWrite:
+    """Wallets with a transfer that is held, and a key each."""
+    making = WriteInTheMaking()
+    for wallet in WALLETS:
+        making.create(wallet, reference_id=f"reference of {wallet}")
+        making.transfer(wallet, msgspec.structs.replace(HELD, id=held_of(wallet)))
+        making.key(wallet, "key", an_answer())
+    return making.write
+
+
+def an_answer() -> StoredAnswer:
+    return StoredAnswer(fingerprint=b"f", request_id="r", refused=False, answer=b"{}", version=1)
+
+
+async def test_every_statement_over_a_list_looks_up_by_key(desk: Desk) -> None:
+    for statements in (
+        _loading,
+        _reading_a_backlog,
+        _deleting_outbox_rows,
+        _sweeping,
+        _projecting,
+        _catching_up,
+        _auditing,
+    ):
+        await statements(desk)
+
+
+# What a plan may look like: a key's index for each of the list, and never the list for each row.
+
+_LIST = "Function Scan"
+
+
+def by_key(*indexes: str) -> str:
+    """A nested loop over the list, with a look at each index in turn."""
+    shape = _LIST
+    for index in indexes:
+        shape = f"Nested Loop ({shape}, {index})"
+    return shape
+
+
+async def _loading(desk: Desk) -> None:
+    transfers = {(wallet, held_of(wallet)) for wallet in WALLETS}
+    missing = Missing(
+        wallets=set(WALLETS),
+        transfers=transfers,
+        recorded=transfers,
+        keys={(wallet, IdempotencyKey("key")) for wallet in WALLETS},
+        references={f"reference of {wallet}" for wallet in WALLETS},
+    )
+    plans = await desk.shard_plans(lambda: desk.journal.load(missing))
+    transfer = "Index Scan transfers_pkey transfers"
+    assert plans == [
+        "Nested Loop (Index Scan wallets_pkey wallets, Aggregate (Index Scan outbox_pkey outbox))",
+        by_key(transfer),
+        by_key("Index Scan idempotency_keys_pkey idempotency_keys"),
+        by_key(
+            transfer,
+            "Index Scan wallet_events_pkey wallet_events",
+            "Index Scan wallets_pkey wallets",
+        ),
+        "Index Scan wallet_references_pkey wallet_references",
+    ]
+
+
+async def _reading_a_backlog(desk: Desk) -> None:
+    spans = [Span(wallet, 1, 2) for wallet in WALLETS]
+    plans = await desk.relay_plans(lambda: desk.outbox.read(spans))
+    (plan,) = plans
+    assert "Index Scan wallet_events_pkey wallet_events" in plan
+    assert f"Nested Loop ({_LIST}, Index Scan wallets_pkey wallets)" in plan
+
+
+async def _deleting_outbox_rows(desk: Desk) -> None:
+    spans = [Span(wallet, 1, 2) for wallet in WALLETS]
+    plans = await desk.relay_plans(lambda: desk.outbox.delete(spans))
+    assert plans == [
+        f"ModifyTable outbox (Nested Loop ({_LIST}, Subquery Scan (LockRows "
+        "(Index Scan outbox_pkey outbox))), Tid Scan outbox)"
+    ]
+    assert await desk.outbox.unpublished(limit=10_000) == [
+        row for row in await desk.outbox.unpublished(limit=10_000) if row.wallet_id not in WALLETS
+    ]
+
+
+async def _sweeping(desk: Desk) -> None:
+    plans = await desk.relay_plans(lambda: desk.outbox.unpublished(limit=1_000, older_than_s=60.0))
+    scan = "Index Scan outbox_pkey outbox"
+    assert plans == [f"Limit ({scan} ({scan}))"]
+
+
+async def _projecting(desk: Desk) -> None:
+    store = ProjectionStore(desk.projecting)
+    plans = await desk.projection_plans(lambda: _project(store))
+    wallet = "Index Scan wallet_projections_pkey wallet_projections"
+    transfer = "Index Scan transfer_projections_pkey transfer_projections"
+    # Both of the table's indexes begin with the wallet and cost the same until autovacuum has
+    # looked at it for the first time, which is at 50 rows.
+    plans = [
+        plan.replace("transfer_projections_in_order", "transfer_projections_pkey") for plan in plans
+    ]
+    modified = [plan for plan in plans if plan.startswith("ModifyTable")]
+    assert sorted(modified) == sorted(
+        [
+            f"ModifyTable wallet_projections ({_LIST})",
+            f"ModifyTable wallet_projections ({wallet})",
+            f"ModifyTable transfer_projections ({_LIST})",
+            f"ModifyTable transfer_projections ({transfer})",
+        ]
+    )
+    looks = [plan for plan in plans if not plan.startswith("ModifyTable")]
+    assert f"Nested Loop ({_LIST}, {wallet})" in looks
+    assert all(
+        "Nested Loop" not in one or one == f"Nested Loop ({_LIST}, {wallet})" for one in looks
+    )
+
+
+async def _project(store: ProjectionStore) -> None:
+    balances = [BalanceRow(wallet, 1, 2, "0", "0", "0", NOW) for wallet in WALLETS]
+    transfers = [
+        TransferRow(
+            wallet, held_of(wallet), "debit", "pending", "1", None, None, None, NOW, None, 2, 2
+        )
+        for wallet in WALLETS
+    ]
+    wallets = [WalletRow(wallet, None, "USD", 2, "active", None, NOW) for wallet in WALLETS]
+    await store.project(
+        FoldedBatch(wallets=wallets, balances=balances, transfers=transfers, settlements=[])
+    )
+    settlements = [
+        SettlementRow(wallet, held_of(wallet), "completed", None, None, None, NOW, 3)
+        for wallet in WALLETS
+    ]
+    moved = [BalanceRow(wallet, 3, 3, "0", "0", "0", NOW) for wallet in WALLETS]
+    await store.project(
+        FoldedBatch(wallets=[], balances=moved, transfers=[], settlements=settlements)
+    )
+
+
+async def _catching_up(desk: Desk) -> None:
+    making = WriteInTheMaking(
+        *(await desk.journal.load(Missing(wallets={WALLETS[0]}))).wallets.values()
+    )
+    held = msgspec.structs.replace(HELD, id=held_of(WALLETS[0]), created_version=2)
+    making.settle(WALLETS[0], settled(held, TransferStatus.COMPLETED))
+    await desk.journal.commit(making.write)
+    store = ProjectionStore(desk.projecting)
+    plans = await desk.projection_plans(lambda: store.catch_up(WALLETS[0]))
+    assert not [plan for plan in plans if "Join" in plan or "Nested Loop" in plan or "Seq" in plan]
+
+
+async def _auditing(desk: Desk) -> None:
+    plans = await desk.projection_plans(lambda: Auditor(desk.projecting).look())
+    for plan in plans:
+        assert "Seq Scan" not in plan or "projection_dead_letters" in plan, plan
+        assert "Hash" not in plan, plan
+        assert "Merge" not in plan, plan
