@@ -314,7 +314,11 @@ def commit_arguments(batch: BatchWrite) -> tuple[object, ...]:
 
 
 def _wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
-    wallets = [batch.after[wallet_id] for wallet_id in sorted(batch.after)]
+    created = set(batch.created)
+    wallets = [
+        batch.after[wallet_id]
+        for wallet_id in sorted(batch.after, key=lambda one: (one in created, one))
+    ]
     return (
         [wallet.id for wallet in wallets],
         [batch.expected.get(wallet.id, 0) for wallet in wallets],

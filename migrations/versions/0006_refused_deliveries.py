@@ -40,14 +40,14 @@ _COMMIT_BATCH: Final = """
 CREATE FUNCTION commit_batch(
     now              timestamptz,
     -- wallets: what each was decided on, and what it becomes (version = expected: only checked);
-    -- by id, so that rows are locked in that order
+    -- by id, so that rows are locked in that order, and those that come to be after the others
     w_id             uuid[],
     w_expected       bigint[],
     w_version        bigint[],
     w_balance        text[],
     w_pending_debit  text[],
     w_pending_credit text[],
-    -- wallets that come to be (expected version 0), in addition to the above; by id
+    -- more of the wallets that come to be (expected version 0), in the order that they have above
     n_id             uuid[],
     n_currency       text[],
     n_scale          smallint[],
@@ -87,6 +87,7 @@ CREATE FUNCTION commit_batch(
     confirm          boolean
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+    existing integer := cardinality(w_id) - cardinality(n_id);
     touched integer;
     conflicting text;
 BEGIN
@@ -96,7 +97,7 @@ BEGIN
     END IF;
 
     -- Wallets first: a conflict found here costs least. (INV-5)
-    IF cardinality(w_id) > cardinality(n_id) THEN
+    IF existing > 0 THEN
         UPDATE wallets w SET
             version = i.version, balance = i.balance::numeric, updated_at = now,
             pending_debit = i.pending_debit::numeric, pending_credit = i.pending_credit::numeric
@@ -110,7 +111,7 @@ BEGIN
             SELECT count(*) FROM wallets w
             JOIN unnest(w_id, w_expected, w_version) AS i(id, expected, version) ON w.id = i.id
             WHERE w.version = i.expected AND i.version = i.expected);
-        IF touched <> cardinality(w_id) - cardinality(n_id) THEN
+        IF touched <> existing THEN
             RAISE EXCEPTION 'wallet version conflict' USING ERRCODE = 'WV001', DETAIL = (
                 SELECT coalesce(string_agg(i.id::text, ','), '')
                 FROM unnest(w_id, w_expected, w_version) AS i(id, expected, version)
@@ -141,12 +142,13 @@ BEGIN
 
         INSERT INTO wallets (id, currency, scale, balance, pending_debit, pending_credit,
             version, reference_id, metadata, created_at, updated_at)
-        SELECT n.id, n.currency, n.scale, i.balance::numeric, i.pending_debit::numeric,
-            i.pending_credit::numeric, i.version, n.reference_id, n.metadata::json, now, now
-        FROM unnest(n_id, n_currency, n_scale, n_reference_id, n_metadata)
-            AS n(id, currency, scale, reference_id, metadata)
-        JOIN unnest(w_id, w_version, w_balance, w_pending_debit, w_pending_credit)
-            AS i(id, version, balance, pending_debit, pending_credit) ON i.id = n.id;
+        SELECT id, currency, scale, balance::numeric, pending_debit::numeric,
+            pending_credit::numeric, version, reference_id, metadata::json, now, now
+        FROM unnest(n_id, n_currency, n_scale, n_reference_id, n_metadata,
+            w_version[existing + 1:], w_balance[existing + 1:],
+            w_pending_debit[existing + 1:], w_pending_credit[existing + 1:])
+            AS n(id, currency, scale, reference_id, metadata, version, balance, pending_debit,
+            pending_credit);
     END IF;
 
     IF cardinality(e_wallet_id) > 0 THEN
@@ -234,7 +236,22 @@ _OLD_PARAMETERS: Final = """
 _FOR_OLD_SHARDS: Final = f"""
 CREATE FUNCTION commit_batch({_OLD_PARAMETERS}) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM commit_batch({", ".join(f"${number}" for number in range(1, 37))},
+    -- Old shards name wallets in the order in which they met them.
+    SELECT array_agg(id ORDER BY expected = 0, id), array_agg(expected ORDER BY expected = 0, id),
+        array_agg(version ORDER BY expected = 0, id), array_agg(balance ORDER BY expected = 0, id),
+        array_agg(debit ORDER BY expected = 0, id), array_agg(credit ORDER BY expected = 0, id)
+    INTO w_id, w_expected, w_version, w_balance, w_pending_debit, w_pending_credit
+    FROM unnest(w_id, w_expected, w_version, w_balance, w_pending_debit, w_pending_credit)
+        AS w(id, expected, version, balance, debit, credit);
+    SELECT array_agg(id ORDER BY id), array_agg(currency ORDER BY id), array_agg(scale ORDER BY id),
+        array_agg(reference_id ORDER BY id), array_agg(metadata ORDER BY id)
+    INTO n_id, n_currency, n_scale, n_reference_id, n_metadata
+    FROM unnest(n_id, n_currency, n_scale, n_reference_id, n_metadata)
+        AS n(id, currency, scale, reference_id, metadata);
+    PERFORM commit_batch(now,
+        coalesce(w_id, ARRAY[]::uuid[]), w_expected, w_version, w_balance, w_pending_debit,
+        w_pending_credit, coalesce(n_id, ARRAY[]::uuid[]), n_currency, n_scale, n_reference_id,
+        n_metadata, {", ".join(f"${number}" for number in range(13, 37))},
         ARRAY[]::uuid[], ARRAY[]::uuid[], ARRAY[]::text[], false);
 END $$
 """

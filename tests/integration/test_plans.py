@@ -174,6 +174,7 @@ async def test_every_statement_over_a_list_looks_up_by_key(desk: Desk) -> None:
         _projecting,
         _catching_up,
         _auditing,
+        _committing,
     ):
         await statements(desk)
 
@@ -203,6 +204,7 @@ async def _loading(desk: Desk) -> None:
     plans = await desk.shard_plans(lambda: desk.journal.load(missing))
     transfer = "Index Scan transfers_pkey transfers"
     assert plans == [
+        "Index Scan wallet_references_pkey wallet_references",
         "Nested Loop (Index Scan wallets_pkey wallets, Aggregate (Index Scan outbox_pkey outbox))",
         by_key(transfer),
         by_key("Index Scan idempotency_keys_pkey idempotency_keys"),
@@ -211,7 +213,35 @@ async def _loading(desk: Desk) -> None:
             "Index Scan wallet_events_pkey wallet_events",
             "Index Scan wallets_pkey wallets",
         ),
-        "Index Scan wallet_references_pkey wallet_references",
+        by_key("Index Scan refused_deliveries_pkey refused_deliveries"),
+    ]
+
+
+async def _committing(desk: Desk) -> None:
+    loaded = await desk.journal.load(Missing(wallets=set(WALLETS)))
+    making = WriteInTheMaking(*loaded.wallets.values())
+    making.create(wallet_id(999), reference_id="another")
+    for wallet in WALLETS[1:20]:
+        held = msgspec.structs.replace(HELD, id=held_of(wallet), created_version=2)
+        making.settle(wallet, settled(held, TransferStatus.COMPLETED))
+        making.key(wallet, "another key", an_answer())
+    for number, wallet in enumerate(WALLETS[20:]):
+        making.refuse(wallet, transfer_id(5_000 + number))
+    plans = await desk.shard_plans(lambda: desk.journal.commit(making.write))
+    wallet = "Index Scan wallets_pkey wallets"
+    assert plans == [
+        f"LockRows ({wallet})",
+        f"ModifyTable wallets ({by_key(wallet)})",
+        f"Result (Aggregate ({by_key(wallet)}))",
+        "Aggregate (Index Only Scan refused_deliveries_pkey refused_deliveries)",
+        f"ModifyTable wallet_references (Sort ({_LIST}))",
+        f"ModifyTable wallets ({_LIST})",
+        f"ModifyTable wallet_events ({_LIST})",
+        f"ModifyTable transfers ({_LIST})",
+        f"ModifyTable outbox ({_LIST})",
+        f"ModifyTable transfers ({by_key('Index Scan transfers_pkey transfers')})",
+        f"ModifyTable idempotency_keys ({_LIST})",
+        f"ModifyTable refused_deliveries (Sort ({_LIST}))",
     ]
 
 

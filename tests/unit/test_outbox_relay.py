@@ -358,7 +358,7 @@ async def test_after_a_reset_nothing_is_published_that_the_table_does_not_have(
     desk.start(sweeping=True)
     await desk.commit_and_add(WALLET_ID, 1)
     await desk.stream.until_called(1)
-    lost = desk.outbox.rows.pop((WALLET_ID, 1))  # another server, which never had it
+    lost = desk.outbox.database.outbox.pop(WALLET_ID)  # another server, which never had it
     assert lost
     desk.relay.reset()
     desk.stream.gate.set()
