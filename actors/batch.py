@@ -153,6 +153,7 @@ class Batch:
             last = reply.answers[-1]
             if last.replayed or last.remembered:
                 return True
+            assert self.refusals, "what was refused just now is noted"
             return self.refusals[-1] is not RefusalCode.VALIDATION_ERROR
         return any(
             not answer.refused or answer.remembered or answer.replayed for answer in reply.answers
@@ -251,6 +252,7 @@ class Batch:
             refused=stored.refused,
             replayed=not self._is_our_own(submission, stored),
             version=stored.version,
+            remembered=stored.refused,
         )
 
     def _is_our_own(self, submission: Submission, stored: StoredAnswer) -> bool:
@@ -293,6 +295,7 @@ class Batch:
             self.write.confirm |= key in self._loaded.recorded
             return Answer(body=encode_recorded(earlier), version=earlier.wallet.version)
         if (refused := self._refused.get(key)) is not None:
+            self.write.confirm |= key in self._loaded.refused
             return Answer(body=refused, refused=True, remembered=True)
         wallet = self._touch(wallet_id)
         decision = decide_transfer(wallet, command, now=self._now)
@@ -380,6 +383,9 @@ class Batch:
 
     def _refuse(self, submission: Submission, refusal: Refusal) -> Answer:
         self.refusals.append(refusal.code)
+        # It rests on what was read, which may undo itself until a synchronous standby has it. For a
+        # second delivery that matters: the first one would then be decided on something else.
+        self.write.confirm |= self._may_be_applied_yet(submission)
         body = ENCODER.encode(
             Refusal(
                 code=refusal.code,

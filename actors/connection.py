@@ -60,18 +60,21 @@ _CLOSING: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
 _CONTENT_CLASSES: Final = ("22", "23", "42")
 """Data exceptions, integrity, names and rights: the statement is at fault, not the server."""
 
-_NOT_REPLICATED: Final = frozenset({"01000", "57P01"})
-"""Warnings under which a commit that was not replicated is reported as a success."""
+_STANDBY_WAIT: Final = "SyncRepWaitForLSN"
+"""The server's function whose warnings say that a commit is reported as a success though no
+synchronous standby has it. Their SQLSTATE is that of any warning, and their text is translated."""
 
 _STATEMENT_SHARE: Final = 0.8
-_LOCK_SHARE: Final = 0.6
-"""The server's bounds as parts of the client's time-out: they must come first."""
+_LOCK_SHARE: Final = 0.3
+"""The server's bounds as parts of the client's time-out: they must come first. Who waits for a lock
+holds up a whole batch, so that bound is the tighter one."""
 
 _CHECK_CLIENT_MS: Final = 1_000
 """How often a server that executes looks whether its client is still there."""
 
-_END_BACKEND_MS: Final = 1_000
-"""For how long the end of a backend that was given up is awaited."""
+_END_BACKEND_MS: Final = 250
+"""For how long the end of a backend that was given up is awaited. It may not end at all, if a disk
+hangs. The connection is used all the same: the journal's locks and rules keep it right."""
 
 _GIVEN_UP_MAX: Final = 4
 """Backends remembered that did not end; the oldest is forgotten."""
@@ -80,6 +83,12 @@ _WHO: Final = "SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend
 
 _END_BACKEND: Final = """
 SELECT pg_terminate_backend(pid, $3) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2
+"""
+
+
+_CONFIRM: Final = """
+SELECT set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'wallet', '')
+WHERE current_setting('synchronous_standby_names') <> ''
 """
 
 
@@ -177,6 +186,17 @@ class HealingConnection:
                 raise OutcomeUnknown(self._warning)
             return answer
 
+    async def confirm(self) -> None:
+        """Return once a synchronous standby, if one is configured, has all that is visible now.
+
+        Raises:
+            JournalUnavailable: none says so in time.
+        """
+        try:
+            await self.write(lambda connection: connection.execute(_CONFIRM))
+        except OutcomeUnknown as failure:
+            raise JournalUnavailable(str(failure)) from failure
+
     async def close(self) -> None:
         async with self._lock:
             if self._connection is not None:
@@ -246,7 +266,9 @@ class HealingConnection:
 
     async def _take(self, connection: Connection) -> None:
         """Make ``connection`` the one that is used, once nothing of the former is under way."""
-        async with asyncio.timeout(self._connect_timeout_s + _END_BACKEND_MS / 1000):
+        async with asyncio.timeout(
+            self._connect_timeout_s + _GIVEN_UP_MAX * _END_BACKEND_MS / 1000
+        ):
             await self._end_given_up(connection)
             started: datetime = await connection.fetchval(_WHO)
         connection.add_log_listener(self._note_warning)
@@ -269,7 +291,7 @@ class HealingConnection:
 
     def _note_warning(self, _connection: object, message: Any) -> None:
         """Called by the driver before the statement's own answer is passed on."""
-        if message.sqlstate in _NOT_REPLICATED:
+        if message.server_source_function == _STANDBY_WAIT:
             self._warning = f"{message.sqlstate} {message}"
 
     def _drop(self) -> None:

@@ -179,6 +179,13 @@ class Journal(Protocol):
             OutcomeUnknown: asked, and no answer came; or it is written and not replicated.
         """
 
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        """Which of these wallets' rows somebody else holds locked now.
+
+        Raises:
+            JournalUnavailable: it can't be told; a whole table may be locked.
+        """
+
 
 class Outbox(Protocol):
     """Events that are committed and not yet known to be on the stream's disk."""

@@ -1,6 +1,6 @@
 """The journal in Postgres: what a batch reads, and the one statement that writes it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import asyncpg
@@ -105,6 +105,13 @@ CROSS JOIN LATERAL (
 ) r
 """
 
+_LOCKED: Final = """
+WITH free AS MATERIALIZED (
+    SELECT id FROM wallets WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT id::text FROM wallets WHERE id = ANY ($1::uuid[]) AND id NOT IN (SELECT id FROM free)
+"""
+
 COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 41))})"
 
 Row = asyncpg.Record
@@ -129,6 +136,12 @@ class PostgresJournal:
         await self._connection.write(
             lambda connection: connection.execute(COMMIT_BATCH, *arguments), session=session
         )
+
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        rows = await self._connection.read(
+            lambda connection: connection.fetch(_LOCKED, list(wallet_ids))
+        )
+        return frozenset(WalletId(row[0]) for row in rows)
 
 
 # -- reading -------------------------------------------------------------------------------------

@@ -112,6 +112,10 @@ class PostgresOutbox:
                 _UNPUBLISHED, wallet_id, first, older_than_s, limit
             ),
         )
+        if rows:
+            # A commit whose wait for a standby was ended is visible here, and may yet be lost. On
+            # the stream it would be for good.
+            await self._chores.confirm()
         return [Span(WalletId(row[0]), row[1], row[2]) for row in rows]
 
     async def _over(

@@ -57,4 +57,6 @@ class PostgresRefill:
         rows = await self._connection.read(
             lambda connection: connection.fetch(_WRITTEN, after or _BEFORE_ALL, limit)
         )
+        if rows:
+            await self._connection.confirm()  # As for the outbox: the stream forgets nothing.
         return [Span(WalletId(row[0]), 1, row[1]) for row in rows]

@@ -36,6 +36,7 @@ from actors.mailbox import Admission, Delivery, Entry, Mailbox
 from actors.meters import BatchTimes, ShardMeters
 from actors.ports import (
     Journal,
+    JournalBusy,
     JournalConflict,
     JournalRefused,
     JournalUnavailable,
@@ -64,6 +65,12 @@ must read first needs two."""
 
 _APART_AFTER: Final = 2
 """Conflicts after which the wallets that conflict are decided apart from the others."""
+
+_SESSION_PAUSE_S: Final = 0.01
+"""Wait before connecting again after a session was lost in the middle of a batch."""
+
+_LOCKED_S: Final = 1.0
+"""For how long a wallet whose row was found locked is refused at once."""
 
 _RATE_WEIGHT: Final = 0.1
 
@@ -123,6 +130,8 @@ class Shard:
         )
         self._session: int | None = None
         """The journal's session that the cache and the relay's events belong to."""
+        self._locked_until: dict[WalletId, float] = {}
+        """Loop times until which wallets are refused whose rows are locked."""
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.meters = ShardMeters()
@@ -154,6 +163,8 @@ class Shard:
             return _for(entry, _OUTBOX_FULL)
         if self._stalled():
             return _for(entry, _JOURNAL_DOWN)
+        if self._locked_until and self._is_locked(entry.submission.wallet_id):
+            return _for(entry, _WALLET_LOCKED)
         admission = self._mailbox.put(entry)
         if admission is Admission.TAKEN:
             return None
@@ -167,6 +178,12 @@ class Shard:
             applied="no",
             retry_after_s=self._drain_estimate_s(),
         )
+
+    def _is_locked(self, wallet_id: WalletId) -> bool:
+        now = asyncio.get_running_loop().time()
+        for other in [one for one, until in self._locked_until.items() if until <= now]:
+            del self._locked_until[other]
+        return wallet_id in self._locked_until
 
     def _drain_estimate_s(self) -> float:
         return self._mailbox.items * self._s_per_command
@@ -207,81 +224,89 @@ class Shard:
         waited_s = asyncio.get_running_loop().time() - self._busy_since
         return not self.journal_ready or waited_s > self._limits.stall_s
 
-    async def _serve(self, entries: list[Entry], tries: "_Tries | None" = None) -> None:
+    async def _serve(self, entries: list[Entry]) -> None:
         """Answer every entry, trying again while that is safe and in time."""
-        tries = tries or _Tries()
-        while entries := _drop_late(entries, maybe_applied=tries.lost > 0):
-            try:
-                await self._decide_and_commit(entries, tries)
-            except SessionLost:
-                # Nothing was written. The next try has a new session, and an empty memory.
-                tries.refused_whole = True
-            except JournalConflict as conflict:
-                entries = await self._after_conflict(entries, conflict, tries)
-            except JournalRefused as refusal:
-                self._forget(entries)
-                await self._serve_refused(entries, refusal, lost=tries.lost)
-                return
-            except (OutcomeUnknown, JournalUnavailable) as failure:
-                entries = await self._after_failure(entries, failure, tries)
-            else:
-                return
+        groups = [_Group(entries)]
+        while groups:
+            group = groups.pop()
+            group.entries = _drop_late(group.entries, maybe_applied=group.lost > 0)
+            if group.entries:
+                groups.extend(reversed(await self._serve_group(group)))
 
-    async def _after_conflict(
-        self, entries: list[Entry], conflict: JournalConflict, tries: "_Tries"
-    ) -> list[Entry]:
-        """What of ``entries`` to decide again, after a pause."""
-        self._forget(entries, conflict.wallet_ids)
+    async def _serve_group(self, group: "_Group") -> list["_Group"]:
+        """Try once; what is to be tried again, and in which groups."""
+        try:
+            await self._decide_and_commit(group)
+        except SessionLost:
+            # Nothing was written. The next try has a new session, and an empty memory.
+            await asyncio.sleep(_SESSION_PAUSE_S)
+            return [group.again(refused_whole=True)]
+        except JournalConflict as conflict:
+            return await self._after_conflict(group, conflict)
+        except JournalRefused as refusal:
+            return self._after_refusal(group, refusal)
+        except JournalBusy as busy:
+            return await self._after_lock(group, busy)
+        except (OutcomeUnknown, JournalUnavailable) as failure:
+            return await self._after_failure(group, failure)
+        return []
+
+    async def _after_conflict(self, group: "_Group", conflict: JournalConflict) -> list["_Group"]:
+        """The wallets that don't conflict go first, if it is not for the first time."""
+        entries, conflicting = group.entries, conflict.wallet_ids
+        self._forget(entries, conflicting)
         self.counts["conflicts"] += 1
-        tries.conflicts += 1
-        tries.refused_whole = True
+        conflicts = group.conflicts + 1
         _log.info("version conflict", cause=str(conflict), **_about(entries))
-        if tries.conflicts > self._limits.conflict_retries_max:
-            _answer_all(entries, _CONFLICTS_UNKNOWN if tries.lost else _TOO_MANY_CONFLICTS)
+        if conflicts > self._limits.conflict_retries_max:
+            _answer_all(entries, _CONFLICTS_UNKNOWN if group.lost else _TOO_MANY_CONFLICTS)
             return []
-        if tries.conflicts >= _APART_AFTER:
-            entries = await self._serve_others(entries, conflict.wallet_ids, lost=tries.lost)
-        await asyncio.sleep(_CONFLICT_PAUSES_S[(tries.conflicts - 1) % len(_CONFLICT_PAUSES_S)])
-        return entries
+        await asyncio.sleep(_CONFLICT_PAUSES_S[(conflicts - 1) % len(_CONFLICT_PAUSES_S)])
+        again = group.again(refused_whole=True, conflicts=conflicts)
+        return again.parted(conflicting) if conflicts >= _APART_AFTER else [again]
 
-    async def _after_failure(
-        self, entries: list[Entry], failure: Exception, tries: "_Tries"
-    ) -> list[Entry]:
-        """What of ``entries`` to decide again, since their commit may have been applied."""
-        self._forget(entries)
-        self.journal_ready = False
-        if isinstance(failure, JournalUnavailable) and not tries.lost:
-            _answer_all(entries, _JOURNAL_DOWN)
+    def _after_refusal(self, group: "_Group", refusal: JournalRefused) -> list["_Group"]:
+        """One command that the database can't take must not refuse the others with it."""
+        self._forget(group.entries)
+        _log.error("the journal refused a batch", cause=str(refusal), **_about(group.entries))
+        if len(group.entries) == 1:
+            _answer_all(group.entries, _REFUSED_UNKNOWN if group.lost else _JOURNAL_REFUSES)
             return []
-        self.counts["outcomes_unknown"] += not tries.lost
-        _log.warning("outcome of a commit unknown", cause=str(failure), **_about(entries))
-        await asyncio.sleep(_RESOLVE_BACKOFF_S[min(tries.lost, len(_RESOLVE_BACKOFF_S) - 1)])
-        tries.lost += 1
-        return entries
+        return [group.again(entries=[entry]) for entry in group.entries]
 
-    async def _serve_others(
-        self, entries: list[Entry], conflicting: frozenset[WalletId], *, lost: int
-    ) -> list[Entry]:
-        """Serve the entries of wallets that don't conflict; returns the rest.
+    async def _after_lock(self, group: "_Group", busy: JournalBusy) -> list["_Group"]:
+        """A wallet whose row is locked must not refuse the others with it, nor hold them up again.
 
-        A wallet's entries stay together and in order.
+        Nothing was written, and the server is well. Memory is as right as before.
         """
-        others = [entry for entry in entries if entry.submission.wallet_id not in conflicting]
-        if not others or len(others) == len(entries):
-            return entries
-        await self._serve(others, _Tries(lost=lost, refused_whole=True))
-        return [entry for entry in entries if entry.submission.wallet_id in conflicting]
+        if group.lost:
+            return await self._after_failure(group, busy)
+        wallets = {entry.submission.wallet_id for entry in group.entries}
+        try:
+            locked = await self._journal.locked(wallets)
+        except JournalUnavailable:
+            locked = frozenset()
+        _log.warning("a batch waited too long", locked=sorted(locked), cause=str(busy))
+        if not locked:
+            _answer_all(group.entries, _JOURNAL_BUSY)
+            return []
+        until = asyncio.get_running_loop().time() + _LOCKED_S
+        self._locked_until.update(dict.fromkeys(locked, until))
+        held, *others = reversed(group.parted(locked))
+        _answer_all(held.entries, _WALLET_LOCKED)
+        return others
 
-    async def _serve_refused(
-        self, entries: list[Entry], refusal: JournalRefused, *, lost: int
-    ) -> None:
-        """One command that the database can't take must not refuse its neighbours' with it."""
-        _log.error("the journal refused a batch", cause=str(refusal), **_about(entries))
-        if len(entries) == 1:
-            _answer_all(entries, _REFUSED_UNKNOWN if lost else _JOURNAL_REFUSES)
-            return
-        for entry in entries:
-            await self._serve([entry], _Tries(lost=lost))
+    async def _after_failure(self, group: "_Group", failure: Exception) -> list["_Group"]:
+        """Decide again, since the commit may have been applied; unless none was sent."""
+        self._forget(group.entries)
+        self.journal_ready = False
+        if isinstance(failure, JournalUnavailable) and not group.lost:
+            _answer_all(group.entries, _JOURNAL_DOWN)
+            return []
+        self.counts["outcomes_unknown"] += not group.lost
+        _log.warning("outcome of a commit unknown", cause=str(failure), **_about(group.entries))
+        await asyncio.sleep(_RESOLVE_BACKOFF_S[min(group.lost, len(_RESOLVE_BACKOFF_S) - 1)])
+        return [group.again(lost=group.lost + 1)]
 
     async def _enter_session(self) -> int:
         """The session that a batch is read and committed over; memory of another one is dropped."""
@@ -294,12 +319,13 @@ class Shard:
             self._session = session
         return session
 
-    async def _decide_and_commit(self, entries: list[Entry], tries: "_Tries") -> None:
+    async def _decide_and_commit(self, group: "_Group") -> None:
+        entries = group.entries
         clock = asyncio.get_running_loop().time
         queued_until, taken = clock(), perf_counter()
         submissions = [entry.submission for entry in entries]
         session = await self._enter_session()
-        loaded = await self._load(submissions, session, redo=tries.redo)
+        loaded = await self._load(submissions, session, redo=group.redo)
         self._busy_since = clock()
 
         # From here to the commit nothing waits: what is decided on is what was looked at.
@@ -308,12 +334,14 @@ class Shard:
             cache=self._cache,
             loaded=loaded,
             now=self._now(),
-            redo=tries.redo,
-            outcome_unknown=tries.lost > 0,
+            redo=group.redo,
+            outcome_unknown=group.lost > 0,
         )
         replies = [batch.decide(submission) for submission in submissions]
         decided = perf_counter()
         write = batch.write
+        # What others left unpublished may be on this server only; published it would be for good.
+        write.confirm |= bool(loaded.unpublished)
         if write.after or write.keys or write.confirm:
             await self._journal.commit(write, session=session)
         committed = perf_counter()
@@ -328,6 +356,8 @@ class Shard:
         )
         if tracing.on:
             batch_traced(submissions, batch.write.recorded, times)
+        # Before any later event of these wallets can be relayed, the earlier ones must be. (INV-9)
+        self._relay.add_unread(loaded.unpublished)
         self._relay_events(batch)
         self._count(batch, submissions, took_s=clock() - started)
         self.meters.note(entries, times)
@@ -338,8 +368,6 @@ class Shard:
             return _NOTHING_LOADED
         loaded = await self._journal.load(missing, session=session)
         self._refuse_if_behind(loaded)
-        # Before any later event of these wallets can be relayed, the earlier ones must be. (INV-9)
-        self._relay.add_unread(loaded.unpublished)
         return loaded
 
     def _refuse_if_behind(self, loaded: Loaded) -> None:
@@ -414,13 +442,21 @@ class Shard:
         return self._cache.activations
 
 
-class _Tries:
-    """What became of the tries to decide some entries."""
+class _Group:
+    """Entries that are decided together, and what became of the tries to do so."""
 
-    __slots__ = ("conflicts", "lost", "refused_whole")
+    __slots__ = ("conflicts", "entries", "lost", "refused_whole")
 
-    def __init__(self, *, lost: int = 0, refused_whole: bool = False) -> None:
-        self.conflicts = 0
+    def __init__(
+        self,
+        entries: list[Entry],
+        *,
+        conflicts: int = 0,
+        lost: int = 0,
+        refused_whole: bool = False,
+    ) -> None:
+        self.entries = entries
+        self.conflicts = conflicts
         self.lost = lost
         """Commits whose answers never came."""
         self.refused_whole = refused_whole
@@ -430,6 +466,33 @@ class _Tries:
     def redo(self) -> bool:
         """Whether what the entries create may be in the journal already."""
         return self.refused_whole or self.lost > 0
+
+    def again(
+        self,
+        *,
+        entries: list[Entry] | None = None,
+        conflicts: int | None = None,
+        lost: int | None = None,
+        refused_whole: bool = False,
+    ) -> "_Group":
+        """The same for another try, but for what is given."""
+        return _Group(
+            self.entries if entries is None else entries,
+            conflicts=self.conflicts if conflicts is None else conflicts,
+            lost=self.lost if lost is None else lost,
+            refused_whole=self.refused_whole or refused_whole,
+        )
+
+    def parted(self, wallet_ids: frozenset[WalletId]) -> list["_Group"]:
+        """Entries of other wallets, if there are any, then those of ``wallet_ids``.
+
+        A wallet's entries stay together and in order. The others begin to count conflicts anew.
+        """
+        of_them = [one for one in self.entries if one.submission.wallet_id in wallet_ids]
+        others = [one for one in self.entries if one.submission.wallet_id not in wallet_ids]
+        if not others or not of_them:
+            return [self]
+        return [self.again(entries=others, conflicts=0), self.again(entries=of_them)]
 
 
 def _about(entries: list[Entry]) -> dict[str, object]:
@@ -496,6 +559,16 @@ _CONFLICTS_UNKNOWN: Final = Failure(
 _JOURNAL_DOWN: Final = Failure(
     code=FailureCode.UNAVAILABLE,
     detail=f"The database does not answer. {_SURELY_NOT}",
+    applied="no",
+)
+_JOURNAL_BUSY: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail=f"The database took too long, and ended it. {_SURELY_NOT}",
+    applied="no",
+)
+_WALLET_LOCKED: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail=f"This wallet is locked in the database. {_SURELY_NOT}",
     applied="no",
 )
 _JOURNAL_REFUSES: Final = Failure(

@@ -11,7 +11,7 @@ that the database refuses) say nothing about the next write.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 import msgspec
@@ -27,6 +27,7 @@ from actors.ports import (
     Missing,
     OutcomeUnknown,
 )
+from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
 
@@ -178,6 +179,9 @@ class WatchedJournal:
             self._health.proved(began=began)
         finally:
             self._health.commit_ends()
+
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        return await self._journal.locked(wallet_ids)
 
     def _note(self, failure: Exception) -> None:
         message = str(failure)

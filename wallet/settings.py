@@ -193,7 +193,7 @@ class Settings(BaseSettings):
     database_timeout_s: Seconds = Field(
         default=5.0,
         description="A statement that takes longer is given up (outcome unknown). Postgres ends it "
-        "before that if it can: waits for locks at 60 %, statements at 80 % of it.",
+        "before that if it can: waits for locks at 30 %, statements at 80 % of it.",
     )
     write_probe_s: Seconds = Field(
         default=1.0,

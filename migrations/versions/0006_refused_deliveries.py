@@ -13,7 +13,8 @@ Why:
 - ``confirm``: the batch answers from what was read. The answer must wait until a synchronous
   standby has what was read, so something is written and its replication awaited.
 
-Old shards call the function with its 36 parameters during an upgrade; they get the same rules.
+Old shards call the function with its 36 parameters during an upgrade. They can't write what was
+refused for good, lock in the same order, and wait for what is open; they record no refusals.
 
 Revision ID: 0006
 """
@@ -124,10 +125,13 @@ BEGIN
         END IF;
 
         -- The wallets are locked: a refusal of these transfers is visible here, or waits. (INV-7)
-        IF cardinality(e_wallet_id) > 0 THEN
-            SELECT string_agg(r.wallet_id::text, ',') INTO conflicting
-            FROM refused_deliveries r
-            WHERE r.wallet_id = ANY (w_id) AND (r.transfer_id = ANY (e_transfer_id)) IS TRUE;
+        IF EXISTS (SELECT FROM refused_deliveries WHERE wallet_id = ANY (w_id)) THEN
+            SELECT string_agg(e.wallet_id::text, ',') INTO conflicting
+            FROM unnest(e_wallet_id, e_transfer_id, e_previous)
+                AS e(wallet_id, transfer_id, previous)
+            JOIN refused_deliveries r
+                ON r.wallet_id = e.wallet_id AND r.transfer_id = e.transfer_id
+            WHERE e.previous IS NULL;
             IF conflicting IS NOT NULL THEN
                 RAISE EXCEPTION 'a transfer was refused for good'
                     USING ERRCODE = 'WV003', DETAIL = conflicting;
@@ -236,7 +240,8 @@ _OLD_PARAMETERS: Final = """
 _FOR_OLD_SHARDS: Final = f"""
 CREATE FUNCTION commit_batch({_OLD_PARAMETERS}) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    -- Old shards name wallets in the order in which they met them.
+    -- Old shards name wallets in the order in which they met them, and refuse second deliveries
+    -- without saying so: that they wait for an open first one is all that can be done for them.
     SELECT array_agg(id ORDER BY expected = 0, id), array_agg(expected ORDER BY expected = 0, id),
         array_agg(version ORDER BY expected = 0, id), array_agg(balance ORDER BY expected = 0, id),
         array_agg(debit ORDER BY expected = 0, id), array_agg(credit ORDER BY expected = 0, id)
@@ -248,6 +253,7 @@ BEGIN
     INTO n_id, n_currency, n_scale, n_reference_id, n_metadata
     FROM unnest(n_id, n_currency, n_scale, n_reference_id, n_metadata)
         AS n(id, currency, scale, reference_id, metadata);
+    PERFORM 1 FROM wallets w WHERE w.id = ANY (w_id) ORDER BY w.id FOR NO KEY UPDATE;
     PERFORM commit_batch(now,
         coalesce(w_id, ARRAY[]::uuid[]), w_expected, w_version, w_balance, w_pending_debit,
         w_pending_credit, coalesce(n_id, ARRAY[]::uuid[]), n_currency, n_scale, n_reference_id,

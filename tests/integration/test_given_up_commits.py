@@ -247,3 +247,54 @@ async def test_money_that_the_database_forgot_is_not_made_again(
         after = body(await remembers.ask(wallet, credit("1")))
     assert after["wallet"]["balance"] == "899.00"
     assert await observer.fetchval("SELECT balance FROM wallets WHERE id = $1", wallet) == 89_900
+
+
+async def test_a_refusal_that_no_standby_has_is_not_answered(
+    database: str, observer: "asyncpg.Connection[Any]"
+) -> None:
+    """It would bind the first delivery on this server only."""
+    async with impatient_shard(database) as shard, asyncio.timeout(60):
+        wallet = await shard.create_wallet()
+        command = credit("10")
+        async with a_standby_that_is_away(observer):
+            for attempt in (2, 3):
+                reply = await shard.ask(wallet, command, attempt=attempt, timeout_s=3 * _TIMEOUT_S)
+                assert reply.failure is not None
+                assert reply.failure.applied == "unknown"
+        refused = await shard.ask(wallet, command, attempt=4)
+        assert body(refused)["code"] == "insufficient_funds"
+
+
+async def test_other_warnings_say_nothing_about_a_commit(database: str) -> None:
+    connection = impatient(database)
+    warn = "DO $$ BEGIN RAISE WARNING 'database must be vacuumed'; END $$"
+    await connection.write(lambda one: one.execute(warn))
+    await connection.close()
+
+
+async def test_a_locked_row_refuses_its_own_wallet_and_no_other(
+    database: str, observer: "asyncpg.Connection[Any]"
+) -> None:
+    async with impatient_shard(database) as shard, asyncio.timeout(60):
+        wallets = [await shard.create_wallet() for _ in range(6)]
+        async with observer.transaction():
+            await observer.execute("SELECT 1 FROM wallets WHERE id = $1 FOR UPDATE", wallets[2])
+            replies = await asyncio.gather(
+                *(shard.ask(wallet, debit("1")) for wallet in wallets for _ in range(2))
+            )
+            applied = [reply.failure.applied if reply.failure else "yes" for reply in replies]
+            assert applied == [
+                "no" if one == wallets[2] else "yes" for one in wallets for _ in "ab"
+            ]
+            assert shard.shard.journal_ready
+            # It holds up nobody again: for a moment it is refused before anything is asked.
+            commits = shard.shard.counts["batches"]
+            again = await shard.ask(wallets[2], debit("1"))
+            assert again.failure is not None
+            assert "locked" in again.failure.detail
+            assert shard.shard.counts["batches"] == commits
+
+        async def taken() -> bool:
+            return (await shard.ask(wallets[2], debit("1"))).failure is None
+
+        await until_true(taken)

@@ -6,6 +6,7 @@ from typing import Final, NoReturn, TypeVar
 
 from actors.ports import (
     BatchWrite,
+    JournalBusy,
     JournalConflict,
     JournalRefused,
     JournalUnavailable,
@@ -20,13 +21,14 @@ from tests.simulation.loop import Process, SimulatedLoop
 from tests.support.memory_database import Database
 from tests.support.memory_transactions import Transaction
 from wallet.events import Recorded
+from wallet.ids import WalletId
 
 T = TypeVar("T")
 
 Work = Callable[[Callable[[Callable[[], T]], None]], object]
 """What the server does: it calls what it is given with a statement's result, or its refusal."""
 
-_LOCK_SHARE: Final = 0.6
+_LOCK_SHARE: Final = 0.3
 """Of a statement's time-out: for so long the server lets it wait for a lock."""
 
 _REPORTED: Final = (JournalConflict, JournalRefused, JournalUnavailable, OutcomeUnknown)
@@ -208,7 +210,7 @@ class _Running:
             return
         self._finish()
         self._transaction.roll_back()
-        self._reply(lambda: _refuse(JournalUnavailable("lock timeout")))
+        self._reply(lambda: _refuse(JournalBusy("lock timeout")))
 
     def _commit(self) -> None:
         if self._ended:
@@ -259,6 +261,9 @@ class SimulatedJournal:
 
     async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
         await self._connection.write(self._database.begin(batch), session=session)
+
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        return await _read(self._connection, lambda: self._database.locked(wallet_ids))
 
 
 class SimulatedOutbox:

@@ -5,7 +5,7 @@ superfluous.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from unittest.mock import patch
@@ -24,6 +24,7 @@ from tests.simulation.world import World
 from tests.support.memory_database import Rules
 from verification.violations import Breach
 from wallet.commands import Submission
+from wallet.ids import WalletId
 from wallet.representation import encode_recorded
 from wallet.rules import decide_settlement
 from wallet.state import Transfer, TransferStatus
@@ -60,6 +61,9 @@ class _Journal:
 
     async def commit(self, write: BatchWrite, *, session: int) -> None:
         await self._journal.commit(write, session=session)
+
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        return await self._journal.locked(wallet_ids)
 
 
 class _PublishesFirst(_Journal):

@@ -98,6 +98,9 @@ class Database:
         wallets = sorted(one for one in self.wallets if one > (after or ""))
         return [Span(one, 1, self.wallets[one].version) for one in wallets[:limit]]
 
+    def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        return frozenset(one for one in wallet_ids if ("wallet", one) in self.locks)
+
     # -- writing ---------------------------------------------------------------------------------
 
     def begin(self, batch: BatchWrite) -> Transaction:

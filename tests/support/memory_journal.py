@@ -134,6 +134,10 @@ class MemoryJournal:
         if fault is Fault.LOST_AFTER_APPLYING:
             self._lose("the answer was lost")
 
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        await asyncio.sleep(0)
+        return self.database.locked(wallet_ids)
+
     async def _ready(self, batch: BatchWrite) -> Transaction:
         transaction = self.database.begin(batch)
         while (other := transaction.advance()) is not None:

@@ -70,7 +70,7 @@ def test_a_declined_payment_is_remembered_under_its_key() -> None:
     declined = batch.decide(ask(credit("1"), keys=("k",))).answers[0]
     batch.decide(ask(debit("9")))
     late = batch.decide(ask(credit("1"), keys=("k",), request_id="r2")).answers[0]
-    assert late == Answer(body=declined.body, refused=True, replayed=True)
+    assert late == Answer(body=declined.body, refused=True, replayed=True, remembered=True)
     assert batch.write.keys[0].stored.refused
 
 

@@ -2,18 +2,19 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from tests.support.batches import a_batch, a_cache, ask
-from tests.support.domain import a_transfer, a_wallet
+from tests.support.domain import WALLET_ID, a_transfer, a_wallet, settled
 from tests.support.memory_database import Database
 from tests.support.memory_journal import Fault, MemoryJournal
 from tests.support.shards import shard_in_memory
 from tests.support.waiting import until
-from tests.support.write_side import ShardUnderTest, body, credit, debit, new_id
+from tests.support.write_side import ShardUnderTest, body, credit, debit, new_id, settle
 from tests.support.writes import WriteInTheMaking
-from wallet.commands import CreateTransfer
-from wallet.ids import WalletId
+from wallet.commands import Command, CreateTransfer, Keyed
+from wallet.ids import IdempotencyKey, WalletId
 from wallet.state import TransferStatus, TransferType
 
 
@@ -131,3 +132,41 @@ async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
         done, declined = debit("1"), credit("10")
         await shard.ask(wallet, done, declined, attempt=2)
     assert list(journal.database.refused) == [(wallet, declined.transfer_id)]
+
+
+def test_what_is_refused_again_waits_until_a_standby_has_what_it_rests_on() -> None:
+    """Also a settlement, which is not refused for good: the other side's revert may be lost."""
+    failed = settled(a_transfer(), TransferStatus.FAILED)
+    commands: list[Command] = [credit("10"), settle(failed.id, "completed")]
+    for command in commands:
+        for attempt in (1, 2):
+            batch = a_batch(a_cache(a_wallet()), transfers={(WALLET_ID, failed.id): failed})
+            assert batch.decide(ask(command, attempt=attempt)).answers[0].refused
+            assert batch.write.confirm is (attempt == 2)
+
+
+def test_a_recorded_refusal_is_answered_once_a_standby_has_it() -> None:
+    command = credit("10")
+    refusals = {(WALLET_ID, command.transfer_id): b'{"code":"insufficient_funds"}'}
+    batch = a_batch(a_cache(a_wallet(balance=100_000)), refused=refusals)
+    assert batch.decide(ask(command, attempt=3)).answers[0].refused
+    assert batch.write.confirm
+    assert batch.write.recorded == []
+
+
+def test_an_atomic_batch_that_meets_the_refusal_of_its_own_request_is_decided() -> None:
+    """Clients use one request id for a single request and for a batch."""
+    cache = a_cache(a_wallet())
+    single = a_batch(cache)
+    single.decide(ask(command := credit("10"), keys=("k1",), request_id="r"))
+    (record,) = single.write.keys
+    again = a_batch(cache, keys={(WALLET_ID, record.keyed.key): record.stored})
+    keyed = Keyed(key=IdempotencyKey("whole"), fingerprint=b"w")
+    reply = again.decide(
+        msgspec.structs.replace(
+            ask(debit("1"), command, keys=(None, "k1"), atomic=True, attempt=2, request_id="r"),
+            keyed=keyed,
+        )
+    )
+    assert reply.undone
+    assert [one.keyed.key for one in again.write.keys] == ["whole"]

@@ -1,16 +1,22 @@
 """Memory belongs to one session of the journal: with the connection everything goes."""
 
+from collections.abc import Iterable
+
 import pytest
 
-from actors.ports import BatchWrite, Loaded, Missing
-from tests.support.memory_journal import MemoryJournal
+from actors.ports import BatchWrite, Loaded, Missing, Span
+from tests.support.memory_journal import Fault, MemoryJournal
 from tests.support.shards import shard_in_memory
-from tests.support.write_side import NoRelay, body, credit, debit
+from tests.support.write_side import NoRelay, body, credit, debit, new_id, settle
 
 
 class CountingRelay(NoRelay):
     def __init__(self) -> None:
         self.resets = 0
+        self.unread: list[object] = []
+
+    def add_unread(self, spans: Iterable[object]) -> None:
+        self.unread += spans
 
     def reset(self) -> None:
         self.resets += 1
@@ -83,3 +89,18 @@ async def test_a_lost_commit_makes_no_money() -> None:
         one.amount if one.type == "debit" else -one.amount for one in database.transfers.values()
     )
     assert database.wallets[wallet].balance == transfers == 89_900
+
+
+async def test_what_others_left_is_published_once_a_commit_says_that_it_stays() -> None:
+    """It may be the commit of our own that was lost, visible here and on no standby."""
+    journal, relay = MemoryJournal(), CountingRelay()
+    async with shard_in_memory(journal) as other:
+        wallet = await other.create_wallet()
+    async with shard_in_memory(journal, relay=relay) as shard:
+        journal.commit_faults.append(Fault.UNAVAILABLE)
+        assert (await shard.ask(wallet, debit("1"))).failure is not None
+        assert relay.unread == []
+        commits = journal.commits
+        await shard.ask(wallet, settle(new_id(), "completed"))  # It only reads, and is refused.
+        assert journal.commits == commits + 1
+        assert relay.unread == [Span(wallet, 1, 1)]

@@ -352,6 +352,26 @@ async def test_a_wallet_that_conflicts_without_end_does_not_hold_up_the_others()
     assert [journal.wallets[wallet].version for wallet in wallets] == [3, 3, 1, 3, 3]
 
 
+class OneAfterAnotherJournal(MemoryJournal):
+    """Each commit meets one more wallet that somebody else has moved."""
+
+    armed = False
+
+    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
+        if self.armed and len(batch.after) > 1:
+            raise JournalConflict("behind", wallet_ids=frozenset({min(batch.after)}))
+        await super().commit(batch, session=session)
+
+
+async def test_a_long_chain_of_conflicts_has_an_end() -> None:
+    journal = OneAfterAnotherJournal()
+    async with shard_in_memory(journal) as shard:
+        wallets = [await shard.create_wallet() for _ in range(400)]
+        journal.armed = True
+        replies = await asyncio.gather(*(shard.ask(one, debit("1")) for one in wallets))
+    assert all(reply.failure is None for reply in replies)
+
+
 async def test_conflicts_without_end_after_a_lost_answer_leave_it_open() -> None:
     journal = MemoryJournal()
     async with shard_in_memory(journal, limits=limits(conflict_retries_max=3)) as shard:

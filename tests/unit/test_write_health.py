@@ -1,8 +1,9 @@
 """Whether writes go through: what a shard learns from its commits, and from probes without them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,9 @@ class FakeJournal:
 
     async def connect(self) -> int:
         return 1
+
+    async def locked(self, wallet_ids: Sequence[str]) -> frozenset[Any]:
+        return frozenset()
 
     async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
         if self.failure is not None:
