@@ -283,8 +283,8 @@ _REST_MAX_S: Final = 0.1
 """Enough after any call that was answered; one that waited for a new shard took far longer."""
 
 _SHARD_FULL: Final = (
-    "Too many requests wait for this wallet's shard. Nothing was applied; try again later."
+    "Too many requests wait for this wallet's shard. This request applied nothing; try again later."
 )
 _WALLET_FULL: Final = (
-    "Too many requests wait for this wallet. Nothing was applied; try again later."
+    "Too many requests wait for this wallet. This request applied nothing; try again later."
 )

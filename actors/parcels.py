@@ -120,8 +120,8 @@ class Neighbours:
 _TOO_LATE: Final = Reply(
     failure=Failure(
         code=FailureCode.DEADLINE_EXCEEDED,
-        detail="The deadline passed before the request reached its shard. Nothing was applied; it "
-        "is safe to repeat.",
+        detail="The deadline passed before the request reached its shard. This request applied "
+        "nothing; it is safe to repeat.",
         applied="no",
     )
 )

@@ -26,8 +26,9 @@ class FailureCode(StrEnum):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why a submission got no decision. ``applied`` "unknown": it may have happened; repeating
-    it under the same key is safe either way."""
+    """Why a submission got no decision. ``applied`` speaks of this submission, whatever came under
+    its key before. "unknown": it may have happened; repeating it under the same key is safe either
+    way."""
 
     code: FailureCode
     detail: str

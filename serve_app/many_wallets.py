@@ -121,7 +121,7 @@ async def claim_key(
 
 
 def _not_begun(failure: Failure) -> Failure:
-    """Whatever became of the claim: no item was handed to any wallet."""
+    """Whatever became of the claim: this request handed no item to any wallet."""
     if failure.code is FailureCode.OVERLOADED:
         return failure
     return msgspec.structs.replace(failure, applied="no", detail=_NOT_BEGUN)
@@ -175,9 +175,7 @@ async def _submit_part(
             [failed_result(problem, request_id)] * len(items), bool(claim and claim.replayed)
         )
     if wallet in undecided:
-        result = undecided[wallet] or failed_result(
-            Problem("unavailable", _NOT_EXECUTED, applied="no"), call.request_id
-        )
+        result = undecided[wallet] or _failed(_NOT_EXECUTED, call)
         return Done([result] * len(items), replayed=False)
     reply = await call.services.dispatcher.submit(
         commands.Submission(
@@ -192,7 +190,7 @@ async def _submit_part(
     )
     if reply.failure is not None:
         undecided[wallet] = None
-        result = failed_result(failure_problem(reply.failure), call.request_id)
+        result = _failed(reply.failure, call)
     elif not reply.several:  # In this wallet the key came with another request before.
         result = undecided[wallet] = item_result(items[0].command, reply.answers[0])
     else:
@@ -200,6 +198,18 @@ async def _submit_part(
         results = [item_result(item.command, answer) for item, answer in answers]
         return Done(results, reply.replayed)
     return Done([result] * len(items), replayed=False)
+
+
+def _failed(failure: Failure, call: Call) -> bytes:
+    """The result of an item that this request got no decision on.
+
+    Where the key had been claimed before, an earlier request may have applied what this one did
+    not.
+    """
+    if failure.applied == "no" and call.claim is not None and call.claim.replayed:
+        detail = f"{failure.detail} {_MAYBE_EARLIER}"
+        failure = msgspec.structs.replace(failure, applied="unknown", detail=detail)
+    return failed_result(failure_problem(failure), call.request_id)
 
 
 def _keyed_part(claim: Claim, wallet: str, start: int) -> commands.Keyed:
@@ -211,11 +221,16 @@ def _keyed_part(claim: Claim, wallet: str, start: int) -> commands.Keyed:
     return commands.Keyed(key=key, fingerprint=claim.parts[wallet, start], request=claim.request)
 
 
-_NOT_BEGUN: Final = (
-    "The batch was not begun, because its key could not be claimed in time. Nothing of it was "
-    "applied; it is safe to repeat."
+_MAYBE_EARLIER: Final = (
+    "An earlier one under the same key may have been applied: repeat under the key to learn it."
 )
-_NOT_EXECUTED: Final = (
-    "Not executed: an earlier item of this wallet got no decision. Nothing was applied; repeat "
-    "both, in order."
+_NOT_BEGUN: Final = (
+    "The batch was not begun, because its key could not be claimed in time. This request applied "
+    f"nothing. {_MAYBE_EARLIER}"
+)
+_NOT_EXECUTED: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail="Not executed: an earlier item of this wallet got no decision. This request applied "
+    "nothing of it; repeat both, in order.",
+    applied="no",
 )

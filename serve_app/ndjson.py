@@ -6,7 +6,7 @@ What if the client …
 - reads slowly: its answers gather up to a bound, then nothing more is read from it.
 - does not read at all until it has sent everything: then neither side would ever move again.
   After a while the stream ends, with a line that says so. What the client still sends is taken
-  and thrown away, because it reads only after that.
+  for a bounded time and thrown away, because it reads only after that.
 - never reads: what is left of its answers is given up.
 - is gone: what was executed is applied, and nothing more is.
 """
@@ -45,7 +45,8 @@ UNREAD_WAIT_S: Final = 10.0
 """For so long it may then take none of them before the stream ends."""
 
 GONE_S: Final = 60.0
-"""After its end a stream is given up if the client takes none of its last answers for so long."""
+"""For so long at most a stream that ends early takes what the client still sends. After its end it
+is given up if the client takes none of its last answers for so long."""
 
 PIECE_MAX: Final = 2**16
 """Bytes that are sent at once: whether a client reads is seen from piece to piece."""
@@ -300,12 +301,16 @@ class _TwoWayStream(StreamingResponse):
             await self._results.aclose()
 
     async def _end_early(self, unread: _Unread, problem: Problem) -> None:
-        """Say why, and take what the client still sends: it may not read before it has sent it."""
+        """Say why, and take what the client still sends: it may not read before it has sent it.
+
+        For ``GONE_S`` at most: a client that sends a byte now and then would hold all of it.
+        """
         unread.add(self._result_of(problem))
         try:
-            while True:
-                async with asyncio.timeout(UNREAD_WAIT_S):
-                    await anext(self._chunks)
+            async with asyncio.timeout(GONE_S):
+                while True:
+                    async with asyncio.timeout(UNREAD_WAIT_S):
+                        await anext(self._chunks)
         except (StopAsyncIteration, TimeoutError, ClientDisconnect):
             return
 

@@ -106,13 +106,13 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "overloaded": Kind(
         429,
         "Too many requests are waiting",
-        "Nothing was applied. Try again after Retry-After, with the same Idempotency-Key.",
+        "This request applied nothing. Try again after Retry-After, with the same Idempotency-Key.",
     ),
     "rate_limited": Kind(
         429,
         "This API key comes too often",
-        "Nothing was applied. Try again after Retry-After, with the same Idempotency-Key; or ask "
-        "the operator for a higher rate.",
+        "This request applied nothing. Try again after Retry-After, with the same "
+        "Idempotency-Key; or ask the operator for a higher rate.",
     ),
     "internal_error": Kind(
         500,
@@ -122,13 +122,13 @@ CATALOGUE: Final[dict[str, Kind]] = {
     "unavailable": Kind(
         503,
         "The service can't do this now",
-        "`applied` says whether the command may have been applied. Repeating it after "
+        "`applied` says whether this request may have been applied. Repeating it after "
         "Retry-After with the same Idempotency-Key is safe.",
     ),
     "deadline_exceeded": Kind(
         504,
         "Not decided in time",
-        "`applied` says whether the command may have been applied. Repeating it with the same "
+        "`applied` says whether this request may have been applied. Repeating it with the same "
         "Idempotency-Key is safe.",
     ),
 }

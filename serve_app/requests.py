@@ -22,7 +22,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 BODY_TIMEOUT_S: Final = 30.0
 """From a body's first piece to its end; a client may not hold its connection by sending slowly."""
 
-_SLOW_BODY: Final = f"The body did not end within {BODY_TIMEOUT_S:g} s. Nothing was applied."
+_SLOW_BODY: Final = (
+    f"The body did not end within {BODY_TIMEOUT_S:g} s. This request applied nothing."
+)
 
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 

@@ -308,7 +308,10 @@ class Problem(BaseModel):
     request_id: str
     errors: list[ProblemError] | None = None
     applied: Literal["no", "unknown"] | None = Field(
-        default=None, description="On 503 and 504: whether the command may have been applied."
+        default=None,
+        description="On 503 and 504: whether this request may have been applied. After `no` an "
+        "earlier one under the same Idempotency-Key may have been: repeat under the key to "
+        "learn it.",
     )
 
 

@@ -136,8 +136,8 @@ TRANSFER_ROUTES: Final = (
         "number: results stream back a line each, in order, and a slow answer slows the sender. "
         "Read them while sending: a stream whose answers nobody reads ends early, with "
         "`answers_not_read` as its last line. An Idempotency-Key covers the request as a whole. "
-        "After an item without a decision, later items of its wallet may be answered `applied: "
-        "no` without being tried.",
+        "After an item without a decision, later items of its wallet may be answered 503 without "
+        "being tried: `applied: no`, or `unknown` if the key was used before.",
         answers={
             200: Shown(
                 what="A result an item.",

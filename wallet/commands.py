@@ -63,7 +63,14 @@ class SettleTransfer(
     metadata: Mapping[str, str] = {}
 
 
-class ClaimKey(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="claim_key"):
+class ClaimKey(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="claim_key",
+):
     """Bind an idempotency key to one request whose parts are decided wallet by wallet."""
 
 

@@ -120,8 +120,9 @@ class KeyStore:
 
     async def touch(self, used: Mapping[str, float]) -> None:
         """Write down when keys were last used (seconds since the epoch); never set back."""
-        times = [datetime.fromtimestamp(at, UTC) for at in used.values()]
-        await self._ask(lambda: self._pool.execute(_TOUCH, list(used), times))
+        key_ids = sorted(used)  # Two replicas that write the same keys at once lock them in order.
+        times = [datetime.fromtimestamp(used[key_id], UTC) for key_id in key_ids]
+        await self._ask(lambda: self._pool.execute(_TOUCH, key_ids, times))
 
     async def made(self, wallet_id: str, transfer_id: str | None, *, limit: int) -> list[Made]:
         """The latest ``limit`` events of a wallet, or of one transfer of it, newest first."""

@@ -10,10 +10,11 @@ from uuid import uuid4
 
 import schemathesis
 
+from wallet.contract import IDEMPOTENCY_KEY_MAX
 from wallet.currencies import CURRENCY_PATTERN, ISO_SCALES
 from wallet.money import AMOUNT_PATTERN, MINOR_MAX
 
-_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
+_KEY: Final = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_MAX}}}")
 _TIMEOUT: Final = re.compile(r"[1-9][0-9]{0,4}")
 
 
@@ -37,7 +38,8 @@ def _mend_headers(headers: Any) -> None:
     """A key belongs to one request for ever, and nobody is answered within a millisecond."""
     for name, sent in list(headers.items()):
         if name.lower() == "idempotency-key" and _KEY.fullmatch(str(sent)):
-            headers[name] = f"{sent}/{uuid4()}"
+            ending = f"/{uuid4()}"
+            headers[name] = str(sent)[: IDEMPOTENCY_KEY_MAX - len(ending)] + ending
         if name.lower() == "x-request-timeout-ms" and _TIMEOUT.fullmatch(str(sent)):
             headers[name] = "30000"
 

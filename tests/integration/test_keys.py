@@ -131,6 +131,20 @@ async def test_last_uses_are_written_together_and_never_set_back(database: str) 
         assert (await store.find([used.key_id]))[used.key_id].last_used_at == written
 
 
+async def test_last_uses_are_written_in_the_order_of_the_keys() -> None:
+    # Two replicas that write the same keys at once would otherwise lock them crosswise.
+    sent: list[list[object]] = []
+
+    class Pool:
+        async def execute(self, _statement: str, *values: list[object]) -> None:
+            sent.extend(values)
+
+    store = KeyStore(Pool(), timeout_s=2.0)
+    await store.touch({"b": 2.0, "c": 3.0, "a": 1.0})
+
+    assert sent == [["a", "b", "c"], [datetime.fromtimestamp(at, UTC) for at in (1, 2, 3)]]
+
+
 @asynccontextmanager
 async def away(server: str, database: str) -> AsyncIterator[None]:
     """Postgres ends every connection to the database and takes no new one."""

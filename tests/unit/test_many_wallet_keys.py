@@ -6,11 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from serve_app import many_wallets
 from tests.support.http_side import LATE, OVERLOADED, UNAVAILABLE, HttpSide, http_side
 from wallet.commands import Submission
-from wallet.ids import WalletId, new_id
+from wallet.ids import IdempotencyKey, WalletId, batch_scope, new_id
 
 _REPLAYED = "idempotency-replayed"
+_MAYBE_EARLIER = "An earlier one under the same key may have been applied"
 
 
 @pytest.fixture
@@ -203,6 +205,56 @@ async def test_an_answer_that_was_lost_is_repeated_under_the_key(side: HttpSide)
     assert [made["status"] for made in again.json()["items"]] == [201, 201]
     assert again.headers[_REPLAYED] == "true"
     assert side.minor(two) == 100
+
+
+async def test_a_repetition_without_a_decision_does_not_deny_what_was_applied_before(
+    side: HttpSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many_wallets, "PORTION", 2)
+    one, two = await side.new_wallet(), await side.new_wallet()
+    items = [debit(one), debit(one), debit(one), debit(two)]
+    await side.many(*items, key="k")  # Its answer is lost.
+    side.transport.fails = of_wallet(one, UNAVAILABLE)
+
+    again = (await side.many(*items, key="k")).json()["items"]
+
+    assert [result["status"] for result in again] == [503, 503, 503, 201]
+    for result in again[:3]:
+        assert result["problem"]["applied"] == "unknown"
+        assert _MAYBE_EARLIER in result["problem"]["detail"]
+    side.transport.fails = lambda _: None
+    assert [result["status"] for result in (await side.many(*items, key="k")).json()["items"]] == [
+        201
+    ] * 4
+    assert side.minor(one) == 300
+
+
+async def test_a_repetition_whose_key_cannot_be_read_speaks_of_itself_alone(
+    side: HttpSide,
+) -> None:
+    one = await side.new_wallet()
+    await side.many(debit(one), key="k")  # Its answer is lost.
+    side.transport.fails = of_wallet(batch_scope(IdempotencyKey("k")), UNAVAILABLE)
+
+    again = await side.many(debit(one), key="k")
+
+    assert (again.status_code, again.json()["applied"]) == (503, "no")
+    assert "This request applied nothing." in again.json()["detail"]
+    assert _MAYBE_EARLIER in again.json()["detail"]
+
+
+@pytest.mark.parametrize("key", ["k", None])
+async def test_a_first_request_says_that_it_applied_nothing(
+    side: HttpSide, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    monkeypatch.setattr(many_wallets, "PORTION", 2)
+    one = await side.new_wallet()
+    side.transport.fails = of_wallet(one, UNAVAILABLE)
+
+    results = (await side.many(*[debit(one)] * 3, key=key)).json()["items"]
+
+    assert [result["problem"]["applied"] for result in results] == ["no"] * 3
+    assert side.minor(one) == 0
 
 
 # -- keys of the release before ------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -106,6 +107,7 @@ class Client:
         self._asked = asyncio.Event()
         self.sent = 0
         self.ten_sent = asyncio.Event()
+        self.trickles = asyncio.Event()
         self.all_sent = asyncio.Event()
         self.reads = asyncio.Event()
         self.received: list[bytes] = []
@@ -123,6 +125,8 @@ class Client:
         self.sent += 1
         if self.sent == 10:
             self.ten_sent.set()
+        if chunk.isspace():
+            self.trickles.set()
         return {"type": "http.request", "body": chunk, "more_body": True}
 
     async def send(self, message: Any) -> None:
@@ -200,6 +204,25 @@ async def test_who_never_reads_is_given_up(side: HttpSide, monkeypatch: pytest.M
 
     assert client.all_sent.is_set()
     assert not client.ended
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("reads", [False, True])
+async def test_who_never_stops_sending_to_a_stream_that_ended_is_given_up(
+    side: HttpSide, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    monkeypatch.setattr(ndjson, "GONE_S", 0.2)
+    wallet = await side.new_wallet()
+    client = Client(side, chain([a_line(wallet)] * 100, repeat(b" ")))
+
+    async with asyncio.timeout(_WAIT_S), asyncio.TaskGroup() as running:
+        running.create_task(client.run())
+        if reads:
+            await client.trickles.wait()
+            client.reads.set()
+
+    assert client.ended == reads
+    assert not reads or client.results[-1]["problem"]["code"] == "answers_not_read"
 
 
 async def test_a_slow_reader_slows_the_stream_and_is_not_cut_off(

