@@ -174,7 +174,7 @@ class Shard:
         what = "shard's" if admission is Admission.MAILBOX_FULL else "wallet's"
         return Failure(
             code=FailureCode.OVERLOADED,
-            detail=f"The {what} queue is full. Nothing was applied; try again later.",
+            detail=f"The {what} queue is full. This request applied nothing; try again later.",
             applied="no",
             retry_after_s=self._drain_estimate_s(),
         )
@@ -533,7 +533,7 @@ def _answer_all(entries: list[Entry], failure: Failure) -> None:
 
 _NOTHING_LOADED: Final = Loaded()
 
-_SURELY_NOT: Final = "Nothing was applied; it is safe to repeat."
+_SURELY_NOT: Final = "This request applied nothing; it is safe to repeat."
 _MAYBE: Final = "It may have been applied; repeating it with the same Idempotency-Key is safe."
 
 _LATE: Final = Failure(
