@@ -9,10 +9,13 @@ import asyncpg
 import pytest
 
 from actors.connection import HealingConnection
+from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
-from actors.write_health import ProbeFailed, WriteHealth, WriteHealthLimits
+from actors.write_health import ProbeFailed, WatchedJournal, WriteHealth, WriteHealthLimits
 from tests.support import databases, servers
 from tests.support.waiting import stop, until, until_true
+from tests.support.writes import WriteInTheMaking
+from wallet.ids import WalletId, new_id
 
 LIMITS = WriteHealthLimits(write_probe_s=0.05, write_ready_s=0.3)
 
@@ -122,6 +125,32 @@ async def test_a_synchronous_standby_that_is_away_is_noticed_and_so_is_its_retur
             assert await admin.fetchval("SELECT 1") == 1  # Postgres answers all the same.
             assert await backends(admin) == 1
         await until(lambda: health.problem() is None)
+
+
+async def test_refusals_that_are_answered_do_not_hide_that_no_write_is_confirmed(
+    dsn: str,
+) -> None:
+    connection = HealingConnection(
+        dsn, statement_timeout_s=30.0, connect_timeout_s=5.0, settings=CONNECTION_SETTINGS
+    )
+    creates = WriteInTheMaking()
+    wallet = creates.create(WalletId(new_id()))
+    refuses = WriteInTheMaking(wallet).write
+    async with operator(dsn) as admin, watched(dsn) as health:
+        journal = WatchedJournal(
+            PostgresJournal(connection), health, asyncio.get_running_loop().time
+        )
+        await journal.commit(creates.write)
+        async with a_standby_that_is_away(admin):
+
+            async def is_known() -> bool:
+                await journal.commit(refuses)
+                return "a probe has waited" in (health.problem() or "")
+
+            await until_true(is_known)
+            await journal.commit(refuses)
+            assert health.problem() is not None
+    await connection.close()
 
 
 async def test_a_server_that_takes_no_writes_is_noticed(dsn: str) -> None:
