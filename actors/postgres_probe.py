@@ -3,14 +3,21 @@
 It asks for what a batch needs: a server that takes writes, and each table for writing (a table that
 somebody has locked makes it wait, as it would a batch). What it commits is a message in the
 write-ahead log, so its commit waits for the disk and for synchronous standbys as a batch's does.
+
+Its connection is of the same kind as a batch's: the server ends it at the same bounds, a wait for a
+standby that is cancelled counts as no confirmation, and the backend of a probe that was given up is
+ended before the next one is written. So there are never more than two backends.
 """
 
 from typing import Final
 
 import asyncpg
 
-from actors.connection import Connection
+from actors.connection import HealingConnection
+from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from actors.write_health import ProbeFailed
+
+PROBE_SETTINGS: Final = {"application_name": "wallet-probe", "timezone": "UTC"}
 
 TABLES: Final = {
     "wallets": "id",
@@ -31,45 +38,37 @@ CREATE TEMPORARY TABLE wallet_probe ON COMMIT DROP AS SELECT n FROM generate_ser
 """
 """Some 300 KB. Only after the disk was full: each time leaves dead rows in the catalogue."""
 
-_COMMIT: Final = "SELECT pg_logical_emit_message(true, 'wallet.probe', ''); COMMIT"
-
-_LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
+# One statement: it commits by itself, so nothing is left open whenever it is given up.
+_PROBE: Final = """
+DO $$
+BEGIN
+    {statements}
+    PERFORM pg_logical_emit_message(true, 'wallet.probe', '');
+END $$
+"""
+_WRITE: Final = _PROBE.format(statements=_INSERTS)
+_WRITE_AND_ALLOCATE: Final = _PROBE.format(statements=_INSERTS + _ALLOCATE)
 
 
 class PostgresWriteProbe:
-    """Implements `WriteProbe`. A cancelled write is cancelled on the server, too."""
+    """Implements `WriteProbe`. ``connection`` is for nothing else."""
 
-    def __init__(self, dsn: str, *, connect_timeout_s: float) -> None:
-        self._dsn = dsn
-        self._connect_timeout_s = connect_timeout_s
-        self._connection: Connection | None = None
+    def __init__(self, connection: HealingConnection) -> None:
+        self._connection = connection
 
     async def write(self, *, allocating: bool) -> None:
-        whole = False
+        statement = _WRITE_AND_ALLOCATE if allocating else _WRITE
         try:
-            connection = await self._open()
-            await connection.execute(
-                f"BEGIN; {_INSERTS} {_ALLOCATE if allocating else ''} {_COMMIT}"
-            )
-            whole = True
-        except asyncpg.PostgresError as error:
-            raise ProbeFailed(f"{error.sqlstate or ''} {error}".strip()) from error
-        except _LOST as error:
-            raise ProbeFailed(f"{type(error).__name__}: {error}") from error
-        finally:
-            if not whole:
-                self.close()
+            await self._connection.write(lambda connection: connection.execute(statement))
+        except (JournalConflict, JournalUnavailable, OutcomeUnknown) as failure:
+            raise ProbeFailed(_reason(failure)) from failure
 
-    def close(self) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.terminate()
 
-    async def _open(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._dsn,
-                timeout=self._connect_timeout_s,
-                server_settings={"application_name": "wallet-probe", "timezone": "UTC"},
-            )
-        return self._connection
+def _reason(failure: Exception) -> str:
+    """The server's words after its SQLSTATE, if it is the server that said something."""
+    cause = failure.__cause__
+    if isinstance(cause, asyncpg.PostgresError):
+        return f"{cause.sqlstate or ''} {cause}".strip()
+    if isinstance(failure, OutcomeUnknown) and isinstance(cause, TimeoutError):
+        return "a probe was not confirmed in time"
+    return str(failure)

@@ -16,7 +16,7 @@ from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
-from actors.postgres_probe import PostgresWriteProbe
+from actors.postgres_probe import PROBE_SETTINGS, PostgresWriteProbe
 from actors.postgres_refill import PostgresRefill
 from actors.protocol import answer_call
 from actors.ring import ring_of
@@ -56,9 +56,7 @@ class ShardProcess:
             owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,
         )
         loop = asyncio.get_event_loop()
-        probe = PostgresWriteProbe(
-            settings.database_url, connect_timeout_s=settings.database_connect_timeout_s
-        )
+        probe = PostgresWriteProbe(_connection(settings, PROBE_SETTINGS))
         self._writes = WriteHealth(probe, limits_from(WriteHealthLimits, settings), loop.time)
         self._outbox_max = settings.outbox_max
         journal = PostgresJournal(_connection(settings, CONNECTION_SETTINGS))

@@ -6,8 +6,10 @@ busy shard confirms many a second. An idle one, or one whose last commit failed,
 that changes nothing and is committed like any batch (`PostgresWriteProbe`).
 
 Writes go through unless the last thing that was learnt is a failure, or something has waited for
-its confirmation for too long. One probe is under way at a time; a client's own mistakes (an amount
-that the database refuses) say nothing about the next write.
+its confirmation for too long. One probe is under way at a time. Some commits say nothing about the
+next write: one that wrote no row (refusals without keys; it left nothing to be confirmed), a
+client's own mistake (an amount that the database refuses), and one that a lock held up. The lock
+may be on one wallet alone; if it is on a table, the probe meets it.
 """
 
 import asyncio
@@ -20,6 +22,7 @@ import structlog
 from actors.ports import (
     BatchWrite,
     Journal,
+    JournalBusy,
     JournalConflict,
     JournalRefused,
     JournalUnavailable,
@@ -176,7 +179,8 @@ class WatchedJournal:
             self._note(failure)
             raise
         else:
-            self._health.proved(began=began)
+            if _writes_rows(batch):
+                self._health.proved(began=began)
         finally:
             self._health.commit_ends()
 
@@ -184,6 +188,13 @@ class WatchedJournal:
         return await self._journal.locked(wallet_ids)
 
     def _note(self, failure: Exception) -> None:
+        if isinstance(failure, JournalBusy):
+            return
         message = str(failure)
         if not isinstance(failure, JournalRefused) or message[:2] in _SERVERS_STATE:
             self._health.failed(message)
+
+
+def _writes_rows(batch: BatchWrite) -> bool:
+    """Otherwise it only compares versions, and confirms at most what others have written."""
+    return bool(batch.recorded or batch.keys or batch.refused)

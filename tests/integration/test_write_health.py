@@ -2,18 +2,24 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import asyncpg
 import pytest
 
-from actors.postgres_probe import TABLES, PostgresWriteProbe
-from actors.write_health import WriteHealth, WriteHealthLimits
+from actors.connection import HealingConnection
+from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
+from actors.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
+from actors.write_health import ProbeFailed, WatchedJournal, WriteHealth, WriteHealthLimits
 from tests.support import databases, servers
 from tests.support.waiting import stop, until, until_true
+from tests.support.writes import WriteInTheMaking
+from wallet.ids import WalletId, new_id
 
 LIMITS = WriteHealthLimits(write_probe_s=0.05, write_ready_s=0.3)
+
+Hindrance = Callable[[asyncpg.Connection], AbstractAsyncContextManager[None]]
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +39,26 @@ def dsn(own_server: str) -> Iterator[str]:
 
 
 @asynccontextmanager
+async def a_probe(dsn: str, *, timeout_s: float = 30.0) -> AsyncIterator[PostgresWriteProbe]:
+    connection = HealingConnection(
+        dsn, statement_timeout_s=timeout_s, connect_timeout_s=5.0, settings=PROBE_SETTINGS
+    )
+    try:
+        yield PostgresWriteProbe(connection)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
 async def watched(dsn: str) -> AsyncIterator[WriteHealth]:
     """A shard's view of its writes, which are only probes."""
-    probe = PostgresWriteProbe(dsn, connect_timeout_s=5.0)
-    health = WriteHealth(probe, LIMITS, asyncio.get_running_loop().time)
-    task = asyncio.create_task(health.run())
-    try:
-        yield health
-    finally:
-        await stop(task)
-        probe.close()
+    async with a_probe(dsn) as probe:
+        health = WriteHealth(probe, LIMITS, asyncio.get_running_loop().time)
+        task = asyncio.create_task(health.run())
+        try:
+            yield health
+        finally:
+            await stop(task)
 
 
 @asynccontextmanager
@@ -54,11 +70,48 @@ async def operator(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def backends(connection: asyncpg.Connection) -> int:
-    found: int = await connection.fetchval(
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'wallet-probe'"
-    )
-    return found
+@asynccontextmanager
+async def a_standby_that_is_away(admin: asyncpg.Connection) -> AsyncIterator[None]:
+    await admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    await admin.execute("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        await admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        await admin.execute("SELECT pg_reload_conf()")
+
+
+@asynccontextmanager
+async def a_locked_table(admin: asyncpg.Connection) -> AsyncIterator[None]:
+    async with admin.transaction():
+        await admin.execute("LOCK TABLE transfers IN SHARE MODE")
+        yield
+
+
+PROBES = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name = 'wallet-probe'"
+)
+
+
+async def backends(observer: asyncpg.Connection) -> int:
+    return len(await observer.fetch(PROBES))
+
+
+async def waiting(observer: asyncpg.Connection, wait: str) -> set[int]:
+    """The backends of probes that wait so."""
+    rows = await observer.fetch(f"{PROBES} AND $1 IN (wait_event_type, wait_event)", wait)
+    return {row["pid"] for row in rows}
+
+
+async def another_waits(observer: asyncpg.Connection, wait: str, before: set[int]) -> set[int]:
+    """Those that wait once there is one that did not wait ``before``."""
+
+    async def so() -> bool:
+        return bool(await waiting(observer, wait) - before)
+
+    await until_true(so)
+    return await waiting(observer, wait)
 
 
 async def test_a_synchronous_standby_that_is_away_is_noticed_and_so_is_its_return(
@@ -67,17 +120,37 @@ async def test_a_synchronous_standby_that_is_away_is_noticed_and_so_is_its_retur
     async with operator(dsn) as admin, watched(dsn) as health:
         await until(lambda: health.problem() is None)
 
-        await admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-        try:
-            await admin.execute("SELECT pg_reload_conf()")
+        async with a_standby_that_is_away(admin):
             await until(lambda: "has waited" in (health.problem() or ""))
             assert await admin.fetchval("SELECT 1") == 1  # Postgres answers all the same.
             assert await backends(admin) == 1
-        finally:
-            await admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
-            await admin.execute("SELECT pg_reload_conf()")
-
         await until(lambda: health.problem() is None)
+
+
+async def test_refusals_that_are_answered_do_not_hide_that_no_write_is_confirmed(
+    dsn: str,
+) -> None:
+    connection = HealingConnection(
+        dsn, statement_timeout_s=30.0, connect_timeout_s=5.0, settings=CONNECTION_SETTINGS
+    )
+    creates = WriteInTheMaking()
+    wallet = creates.create(WalletId(new_id()))
+    refuses = WriteInTheMaking(wallet).write
+    async with operator(dsn) as admin, watched(dsn) as health:
+        journal = WatchedJournal(
+            PostgresJournal(connection), health, asyncio.get_running_loop().time
+        )
+        await journal.commit(creates.write)
+        async with a_standby_that_is_away(admin):
+
+            async def is_known() -> bool:
+                await journal.commit(refuses)
+                return "a probe has waited" in (health.problem() or "")
+
+            await until_true(is_known)
+            await journal.commit(refuses)
+            assert health.problem() is not None
+    await connection.close()
 
 
 async def test_a_server_that_takes_no_writes_is_noticed(dsn: str) -> None:
@@ -94,37 +167,86 @@ async def test_a_server_that_takes_no_writes_is_noticed(dsn: str) -> None:
 async def test_a_table_that_is_locked_is_noticed_and_so_is_its_release(dsn: str) -> None:
     async with operator(dsn) as admin, watched(dsn) as health:
         await until(lambda: health.problem() is None)
-        async with admin.transaction():
-            await admin.execute("LOCK TABLE transfers IN SHARE MODE")
+        async with a_locked_table(admin):
             await until(lambda: "has waited" in (health.problem() or ""))
         await until(lambda: health.problem() is None)
 
 
-async def test_a_probe_that_is_cancelled_leaves_no_backend(dsn: str) -> None:
-    async with operator(dsn) as admin:
-        async with admin.transaction():
-            await admin.execute("LOCK TABLE wallets IN SHARE MODE")
-            probe = PostgresWriteProbe(dsn, connect_timeout_s=5.0)
-            for _ in range(3):
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.3):
-                        await probe.write(allocating=True)
+@pytest.mark.parametrize(
+    ("hindrance", "wait"),
+    [(a_locked_table, "Lock"), (a_standby_that_is_away, "SyncRep")],
+    ids=["a locked table", "a standby that is away"],
+)
+async def test_probes_that_are_given_up_do_not_pile_up_on_the_server(
+    dsn: str, hindrance: Hindrance, wait: str
+) -> None:
+    given_up: set[int] = set()
+    async with (
+        operator(dsn) as hinders,
+        operator(dsn) as observer,
+        hindrance(hinders),
+        a_probe(dsn) as probe,
+    ):
+        for _ in range(5):
+            writing = asyncio.create_task(probe.write(allocating=False))
+            given_up |= await another_waits(observer, wait, given_up)
+            assert await backends(observer) <= 2
+            await stop(writing)
 
-        async def all_ended() -> bool:
-            return await backends(admin) == 0
 
-        await until_true(all_ended)
+async def test_a_probe_that_meets_a_locked_table_is_ended_by_the_server(dsn: str) -> None:
+    async with (
+        operator(dsn) as hinders,
+        operator(dsn) as observer,
+        a_locked_table(hinders),
+        a_probe(dsn, timeout_s=0.5) as probe,
+    ):
+        with pytest.raises(ProbeFailed, match=r"^55P03 "):
+            await probe.write(allocating=True)
+        writing = asyncio.create_task(probe.write(allocating=True))
+        await another_waits(observer, "Lock", set())
+        await stop(writing)  # Also if nobody connects after that.
+
+        async def none_is_left() -> bool:
+            return await backends(observer) == 0
+
+        await until_true(none_is_left)
+
+
+async def test_a_probe_that_no_standby_confirms_in_time_has_failed(dsn: str) -> None:
+    async with (
+        operator(dsn) as admin,
+        a_standby_that_is_away(admin),
+        a_probe(dsn, timeout_s=0.3) as probe,
+    ):
+        with pytest.raises(ProbeFailed, match="not confirmed in time"):
+            await probe.write(allocating=False)
+
+
+async def test_a_probe_whose_wait_for_a_standby_was_cancelled_has_failed(dsn: str) -> None:
+    async with operator(dsn) as admin, a_standby_that_is_away(admin), a_probe(dsn) as probe:
+        writing = asyncio.create_task(probe.write(allocating=False))
+        await admin.fetch(
+            "SELECT pg_cancel_backend(pid) FROM unnest($1::int[]) AS pid",
+            list(await another_waits(admin, "SyncRep", set())),
+        )
+        with pytest.raises(ProbeFailed, match=r"^01000 "):
+            await writing
+
+
+async def test_a_probe_that_gets_no_connection_has_the_servers_reason(dsn: str) -> None:
+    async with a_probe(f"{dsn}_missing") as probe:
+        with pytest.raises(ProbeFailed, match=r"^3D000 "):
+            await probe.write(allocating=False)
 
 
 async def test_a_probe_leaves_nothing_behind_also_if_it_gets_space(dsn: str) -> None:
-    probe = PostgresWriteProbe(dsn, connect_timeout_s=5.0)
-    for allocating in (True, False, True):
-        await probe.write(allocating=allocating)
-    async with operator(dsn) as admin:
+    async with operator(dsn) as admin, a_probe(dsn) as probe:
+        for allocating in (True, False, True):
+            await probe.write(allocating=allocating)
         for table in ("wallets", "transfers", "wallet_events", "outbox", "idempotency_keys"):
             assert await admin.fetchval(f"SELECT count(*) FROM {table}") == 0
         assert await admin.fetchval("SELECT to_regclass('wallet_probe')") is None
-    probe.close()
 
 
 async def test_a_probe_asks_for_every_table_that_a_batch_writes_to(dsn: str) -> None:

@@ -9,19 +9,57 @@ import pytest
 
 from actors.ports import (
     BatchWrite,
+    JournalBusy,
     JournalConflict,
     JournalRefused,
     JournalUnavailable,
+    KeyRecord,
     Loaded,
     Missing,
     OutcomeUnknown,
+    RefusedDelivery,
+    StoredAnswer,
 )
 from actors.write_health import ProbeFailed, WatchedJournal, WriteHealth, WriteHealthLimits
-from tests.support.domain import NOW
+from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, a_transfer, a_wallet, changed
 from tests.support.waiting import stop, until
+from wallet.commands import Keyed
+from wallet.events import Recorded
+from wallet.ids import IdempotencyKey
 
 LIMITS = WriteHealthLimits(write_probe_s=0.001, write_ready_s=2.0)
-BATCH = BatchWrite(now=NOW, expected={}, after={}, created=[], recorded=[], keys=[])
+
+WALLET = a_wallet()
+
+
+def batch(
+    *,
+    recorded: Sequence[Recorded] = (),
+    keys: Sequence[KeyRecord] = (),
+    refused: Sequence[RefusedDelivery] = (),
+    confirm: bool = False,
+) -> BatchWrite:
+    return BatchWrite(
+        now=NOW,
+        expected={WALLET_ID: WALLET.version},
+        after={WALLET_ID: WALLET},
+        created=[],
+        recorded=list(recorded),
+        keys=list(keys),
+        refused=list(refused),
+        confirm=confirm,
+    )
+
+
+RECORDED = changed(a_transfer(), WALLET)
+KEY = KeyRecord(
+    scope=WALLET_ID,
+    keyed=Keyed(key=IdempotencyKey("k"), fingerprint=b"f"),
+    stored=StoredAnswer(fingerprint=b"f", request_id="r", refused=True, answer=b"{}", version=1),
+)
+REFUSED = RefusedDelivery(wallet_id=WALLET_ID, transfer_id=TRANSFER_ID, answer=b"{}")
+BATCH = batch(recorded=[RECORDED])
+UNKEYED_REFUSALS = batch()
 
 
 class Clock:
@@ -115,6 +153,39 @@ async def test_commits_that_are_confirmed_need_no_probe() -> None:
     assert world.probe.asked == []
 
 
+@pytest.mark.parametrize(
+    "writes",
+    [batch(recorded=[RECORDED]), batch(keys=[KEY]), batch(refused=[REFUSED])],
+    ids=["events", "a key's answer", "a refused delivery"],
+)
+async def test_a_commit_that_wrote_proves_that_writes_go_through(writes: BatchWrite) -> None:
+    world = World()
+    await world.journal.commit(writes)
+    assert world.health.problem() is None
+
+
+@pytest.mark.parametrize(
+    "writes_nothing", [UNKEYED_REFUSALS, batch(confirm=True)], ids=["refusals", "replays"]
+)
+async def test_a_commit_that_wrote_no_row_proves_nothing(writes_nothing: BatchWrite) -> None:
+    world = World()
+    world.health.failed("53100 could not extend file")
+    world.clock.now += 1
+    await world.journal.commit(writes_nothing)
+    assert world.health.problem() == "53100 could not extend file"
+
+
+async def test_refusals_that_keep_coming_in_do_not_keep_the_probe_from_running() -> None:
+    world = World()
+    await world.journal.commit(BATCH)
+    world.probe.failure = "25006 read-only"
+    async with world.probing():
+        for _ in range(5):
+            world.clock.now += LIMITS.write_probe_s
+            await world.journal.commit(UNKEYED_REFUSALS)
+        await until(lambda: world.health.problem() == "25006 read-only")
+
+
 async def test_a_probe_that_waits_too_long_makes_it_not_ready_until_it_is_confirmed() -> None:
     world = World()
     await world.journal.commit(BATCH)
@@ -161,7 +232,7 @@ async def test_what_waits_since_before_the_last_confirmed_write_says_nothing() -
         OutcomeUnknown("57P01 shutting down"),
         JournalRefused("53100 could not extend file: No space left on device"),
         JournalRefused("25006 cannot execute INSERT in a read-only transaction"),
-        JournalRefused("55P03 lock timeout"),
+        JournalRefused("55000 not in the state it needs"),
     ],
     ids=str,
 )
@@ -182,7 +253,14 @@ async def test_a_commit_that_failed_makes_it_not_ready_until_one_succeeds(
 
 
 @pytest.mark.parametrize(
-    "failure", [JournalConflict("WV001 version"), JournalRefused("22P02 invalid input")], ids=str
+    "failure",
+    [
+        JournalConflict("WV001 version"),
+        JournalRefused("22P02 invalid input"),
+        JournalBusy("55P03 canceling statement due to lock timeout"),
+        JournalBusy("57014 canceling statement due to statement timeout"),
+    ],
+    ids=str,
 )
 async def test_a_commit_that_is_to_blame_itself_says_nothing_about_the_next(
     failure: Exception,
@@ -202,6 +280,15 @@ async def test_a_journal_that_cannot_be_read_makes_it_not_ready() -> None:
     with pytest.raises(JournalUnavailable):
         await world.journal.load(Missing())
     assert world.health.problem() == "Postgres did not answer lately"
+
+
+async def test_a_read_that_met_a_lock_says_nothing_about_the_next_write() -> None:
+    world = World()
+    await world.journal.commit(BATCH)
+    world.inner.failure = JournalBusy("55P03 canceling statement due to lock timeout")
+    with pytest.raises(JournalBusy):
+        await world.journal.load(Missing())
+    assert world.health.problem() is None
 
 
 async def test_after_a_full_disk_the_probe_must_get_space_before_it_proves_anything() -> None:
