@@ -233,7 +233,7 @@ async def _committing(desk: Desk) -> None:
         f"LockRows ({wallet})",
         f"ModifyTable wallets ({by_key(wallet)})",
         f"Result (Aggregate ({by_key(wallet)}))",
-        "Aggregate (Index Only Scan refused_deliveries_pkey refused_deliveries)",
+        "Result (Index Only Scan refused_deliveries_pkey refused_deliveries)",
         f"ModifyTable wallet_references (Sort ({_LIST}))",
         f"ModifyTable wallets ({_LIST})",
         f"ModifyTable wallet_events ({_LIST})",
@@ -243,6 +243,15 @@ async def _committing(desk: Desk) -> None:
         f"ModifyTable idempotency_keys ({_LIST})",
         f"ModifyTable refused_deliveries (Sort ({_LIST}))",
     ]
+    # Once wallets have refusals that bind, each new transfer is looked up among them.
+    making = WriteInTheMaking(
+        *(await desk.journal.load(Missing(wallets=set(WALLETS)))).wallets.values()
+    )
+    for number, one in enumerate(WALLETS):
+        making.transfer(one, a_transfer(id=transfer_id(7_000 + number)))
+    plans = await desk.shard_plans(lambda: desk.journal.commit(making.write))
+    refused = "Index Only Scan refused_deliveries_pkey refused_deliveries"
+    assert plans[2:4] == [f"Result ({refused})", f"Aggregate ({by_key(refused)})"]
 
 
 async def _reading_a_backlog(desk: Desk) -> None:
