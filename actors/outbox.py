@@ -121,7 +121,7 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
 class _Waiting:
     """A span in the queue, with its events if memory allows."""
 
-    __slots__ = ("bodies", "queued_at", "read", "recorded", "span")
+    __slots__ = ("bodies", "messages", "queued_at", "recorded", "span")
 
     def __init__(
         self,
@@ -130,8 +130,8 @@ class _Waiting:
         bodies: list[bytes] | None = None,
     ) -> None:
         self.span = span
-        self.read: Sequence[Recorded] | None = None
-        """Its events from the journal, read while those before them were published."""
+        self.messages: list[Message] | None = None
+        """Its events from the journal, read and encoded while those before were published."""
         self.recorded = recorded
         self.bodies = bodies
         self.queued_at = asyncio.get_running_loop().time()
@@ -427,13 +427,15 @@ class OutboxRelay:
     async def _read_ahead(self, waiting: Sequence[_Waiting]) -> None:
         # What fails is read again when it is to be published.
         with suppress(JournalUnavailable):
-            await self._read([one for one in waiting if one.recorded is None])
+            await self._read(
+                [one for one in waiting if one.recorded is None and one.messages is None]
+            )
 
     async def _read(self, unread: Sequence[_Waiting]) -> None:
         if unread:
             read = await self._outbox.read([waiting.span for waiting in unread])
             for waiting, recorded in zip(unread, read, strict=True):
-                waiting.read = recorded
+                waiting.messages = list(self._encoded(recorded, repeat(None, len(recorded))))
 
     def _peek(self, *, after: int = 0) -> list[_Waiting]:
         """As many spans as fit one publish, at least one, if there are more than ``after``.
@@ -472,13 +474,13 @@ class OutboxRelay:
                 span.end()
 
     async def _messages(self, taken: Sequence[_Waiting]) -> list[Message]:
-        await self._read([one for one in taken if one.recorded is None and one.read is None])
+        await self._read([one for one in taken if one.recorded is None and one.messages is None])
         messages: list[Message] = []
         for waiting in taken:
             if waiting.recorded is not None and waiting.bodies is not None:
                 messages += self._encoded(waiting.recorded, waiting.bodies)
-            elif waiting.read is not None:
-                messages += self._encoded(waiting.read, repeat(None, len(waiting.read)))
+            elif waiting.messages is not None:
+                messages += waiting.messages
         return messages
 
     def _encoded(

@@ -1,6 +1,7 @@
 """How fast a backlog leaves the journal: `python -m bench.backlog`, on servers of its own.
 
-One relay and nothing else: first a backlog of one event a span, the worst there is, then a lost
+One relay and nothing else: first a backlog, of one event an outbox row unless it is said
+otherwise, which is the worst there is, then a lost
 stream that is filled again from the same journal. Postgres and NATS are those of the tests.
 """
 
@@ -45,14 +46,16 @@ WITH w AS (
     FROM generate_series(1, $2) AS v, w
 )
 INSERT INTO outbox (wallet_id, first_version, last_version)
-SELECT id, v, v FROM generate_series(1, $2) AS v, w
+SELECT id, v, least(v + $3 - 1, $2) FROM generate_series(1, $2, $3) AS v, w
 """
 
 
-async def _measure(database: str, nats_url: str, wallets: int, events: int) -> None:
+async def _measure(
+    database: str, nats_url: str, wallets: int, events: int, events_a_row: int
+) -> None:
     settings = Settings(_env_file=None, database_url=database, nats_url=nats_url)
     pool = await asyncpg.create_pool(database, min_size=1, max_size=1)
-    await pool.execute(_FILL, wallets, events)
+    await pool.execute(_FILL, wallets, events, events_a_row)
     total = wallets * events
     client = await nats.connect(nats_url)
 
@@ -69,7 +72,7 @@ async def _measure(database: str, nats_url: str, wallets: int, events: int) -> N
         await _made_stream(settings),
     )
     took_s, cpu_s = await _until(settings, stored, then=empty)
-    print(f"{total} events of {wallets} wallets, 1 an outbox row")
+    print(f"{total} events of {wallets} wallets, {events_a_row} an outbox row")
     print(f"backlog: {total / took_s:,.0f} events/s, {cpu_s / total * 1e6:.0f} µs of CPU each")
     await client.jetstream().delete_stream(settings.stream_name)
     took_s, cpu_s = await _until(settings, stored, then=empty)
@@ -133,10 +136,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=__doc__)
     parser.add_argument("--wallets", type=int, default=5_000)
     parser.add_argument("--events", type=int, default=20, help="of each wallet")
+    parser.add_argument("--events-a-row", type=int, default=1, help="of the outbox")
     options = parser.parse_args()
     with postgres_server(use_docker=False) as database, nats_server(use_docker=False) as nats_url:
         upgrade(database)
-        asyncio.run(_measure(database, nats_url, options.wallets, options.events))
+        asyncio.run(
+            _measure(database, nats_url, options.wallets, options.events, options.events_a_row)
+        )
     return 0
 
 
