@@ -384,12 +384,17 @@ class OutboxRelay:
                 continue
             done = None
             try:
-                await self._fill(refill, connection, incarnation)
+                if await self._fill(refill, connection, incarnation):
+                    # Nobody has outbox rows for what was filled in. If the server loses power before
+                    # its disk has it, the stream must not be known to be full.
+                    await asyncio.sleep(self._limits.outbox_keep_s)
+                    await self._stream.answers(connection=connection)
                 done = incarnation
             finally:
                 await refill.end(done)
 
-    async def _fill(self, refill: Refill, connection: int, incarnation: str) -> None:
+    async def _fill(self, refill: Refill, connection: int, incarnation: str) -> int:
+        """Publish the journal; returns how many events it has."""
         after: WalletId | None = None
         events = 0
         while spans := await refill.written(after=after, limit=_REFILL_PAGE):
@@ -398,6 +403,7 @@ class OutboxRelay:
             after = spans[-1].wallet_id
         if events:
             _log.error("the stream was lost: filled again from the journal", events=events)
+        return events
 
     def _note_failure(self, state: RetryCallState) -> None:
         self.publish_failures += 1
