@@ -385,8 +385,8 @@ class OutboxRelay:
             done = None
             try:
                 if await self._fill(refill, connection, incarnation):
-                    # Nobody has outbox rows for what was filled in. If the server loses power before
-                    # its disk has it, the stream must not be known to be full.
+                    # Nobody has outbox rows for what was filled in. If the server loses power
+                    # before its disk has it, the stream must not be known to be full.
                     await asyncio.sleep(self._limits.outbox_keep_s)
                     await self._stream.answers(connection=connection)
                 done = incarnation

@@ -5,7 +5,7 @@ import pytest
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.scenario import run_seed
 
-_SEEDS_MAX = 400
+_SEEDS_MAX = 2_000
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from actors import outbox as module
 from actors.ports import Span
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
-from tests.support.relays import RelayDesk, ids
+from tests.support.relays import LIMITS, RelayDesk, ids
 from tests.support.waiting import until
 from wallet.ids import WalletId
 
@@ -62,6 +63,19 @@ async def test_a_new_stream_gets_the_journal_before_anything_new() -> None:
     await desk.until_empty()
     assert desk.stream.ids == [*FILLED, *ids(WALLET_ID, 4)]
     assert (refill.is_filled, refill.held) == ("new", False)
+    await desk.close()
+
+
+async def test_a_stream_is_known_to_be_full_once_its_disk_must_have_the_journal() -> None:
+    refill = FakeRefill(*HISTORY, filled="old")
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0), refill=refill)
+    desk.stream.incarnation = "new"
+    await desk.commit(WALLET_ID, 1, 2)
+    await desk.commit(OTHER_WALLET_ID, 3)
+    desk.start()
+    await desk.stream.until_stored(len(FILLED))
+    assert desk.stream.ids == FILLED
+    assert (refill.is_filled, refill.held) == ("old", True), "a loss of power now is a loss of all"
     await desk.close()
 
 
