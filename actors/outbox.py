@@ -90,6 +90,24 @@ def _parts(span: Span, size: int) -> Iterator[Span]:
         yield Span(span.wallet_id, first, min(first + size - 1, span.last))
 
 
+def _joined(rows: Iterable[Span], size: int) -> Iterator[list[Span]]:
+    """``rows`` in order, those of one wallet that follow each other together.
+
+    At most ``size`` events are together, except in a row that has more by itself.
+    """
+    joined: list[Span] = []
+    for row in rows:
+        if joined and not (
+            (row.wallet_id, row.first) == (joined[-1].wallet_id, joined[-1].last + 1)
+            and row.last - joined[0].first < size
+        ):
+            yield joined
+            joined = []
+        joined.append(row)
+    if joined:
+        yield joined
+
+
 def _batches(spans: Iterable[Span], size: int) -> Iterator[list[Span]]:
     """``spans`` in order, in lists of at most ``size`` events; what is larger is cut."""
     batch: list[Span] = []
@@ -121,15 +139,19 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
 class _Waiting:
     """A span in the queue, with its events if memory allows."""
 
-    __slots__ = ("bodies", "messages", "queued_at", "recorded", "span")
+    __slots__ = ("bodies", "messages", "queued_at", "recorded", "rows", "span")
 
     def __init__(
         self,
         span: Span,
         recorded: list[Recorded] | None = None,
         bodies: list[bytes] | None = None,
+        *,
+        rows: int = 1,
     ) -> None:
         self.span = span
+        self.rows = rows
+        """Outbox rows, which follow each other."""
         self.messages: list[Message] | None = None
         """Its events from the journal, read and encoded while those before were published."""
         self.recorded = recorded
@@ -138,12 +160,13 @@ class _Waiting:
 
 
 class _Kept:
-    """Acknowledged spans whose rows stay until loop time ``until``."""
+    """Acknowledged spans whose ``rows`` stay until loop time ``until``."""
 
-    __slots__ = ("spans", "until")
+    __slots__ = ("rows", "spans", "until")
 
-    def __init__(self, spans: list[Span], until: float) -> None:
+    def __init__(self, spans: list[Span], rows: int, until: float) -> None:
         self.spans = spans
+        self.rows = rows
         self.until = until
 
 
@@ -195,6 +218,7 @@ class OutboxRelay:
         """Queue events just committed by this shard."""
         if (span.wallet_id, span.first) in self._known:
             return  # A sweep saw the row first; its events will be read from the journal.
+        self._known.add((span.wallet_id, span.first))
         if self._in_memory + len(recorded) > self._limits.outbox_memory_max:
             self._enqueue(_Waiting(span))
             return
@@ -202,10 +226,14 @@ class OutboxRelay:
         self._enqueue(_Waiting(span, recorded, bodies))
 
     def add_unread(self, spans: Iterable[Span]) -> None:
-        """Queue spans that are in the journal, unless they are known already."""
-        for span in spans:
-            if (span.wallet_id, span.first) not in self._known:
-                self._enqueue(_Waiting(span))
+        """Queue spans that are in the journal, unless they are known already.
+
+        Those of one wallet that follow each other are queued, read and deleted as one.
+        """
+        unknown = [span for span in spans if (span.wallet_id, span.first) not in self._known]
+        self._known.update((span.wallet_id, span.first) for span in unknown)
+        for rows in _joined(unknown, self._limits.publish_batch_max):
+            self._enqueue(_Waiting(rows[0]._replace(last=rows[-1].last), rows=len(rows)))
 
     def reset(self) -> None:
         """Forget everything that is queued or kept, and look for it in the table.
@@ -226,7 +254,6 @@ class OutboxRelay:
     def _enqueue(self, waiting: _Waiting) -> None:
         span = waiting.span
         self._queue.append(waiting)
-        self._known.add((span.wallet_id, span.first))
         self.backlog += span.last - span.first + 1
         self._wake.set()
 
@@ -242,6 +269,7 @@ class OutboxRelay:
     async def run(self) -> None:
         """Publish until cancelled. The stream is made first: readers wait for it, too."""
         await self._until_done(self._prepare)
+        self._sweep_now.set()  # It waits for the stream.
         self._wake.set()  # For what is left of a run that failed.
         while True:
             await self._wake.wait()
@@ -270,7 +298,7 @@ class OutboxRelay:
         )
         if generation == self._generation:
             self._drop(taken)
-            self._keep([waiting.span for waiting in taken])
+            self._keep(taken)
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         async for attempt in AsyncRetrying(
@@ -321,8 +349,9 @@ class OutboxRelay:
 
     # -- forgetting ----------------------------------------------------------------------------
 
-    def _keep(self, spans: list[Span]) -> None:
-        self._kept.append(_Kept(spans, self._kept_until()))
+    def _keep(self, taken: Sequence[_Waiting]) -> None:
+        spans, rows = [one.span for one in taken], sum(one.rows for one in taken)
+        self._kept.append(_Kept(spans, rows, self._kept_until()))
         self._something_kept.set()
 
     def _kept_until(self) -> float:
@@ -363,7 +392,7 @@ class OutboxRelay:
         due: list[_Kept] = []
         rows = 0
         for one in self._kept:
-            rows += len(one.spans)
+            rows += one.rows
             if one.until > now or (due and rows > _FORGET_MAX):
                 break
             due.append(one)
@@ -372,7 +401,9 @@ class OutboxRelay:
     def _forget_kept(self, due: list[_Kept]) -> None:
         for one in due:
             assert self._kept.popleft() is one, "rows leave in the order they came"
-            self._known.difference_update((span.wallet_id, span.first) for span in one.spans)
+            for wallet_id, first, last in one.spans:
+                # Its rows may begin at any of these.
+                self._known.difference_update((wallet_id, v) for v in range(first, last + 1))
 
     async def _see_it_filled(self, incarnation: str, connection: int) -> None:
         refill = self._refill

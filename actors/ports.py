@@ -194,7 +194,7 @@ class Outbox(Protocol):
         """Each span's events from the journal, in version order. At least one span."""
 
     async def delete(self, spans: Collection[Span]) -> None:
-        """Forget rows whose events are on the stream's disk."""
+        """Forget all rows of these spans: their events are on the stream's disk."""
 
     async def unpublished(
         self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0

@@ -188,8 +188,13 @@ def _columns(pairs: Iterable[TransferKey] | Iterable[tuple[str, str]]) -> tuple[
     return list(first), list(second)
 
 
+_metadata_decoder: Final = msgspec.json.Decoder(dict[str, str])
+
+
 def _metadata(text: str | None) -> Mapping[str, str]:
-    return msgspec.json.decode(text, type=dict[str, str]) if text else {}
+    if text is None or text == "{}":
+        return {}
+    return _metadata_decoder.decode(text)
 
 
 def _wallet(row: Row) -> Wallet:

@@ -28,10 +28,11 @@ ORDER BY i.number, e.version
 # believes the table to be empty. A row never changes, so its place does not.
 _DELETE: Final = """
 DELETE FROM outbox WHERE ctid = ANY (ARRAY(
-    SELECT o.ctid FROM unnest($1::uuid[], $2::bigint[]) AS i(wallet_id, first_version)
+    SELECT o.ctid FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS i(wallet_id, first, last)
     CROSS JOIN LATERAL (
         SELECT ctid FROM outbox
-        WHERE wallet_id = i.wallet_id AND first_version = i.first_version FOR UPDATE
+        WHERE wallet_id = i.wallet_id AND first_version BETWEEN i.first AND i.last
+        ORDER BY first_version FOR UPDATE
     ) o
 ))
 """
@@ -54,9 +55,10 @@ _BEFORE_ALL: Final = Span(WalletId("00000000-0000-0000-0000-000000000000"), 0, 0
 
 
 def _is_whole(span: Span, events: Sequence[Recorded]) -> bool:
-    versions = [event.wallet.version for event in events]
-    return versions == list(range(span.first, span.last + 1)) and all(
-        event.wallet.id == span.wallet_id for event in events
+    """Whether these rows, in version order as they are asked for, are all of ``span``."""
+    return len(events) == span.last - span.first + 1 and all(
+        (event.wallet.id, event.wallet.version) == (span.wallet_id, version)
+        for event, version in ((events[0], span.first), (events[-1], span.last))
     )
 
 
@@ -97,10 +99,8 @@ class PostgresOutbox:
 
     async def delete(self, spans: Iterable[Span]) -> None:
         # In key order: whoever else deletes some of them locks them in the same order.
-        wallet_ids, firsts, _ = zip(*sorted(spans), strict=True)
-        await self._over(
-            self._chores, lambda connection: connection.execute(_DELETE, wallet_ids, firsts)
-        )
+        columns = zip(*sorted(spans), strict=True)
+        await self._over(self._chores, lambda connection: connection.execute(_DELETE, *columns))
 
     async def unpublished(
         self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0

@@ -67,6 +67,9 @@ def from_minor(minor: int, scale: int) -> str:
     """Minor units as a decimal string with exactly ``scale`` decimals; may be negative."""
     if scale == 0:
         return str(minor)
-    digits = str(abs(minor)).rjust(scale + 1, "0")
-    sign = "-" if minor < 0 else ""
+    digits = str(minor)
+    sign = ""
+    if minor < 0 or len(digits) <= scale:
+        digits = str(abs(minor)).rjust(scale + 1, "0")
+        sign = "-" if minor < 0 else ""
     return f"{sign}{digits[:-scale]}.{digits[-scale:]}"

@@ -68,6 +68,14 @@ async def test_deleted_rows_are_gone_and_their_events_stay_in_the_journal(store:
     assert [len(one) for one in await store.outbox.read([Span(WALLET_ID, 1, 4)])] == [4]
 
 
+async def test_one_span_deletes_all_rows_that_begin_in_it(store: Store) -> None:
+    wallet = await write(store, None, id=WALLET_ID)
+    for number in (1, 2, 3):
+        wallet = await write(store, wallet, number, id=WALLET_ID)
+    await store.outbox.delete([Span(WALLET_ID, 2, 3)])
+    assert await unpublished(store) == [Span(WALLET_ID, 1, 1), Span(WALLET_ID, 4, 4)]
+
+
 async def test_deleting_a_row_that_is_gone_is_no_error(store: Store) -> None:
     await write(store, None, 1, id=WALLET_ID)
     for _ in range(2):

@@ -129,7 +129,7 @@ class Database:
     def delete(self, spans: Collection[Span]) -> None:
         for span in spans:
             rows = self.outbox.get(span.wallet_id, [])
-            rows[:] = [row for row in rows if row.first != span.first]
+            rows[:] = [row for row in rows if not span.first <= row.first <= span.last]
             if not rows:
                 self.outbox.pop(span.wallet_id, None)
 

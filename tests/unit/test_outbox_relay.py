@@ -267,6 +267,37 @@ async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayDesk) -> None:
     assert set(desk.stream.ids) - set(of_one) == {f"{OTHER_WALLET_ID}:1"}
 
 
+async def test_rows_of_a_wallet_that_follow_each_other_are_read_and_deleted_as_one(
+    desk: RelayDesk,
+) -> None:
+    other = wallet_id(7)
+    for number in range(1, 13):
+        await desk.commit(WALLET_ID, number)
+    await desk.commit(other)
+    rows = await desk.outbox.unpublished(limit=100)
+    assert len(rows) == 13
+    desk.relay.add_unread(rows)
+    desk.relay.add_unread(rows)  # All known by now, wherever they begin.
+    desk.start()
+    await desk.until_empty()
+    assert desk.outbox.spans_read == sorted(
+        [Span(WALLET_ID, 1, 10), Span(WALLET_ID, 11, 13), Span(other, 1, 1)]
+    )
+    assert desk.stream.ids == [
+        one for span in desk.outbox.spans_read for one in ids(span[0], *range(span[1], span[2] + 1))
+    ]
+    desk.relay.add_unread(rows)  # Rows that come back, after a crash of Postgres, are not known.
+    assert desk.relay.backlog == 14
+
+
+async def test_the_first_sweep_does_not_wait_once_the_stream_is_there() -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_sweep_s=60.0))
+    await desk.commit(WALLET_ID, 1)
+    desk.start(sweeping=True)
+    await desk.until_empty()
+    await desk.close()
+
+
 async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
     desk = RelayDesk(owns=lambda wallet: wallet == WALLET_ID)
     await desk.commit(WALLET_ID)
