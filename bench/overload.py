@@ -146,17 +146,17 @@ async def measure(service: Service, folder: Path, seconds: float, console: Conso
     wallets = await create_wallets(service, 2 * _WALLETS)
     flooded, quiet = wallets[:_WALLETS], wallets[_WALLETS:]
     deck = Deck(
-        cards=[_batch(wallet) for wallet in flooded], mode=Mode.ITEMS, items_per_request=ITEMS
+        cards=[batch_card(wallet) for wallet in flooded], mode=Mode.ITEMS, items_per_request=ITEMS
     )
     probes, memory = Probes(service.http_url, quiet), Memory(service)
     try:
-        await _send(service, deck, folder, connections=8, seconds=seconds / 3)  # warm
+        await send(service, deck, folder, connections=8, seconds=seconds / 3)  # warm
         calm = time.monotonic()
         await asyncio.sleep(3.0)
         quiet_p99 = _percentile(probes.between(calm, time.monotonic()), 0.99)
         peak = 0.0
         for connections in _PEAK_CONNECTIONS:
-            done = await _send(service, deck, folder, connections=connections, seconds=seconds / 2)
+            done = await send(service, deck, folder, connections=connections, seconds=seconds / 2)
             peak = max(peak, done.items_accepted / done.duration_s)
             console.print(
                 f"{connections} connections: {done.items_accepted / done.duration_s:,.0f}/s"
@@ -164,7 +164,7 @@ async def measure(service: Service, folder: Path, seconds: float, console: Conso
         await asyncio.sleep(2.0)
         began = time.monotonic()
         before_mb = memory.most(began - 3.0, began)
-        flood = await _send(
+        flood = await send(
             service,
             deck,
             folder,
@@ -197,7 +197,7 @@ async def measure(service: Service, folder: Path, seconds: float, console: Conso
     )
 
 
-async def _send(
+async def send(
     service: Service,
     deck: Deck,
     folder: Path,
@@ -244,7 +244,7 @@ def _percentile(probes: Sequence[Probe], share: float) -> float:
     return times[min(int(share * len(times)), len(times) - 1)] if times else 0.0
 
 
-def _batch(wallet: str) -> Card:
+def batch_card(wallet: str) -> Card:
     item = {"type": "debit", "amount": "1.00", "status": "completed"}
     body = json.dumps({"items": [item] * ITEMS}, separators=(",", ":"))
     return Card(method="POST", path=f"/v1/wallet/{wallet}/transfers/batch", body=body)
