@@ -66,9 +66,9 @@ class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):
     shard_count: int
     ingress_queue_max: int
     ingress_wallet_queue_max: int
-    ingress_calls_max: int
+    shard_calls_in_flight_max: int
     call_commands_max: int
-    call_wallet_share_max: int
+    call_wallet_commands_max: int
 
 
 class Dispatcher:
@@ -142,7 +142,9 @@ class _Lane:
     def _pump(self) -> None:
         self._pump_is_due = False
         now = asyncio.get_running_loop().time()
-        while len(self._calls) < self._limits.ingress_calls_max and (load := self._take(now)):
+        while len(self._calls) < self._limits.shard_calls_in_flight_max and (
+            load := self._take(now)
+        ):
             self._busy |= load.wallets
             call = asyncio.create_task(self._deliver(load.parcels))
             self._calls.add(call)
@@ -169,7 +171,7 @@ class _Lane:
         load = Load(room=limits.call_commands_max)
         share = limits.call_commands_max
         if self._neighbours.are_there(now):
-            share = limits.call_wallet_share_max
+            share = limits.call_wallet_commands_max
         for wallet_id in [one for one in self._waiting if one not in self._busy]:
             waiting = self._waiting[wallet_id]
             had_room = load.take(wallet_id, waiting, share)

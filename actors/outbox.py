@@ -7,8 +7,8 @@ is a single task and a publish ends at the first message that fails, so a wallet
 stream in version order (INV-9).
 
 An acknowledgement says that the server has the events, not that its disk has. Their outbox rows
-are kept until it must have (`outbox_keep_s`); when the connection ends before that, the server may
-have lost power, and what it had acknowledged is published again before anything newer. What it
+are kept until it must have (`outbox_retention_s`); when the connection ends before that, the server
+may have lost power, and what it had acknowledged is published again before anything newer. What it
 still has it drops by the events' ids.
 
 A span that a predecessor left behind is met in two ways: loading a wallet returns its
@@ -128,11 +128,11 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of a relay; see the settings of the same names for their reasons."""
 
     publish_batch_max: int
-    outbox_memory_max: int
-    outbox_sweep_s: float
+    outbox_memory_events_max: int
+    outbox_sweep_interval_s: float
     partitions: int
     publish_interval_s: float = 0.0
-    outbox_keep_s: float = 0.0
+    outbox_retention_s: float = 0.0
     """For how long after its acknowledgement an event may be lost with the server's memory."""
 
 
@@ -219,7 +219,7 @@ class OutboxRelay:
         if (span.wallet_id, span.first) in self._known:
             return  # A sweep saw the row first; its events will be read from the journal.
         self._known.add((span.wallet_id, span.first))
-        if self._in_memory + len(recorded) > self._limits.outbox_memory_max:
+        if self._in_memory + len(recorded) > self._limits.outbox_memory_events_max:
             self._enqueue(_Waiting(span))
             return
         self._in_memory += len(recorded)
@@ -355,12 +355,12 @@ class OutboxRelay:
         self._something_kept.set()
 
     def _kept_until(self) -> float:
-        return asyncio.get_running_loop().time() + self._limits.outbox_keep_s
+        return asyncio.get_running_loop().time() + self._limits.outbox_retention_s
 
     async def forget(self) -> None:
         """Delete the rows of what is on the stream's disk, for ever."""
         clock = asyncio.get_running_loop().time
-        pause_s = min(_FORGET_S, self._limits.outbox_keep_s)
+        pause_s = min(_FORGET_S, self._limits.outbox_retention_s)
         while True:
             if not self._kept:
                 self._something_kept.clear()
@@ -418,7 +418,7 @@ class OutboxRelay:
                 if await self._fill(refill, connection, incarnation):
                     # Nobody has outbox rows for what was filled in. If the server loses power
                     # before its disk has it, the stream must not be known to be full.
-                    await asyncio.sleep(self._limits.outbox_keep_s)
+                    await asyncio.sleep(self._limits.outbox_retention_s)
                     await self._stream.answers(connection=connection)
                 done = incarnation
             finally:
@@ -560,7 +560,7 @@ class OutboxRelay:
             if clock() - looked_at > _LOOK_S:
                 looked_at = clock()
                 await self._look_for_loss()
-            await self._rest(max(self._limits.outbox_sweep_s, took_s / _SWEEP_SHARE))
+            await self._rest(max(self._limits.outbox_sweep_interval_s, took_s / _SWEEP_SHARE))
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -583,7 +583,7 @@ class OutboxRelay:
     async def _sweep_once(self) -> float:
         """Look through the table, page by page. How long Postgres took, all in all."""
         # The first time all there is: its owner is not this process.
-        older_than_s = 0.0 if self._sweep_all else self._limits.outbox_keep_s
+        older_than_s = 0.0 if self._sweep_all else self._limits.outbox_retention_s
         clock = asyncio.get_running_loop().time
         generation, took_s = self._generation, 0.0
         after: Span | None = None

@@ -84,15 +84,15 @@ _WATCH_S: Final = 0.25
 class ShardLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one shard; see the settings of the same names for their reasons."""
 
-    mailbox_max: int
-    mailbox_wallet_max: int
+    mailbox_commands_max: int
+    mailbox_wallet_commands_max: int
     batch_commands_max: int
-    batch_wallet_share_max: int
+    batch_wallet_commands_max: int
     conflict_retries_max: int
     wallets_cached_max: int
     transfers_cached_max: int
-    outbox_max: int
-    stall_s: float
+    outbox_events_max: int
+    database_stall_timeout_s: float
 
 
 class Relay(Protocol):
@@ -123,7 +123,8 @@ class Shard:
         self._limits = limits
         self._now = now
         self._mailbox = Mailbox(
-            items_max=limits.mailbox_max, wallet_items_max=limits.mailbox_wallet_max
+            items_max=limits.mailbox_commands_max,
+            wallet_items_max=limits.mailbox_wallet_commands_max,
         )
         self._cache = WalletCache(
             wallets_max=limits.wallets_cached_max, transfers_max=limits.transfers_cached_max
@@ -159,7 +160,7 @@ class Shard:
         return delivery.replies
 
     def _admit(self, entry: Entry) -> Failure | None:
-        if self._relay.backlog >= self._limits.outbox_max:
+        if self._relay.backlog >= self._limits.outbox_events_max:
             return _for(entry, _OUTBOX_FULL)
         if self._stalled():
             return _for(entry, _JOURNAL_DOWN)
@@ -196,7 +197,7 @@ class Shard:
             await self._mailbox.wait()
             entries = self._mailbox.drain(
                 items_max=self._limits.batch_commands_max,
-                wallet_items_max=self._limits.batch_wallet_share_max,
+                wallet_items_max=self._limits.batch_wallet_commands_max,
             )
             self._busy_since = asyncio.get_running_loop().time()
             await self._serve(entries)
@@ -212,8 +213,8 @@ class Shard:
             await asyncio.sleep(_WATCH_S)
             if self._stalled():
                 waiting = self._mailbox.drain(
-                    items_max=self._limits.mailbox_max,
-                    wallet_items_max=self._limits.mailbox_max,
+                    items_max=self._limits.mailbox_commands_max,
+                    wallet_items_max=self._limits.mailbox_commands_max,
                 )
                 _answer_all(waiting, _JOURNAL_DOWN)
 
@@ -222,7 +223,7 @@ class Shard:
         if self._busy_since is None:
             return False
         waited_s = asyncio.get_running_loop().time() - self._busy_since
-        return not self.journal_ready or waited_s > self._limits.stall_s
+        return not self.journal_ready or waited_s > self._limits.database_stall_timeout_s
 
     async def _serve(self, entries: list[Entry]) -> None:
         """Answer every entry, trying again while that is safe and in time."""

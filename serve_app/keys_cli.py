@@ -27,7 +27,7 @@ def create(
         typer.Option(
             min=0,
             help="Requests a second that one ingress replica takes from it; 0: no limit. "
-            "Default: WALLET_KEY_RATE_PER_S.",
+            "Default: WALLET_API_KEY_RATE_PER_S.",
         ),
     ] = None,
 ) -> None:
@@ -57,7 +57,7 @@ def list_keys() -> None:
 def revoke(
     key_id: Annotated[str, typer.Argument(help="The key's id, as `list` shows it.")],
 ) -> None:
-    """Revoke a key, for ever. Replicas stop taking it within WALLET_KEY_STALENESS_S."""
+    """Revoke a key, for ever. Replicas stop taking it within WALLET_API_KEY_CACHE_TTL_S."""
     from serve_app.keys.commands import revoke as end
 
     end(settings(), home(), key_id, console())

@@ -126,7 +126,9 @@ async def test_warm_events_are_never_read_back(desk: RelayDesk) -> None:
 
 async def test_events_beyond_the_memory_s_bound_are_read_from_the_journal() -> None:
     desk = RelayDesk(
-        RelayLimits(publish_batch_max=4, outbox_memory_max=4, outbox_sweep_s=1, partitions=4)
+        RelayLimits(
+            publish_batch_max=4, outbox_memory_events_max=4, outbox_sweep_interval_s=1, partitions=4
+        )
     )
     await desk.commit_and_add(WALLET_ID, 1, 2)  # 3 events: in memory
     await desk.commit_and_add(WALLET_ID, 3, 4)  # 2 more would be too many
@@ -291,7 +293,7 @@ async def test_rows_of_a_wallet_that_follow_each_other_are_read_and_deleted_as_o
 
 
 async def test_the_first_sweep_does_not_wait_once_the_stream_is_there() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_sweep_s=60.0))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_sweep_interval_s=60.0))
     await desk.commit(WALLET_ID, 1)
     desk.start(sweeping=True)
     await desk.until_empty()
@@ -362,7 +364,11 @@ async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
     desk.relay.stream_ready = True
     desk.start(sweeping=True)
     await until(lambda: len(pauses) > 2)
-    assert pauses[:3] == [LIMITS.outbox_sweep_s, LIMITS.outbox_sweep_s, pytest.approx(20.0)]
+    assert pauses[:3] == [
+        LIMITS.outbox_sweep_interval_s,
+        LIMITS.outbox_sweep_interval_s,
+        pytest.approx(20.0),
+    ]
 
 
 # -- forgetting everything ---------------------------------------------------------------------
@@ -399,7 +405,7 @@ async def test_after_a_reset_nothing_is_published_that_the_table_does_not_have(
 
 
 async def test_a_reset_while_rows_are_kept_forgets_that_they_were_published() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     desk.start(sweeping=True)
     await desk.commit_and_add(WALLET_ID, 1)
     await desk.stream.until_stored(2)
@@ -458,7 +464,7 @@ async def test_rows_that_could_not_be_deleted_are_deleted_later_and_not_publishe
 @pytest_asyncio.fixture
 async def keeping() -> AsyncIterator[RelayDesk]:
     """A desk whose relay keeps rows for longer than the test takes."""
-    made = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
+    made = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     yield made
     await made.close()
 
@@ -492,7 +498,7 @@ async def test_what_the_server_lost_with_its_power_is_published_again_before_any
 
 
 async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=0.01))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
     desk.start()
     desk.outbox.deletes_unavailable = 1_000  # The row is still there when the power goes.
     await desk.commit_and_add(WALLET_ID, 1)
@@ -505,7 +511,7 @@ async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
 
 
 async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=0.01))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
     desk.start()
     await desk.commit_and_add(WALLET_ID, 1)
     await desk.stream.until_stored(2)
@@ -518,7 +524,7 @@ async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -
 
 
 async def test_the_first_sweep_takes_rows_of_any_age_and_later_ones_only_old_ones() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     await desk.commit(WALLET_ID)
     desk.start(sweeping=True)
     await desk.stream.until_stored(1)
