@@ -344,7 +344,7 @@ class OutboxRelay:
             one.until = until
         if kept:
             spans = sum(len(one.spans) for one in kept)
-            _log.info("published again what a lost connection had acknowledged", spans=spans)
+            _log.info("republished retained events after reconnect", spans=spans)
         self._connection = connection
 
     # -- forgetting ----------------------------------------------------------------------------
@@ -372,7 +372,7 @@ class OutboxRelay:
                 await self._forget_due()
             except (PublishFailed, JournalUnavailable) as failure:
                 self.failures["forget"] += 1
-                _log.warning("outbox rows not deleted", cause=str(failure))
+                _log.warning("outbox prune failed", cause=str(failure))
                 self.stream_ready = self.stream_ready and not isinstance(failure, PublishFailed)
                 self._wake.set()
                 await asyncio.sleep(_FORGET_S)
@@ -433,7 +433,7 @@ class OutboxRelay:
             events += sum(span.last - span.first + 1 for span in spans)
             after = spans[-1].wallet_id
         if events:
-            _log.error("the stream was lost: filled again from the journal", events=events)
+            _log.error("stream backfilled from journal", events=events)
         return events
 
     def _note_failure(self, state: RetryCallState) -> None:
@@ -443,7 +443,7 @@ class OutboxRelay:
         if state.attempt_number in (1, 10) or state.attempt_number % 100 == 0:
             outcome = state.outcome
             _log.warning(
-                "events not published",
+                "publish failed",
                 attempt=state.attempt_number,
                 waiting=self.backlog,
                 cause=str(outcome.exception()) if outcome is not None else "",
@@ -604,7 +604,7 @@ class OutboxRelay:
                 await self._until_room()
         except JournalUnavailable as failure:
             self.failures["sweep"] += 1
-            _log.warning("outbox not swept", cause=str(failure))
+            _log.warning("outbox sweep failed", cause=str(failure))
             return took_s
 
     async def _until_room(self) -> None:

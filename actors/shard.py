@@ -269,7 +269,7 @@ class Shard:
     def _after_refusal(self, group: "_Group", refusal: JournalRefused) -> list["_Group"]:
         """One command that the database can't take must not refuse the others with it."""
         self._forget(group.entries)
-        _log.error("the journal refused a batch", cause=str(refusal), **_about(group.entries))
+        _log.error("journal rejected batch", cause=str(refusal), **_about(group.entries))
         if len(group.entries) == 1:
             _answer_all(group.entries, _REFUSED_UNKNOWN if group.lost else _JOURNAL_REFUSES)
             return []

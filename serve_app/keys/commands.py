@@ -174,6 +174,5 @@ def _with_store(
         return asyncio.run(run())
     except KeysUnavailable as failure:
         raise StackError(
-            f"The database did not do it ({failure}): does it run, and is it migrated "
-            "(`wallet migrate`)?"
+            f"Database error ({failure}). Is Postgres running and migrated (`wallet migrate`)?"
         ) from failure

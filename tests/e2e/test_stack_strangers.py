@@ -244,7 +244,7 @@ def test_the_journal_says_which_key_made_what(
         assert client.batch(wallet, {"items": debits}).status_code == 200
 
     assert asyncio.run(_made_by(service, wallet)) == [key_id] * 6
-    shown = service.wallet("keys", "who", wallet)
+    shown = service.wallet("keys", "attribution", wallet)
     assert shown.count(key_id) == 6
     assert "a test's" in shown
 
