@@ -4,8 +4,8 @@
 
 Starts a stack of its own, sends transfers at a fixed rate into wallets of all shards, changes the
 number with `WALLET_SHARD_COUNT=N wallet deploy api` as an operator would, and compares the time
-before, during and after. Latency counts from the moment when a request was due, so a stall is seen by
-every request that fell into it. Each request has a key and is repeated until it succeeds; at the
+before, during and after. Latency counts from the moment when a request was due, so a stall is seen
+by every request that fell into it. Each request has a key and is repeated until it succeeds; at the
 end every balance must be what the client was told.
 """
 
