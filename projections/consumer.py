@@ -12,11 +12,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
 import asyncpg
 import msgspec
 import structlog
+import uuid6
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -187,7 +187,7 @@ class ProjectionConsumer:
         """
         options = self._options
         former = await self._consumers()
-        name = f"{options.durable}{uuid4().hex[:12]}"
+        name = f"{options.durable}{uuid6.uuid7().hex[-12:]}"
         await self._jetstream.add_consumer(
             options.stream,
             ConsumerConfig(
