@@ -43,6 +43,7 @@ class WalletCache:
             if len(self._wallets) > self._wallets_max:
                 self._wallets.popitem(last=False)
             return
+        assert state.version >= active.state.version, "INV-8 memory never moves back"
         active.state = state
         self._wallets.move_to_end(state.id)
 

@@ -229,8 +229,9 @@ class _Lane:
             return
         replies = decode_replies(answer)
         self._answer_by_turns(list(zip(parcels, replies, strict=False)))
-        if len(replies) != len(parcels):
-            raise ValueError(f"{len(replies)} replies to {len(parcels)} submissions")
+        assert len(replies) == len(parcels), (
+            f"INV-6 each submission has one reply: {len(replies)} replies to {len(parcels)}"
+        )
         s_per_command = (asyncio.get_running_loop().time() - started) / sum(
             parcel.size for parcel in parcels
         )

@@ -22,10 +22,10 @@ incarnation, too.
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
-from uuid import uuid4
 
 import msgspec
 import structlog
+import uuid6
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -173,7 +173,7 @@ def _entrance_of(config: StreamConfig) -> str | None:
 
 def _config(options: StreamOptions) -> StreamConfig:
     """The configuration, with an entrance that no stream ever had."""
-    entrance = f"{_ENTRANCES}{uuid4().hex}.>"
+    entrance = f"{_ENTRANCES}{uuid6.uuid7().hex}.>"
     return StreamConfig(
         name=options.name,
         # Relays publish to the entrance alone. The other is how readers find the stream.
@@ -269,7 +269,7 @@ class JetStream:
         return known.entrance
 
     async def _publish(self, client: _Client, messages: Sequence[Message], root: str) -> None:
-        self._batch, self._answers = uuid4().hex, asyncio.Queue()
+        self._batch, self._answers = uuid6.uuid7().hex, asyncio.Queue()
         count = len(messages)
         await client.publish_as_one(messages, self._replies(count), root=root)
         answer = await self._acknowledged()

@@ -216,6 +216,8 @@ class OutboxRelay:
 
     def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
         """Queue events just committed by this shard."""
+        ends = recorded[0].wallet.version, recorded[-1].wallet.version
+        assert ends == (span.first, span.last), "INV-10 a span is its events"
         if (span.wallet_id, span.first) in self._known:
             return  # A sweep saw the row first; its events will be read from the journal.
         self._known.add((span.wallet_id, span.first))
@@ -493,6 +495,8 @@ class OutboxRelay:
         self, taken: Sequence[_Waiting], connection: int, incarnation: str | None
     ) -> None:
         messages = await self._messages(taken)
+        events = sum(one.span.last - one.span.first + 1 for one in taken)
+        assert len(messages) == events, "INV-9 no event is left out"
         size = self._limits.publish_batch_max
         for start in range(0, len(messages), size):
             await self._publish_part(messages[start : start + size], connection, incarnation)

@@ -173,7 +173,9 @@ async def answer_call(
         submissions = _submissions.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return encode_replies(await _submit_readable(payload, submit))
-    return encode_replies(await submit(submissions))
+    replies = await submit(submissions)
+    assert len(replies) == len(submissions), "INV-6 each submission has one reply"
+    return encode_replies(replies)
 
 
 async def _submit_readable(

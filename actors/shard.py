@@ -32,6 +32,7 @@ import structlog
 
 from actors.batch import Batch, what_is_missing
 from actors.cache import WalletCache
+from actors.journal_assertions import assert_loaded, assert_writable
 from actors.mailbox import Admission, Delivery, Entry, Mailbox
 from actors.meters import BatchTimes, ShardMeters
 from actors.ports import (
@@ -344,6 +345,7 @@ class Shard:
         # What others left unpublished may be on this server only; published it would be for good.
         write.confirm |= bool(loaded.unpublished)
         if write.after or write.keys or write.confirm:
+            assert_writable(write)
             await self._journal.commit(write, session=session)
         committed = perf_counter()
         self.journal_ready = True
@@ -368,6 +370,7 @@ class Shard:
         if not missing:
             return _NOTHING_LOADED
         loaded = await self._journal.load(missing, session=session)
+        assert_loaded(loaded)
         self._refuse_if_behind(loaded)
         return loaded
 

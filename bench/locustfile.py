@@ -5,9 +5,9 @@ that it loads: for figures worth quoting use `make bench`.
 """
 
 import random
-import uuid
 from typing import Final
 
+import uuid6
 from locust import FastHttpUser, between, events, tag, task
 from locust.env import Environment
 
@@ -49,7 +49,7 @@ class Payer(FastHttpUser):
         self.client.post(
             f"/v1/wallet/{_hot[0]}/transfers/debit",
             json={"amount": "1.00", "status": "completed"},
-            headers={"Idempotency-Key": str(uuid.uuid4())},
+            headers={"Idempotency-Key": str(uuid6.uuid7())},
             name="hot wallet: debit",
         )
 

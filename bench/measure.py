@@ -1,9 +1,10 @@
 """One load on the service, from fresh wallets to audited figures."""
 
 import tempfile
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
+
+import uuid6
 
 from bench.audit import AuditFailed, Books, expected_of
 from bench.generators.deck import Deck
@@ -75,7 +76,7 @@ class Bench:
         rate: float | None = None,
     ) -> Load:
         """``deck`` as a load on the service; the file is written into ``folder``."""
-        file = folder / f"{uuid.uuid4().hex}.deck"
+        file = folder / f"{uuid6.uuid7().hex}.deck"
         deck.write(file)
         return Load(
             url=self.service.http_url,
@@ -83,7 +84,7 @@ class Bench:
             mode=deck.mode,
             connections=connections,
             duration_s=duration_s,
-            key_prefix=f"bench-{uuid.uuid4().hex[:12]}-",
+            key_prefix=f"bench-{uuid6.uuid7().hex[-12:]}-",
             rate=rate,
             headers=self.service.headers,
         )

@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
-from uuid import uuid4
 
 import httpx
 import msgspec
 import typer
+import uuid6
 from rich.console import Console
 
 from actors.ring import ring_of
@@ -78,7 +78,7 @@ class Client(threading.Thread):
         return [wallet for wallet, told in self.told.items() if found[wallet] != f"{told}.00"]
 
     def _put_in(self, wallet: str, due_s: float) -> None:
-        key, failures = str(uuid4()), []
+        key, failures = str(uuid6.uuid7()), []
         while (failure := self._failure(wallet, key)) is not None:
             failures.append(failure)
             time.sleep(_RETRY_S)
@@ -101,7 +101,7 @@ class Client(threading.Thread):
 def moved_share(before: int, after: int, wallets: int = 100_000) -> float:
     """How many of all wallets another shard owns afterwards."""
     old, new = ring_of(before), ring_of(after)
-    ids = [WalletId(str(uuid4())) for _ in range(wallets)]
+    ids = [WalletId(str(uuid6.uuid7())) for _ in range(wallets)]
     return sum(old.shard_of(one) != new.shard_of(one) for one in ids) / wallets
 
 

@@ -12,11 +12,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid4
 
 import asyncpg
 import msgspec
 import structlog
+import uuid6
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -25,12 +25,12 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from projections.fold import fold
+from projections.fold import decode_message, fold
 from projections.puller import PullEnded, Puller
 from projections.store import DeadLetter, ProjectionStore
 from telemetry import tracing
 from telemetry.histogram import Histogram
-from wallet.event_codec import SUBJECT_ROOT, decode_envelope
+from wallet.event_codec import SUBJECT_ROOT
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -187,7 +187,7 @@ class ProjectionConsumer:
         """
         options = self._options
         former = await self._consumers()
-        name = f"{options.durable}{uuid4().hex[:12]}"
+        name = f"{options.durable}{uuid6.uuid7().hex[-12:]}"
         await self._jetstream.add_consumer(
             options.stream,
             ConsumerConfig(
@@ -246,7 +246,7 @@ class ProjectionConsumer:
     async def _project(self, messages: list[Msg]) -> None:
         """Fold ``messages`` as one batch; if that can't be done, one by one."""
         try:
-            await self._fold_and_store([message.data for message in messages])
+            await self._fold_and_store(messages)
         except POISON as error:
             _log.warning("projection batch failed, retrying events one by one", error=_told(error))
             for message in messages:
@@ -258,7 +258,7 @@ class ProjectionConsumer:
         """Fold one event; after bounded tries put it aside, so that the others go on."""
         for attempt in range(1, _ATTEMPTS_MAX + 1):
             try:
-                await self._fold_and_store([message.data])
+                await self._fold_and_store([message])
             except POISON as error:
                 if attempt == _ATTEMPTS_MAX:
                     await self._put_aside(message, error)
@@ -284,8 +284,8 @@ class ProjectionConsumer:
         )
         await self._store.add_dead_letter(letter)
 
-    async def _fold_and_store(self, payloads: list[bytes]) -> None:
-        events = [decode_envelope(payload) for payload in payloads]
+    async def _fold_and_store(self, messages: list[Msg]) -> None:
+        events = [decode_message(message.subject, message.data) for message in messages]
         self._oldest = events[0].time
         gaps = await self._store.project(fold(events))
         self._oldest = events[-1].time

@@ -3,9 +3,8 @@
 import asyncpg
 
 from projections.consumer import POISON
-from projections.fold import fold
+from projections.fold import decode_message, fold
 from projections.store import DeadLetter, ProjectionStore
-from wallet.event_codec import decode_envelope
 from wallet.settings import Settings
 
 _LIMIT = 10_000
@@ -28,7 +27,7 @@ async def replay(settings: Settings) -> tuple[int, int]:
         store = ProjectionStore(pool)
         for letter in await store.dead_letters(limit=_LIMIT):
             try:
-                gaps = await store.project(fold([decode_envelope(letter.payload)]))
+                gaps = await store.project(fold([decode_message(letter.subject, letter.payload)]))
             except POISON:
                 continue
             for wallet_id in gaps:

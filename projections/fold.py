@@ -16,7 +16,7 @@ from projections.store import (
     TransferRow,
     WalletRow,
 )
-from wallet.event_codec import CloudEvent
+from wallet.event_codec import CloudEvent, decode_envelope
 from wallet.events import EventType
 from wallet.ids import WalletId
 from wallet.representation import WalletView, WrittenTransferView
@@ -31,6 +31,7 @@ def fold(events: Iterable[CloudEvent]) -> FoldedBatch:
 
     Raises:
         msgspec.MsgspecError: an event's data is not what its type says.
+        EventMismatch: an event's data is another wallet's, or another version's.
     """
     folding = _Folding()
     for event in events:
@@ -43,6 +44,26 @@ def fold(events: Iterable[CloudEvent]) -> FoldedBatch:
     )
 
 
+class EventMismatch(ValueError):
+    """An event contradicts itself, or the subject that it came under: it is none of ours.
+
+    No assertion: others can publish on the stream, too.
+    """
+
+
+def decode_message(subject: str, payload: bytes) -> CloudEvent:
+    """The event of a stream message.
+
+    Raises:
+        EventMismatch: it is not what its subject says.
+        msgspec.MsgspecError: it is no event.
+    """
+    event = decode_envelope(payload)
+    if not subject.endswith(f".{event.subject}.{event.type}"):
+        raise EventMismatch(f"the subject {subject} is not of {event.id}, {event.type}")
+    return event
+
+
 class _Folding:
     def __init__(self) -> None:
         self.wallets: dict[WalletId, WalletRow] = {}
@@ -51,6 +72,8 @@ class _Folding:
         self.settlements: dict[str, SettlementRow] = {}
 
     def add(self, event: CloudEvent) -> None:
+        if event.walletversion < 1 or event.id != f"{event.subject}:{event.walletversion}":
+            raise EventMismatch(f"{event.id} is not {event.subject} at {event.walletversion}")
         known = self.balances.get(event.subject)
         if known is not None and event.walletversion <= known.last_version:
             return  # INV-11: seen already in this batch.
@@ -60,6 +83,7 @@ class _Folding:
             self._add_transfer(_transfer.decode(event.data), event)
 
     def _add_wallet(self, wallet: WalletView, event: CloudEvent) -> None:
+        _require_same(event, wallet.id, wallet.version)
         self.wallets[wallet.id] = WalletRow(
             wallet.id,
             wallet.reference_id,
@@ -74,6 +98,7 @@ class _Folding:
     def _add_transfer(self, transfer: WrittenTransferView, event: CloudEvent) -> None:
         version = event.walletversion
         after = transfer.wallet
+        _require_same(event, transfer.wallet_id, after.version)
         self._add_balances(event, after.balance, after.pending_debit, after.pending_credit)
         row = self.transfers.get(transfer.id)
         if row is not None:
@@ -103,6 +128,11 @@ class _Folding:
             _minor(pending_credit),
             event.time,
         )
+
+
+def _require_same(event: CloudEvent, wallet_id: WalletId, version: int) -> None:
+    if (wallet_id, version) != (event.subject, event.walletversion):
+        raise EventMismatch(f"{event.id} has the data of {wallet_id} at {version}")
 
 
 def _new_transfer(transfer: WrittenTransferView, version: int) -> TransferRow:

@@ -213,6 +213,7 @@ class Queries:
         if not rows:
             return None
         shown = [row for row in rows[:limit] if row["id"] is not None]
+        _assert_page(shown, before)
         more = len(rows) > limit
         return TransferPageView(
             items=[_transfer_view(row, wallet_id) for row in shown],
@@ -249,8 +250,20 @@ def _metadata(text: str | None) -> Mapping[str, str]:
     return msgspec.json.decode(text, type=dict[str, str]) if text else {}
 
 
+def _assert_page(shown: list[Row], before: int) -> None:
+    """After the read: newest first, each once, none beyond the wallet or the page before."""
+    for row in shown:
+        assert row["created_version"] <= row["version"], "INV-11 no transfer is ahead of its wallet"
+        assert row["created_version"] < before, "INV-10 a transfer has a version of its own"
+        before = row["created_version"]
+
+
 def _wallet_view(row: Row) -> WalletView:
+    assert row["version"] >= 1, "INV-10 a wallet's creation is its version 1"
     scale = row["scale"]
+    pending_credit, pending_debit = int(row["pending_credit"]), int(row["pending_debit"])
+    assert pending_credit >= 0, "INV-2 negative pending_credit"
+    assert pending_debit >= 0, "INV-2 negative pending_debit"
     return WalletView(
         id=row["id"],
         reference_id=row["reference_id"],
@@ -258,8 +271,8 @@ def _wallet_view(row: Row) -> WalletView:
         scale=scale,
         status=row["status"],
         balance=from_minor(int(row["balance"]), scale),
-        pending_credit=from_minor(int(row["pending_credit"]), scale),
-        pending_debit=from_minor(int(row["pending_debit"]), scale),
+        pending_credit=from_minor(pending_credit, scale),
+        pending_debit=from_minor(pending_debit, scale),
         version=row["version"],
         metadata=_metadata(row["metadata"]),
         created_at=row["created_at"],
@@ -273,6 +286,8 @@ def _found_transfer(row: Row, wallet_id: WalletId) -> FoundTransfer:
 
 
 def _transfer_view(row: Row, wallet_id: WalletId) -> TransferView:
+    is_settled = row["settled_at"] is not None
+    assert is_settled == (row["status"] != "pending"), "INV-4 settled is what is not pending"
     return TransferView(
         id=row["id"],
         wallet_id=wallet_id,

@@ -110,6 +110,7 @@ class ProjectionStore:
 
         Events that a projection has already are dropped by their version (INV-11).
         """
+        _assert_foldable(batch)
         columns = (
             *_columns(WalletRow, batch.wallets),
             *_columns(BalanceRow, batch.balances),
@@ -117,7 +118,10 @@ class ProjectionStore:
             *_columns(SettlementRow, batch.settlements),
         )
         rows = await self._pool.fetch(_PROJECT, *columns)
-        return [WalletId(row[0]) for row in rows]
+        gaps = [WalletId(row[0]) for row in rows]
+        folded = {row.id for row in batch.balances}
+        assert folded.issuperset(gaps), "INV-11 a gap is before an event of the batch"
+        return gaps
 
     async def catch_up(self, wallet_id: WalletId) -> None:
         """Bring one wallet's projections to the end of its journal."""
@@ -156,6 +160,20 @@ class ProjectionStore:
             letter.event_id,
             letter.stream_sequence,
         )
+
+
+def _assert_foldable(batch: FoldedBatch) -> None:
+    """Before the write: rows move forward, and no further than their wallets."""
+    reached = {row.id: row.last_version for row in batch.balances}
+    assert len(reached) == len(batch.balances), "INV-11 a wallet moves once a batch"
+    for row in batch.balances:
+        assert 1 <= row.first_version <= row.last_version, "INV-11 a projection moves forward"
+    for made in batch.transfers:
+        assert made.created_version <= made.version, "INV-11 a projection moves forward"
+        assert made.version <= reached[made.wallet_id], "INV-11 no transfer is ahead of its wallet"
+    for settled in batch.settlements:
+        ahead = settled.version > reached[settled.wallet_id]
+        assert not ahead, "INV-11 no transfer is ahead of its wallet"
 
 
 def _columns(kind: type[msgspec.Struct], rows: Sequence[msgspec.Struct]) -> Sequence[Any]:

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from serve_app.fingerprints import fingerprint
+from serve_app.ids import new_id
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.unique_members import require_unique_members
 from wallet import commands
@@ -19,7 +20,7 @@ from wallet.contract import (
     TEXT_PATTERN,
     VISIBLE_ASCII_PATTERN,
 )
-from wallet.ids import IdempotencyKey, TransferId, canonical_uuid, new_id
+from wallet.ids import IdempotencyKey, TransferId, canonical_uuid
 from wallet.money import AmountError, canonical_amount
 
 # Python's `$` also matches before a final line break; the contract's patterns don't mean that.

@@ -25,11 +25,11 @@ from starlette.types import Receive, Scope, Send
 from serve_app import batch_items
 from serve_app.batch_answers import failed_result
 from serve_app.batch_items import WalletBatchItem
+from serve_app.ids import new_request_id
 from serve_app.keys.admission import go_on
 from serve_app.many_wallets import Call, Undecided, by_wallet, submit_by_wallet
 from serve_app.problems import Problem
 from wallet import commands
-from wallet.ids import new_id
 
 _log = structlog.get_logger(__name__)
 
@@ -170,7 +170,7 @@ async def _submit_lines(
         asked.append(item)
         places.append(index)
     # Each portion is a delivery of its own: its request id must not look like an earlier one's.
-    portion = replace(call, request_id=f"{call.request_id}/{new_id()}")
+    portion = replace(call, request_id=f"{call.request_id}/{new_request_id()}")
     done = await submit_by_wallet(portion, by_wallet(asked), items, undecided=undecided)
     for index, result in zip(places, done.results, strict=True):
         results[index] = result

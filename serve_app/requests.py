@@ -10,11 +10,12 @@ from pydantic_core import ErrorDetails
 from starlette.requests import Request
 from starlette.types import Message
 
+from serve_app.ids import new_request_id
 from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.schemas import AMOUNT_HINT
 from serve_app.unique_members import require_unique_members
 from wallet.contract import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX
-from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid, new_id
+from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid
 from wallet.settings import Settings
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -36,7 +37,7 @@ def request_id_of(request: Request) -> str:
     if known is None:
         sent = request.headers.get("x-request-id", "")
         usable = len(sent) <= REQUEST_ID_MAX and _VISIBLE_ASCII.fullmatch(sent)
-        known = state["request_id"] = sent if usable else new_id()
+        known = state["request_id"] = sent if usable else new_request_id()
     return known
 
 

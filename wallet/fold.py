@@ -77,11 +77,12 @@ def _moved(wallet: Wallet, event: TransferChanged) -> Wallet:
         pending_credit=wallet.pending_credit + effect.pending_credit * amount,
         updated_at=event.occurred_at,
     )
-    _assert_sound(after)
+    assert_sound(after)
     return after
 
 
-def _assert_sound(wallet: Wallet) -> None:
+def assert_sound(wallet: Wallet) -> None:
+    """After every event, and after a wallet was read."""
     # INV-1: no balance below its limit.
     assert wallet.balance >= -wallet.overdraft_limit, "INV-1 balance below its limit"
     # INV-2: holds are never negative.

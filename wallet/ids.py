@@ -1,4 +1,4 @@
-"""Identifiers. All are canonical lower-case UUID strings; new ones are UUIDv7.
+"""Identifiers. All are canonical lower-case UUID strings. `serve_app.ids` makes new ones.
 
 Strings, not ``uuid.UUID``: they travel through JSON, message packs, SQL parameters and
 subjects unchanged, and building a UUID object per command costs more than deciding it.
@@ -8,8 +8,6 @@ import re
 from typing import NewType
 from uuid import UUID, uuid5
 
-import uuid_utils
-
 WalletId = NewType("WalletId", str)
 TransferId = NewType("TransferId", str)
 IdempotencyKey = NewType("IdempotencyKey", str)
@@ -17,11 +15,6 @@ IdempotencyKey = NewType("IdempotencyKey", str)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _CREATION_SCOPE = UUID("3d4be0c2-6a0b-5b0e-9d57-2f1d3a1f7c11")
 _BATCH_SCOPE = UUID("0c1f5e0a-93d6-5d55-8f0e-6b6a35d0f4b2")
-
-
-def new_id() -> str:
-    """A new UUIDv7: time-ordered to the millisecond, 74 random bits (RFC 9562, 5.7)."""
-    return str(uuid_utils.uuid7())
 
 
 def canonical_uuid(text: str) -> str | None:

@@ -1,12 +1,12 @@
 """A database of the baselines' own on the same server, with the service's own tables."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import uuid6
 
 from migrations.migrate import upgrade
 
@@ -35,7 +35,7 @@ SELECT (SELECT count(*) FROM transfers WHERE wallet_id = $1::uuid) AS transfers,
 @asynccontextmanager
 async def baseline_database(service_url: str) -> AsyncIterator[str]:
     """DSN of a fresh database beside the service's, migrated; dropped afterwards."""
-    name = f"wallet_baseline_{uuid.uuid4().hex[:8]}"
+    name = f"wallet_baseline_{uuid6.uuid7().hex[-8:]}"
     server = await asyncpg.connect(service_url)
     try:
         await server.execute(f"CREATE DATABASE {name}")
@@ -51,7 +51,7 @@ async def baseline_database(service_url: str) -> AsyncIterator[str]:
 
 async def new_wallet(url: str) -> str:
     """A wallet with no money, at version 1."""
-    wallet = str(uuid.uuid4())
+    wallet = str(uuid6.uuid7())
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(_SEED, wallet)

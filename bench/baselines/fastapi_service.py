@@ -6,11 +6,12 @@ import signal
 import sys
 import tempfile
 import urllib.request
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+
+import uuid6
 
 from bench.baselines.database import findings, new_wallet
 from bench.baselines.figures import Baseline, insist
@@ -81,7 +82,7 @@ async def measure(
             mode=deck.mode,
             connections=connections,
             duration_s=duration_s,
-            key_prefix=uuid.uuid4().hex,
+            key_prefix=uuid6.uuid7().hex,
         )
         result = await generate(load, wrk_allowed=wrk_allowed)
     insist("fastapi", await findings(database_url, wallet, result.accepted))

@@ -18,8 +18,9 @@ from actors.postgres_journal import COMMIT_BATCH, CONNECTION_SETTINGS, commit_ar
 from bench.baselines.database import findings, new_wallet
 from bench.baselines.figures import Baseline, insist
 from bench.generators.latency import Latencies
+from serve_app.ids import new_id
 from wallet.commands import CreateTransfer, Item, Submission
-from wallet.ids import TransferId, WalletId, new_id
+from wallet.ids import TransferId, WalletId
 from wallet.state import Wallet
 
 BATCHES: Final = (100, 500)

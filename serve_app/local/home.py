@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
+import uuid6
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serve_app.local.errors import StackError
@@ -38,7 +38,7 @@ class Stack(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    id: str = Field(default_factory=lambda: uuid4().hex)
+    id: str = Field(default_factory=lambda: uuid6.uuid7().hex)
     """In the environment of every process that this home starts."""
     ports: dict[str, int] = Field(default_factory=dict)
     sockets: Path | None = None

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from actors.protocol import Answer
 from serve_app import schemas
 from serve_app.fingerprints import fingerprint
+from serve_app.ids import new_id
 from serve_app.keys.admission import made_by
 from serve_app.problems import FieldError, validation_problem
 from serve_app.replies import only_answer, respond
@@ -24,7 +25,7 @@ from serve_app.requests import (
 from serve_app.services import Services, services_of
 from wallet import commands
 from wallet.currencies import CurrencyError, scale_of
-from wallet.ids import TransferId, WalletId, creation_scope, new_id
+from wallet.ids import TransferId, WalletId, creation_scope
 from wallet.settings import Settings
 
 _create_wallet = TypeAdapter(schemas.CreateWallet)

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
-from uuid import uuid4
 
 import httpx
+import uuid6
 
 _TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
@@ -15,7 +15,7 @@ Json = Any
 
 
 def new_id() -> str:
-    return str(uuid4())
+    return str(uuid6.uuid7())
 
 
 def eventually(look: Callable[[], bool], *, timeout_s: float = 20.0) -> None:

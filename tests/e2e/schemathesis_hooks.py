@@ -6,9 +6,9 @@ request by intention stays wrong.
 
 import re
 from typing import Any, Final
-from uuid import uuid4
 
 import schemathesis
+import uuid6
 
 from wallet.contract import IDEMPOTENCY_KEY_MAX
 from wallet.currencies import CURRENCY_PATTERN, ISO_SCALES
@@ -38,7 +38,7 @@ def _mend_headers(headers: Any) -> None:
     """A key belongs to one request for ever, and nobody is answered within a millisecond."""
     for name, sent in list(headers.items()):
         if name.lower() == "idempotency-key" and _KEY.fullmatch(str(sent)):
-            ending = f"/{uuid4()}"
+            ending = f"/{uuid6.uuid7()}"
             headers[name] = str(sent)[: IDEMPOTENCY_KEY_MAX - len(ending)] + ending
         if name.lower() == "x-request-timeout-ms" and _TIMEOUT.fullmatch(str(sent)):
             headers[name] = "30000"

@@ -34,6 +34,25 @@ async def test_a_poison_event_stops_nothing_and_is_kept(database: str, nats_url:
     assert await replay(settings) == (0, 1), "it is still poison, and still kept"
 
 
+async def test_an_event_under_another_wallet_s_subject_is_put_aside(
+    database: str, nats_url: str
+) -> None:
+    wanted = await written(database, nats_url, wallets=1)
+    client = await nats.connect(nats_url)
+    message = await client.jetstream().get_msg("WALLET_EVENTS", seq=2)
+    await client.jetstream().publish("wallet.events.0.nobody.wallet.created", message.data)
+    await client.close()
+    (wallet_id,) = wanted
+    async with running_shard(database, nats_url) as shard:
+        await shard.ask(WalletId(wallet_id), debit())
+        await wait_for_messages(nats_url, 4)
+    async with consumer(database, nats_url, ProjectionStore, options(batch_max=100)) as reader:
+        await run_until_folded([reader], database, {wallet_id: 3})
+        assert reader.dead_letters == 1
+    (letter,) = await listed(Settings(database_url=database))
+    assert "EventMismatch" in letter.reason
+
+
 async def test_a_letter_that_can_be_folded_by_now_is_folded(database: str, nats_url: str) -> None:
     wanted = await written(database, nats_url, wallets=1)
     async with consumer(database, nats_url, ProjectionStore, options()) as reader:
@@ -43,7 +62,8 @@ async def test_a_letter_that_can_be_folded_by_now_is_folded(database: str, nats_
     await client.close()
     connection = await asyncpg.connect(database)
     await connection.execute(
-        "INSERT INTO projection_dead_letters VALUES (2, 'e', 's', $1, 'a bug, mended by now', 3)",
+        "INSERT INTO projection_dead_letters VALUES (2, 'e', $1, $2, 'a bug, mended by now', 3)",
+        message.subject,
         message.data,
     )
     await connection.close()

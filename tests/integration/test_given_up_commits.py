@@ -13,10 +13,11 @@ from actors.connection import HealingConnection
 from actors.ports import JournalUnavailable, OutcomeUnknown, SessionLost
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.shard import Shard
+from tests.support.ids import new_id
 from tests.support.waiting import stop, until_true
 from tests.support.write_side import LIMITS, NoRelay, ShardUnderTest, body, credit, debit
 from tests.support.writes import WriteInTheMaking
-from wallet.ids import WalletId, new_id
+from wallet.ids import WalletId
 
 _TIMEOUT_S = 0.4
 _NAME = "wallet-test-shard"

@@ -13,9 +13,10 @@ from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
 from actors.write_health import ProbeFailed, WatchedJournal, WriteHealth, WriteHealthLimits
 from tests.support import databases, servers
+from tests.support.ids import new_id
 from tests.support.waiting import stop, until, until_true
 from tests.support.writes import WriteInTheMaking
-from wallet.ids import WalletId, new_id
+from wallet.ids import WalletId
 
 LIMITS = WriteHealthLimits(write_probe_s=0.05, write_ready_s=0.3)
 

@@ -17,6 +17,7 @@ from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_refill import PostgresRefill
 from actors.protocol import Reply
 from actors.shard import Shard, ShardLimits
+from tests.support.ids import new_id
 from tests.support.waiting import stop
 from wallet.commands import (
     Command,
@@ -27,7 +28,7 @@ from wallet.commands import (
     SettleTransfer,
     Submission,
 )
-from wallet.ids import IdempotencyKey, TransferId, WalletId, creation_scope, new_id
+from wallet.ids import IdempotencyKey, TransferId, WalletId, creation_scope
 
 LIMITS = ShardLimits(
     mailbox_commands_max=10_000,

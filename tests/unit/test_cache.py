@@ -1,5 +1,7 @@
 """The cache of active wallets: bounded, and never remembering what is settled."""
 
+import pytest
+
 from actors.cache import WalletCache
 from tests.support.domain import a_transfer, a_wallet, settled, transfer_id, wallet_id
 from wallet.ids import WalletId
@@ -25,6 +27,13 @@ def test_a_wallet_is_remembered_at_its_last_state() -> None:
     assert active is not None
     assert active.state == a_wallet(id=A, version=2, balance=7)
     assert (len(cache), cache.activations) == (1, 1)
+
+
+def test_memory_never_moves_back() -> None:
+    cache = a_cache()
+    cache.put(a_wallet(id=A, version=2))
+    with pytest.raises(AssertionError, match="INV-8"):
+        cache.put(a_wallet(id=A, version=1))
 
 
 def test_the_least_recently_used_wallet_leaves_first() -> None:

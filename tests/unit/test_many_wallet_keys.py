@@ -8,8 +8,9 @@ import pytest
 
 from serve_app import many_wallets
 from tests.support.http_side import LATE, OVERLOADED, UNAVAILABLE, HttpSide, http_side
+from tests.support.ids import new_id
 from wallet.commands import Submission
-from wallet.ids import IdempotencyKey, WalletId, batch_scope, new_id
+from wallet.ids import IdempotencyKey, WalletId, batch_scope
 
 _REPLAYED = "idempotency-replayed"
 _MAYBE_EARLIER = "An earlier one under the same key may have been applied"

@@ -15,6 +15,7 @@ from tests.support.fake_stream import StreamFault
 from tests.support.relays import LIMITS, RelayDesk, ids
 from tests.support.waiting import until
 from wallet.event_codec import decode_envelope
+from wallet.events import Recorded
 from wallet.representation import encode_recorded
 
 
@@ -38,6 +39,39 @@ async def test_a_committed_event_is_published_and_then_forgotten(desk: RelayDesk
     assert message.subject.endswith(f".{WALLET_ID}.wallet.created")
     assert bytes(decode_envelope(message.payload).data) == encode_recorded(recorded)
     assert (desk.relay.backlog, desk.relay.published) == (0, 1)
+
+
+async def test_a_span_that_is_not_its_events_is_not_queued(desk: RelayDesk) -> None:
+    write = await desk.commit(WALLET_ID, 1)
+    (span,) = write.spans()
+    for wrong in (span._replace(last=3), span._replace(first=2)):
+        with pytest.raises(AssertionError, match="INV-10 a span is its events"):
+            desk.relay.add(wrong, write.recorded, [b"{}", b"{}"])
+    assert desk.relay.backlog == 0
+
+
+async def test_a_journal_that_lacks_an_event_is_not_published(desk: RelayDesk) -> None:
+    await desk.commit(WALLET_ID, 1, 2)
+    del desk.outbox.events[WALLET_ID][1]
+    desk.relay.add_unread([Span(WALLET_ID, 1, 3)])
+    with pytest.raises(AssertionError, match="INV-10 the journal has no gaps"):
+        await desk.relay.run()
+    assert desk.stream.stored == []
+
+
+async def test_a_publish_that_would_leave_an_event_out_is_not_begun(
+    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = await desk.commit(WALLET_ID, 1, 2)
+
+    async def read_less(_spans: Sequence[Span]) -> list[list[Recorded]]:
+        return [write.recorded[:2]]
+
+    monkeypatch.setattr(desk.outbox, "read", read_less)
+    desk.relay.add_unread([Span(WALLET_ID, 1, 3)])
+    with pytest.raises(AssertionError, match="INV-9"):
+        await desk.relay.run()
+    assert desk.stream.stored == []
 
 
 async def test_commits_are_published_in_their_order_and_together(desk: RelayDesk) -> None:

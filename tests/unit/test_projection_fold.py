@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from projections.fold import fold
+from projections.fold import EventMismatch, decode_message, fold
 from projections.store import BalanceRow, FoldedBatch, SettlementRow, TransferRow, WalletRow
 from tests.support.domain import (
     LATER,
@@ -17,8 +17,8 @@ from tests.support.domain import (
     settled,
     transfer_id,
 )
-from wallet.event_codec import CloudEvent, decode_envelope, encode_event
-from wallet.events import Recorded
+from wallet.event_codec import CloudEvent, decode_envelope, encode_event, subject_of
+from wallet.events import EventType, Recorded
 from wallet.ids import WalletId
 from wallet.state import FailureReason, Transfer, TransferStatus, TransferType
 
@@ -170,3 +170,37 @@ def test_data_of_another_shape_than_its_type_says_is_refused() -> None:
     (envelope,) = events(a_debit(2))
     with pytest.raises(msgspec.MsgspecError):
         fold([msgspec.structs.replace(envelope, type="wallet.created")])
+
+
+def spoilt(**fields: object) -> CloudEvent:
+    (event,) = events(a_debit(2))
+    return msgspec.structs.replace(event, **fields)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        spoilt(walletversion=3),
+        spoilt(id=f"{WALLET_ID}:3"),
+        spoilt(id=f"{WALLET_ID}:3", walletversion=3),
+        spoilt(id=f"{WALLET_ID}:0", walletversion=0),
+        spoilt(id=f"{OTHER_WALLET_ID}:2", subject=OTHER_WALLET_ID),
+    ],
+)
+def test_an_event_that_contradicts_itself_is_not_folded(event: CloudEvent) -> None:
+    with pytest.raises(EventMismatch):
+        fold([event])
+
+
+def test_a_message_is_read_as_what_its_subject_says() -> None:
+    recorded = a_debit(2)
+    payload = encode_event(recorded)
+    subject = subject_of(WALLET_ID, recorded.event.type, 4)
+    assert decode_message(subject, payload) == decode_envelope(payload)
+    for other in (
+        subject_of(OTHER_WALLET_ID, recorded.event.type, 4),
+        subject_of(WALLET_ID, EventType.TRANSFER_FAILED, 4),
+        "s",
+    ):
+        with pytest.raises(EventMismatch):
+            decode_message(other, payload)

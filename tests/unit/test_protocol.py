@@ -120,6 +120,14 @@ async def test_nothing_is_submitted_of_a_call_that_cannot_be_read_at_all() -> No
         await answer_call(b"\xc1", submit)
 
 
+async def test_a_submission_without_reply_is_a_bug_of_the_shard() -> None:
+    async def submit(submissions: list[Submission]) -> list[Reply]:
+        return [Reply(answers=(Answer(body=b"x"),)) for _ in submissions[1:]]
+
+    with pytest.raises(AssertionError, match="INV-6"):
+        await answer_call(encode_submissions([submission("a"), submission("b")]), submit)
+
+
 def test_a_reply_that_cannot_be_read_fails_alone_and_promises_nothing() -> None:
     good = Reply(answers=(Answer(body=b"x"),))
     late = Reply(failure=Failure(code=FailureCode.DEADLINE_EXCEEDED, detail="", applied="no"))

@@ -1,0 +1,96 @@
+"""Assertions in pairs at the border to the journal: before the write, and after the read.
+
+None of them can fail unless the code is wrong or the data is damaged. What another writer, a client
+or an outage can cause is a conflict or a failure (`actors.ports`). A shard in which one fails
+ends, and has written nothing of that batch.
+"""
+
+from actors.ports import BatchWrite, Loaded
+from wallet.events import Recorded, TransferChanged
+from wallet.fold import assert_sound
+from wallet.ids import WalletId
+from wallet.state import Transfer, TransferStatus, Wallet
+
+
+def assert_writable(batch: BatchWrite) -> None:
+    """Before the commit: the parts of ``batch`` say the same."""
+    known = batch.expected.keys() | set(batch.created)
+    assert batch.after.keys() == known, "INV-5 a written wallet has a version that is checked"
+    states: dict[WalletId, Wallet] = {}
+    for recorded in batch.recorded:
+        _assert_follows(recorded.wallet, states, batch)
+        states[recorded.wallet.id] = recorded.wallet
+    for wallet_id, wallet in batch.after.items():
+        if wallet_id in states:
+            assert wallet is states[wallet_id], "INV-12 a wallet is what its last event says"
+        else:
+            assert wallet.version == batch.expected[wallet_id], "INV-10 no version without event"
+    if batch.keys:
+        _assert_keys(batch)
+    if batch.refused:
+        _assert_refused(batch)
+
+
+def _assert_follows(wallet: Wallet, states: dict[WalletId, Wallet], batch: BatchWrite) -> None:
+    before = states.get(wallet.id)
+    version = batch.expected.get(wallet.id, 0) if before is None else before.version
+    assert wallet.version == version + 1, "INV-10 versions are contiguous"
+
+
+def _assert_keys(batch: BatchWrite) -> None:
+    keys = {(one.scope, one.keyed.key) for one in batch.keys}
+    assert len(keys) == len(batch.keys), "INV-6 one key, one answer"
+    for one in batch.keys:
+        wallet = batch.after.get(one.scope)
+        # The scope of a wallet's creation is no wallet: what it opens is at version 1.
+        latest = wallet.version if wallet is not None else 1
+        assert one.stored.version <= latest, "INV-6 an answer is of a version that is written"
+
+
+def _assert_refused(batch: BatchWrite) -> None:
+    refused = {(one.wallet_id, one.transfer_id) for one in batch.refused}
+    made = {
+        (one.wallet.id, one.event.transfer.id)
+        for one in batch.recorded
+        if isinstance(one.event, TransferChanged) and one.event.previous is None
+    }
+    assert not refused & made, "INV-7 what is refused for good is not written"
+
+
+def assert_loaded(loaded: Loaded) -> None:
+    """After the read: what a batch is decided on keeps the rules."""
+    for wallet in loaded.wallets.values():
+        assert wallet.version >= 1, "INV-10 a wallet's creation is its version 1"
+        assert_sound(wallet)
+    if loaded.unpublished:
+        _assert_unpublished(loaded)
+    for (_, transfer_id), transfer in loaded.transfers.items():
+        assert transfer.id == transfer_id, "INV-7 a transfer is stored under its id"
+        _assert_transfer(transfer)
+    for (wallet_id, transfer_id), recorded in loaded.recorded.items():
+        assert recorded.wallet.id == wallet_id, "INV-7 a transfer is stored under its wallet"
+        assert _created_by(recorded) == transfer_id, "INV-7 a transfer's first event made it"
+
+
+def _assert_unpublished(loaded: Loaded) -> None:
+    reached: dict[WalletId, int] = {}
+    for span in loaded.unpublished:
+        before = reached.get(span.wallet_id, span.first - 1)
+        assert span.first == before + 1, "INV-9 a wallet's outbox rows follow each other"
+        reached[span.wallet_id] = span.last
+    for wallet_id, last in reached.items():
+        written = loaded.wallets[wallet_id].version
+        assert last <= written, "INV-9 the outbox has only what is written"
+
+
+def _assert_transfer(transfer: Transfer) -> None:
+    assert transfer.created_version > 1, "INV-10 a wallet's creation is its version 1"
+    is_pending = transfer.status is TransferStatus.PENDING
+    assert is_pending == (transfer.settled_at is None), "INV-4 settled is what is not pending"
+
+
+def _created_by(recorded: Recorded) -> str | None:
+    event = recorded.event
+    if isinstance(event, TransferChanged) and event.previous is None:
+        return event.transfer.id
+    return None

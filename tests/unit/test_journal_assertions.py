@@ -1,0 +1,211 @@
+"""Damage on one side of the border to the journal is met on the other, and nothing is written."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors.journal_assertions import assert_loaded, assert_writable
+from actors.ports import BatchWrite, Loaded, Span
+from actors.shard import Shard
+from tests.support.batches import ask
+from tests.support.domain import (
+    OTHER_WALLET_ID,
+    TRANSFER_ID,
+    WALLET_ID,
+    a_transfer,
+    a_wallet,
+    changed,
+    created,
+    settled,
+    transfer_id,
+)
+from tests.support.memory_journal import MemoryJournal
+from tests.support.waiting import stop
+from tests.support.write_side import LIMITS, NoRelay, debit
+from tests.support.writes import WriteInTheMaking, an_answer
+from wallet.commands import Submission
+from wallet.state import Transfer, TransferStatus
+
+KEY = (WALLET_ID, TRANSFER_ID)
+
+
+def a_write() -> BatchWrite:
+    """Two debits of a wallet at version 5, and an answer under a key."""
+    making = WriteInTheMaking(a_wallet())
+    making.transfer(WALLET_ID, a_transfer(id=transfer_id(1)))
+    making.transfer(WALLET_ID, a_transfer(id=transfer_id(2)))
+    making.key(WALLET_ID, "k", an_answer(7))
+    return making.write
+
+
+def test_what_the_rules_decided_is_writable() -> None:
+    assert_writable(a_write())
+    making = WriteInTheMaking()
+    making.create(WALLET_ID)
+    making.key(OTHER_WALLET_ID, "the scope of a creation", an_answer(1))
+    assert_writable(making.write)
+
+
+def test_a_written_wallet_has_a_version_that_is_checked() -> None:
+    write = a_write()
+    write.expected.clear()
+    with pytest.raises(AssertionError, match="INV-5"):
+        assert_writable(write)
+
+
+def test_a_batch_that_lost_an_event_is_not_written() -> None:
+    write = a_write()
+    del write.recorded[0]
+    with pytest.raises(AssertionError, match="INV-10 versions are contiguous"):
+        assert_writable(write)
+
+
+def test_a_version_without_event_is_not_written() -> None:
+    write = a_write()
+    write.recorded.clear()
+    with pytest.raises(AssertionError, match="INV-10 no version without event"):
+        assert_writable(write)
+
+
+def test_a_balance_that_no_event_made_is_not_written() -> None:
+    write = a_write()
+    write.after[WALLET_ID] = msgspec.structs.replace(write.after[WALLET_ID], balance=1)
+    with pytest.raises(AssertionError, match="INV-12"):
+        assert_writable(write)
+
+
+def test_a_key_has_one_answer() -> None:
+    write = a_write()
+    write.keys *= 2
+    with pytest.raises(AssertionError, match="INV-6 one key"):
+        assert_writable(write)
+
+
+@pytest.mark.parametrize("scope", [WALLET_ID, OTHER_WALLET_ID])
+def test_an_answer_is_of_a_version_that_is_written(scope: Any) -> None:
+    write = a_write()
+    write.keys = [
+        msgspec.structs.replace(one, scope=scope, stored=an_answer(8)) for one in write.keys
+    ]
+    with pytest.raises(AssertionError, match="INV-6 an answer"):
+        assert_writable(write)
+
+
+def test_what_is_refused_for_good_is_not_written() -> None:
+    making = WriteInTheMaking(a_wallet())
+    making.transfer(WALLET_ID, a_transfer())
+    making.refuse(WALLET_ID, TRANSFER_ID)
+    with pytest.raises(AssertionError, match="INV-7"):
+        assert_writable(making.write)
+
+
+def test_what_keeps_the_rules_is_loaded() -> None:
+    wallet = a_wallet(balance=5)
+    done = settled(a_transfer(id=transfer_id(1)), TransferStatus.FAILED)
+    assert_loaded(
+        Loaded(
+            wallets={WALLET_ID: wallet},
+            unpublished=[Span(WALLET_ID, 3, 3), Span(WALLET_ID, 4, 5)],
+            transfers={KEY: a_transfer(), (WALLET_ID, done.id): done},
+            recorded={KEY: changed(a_transfer(), wallet)},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "invariant"),
+    [
+        ({"balance": -1}, "INV-1"),
+        ({"pending_debit": -1}, "INV-2"),
+        ({"pending_credit": -1}, "INV-2"),
+        ({"balance": 10**38}, "INV-3"),
+        ({"version": 0}, "INV-10"),
+    ],
+)
+def test_a_damaged_wallet_is_not_decided_on(fields: dict[str, int], invariant: str) -> None:
+    with pytest.raises(AssertionError, match=invariant):
+        assert_loaded(Loaded(wallets={WALLET_ID: a_wallet(**fields)}))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [Span(WALLET_ID, 2, 3), Span(WALLET_ID, 5, 5)],
+        [Span(WALLET_ID, 4, 5), Span(WALLET_ID, 2, 3)],
+        [Span(WALLET_ID, 5, 6)],
+    ],
+    ids=["gap", "order", "unwritten"],
+)
+def test_outbox_rows_that_do_not_follow_each_other_are_damage(rows: list[Span]) -> None:
+    with pytest.raises(AssertionError, match="INV-9"):
+        assert_loaded(Loaded(wallets={WALLET_ID: a_wallet()}, unpublished=rows))
+
+
+@pytest.mark.parametrize(
+    ("transfer", "invariant"),
+    [
+        (a_transfer(id=transfer_id(1)), "INV-7"),
+        (a_transfer(created_version=1), "INV-10"),
+        (a_transfer(status=TransferStatus.COMPLETED), "INV-4"),
+        (settled(a_transfer(), TransferStatus.PENDING), "INV-4"),
+    ],
+)
+def test_a_damaged_transfer_is_not_decided_on(transfer: Transfer, invariant: str) -> None:
+    with pytest.raises(AssertionError, match=invariant):
+        assert_loaded(Loaded(transfers={KEY: transfer}))
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        changed(a_transfer(), a_wallet(id=OTHER_WALLET_ID)),
+        changed(a_transfer(id=transfer_id(1)), a_wallet()),
+        changed(a_transfer(), a_wallet(), previous=TransferStatus.PENDING),
+        created(a_wallet()),
+    ],
+)
+def test_an_event_that_did_not_make_the_transfer_is_damage(recorded: Any) -> None:
+    with pytest.raises(AssertionError, match="INV-7"):
+        assert_loaded(Loaded(recorded={KEY: recorded}))
+
+
+async def end_of_shard(journal: MemoryJournal, asked: Submission) -> BaseException | None:
+    """How a shard ends that is asked this."""
+    shard = Shard(journal=journal, relay=NoRelay(), limits=LIMITS, now=lambda: datetime.now(UTC))
+    asking = asyncio.create_task(shard.submit([asked]))
+    running = asyncio.create_task(shard.run())
+    await asyncio.wait([running], timeout=5)
+    await stop(asking)
+    return running.exception()
+
+
+async def journal_with_a_wallet() -> MemoryJournal:
+    journal, making = MemoryJournal(), WriteInTheMaking()
+    making.create(WALLET_ID)
+    await journal.commit(making.write)
+    return journal
+
+
+async def test_a_shard_that_reads_damage_ends_and_writes_nothing() -> None:
+    journal = await journal_with_a_wallet()
+    damaged = msgspec.structs.replace(journal.wallets[WALLET_ID], pending_debit=-1)
+    journal.wallets[WALLET_ID] = damaged
+    end = await end_of_shard(journal, ask(debit()))
+    assert isinstance(end, AssertionError)
+    assert "INV-2" in str(end)
+    assert (journal.commits, journal.wallets[WALLET_ID]) == (1, damaged)
+
+
+async def test_a_shard_whose_batch_contradicts_itself_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    journal = await journal_with_a_wallet()
+    before = journal.wallets[WALLET_ID]
+    monkeypatch.setattr("actors.batch.evolve", lambda _wallet, _event: before)
+    end = await end_of_shard(journal, ask(debit()))
+    assert isinstance(end, AssertionError)
+    assert "INV-10" in str(end)
+    assert (journal.commits, journal.wallets[WALLET_ID]) == (1, before)
