@@ -81,7 +81,7 @@ def _undone(reply: Reply) -> Problem:
     if document.code == "validation_error":
         errors = [
             FieldError(pointer=pointer + error.pointer, detail=error.detail)
-            for error in document.errors
+            for error in document.errors or ()
         ]
         return Problem(document.code, document.detail, errors=errors)
     headers = {"Idempotency-Replayed": "true"} if reply.replayed else {}
