@@ -13,7 +13,7 @@ import base64
 import binascii
 import struct
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import asyncpg
 import msgspec
@@ -115,11 +115,15 @@ class TransferFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferPageView(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of transfers, newest first, as they were at one version of the wallet."""
+    """Transfers, newest first."""
 
     items: list[TransferView]
-    next_cursor: str | None
-    wallet_version: int
+    next_cursor: Annotated[
+        str | None, msgspec.Meta(description="Pass as `cursor` for the next page; null: last.")
+    ]
+    wallet_version: Annotated[
+        int, msgspec.Meta(description="The wallet's version that the page was read at.")
+    ]
 
 
 class FoundTransfer(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Answers to batch requests: one result an item, in the order of the request.
 
-The bodies of the results are JSON already; they are put together, not decoded and encoded again.
+Transfers and balances are JSON already: they are copied, not decoded and encoded again.
 """
 
 from collections.abc import Iterable
@@ -11,27 +11,33 @@ import msgspec
 from actors.protocol import Answer, Reply
 from serve_app.problems import FieldError, Problem, problem_document
 from serve_app.replies import RawResponse, failure_problem, refusal_document
+from serve_app.schemas import (
+    BatchResult,
+    MultiBatchResults,
+    WalletBatchResults,
+    encoded_already,
+)
 from wallet.commands import Command, CreateTransfer
 
 _encoder: Final = msgspec.json.Encoder()
 
 
-def item_result(command: Command, answer: Answer) -> bytes:
+def item_result(command: Command, answer: Answer) -> BatchResult:
     """One item's result: ``status`` as the item's own route would give, and what it made.
 
     Marked as a replay only under the item's own key: a batch that is replayed as a whole says so
     in a header, and its results are the first answer's.
     """
-    mark = b',"replayed":true' if answer.replayed else b""
+    replayed = answer.replayed or None
     if answer.refused:
         document = refusal_document(answer.body)
-        problem = _encoder.encode(document)
-        return b'{"status":%d%b,"problem":%b}' % (document.status, mark, problem)
+        return BatchResult(status=document.status, problem=document, replayed=replayed)
     status = 201 if isinstance(command, CreateTransfer) else 200
-    return b'{"status":%d%b,"transfer":%b}' % (status, mark, answer.body)
+    transfer = encoded_already(answer.body)
+    return BatchResult(status=status, transfer=transfer, replayed=replayed)
 
 
-def failed_result(problem: Problem, request_id: str) -> bytes:
+def failed_result(problem: Problem, request_id: str) -> BatchResult:
     """The result of an item that no decision was reached on."""
     document = problem_document(
         problem.code,
@@ -40,15 +46,21 @@ def failed_result(problem: Problem, request_id: str) -> bytes:
         errors=problem.errors,
         applied=problem.applied,
     )
-    return b'{"status":%d,"problem":%b}' % (document.status, _encoder.encode(document))
+    return BatchResult(status=document.status, problem=document)
 
 
-def batch_body(results: Iterable[bytes], wallet: bytes | None = None) -> bytes:
+def batch_body(results: Iterable[BatchResult], wallet: bytes | None = None) -> bytes:
     """The JSON of a batch's answer."""
-    items = b",".join(results)
+    items = list(results)
     if wallet is None:
-        return b'{"items":[%b]}' % items
-    return b'{"items":[%b],"wallet":%b}' % (items, wallet or b"null")
+        return _encoder.encode(MultiBatchResults(items=items))
+    balances = encoded_already(wallet) if wallet else None
+    return _encoder.encode(WalletBatchResults(items=items, wallet=balances))
+
+
+def result_lines(results: Iterable[BatchResult]) -> bytes:
+    """A line a result."""
+    return _encoder.encode_lines(results)
 
 
 def batch_response(body: bytes, *, replayed: bool) -> RawResponse:
@@ -81,7 +93,7 @@ def _undone(reply: Reply) -> Problem:
     if document.code == "validation_error":
         errors = [
             FieldError(pointer=pointer + error.pointer, detail=error.detail)
-            for error in document.errors
+            for error in document.errors or ()
         ]
         return Problem(document.code, document.detail, errors=errors)
     headers = {"Idempotency-Replayed": "true"} if reply.replayed else {}

@@ -1,64 +1,56 @@
 """Items of batch requests: decoded and validated in C, turned into commands in one pass."""
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from serve_app.fingerprints import fingerprint
 from serve_app.ids import new_id
 from serve_app.problems import FieldError, Problem, validation_problem
+from serve_app.request_fields import (
+    Amount,
+    ItemKey,
+    Metadata,
+    PendingTransferId,
+    ReferenceId,
+)
 from serve_app.unique_members import require_unique_members
 from wallet import commands
-from wallet.contract import (
-    IDEMPOTENCY_KEY_MAX,
-    METADATA_ENTRIES_MAX,
-    METADATA_KEY_MAX,
-    METADATA_VALUE_MAX,
-    REFERENCE_ID_MAX,
-    TEXT_PATTERN,
-    VISIBLE_ASCII_PATTERN,
-)
 from wallet.ids import IdempotencyKey, TransferId, canonical_uuid
 from wallet.money import AmountError, canonical_amount
+from wallet.settings import Settings
 
-# Python's `$` also matches before a final line break; the contract's patterns don't mean that.
-_VISIBLE: Final = VISIBLE_ASCII_PATTERN.removesuffix("$") + r"\Z"
-_TEXT: Final = TEXT_PATTERN.removesuffix("$") + r"\Z"
+BATCH_ITEMS_MAX: Final[int] = Settings.model_fields["batch_items_max"].default
+MULTI_BATCH_ITEMS_MAX: Final[int] = Settings.model_fields["multi_batch_items_max"].default
 
-_Key = Annotated[
-    str,
-    msgspec.Meta(min_length=1, max_length=IDEMPOTENCY_KEY_MAX, pattern=_VISIBLE),
-]
-_ReferenceId = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=REFERENCE_ID_MAX, pattern=_TEXT)
-]
-_Metadata = Annotated[
-    dict[
-        Annotated[str, msgspec.Meta(min_length=1, max_length=METADATA_KEY_MAX, pattern=_TEXT)],
-        Annotated[str, msgspec.Meta(max_length=METADATA_VALUE_MAX, pattern=r"\A[^\x00]*\Z")],
-    ],
-    msgspec.Meta(max_length=METADATA_ENTRIES_MAX),
-]
+_STATUS_DEFAULT: Final = "pending"
 
 
 class BatchItem(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
 ):
-    """A transfer (``type`` and ``amount``), or a settlement (``complete`` or ``revert``).
+    """A transfer or a settlement: `ITEM_FORMS` says which fields make which.
 
     A field that isn't sent stays UNSET: null is no amount and no id, and is refused.
+
+    Fields are in the order that clients usually send them in: the decoder expects the next one.
     """
 
     type: Literal["debit", "credit"] | UnsetType = UNSET
-    amount: str | int | UnsetType = UNSET
-    status: Literal["pending", "completed"] | UnsetType = UNSET
-    complete: str | UnsetType = UNSET
-    revert: str | UnsetType = UNSET
-    idempotency_key: _Key | None = None
-    reference_id: _ReferenceId | None = None
-    metadata: _Metadata = {}
+    amount: Amount | UnsetType = UNSET
+    status: (
+        Annotated[
+            Literal["pending", "completed"], Meta(extra_json_schema={"default": _STATUS_DEFAULT})
+        ]
+        | UnsetType
+    ) = UNSET
+    complete: PendingTransferId | UnsetType = UNSET
+    revert: PendingTransferId | UnsetType = UNSET
+    idempotency_key: Annotated[ItemKey | None, Meta(description="This item's own key.")] = None
+    reference_id: ReferenceId | None = None
+    metadata: Metadata = {}
 
 
 class WalletBatchItem(
@@ -66,30 +58,85 @@ class WalletBatchItem(
 ):
     """An item that names its wallet."""
 
-    wallet_id: str
+    wallet_id: Annotated[str, Meta(description="The wallet that the item is about.")]
 
 
-class WalletBatch(
+class ItemForm(NamedTuple):
+    """Fields that make an item together. `_command` takes these forms and no other.
+
+    An OpenAPI document can't say that of one object with optional fields, so each form is a
+    component of its own there.
+    """
+
+    component: str
+    description: str
+    fields: tuple[str, ...]
+    required: tuple[str, ...]
+
+
+_ANY_ITEM: Final = ("idempotency_key", "reference_id", "metadata")
+
+ITEM_FORMS: Final = (
+    ItemForm(
+        component="BatchTransfer",
+        description="An item that makes a transfer: `debit` puts money INTO the wallet, `credit` "
+        "takes it OUT.",
+        fields=(*_ANY_ITEM, "type", "amount", "status"),
+        required=("type", "amount"),
+    ),
+    ItemForm(
+        component="BatchCompletion",
+        description="An item that completes a pending transfer.",
+        fields=(*_ANY_ITEM, "complete"),
+        required=("complete",),
+    ),
+    ItemForm(
+        component="BatchReversal",
+        description="An item that reverts a pending transfer.",
+        fields=(*_ANY_ITEM, "revert"),
+        required=("revert",),
+    ),
+)
+
+WALLET_ITEM_FORMS: Final = tuple(
+    ItemForm(
+        component=f"Wallet{form.component}",
+        description=f"A `{form.component}` that names its wallet.",
+        fields=("wallet_id", *form.fields),
+        required=("wallet_id", *form.required),
+    )
+    for form in ITEM_FORMS
+)
+
+
+def _count_up_to(most: int) -> Meta:
+    """Describes; `require_count` checks, by the settings."""
+    return Meta(extra_json_schema={"minItems": 1, "maxItems": most})
+
+
+class WalletBatchBody(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
 ):
-    """Items of one wallet, in order; ``atomic``: all or nothing."""
+    """Items of one wallet, decided in order, in one transaction."""
 
-    items: list[BatchItem]
-    atomic: bool = False
+    items: Annotated[list[BatchItem], _count_up_to(BATCH_ITEMS_MAX)]
+    atomic: Annotated[
+        bool, Meta(description="`true`: the first refusal undoes the whole batch.")
+    ] = False
 
 
-class MultiBatch(
+class MultiWalletBatchBody(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
 ):
-    """Items of any wallets. In order per wallet, each wallet's in a transaction of its own."""
+    """Items of any wallets: in order per wallet, not atomic across wallets."""
 
-    items: list[WalletBatchItem]
+    items: Annotated[list[WalletBatchItem], _count_up_to(MULTI_BATCH_ITEMS_MAX)]
 
 
 BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 
-wallet_batch: Final = msgspec.json.Decoder(WalletBatch)
-multi_batch: Final = msgspec.json.Decoder(MultiBatch)
+wallet_batch: Final = msgspec.json.Decoder(WalletBatchBody)
+multi_batch: Final = msgspec.json.Decoder(MultiWalletBatchBody)
 one_item: Final = msgspec.json.Decoder(WalletBatchItem)
 
 
@@ -167,7 +214,7 @@ def _command(item: BatchItem) -> commands.Command:
     return commands.CreateTransfer(
         transfer_id=TransferId(new_id()),
         type=item.type,
-        status=item.status or "pending",
+        status=item.status or _STATUS_DEFAULT,
         amount=amount,
         reference_id=item.reference_id,
         metadata=item.metadata,

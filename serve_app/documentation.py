@@ -1,19 +1,18 @@
 """The API's description of itself: every route, every answer, every problem.
 
 `ROUTES` is the table of routes; the OpenAPI document (/openapi.json,
-``specification/openapi.json``) is made from it, from `serve_app.schemas` and
-`serve_app.examples`.
+``specification/openapi.json``) is made from it, from the models that validate requests and encode
+responses (`serve_app.openapi_components`), and from `serve_app.examples`.
 """
 
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
 from serve_app import examples, schemas
 from serve_app.keys import key_docs
+from serve_app.openapi_components import component_schemas
 from serve_app.route_docs import (
     FRESHNESS,
     IF_NONE_MATCH,
@@ -29,6 +28,7 @@ from serve_app.routes import reads, service, writes
 from serve_app.services import Services
 from serve_app.transfer_docs import TRANSFER_ROUTES
 from wallet.contract import REFERENCE_ID_MAX, TEXT_PATTERN
+from wallet.representation import WalletView
 
 API_VERSION: Final = "1.0.0"
 
@@ -86,7 +86,7 @@ ROUTES: Final = (
         answers={
             201: Shown(
                 what="The wallet, with no money in it.",
-                model=schemas.Wallet,
+                model=WalletView,
                 example=examples.NEW_WALLET,
                 links=_NEXT,
             )
@@ -106,7 +106,7 @@ ROUTES: Final = (
         description="From the projection, which follows the writes within milliseconds. The ETag "
         "is the version; `If-None-Match` is honoured.",
         answers={
-            200: Shown(what="The wallet.", model=schemas.Wallet),
+            200: Shown(what="The wallet.", model=WalletView),
             304: Shown(what="Not changed since."),
         },
         etag=True,
@@ -229,7 +229,9 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
         )
         document["security"] = []
-        document["components"] = {"schemas": _schemas()}
+        document["components"] = {
+            "schemas": component_schemas(model for route in ROUTES for model in route.models)
+        }
         if asks_for_keys:
             document["components"]["securitySchemes"] = key_docs.SECURITY_SCHEMES
         for route in ROUTES:
@@ -240,14 +242,3 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
             )
         app.openapi_schema = document
     return app.openapi_schema
-
-
-def _schemas() -> dict[str, Any]:
-    models: set[type[BaseModel]] = {model for route in ROUTES for model in route.models}
-    models.add(schemas.Problem)
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
-        ref_template="#/components/schemas/{model}",
-    )
-    found: dict[str, Any] = definitions["$defs"]
-    return found

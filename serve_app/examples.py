@@ -2,10 +2,11 @@
 
 from typing import Any, Final
 
-from pydantic import BaseModel
-
+from projections.queries import TransferPageView
 from serve_app import schemas
+from serve_app.openapi_components import Model
 from serve_app.problems import CATALOGUE
+from wallet.representation import TransferView, WalletView, WrittenTransferView
 
 Json = dict[str, Any]
 
@@ -140,16 +141,16 @@ NOT_READY: Final[Json] = {
     },
 }
 
-OF_MODEL: Final[dict[type[BaseModel], Json]] = {
-    schemas.Wallet: WALLET,
+OF_MODEL: Final[dict[Model, Json]] = {
+    WalletView: WALLET,
     schemas.WalletList: {"items": [WALLET]},
-    schemas.Transfer: _CREDIT,
-    schemas.TransferPage: {
+    TransferView: _CREDIT,
+    TransferPageView: {
         "items": [_CREDIT, _DEBIT],
         "next_cursor": "AAAAAAAAAAI",
         "wallet_version": 3,
     },
-    schemas.WrittenTransfer: WRITTEN_CREDIT,
+    WrittenTransferView: WRITTEN_CREDIT,
     schemas.WalletBatchResults: {"items": _RESULTS, "wallet": WRITTEN_DEBIT["wallet"]},
     schemas.MultiBatchResults: {"items": _RESULTS},
     schemas.Health: {"status": "ok"},

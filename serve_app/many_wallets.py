@@ -13,6 +13,7 @@ from serve_app.batch_items import WalletBatchItem
 from serve_app.fingerprints import batch_fingerprint, many_wallets_fingerprint
 from serve_app.problems import Problem
 from serve_app.replies import claimed_by, failure_problem, refusal_document
+from serve_app.schemas import BatchResult
 from serve_app.services import Services
 from wallet import commands
 from wallet.ids import IdempotencyKey, WalletId, batch_scope, canonical_uuid
@@ -52,7 +53,7 @@ class Call:
 Places = dict[str | None, list[int]]
 """Indexes of each wallet's items in the request; None for what is no wallet's id."""
 
-Undecided = dict[str, bytes | None]
+Undecided = dict[str, BatchResult | None]
 """Wallets whose later items are not executed, and the result that those get; None: the usual
 one. What a later item should find is what the item without a decision may still change."""
 
@@ -130,7 +131,7 @@ def _not_begun(failure: Failure) -> Failure:
 class Done(NamedTuple):
     """Results in the order of the items; ``replayed``: every one was the answer before."""
 
-    results: list[bytes]
+    results: list[BatchResult]
     replayed: bool
 
 
@@ -141,7 +142,7 @@ async def submit_by_wallet(
 
     Wallets that get no decision are added to ``undecided``.
     """
-    results: list[bytes] = [b""] * len(items)
+    results: dict[int, BatchResult] = {}
     clock = asyncio.get_running_loop().time
     deadline = clock() + call.timeout_s
     not_replayed = 0
@@ -153,11 +154,10 @@ async def submit_by_wallet(
             asked = [items[index] for index in part]
             done = await _submit_part(in_time, wallet, start, asked, undecided)
             not_replayed += not done.replayed
-            for index, result in zip(part, done.results, strict=True):
-                results[index] = result
+            results.update(zip(part, done.results, strict=True))
 
     await asyncio.gather(*(submit(wallet, indexes) for wallet, indexes in places.items()))
-    return Done(results, not not_replayed)
+    return Done([results[index] for index in range(len(items))], not not_replayed)
 
 
 async def _submit_part(
@@ -200,7 +200,7 @@ async def _submit_part(
     return Done([result] * len(items), replayed=False)
 
 
-def _failed(failure: Failure, call: Call) -> bytes:
+def _failed(failure: Failure, call: Call) -> BatchResult:
     """The result of an item that this request got no decision on.
 
     Where the key had been claimed before, an earlier request may have applied what this one did

@@ -23,12 +23,13 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from serve_app import batch_items
-from serve_app.batch_answers import failed_result
+from serve_app.batch_answers import failed_result, result_lines
 from serve_app.batch_items import WalletBatchItem
 from serve_app.ids import new_request_id
 from serve_app.keys.admission import go_on
 from serve_app.many_wallets import Call, Undecided, by_wallet, submit_by_wallet
 from serve_app.problems import Problem
+from serve_app.schemas import BatchResult
 from wallet import commands
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +59,7 @@ def ndjson_response(call: Call, request: Request) -> StreamingResponse:
     return _TwoWayStream(
         _results(call, request, chunks),
         chunks,
-        result_of=lambda problem: failed_result(problem, call.request_id) + b"\n",
+        result_of=lambda problem: result_lines([failed_result(problem, call.request_id)]),
     )
 
 
@@ -148,15 +149,15 @@ async def _results(
     async for lines in portions:
         await go_on(request, len(lines), wait_max_s=call.timeout_s)
         results = await _submit_lines(call, lines, undecided)
-        yield b"\n".join(results) + b"\n"
+        yield result_lines(results)
         if len(undecided) > UNDECIDED_MAX:
             raise Problem("unavailable", _TOO_MANY_UNDECIDED, applied="no")
 
 
 async def _submit_lines(
     call: Call, lines: Sequence[bytes | None], undecided: Undecided
-) -> list[bytes]:
-    results: list[bytes] = [b""] * len(lines)
+) -> list[BatchResult]:
+    results: dict[int, BatchResult] = {}
     asked: list[WalletBatchItem] = []
     items: list[commands.Item] = []
     places: list[int] = []
@@ -172,9 +173,8 @@ async def _submit_lines(
     # Each portion is a delivery of its own: its request id must not look like an earlier one's.
     portion = replace(call, request_id=f"{call.request_id}/{new_request_id()}")
     done = await submit_by_wallet(portion, by_wallet(asked), items, undecided=undecided)
-    for index, result in zip(places, done.results, strict=True):
-        results[index] = result
-    return results
+    results.update(zip(places, done.results, strict=True))
+    return [results[index] for index in range(len(lines))]
 
 
 def _decoded(line: bytes | None, line_bytes_max: int) -> WalletBatchItem:

@@ -3,9 +3,10 @@
 The catalogue is the contract: one entry a code, explained by the service at its ``type``.
 """
 
-from typing import Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
+from msgspec import Meta
 from starlette.responses import Response
 
 from serve_app import request_metrics
@@ -144,17 +145,27 @@ class FieldError(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """RFC 9457, with a stable ``code`` and what a client needs to go on."""
+Applied = Literal["no", "unknown"]
 
-    type: str
+
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457 problem details."""
+
+    type: Annotated[str, Meta(description="Path that explains this kind of problem.")]
     title: str
     status: int
     detail: str
-    code: str
+    code: Annotated[str, Meta(description="Stable; branch on this.")]
     request_id: str
-    errors: list[FieldError] = []
-    applied: str = ""
+    errors: list[FieldError] | None = None
+    applied: Annotated[
+        Applied | None,
+        Meta(
+            description="On 503 and 504: whether this request may have been applied. After `no` "
+            "an earlier one under the same Idempotency-Key may have been: repeat under the key to "
+            "learn it."
+        ),
+    ] = None
 
 
 class Problem(Exception):
@@ -167,7 +178,7 @@ class Problem(Exception):
         *,
         errors: list[FieldError] | None = None,
         headers: dict[str, str] | None = None,
-        applied: str = "",
+        applied: Applied | None = None,
         request_id: str = "",
     ) -> None:
         super().__init__(f"{code}: {detail}")
@@ -189,7 +200,7 @@ def problem_document(
     request_id: str,
     *,
     errors: list[FieldError] | None = None,
-    applied: str = "",
+    applied: Applied | None = None,
 ) -> ProblemDocument:
     kind = CATALOGUE[code]
     request_metrics.problems[code] += 1
@@ -200,7 +211,7 @@ def problem_document(
         detail=detail,
         code=code,
         request_id=request_id,
-        errors=errors or [],
+        errors=errors or None,
         applied=applied,
     )
 

@@ -75,5 +75,5 @@ def failure_problem(failure: Failure) -> Problem:
         failure.code,
         failure.detail,
         headers=headers,
-        applied="" if failure.code is FailureCode.OVERLOADED else failure.applied,
+        applied=None if failure.code is FailureCode.OVERLOADED else failure.applied,
     )

@@ -3,13 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pydantic import BaseModel
-
-from serve_app import examples, schemas
+from serve_app import examples
 from serve_app.direct_route import DirectRoute, Endpoint
 from serve_app.keys import key_docs
 from serve_app.keys.api_key import KeyScope
-from serve_app.problems import CATALOGUE, PROBLEM_JSON
+from serve_app.openapi_components import Model, reference
+from serve_app.problems import CATALOGUE, PROBLEM_JSON, ProblemDocument
 from serve_app.request_rules import Allowed
 from wallet.contract import (
     IDEMPOTENCY_KEY_MAX,
@@ -29,7 +28,7 @@ class Shown:
     """An answer that is no problem. ``example`` is the model's usual one if none is given."""
 
     what: str
-    model: type[BaseModel] | None = None
+    model: Model | None = None
     example: Json | None = None
     other_media: tuple[str, ...] = ()
     """Media types that it comes in besides JSON, on request."""
@@ -49,7 +48,7 @@ class Shown:
 class Taken:
     """A request's body."""
 
-    model: type[BaseModel]
+    model: Model
     example: Json
     required: bool = False
     other_media: tuple[str, ...] = ()
@@ -120,8 +119,10 @@ class RouteDoc:
         )
 
     @property
-    def models(self) -> list[type[BaseModel]]:
+    def models(self) -> list[Model]:
         models = [shown.model for shown in self.answers.values() if shown.model is not None]
+        if self.problems:
+            models.append(ProblemDocument)
         return [*models, self.body.model] if self.body is not None else models
 
     def operation(self, *, asks_for_keys: bool) -> Json:
@@ -180,16 +181,12 @@ class RouteDoc:
 _REMEMBERED_STATUSES: Final = (200, 201, 409)
 
 
-def reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
-
-
 def _problem_answer(codes: list[str]) -> Json:
     return {
         "description": " · ".join(f"`{code}`: {CATALOGUE[code].title}" for code in codes),
         "content": {
             PROBLEM_JSON: {
-                "schema": reference(schemas.Problem),
+                "schema": reference(ProblemDocument),
                 "examples": {code: {"value": examples.problem(code)} for code in codes},
             }
         },

@@ -2,11 +2,14 @@
 
 from typing import Any, Final
 
+from projections.queries import TransferPageView
 from serve_app import examples, schemas
+from serve_app.batch_items import MultiWalletBatchBody, WalletBatchBody
 from serve_app.ndjson import NDJSON
 from serve_app.route_docs import FRESHNESS, READ, WRITE, RouteDoc, Shown, Taken, links, query
 from serve_app.routes import batches, reads, writes
 from wallet.contract import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
+from wallet.representation import TransferView, WrittenTransferView
 
 _CREATE_TRANSFER: Final = ("wallet_not_found", "wallet_frozen", "wallet_closed", *WRITE)
 _SETTLE: Final = (
@@ -33,7 +36,7 @@ _NEXT: Final = links(
 def _written(example: dict[str, Any]) -> Shown:
     return Shown(
         what="The transfer, and the wallet after it.",
-        model=schemas.WrittenTransfer,
+        model=WrittenTransferView,
         example=example,
         links=_NEXT,
     )
@@ -115,7 +118,7 @@ TRANSFER_ROUTES: Final = (
         },
         problems=("wallet_not_found", "batch_refused", *WRITE),
         body=Taken(
-            model=schemas.WalletBatch,
+            model=WalletBatchBody,
             example={
                 "items": [
                     {"type": "debit", "amount": "10.50", "status": "completed"},
@@ -147,7 +150,7 @@ TRANSFER_ROUTES: Final = (
         },
         problems=WRITE,
         body=Taken(
-            model=schemas.MultiBatch,
+            model=MultiWalletBatchBody,
             example={
                 "items": [{"wallet_id": examples.WALLET_ID, "type": "debit", "amount": "10.50"}],
             },
@@ -162,7 +165,7 @@ TRANSFER_ROUTES: Final = (
         tag="transfers",
         summary="Read a transfer",
         description="A debit put money INTO the wallet, a credit took it OUT.",
-        answers={200: Shown(what="The transfer.", model=schemas.Transfer)},
+        answers={200: Shown(what="The transfer.", model=TransferView)},
         problems=("transfer_not_found", *READ),
         parameters=FRESHNESS,
     ),
@@ -175,7 +178,7 @@ TRANSFER_ROUTES: Final = (
         description="Pages stay stable while new transfers arrive. A page is what the wallet held "
         "at wallet_version. Before you repeat a transfer whose answer you lost and that had no "
         "Idempotency-Key, look for it with `consistency=strong`.",
-        answers={200: Shown(what="A page of transfers.", model=schemas.TransferPage)},
+        answers={200: Shown(what="A page of transfers.", model=TransferPageView)},
         problems=("wallet_not_found", *READ),
         parameters=(
             query(

@@ -1,64 +1,85 @@
 """How wallets and transfers look in JSON: in answers, in events and in stored results alike.
 
-One encoding, made once per event: what the client is told is what the stream says.
+One encoding, made once per event: what the client is told is what the stream says. The structs that
+are encoded also carry what the OpenAPI document says of their fields.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from enum import StrEnum
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from wallet.events import Recorded, TransferChanged
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
-from wallet.state import Transfer, Wallet
+from wallet.state import (
+    FailureReason,
+    Transfer,
+    TransferStatus,
+    TransferType,
+    Wallet,
+    WalletStatus,
+)
+
+
+def _value_of(choices: type[StrEnum]) -> Meta:
+    """Describes, and validates nothing: an event of a later release must still decode."""
+    return Meta(extra_json_schema={"enum": [str(choice) for choice in choices]})
+
+
+_Balance = Annotated[str, Meta(description="What may be spent.", examples=["10.50"])]
+_PendingCredit = Annotated[str, Meta(description="Held for pending credits, no longer in balance.")]
+_PendingDebit = Annotated[str, Meta(description="Announced by pending debits, not yet in balance.")]
+_Timestamp = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 
 
 class WalletView(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet, amounts as decimal strings."""
+    """A wallet. Amounts are decimal strings with `scale` decimals."""
 
     id: WalletId
     reference_id: str | None
     currency: str
     scale: int
-    status: str
-    balance: str
-    pending_credit: str
-    pending_debit: str
-    version: int
+    status: Annotated[str, _value_of(WalletStatus)]
+    balance: _Balance
+    pending_credit: _PendingCredit
+    pending_debit: _PendingDebit
+    version: Annotated[int, Meta(description="Number of events of this wallet so far.")]
     metadata: Mapping[str, str]
-    created_at: datetime
-    updated_at: datetime
+    created_at: _Timestamp
+    updated_at: _Timestamp
 
 
 class BalancesView(msgspec.Struct, frozen=True, kw_only=True):
-    """The wallet after a write."""
+    """The wallet after the write."""
 
-    version: int
-    balance: str
-    pending_credit: str
-    pending_debit: str
+    version: Annotated[int, Meta(description="Use as min_version to read your own write.")]
+    balance: _Balance
+    pending_credit: _PendingCredit
+    pending_debit: _PendingDebit
 
 
 class TransferView(msgspec.Struct, frozen=True, kw_only=True):
-    """A transfer as reads tell it."""
+    """A transfer: `debit` put money INTO the wallet, `credit` took money OUT of it."""
 
     id: TransferId
     wallet_id: WalletId
-    type: str
-    status: str
-    amount: str
+    type: Annotated[str, _value_of(TransferType)]
+    status: Annotated[str, _value_of(TransferStatus)]
+    amount: Annotated[str, Meta(examples=["10.50"])]
     currency: str
     reference_id: str | None
     metadata: Mapping[str, str]
-    failure_reason: str | None
-    created_at: datetime
-    settled_at: datetime | None
+    failure_reason: Annotated[str, _value_of(FailureReason)] | None
+    created_at: _Timestamp
+    settled_at: _Timestamp | None
 
 
 class WrittenTransferView(TransferView, frozen=True, kw_only=True):
-    """A transfer as writes tell it: with the wallet's balances and version after it."""
+    """A transfer as a write answers it: with the wallet after it."""
 
     wallet: BalancesView
 

@@ -20,6 +20,7 @@ from serve_app.problems import FieldError, Problem, validation_problem
 from serve_app.replies import RawResponse
 from serve_app.request_rules import query_of
 from serve_app.requests import transfer_id_of, wallet_id_of
+from serve_app.schemas import WalletList
 from serve_app.services import services_of
 from wallet.contract import (
     PAGE_LIMIT_DEFAULT,
@@ -141,10 +142,10 @@ async def find_wallets(request: Request) -> Response:
     wallet = await services_of(request).queries.wallet_by_reference(
         query.reference_id, min_version=query.min_version, strong=query.is_strong
     )
-    if wallet is None:
-        return _json(ENCODER.encode({"items": []}), _NO_CACHE)
-    _require_version(wallet.version, query)
-    return _json(ENCODER.encode({"items": [wallet]}), _NO_CACHE)
+    if wallet is not None:
+        _require_version(wallet.version, query)
+    found = WalletList(items=[wallet] if wallet is not None else [])
+    return _json(ENCODER.encode(found), _NO_CACHE)
 
 
 async def get_transfer(request: Request) -> Response:

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from serve_app.problems import CATALOGUE, FieldError, Problem, validation_problem
-from serve_app.schemas import Component, Readiness
+from serve_app.schemas import Component, Health, ProblemKind, ProblemKindList, Readiness
 from serve_app.services import services_of
+from wallet.representation import ENCODER
 
 
 async def healthz(_request: Request) -> Response:
     """Whether this process serves. Says nothing about what it needs."""
-    return JSONResponse({"status": "ok"})
+    return _json(Health(status="ok"))
 
 
 async def readyz(request: Request) -> Response:
@@ -36,8 +38,7 @@ async def readyz(request: Request) -> Response:
     ready = all(component.ready for component in found)
     if services.gate is not None and not await services.gate.opens(request.scope, "admin"):
         components = {name: _for_strangers(one) for name, one in components.items()}
-    body = Readiness(ready=ready, components=components).model_dump()
-    return JSONResponse(body, status_code=200 if ready else 503)
+    return _json(Readiness(ready=ready, components=components), 200 if ready else 503)
 
 
 def _for_strangers(component: Component) -> Component:
@@ -55,7 +56,7 @@ async def _probe(probe: Callable[[], Awaitable[Component]], timeout_s: float) ->
 
 async def list_problems(_request: Request) -> Response:
     """Every kind of problem that this service answers with."""
-    return JSONResponse({"items": [_explained(code) for code in CATALOGUE]})
+    return _json(ProblemKindList(items=[_explained(code) for code in CATALOGUE]))
 
 
 async def explain_problem(request: Request) -> Response:
@@ -65,19 +66,23 @@ async def explain_problem(request: Request) -> Response:
         raise Problem("problem_not_found", "This service has no problem with this code.")
     explained = _explained(code)
     if "text/html" in request.headers.get("accept", ""):
-        return HTMLResponse(_PAGE.format(**explained))
-    return JSONResponse(explained)
+        return HTMLResponse(_PAGE.format(**msgspec.structs.asdict(explained)))
+    return _json(explained)
 
 
-def _explained(code: str) -> dict[str, str | int]:
+def _explained(code: str) -> ProblemKind:
     kind = CATALOGUE[code]
-    return {
-        "type": f"/problems/{code}",
-        "code": code,
-        "status": kind.status,
-        "title": kind.title,
-        "remedy": kind.remedy,
-    }
+    return ProblemKind(
+        type=f"/problems/{code}",
+        code=code,
+        status=kind.status,
+        title=kind.title,
+        remedy=kind.remedy,
+    )
+
+
+def _json(body: msgspec.Struct, status: int = 200) -> Response:
+    return Response(ENCODER.encode(body), status, media_type="application/json")
 
 
 _PAGE = """<!doctype html>

@@ -1,0 +1,142 @@
+"""Every decoder of requests accepts just the bodies that `specification/openapi.json` describes."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from pydantic import TypeAdapter
+
+from serve_app import batch_items, schemas
+from serve_app.app import create_app
+from serve_app.problems import Problem
+from serve_app.requests import parse_body
+from tests.support.domain import WALLET_ID
+
+COMPONENTS: Any = create_app().openapi()["components"]
+
+_create_transfer = TypeAdapter(schemas.CreateTransfer)
+
+
+def read_single(body: bytes) -> object:
+    return parse_body(_create_transfer, body)
+
+
+def read_wallet_batch(body: bytes) -> object:
+    batch = batch_items.decode(batch_items.wallet_batch, body)
+    return batch_items.to_items(batch.items, [""] * len(batch.items))
+
+
+def read_multi_batch(body: bytes) -> object:
+    batch = batch_items.decode(batch_items.multi_batch, body)
+    return batch_items.to_items(batch.items, [""] * len(batch.items))
+
+
+def is_accepted(read: Callable[[bytes], object], body: Any) -> bool:
+    try:
+        read(msgspec.json.encode(body))
+    except Problem as problem:
+        return problem.code != "validation_error"
+    return True
+
+
+def is_described(component: str, body: Any) -> bool:
+    schema = {"$ref": f"#/components/schemas/{component}", "components": COMPONENTS}
+    return jsonschema.Draft202012Validator(schema).is_valid(body)
+
+
+FIELDS = {
+    "type": "debit",
+    "amount": "10.50",
+    "status": "completed",
+    "complete": WALLET_ID,
+    "revert": WALLET_ID,
+    "reference_id": "order-1042",
+    "unknown": "",
+}
+COMBINATIONS = [
+    names for count in range(len(FIELDS) + 1) for names in itertools.combinations(FIELDS, count)
+]
+
+
+@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+def test_an_item_is_accepted_in_the_described_forms(names: tuple[str, ...]) -> None:
+    item = {name: FIELDS[name] for name in names}
+    with_wallet = {"wallet_id": WALLET_ID, **item}
+    expected = is_described("WalletBatch", {"items": [item]})
+
+    assert is_accepted(read_wallet_batch, {"items": [item]}) == expected
+    assert is_described("MultiBatch", {"items": [with_wallet]}) == expected
+    assert is_accepted(read_multi_batch, {"items": [with_wallet]}) == expected
+    assert not is_described("MultiBatch", {"items": [item]})
+    assert not is_accepted(read_multi_batch, {"items": [item]})
+
+
+def test_items_of_each_form_are_among_the_combinations() -> None:
+    accepted = {
+        names
+        for names in COMBINATIONS
+        if is_accepted(read_wallet_batch, {"items": [{name: FIELDS[name] for name in names}]})
+    }
+
+    forms = {("type", "amount"), ("type", "amount", "status"), ("complete",), ("revert",)}
+    assert accepted == forms | {(*form, "reference_id") for form in forms}
+
+
+def _entries(count: int) -> dict[str, str]:
+    return {str(number): "" for number in range(count)}
+
+
+GOOD: dict[str, list[Any]] = {
+    "amount": ["1", "0.01", "10.50", "9" * 38, f"0.{'0' * 17}1", 1, 10**38 - 1],
+    "status": ["pending", "completed"],
+    "reference_id": [None, "a", "ü" * 255],
+    "metadata": [{}, {"a": ""}, {"ü" * 64: "ü" * 512}, {"a": "x\ny"}, _entries(20)],
+}
+BAD: dict[str, list[Any]] = {
+    "amount": [
+        *("0", "0.00", "01", "+1", "-1", "1.", ".1", "1e3", "", " 1", "9" * 39),
+        *(f"0.{'0' * 18}1", 0, -1, 10**38, 1.5, True, None, [], {}),
+    ],
+    "status": ["failed", "", None, 1],
+    "reference_id": ["", "ü" * 256, "a\nb", "\x7f", 1, []],
+    "metadata": [
+        *({"": "a"}, {"a" * 65: ""}, {"a": "x" * 513}, _entries(21), {"a\tb": ""}),
+        *({"a": "\x00"}, {"a": 1}, {"a": None}, None, []),
+    ],
+}
+VALUES = [
+    pytest.param(field, value, is_good, id=f"{field}-{is_good}-{index}")
+    for is_good, values in ((True, GOOD), (False, BAD))
+    for field in values
+    for index, value in enumerate(values[field])
+]
+
+
+@pytest.mark.parametrize(("field", "value", "is_good"), VALUES)
+def test_a_field_has_the_described_values_alone_and_in_a_batch(
+    field: str, value: Any, is_good: bool
+) -> None:
+    single = {"amount": "1", field: value}
+    batch = {"items": [{"type": "debit", **single}]}
+
+    assert is_described("CreateTransfer", single) == is_good
+    assert is_accepted(read_single, single) == is_good
+    assert is_described("WalletBatch", batch) == is_good
+    assert is_accepted(read_wallet_batch, batch) == is_good
+
+
+@pytest.mark.parametrize(
+    ("key", "is_good"),
+    [
+        *((key, True) for key in ("k", "~" * 255, None)),
+        *((key, False) for key in ("", "~" * 256, "a b", "ü", 1)),
+    ],
+)
+def test_an_items_idempotency_key_has_the_described_values(key: Any, is_good: bool) -> None:
+    batch = {"items": [{"type": "debit", "amount": "1", "idempotency_key": key}]}
+
+    assert is_described("WalletBatch", batch) == is_good
+    assert is_accepted(read_wallet_batch, batch) == is_good
