@@ -32,7 +32,8 @@ import structlog
 
 from actors.batch import Batch, what_is_missing
 from actors.cache import WalletCache
-from actors.mailbox import Admission, Delivery, Entry, Mailbox
+from actors.fair_queue import Overflow
+from actors.mailbox import Delivery, Entry, Mailbox
 from actors.meters import BatchTimes, ShardMeters
 from actors.ports import (
     Journal,
@@ -165,13 +166,13 @@ class Shard:
             return _for(entry, _JOURNAL_DOWN)
         if self._locked_until and self._is_locked(entry.submission.wallet_id):
             return _for(entry, _WALLET_LOCKED)
-        admission = self._mailbox.put(entry)
-        if admission is Admission.TAKEN:
+        overflow = self._mailbox.put(entry)
+        if overflow is None:
             return None
         self.counts["overloaded"] += 1
         if entry.submission.attempt > 1:
             return _for(entry, _JOURNAL_DOWN)
-        what = "shard's" if admission is Admission.MAILBOX_FULL else "wallet's"
+        what = "shard's" if overflow is Overflow.QUEUE else "wallet's"
         return Failure(
             code=FailureCode.OVERLOADED,
             detail=f"The {what} queue is full. This request applied nothing; try again later.",
