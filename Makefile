@@ -17,10 +17,10 @@ help: ## Show this list
 up: $(RUNTIME) ## Start the whole service on this machine, on http://localhost:8089
 	@$(BIN)/wallet up
 
-down: $(RUNTIME) ## Stop it, once it has answered what is in flight; data is kept
+down: $(RUNTIME) ## Stop it after requests in flight have finished; data is kept
 	@$(BIN)/wallet down
 
-status: $(RUNTIME) ## Show what runs, whether it is ready and how busy it is: make status WATCH=1
+status: $(RUNTIME) ## Show processes, readiness and load: make status WATCH=1
 	@$(BIN)/wallet status $(if $(WATCH),--watch) || true
 
 logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
@@ -29,13 +29,13 @@ logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
 clean: $(RUNTIME) ## Remove all data and logs; asks first (make clean YES=1 doesn't)
 	@$(BIN)/wallet clean $(if $(YES),--yes)
 
-migrate: $(RUNTIME) ## Bring the database's tables up to date
+migrate: $(RUNTIME) ## Migrate the database schema to the latest revision
 	@$(BIN)/wallet migrate
 
-rebuild-projections: $(RUNTIME) ## Build the read side anew from the journal
+rebuild-projections: $(RUNTIME) ## Rebuild the projections from the journal
 	@$(BIN)/wallet rebuild-projections
 
-verify: $(RUNTIME) ## Prove that the books are sound, while it runs: make verify ARGS=--stream
+verify: $(RUNTIME) ## Check ledger consistency online: make verify ARGS=--stream
 	@$(BIN)/wallet verify $(ARGS)
 
 test: $(DEVELOPMENT) ## Run every test: make test ARGS="tests/unit -k money"
@@ -47,7 +47,7 @@ lint: $(DEVELOPMENT) ## Check format, style, types and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-fmt: $(DEVELOPMENT) ## Format the code and mend what can be mended
+fmt: $(DEVELOPMENT) ## Format the code and fix lint findings
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
@@ -55,7 +55,7 @@ simulate: $(DEVELOPMENT) ## Run seeded simulations of the whole service: make si
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)))
 
 
-requirements: ## Pin and hash the requirements anew, from pyproject.toml (needs uv)
+requirements: ## Pin and hash the requirements from pyproject.toml (needs uv)
 	@command -v uv > /dev/null || { echo "uv is missing: pip install uv"; exit 1; }
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --output-file requirements.txt pyproject.toml
@@ -92,20 +92,20 @@ endef
 
 .PHONY: chaos chaos-quick overload
 
-chaos: $(DEVELOPMENT) ## Hurt the service under load, prove its books (15 minutes): make chaos ARGS="--seed 7"
+chaos: $(DEVELOPMENT) ## Inject faults under load and check consistency (15 minutes): make chaos ARGS="--seed 7"
 	@$(BIN)/python -m tests.faults --write $(ARGS)
 
 chaos-quick: $(DEVELOPMENT) ## The same with fewer and shorter faults (2 minutes)
 	@$(BIN)/python -m tests.faults --quick $(ARGS)
 
-overload: $(BENCHMARK) ## Offer three times what the service can do, and see what it does (2 minutes)
+overload: $(BENCHMARK) ## Offer three times the peak load and measure goodput (2 minutes)
 	@$(BIN)/python -m bench.overload $(ARGS)
 
 # -- benchmark (bench/README.md) --------------------------------------------------------------------
 
 .PHONY: bench bench-quick load profile
 
-bench: $(BENCHMARK) ## Measure everything beside its baselines, audited (about 20 minutes)
+bench: $(BENCHMARK) ## Measure the service and its baselines, audited (about 20 minutes)
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-quick: $(BENCHMARK) ## The same with short loads (under 3 minutes)
@@ -128,10 +128,10 @@ $(BENCHMARK): requirements-bench.txt $(RUNTIME)
 .PHONY: specification lint-openapi postman
 NODE_TOOLS := node_modules/.installed
 
-specification: $(DEVELOPMENT) ## Write openapi.json and the events' schemas anew from the code
+specification: $(DEVELOPMENT) ## Generate openapi.json and the events' schemas from the code
 	@$(BIN)/wallet specification
 
-lint-openapi: $(NODE_TOOLS) ## Hold openapi.json and asyncapi.yaml to a public linter's rules (needs npm)
+lint-openapi: $(NODE_TOOLS) ## Lint openapi.json and asyncapi.yaml (needs npm)
 	@npm run --silent lint
 
 postman: $(NODE_TOOLS) ## Run the Postman collection against the running service (needs npm)
@@ -150,10 +150,10 @@ $(NODE_TOOLS): package.json package-lock.json
 docker-up: .env ## Start the whole service in containers, on http://localhost:8089 (needs docker)
 	@docker compose up --detach --build --wait
 
-docker-down: .env ## Stop the containers, once they have answered what is in flight; data is kept
+docker-down: .env ## Stop the containers after requests in flight have finished; data is kept
 	@docker compose --profile observability down
 
-docker-test: $(DEVELOPMENT) ## Bring the containers up, test the service in them, hurt it, take them down
+docker-test: $(DEVELOPMENT) ## Bring the containers up, test the service, inject faults, take them down
 	@$(BIN)/pytest tests/docker $(ARGS)
 
 cluster-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)

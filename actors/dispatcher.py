@@ -67,9 +67,9 @@ class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):
     shard_count: int
     ingress_queue_max: int
     ingress_wallet_queue_max: int
-    ingress_calls_max: int
+    shard_calls_in_flight_max: int
     call_commands_max: int
-    call_wallet_share_max: int
+    call_wallet_commands_max: int
 
 
 class Dispatcher:
@@ -144,7 +144,9 @@ class _Lane:
     def _pump(self) -> None:
         self._pump_is_due = False
         now = asyncio.get_running_loop().time()
-        while len(self._calls) < self._limits.ingress_calls_max and (taken := self._take(now)):
+        while len(self._calls) < self._limits.shard_calls_in_flight_max and (
+            taken := self._take(now)
+        ):
             self._busy.update(taken.wallets)
             call = asyncio.create_task(self._deliver(taken.requests))
             self._calls.add(call)
@@ -170,7 +172,7 @@ class _Lane:
         """What the next call carries: of wallets that are in no other, as much as fits."""
         capacity = quota = self._limits.call_commands_max
         if self._neighbours.are_there(now):
-            quota = self._limits.call_wallet_share_max
+            quota = self._limits.call_wallet_commands_max
         return self._queue.take(capacity=capacity, quota=quota, blocked=self._busy)
 
     async def _deliver(self, parcels: list[Parcel]) -> None:

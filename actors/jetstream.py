@@ -138,7 +138,7 @@ async def connect(url: str, *, name: str) -> _Client:
 
 
 async def _note_error(error: Exception) -> None:
-    _log.warning("nats", error=f"{type(error).__name__}: {error}")
+    _log.warning("nats client error", error=f"{type(error).__name__}: {error}")
 
 
 class _Incarnation(NamedTuple):

@@ -50,11 +50,11 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of a relay; see the settings of the same names for their reasons."""
 
     publish_batch_max: int
-    outbox_memory_max: int
-    outbox_sweep_s: float
+    outbox_memory_events_max: int
+    outbox_sweep_interval_s: float
     partitions: int
     publish_interval_s: float = 0.0
-    outbox_keep_s: float = 0.0
+    outbox_retention_s: float = 0.0
     """For how long after its acknowledgement an event may be lost with the server's memory."""
 
 
@@ -70,12 +70,12 @@ class OutboxRelay:
         owns: Callable[[WalletId], bool],
         refill: Refill | None = None,
     ) -> None:
-        batch_max, retention_s = limits.publish_batch_max, limits.outbox_keep_s
+        batch_max, retention_s = limits.publish_batch_max, limits.outbox_retention_s
         self._stream = stream
         self._limits = limits
         self._state = state = RelayState()
         self._queue = queue = OutboxQueue(
-            state, publish_batch_max=batch_max, memory_max=limits.outbox_memory_max
+            state, publish_batch_max=batch_max, memory_max=limits.outbox_memory_events_max
         )
         self._publisher = publisher = RangePublisher(
             outbox=outbox, stream=stream, publish_batch_max=batch_max, partitions=limits.partitions
@@ -92,7 +92,7 @@ class OutboxRelay:
             outbox=outbox,
             owns=owns,
             check_stream=self._look_for_loss,
-            interval_s=limits.outbox_sweep_s,
+            interval_s=limits.outbox_sweep_interval_s,
             retention_s=retention_s,
         )
         self._not_before = 0.0
@@ -246,7 +246,7 @@ class OutboxRelay:
         if state.attempt_number in (1, 10) or state.attempt_number % 100 == 0:
             outcome = state.outcome
             _log.warning(
-                "events not published",
+                "publish failed",
                 attempt=state.attempt_number,
                 waiting=self.backlog,
                 cause=str(outcome.exception()) if outcome is not None else "",

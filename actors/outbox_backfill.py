@@ -67,5 +67,5 @@ class Backfiller:
             events += sum(span.last - span.first + 1 for span in spans)
             after = spans[-1].wallet_id
         if events:
-            _log.error("the stream was lost: filled again from the journal", events=events)
+            _log.error("stream backfilled from journal", events=events)
         return events

@@ -85,7 +85,7 @@ class OutboxRetention:
             one.until = until
         if retained:
             spans = sum(len(one.spans) for one in retained)
-            _log.info("published again what a lost connection had acknowledged", spans=spans)
+            _log.info("republished retained events after reconnect", spans=spans)
         state.connection = connection
 
     async def prune(self) -> None:
@@ -104,7 +104,7 @@ class OutboxRetention:
             except (PublishFailed, JournalUnavailable) as failure:
                 state = self._state
                 state.failures["forget"] += 1
-                _log.warning("outbox rows not deleted", cause=str(failure))
+                _log.warning("outbox prune failed", cause=str(failure))
                 state.stream_ready = state.stream_ready and not isinstance(failure, PublishFailed)
                 state.wake.set()
                 await asyncio.sleep(_PRUNE_INTERVAL_S)

@@ -104,5 +104,5 @@ class OutboxSweep:
                 await self._queue.wait_for_room(_SWEEP_AHEAD)
         except JournalUnavailable as failure:
             state.failures["sweep"] += 1
-            _log.warning("outbox not swept", cause=str(failure))
+            _log.warning("outbox sweep failed", cause=str(failure))
             return took_s

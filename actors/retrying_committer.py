@@ -141,7 +141,7 @@ class RetryingCommitter:
     def _after_refusal(self, group: RetryGroup, refusal: JournalRefused) -> list[RetryGroup]:
         """One command that the database can't take must not refuse the others with it."""
         self._committer.forget(group.entries)
-        _log.error("the journal refused a batch", cause=str(refusal), **log_context(group.entries))
+        _log.error("journal rejected batch", cause=str(refusal), **log_context(group.entries))
         if len(group.entries) == 1:
             fail_all(group.entries, REFUSED_UNKNOWN if group.lost else JOURNAL_REFUSES)
             return []

@@ -39,15 +39,15 @@ _WATCH_S: Final = 0.25
 class ShardLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one shard; see the settings of the same names for their reasons."""
 
-    mailbox_max: int
-    mailbox_wallet_max: int
+    mailbox_commands_max: int
+    mailbox_wallet_commands_max: int
     batch_commands_max: int
-    batch_wallet_share_max: int
+    batch_wallet_commands_max: int
     conflict_retries_max: int
     wallets_cached_max: int
     transfers_cached_max: int
-    outbox_max: int
-    stall_s: float
+    outbox_events_max: int
+    database_stall_timeout_s: float
 
 
 class Shard:
@@ -59,13 +59,14 @@ class Shard:
         self._relay = relay
         self._limits = limits
         self._mailbox = Mailbox(
-            items_max=limits.mailbox_max, wallet_items_max=limits.mailbox_wallet_max
+            items_max=limits.mailbox_commands_max,
+            wallet_items_max=limits.mailbox_wallet_commands_max,
         )
         self._cache = WalletCache(
             wallets_max=limits.wallets_cached_max, transfers_max=limits.transfers_cached_max
         )
         self._counts = ShardCounts()
-        self._stall = StallDetector(limits.stall_s)
+        self._stall = StallDetector(limits.database_stall_timeout_s)
         committer = BatchCommitter(
             journal=journal,
             relay=relay,
@@ -103,7 +104,7 @@ class Shard:
         return delivery.replies
 
     def _admit(self, entry: Entry) -> Failure | None:
-        if self._relay.backlog >= self._limits.outbox_max:
+        if self._relay.backlog >= self._limits.outbox_events_max:
             return failure_for(entry, OUTBOX_FULL)
         if self._stall.is_stalled():
             return failure_for(entry, JOURNAL_DOWN)
@@ -134,7 +135,7 @@ class Shard:
             await self._mailbox.wait()
             entries = self._mailbox.drain(
                 items_max=self._limits.batch_commands_max,
-                wallet_items_max=self._limits.batch_wallet_share_max,
+                wallet_items_max=self._limits.batch_wallet_commands_max,
             )
             self._stall.restart()
             await self._committer.commit(entries)
@@ -150,8 +151,8 @@ class Shard:
             await asyncio.sleep(_WATCH_S)
             if self._stall.is_stalled():
                 waiting = self._mailbox.drain(
-                    items_max=self._limits.mailbox_max,
-                    wallet_items_max=self._limits.mailbox_max,
+                    items_max=self._limits.mailbox_commands_max,
+                    wallet_items_max=self._limits.mailbox_commands_max,
                 )
                 fail_all(waiting, JOURNAL_DOWN)
 

@@ -58,7 +58,7 @@ class ShardProcess:
         loop = asyncio.get_event_loop()
         probe = PostgresWriteProbe(_connection(settings, PROBE_SETTINGS))
         self._writes = WriteHealth(probe, limits_from(WriteHealthLimits, settings), loop.time)
-        self._outbox_max = settings.outbox_max
+        self._outbox_max = settings.outbox_events_max
         journal = PostgresJournal(_connection(settings, CONNECTION_SETTINGS))
         self._shard = Shard(
             journal=WatchedJournal(journal, self._writes, loop.time),

@@ -3,9 +3,9 @@
     python -m bench.resize [--to 3] [--rate 160]
 
 Starts a stack of its own, sends transfers at a fixed rate into wallets of all shards, changes the
-number with `WALLET_SHARD_COUNT=N wallet api` as an operator would, and compares the time before,
-during and after. Latency counts from the moment when a request was due, so a stall is seen by
-every request that fell into it. Each request has a key and is repeated until it succeeds; at the
+number with `WALLET_SHARD_COUNT=N wallet deploy api` as an operator would, and compares the time
+before, during and after. Latency counts from the moment when a request was due, so a stall is seen
+by every request that fell into it. Each request has a key and is repeated until it succeeds; at the
 end every balance must be what the client was told.
 """
 
@@ -123,7 +123,7 @@ def change(service: Service, shards: int) -> None:
     """The operator's command."""
     assert service.home is not None
     subprocess.run(
-        [sys.executable, "-c", "from serve_app.cli import main; main()", "api"],
+        [sys.executable, "-c", "from serve_app.cli import main; main()", "deploy", "api"],
         env={
             **os.environ,
             "WALLET_HOME": str(service.home.root),

@@ -96,7 +96,7 @@ class Auditor:
         for wallet_id, contradicts, _ in rows:
             if contradicts:
                 self._found += 1
-                _log.error("a wallet contradicts its journal or projection", wallet_id=wallet_id)
+                _log.error("audit mismatch", wallet_id=wallet_id)
         self._note_still([wallet_id for wallet_id, _, stands_still in rows if stands_still])
         self._wallets += len(rows)
         if len(rows) < WALLETS_MAX:

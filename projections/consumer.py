@@ -248,7 +248,7 @@ class ProjectionConsumer:
         try:
             await self._fold_and_store([message.data for message in messages])
         except POISON as error:
-            _log.warning("a batch can't be folded: one by one", error=_told(error))
+            _log.warning("projection batch failed, retrying events one by one", error=_told(error))
             for message in messages:
                 await self._project_alone(message)
         self.events += len(messages)
@@ -277,7 +277,10 @@ class ProjectionConsumer:
             attempts=_ATTEMPTS_MAX,
         )
         _log.error(
-            "event put aside", subject=letter.subject, event_id=letter.event_id, error=letter.reason
+            "event dead-lettered",
+            subject=letter.subject,
+            event_id=letter.event_id,
+            error=letter.reason,
         )
         await self._store.add_dead_letter(letter)
 

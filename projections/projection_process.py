@@ -88,7 +88,7 @@ class ProjectionProcess:
                 groups=settings.projection_groups,
                 partitions=settings.stream_partitions,
                 batch_max=settings.projection_batch_max,
-                poll_s=settings.projection_poll_s,
+                poll_s=settings.projection_pull_expires_s,
                 interval_s=settings.projection_interval_s,
                 ack_wait_s=settings.projection_ack_wait_s,
             ),

@@ -23,7 +23,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+deploy_app = typer.Typer(help="Deploy onto a Ray cluster.", no_args_is_help=True)
+
 app.add_typer(keys_cli.app, name="keys")
+app.add_typer(deploy_app, name="deploy")
 
 Address = Annotated[
     str,
@@ -47,7 +50,7 @@ def up() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop what `up` started, once it has answered what is in flight. Data is kept."""
+    """Stop the service after requests in flight have finished. Data is kept."""
     from serve_app.local.commands import down as stop
 
     stop(_settings(), _home(), _console())
@@ -56,10 +59,10 @@ def down() -> None:
 @app.command()
 def status(
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Show it anew every second, until Ctrl-C.")
+        bool, typer.Option("--watch", "-w", help="Refresh every second, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Show what runs, whether it is ready, and how busy it is. Exit code 1 if it isn't ready."""
+    """Show processes, readiness and load. Exit code 1 if the service is not ready."""
     from serve_app.local import status as page
 
     if not watch:
@@ -75,7 +78,9 @@ def logs(
     name: Annotated[
         str | None, typer.Argument(help="postgres, nats, ray, deploy, serve. Default: all.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing new lines.")
+    ] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of each log.")] = 20,
 ) -> None:
     """Show the last lines of the stack's logs."""
@@ -104,14 +109,14 @@ def clean(
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's tables up to date."""
+    """Migrate the database schema to the latest revision."""
     from serve_app.local.commands import migrate as run
 
     run(_settings(), _home(), _console())
 
 
-@app.command()
-def api(address: Address = "") -> None:
+@deploy_app.command(name="api")
+def deploy_api(address: Address = "") -> None:
     """Deploy the HTTP API and its shards onto a Ray cluster."""
     from serve_app.local.commands import deploy_onto
     from serve_app.local.deployer import API
@@ -119,8 +124,8 @@ def api(address: Address = "") -> None:
     deploy_onto(_settings(), _home(), address, API, _console())
 
 
-@app.command()
-def worker(address: Address = "") -> None:
+@deploy_app.command(name="projections")
+def deploy_projections(address: Address = "") -> None:
     """Deploy the projections onto a Ray cluster."""
     from serve_app.local.commands import deploy_onto
     from serve_app.local.deployer import PROJECTIONS
@@ -128,9 +133,23 @@ def worker(address: Address = "") -> None:
     deploy_onto(_settings(), _home(), address, PROJECTIONS, _console())
 
 
+@app.command(name="api", hidden=True)
+def former_api(address: Address = "") -> None:
+    """Former name of `wallet deploy api`, for one release."""
+    typer.echo("`wallet api` is now called `wallet deploy api`.", err=True)
+    deploy_api(address)
+
+
+@app.command(name="worker", hidden=True)
+def former_worker(address: Address = "") -> None:
+    """Former name of `wallet deploy projections`, for one release."""
+    typer.echo("`wallet worker` is now called `wallet deploy projections`.", err=True)
+    deploy_projections(address)
+
+
 @app.command()
 def rebuild_projections() -> None:
-    """Build the read side anew from the journal, while the service runs."""
+    """Rebuild the projections from the journal, while the service runs."""
     from serve_app.local.commands import rebuild_projections as rebuild
 
     rebuild(_settings(), _home(), _console())
@@ -139,10 +158,10 @@ def rebuild_projections() -> None:
 @app.command()
 def dead_letters(
     replay: Annotated[
-        bool, typer.Option("--replay", help="Fold them again, once the reason is mended.")
+        bool, typer.Option("--replay", help="Project them again, once the cause is fixed.")
     ] = False,
 ) -> None:
-    """Show the events that the projections could not fold and put aside."""
+    """List dead letters: events that the projections could not process."""
     from serve_app.local.commands import replay_dead_letters, show_dead_letters
 
     act = replay_dead_letters if replay else show_dead_letters
@@ -155,7 +174,7 @@ def specification(
         Path | None, typer.Argument(help="Where to write. Default: the checkout's specification/.")
     ] = None,
 ) -> None:
-    """Write the OpenAPI document and the schemas of events, as the code says."""
+    """Generate the OpenAPI document and the event schemas from the code."""
     from serve_app.specification import FOLDER, write
 
     target = folder or FOLDER
@@ -163,22 +182,22 @@ def specification(
     for path in written:
         typer.echo(f"written: {target / path}")
     if not written:
-        typer.echo("Nothing to write: the documents are what the code says.")
+        typer.echo("Nothing to write: the documents are up to date.")
 
 
 @app.command()
 def verify(
     stream: Annotated[
-        bool, typer.Option("--stream", help="Read the whole stream, too, and compare it.")
+        bool, typer.Option("--stream", help="Also compare the whole stream.")
     ] = False,
     lag_max_s: Annotated[
         float,
-        typer.Option(min=0, help="Projections that lag for less are told of, not counted."),
+        typer.Option(min=0, help="A smaller projection lag is reported, but is no violation."),
     ] = 300.0,
 ) -> None:
-    """Prove that the books are sound, while the service runs.
+    """Check ledger consistency online.
 
-    Exit code 1 if they aren't, 2 if it could not be checked.
+    Exit code 1 if there are violations, 2 if the check failed.
     """
     from serve_app.local.commands import verify as prove
     from verification.program import NOT_CHECKED

@@ -15,9 +15,7 @@ def settings() -> Settings:
     except ValidationError as wrong:
         first = wrong.errors()[0]
         name = f"WALLET_{'_'.join(str(part) for part in first['loc'])}".upper()
-        raise StackError(
-            f"{name} is set to something else than it allows: {first['msg']}."
-        ) from wrong
+        raise StackError(f"Invalid value for {name}: {first['msg']}.") from wrong
 
 
 def home() -> Home:

@@ -93,7 +93,7 @@ class Ingress:
         insist_on_keys(settings, host)
         open_to_strangers = is_open_to_strangers(settings, host)
         if open_to_strangers:
-            _log.warning("no keys are asked for, and not only this machine can come", host=host)
+            _log.warning("authentication is off on a non-loopback address", host=host)
         self._pool = asyncpg.create_pool(
             settings.database_url,
             min_size=0,

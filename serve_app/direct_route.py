@@ -90,7 +90,7 @@ def problem_of_error(error: Exception, request: Request) -> Problem:
             headers={"Retry-After": "1"},
             applied="no",
         )
-    _log.error("bug", path=request.url.path, exc_info=error, **about(request))
+    _log.error("unhandled exception", path=request.url.path, exc_info=error, **about(request))
     return Problem("internal_error", "Something went wrong inside the service.")
 
 

@@ -7,31 +7,31 @@ import typer
 from serve_app.cli_context import console, home, settings
 
 app = typer.Typer(
-    help="API keys: make, list and revoke them, and see which of them made what.",
+    help="Create, list and revoke API keys, and attribute events to them.",
     no_args_is_help=True,
 )
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Whose key it is: shown in lists.")],
+    name: Annotated[str, typer.Argument(help="Name of the key, shown in lists.")],
     scope: Annotated[
         list[str],
         typer.Option(help="wallets:read, wallets:write or admin; may be given several times."),
     ],
     expires_in_days: Annotated[
-        float | None, typer.Option(help="Days until it ends by itself. Default: never.")
+        float | None, typer.Option(help="Days until it expires. Default: never.")
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Requests a second that one ingress replica takes from it; 0: no limit. "
-            "Default: WALLET_KEY_RATE_PER_S.",
+            help="Rate limit in requests per second and ingress replica; 0: none. "
+            "Default: WALLET_API_KEY_RATE_PER_S.",
         ),
     ] = None,
 ) -> None:
-    """Make a key and print it: alone on standard output, and only this once."""
+    """Create a key and print it to standard output. It is shown only once."""
     from serve_app.keys.commands import Wanted
     from serve_app.keys.commands import create as make
 
@@ -40,14 +40,14 @@ def create(
     )
     key = make(settings(), home(), wanted)
     typer.echo(
-        f"Made the key {key.key_id} ({name}). Keep what follows: it can't be shown again.", err=True
+        f"Created key {key.key_id} ({name}). Store it now: it can't be shown again.", err=True
     )
     typer.echo(key.text)
 
 
 @app.command(name="list")
 def list_keys() -> None:
-    """List every key that ever was, with its scopes, state and last use. Secrets aren't known."""
+    """List all keys, revoked and expired ones included. Secrets are not stored."""
     from serve_app.keys.commands import show
 
     show(settings(), home(), console())
@@ -57,19 +57,31 @@ def list_keys() -> None:
 def revoke(
     key_id: Annotated[str, typer.Argument(help="The key's id, as `list` shows it.")],
 ) -> None:
-    """Revoke a key, for ever. Replicas stop taking it within WALLET_KEY_STALENESS_S."""
+    """Revoke a key permanently. It is rejected within WALLET_API_KEY_CACHE_TTL_S."""
     from serve_app.keys.commands import revoke as end
 
     end(settings(), home(), key_id, console())
 
 
+WalletArgument = Annotated[str, typer.Argument(help="A wallet's id.")]
+TransferOption = Annotated[str | None, typer.Option(help="Only events of this transfer.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Latest events.")]
+
+
 @app.command()
-def who(
-    wallet_id: Annotated[str, typer.Argument(help="A wallet's id.")],
-    transfer: Annotated[str | None, typer.Option(help="Only what was done to this one.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Latest events.")] = 20,
+def attribution(
+    wallet_id: WalletArgument, transfer: TransferOption = None, limit: LimitOption = 20
 ) -> None:
-    """Show which key made each of a wallet's latest events, from the journal."""
+    """Show which API key made each of a wallet's latest events, from the journal."""
     from serve_app.keys.commands import who as show_who
 
     show_who(settings(), home(), wallet_id, transfer, limit, console())
+
+
+@app.command(name="who", hidden=True)
+def former_who(
+    wallet_id: WalletArgument, transfer: TransferOption = None, limit: LimitOption = 20
+) -> None:
+    """Former name of `wallet keys attribution`, for one release."""
+    typer.echo("`wallet keys who` is now called `wallet keys attribution`.", err=True)
+    attribution(wallet_id, transfer, limit)

@@ -23,111 +23,113 @@ class Kind(NamedTuple):
 
 CATALOGUE: Final[dict[str, Kind]] = {
     "malformed_json": Kind(
-        400, "The body is not JSON", "Send a JSON object in UTF-8, or no body where none is needed."
+        400, "Malformed JSON", "Send a JSON object in UTF-8, or no body where none is needed."
     ),
     "key_required": Kind(
-        401, "An API key is needed", "Send Authorization: Bearer and a key of this service."
+        401, "Missing API key", "Send Authorization: Bearer and a key of this service."
     ),
     "key_invalid": Kind(
         401,
-        "The API key is not good",
+        "Invalid API key",
         "detail says why, to whoever has the whole key. A revoked or expired key stays so: ask "
-        "the operator for another (`wallet keys create`).",
+        "the operator for a new one (`wallet keys create`).",
     ),
     "scope_missing": Kind(
         403,
-        "The API key is not for this",
+        "Missing scope",
         "Reading needs wallets:read, writing needs wallets:write; admin is for everything.",
     ),
-    "not_found": Kind(404, "No such route", "See /docs for the routes of this service."),
+    "not_found": Kind(404, "Route not found", "See /docs for the routes of this service."),
     "wallet_not_found": Kind(
-        404, "No such wallet", "Check the id, or find the wallet by its reference_id."
+        404, "Wallet not found", "Check the id, or find the wallet by its reference_id."
     ),
     "transfer_not_found": Kind(
-        404, "No such transfer", "Check both ids: a transfer belongs to one wallet."
+        404, "Transfer not found", "Check both ids: a transfer belongs to one wallet."
     ),
-    "problem_not_found": Kind(404, "No such problem", "GET /problems lists all of them."),
+    "problem_not_found": Kind(404, "Problem not found", "GET /problems lists all of them."),
     "method_not_allowed": Kind(405, "Method not allowed", "See the Allow header, or /docs."),
     "answers_not_read": Kind(
         408,
-        "The answers to a stream are not read",
+        "Response stream not read",
         "The last line of a stream that ended early. Lines without an answer were not executed: "
         "send them again, and read answers while sending.",
     ),
     "insufficient_funds": Kind(
         409,
-        "Not enough money in the wallet",
+        "Insufficient funds",
         "A credit takes money OUT of the wallet. Debit the wallet (put money in) first, or ask "
-        "for less. Under an Idempotency-Key this answer is remembered: use a new key to try again.",
+        "for less. Under an Idempotency-Key this refusal is stored: use a new key to try again.",
     ),
     "balance_out_of_range": Kind(
-        409, "The wallet can't hold that much", "Debit less, or settle what is pending."
+        409, "Balance out of range", "Debit less, or settle what is pending."
     ),
     "transfer_already_completed": Kind(
         409,
-        "The transfer is completed",
+        "Transfer already completed",
         "Only a pending transfer can be settled. To give the money back, make a new transfer.",
     ),
     "transfer_already_failed": Kind(
-        409, "The transfer has failed", "Only a pending transfer can be settled. Make a new one."
+        409, "Transfer already failed", "Only a pending transfer can be settled. Make a new one."
     ),
     "reference_id_taken": Kind(
         409,
-        "Another wallet has this reference_id",
+        "reference_id already taken",
         "Use that wallet (GET /v1/wallet?reference_id=…), or send another reference_id.",
     ),
     "batch_refused": Kind(
         409,
-        "An atomic batch was refused",
+        "Atomic batch refused",
         "errors[] names the item that was refused and why. Nothing of the batch was applied.",
     ),
-    "wallet_frozen": Kind(409, "The wallet is frozen", "It takes no transfers until released."),
-    "wallet_closed": Kind(409, "The wallet is closed", "It takes no transfers any more."),
+    "wallet_frozen": Kind(409, "Wallet frozen", "It takes no transfers until released."),
+    "wallet_closed": Kind(409, "Wallet closed", "It takes no transfers any more."),
     "version_not_reached": Kind(
         409,
-        "The wallet has not reached this version",
-        "min_version is the version that a write's answer told. Check that it is this wallet's.",
+        "Version not reached",
+        "Use the version from the response of a write to this wallet.",
     ),
-    "body_too_large": Kind(413, "The body is too large", "Send less, or use the batch routes."),
+    "body_too_large": Kind(413, "Body too large", "Send less, or use the batch routes."),
     "unsupported_media_type": Kind(
-        415, "The body is not declared as JSON", "Send Content-Type: application/json."
+        415, "Unsupported media type", "Send Content-Type: application/json."
     ),
     "unsupported_content_encoding": Kind(
-        415, "The body is encoded", "Send the body as it is: no Content-Encoding, or identity."
+        415,
+        "Unsupported content encoding",
+        "Send the body as it is: no Content-Encoding, or identity.",
     ),
     "validation_error": Kind(
-        422, "The request is not valid", "errors[] names each field and what to send instead."
+        422, "Invalid request", "errors[] names each field and what to send instead."
     ),
     "idempotency_key_reused": Kind(
         422,
-        "The Idempotency-Key came with another request before",
-        "A key belongs to one request for ever. Send a new key.",
+        "Idempotency key reused",
+        "A key belongs to one request permanently. Send a new key.",
     ),
     "overloaded": Kind(
         429,
-        "Too many requests are waiting",
+        "Overloaded",
         "This request applied nothing. Try again after Retry-After, with the same Idempotency-Key.",
     ),
     "rate_limited": Kind(
         429,
-        "This API key comes too often",
+        "Rate limit exceeded",
         "This request applied nothing. Try again after Retry-After, with the same "
         "Idempotency-Key; or ask the operator for a higher rate.",
     ),
     "internal_error": Kind(
         500,
-        "A bug in the service",
+        "Internal server error",
         "Report it with the request_id. Repeating a write under its Idempotency-Key is safe.",
     ),
     "unavailable": Kind(
         503,
-        "The service can't do this now",
+        "Service unavailable",
         "`applied` says whether this request may have been applied. Repeating it after "
         "Retry-After with the same Idempotency-Key is safe.",
     ),
     "deadline_exceeded": Kind(
         504,
-        "Not decided in time",
+        "Deadline exceeded",
         "`applied` says whether this request may have been applied. Repeating it with the same "
         "Idempotency-Key is safe.",
     ),

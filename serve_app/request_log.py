@@ -33,4 +33,6 @@ class RequestLog:
     @staticmethod
     def answered(request: Request, route: str, status: int, took_s: float) -> None:
         milliseconds = round(took_s * 1000, 3)
-        _log.debug("answered", route=route, status=status, took_ms=milliseconds, **about(request))
+        _log.debug(
+            "request completed", route=route, status=status, took_ms=milliseconds, **about(request)
+        )

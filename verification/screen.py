@@ -76,7 +76,7 @@ class Screen:
 
     def verdict(self, findings: Findings) -> None:
         if not findings.total:
-            self._line("Nothing is wrong.")
+            self._line("No violations found.")
             return
         for breach, count in sorted(findings.counts.items()):
             self._line(f"{count:,} × {breach}")

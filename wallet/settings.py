@@ -1,15 +1,42 @@
-"""Every limit, wait and address of the service, with its reason.
+"""Every limit, timeout and address of the service, with its reason.
 
 One class, read from the environment once per process (prefix ``WALLET_``) by that process's
 composition root and handed down from there. No other module reads the environment.
 """
 
-from typing import Annotated, Literal, Self
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from wallet.currencies import scale_of
+
+_PREFIX: Final = "WALLET_"
+
+RENAMED: Final[Mapping[str, str]] = {
+    "auth_off_anywhere": "allow_unauthenticated_remote",
+    "key_staleness_s": "api_key_cache_ttl_s",
+    "keys_cached_max": "api_keys_cached_max",
+    "key_rate_per_s": "api_key_rate_per_s",
+    "key_burst_s": "api_key_burst_s",
+    "key_last_use_s": "api_key_last_used_flush_interval_s",
+    "ingress_calls_max": "shard_calls_in_flight_max",
+    "call_wallet_share_max": "call_wallet_commands_max",
+    "batch_wallet_share_max": "batch_wallet_commands_max",
+    "mailbox_max": "mailbox_commands_max",
+    "mailbox_wallet_max": "mailbox_wallet_commands_max",
+    "stall_s": "database_stall_timeout_s",
+    "outbox_max": "outbox_events_max",
+    "outbox_memory_max": "outbox_memory_events_max",
+    "outbox_sweep_s": "outbox_sweep_interval_s",
+    "stream_sync_s": "stream_sync_interval_s",
+    "projection_poll_s": "projection_pull_expires_s",
+}
+"""Former names of settings. They are read for one release, with a warning; the new name wins."""
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -18,7 +45,7 @@ Count = Annotated[int, Field(gt=0)]
 class Settings(BaseSettings):
     """Settings of the wallet service. The description of each field is its reason."""
 
-    model_config = SettingsConfigDict(env_prefix="WALLET_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
     # -- where things are ------------------------------------------------------------------
     database_url: str = Field(
@@ -31,7 +58,7 @@ class Settings(BaseSettings):
     )
     http_host: str = Field(
         default="127.0.0.1",
-        description="Address the front port listens on. Loopback until you decide otherwise.",
+        description="Address the front port listens on.",
     )
     http_port: Annotated[int, Field(ge=1, le=65535)] = Field(
         default=8089, description="Port of the HTTP API."
@@ -46,33 +73,32 @@ class Settings(BaseSettings):
     # -- keys -----------------------------------------------------------------------------
     auth: Literal["required", "off"] = Field(
         default="off",
-        description="`required`: the API's routes ask for a key. `off` is for one machine: beyond "
-        "loopback the service then refuses to start.",
+        description="`required`: the API's routes need an API key. `off` is for one machine: the "
+        "service refuses to start on a non-loopback address.",
     )
-    auth_off_anywhere: bool = Field(
+    allow_unauthenticated_remote: bool = Field(
         default=False,
-        description="Let `off` listen beyond loopback, because something in front keeps strangers "
-        "away. Said in the log and on the docs page.",
+        description="Allow WALLET_AUTH=off on a non-loopback address, because another layer "
+        "authenticates clients. Logged, and shown on the docs page.",
     )
-    key_staleness_s: Annotated[float, Field(gt=0, le=5)] = Field(
+    api_key_cache_ttl_s: Annotated[float, Field(gt=0, le=5)] = Field(
         default=3.0,
-        description="A replica believes for so long what Postgres said of a key. A revoked key "
-        "stops within it; without Postgres, every key does.",
+        description="How long a replica trusts a cached API key. A revoked key is rejected "
+        "within this time; without Postgres all keys are rejected after it.",
     )
-    keys_cached_max: Count = Field(
+    api_keys_cached_max: Count = Field(
         default=10_000,
-        description="Keys a replica remembers; and again as many that don't exist.",
+        description="API keys cached per replica; the same number of unknown key ids is cached "
+        "separately.",
     )
-    key_rate_per_s: Annotated[float, Field(ge=0)] = Field(
+    api_key_rate_per_s: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
-        description="Requests and batch items a second that an ingress replica takes from a key "
-        "which has no rate of its own; past it 429. 0: no limit.",
+        description="Default rate limit per API key and replica (requests and batch items per "
+        "second); past it 429. 0 disables it.",
     )
-    key_burst_s: Seconds = Field(
-        default=2.0, description="A key that paused may send so many seconds' worth at once."
-    )
-    key_last_use_s: Seconds = Field(
-        default=60.0, description="How often a replica writes down when keys were last used."
+    api_key_burst_s: Seconds = Field(default=2.0, description="Burst size, as seconds of the rate.")
+    api_key_last_used_flush_interval_s: Seconds = Field(
+        default=60.0, description="How often last-used times are written."
     )
 
     # -- money ----------------------------------------------------------------------------
@@ -91,7 +117,7 @@ class Settings(BaseSettings):
     )
     projection_groups: Count = Field(
         default=1,
-        description="Projection actors; each folds its share of the stream's partitions.",
+        description="Projection actors; each projects its share of the stream's partitions.",
     )
     shard_num_cpus: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
@@ -101,20 +127,21 @@ class Settings(BaseSettings):
 
     shard_tls_certificate: str = Field(
         default="",
-        description="PEM file of the certificate that replicas and shards show each other. Empty: "
-        "no TLS between them, for a network that is trusted. Set all three or none.",
+        description="PEM file of the certificate of replicas and shards (mutual TLS). Empty: no "
+        "TLS between them, for a trusted network. Set all three or none.",
     )
     shard_tls_key: str = Field(default="", description="PEM file of that certificate's key.")
     shard_tls_authority: str = Field(
         default="",
-        description="PEM file of the authority that signed it, and signs for nobody else: whoever "
-        "has a certificate of it may connect.",
+        description="PEM file of the certificate authority that signed it. Every certificate of "
+        "this authority may connect, so it should sign nothing else.",
     )
 
     # -- bounds of the write path -------------------------------------------------------------
     request_timeout_s: Seconds = Field(
         default=10.0,
-        description="Deadline of a write that names none: what isn't decided by then is refused.",
+        description="Deadline of a write that names none; a command without a decision by then "
+        "is rejected.",
     )
     request_timeout_max_s: Seconds = Field(
         default=60.0, description="Longest X-Request-Timeout-Ms that a client may ask for."
@@ -124,63 +151,67 @@ class Settings(BaseSettings):
     )
     ingress_wallet_queue_max: Count = Field(
         default=4_096,
-        description="Of those, commands of one wallet: a flooded wallet can't fill the queue.",
+        description="Of those, commands of one wallet: one overloaded wallet can't fill the queue.",
     )
-    ingress_calls_max: Count = Field(
+    shard_calls_in_flight_max: Count = Field(
         default=2,
-        description="Calls in flight per shard and replica; a wallet's commands travel in one at "
-        "a time. The second keeps a flooded wallet's neighbours from waiting for it; more hide "
-        "the way's latency where shards are a network away.",
+        description="Calls in flight per shard and replica; a wallet's commands are in one call "
+        "at a time. The second keeps other wallets from waiting for an overloaded one; more "
+        "hide the network latency to remote shards.",
     )
     call_commands_max: Count = Field(
         default=1_000, description="Commands that travel in one call to a shard (message size)."
     )
-    call_wallet_share_max: Count = Field(
+    call_wallet_commands_max: Count = Field(
         default=16,
-        description="Of those, commands of one wallet while others use the same shard: less is "
-        "kinder to a flooded wallet's neighbours, and costs its own throughput.",
+        description="Commands of one wallet per call while other wallets use the shard. A "
+        "smaller quota is fairer to other wallets and lowers the overloaded wallet's own "
+        "throughput.",
     )
     shard_ping_s: Seconds = Field(
         default=0.3,
-        description="How often a replica asks each shard whether its event loop turns. A ping "
-        "costs both sides together 0.2 ms of CPU where nothing else wakes them.",
+        description="Heartbeat interval from a replica to each shard. A ping costs both sides "
+        "together 0.2 ms of CPU on an idle connection.",
     )
     shard_pings_missed_max: Count = Field(
         default=4,
-        description="A shard that answers none of so many pings is given up (with the period "
-        "above after 1.2 to 1.5 s), and its commands are delivered to the next one. Steps of a "
+        description="After so many unanswered pings a shard counts as failed (with the interval "
+        "above after 1.2 to 1.5 s), and its commands go to the failover shard. Steps of a "
         "shard and its garbage collection take 0.1 s each, and a few times that on a busy CPU.",
     )
-    mailbox_max: Count = Field(
-        default=8_192, description="Commands a shard queues before it refuses with 429."
+    mailbox_commands_max: Count = Field(
+        default=8_192, description="Commands a shard queues; past it 429."
     )
-    mailbox_wallet_max: Count = Field(
+    mailbox_wallet_commands_max: Count = Field(
         default=4_096,
-        description="Of those, commands of one wallet: a flooded wallet can't fill the mailbox.",
+        description="Of those, commands of one wallet: one overloaded wallet can't fill the "
+        "mailbox.",
     )
     batch_commands_max: Count = Field(
         default=2_000,
         description="Commands in one transaction: bounds its latency and its memory.",
     )
-    batch_wallet_share_max: Count = Field(
+    batch_wallet_commands_max: Count = Field(
         default=1_000,
-        description="Of those, commands of one wallet while others wait: neighbours travel in the "
+        description="Commands of one wallet per transaction while others wait: those go in the "
         "next transaction.",
     )
-    stall_s: Seconds = Field(
+    database_stall_timeout_s: Seconds = Field(
         default=2.0,
-        description="A database that hasn't answered a batch for so long makes the shard refuse "
-        "(503) what is queued behind it and what comes. One that fails does so at once.",
+        description="A batch unanswered for this long makes the shard reject queued and new "
+        "commands with 503. A database that fails does so at once.",
     )
     conflict_retries_max: Count = Field(
-        default=8, description="Times a batch is decided again after a version conflict; then 503."
+        default=8,
+        description="How often a batch is decided again after a version conflict; then 503.",
     )
     wallets_cached_max: Count = Field(
-        default=50_000, description="Wallets a shard keeps active; the least recently used leave."
+        default=50_000, description="Wallets cached per shard; the least recently used are evicted."
     )
     transfers_cached_max: Count = Field(
         default=1_000,
-        description="Transfers remembered per active wallet, so settling soon needs no read.",
+        description="Transfers cached per active wallet, so that settling a recent one needs no "
+        "read.",
     )
     batch_items_max: Count = Field(
         default=1_000, description="Items of one wallet's batch request (one transaction)."
@@ -192,21 +223,22 @@ class Settings(BaseSettings):
     # -- Postgres -------------------------------------------------------------------------
     database_timeout_s: Seconds = Field(
         default=5.0,
-        description="A statement that takes longer is given up (outcome unknown). Postgres ends it "
-        "before that if it can: waits for locks at 30 %, statements at 80 % of it.",
+        description="Client-side statement timeout; after it the outcome is unknown. Postgres "
+        "ends a statement earlier if it can: lock waits at 30 %, execution at 80 % of it.",
     )
     write_probe_s: Seconds = Field(
         default=1.0,
-        description="A shard that has had no commit confirmed for so long, or whose last one "
-        "failed, writes a probe as often: one small commit, for /readyz to tell the truth.",
+        description="A shard without a confirmed commit for this long, or whose last one failed, "
+        "writes probes at this interval: one small commit, so that /readyz reports whether "
+        "writes work.",
     )
     write_ready_s: Seconds = Field(
         default=2.0,
-        description="A commit or a probe that waits longer than this makes /readyz say that "
-        "writes don't go through. A checkpoint of a slow disk takes less.",
+        description="A commit or probe that takes longer than this makes /readyz report that "
+        "writes fail. A checkpoint of a slow disk takes less.",
     )
     database_connect_timeout_s: Seconds = Field(
-        default=2.0, description="Wait for a new Postgres connection."
+        default=2.0, description="Connect timeout of Postgres connections."
     )
     read_pool_max: Count = Field(
         default=8, description="Postgres connections per ingress replica, for reads."
@@ -220,60 +252,63 @@ class Settings(BaseSettings):
     )
     stream_max_age_s: Annotated[float, Field(ge=0)] = Field(
         default=7 * 86_400.0,
-        description="How long the stream keeps events (0: for ever). The journal keeps them all.",
+        description="How long the stream keeps events (0: no limit). The journal keeps all of "
+        "them.",
     )
     stream_duplicate_window_s: Seconds = Field(
         default=120.0,
-        description="JetStream drops a repeated Nats-Msg-Id for this long; later repeats are "
-        "dropped by version.",
+        description="JetStream deduplicates a repeated Nats-Msg-Id for this long; later "
+        "duplicates are dropped by version.",
     )
     stream_replicas: Count = Field(default=1, description="Copies of the stream (NATS cluster).")
-    stream_sync_s: Annotated[float, Field(gt=0, le=30)] = Field(
+    stream_sync_interval_s: Annotated[float, Field(gt=0, le=30)] = Field(
         default=1.0,
-        description="The NATS server's sync_interval: for how long it may have acknowledged what "
-        "a power loss takes from it. Outbox rows are kept that long, and again, and a second more.",
+        description="NATS `sync_interval`: acknowledged messages younger than this can be lost "
+        "on power failure. Outbox rows are retained for twice this and one second more.",
     )
     publish_batch_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        default=1_000, description="Events in one publish, that is under one acknowledgement."
+        default=1_000, description="Events per publish, under one acknowledgement."
     )
     publish_interval_s: Annotated[float, Field(ge=0)] = Field(
         default=0.01,
-        description="Least time between two publishes of a shard that aren't full. The first event "
-        "after a pause goes at once. Fewer and larger publishes leave more CPU to the writes.",
+        description="Minimum interval between two publishes of a shard that aren't full. The "
+        "first event after a pause is published at once. Fewer and larger publishes leave more "
+        "CPU to the writes.",
     )
     publish_timeout_s: Seconds = Field(
-        default=5.0, description="Wait for JetStream's acknowledgement before trying again."
+        default=5.0,
+        description="Timeout of JetStream's acknowledgement; then the publish is retried.",
     )
-    outbox_max: Count = Field(
+    outbox_events_max: Count = Field(
         default=1_000_000,
-        description="Events a shard lets wait for JetStream; past it writes are refused (503).",
+        description="Unpublished events per shard; past it writes are rejected (503).",
     )
-    outbox_memory_max: Count = Field(
+    outbox_memory_events_max: Count = Field(
         default=20_000,
         description="Of those, events kept in memory; the rest are read back from the journal.",
     )
-    outbox_sweep_s: Seconds = Field(
+    outbox_sweep_interval_s: Seconds = Field(
         default=1.0,
-        description="How often a shard looks for events that a predecessor left unpublished; less "
-        "often where looking takes Postgres long.",
+        description="How often a shard scans the outbox for events that a predecessor left "
+        "unpublished; less often where a scan is slow.",
     )
 
     # -- projections -------------------------------------------------------------------------
     projection_batch_max: Count = Field(
-        default=2_000, description="Events folded in one transaction."
+        default=2_000, description="Events projected in one transaction."
     )
     projection_interval_s: Annotated[float, Field(ge=0)] = Field(
         default=0.01,
-        description="Pause after a batch once the stream has sent all that it had: fewer and "
-        "larger transactions.",
+        description="Pause after a batch once the stream has no more messages: fewer and larger "
+        "transactions.",
     )
     projection_niceness: Annotated[int, Field(ge=0, le=19)] = Field(
         default=5,
-        description="Priority that projections give up: where processors are short, writes go "
-        "first and reads catch up after them.",
+        description="Nice value of the projection's event loop thread: where CPU is short, "
+        "writes go first and reads catch up.",
     )
-    projection_poll_s: Seconds = Field(
-        default=5.0, description="How long a request for events stays open before it is renewed."
+    projection_pull_expires_s: Seconds = Field(
+        default=5.0, description="Expiry of a pull request (NATS term)."
     )
     projection_ack_wait_s: Seconds = Field(
         default=30.0, description="JetStream redelivers what isn't acknowledged by then."
@@ -287,25 +322,50 @@ class Settings(BaseSettings):
         default=4_194_304, description="Body of a batch request; past it 413."
     )
     ready_timeout_s: Seconds = Field(
-        default=2.0, description="Each of /readyz's probes answers by then or counts as not ready."
+        default=2.0,
+        description="Timeout of each check of /readyz; after it the component counts as not ready.",
     )
     drain_timeout_s: Seconds = Field(
         default=15.0,
         description="On shutdown: how long requests in flight may take to finish.",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        present = (init_settings, env_settings, dotenv_settings, file_secret_settings)
+        return (*present, _FormerNames(settings_cls))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or RENAMED.keys().isdisjoint(data):
+            return data
+        known = {name: value for name, value in data.items() if name not in RENAMED}
+        for former in data.keys() & RENAMED.keys():
+            _warn_renamed(former, RENAMED[former])
+            # What an application's `args` say outranks the environment, by either name.
+            known[RENAMED[former]] = data[former]
+        return known
+
     @model_validator(mode="after")
-    def _repetitions_are_dropped(self) -> Self:
-        if self.stream_duplicate_window_s <= self.outbox_keep_s:
+    def _check_duplicate_window(self) -> Self:
+        if self.stream_duplicate_window_s <= self.outbox_retention_s:
             raise ValueError(
                 "stream_duplicate_window_s must be more than "
-                f"2 * stream_sync_s + 1 = {self.outbox_keep_s:g}: what a lost connection had "
-                "acknowledged is published again"
+                f"2 * stream_sync_interval_s + 1 = {self.outbox_retention_s:g}: events that a lost "
+                "connection had acknowledged are published again"
             )
         return self
 
     @model_validator(mode="after")
-    def _tls_is_whole(self) -> Self:
+    def _check_tls_files(self) -> Self:
         files = (self.shard_tls_certificate, self.shard_tls_key, self.shard_tls_authority)
         if any(files) and not all(files):
             raise ValueError(
@@ -314,12 +374,32 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def outbox_keep_s(self) -> float:
+    def outbox_retention_s(self) -> float:
         """How long outbox rows are kept once the stream has acknowledged their events."""
-        return 2 * self.stream_sync_s + 1.0
+        return 2 * self.stream_sync_interval_s + 1.0
 
     @field_validator("default_currency")
     @classmethod
-    def _has_a_scale(cls, code: str) -> str:
+    def _check_default_currency(cls, code: str) -> str:
         scale_of(code, None)
         return code
+
+
+class _FormerNames(PydanticBaseSettingsSource):
+    """Environment variables by their former names, after those by the present ones."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError("this source is asked as a whole")
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for former, name in RENAMED.items():
+            value = os.environ.get(f"{_PREFIX}{former.upper()}")
+            if value is not None:
+                _warn_renamed(f"{_PREFIX}{former.upper()}", f"{_PREFIX}{name.upper()}")
+                found[name] = value
+        return found
+
+
+def _warn_renamed(former: str, name: str) -> None:
+    warnings.warn(f"{former} is now called {name}", FutureWarning, stacklevel=2)

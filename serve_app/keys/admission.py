@@ -90,6 +90,6 @@ def rate_limited(wait_s: float) -> Problem:
     """Too much of one key; again after ``wait_s`` seconds."""
     return Problem(
         "rate_limited",
-        f"This key may come again in {wait_s:.1f} s.",
+        f"Rate limit exceeded; retry after {wait_s:.1f} s.",
         headers={"Retry-After": str(max(1, math.ceil(wait_s)))},
     )

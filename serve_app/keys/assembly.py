@@ -34,14 +34,18 @@ class GateKeeper:
         )
         await pool
         # An answer that took longer than it counts for would be of no use.
-        store = KeyStore(pool, timeout_s=min(settings.database_timeout_s, settings.key_staleness_s))
+        store = KeyStore(
+            pool, timeout_s=min(settings.database_timeout_s, settings.api_key_cache_ttl_s)
+        )
         limits = CacheLimits(
-            staleness_s=settings.key_staleness_s, keys_max=settings.keys_cached_max
+            staleness_s=settings.api_key_cache_ttl_s, keys_max=settings.api_keys_cached_max
         )
         clock = asyncio.get_running_loop().time
         cache = KeyCache(store, limits, clock=clock)
         self._task = asyncio.create_task(
-            keep_writing_last_uses(cache, store, period_s=settings.key_last_use_s)
+            keep_writing_last_uses(
+                cache, store, period_s=settings.api_key_last_used_flush_interval_s
+            )
         )
-        rate = RateLimit(rate_per_s=settings.key_rate_per_s, burst_s=settings.key_burst_s)
+        rate = RateLimit(rate_per_s=settings.api_key_rate_per_s, burst_s=settings.api_key_burst_s)
         return Gate(cache, rate, clock=clock)

@@ -151,7 +151,7 @@ class KeyCache:
             if not isinstance(error, KeysUnavailable):
                 raise
             self._failed = (self._clock(), error)
-            _log.warning("keys can't be checked", cause=str(error), keys=len(key_ids))
+            _log.warning("api key lookup failed", cause=str(error), keys=len(key_ids))
             return
         self._failed = None
         for key_id in key_ids:

@@ -100,7 +100,7 @@ def revoke(settings: Settings, home: Home, key_id: str, console: Console) -> Non
     if not exists:
         raise StackError(f"There is no key {key_id}: `wallet keys list` shows all of them.")
     console.print(
-        f"Revoked {key_id}. Replicas stop taking it within {settings.key_staleness_s:g} s."
+        f"Revoked {key_id}. Replicas stop taking it within {settings.api_key_cache_ttl_s:g} s."
         if revoked
         else f"{key_id} was revoked before.",
         highlight=False,
@@ -174,6 +174,5 @@ def _with_store(
         return asyncio.run(run())
     except KeysUnavailable as failure:
         raise StackError(
-            f"The database did not do it ({failure}): does it run, and is it migrated "
-            "(`wallet migrate`)?"
+            f"Database error ({failure}). Is Postgres running and migrated (`wallet migrate`)?"
         ) from failure

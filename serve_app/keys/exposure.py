@@ -28,12 +28,12 @@ def is_open_to_strangers(settings: Settings, host: str | None) -> bool:
 
 def refusal_to_listen(settings: Settings, host: str | None) -> str | None:
     """Why the service must not listen on ``host``, in words that say what to do; or None."""
-    if not is_open_to_strangers(settings, host) or settings.auth_off_anywhere:
+    if not is_open_to_strangers(settings, host) or settings.allow_unauthenticated_remote:
         return None
     return (
         f"Without keys the service listens on loopback only, not on {host or 'every interface'}: "
         "set WALLET_AUTH=required (and make keys with `wallet keys create`), or "
-        "WALLET_AUTH_OFF_ANYWHERE=true if something else keeps strangers away."
+        "WALLET_ALLOW_UNAUTHENTICATED_REMOTE=true if something else keeps strangers away."
     )
 
 

@@ -18,8 +18,9 @@ This service runs with `WALLET_AUTH=off`: it asks for no keys.
 """
 
 OPEN_TO_STRANGERS: Final = """
-> **Warning: no keys are asked for, and not only this machine can come.** Whoever reaches this port
-> can move the money. Set `WALLET_AUTH=required`, unless something in front keeps strangers away.
+> **Warning: authentication is disabled and the service is reachable from other machines.**
+> Anyone who can connect to this port can move money. Set `WALLET_AUTH=required`, unless another
+> layer authenticates clients.
 """
 
 SECURITY_SCHEMES: Final = {

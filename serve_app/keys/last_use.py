@@ -29,4 +29,4 @@ async def keep_writing_last_uses(cache: KeyCache, store: KeyStore, *, period_s: 
         try:
             await write_last_uses(cache, store)
         except KeysUnavailable as failure:
-            _log.warning("last use of keys not written", cause=str(failure))
+            _log.warning("api key last-used flush failed", cause=str(failure))

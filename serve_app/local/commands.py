@@ -162,7 +162,7 @@ def show_dead_letters(settings: Settings, home: Home, console: Console) -> None:
     letters = asyncio.run(listed(running_settings(settings, home)))
     for letter in letters:
         console.print(f"{letter.subject}  {letter.event_id}  {letter.reason}", highlight=False)
-    console.print(f"{len(letters)} events are put aside.")
+    console.print(f"{len(letters)} dead letters.")
 
 
 def replay_dead_letters(settings: Settings, home: Home, console: Console) -> None:

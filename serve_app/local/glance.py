@@ -76,7 +76,7 @@ def _replicas(pairs: list[tuple[ReplicaStatistics, ReplicaStatistics]], passed_s
             _number(now.queued),
             pool,
         )
-    return _or_nobody(table, "No replica answers.")
+    return _or_nobody(table, "No replica responds.")
 
 
 def _shards(pairs: list[tuple[ShardStatistics, ShardStatistics]], passed_s: float) -> Table:
@@ -84,18 +84,18 @@ def _shards(pairs: list[tuple[ShardStatistics, ShardStatistics]], passed_s: floa
     table = _table(
         "SHARD",
         "COMMANDS/S",
-        "A BATCH",
+        "CMDS/BATCH",
         *stages,
         "MAILBOX",
         "WALLETS",
         "CONFLICTS",
         "OUTBOX",
-        "OLDEST",
+        "OUTBOX AGE",
     )
     for before, now in pairs:
         means = (_milliseconds(_mean_between(before, now, f"{stage}_seconds")) for stage in _STAGES)
         table.add_row(
-            f"{now.shard}" if now.journal_ready else f"[red]{now.shard} (no database)[/red]",
+            f"{now.shard}" if now.journal_ready else f"[red]{now.shard} (database down)[/red]",
             _number((now.commands - before.commands) / passed_s),
             _number(_mean_between(before, now, "batch_commands")),
             *means,
@@ -105,23 +105,23 @@ def _shards(pairs: list[tuple[ShardStatistics, ShardStatistics]], passed_s: floa
             _number(now.outbox_events),
             _waiting(now.outbox_age_s),
         )
-    return _or_nobody(table, "No shard answers.")
+    return _or_nobody(table, "No shard responds.")
 
 
 def _projections(
     pairs: list[tuple[ProjectionStatistics, ProjectionStatistics]], passed_s: float
 ) -> Table:
-    table = _table("PROJECTION", "EVENTS/S", "BEHIND", "FOR", "GAPS", "PUT ASIDE")
+    table = _table("PROJECTION", "EVENTS/S", "LAG EVENTS", "LAG", "GAPS", "DEAD LETTERS")
     for before, now in pairs:
         table.add_row(
-            f"{now.group}" if now.ready else f"[red]{now.group} (not following)[/red]",
+            f"{now.group}" if now.ready else f"[red]{now.group} (disconnected)[/red]",
             _number((now.events - before.events) / passed_s),
-            f"{now.pending:,} events",
+            f"{now.pending:,}",
             _waiting(now.lag_s),
             _number(now.gaps),
             _bad(now.dead_letters),
         )
-    return _or_nobody(table, "No projection answers.")
+    return _or_nobody(table, "No projection responds.")
 
 
 def _hot_wallets(shards: list[ShardStatistics]) -> RenderableType:
@@ -129,7 +129,7 @@ def _hot_wallets(shards: list[ShardStatistics]) -> RenderableType:
     if not hot:
         return Text("No wallet was written to in the last seconds.\n", style="dim")
     hot.sort(key=lambda found: -found[0].commands_per_s)
-    table = _table("HOT WALLET", "COMMANDS/S", "OF ITS SHARD'S", "SHARD")
+    table = _table("HOT WALLET", "COMMANDS/S", "SHARD SHARE", "SHARD")
     for wallet, shard in hot[:_HOT_SHOWN]:
         rate = f"{wallet.commands_per_s:,.1f}"
         table.add_row(wallet.wallet_id, rate, f"{wallet.share:.0%}", str(shard))
@@ -139,9 +139,9 @@ def _hot_wallets(shards: list[ShardStatistics]) -> RenderableType:
 def _audit(projections: list[ProjectionStatistics]) -> Text:
     found = next((one.audit for one in projections if one.audit is not None), None)
     if found is None:
-        return Text("Nobody audits.", style="red")
+        return Text("Auditor is not running.", style="red")
     text = Text(f"Audit: {found.wallets:,} wallets compared in {found.rounds:,} rounds, ")
-    text.append(f"{found.drift:,} contradict themselves", "red" if found.drift else "green")
+    text.append(f"{found.drift:,} mismatched", "red" if found.drift else "green")
     text.append(", dead letters ")
     text.append(f"{found.dead_letters:,}", "red" if found.dead_letters else "green")
     text.append(f", oldest outbox row {found.outbox_age_s:.1f} s")

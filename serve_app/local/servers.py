@@ -42,7 +42,7 @@ def assign_addresses(settings: Settings, home: Home, stack: Stack) -> None:
         stack.database_url = postgres_options(home, stack).url
     if not settings.nats_url:
         assign_ports(stack, ("nats",))
-        stack.nats_url = nats_options(home, stack, sync_s=settings.stream_sync_s).url
+        stack.nats_url = nats_options(home, stack, sync_s=settings.stream_sync_interval_s).url
 
 
 def reach_given_servers(settings: Settings, steps: Steps) -> None:
@@ -70,7 +70,7 @@ def start_postgres(home: Home, recorder: Recorder, steps: Steps) -> None:
 
 def start_nats(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
     """Start the embedded NATS server and wait for it."""
-    options = nats_options(home, recorder.stack, sync_s=settings.stream_sync_s)
+    options = nats_options(home, recorder.stack, sync_s=settings.stream_sync_interval_s)
     rotate(options.log_file)
     with steps.step("Starting NATS", "NATS with JetStream is up"):
         process = nats.start(options)

@@ -142,8 +142,8 @@ def _insist_on_keys(settings: Settings, steps: Steps) -> None:
         raise StackError(refusal)
     if is_open_to_strangers(settings, settings.http_host):
         steps.note(
-            f"No keys are asked for on {settings.http_host}: whoever reaches port "
-            f"{settings.http_port} can move the money"
+            f"Authentication is off on {settings.http_host}:{settings.http_port}: anyone who "
+            "can connect can move money"
         )
 
 

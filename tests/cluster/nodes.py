@@ -92,7 +92,7 @@ class Cluster:
             "WALLET_DATABASE_URL": database_url,
             "WALLET_NATS_URL": nats_url,
             "WALLET_HTTP_HOST": "0.0.0.0",
-            "WALLET_AUTH_OFF_ANYWHERE": "true",
+            "WALLET_ALLOW_UNAUTHENTICATED_REMOTE": "true",
             "WALLET_HTTP_PORT": str(self.http_port),
             "WALLET_LOG_LEVEL": "WARNING",
             "WALLET_HOME": str(self._folder / "home"),
@@ -158,7 +158,11 @@ class Cluster:
         config["http_options"]["port"] = self.http_port
         for application in config["applications"]:
             # About other things than keys.
-            application["args"] |= {"revision": revision, "auth": "off", "auth_off_anywhere": True}
+            application["args"] |= {
+                "revision": revision,
+                "auth": "off",
+                "allow_unauthenticated_remote": True,
+            }
         file = self._folder / "serve.yaml"
         file.write_text(yaml.safe_dump(config))
         began = time.time()

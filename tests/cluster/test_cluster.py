@@ -130,6 +130,7 @@ def test_the_shard_count_changes_with_one_command_and_fails_no_request(
         usual_s, load.longest_wait_s = load.longest_wait_s, 0.0
         began, written = time.monotonic(), load.acknowledged
         cluster.wallet(
+            "deploy",
             "api",
             f"--address={cluster.address}",
             WALLET_SHARD_COUNT=str(MORE_SHARDS),

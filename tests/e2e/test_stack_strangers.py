@@ -32,8 +32,8 @@ def service() -> Iterator[RunningService]:
     settings = {
         "WALLET_AUTH": "required",
         "WALLET_HTTP_HOST": "127.0.0.1" if NO_STRANGERS else "0.0.0.0",
-        "WALLET_KEY_STALENESS_S": str(STALENESS_S),
-        "WALLET_KEY_LAST_USE_S": "0.5",
+        "WALLET_API_KEY_CACHE_TTL_S": str(STALENESS_S),
+        "WALLET_API_KEY_LAST_USED_FLUSH_INTERVAL_S": "0.5",
         "WALLET_LOG_LEVEL": "DEBUG",
     }
     with own_service(settings) as running:
@@ -244,7 +244,7 @@ def test_the_journal_says_which_key_made_what(
         assert client.batch(wallet, {"items": debits}).status_code == 200
 
     assert asyncio.run(_made_by(service, wallet)) == [key_id] * 6
-    shown = service.wallet("keys", "who", wallet)
+    shown = service.wallet("keys", "attribution", wallet)
     assert shown.count(key_id) == 6
     assert "a test's" in shown
 
@@ -305,4 +305,4 @@ def test_without_keys_it_does_not_listen_beyond_loopback(tmp_path: Path) -> None
 
     assert done.returncode == 1
     assert "WALLET_AUTH=required" in done.stderr
-    assert "WALLET_AUTH_OFF_ANYWHERE=true" in done.stderr
+    assert "WALLET_ALLOW_UNAUTHENTICATED_REMOTE=true" in done.stderr

@@ -268,7 +268,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     Fault(
         name="redeploy",
         what="redeployed with another setting",
-        hurt=_deploy(WALLET_SHARD_COUNT="3", WALLET_STALL_S="2.1"),
+        hurt=_deploy(WALLET_SHARD_COUNT="3", WALLET_DATABASE_STALL_TIMEOUT_S="2.1"),
         several=False,
     ),
     Fault(

@@ -95,7 +95,7 @@ class FaultyStack:
 
     async def deploy(self, **settings: str) -> None:
         """Deploy the API anew, with other settings, while it serves."""
-        await self._wallet("api", settings)
+        await self._wallet("deploy api", settings)
 
     async def _wallet(self, command: str, settings: Mapping[str, str]) -> None:
         environment = wallet_environment(self.home) | {
@@ -108,7 +108,7 @@ class FaultyStack:
             sys.executable,
             "-c",
             _ENTRY,
-            command,
+            *command.split(),
             env=environment,
             cwd=_CHECKOUT,
             stdin=subprocess.DEVNULL,

@@ -108,7 +108,7 @@ async def test_the_outbox_grows_while_nats_is_away_and_drains_in_order(
 async def test_what_nats_lost_with_its_power_is_published_again_before_anything_newer(
     database: str, own_nats: OwnNats
 ) -> None:
-    keeping = msgspec.structs.replace(RELAY_LIMITS, outbox_keep_s=60.0)
+    keeping = msgspec.structs.replace(RELAY_LIMITS, outbox_retention_s=60.0)
     async with running_shard(database, own_nats.url, relay_limits=keeping) as shard:
         wallet = await shard.create_wallet()
         await shard.ask(wallet, debit("1"))
@@ -144,7 +144,7 @@ async def test_a_shard_that_starts_without_nats_writes_and_publishes_later(
 async def test_an_outbox_that_is_full_refuses_until_nats_is_back(
     database: str, own_nats: OwnNats
 ) -> None:
-    limits = msgspec.structs.replace(LIMITS, outbox_max=5)
+    limits = msgspec.structs.replace(LIMITS, outbox_events_max=5)
     own_nats.stop()
     async with running_shard(database, own_nats.url, limits=limits) as shard:
         wallet = await shard.create_wallet()

@@ -48,9 +48,9 @@ async def client(database: str, nats_url: str) -> AsyncIterator[httpx.AsyncClien
         shard_count=1,
         ingress_queue_max=100,
         ingress_wallet_queue_max=100,
-        ingress_calls_max=1,
+        shard_calls_in_flight_max=1,
         call_commands_max=100,
-        call_wallet_share_max=100,
+        call_wallet_commands_max=100,
     )
     async with (
         running_shard(database, nats_url) as shard,

@@ -232,7 +232,7 @@ async def test_the_program_says_what_is_wrong_and_where(database: str, nats_url:
     wallets = await money_moved(database, nats_url)
     options = {"database_url": database, "nats_url": nats_url, "lag_max_s": 0.0}
     code, said = await run_program(**options)
-    assert (code, "Nothing is wrong." in said) == (SOUND, True), said
+    assert (code, "No violations found." in said) == (SOUND, True), said
     await damage(database, f"UPDATE wallets SET balance = 1 WHERE id = '{wallets[2]}'")
     code, said = await run_program(**options)
     assert code == BREACHED

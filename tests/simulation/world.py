@@ -71,7 +71,7 @@ class World:
         self.stream = StreamServer(
             loop,
             duplicate_window_s=plan.duplicate_window_s,
-            sync_s=plan.relay_limits.outbox_keep_s / 2,
+            sync_s=plan.relay_limits.outbox_retention_s / 2,
         )
         self.tables = ProjectionTables(self.database)
         self.deployments: list[Deployment] = []

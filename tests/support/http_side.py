@@ -30,9 +30,9 @@ LIMITS = DispatcherLimits(
     shard_count=1,
     ingress_queue_max=100_000,
     ingress_wallet_queue_max=100_000,
-    ingress_calls_max=2,
+    shard_calls_in_flight_max=2,
     call_commands_max=1_000,
-    call_wallet_share_max=1_000,
+    call_wallet_commands_max=1_000,
 )
 
 UNAVAILABLE = Failure(code=FailureCode.UNAVAILABLE, detail="injected", applied="no")

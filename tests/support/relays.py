@@ -15,7 +15,7 @@ from wallet.representation import encode_recorded
 from wallet.state import TransferStatus
 
 LIMITS = RelayLimits(
-    publish_batch_max=10, outbox_memory_max=100, outbox_sweep_s=0.005, partitions=4
+    publish_batch_max=10, outbox_memory_events_max=100, outbox_sweep_interval_s=0.005, partitions=4
 )
 
 

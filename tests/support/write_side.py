@@ -30,19 +30,22 @@ from wallet.commands import (
 from wallet.ids import IdempotencyKey, TransferId, WalletId, creation_scope, new_id
 
 LIMITS = ShardLimits(
-    mailbox_max=10_000,
-    mailbox_wallet_max=10_000,
+    mailbox_commands_max=10_000,
+    mailbox_wallet_commands_max=10_000,
     batch_commands_max=2_000,
-    batch_wallet_share_max=1_000,
+    batch_wallet_commands_max=1_000,
     conflict_retries_max=20,
     wallets_cached_max=1_000,
     transfers_cached_max=1_000,
-    outbox_max=100_000,
-    stall_s=5.0,
+    outbox_events_max=100_000,
+    database_stall_timeout_s=5.0,
 )
 
 RELAY_LIMITS = RelayLimits(
-    publish_batch_max=1_000, outbox_memory_max=10_000, outbox_sweep_s=0.2, partitions=4
+    publish_batch_max=1_000,
+    outbox_memory_events_max=10_000,
+    outbox_sweep_interval_s=0.2,
+    partitions=4,
 )
 
 

@@ -37,9 +37,9 @@ class Desk:
                     "shard_count": 1,
                     "ingress_queue_max": 100,
                     "ingress_wallet_queue_max": 100,
-                    "ingress_calls_max": 1,
+                    "shard_calls_in_flight_max": 1,
                     "call_commands_max": 50,
-                    "call_wallet_share_max": 50,
+                    "call_wallet_commands_max": 50,
                 }
                 | limits
             ),
@@ -127,7 +127,7 @@ async def test_what_queues_while_a_call_is_under_way_travels_together(desk: Desk
 
 
 async def test_no_more_calls_are_open_than_allowed() -> None:
-    desk = Desk(ingress_calls_max=3)
+    desk = Desk(shard_calls_in_flight_max=3)
     tasks = []
     for number in range(10):
         tasks += await desk.ask(f"r{number}", wallet_id=wallet_id(number))
@@ -143,7 +143,7 @@ async def test_no_more_calls_are_open_than_allowed() -> None:
 async def test_a_wallet_s_commands_travel_in_one_call_at_a_time_and_its_neighbours_in_another() -> (
     None
 ):
-    desk = Desk(ingress_calls_max=2)
+    desk = Desk(shard_calls_in_flight_max=2)
     flooded, quiet = wallet_id(0), wallet_id(1)
     await desk.ask("f1", wallet_id=flooded)
     first = await desk.shards.next_call()
@@ -178,7 +178,7 @@ async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() ->
 
 
 async def test_a_flooded_wallet_alone_travels_whole_and_never_rests() -> None:
-    desk = Desk(call_wallet_share_max=2)
+    desk = Desk(call_wallet_commands_max=2)
     await desk.ask("first")
     await desk.ask("f1", "f2", "f3", "f4", "f5")
     (await desk.shards.next_call()).reply()
@@ -194,7 +194,7 @@ async def test_a_flooded_wallet_alone_travels_whole_and_never_rests() -> None:
 async def test_beside_neighbours_a_flooded_wallet_travels_by_its_share_and_rests_in_between() -> (
     None
 ):
-    desk = await desk_beside_a_neighbour(ingress_calls_max=2, call_wallet_share_max=2)
+    desk = await desk_beside_a_neighbour(shard_calls_in_flight_max=2, call_wallet_commands_max=2)
     clock = asyncio.get_running_loop().time
     await desk.ask("f1", "f2", "f3", "f4", "f5")
     first = await desk.shards.next_call()
@@ -225,7 +225,7 @@ async def test_beside_neighbours_a_flooded_wallet_travels_by_its_share_and_rests
 
 
 async def test_a_batch_that_is_larger_than_its_share_travels_alone() -> None:
-    desk = await desk_beside_a_neighbour(call_wallet_share_max=2)
+    desk = await desk_beside_a_neighbour(call_wallet_commands_max=2)
     await desk.ask("huge", items=9)
     await desk.ask("f1")
     first = await desk.shards.next_call()
@@ -239,7 +239,7 @@ async def test_after_a_call_that_waited_for_a_new_shard_a_flooded_wallet_rests_b
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_REST_MAX_S", 0.0)
-    desk = await desk_beside_a_neighbour(call_wallet_share_max=1)
+    desk = await desk_beside_a_neighbour(call_wallet_commands_max=1)
     await desk.ask("f1", "f2")
     first = await desk.shards.next_call()
     assert first.names == ["f1"]
@@ -271,7 +271,7 @@ async def test_a_flooded_wallet_whose_neighbours_have_gone_travels_whole_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parcels, "_NEIGHBOURS_S", 0.02)
-    desk = await desk_beside_a_neighbour(call_wallet_share_max=2)
+    desk = await desk_beside_a_neighbour(call_wallet_commands_max=2)
     await desk.ask("f1")
     (await desk.shards.next_call()).reply()
     await asyncio.sleep(0.03)  # The time after which neighbours count as gone.

@@ -28,7 +28,7 @@ def test_beyond_loopback_it_refuses_and_says_what_to_do(host: str | None) -> Non
 
     assert refusal is not None
     assert "WALLET_AUTH=required" in refusal
-    assert "WALLET_AUTH_OFF_ANYWHERE=true" in refusal
+    assert "WALLET_ALLOW_UNAUTHENTICATED_REMOTE=true" in refusal
     with pytest.raises(NobodyIsKeptOut, match="WALLET_AUTH=required"):
         insist_on_keys(Settings(), host)
 
@@ -41,7 +41,7 @@ def test_with_keys_it_listens_anywhere(host: str | None) -> None:
 
 @pytest.mark.parametrize("host", BEYOND)
 def test_told_so_it_listens_anywhere_but_knows_what_that_means(host: str | None) -> None:
-    settings = Settings(auth_off_anywhere=True)
+    settings = Settings(allow_unauthenticated_remote=True)
 
     insist_on_keys(settings, host)
     assert is_open_to_strangers(settings, host)

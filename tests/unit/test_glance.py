@@ -74,13 +74,13 @@ def test_what_is_wrong_is_said() -> None:
     projection = msgspec.structs.replace(PROJECTION, ready=False)
     look = Look(at_s=0.0, shards=[shard], replicas=[], projections=[projection])
     text = shown(look, look)
-    assert "No replica answers." in text
-    assert "1 (no database)" in text
-    assert "0 (not following)" in text
-    assert "9 contradict themselves" in text
+    assert "No replica responds." in text
+    assert "1 (database down)" in text
+    assert "0 (disconnected)" in text
+    assert "9 mismatched" in text
     assert "dead letters 13" in text
     nobody = Look(at_s=0.0, shards=[], replicas=[], projections=[])
     text = shown(nobody, nobody)
-    assert "No shard answers." in text
-    assert "No projection answers." in text
-    assert "Nobody audits." in text
+    assert "No shard responds." in text
+    assert "No projection responds." in text
+    assert "Auditor is not running." in text

@@ -182,4 +182,7 @@ def test_what_runs_without_keys_says_so_in_its_description() -> None:
         for operation in methods.values()
         if "security" in operation
     ]
-    assert "Warning: no keys" in described(is_open_to_strangers=True)["info"]["description"]
+    assert (
+        "Warning: authentication is disabled"
+        in described(is_open_to_strangers=True)["info"]["description"]
+    )

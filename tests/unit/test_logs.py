@@ -73,7 +73,7 @@ async def test_at_debug_every_request_has_a_line_with_its_ids(
     RequestLog.enable_for(SETTINGS.log_level)
     await answered(show_wallet, with_secrets())
     (line,) = lines(capsys)
-    assert line["event"] == "answered"
+    assert line["event"] == "request completed"
     assert line["level"] == "debug"
     assert (line["route"], line["status"]) == ("show_wallet", 204)
     assert (line["request_id"], line["wallet_id"], line["transfer_id"]) == ("r-1", "w-1", "t-1")

@@ -124,7 +124,9 @@ async def test_warm_events_are_never_read_back(desk: RelayDesk) -> None:
 
 async def test_events_beyond_the_memory_s_bound_are_read_from_the_journal() -> None:
     desk = RelayDesk(
-        RelayLimits(publish_batch_max=4, outbox_memory_max=4, outbox_sweep_s=1, partitions=4)
+        RelayLimits(
+            publish_batch_max=4, outbox_memory_events_max=4, outbox_sweep_interval_s=1, partitions=4
+        )
     )
     await desk.commit_and_add(WALLET_ID, 1, 2)  # 3 events: in memory
     await desk.commit_and_add(WALLET_ID, 3, 4)  # 2 more would be too many

@@ -65,7 +65,7 @@ async def test_rows_that_could_not_be_deleted_are_deleted_later_and_not_publishe
 @pytest_asyncio.fixture
 async def keeping() -> AsyncIterator[RelayDesk]:
     """A desk whose relay keeps rows for longer than the test takes."""
-    made = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
+    made = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     yield made
     await made.close()
 
@@ -99,7 +99,7 @@ async def test_what_the_server_lost_with_its_power_is_published_again_before_any
 
 
 async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=0.01))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
     desk.start()
     desk.outbox.deletes_unavailable = 1_000  # The row is still there when the power goes.
     await desk.commit_and_add(WALLET_ID, 1)
@@ -112,7 +112,7 @@ async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
 
 
 async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=0.01))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
     desk.start()
     await desk.commit_and_add(WALLET_ID, 1)
     await desk.stream.until_stored(2)
@@ -125,7 +125,7 @@ async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -
 
 
 async def test_a_reset_while_rows_are_kept_forgets_that_they_were_published() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     desk.start(sweeping=True)
     await desk.commit_and_add(WALLET_ID, 1)
     await desk.stream.until_stored(2)

@@ -66,7 +66,7 @@ async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayDesk) -> None:
 
 
 async def test_the_first_sweep_does_not_wait_once_the_stream_is_there() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_sweep_s=60.0))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_sweep_interval_s=60.0))
     await desk.commit(WALLET_ID, 1)
     desk.start(sweeping=True)
     await desk.until_empty()
@@ -138,14 +138,14 @@ async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
     await until(lambda: desk.relay.stream_ready and len(pauses) > 3)
     first = pauses.index(pytest.approx(20.0)) - 2
     assert pauses[first : first + 3] == [
-        LIMITS.outbox_sweep_s,
-        LIMITS.outbox_sweep_s,
+        LIMITS.outbox_sweep_interval_s,
+        LIMITS.outbox_sweep_interval_s,
         pytest.approx(20.0),
     ]
 
 
 async def test_the_first_sweep_takes_rows_of_any_age_and_later_ones_only_old_ones() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     await desk.commit(WALLET_ID)
     desk.start(sweeping=True)
     await desk.stream.until_stored(1)

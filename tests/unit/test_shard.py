@@ -178,7 +178,9 @@ async def test_more_pending_transfers_than_are_remembered_can_be_settled() -> No
 # -- bounds ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("field", "what"), [("mailbox_max", "shard"), ("mailbox_wallet_max", "w")])
+@pytest.mark.parametrize(
+    ("field", "what"), [("mailbox_commands_max", "shard"), ("mailbox_wallet_commands_max", "w")]
+)
 async def test_a_full_queue_refuses_before_anything_is_written(field: str, what: str) -> None:
     journal = GatedJournal()
     async with shard_in_memory(journal, limits=limits(**{field: 2})) as shard:
@@ -196,7 +198,7 @@ async def test_a_full_queue_refuses_before_anything_is_written(field: str, what:
 
 async def test_a_full_wallet_leaves_its_neighbour_alone() -> None:
     journal = GatedJournal()
-    async with shard_in_memory(journal, limits=limits(mailbox_wallet_max=1)) as shard:
+    async with shard_in_memory(journal, limits=limits(mailbox_wallet_commands_max=1)) as shard:
         flooded, neighbour = [await shard.create_wallet() for _ in range(2)]
         first = await held_up(shard, journal, flooded)
         tasks = await queued(shard, (flooded, debit("1")), (neighbour, debit("2")))
@@ -209,7 +211,7 @@ async def test_a_full_wallet_leaves_its_neighbour_alone() -> None:
 async def test_a_full_outbox_refuses_writes_until_it_drains() -> None:
     relay = FullRelay()
     journal = MemoryJournal()
-    async with shard_in_memory(journal, relay=relay, limits=limits(outbox_max=10)) as shard:
+    async with shard_in_memory(journal, relay=relay, limits=limits(outbox_events_max=10)) as shard:
         wallet = await shard.create_wallet()
         relay.backlog = 10
         refused = failure_of(await shard.ask(wallet, debit("1")))

@@ -68,7 +68,7 @@ async def test_a_new_stream_gets_the_journal_before_anything_new() -> None:
 
 async def test_a_stream_is_known_to_be_full_once_its_disk_must_have_the_journal() -> None:
     refill = FakeRefill(*HISTORY, filled="old")
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0), refill=refill)
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0), refill=refill)
     desk.stream.incarnation = "new"
     await desk.commit(WALLET_ID, 1, 2)
     await desk.commit(OTHER_WALLET_ID, 3)
