@@ -23,7 +23,8 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from actors.parcels import Load, Neighbours, Parcel, Waiting
+from actors.fair_queue import FairQueue, Overflow, Taken
+from actors.parcels import Neighbours, Parcel
 from actors.protocol import (
     Failure,
     FailureCode,
@@ -103,29 +104,30 @@ class _Lane:
         self._shard = shard
         self._transport = transport
         self._limits = limits
-        self._waiting: dict[WalletId, Waiting] = {}
-        """By wallet; the one that has waited longest is first."""
+        self._queue: FairQueue[Parcel] = FairQueue(
+            commands_max=limits.ingress_queue_max,
+            wallet_commands_max=limits.ingress_wallet_queue_max,
+        )
         self._busy: set[WalletId] = set()
         """Wallets with commands in a call that is under way, or that rest after one."""
         self._neighbours = Neighbours()
         self._calls: set[asyncio.Task[None]] = set()
         self._pump_is_due = False
-        self.queued = 0
         self._s_per_command = 0.0
         """Moving average over calls: how fast the queue drains."""
 
+    @property
+    def queued(self) -> int:
+        return self._queue.commands
+
     async def submit(self, submission: Submission) -> Reply:
-        size = len(submission.items)
-        waiting = self._waiting.get(submission.wallet_id)
-        if (failure := self._refusal(waiting, size)) is not None:
-            return Reply(failure=failure)
         loop = asyncio.get_running_loop()
-        parcel = Parcel(submission, loop.time() + submission.timeout_s)
-        if waiting is None:
-            waiting = self._waiting[submission.wallet_id] = Waiting()
-        waiting.add(parcel)
-        self._neighbours.note(submission.wallet_id, loop.time())
-        self.queued += size
+        now, wallet_id = loop.time(), submission.wallet_id
+        parcel = Parcel(submission, now + submission.timeout_s)
+        overflow = self._queue.put(wallet_id, parcel, len(submission.items))
+        if overflow is not None:
+            return Reply(failure=self._full(overflow, wallet_id))
+        self._neighbours.note(wallet_id, now)
         self._pump_soon()
         timer = loop.call_at(parcel.deadline, parcel.expire)
         try:
@@ -143,19 +145,20 @@ class _Lane:
         self._pump_is_due = False
         now = asyncio.get_running_loop().time()
         while len(self._calls) < self._limits.shard_calls_in_flight_max and (
-            load := self._take(now)
+            taken := self._take(now)
         ):
-            self._busy |= load.wallets
-            call = asyncio.create_task(self._deliver(load.parcels))
+            self._busy.update(taken.wallets)
+            call = asyncio.create_task(self._deliver(taken.requests))
             self._calls.add(call)
-            call.add_done_callback(partial(self._done, load, now))
+            call.add_done_callback(partial(self._done, taken, now))
 
-    def _done(self, load: Load, started: float, call: asyncio.Task[None]) -> None:
-        self._busy -= load.wallets - load.over_share
-        if load.over_share:
+    def _done(self, taken: Taken[Parcel], started: float, call: asyncio.Task[None]) -> None:
+        self._busy.difference_update(taken.wallets)
+        if taken.over_quota:
+            self._busy |= taken.over_quota
             loop = asyncio.get_running_loop()
             rest_s = min(loop.time() - started, _REST_MAX_S)
-            loop.call_later(rest_s, self._rested, load.over_share)
+            loop.call_later(rest_s, self._rested, taken.over_quota)
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             _log.error("delivery failed", shard=self._shard, exc_info=error)
@@ -165,22 +168,12 @@ class _Lane:
         self._busy -= wallets
         self._pump()
 
-    def _take(self, now: float) -> Load:
+    def _take(self, now: float) -> Taken[Parcel]:
         """What the next call carries: of wallets that are in no other, as much as fits."""
-        limits = self._limits
-        load = Load(room=limits.call_commands_max)
-        share = limits.call_commands_max
+        capacity = quota = self._limits.call_commands_max
         if self._neighbours.are_there(now):
-            share = limits.call_wallet_commands_max
-        for wallet_id in [one for one in self._waiting if one not in self._busy]:
-            waiting = self._waiting[wallet_id]
-            had_room = load.take(wallet_id, waiting, share)
-            if not waiting.parcels:
-                del self._waiting[wallet_id]
-            if not had_room:
-                break
-        self.queued -= sum(parcel.size for parcel in load.parcels)
-        return load
+            quota = self._limits.call_wallet_commands_max
+        return self._queue.take(capacity=capacity, quota=quota, blocked=self._busy)
 
     async def _deliver(self, parcels: list[Parcel]) -> None:
         try:
@@ -247,17 +240,13 @@ class _Lane:
 
     def refusal(self, wallet_id: WalletId) -> Failure | None:
         """Why not even one more command for this wallet could be taken now."""
-        return self._refusal(self._waiting.get(wallet_id), 1)
+        overflow = self._queue.overflow(wallet_id, 1)
+        return self._full(overflow, wallet_id) if overflow is not None else None
 
-    def _refusal(self, waiting: Waiting | None, size: int) -> Failure | None:
-        """A lone submission always fits, whatever its size."""
-        if self.queued and self.queued + size > self._limits.ingress_queue_max:
-            return self._full(_SHARD_FULL, self.queued)
-        if waiting and waiting.commands + size > self._limits.ingress_wallet_queue_max:
-            return self._full(_WALLET_FULL, waiting.commands)
-        return None
-
-    def _full(self, detail: str, waiting: int) -> Failure:
+    def _full(self, overflow: Overflow, wallet_id: WalletId) -> Failure:
+        detail, waiting = _SHARD_FULL, self._queue.commands
+        if overflow is Overflow.WALLET:
+            detail, waiting = _WALLET_FULL, self._queue.wallet_commands(wallet_id)
         return Failure(
             code=FailureCode.OVERLOADED,
             detail=detail,

@@ -1,17 +1,10 @@
-"""A shard's queue: bounded, fair between wallets, drained whole.
-
-A wallet's entries stay in order. Between wallets it is round robin: as long as others wait, a
-flooded wallet gets no more than its share of a batch, and never more than its share of the
-queue.
-"""
+"""A shard's queue: bounded, fair between wallets (`FairQueue`), drained whole."""
 
 import asyncio
-from collections import OrderedDict, deque
-from enum import Enum, auto
 
+from actors.fair_queue import FairQueue, Overflow
 from actors.protocol import Reply
 from wallet.commands import Submission
-from wallet.ids import WalletId
 
 
 class Delivery:
@@ -53,86 +46,40 @@ class Entry:
         self._delivery.answer(self._index, reply)
 
 
-class Admission(Enum):
-    """Whether the mailbox took an entry."""
-
-    TAKEN = auto()
-    MAILBOX_FULL = auto()
-    WALLET_FULL = auto()
-
-
 class Mailbox:
-    """Entries by wallet. Bounds count items (commands), not submissions."""
+    """Entries by wallet, and a way to wait for the first. Bounds count items (commands)."""
 
     def __init__(self, *, items_max: int, wallet_items_max: int) -> None:
-        self._items_max = items_max
-        self._wallet_items_max = wallet_items_max
-        self._queues: OrderedDict[WalletId, deque[Entry]] = OrderedDict()
-        self._wallet_items: dict[WalletId, int] = {}
-        self._waiting = asyncio.Event()
-        self.items = 0
+        self._queue: FairQueue[Entry] = FairQueue(
+            commands_max=items_max, wallet_commands_max=wallet_items_max
+        )
+        self._has_entries = asyncio.Event()
 
-    def put(self, entry: Entry) -> Admission:
-        """Queue ``entry``, or say what is full. A lone submission always fits."""
-        wallet_id = entry.submission.wallet_id
-        size = len(entry.submission.items)
-        wallet_items = self._wallet_items.get(wallet_id, 0)
-        if self.items and self.items + size > self._items_max:
-            return Admission.MAILBOX_FULL
-        if wallet_items and wallet_items + size > self._wallet_items_max:
-            return Admission.WALLET_FULL
-        queue = self._queues.get(wallet_id)
-        if queue is None:
-            queue = self._queues[wallet_id] = deque()
-        queue.append(entry)
-        self._wallet_items[wallet_id] = wallet_items + size
-        self.items += size
-        self._waiting.set()
-        return Admission.TAKEN
+    @property
+    def items(self) -> int:
+        return self._queue.commands
+
+    def put(self, entry: Entry) -> Overflow | None:
+        """Queue ``entry``, or say which bound it exceeds. A lone submission always fits."""
+        submission = entry.submission
+        overflow = self._queue.put(submission.wallet_id, entry, len(submission.items))
+        if overflow is None:
+            self._has_entries.set()
+        return overflow
 
     async def wait(self) -> None:
         """Return when something is queued."""
-        await self._waiting.wait()
+        await self._has_entries.wait()
 
     def drain(self, *, items_max: int, wallet_items_max: int) -> list[Entry]:
         """Take what is queued, up to ``items_max`` items, at once and without waiting.
 
-        No wallet gets more than ``wallet_items_max`` while others still wait; what is over
-        goes behind them. The first submission always fits, whatever its size; one that is too
-        large for the room that is left is the first of the next drain.
+        No wallet gets more than ``wallet_items_max`` while others still wait, unless a single
+        submission has more; what is left goes behind them. The first submission always fits,
+        whatever its size; one that is too large for the room that is left is the first of the
+        next drain.
         """
-        taken: list[Entry] = []
-        room = items_max
-        for _ in range(len(self._queues)):
-            wallet_id, queue = self._queues.popitem(last=False)
-            share = min(room, wallet_items_max) if self._queues else room
-            used = self._take(queue, share, taken)
-            room -= used
-            self._settle(wallet_id, queue, used)
-            if not used:
-                self._queues.move_to_end(wallet_id, last=False)
-                break
-            if room <= 0:
-                break
-        if not self._queues:
-            self._waiting.clear()
-        return taken
-
-    @staticmethod
-    def _take(queue: deque[Entry], share: int, taken: list[Entry]) -> int:
-        used = 0
-        while queue:
-            size = len(queue[0].submission.items)
-            if used + size > share and (taken or used):
-                break
-            taken.append(queue.popleft())
-            used += size
-        return used
-
-    def _settle(self, wallet_id: WalletId, queue: deque[Entry], used: int) -> None:
-        self.items -= used
-        if queue:
-            self._queues[wallet_id] = queue
-            self._wallet_items[wallet_id] -= used
-        else:
-            del self._wallet_items[wallet_id]
+        taken = self._queue.take(capacity=items_max, quota=wallet_items_max, lone_quota=items_max)
+        if not self._queue:
+            self._has_entries.clear()
+        return taken.requests

@@ -1,7 +1,6 @@
-"""What waits in a dispatcher, and which of it the next call carries. Nothing here waits itself."""
+"""A request that waits in a dispatcher, and whether several wallets compete for its shard."""
 
 import asyncio
-from collections import deque
 from typing import Final
 
 from actors.protocol import Failure, FailureCode, Reply
@@ -42,57 +41,6 @@ class Parcel:
         """Raise where it is waited for, unless it was answered."""
         if not self.reply.done():
             self.reply.set_exception(error)
-
-
-class Waiting:
-    """A wallet's parcels that wait for a call. ``commands`` counts what is in them."""
-
-    __slots__ = ("commands", "parcels")
-
-    def __init__(self) -> None:
-        self.parcels: deque[Parcel] = deque()
-        self.commands = 0
-
-    def add(self, parcel: Parcel) -> None:
-        self.parcels.append(parcel)
-        self.commands += parcel.size
-
-    def take(self) -> Parcel:
-        parcel = self.parcels.popleft()
-        self.commands -= parcel.size
-        return parcel
-
-
-class Load:
-    """What a call carries. Empty ones are false."""
-
-    __slots__ = ("_room", "over_share", "parcels", "wallets")
-
-    def __init__(self, *, room: int) -> None:
-        self.parcels: list[Parcel] = []
-        self.wallets: set[WalletId] = set()
-        self.over_share: set[WalletId] = set()
-        """Wallets that had more waiting than their share."""
-        self._room = room
-
-    def __bool__(self) -> bool:
-        return bool(self.parcels)
-
-    def take(self, wallet_id: WalletId, waiting: Waiting, share: int) -> bool:
-        """Of ``waiting`` its share, which is one parcel at least; whether there was room for it."""
-        used = 0
-        while waiting.parcels:
-            size = waiting.parcels[0].size
-            if self.parcels and size > self._room:
-                return False
-            if used and used + size > share:
-                self.over_share.add(wallet_id)
-                break
-            self.parcels.append(waiting.take())
-            self.wallets.add(wallet_id)
-            self._room -= size
-            used += size
-        return True
 
 
 class Neighbours:

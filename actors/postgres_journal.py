@@ -1,32 +1,19 @@
 """The journal in Postgres: what a batch reads, and the one statement that writes it."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable
 from typing import Final
 
-import asyncpg
-import msgspec
-
 from actors.connection import Connection, HealingConnection
-from actors.ports import (
-    BatchWrite,
-    KeyRecord,
-    Loaded,
-    Missing,
-    RefusedDelivery,
-    Span,
-    StoredAnswer,
-    TransferKey,
+from actors.journal_columns import commit_arguments
+from actors.journal_rows import (
+    Row,
+    recorded_from,
+    stored_answer_from,
+    transfer_from,
+    wallet_from,
 )
-from wallet.events import Event, Recorded, TransferChanged, WalletCreated
-from wallet.ids import TransferId, WalletId
-from wallet.state import (
-    FailureReason,
-    Transfer,
-    TransferStatus,
-    TransferType,
-    Wallet,
-    WalletStatus,
-)
+from actors.ports import BatchWrite, Loaded, Missing, Span, TransferKey
+from wallet.ids import WalletId
 
 CONNECTION_SETTINGS: Final = {
     "application_name": "wallet-shard",
@@ -114,8 +101,6 @@ SELECT id::text FROM wallets WHERE id = ANY ($1::uuid[]) AND id NOT IN (SELECT i
 
 COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 41))})"
 
-Row = asyncpg.Record
-
 
 class PostgresJournal:
     """Implements `Journal`."""
@@ -144,9 +129,6 @@ class PostgresJournal:
         return frozenset(WalletId(row[0]) for row in rows)
 
 
-# -- reading -------------------------------------------------------------------------------------
-
-
 async def _load(connection: Connection, missing: Missing) -> Loaded:
     # An earlier delivery may commit between two of these. References come first: were its wallet
     # missed and its reference seen, its own second delivery would be refused. Wallets come before
@@ -159,10 +141,10 @@ async def _load(connection: Connection, missing: Missing) -> Loaded:
         _add_wallets(loaded, await connection.fetch(_WALLETS, list(missing.wallets)))
     if missing.transfers:
         rows = await connection.fetch(_TRANSFERS, *_columns(missing.transfers))
-        loaded.transfers = {(row["wallet_id"], row["id"]): _transfer(row) for row in rows}
+        loaded.transfers = {(row["wallet_id"], row["id"]): transfer_from(row) for row in rows}
     if missing.keys:
         rows = await connection.fetch(_KEYS, *_columns(missing.keys))
-        loaded.keys = {(row["wallet_id"], row["key"]): _stored(row) for row in rows}
+        loaded.keys = {(row["wallet_id"], row["key"]): stored_answer_from(row) for row in rows}
     if missing.recorded:
         rows = await connection.fetch(_RECORDED, *_columns(missing.recorded))
         loaded.recorded = {
@@ -177,7 +159,7 @@ async def _load(connection: Connection, missing: Missing) -> Loaded:
 
 def _add_wallets(loaded: Loaded, rows: Iterable[Row]) -> None:
     for row in rows:
-        wallet = _wallet(row)
+        wallet = wallet_from(row)
         loaded.wallets[wallet.id] = wallet
         spans = zip(row["firsts"] or (), row["lasts"] or (), strict=True)
         loaded.unpublished.extend(Span(wallet.id, first, last) for first, last in spans)
@@ -186,242 +168,3 @@ def _add_wallets(loaded: Loaded, rows: Iterable[Row]) -> None:
 def _columns(pairs: Iterable[TransferKey] | Iterable[tuple[str, str]]) -> tuple[list[str], ...]:
     first, second = zip(*pairs, strict=True)
     return list(first), list(second)
-
-
-_metadata_decoder: Final = msgspec.json.Decoder(dict[str, str])
-
-
-def _metadata(text: str | None) -> Mapping[str, str]:
-    if text is None or text == "{}":
-        return {}
-    return _metadata_decoder.decode(text)
-
-
-def _wallet(row: Row) -> Wallet:
-    return Wallet(
-        id=WalletId(row["id"]),
-        currency=row["currency"],
-        scale=row["scale"],
-        status=WalletStatus(row["status"]),
-        balance=int(row["balance"]),
-        pending_debit=int(row["pending_debit"]),
-        pending_credit=int(row["pending_credit"]),
-        overdraft_limit=int(row["overdraft_limit"]),
-        version=row["version"],
-        reference_id=row["reference_id"],
-        metadata=_metadata(row["metadata"]),
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )
-
-
-def _transfer(row: Row) -> Transfer:
-    reason = row["failure_reason"]
-    return Transfer(
-        id=TransferId(row["id"]),
-        type=TransferType(row["type"]),
-        status=TransferStatus(row["status"]),
-        amount=int(row["amount"]),
-        created_version=row["created_version"],
-        created_at=row["created_at"],
-        reference_id=row["reference_id"],
-        metadata=_metadata(row["metadata"]),
-        failure_reason=FailureReason(reason) if reason else None,
-        settled_at=row["settled_at"],
-    )
-
-
-def _stored(row: Row) -> StoredAnswer:
-    return StoredAnswer(
-        fingerprint=row["fingerprint"],
-        request_id=row["request_id"],
-        refused=row["refused"],
-        answer=row["answer"].encode(),
-        version=row["version"],
-    )
-
-
-def recorded_from(row: Row) -> Recorded:
-    """A journal row as the event it is, with the wallet as it was after it.
-
-    A backlog comes through here at tens of thousands of rows a second: columns by place.
-    """
-    wallet_id, version, _, occurred_at, balance, pending_debit, pending_credit = row[:7]
-    made_by, currency, scale, reference_id, metadata, created_at = row[16:]
-    wallet = Wallet(
-        id=wallet_id,
-        currency=currency,
-        scale=scale,
-        balance=int(balance),
-        pending_debit=int(pending_debit),
-        pending_credit=int(pending_credit),
-        version=version,
-        reference_id=reference_id,
-        metadata=_metadata(metadata),
-        created_at=created_at,
-        updated_at=occurred_at,
-    )
-    event = _created(row) if row[7] is None else _changed(row)
-    return Recorded(event=event, wallet=wallet, made_by=made_by)
-
-
-def _created(row: Row) -> WalletCreated:
-    return WalletCreated(
-        wallet_id=WalletId(row["wallet_id"]),
-        currency=row["currency"],
-        scale=row["scale"],
-        reference_id=row["reference_id"],
-        metadata=_metadata(row["metadata"]),
-        occurred_at=row["occurred_at"],
-    )
-
-
-_STATUS_OF: Final = {f"transfer.{status}": status for status in TransferStatus}
-_STATUSES: Final[Mapping[str | None, TransferStatus | None]] = {
-    None: None,
-    **{str(status): status for status in TransferStatus},
-}
-_TYPES: Final = {str(type): type for type in TransferType}
-_REASONS: Final[Mapping[str | None, FailureReason | None]] = {
-    None: None,
-    **{str(reason): reason for reason in FailureReason},
-}
-
-
-def _changed(row: Row) -> TransferChanged:
-    _, version, event_type, occurred_at = row[:4]
-    transfer_id, transfer_type, previous, amount, created_at, created_version = row[7:13]
-    reason, reference_id, metadata = row[13:16]
-    status = _STATUS_OF[event_type]
-    transfer = Transfer(
-        id=transfer_id,
-        type=_TYPES[transfer_type],
-        status=status,
-        amount=int(amount),
-        created_version=created_version or version,
-        created_at=created_at or occurred_at,
-        reference_id=reference_id,
-        metadata=_metadata(metadata),
-        failure_reason=_REASONS[reason],
-        settled_at=None if status is TransferStatus.PENDING else occurred_at,
-    )
-    return TransferChanged(transfer=transfer, previous=_STATUSES[previous], occurred_at=occurred_at)
-
-
-# -- writing -------------------------------------------------------------------------------------
-
-
-def commit_arguments(batch: BatchWrite) -> tuple[object, ...]:
-    """The columns of ``batch``, in the order of the parameters of ``commit_batch``.
-
-    Whatever takes locks goes in the order of its keys, so that two writers that meet wait for
-    each other and don't deadlock.
-
-    Amounts go as text and are cast there: encoding a Python integer of 38 digits as binary
-    NUMERIC costs many times more than printing it.
-    """
-    return (
-        batch.now,
-        *_wallet_columns(batch),
-        *_new_wallet_columns(batch),
-        *_event_columns(batch.recorded),
-        *_key_columns(batch.keys),
-        *_refused_columns(batch.refused),
-        batch.confirm,
-    )
-
-
-def _wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
-    created = set(batch.created)
-    wallets = [
-        batch.after[wallet_id]
-        for wallet_id in sorted(batch.after, key=lambda one: (one in created, one))
-    ]
-    return (
-        [wallet.id for wallet in wallets],
-        [batch.expected.get(wallet.id, 0) for wallet in wallets],
-        [wallet.version for wallet in wallets],
-        [str(wallet.balance) for wallet in wallets],
-        [str(wallet.pending_debit) for wallet in wallets],
-        [str(wallet.pending_credit) for wallet in wallets],
-    )
-
-
-def _new_wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
-    wallets = [batch.after[wallet_id] for wallet_id in sorted(batch.created)]
-    return (
-        [wallet.id for wallet in wallets],
-        [wallet.currency for wallet in wallets],
-        [wallet.scale for wallet in wallets],
-        [wallet.reference_id for wallet in wallets],
-        [_json(wallet.metadata) for wallet in wallets],
-    )
-
-
-_EVENT_FIELDS: Final = 16
-
-
-def _event_columns(recorded: Sequence[Recorded]) -> tuple[object, ...]:
-    if not recorded:
-        return (*([] for _ in range(_EVENT_FIELDS)), 0)
-    rows = [_event_row(one) for one in recorded]
-    settlements = sum(row[8] is not None for row in rows)
-    return (*zip(*rows, strict=True), settlements)
-
-
-def _event_row(recorded: Recorded) -> tuple[object, ...]:
-    wallet, event = recorded.wallet, recorded.event
-    state = (
-        wallet.id,
-        wallet.version,
-        event.type,
-        str(wallet.balance),
-        str(wallet.pending_debit),
-        str(wallet.pending_credit),
-    )
-    return (*state, *_event_details(event), recorded.made_by)
-
-
-def _event_details(event: Event) -> tuple[object, ...]:
-    if isinstance(event, WalletCreated):
-        nothing = (None,) * 7
-        return (*nothing, event.reference_id, _json(event.metadata))
-    transfer = event.transfer
-    settles = event.previous is not None
-    return (
-        transfer.id,
-        transfer.type,
-        event.previous,
-        str(transfer.amount),
-        transfer.created_at if settles else None,
-        transfer.created_version if settles else None,
-        transfer.failure_reason,
-        transfer.reference_id,
-        _json(transfer.metadata),
-    )
-
-
-def _json(metadata: Mapping[str, str]) -> str | None:
-    return msgspec.json.encode(metadata).decode() if metadata else None
-
-
-def _key_columns(records: Iterable[KeyRecord]) -> tuple[list[object], ...]:
-    keys = sorted(records, key=lambda one: (one.scope, one.keyed.key))
-    return (
-        [key.scope for key in keys],
-        [key.keyed.key for key in keys],
-        [key.keyed.fingerprint for key in keys],
-        [key.stored.request_id for key in keys],
-        [key.stored.refused for key in keys],
-        [key.stored.answer.decode() for key in keys],
-        [key.stored.version for key in keys],
-    )
-
-
-def _refused_columns(refused: Iterable[RefusedDelivery]) -> tuple[list[object], ...]:
-    rows = list(refused)
-    return (
-        [one.wallet_id for one in rows],
-        [one.transfer_id for one in rows],
-        [one.answer.decode() for one in rows],
-    )

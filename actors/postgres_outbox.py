@@ -5,8 +5,9 @@ from itertools import islice
 from typing import Any, Final
 
 from actors.connection import Connection, HealingConnection
+from actors.journal_rows import recorded_from
 from actors.ports import JournalConflict, JournalUnavailable, Span
-from actors.postgres_journal import CONNECTION_SETTINGS, EVENT_COLUMNS, recorded_from
+from actors.postgres_journal import CONNECTION_SETTINGS, EVENT_COLUMNS
 from wallet.events import Recorded
 from wallet.ids import WalletId
 

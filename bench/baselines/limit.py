@@ -13,8 +13,9 @@ import asyncpg
 
 from actors.batch import Batch
 from actors.cache import WalletCache
+from actors.journal_columns import commit_arguments
 from actors.ports import Loaded
-from actors.postgres_journal import COMMIT_BATCH, CONNECTION_SETTINGS, commit_arguments
+from actors.postgres_journal import COMMIT_BATCH, CONNECTION_SETTINGS
 from bench.baselines.database import findings, new_wallet
 from bench.baselines.figures import Baseline, insist
 from bench.generators.latency import Latencies

@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from actors.journal_columns import commit_arguments
 from actors.ports import BatchWrite, Journal, Outbox
-from actors.postgres_journal import COMMIT_BATCH, PostgresJournal, commit_arguments
+from actors.postgres_journal import COMMIT_BATCH, PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
 from tests.support import databases
 from tests.support.memory_database import Database

@@ -3,8 +3,9 @@
 import asyncpg
 import pytest
 
+from actors.journal_columns import commit_arguments
 from actors.ports import Missing
-from actors.postgres_journal import PostgresJournal, commit_arguments
+from actors.postgres_journal import PostgresJournal
 from tests.support.domain import a_transfer, transfer_id, wallet_id
 from tests.support.write_side import connection
 from tests.support.writes import WriteInTheMaking, an_answer

@@ -14,6 +14,7 @@ import msgspec
 
 from actors import batch, dispatcher
 from actors.outbox import OutboxRelay
+from actors.outbox_retention import OutboxRetention
 from actors.ports import BatchWrite, Loaded, Missing, OutcomeUnknown
 from projections.store import BalanceRow
 from tests.simulation.connections import SimulatedJournal
@@ -132,7 +133,7 @@ def _always_first(parcel: Any, now: float) -> Submission:
     return msgspec.structs.replace(parcel.submission, timeout_s=max(parcel.deadline - now, 0.0))
 
 
-def _at_once(_relay: OutboxRelay) -> float:
+def _at_once(_retention: OutboxRetention) -> float:
     return asyncio.get_running_loop().time()
 
 
@@ -195,7 +196,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         Breach.STREAM_EVENT_OUT_OF_ORDER, make=_world_with(_LeavesPredecessorsEvents)
     ),
     "forget an event at its acknowledgement": Mutation(
-        Breach.STREAM_EVENT_MISSING, patches=((OutboxRelay, "_kept_until", _at_once),)
+        Breach.STREAM_EVENT_MISSING, patches=((OutboxRetention, "_retain_until", _at_once),)
     ),
     "fill whichever stream is there": Mutation(
         Breach.STREAM_EVENT_OUT_OF_ORDER, patches=((StreamServer, "listens_at", _always),)

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+from actors.batch_committer import Relay
 from actors.ports import Journal
-from actors.shard import Relay, Shard, ShardLimits
+from actors.shard import Shard, ShardLimits
 from tests.support.domain import NOW
 from tests.support.write_side import LIMITS, NoRelay, ShardUnderTest
 

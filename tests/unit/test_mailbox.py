@@ -1,11 +1,11 @@
-"""The mailbox: order within a wallet, turns between wallets, bounds on both."""
+"""The mailbox: a fair queue of entries (`test_fair_queue`) that can be waited for."""
 
 import asyncio
-from itertools import pairwise
 
 import pytest
 
-from actors.mailbox import Admission, Delivery, Entry, Mailbox
+from actors.fair_queue import Overflow
+from actors.mailbox import Delivery, Entry, Mailbox
 from actors.protocol import Reply
 from tests.support.domain import wallet_id
 from wallet.commands import CreateTransfer, Item, Submission
@@ -26,7 +26,7 @@ def entry(wallet: WalletId, name: str = "", *, items: int = 1) -> Entry:
 
 def put(mailbox: Mailbox, wallet: WalletId, *names: str, items: int = 1) -> None:
     for name in names:
-        assert mailbox.put(entry(wallet, name, items=items)) is Admission.TAKEN
+        assert mailbox.put(entry(wallet, name, items=items)) is None
 
 
 def drain(mailbox: Mailbox, items_max: int = 100, wallet_items_max: int = 100) -> list[str]:
@@ -57,87 +57,19 @@ async def test_a_batch_takes_no_more_than_its_bound_and_the_rest_stays_in_order(
     assert drain(mailbox, items_max=2) == ["5"]
 
 
-async def test_a_flooded_wallet_leaves_room_for_its_neighbours() -> None:
-    mailbox = a_mailbox()
-    put(mailbox, A, *(f"a{number}" for number in range(50)))
-    put(mailbox, B, "b1", "b2")
-    assert drain(mailbox, items_max=10, wallet_items_max=4) == ["a0", "a1", "a2", "a3", "b1", "b2"]
-
-
-async def test_a_flooded_wallet_goes_behind_those_that_wait() -> None:
-    mailbox = a_mailbox()
-    put(mailbox, A, *(f"a{number}" for number in range(50)))
-    put(mailbox, B, "b1")
-    put(mailbox, C, "c1")
-    assert drain(mailbox, items_max=2, wallet_items_max=2) == ["a0", "a1"]
-    assert drain(mailbox, items_max=2, wallet_items_max=2) == ["b1", "c1"]
-    assert drain(mailbox, items_max=2, wallet_items_max=2) == ["a2", "a3"]
-
-
 async def test_a_wallet_alone_may_have_the_whole_batch() -> None:
     mailbox = a_mailbox()
     put(mailbox, A, *"123456")
     assert drain(mailbox, items_max=5, wallet_items_max=2) == list("12345")
 
 
-async def test_flooded_wallets_share_and_none_waits_more_than_a_turn() -> None:
-    mailbox = a_mailbox(items_max=1_000, wallet_items_max=1_000)
-    for wallet, name in ((A, "a"), (B, "b"), (C, "c")):
-        put(mailbox, wallet, *(name for _ in range(30)))
-    taken = [drain(mailbox, items_max=6, wallet_items_max=3) for _ in range(12)]
-    assert {len(batch) for batch in taken} == {6}
-    for earlier, later in pairwise(taken):
-        assert set(earlier) | set(later) == {"a", "b", "c"}
-
-
-async def test_a_full_mailbox_refuses_and_keeps_what_it_has() -> None:
-    mailbox = a_mailbox(items_max=3)
-    put(mailbox, A, "1", "2")
-    put(mailbox, B, "3")
-    assert mailbox.put(entry(C)) is Admission.MAILBOX_FULL
-    assert mailbox.put(entry(A)) is Admission.MAILBOX_FULL
-    assert mailbox.items == 3
-    assert drain(mailbox) == ["1", "2", "3"]
-
-
-async def test_a_full_wallet_refuses_and_its_neighbour_does_not() -> None:
-    mailbox = a_mailbox(wallet_items_max=2)
-    put(mailbox, A, "1", "2")
-    assert mailbox.put(entry(A)) is Admission.WALLET_FULL
-    put(mailbox, B, "3")
-    assert drain(mailbox) == ["1", "2", "3"]
-    put(mailbox, A, "4")
-
-
-async def test_a_partly_drained_wallet_has_as_much_room_as_left() -> None:
-    mailbox = a_mailbox(wallet_items_max=3)
-    put(mailbox, A, "1", "2", "3")
-    drain(mailbox, items_max=1)
-    put(mailbox, A, "4")
-    assert mailbox.put(entry(A)) is Admission.WALLET_FULL
-
-
 async def test_bounds_count_items_and_not_submissions() -> None:
     mailbox = a_mailbox(items_max=10, wallet_items_max=6)
     put(mailbox, A, "1", items=4)
-    assert mailbox.put(entry(A, items=3)) is Admission.WALLET_FULL
+    assert mailbox.put(entry(A, items=3)) is Overflow.WALLET
     put(mailbox, B, "2", items=6)
-    assert mailbox.put(entry(C)) is Admission.MAILBOX_FULL
+    assert mailbox.put(entry(C)) is Overflow.QUEUE
     assert mailbox.items == 10
-
-
-async def test_a_lone_submission_fits_whatever_its_size() -> None:
-    mailbox = a_mailbox(items_max=2, wallet_items_max=2)
-    put(mailbox, A, "huge", items=9)
-    assert mailbox.put(entry(A)) is not Admission.TAKEN
-    assert drain(mailbox, items_max=3, wallet_items_max=1) == ["huge"]
-
-
-async def test_a_submission_is_never_torn() -> None:
-    mailbox = a_mailbox()
-    put(mailbox, A, "1", "2", items=3)
-    assert drain(mailbox, items_max=5) == ["1"]
-    assert drain(mailbox, items_max=5) == ["2"]
 
 
 async def test_waiting_ends_when_something_is_queued() -> None:
@@ -174,12 +106,3 @@ async def test_answering_twice_is_a_bug() -> None:
 
 async def test_a_deadline_counts_from_the_arrival() -> None:
     assert entry(A).deadline == 103.0
-
-
-async def test_a_submission_of_many_items_has_its_turn_among_flooded_neighbours() -> None:
-    mailbox = a_mailbox(items_max=1_000, wallet_items_max=1_000)
-    put(mailbox, A, *("a" for _ in range(300)))
-    put(mailbox, B, *("b" for _ in range(30)), items=6)
-    put(mailbox, C, "many", items=10)
-    taken = [drain(mailbox, items_max=20, wallet_items_max=10) for _ in range(5)]
-    assert "many" in [name for batch in taken for name in batch]

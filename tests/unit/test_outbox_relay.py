@@ -1,15 +1,13 @@
 """The relay: every committed event reaches the stream once and in order, whatever fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 
-import msgspec
 import pytest
 import pytest_asyncio
 
-from actors import outbox as module
 from actors.outbox import OutboxRelay, RelayLimits
-from actors.ports import JournalUnavailable, Span
+from actors.ports import Span
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
 from tests.support.relays import LIMITS, RelayDesk, ids
@@ -240,7 +238,7 @@ async def test_a_journal_that_is_away_is_waited_for(desk: RelayDesk) -> None:
     assert desk.stream.calls == [ids(WALLET_ID, 1, 2)]
 
 
-# -- what predecessors left ------------------------------------------------------------------------
+# -- ranges of the table --------------------------------------------------------------------------
 
 
 async def test_what_loading_a_wallet_found_goes_before_anything_new(desk: RelayDesk) -> None:
@@ -259,48 +257,6 @@ async def test_a_span_that_is_queued_is_not_queued_again(desk: RelayDesk) -> Non
     desk.start()
     await desk.until_empty()
     assert desk.stream.calls == [ids(WALLET_ID, 1, 2)]
-
-
-async def test_a_row_that_the_sweep_saw_before_its_own_shard_told_of_it_goes_once(
-    desk: RelayDesk,
-) -> None:
-    # Committed, and the sweep runs before the shard's task does.
-    write = await desk.commit(WALLET_ID, 1)
-    desk.relay.add_unread(await desk.outbox.unpublished(limit=10))
-    desk.add(write)
-    following = await desk.commit_and_add(WALLET_ID, 2)
-    assert desk.relay.backlog == 3
-    desk.start()
-    await desk.until_empty()
-    await asyncio.sleep(0)
-    assert desk.stream.calls == [ids(WALLET_ID, 1, 2, 3)]
-    assert following.spans() == [Span(WALLET_ID, 3, 3)]
-    assert desk.relay.backlog == 0
-
-
-async def test_a_span_told_of_after_it_was_relayed_already_is_dropped_by_the_stream(
-    desk: RelayDesk,
-) -> None:
-    write = await desk.commit(WALLET_ID, 1)
-    desk.relay.add_unread(await desk.outbox.unpublished(limit=10))
-    desk.start()
-    await desk.until_empty()
-    desk.add(write)
-    await desk.stream.until_called(2)
-    await desk.commit_and_add(WALLET_ID, 2)
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3)
-
-
-async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayDesk) -> None:
-    await desk.commit(WALLET_ID, 1)
-    await desk.commit(OTHER_WALLET_ID)
-    await desk.commit(WALLET_ID, 2)
-    desk.start(sweeping=True)
-    await desk.until_empty()
-    of_one = [one for one in desk.stream.ids if one.startswith(WALLET_ID)]
-    assert of_one == ids(WALLET_ID, 1, 2, 3)
-    assert set(desk.stream.ids) - set(of_one) == {f"{OTHER_WALLET_ID}:1"}
 
 
 async def test_rows_of_a_wallet_that_follow_each_other_are_read_and_deleted_as_one(
@@ -326,269 +282,7 @@ async def test_rows_of_a_wallet_that_follow_each_other_are_read_and_deleted_as_o
     assert desk.relay.backlog == 14
 
 
-async def test_the_first_sweep_does_not_wait_once_the_stream_is_there() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_sweep_interval_s=60.0))
-    await desk.commit(WALLET_ID, 1)
-    desk.start(sweeping=True)
-    await desk.until_empty()
-    await desk.close()
-
-
-async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
-    desk = RelayDesk(owns=lambda wallet: wallet == WALLET_ID)
-    await desk.commit(WALLET_ID)
-    await desk.commit(OTHER_WALLET_ID)
-    desk.start(sweeping=True)
-    await desk.stream.until_stored(1)
-    swept = desk.outbox.sweeps
-    await until(lambda: desk.outbox.sweeps >= swept + 3)
-    assert desk.stream.ids == ids(WALLET_ID, 1)
-    assert list(desk.outbox.rows) == [(OTHER_WALLET_ID, 1)]
-    await desk.close()
-
-
-async def test_rows_of_others_hide_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SWEEP_PAGE", 3)
-    ours = wallet_id(20)
-    desk = RelayDesk(owns=lambda wallet: wallet == ours)
-    for number in range(21):
-        await desk.commit(wallet_id(number), 1)
-        await desk.commit(wallet_id(number), 2)
-    desk.start(sweeping=True)
-    await desk.stream.until_stored(3)
-    assert desk.stream.ids == ids(ours, 1, 2, 3)
-    await desk.close()
-
-
-async def test_a_sweep_waits_while_much_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SWEEP_PAGE", 2)
-    monkeypatch.setattr(module, "_SWEEP_AHEAD", 5)
-    desk = RelayDesk()
-    wallets = [wallet_id(number) for number in range(40)]
-    for wallet in wallets:
-        await desk.commit(wallet)
-    desk.stream.gate.clear()
-    desk.start(sweeping=True)
-    await desk.stream.until_called(1)
-    await until(lambda: desk.relay.backlog == 6)
-    desk.stream.gate.set()
-    await desk.until_empty()
-    assert desk.stream.ids == [f"{wallet}:1" for wallet in wallets]
-    assert desk.outbox.sweeps <= 2, "the sweep went on where it had stopped"
-    await desk.close()
-
-
-async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
-    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pauses: list[float] = []
-    rest = desk.relay._rest
-
-    async def noted(seconds: float) -> None:
-        pauses.append(seconds)
-        await rest(0.0)
-
-    took_s = iter((0.0, 0.0, 0.4))
-
-    async def sweep_once() -> float:
-        return next(took_s, 0.0)
-
-    monkeypatch.setattr(desk.relay, "_rest", noted)
-    monkeypatch.setattr(desk.relay, "_sweep_once", sweep_once)
-    desk.relay.stream_ready = True
-    desk.start(sweeping=True)
-    await until(lambda: len(pauses) > 2)
-    assert pauses[:3] == [
-        LIMITS.outbox_sweep_interval_s,
-        LIMITS.outbox_sweep_interval_s,
-        pytest.approx(20.0),
-    ]
-
-
-# -- forgetting everything ---------------------------------------------------------------------
-
-
-async def test_after_a_reset_everything_is_found_again_in_the_table(desk: RelayDesk) -> None:
-    desk.stream.unreachable = True
-    desk.start(sweeping=True)
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.commit_and_add(OTHER_WALLET_ID)
-    await until(lambda: desk.relay.publish_failures >= 1)
-    desk.relay.reset()
-    assert desk.relay.backlog == 0
-    desk.stream.unreachable = False
-    await desk.until_empty()
-    assert sorted(desk.stream.ids) == ids(WALLET_ID, 1, 2) + ids(OTHER_WALLET_ID, 1)
-
-
-async def test_after_a_reset_nothing_is_published_that_the_table_does_not_have(
-    desk: RelayDesk,
-) -> None:
-    desk.stream.faults.append(StreamFault.NOT_STORED)
-    desk.stream.gate.clear()
-    desk.start(sweeping=True)
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.stream.until_called(1)
-    lost = desk.outbox.database.outbox.pop(WALLET_ID)  # another server, which never had it
-    assert lost
-    desk.relay.reset()
-    desk.stream.gate.set()
-    await desk.commit_and_add(OTHER_WALLET_ID)
-    await desk.until_empty()
-    assert desk.stream.ids == ids(OTHER_WALLET_ID, 1)
-
-
-async def test_a_reset_while_rows_are_kept_forgets_that_they_were_published() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
-    desk.start(sweeping=True)
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.stream.until_stored(2)
-    desk.relay.reset()
-    await desk.stream.until_called(2)
-    await until(lambda: desk.relay.backlog == 0)
-    assert desk.stream.ids == ids(WALLET_ID, 1, 2), "the stream drops what it has"
-    await desk.close()
-
-
-# -- chores -------------------------------------------------------------------------------------
-
-
-async def test_rows_are_deleted_in_pieces_of_bounded_size(
-    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_FORGET_MAX", 15)
-    sizes: list[int] = []
-    delete = desk.outbox.delete
-
-    async def noted(spans: Collection[Span]) -> None:
-        sizes.append(len(spans))
-        await delete(spans)
-
-    monkeypatch.setattr(desk.outbox, "delete", noted)
-    for number in range(40):
-        await desk.commit_and_add(wallet_id(number))
-    desk.start()
-    await desk.until_empty()
-    assert sum(sizes) == 40
-    assert max(sizes) <= 15
-
-
-async def test_chores_that_fail_are_counted(desk: RelayDesk) -> None:
-    desk.outbox.deletes_unavailable = 2
-    desk.start()
-    await desk.commit_and_add(WALLET_ID)
-    await desk.until_empty()
-    assert desk.relay.failures == {"forget": 2}
-
-
-async def test_rows_that_could_not_be_deleted_are_deleted_later_and_not_published_again(
-    desk: RelayDesk,
-) -> None:
-    desk.outbox.deletes_unavailable = 1
-    desk.start(sweeping=True)
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 1, 2)
-    assert len(desk.stream.calls) == 1
-
-
-# -- a server that loses its power -------------------------------------------------------------
-
-
-@pytest_asyncio.fixture
-async def keeping() -> AsyncIterator[RelayDesk]:
-    """A desk whose relay keeps rows for longer than the test takes."""
-    made = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
-    yield made
-    await made.close()
-
-
-async def test_rows_of_acknowledged_events_are_kept_and_are_no_backlog(keeping: RelayDesk) -> None:
-    keeping.start(sweeping=True)
-    await keeping.commit_and_add(WALLET_ID, 1)
-    await keeping.stream.until_stored(2)
-    sweeps = keeping.outbox.sweeps
-    await until(lambda: keeping.outbox.sweeps >= sweeps + 3)
-    assert list(keeping.outbox.rows) == [(WALLET_ID, 1)]
-    assert keeping.relay.backlog == 0
-    assert len(keeping.stream.calls) == 1
-
-
-async def test_what_the_server_lost_with_its_power_is_published_again_before_anything_newer(
-    keeping: RelayDesk,
-) -> None:
-    keeping.start()
-    await keeping.commit_and_add(WALLET_ID, 1)
-    await keeping.commit_and_add(OTHER_WALLET_ID)
-    await keeping.commit_and_add(WALLET_ID, 2)
-    await keeping.stream.until_stored(4)
-    keeping.stream.lose_power(keeps=1)
-    await keeping.commit_and_add(WALLET_ID, 3)
-    await keeping.stream.until_stored(5)
-    assert [one for one in keeping.stream.ids if one.startswith(WALLET_ID)] == ids(
-        WALLET_ID, 1, 2, 3, 4
-    )
-    assert set(ids(OTHER_WALLET_ID, 1)) < set(keeping.stream.ids)
-
-
-async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
-    desk.start()
-    desk.outbox.deletes_unavailable = 1_000  # The row is still there when the power goes.
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.stream.until_stored(2)
-    desk.stream.lose_power(keeps=0)
-    desk.outbox.deletes_unavailable = 0
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 1, 2)
-    await desk.close()
-
-
-async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
-    desk.start()
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.stream.until_stored(2)
-    desk.stream.unreachable = True
-    await until(lambda: desk.relay.publish_failures >= 1)
-    assert list(desk.outbox.rows) == [(WALLET_ID, 1)]
-    desk.stream.unreachable = False
-    await desk.until_empty()
-    await desk.close()
-
-
-async def test_the_first_sweep_takes_rows_of_any_age_and_later_ones_only_old_ones() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
-    await desk.commit(WALLET_ID)
-    desk.start(sweeping=True)
-    await desk.stream.until_stored(1)
-    await desk.commit(OTHER_WALLET_ID)
-    sweeps = desk.outbox.sweeps
-    await until(lambda: desk.outbox.sweeps >= sweeps + 3)
-    assert desk.stream.ids == ids(WALLET_ID, 1)
-    await desk.close()
-
-
-async def test_an_outbox_that_can_not_be_swept_is_swept_later(
-    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await desk.commit(WALLET_ID)
-    failures = 2
-    unpublished = desk.outbox.unpublished
-
-    async def failing(
-        *, limit: int, after: Span | None = None, older_than_s: float = 0.0
-    ) -> Sequence[Span]:
-        nonlocal failures
-        if failures:
-            failures -= 1
-            raise JournalUnavailable("told to be away")
-        return await unpublished(limit=limit, after=after, older_than_s=older_than_s)
-
-    monkeypatch.setattr(desk.outbox, "unpublished", failing)
-    desk.start(sweeping=True)
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 1)
+# -- several relays -------------------------------------------------------------------------------
 
 
 async def test_many_wallets_of_several_relays_keep_their_version_order() -> None:

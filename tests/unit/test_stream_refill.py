@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from actors import outbox as module
+from actors import outbox_backfill as module
 from actors.ports import Span
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
@@ -91,7 +91,7 @@ async def test_a_stream_that_has_the_journal_is_left_alone() -> None:
 async def test_while_another_relay_fills_the_stream_this_one_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_REFILL_POLL_S", 0.001)
+    monkeypatch.setattr(module, "_BACKFILL_POLL_INTERVAL_S", 0.001)
     refill = FakeRefill(*HISTORY)
     refill.held = True
     desk = await a_desk(refill)

@@ -1,0 +1,32 @@
+"""What a shard counts, since its process began."""
+
+from collections import Counter
+from typing import Final
+
+from actors.batch import Batch
+from wallet.commands import Submission
+
+_RATE_WEIGHT: Final = 0.1
+
+
+class ShardCounts:
+    """Counters of batches and what was in them."""
+
+    __slots__ = ("counts", "largest_batch", "refusals", "s_per_command")
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.largest_batch = 0
+        self.s_per_command = 0.0
+        """Moving average: how fast the mailbox drains."""
+
+    def record(self, batch: Batch, submissions: list[Submission], *, took_s: float) -> None:
+        commands = sum(len(submission.items) for submission in submissions)
+        self.s_per_command += _RATE_WEIGHT * (took_s / commands - self.s_per_command)
+        self.counts["batches"] += 1
+        self.counts["commands"] += commands
+        self.counts["events"] += len(batch.write.recorded)
+        self.counts["replays"] += batch.replays
+        self.refusals.update(str(code) for code in batch.refusals)
+        self.largest_batch = max(self.largest_batch, commands)

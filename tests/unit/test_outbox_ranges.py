@@ -1,0 +1,51 @@
+"""Ranges of events: joined and split without loss, in order."""
+
+import pytest
+
+from actors.outbox_ranges import join_adjacent, pack, split
+from actors.ports import Span
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID
+
+
+def span(first: int, last: int) -> Span:
+    return Span(WALLET_ID, first, last)
+
+
+@pytest.mark.parametrize(
+    ("size", "pieces"),
+    [
+        (1, [span(4, 4), span(5, 5), span(6, 6)]),
+        (2, [span(4, 5), span(6, 6)]),
+        (3, [span(4, 6)]),
+        (9, [span(4, 6)]),
+    ],
+)
+def test_a_range_is_split_into_pieces_of_bounded_size(size: int, pieces: list[Span]) -> None:
+    assert list(split(span(4, 6), size)) == pieces
+
+
+def test_adjacent_rows_of_one_wallet_are_joined() -> None:
+    rows = [span(1, 1), span(2, 4), Span(OTHER_WALLET_ID, 5, 5), span(5, 5), span(7, 7)]
+    assert list(join_adjacent(rows, 10)) == [rows[0:2], [rows[2]], [rows[3]], [rows[4]]]
+
+
+def test_joined_rows_have_no_more_events_than_allowed() -> None:
+    rows = [span(1, 2), span(3, 4), span(5, 5), span(6, 20), span(21, 21)]
+    assert list(join_adjacent(rows, 4)) == [rows[0:2], [rows[2]], [rows[3]], [rows[4]]]
+    assert list(join_adjacent([], 4)) == []
+
+
+def test_packed_ranges_keep_their_order_and_split_only_what_is_too_large() -> None:
+    ranges = [span(1, 2), Span(OTHER_WALLET_ID, 1, 2), span(3, 8)]
+    assert list(pack(ranges, 3)) == [
+        [span(1, 2)],
+        [Span(OTHER_WALLET_ID, 1, 2)],
+        [span(3, 5)],
+        [span(6, 8)],
+    ]
+    assert list(pack(ranges, 4)) == [
+        [span(1, 2), Span(OTHER_WALLET_ID, 1, 2)],
+        [span(3, 6)],
+        [span(7, 8)],
+    ]
+    assert list(pack([], 3)) == []

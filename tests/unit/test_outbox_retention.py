@@ -1,0 +1,136 @@
+"""Rows of acknowledged events: retained until the server's disk has them, then deleted."""
+
+from collections.abc import AsyncIterator, Collection
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from actors import outbox_retention as module
+from actors.ports import Span
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
+from tests.support.relays import LIMITS, RelayDesk, ids
+from tests.support.waiting import until
+
+
+@pytest_asyncio.fixture
+async def desk() -> AsyncIterator[RelayDesk]:
+    made = RelayDesk()
+    yield made
+    await made.close()
+
+
+async def test_rows_are_deleted_in_pieces_of_bounded_size(
+    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PRUNE_ROWS_MAX", 15)
+    sizes: list[int] = []
+    delete = desk.outbox.delete
+
+    async def noted(spans: Collection[Span]) -> None:
+        sizes.append(len(spans))
+        await delete(spans)
+
+    monkeypatch.setattr(desk.outbox, "delete", noted)
+    for number in range(40):
+        await desk.commit_and_add(wallet_id(number))
+    desk.start()
+    await desk.until_empty()
+    assert sum(sizes) == 40
+    assert max(sizes) <= 15
+
+
+async def test_chores_that_fail_are_counted(desk: RelayDesk) -> None:
+    desk.outbox.deletes_unavailable = 2
+    desk.start()
+    await desk.commit_and_add(WALLET_ID)
+    await desk.until_empty()
+    assert desk.relay.failures == {"forget": 2}
+
+
+async def test_rows_that_could_not_be_deleted_are_deleted_later_and_not_published_again(
+    desk: RelayDesk,
+) -> None:
+    desk.outbox.deletes_unavailable = 1
+    desk.start(sweeping=True)
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2)
+    assert len(desk.stream.calls) == 1
+
+
+# -- a server that loses its power ----------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def keeping() -> AsyncIterator[RelayDesk]:
+    """A desk whose relay keeps rows for longer than the test takes."""
+    made = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
+    yield made
+    await made.close()
+
+
+async def test_rows_of_acknowledged_events_are_kept_and_are_no_backlog(keeping: RelayDesk) -> None:
+    keeping.start(sweeping=True)
+    await keeping.commit_and_add(WALLET_ID, 1)
+    await keeping.stream.until_stored(2)
+    sweeps = keeping.outbox.sweeps
+    await until(lambda: keeping.outbox.sweeps >= sweeps + 3)
+    assert list(keeping.outbox.rows) == [(WALLET_ID, 1)]
+    assert keeping.relay.backlog == 0
+    assert len(keeping.stream.calls) == 1
+
+
+async def test_what_the_server_lost_with_its_power_is_published_again_before_anything_newer(
+    keeping: RelayDesk,
+) -> None:
+    keeping.start()
+    await keeping.commit_and_add(WALLET_ID, 1)
+    await keeping.commit_and_add(OTHER_WALLET_ID)
+    await keeping.commit_and_add(WALLET_ID, 2)
+    await keeping.stream.until_stored(4)
+    keeping.stream.lose_power(keeps=1)
+    await keeping.commit_and_add(WALLET_ID, 3)
+    await keeping.stream.until_stored(5)
+    assert [one for one in keeping.stream.ids if one.startswith(WALLET_ID)] == ids(
+        WALLET_ID, 1, 2, 3, 4
+    )
+    assert set(ids(OTHER_WALLET_ID, 1)) < set(keeping.stream.ids)
+
+
+async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
+    desk.start()
+    desk.outbox.deletes_unavailable = 1_000  # The row is still there when the power goes.
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.stream.until_stored(2)
+    desk.stream.lose_power(keeps=0)
+    desk.outbox.deletes_unavailable = 0
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2)
+    await desk.close()
+
+
+async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
+    desk.start()
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.stream.until_stored(2)
+    desk.stream.unreachable = True
+    await until(lambda: desk.relay.publish_failures >= 1)
+    assert list(desk.outbox.rows) == [(WALLET_ID, 1)]
+    desk.stream.unreachable = False
+    await desk.until_empty()
+    await desk.close()
+
+
+async def test_a_reset_while_rows_are_kept_forgets_that_they_were_published() -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
+    desk.start(sweeping=True)
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.stream.until_stored(2)
+    desk.relay.reset()
+    await desk.stream.until_called(2)
+    await until(lambda: desk.relay.backlog == 0)
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2), "the stream drops what it has"
+    await desk.close()

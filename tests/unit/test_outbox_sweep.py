@@ -1,0 +1,211 @@
+"""The sweep: what a predecessor left in the outbox is found, and so is all after a reset."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from actors import outbox_sweep as module
+from actors.outbox_sweep import OutboxSweep
+from actors.ports import JournalUnavailable, Span
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
+from tests.support.fake_stream import StreamFault
+from tests.support.relays import LIMITS, RelayDesk, ids
+from tests.support.waiting import until
+
+
+@pytest_asyncio.fixture
+async def desk() -> AsyncIterator[RelayDesk]:
+    made = RelayDesk()
+    yield made
+    await made.close()
+
+
+async def test_a_row_that_the_sweep_saw_before_its_own_shard_told_of_it_goes_once(
+    desk: RelayDesk,
+) -> None:
+    # Committed, and the sweep runs before the shard's task does.
+    write = await desk.commit(WALLET_ID, 1)
+    desk.relay.add_unread(await desk.outbox.unpublished(limit=10))
+    desk.add(write)
+    following = await desk.commit_and_add(WALLET_ID, 2)
+    assert desk.relay.backlog == 3
+    desk.start()
+    await desk.until_empty()
+    await asyncio.sleep(0)
+    assert desk.stream.calls == [ids(WALLET_ID, 1, 2, 3)]
+    assert following.spans() == [Span(WALLET_ID, 3, 3)]
+    assert desk.relay.backlog == 0
+
+
+async def test_a_span_told_of_after_it_was_relayed_already_is_dropped_by_the_stream(
+    desk: RelayDesk,
+) -> None:
+    write = await desk.commit(WALLET_ID, 1)
+    desk.relay.add_unread(await desk.outbox.unpublished(limit=10))
+    desk.start()
+    await desk.until_empty()
+    desk.add(write)
+    await desk.stream.until_called(2)
+    await desk.commit_and_add(WALLET_ID, 2)
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3)
+
+
+async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayDesk) -> None:
+    await desk.commit(WALLET_ID, 1)
+    await desk.commit(OTHER_WALLET_ID)
+    await desk.commit(WALLET_ID, 2)
+    desk.start(sweeping=True)
+    await desk.until_empty()
+    of_one = [one for one in desk.stream.ids if one.startswith(WALLET_ID)]
+    assert of_one == ids(WALLET_ID, 1, 2, 3)
+    assert set(desk.stream.ids) - set(of_one) == {f"{OTHER_WALLET_ID}:1"}
+
+
+async def test_the_first_sweep_does_not_wait_once_the_stream_is_there() -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_sweep_interval_s=60.0))
+    await desk.commit(WALLET_ID, 1)
+    desk.start(sweeping=True)
+    await desk.until_empty()
+    await desk.close()
+
+
+async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
+    desk = RelayDesk(owns=lambda wallet: wallet == WALLET_ID)
+    await desk.commit(WALLET_ID)
+    await desk.commit(OTHER_WALLET_ID)
+    desk.start(sweeping=True)
+    await desk.stream.until_stored(1)
+    swept = desk.outbox.sweeps
+    await until(lambda: desk.outbox.sweeps >= swept + 3)
+    assert desk.stream.ids == ids(WALLET_ID, 1)
+    assert list(desk.outbox.rows) == [(OTHER_WALLET_ID, 1)]
+    await desk.close()
+
+
+async def test_rows_of_others_hide_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SWEEP_PAGE", 3)
+    ours = wallet_id(20)
+    desk = RelayDesk(owns=lambda wallet: wallet == ours)
+    for number in range(21):
+        await desk.commit(wallet_id(number), 1)
+        await desk.commit(wallet_id(number), 2)
+    desk.start(sweeping=True)
+    await desk.stream.until_stored(3)
+    assert desk.stream.ids == ids(ours, 1, 2, 3)
+    await desk.close()
+
+
+async def test_a_sweep_waits_while_much_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SWEEP_PAGE", 2)
+    monkeypatch.setattr(module, "_SWEEP_AHEAD", 5)
+    desk = RelayDesk()
+    wallets = [wallet_id(number) for number in range(40)]
+    for wallet in wallets:
+        await desk.commit(wallet)
+    desk.stream.gate.clear()
+    desk.start(sweeping=True)
+    await desk.stream.until_called(1)
+    await until(lambda: desk.relay.backlog == 6)
+    desk.stream.gate.set()
+    await desk.until_empty()
+    assert desk.stream.ids == [f"{wallet}:1" for wallet in wallets]
+    assert desk.outbox.sweeps <= 2, "the sweep went on where it had stopped"
+    await desk.close()
+
+
+async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
+    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    pause = OutboxSweep._pause
+
+    async def noted(sweep: OutboxSweep, seconds: float) -> None:
+        pauses.append(seconds)
+        await pause(sweep, 0.0)
+
+    took_s = iter((0.0, 0.0, 0.4))
+
+    async def sweep_once(_sweep: OutboxSweep) -> float:
+        return next(took_s, 0.0)
+
+    monkeypatch.setattr(OutboxSweep, "_pause", noted)
+    monkeypatch.setattr(OutboxSweep, "_sweep_once", sweep_once)
+    desk.start(sweeping=True)
+    await until(lambda: desk.relay.stream_ready and len(pauses) > 3)
+    first = pauses.index(pytest.approx(20.0)) - 2
+    assert pauses[first : first + 3] == [
+        LIMITS.outbox_sweep_interval_s,
+        LIMITS.outbox_sweep_interval_s,
+        pytest.approx(20.0),
+    ]
+
+
+async def test_the_first_sweep_takes_rows_of_any_age_and_later_ones_only_old_ones() -> None:
+    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
+    await desk.commit(WALLET_ID)
+    desk.start(sweeping=True)
+    await desk.stream.until_stored(1)
+    await desk.commit(OTHER_WALLET_ID)
+    sweeps = desk.outbox.sweeps
+    await until(lambda: desk.outbox.sweeps >= sweeps + 3)
+    assert desk.stream.ids == ids(WALLET_ID, 1)
+    await desk.close()
+
+
+async def test_an_outbox_that_can_not_be_swept_is_swept_later(
+    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.commit(WALLET_ID)
+    failures = 2
+    unpublished = desk.outbox.unpublished
+
+    async def failing(
+        *, limit: int, after: Span | None = None, older_than_s: float = 0.0
+    ) -> Sequence[Span]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise JournalUnavailable("told to be away")
+        return await unpublished(limit=limit, after=after, older_than_s=older_than_s)
+
+    monkeypatch.setattr(desk.outbox, "unpublished", failing)
+    desk.start(sweeping=True)
+    await desk.until_empty()
+    assert desk.stream.ids == ids(WALLET_ID, 1)
+
+
+# -- reset ----------------------------------------------------------------------------------------
+
+
+async def test_after_a_reset_everything_is_found_again_in_the_table(desk: RelayDesk) -> None:
+    desk.stream.unreachable = True
+    desk.start(sweeping=True)
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.commit_and_add(OTHER_WALLET_ID)
+    await until(lambda: desk.relay.publish_failures >= 1)
+    desk.relay.reset()
+    assert desk.relay.backlog == 0
+    desk.stream.unreachable = False
+    await desk.until_empty()
+    assert sorted(desk.stream.ids) == ids(WALLET_ID, 1, 2) + ids(OTHER_WALLET_ID, 1)
+
+
+async def test_after_a_reset_nothing_is_published_that_the_table_does_not_have(
+    desk: RelayDesk,
+) -> None:
+    desk.stream.faults.append(StreamFault.NOT_STORED)
+    desk.stream.gate.clear()
+    desk.start(sweeping=True)
+    await desk.commit_and_add(WALLET_ID, 1)
+    await desk.stream.until_called(1)
+    lost = desk.outbox.database.outbox.pop(WALLET_ID)  # another server, which never had it
+    assert lost
+    desk.relay.reset()
+    desk.stream.gate.set()
+    await desk.commit_and_add(OTHER_WALLET_ID)
+    await desk.until_empty()
+    assert desk.stream.ids == ids(OTHER_WALLET_ID, 1)
