@@ -1,10 +1,10 @@
 """What a run leaves behind, in the checker's terms."""
 
+from actors.memory_database import MemoryDatabase
 from tests.simulation.books import Books
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
-from tests.support.memory_database import Database
 from verification.cloud_events import decode_message
 from verification.evidence import (
     Balances,
@@ -82,7 +82,7 @@ def _wallet(wallet: Wallet) -> WalletRow:
     )
 
 
-def _transfers(database: Database) -> list[TransferRow]:
+def _transfers(database: MemoryDatabase) -> list[TransferRow]:
     return [
         TransferRow(
             wallet_id=wallet_id,
@@ -98,7 +98,7 @@ def _transfers(database: Database) -> list[TransferRow]:
     ]
 
 
-def _keys(database: Database) -> list[KeyRow]:
+def _keys(database: MemoryDatabase) -> list[KeyRow]:
     return [
         KeyRow(
             wallet_id=scope,
@@ -107,7 +107,7 @@ def _keys(database: Database) -> list[KeyRow]:
             answer=stored.answer.decode(),
             version=stored.version,
         )
-        for (scope, key), stored in database.keys.items()
+        for (scope, key), stored in database.idempotency_keys.items()
     ]
 
 

@@ -19,7 +19,6 @@ from tests.simulation.loop import SimulatedLoop, run
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.world import World
-from tests.support.memory_database import Rules
 from verification.checker import check
 from verification.evidence import Evidence
 from verification.violations import Violation
@@ -54,11 +53,11 @@ class NotDrained(Exception):
 Make = type[World]
 
 
-def run_seed(seed: int, *, make: Make = World, rules: Rules | None = None) -> Outcome:
-    """Run ``seed`` and judge what it left. ``make`` and ``rules`` are where mutations go in."""
+def run_seed(seed: int, *, make: Make = World) -> Outcome:
+    """Run ``seed`` and judge what it left. ``make`` is where a mutation goes in."""
     plan = plan_of(seed)
     loop = SimulatedLoop(Random(f"loop {seed}"), shuffle_within=plan.shuffle_within)
-    world = make(loop, plan, rules or Rules())
+    world = make(loop, plan)
     books = Books(loop)
     nemesis = Nemesis(world)
     failures: list[str] = []
@@ -112,7 +111,7 @@ def _drained(world: World) -> bool:
 
 
 def _is_filled(world: World) -> bool:
-    return world.stream.exists and world.database.filled == world.stream.name
+    return world.stream.exists and world.database.backfilled_incarnation == world.stream.name
 
 
 def _lag(world: World) -> int:
