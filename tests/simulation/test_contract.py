@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from actors.memory_database import MemoryDatabase
 from tests.contract.conftest import Store, store_in_memory
+from tests.contract.test_backfill import *  # noqa: F403
 from tests.contract.test_journal import *  # noqa: F403
 from tests.contract.test_open_commits import *  # noqa: F403
 from tests.contract.test_outbox import *  # noqa: F403
