@@ -1,10 +1,10 @@
 """What a run leaves behind, in the checker's terms."""
 
 from actors.memory_database import MemoryDatabase
-from tests.simulation.books import Books
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
+from tests.support.client_state import SharedClientState
 from verification.cloud_events import decode_message
 from verification.evidence import (
     Balances,
@@ -20,10 +20,10 @@ from wallet.events import Recorded, TransferChanged
 from wallet.state import Wallet
 
 
-def evidence_of(world: World, books: Books) -> Evidence:
+def evidence_of(world: World, state: SharedClientState) -> Evidence:
     database, tables = world.database, world.tables
     return Evidence(
-        history=books.history,
+        history=state.history,
         journal=[_event(recorded) for recorded in database.events],
         wallets=[_wallet(wallet) for wallet in database.wallets.values()],
         transfers=_transfers(database),
