@@ -196,7 +196,7 @@ def _from_response(
     except msgspec.MsgspecError:
         # HAProxy's own page, say: it doesn't know what the service did.
         status = response.status_code
-        return attempt_at(operation, timing, "unknown", status=status, code=f"{status} page")
+        return attempt_at(operation, timing, "unknown", status=status, code="page")
     return _from_problem(operation, timing, response.status_code, problem, replayed=replayed)
 
 
