@@ -12,8 +12,9 @@ import pytest
 
 from serve_app.local.processes import wait_until
 from serve_app.local.readiness import ask
-from tests.docker.stack import CHECKOUT, Containers
+from tests.docker.stack import Containers
 from tests.e2e.api import Api
+from tests.support.commands import CHECKOUT
 from tests.support.steady_load import assert_nothing_lost, steady_load
 
 pytestmark = pytest.mark.timeout(900)
