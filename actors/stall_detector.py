@@ -8,8 +8,8 @@ class StallDetector:
 
     __slots__ = ("_busy_since", "_stall_s", "journal_ready")
 
-    def __init__(self, stall_s: float) -> None:
-        self._stall_s = stall_s
+    def __init__(self, database_stall_timeout_s: float) -> None:
+        self._stall_s = database_stall_timeout_s
         self._busy_since: float | None = None
         self.journal_ready = True
 

@@ -12,12 +12,10 @@ end every balance must be what the client was told.
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-import httpx
 import msgspec
 import typer
 import uuid6
@@ -28,74 +26,14 @@ from bench import results
 from bench.generators.latency import percentile
 from bench.machine import commit, this_machine
 from bench.service import Service, own_stack
+from tests.support.steady_load import RequestOutcome, SteadyLoad
 from wallet.ids import WalletId
 
 console = Console()
 
 _CLIENTS: Final = 16
 _WALLETS_A_CLIENT: Final = 8
-_TIMEOUT_S: Final = 30.0
 _COMMAND_TIMEOUT_S: Final = 180.0
-_RETRY_S: Final = 0.02
-
-
-class Sent(msgspec.Struct, frozen=True, kw_only=True):
-    """One request that succeeded."""
-
-    due_s: float
-    took_s: float
-    """From the moment when it was due to its success, repetitions included."""
-    failures: tuple[str, ...]
-    """Why it had to be repeated."""
-
-
-class Client(threading.Thread):
-    """One connection: a transfer every ``interval_s``, to its own wallets in turn."""
-
-    def __init__(self, url: str, *, interval_s: float, stopping: threading.Event) -> None:
-        super().__init__(daemon=True)
-        self.sent: list[Sent] = []
-        self.told: dict[str, int] = {}
-        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S)
-        self._interval_s = interval_s
-        self._stopping = stopping
-        for _ in range(_WALLETS_A_CLIENT):
-            self.told[self._http.post("/v1/wallet", json={}).raise_for_status().json()["id"]] = 0
-
-    def run(self) -> None:
-        wallets, due_s, number = list(self.told), time.monotonic(), 0
-        while not self._stopping.wait(max(0.0, due_s - time.monotonic())):
-            self._put_in(wallets[number % len(wallets)], due_s)
-            due_s, number = due_s + self._interval_s, number + 1
-
-    def wrong(self) -> list[str]:
-        """Wallets whose balance isn't what this client was told."""
-        query = {"consistency": "strong"}
-        found = {
-            wallet: self._http.get(f"/v1/wallet/{wallet}", params=query).json()["balance"]
-            for wallet in self.told
-        }
-        return [wallet for wallet, told in self.told.items() if found[wallet] != f"{told}.00"]
-
-    def _put_in(self, wallet: str, due_s: float) -> None:
-        key, failures = str(uuid6.uuid7()), []
-        while (failure := self._failure(wallet, key)) is not None:
-            failures.append(failure)
-            time.sleep(_RETRY_S)
-        self.told[wallet] += 1
-        took_s = time.monotonic() - due_s
-        self.sent.append(Sent(due_s=due_s, took_s=took_s, failures=tuple(failures)))
-
-    def _failure(self, wallet: str, key: str) -> str | None:
-        try:
-            answer = self._http.post(
-                f"/v1/wallet/{wallet}/transfers/debit",
-                json={"amount": "1.00", "status": "completed"},
-                headers={"Idempotency-Key": key},
-            )
-        except httpx.TransportError as error:
-            return type(error).__name__
-        return None if answer.status_code == 201 else str(answer.status_code)
 
 
 def moved_share(before: int, after: int, wallets: int = 100_000) -> float:
@@ -105,7 +43,7 @@ def moved_share(before: int, after: int, wallets: int = 100_000) -> float:
     return sum(old.shard_of(one) != new.shard_of(one) for one in ids) / wallets
 
 
-def phase(sent: Sequence[Sent], from_s: float, until_s: float) -> dict[str, Any]:
+def phase(sent: Sequence[RequestOutcome], from_s: float, until_s: float) -> dict[str, Any]:
     """What clients saw of the requests that were due in that time."""
     some = [one for one in sent if from_s <= one.due_s < until_s]
     took_ms = sorted(1_000 * one.took_s for one in some)
@@ -143,13 +81,13 @@ def measure(service: Service, *, to: int, rate: float, quiet_s: float) -> dict[s
         AssertionError: something was lost or doubled.
     """
     before = service.shard_count()
-    stopping = threading.Event()
-    clients = [
-        Client(service.http_url, interval_s=_CLIENTS / rate, stopping=stopping)
-        for _ in range(_CLIENTS)
-    ]
-    for client in clients:
-        client.start()
+    load = SteadyLoad(
+        service.http_url,
+        clients=_CLIENTS,
+        wallets_per_client=_WALLETS_A_CLIENT,
+        interval_s=_CLIENTS / rate,
+    )
+    load.start()
     time.sleep(2)  # connections and caches
     began_s = time.monotonic()
     time.sleep(quiet_s)
@@ -158,12 +96,11 @@ def measure(service: Service, *, to: int, rate: float, quiet_s: float) -> dict[s
     done_s = time.monotonic()
     time.sleep(quiet_s)
     ended_s = time.monotonic()
-    stopping.set()
-    for client in clients:
-        client.join()
+    load.stop()
     assert service.shard_count() == to
-    assert not any(client.wrong() for client in clients), "lost or doubled"
-    sent = [one for client in clients for one in client.sent]
+    assert load.given_up == 0, "outcomes are unknown"
+    assert load.lost_or_duplicated() == {}
+    sent = load.outcomes
     return {
         "shards": [before, to],
         "requests_per_s": rate,
@@ -172,7 +109,7 @@ def measure(service: Service, *, to: int, rate: float, quiet_s: float) -> dict[s
         "before": phase(sent, began_s, changed_s),
         "during": phase(sent, changed_s, done_s),
         "after": phase(sent, done_s, ended_s),
-        "failures": sorted({failure for one in sent for failure in one.failures}),
+        "failures": sorted(load.failures),
     }
 
 

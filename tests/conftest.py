@@ -63,3 +63,13 @@ def nats_url(nats_server: str) -> str:
     """URL of a NATS server whose JetStream is empty at the start of the test."""
     databases.in_own_loop(streams.delete_all_streams(nats_server))
     return nats_server
+
+
+@pytest.fixture
+def log(capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
+    """Lines with what the test measured: shown at its end, whether it passed or not."""
+    lines: list[str] = []
+    yield lines
+    with capsys.disabled():
+        for line in lines:
+            print(f"\n  {line}", end="")

@@ -7,7 +7,6 @@ have twice differs.
 import os
 import secrets
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -29,8 +28,8 @@ from serve_app.local.processes import (
     spawn,
     wait_until,
 )
+from tests.support.commands import CHECKOUT, run_command
 
-CHECKOUT: Final = Path(__file__).parents[2]
 CPUS: Final = 4
 """What each node says it has. Ray doesn't check."""
 
@@ -189,18 +188,8 @@ class Cluster:
         )
 
     def _run(self, command: list[str], variables: dict[str, str]) -> str:
-        done = subprocess.run(
-            command,
-            env=self._environment("operator") | variables,
-            cwd=CHECKOUT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        environment = self._environment("operator") | variables
+        return run_command(command, env=environment, timeout_s=_COMMAND_TIMEOUT_S)
 
     def _start(self, arguments: list[str], http_port: int, ip: str) -> Node:
         name = f"{self._folder.name}-{self._started}"

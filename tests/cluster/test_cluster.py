@@ -5,7 +5,6 @@ The tests take turns on one cluster, in this order.
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import asyncpg
 import httpx
@@ -16,9 +15,9 @@ from bench.ledger import Ledger
 from bench.stream import connected
 from serve_app.local.processes import wait_until
 from serve_app.local.readiness import ask
-from tests.cluster.load import Load, steady_load
 from tests.cluster.nodes import Cluster, Node
 from tests.e2e.api import Api, new_id
+from tests.support.steady_load import SteadyLoad, assert_nothing_lost, steady_load
 from wallet.ids import WalletId
 
 pytestmark = pytest.mark.timeout(600)
@@ -33,16 +32,6 @@ AGAIN_S = 20.0
 """A lost node is noticed after about 5 s; what was on it starts elsewhere in a few more."""
 
 
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
-    """Figures that the test measured: shown at its end, whether it passed or not."""
-    lines: list[str] = []
-    yield lines
-    with capsys.disabled():
-        for line in lines:
-            print(f"\n  {line}", end="")
-
-
 def counts(cluster: Cluster, title: str) -> list[int]:
     return [len(node.titles(title)) for node in cluster.nodes]
 
@@ -55,12 +44,7 @@ def one_with(cluster: Cluster, *titles: str) -> Node:
     raise AssertionError(f"no worker has {titles}")
 
 
-def assert_all_is_well(load: Load) -> None:
-    assert load.given_up == 0
-    assert load.lost_or_doubled() == {}
-
-
-def told(load: Load, what: str) -> str:
+def told(load: SteadyLoad, what: str) -> str:
     failures = dict(load.failures) or "none"
     return (
         f"{what}: {load.acknowledged} writes, longest {load.longest_wait_s:.2f} s, "
@@ -86,7 +70,7 @@ def test_every_node_answers_for_the_whole(cluster: Cluster) -> None:
                     assert elsewhere.state(wallet)["balance"] == "7.00"
 
 
-def test_a_lost_node_costs_a_pause_and_no_write(cluster: Cluster, tell: list[str]) -> None:
+def test_a_lost_node_costs_a_pause_and_no_write(cluster: Cluster, log: list[str]) -> None:
     with steady_load(cluster.http_url) as load:
         cluster.lose(one_with(cluster, SHARD, INGRESS))
         lost_at = time.monotonic()
@@ -94,17 +78,15 @@ def test_a_lost_node_costs_a_pause_and_no_write(cluster: Cluster, tell: list[str
         again_s = time.monotonic() - lost_at
         assert wait_until(lambda: sum(counts(cluster, SHARD)) == SHARDS, timeout_s=30)
         assert wait_until(lambda: sum(counts(cluster, INGRESS)) == INGRESS_REPLICAS, timeout_s=30)
-    tell.append(told(load, f"node lost, every wallet written again after {again_s:.1f} s"))
+    log.append(told(load, f"node lost, every wallet written again after {again_s:.1f} s"))
 
-    assert_all_is_well(load)
+    assert_nothing_lost(load)
     assert load.longest_wait_s < AGAIN_S
     # Requests that the lost replica had in hand were broken off; no others.
     assert load.failures.total() <= load.clients
 
 
-def test_a_node_that_comes_and_an_upgrade_fail_no_request(
-    cluster: Cluster, tell: list[str]
-) -> None:
+def test_a_node_that_comes_and_an_upgrade_fail_no_request(cluster: Cluster, log: list[str]) -> None:
     cluster.start_workers(1)
     before = {pid for node in cluster.nodes for pid in node.pids(SHARD)}
 
@@ -113,9 +95,9 @@ def test_a_node_that_comes_and_an_upgrade_fail_no_request(
         cluster.serve_deploy(revision="second")
         took_s = time.monotonic() - began
         load.wait_for_each(2, timeout_s=60)
-    tell.append(told(load, f"upgraded with `serve deploy` in {took_s:.0f} s"))
+    log.append(told(load, f"upgraded with `serve deploy` in {took_s:.0f} s"))
 
-    assert_all_is_well(load)
+    assert_nothing_lost(load)
     assert load.failures == {}
     assert before.isdisjoint(pid for node in cluster.nodes for pid in node.pids(SHARD))
     assert min(counts(cluster, SHARD)) > 0
@@ -123,7 +105,7 @@ def test_a_node_that_comes_and_an_upgrade_fail_no_request(
 
 
 def test_the_shard_count_changes_with_one_command_and_fails_no_request(
-    cluster: Cluster, tell: list[str]
+    cluster: Cluster, log: list[str]
 ) -> None:
     with steady_load(cluster.http_url) as load:
         time.sleep(2)
@@ -139,13 +121,13 @@ def test_the_shard_count_changes_with_one_command_and_fails_no_request(
         )
         took_s, written = time.monotonic() - began, load.acknowledged - written
         load.wait_for_each(2, timeout_s=60)
-    tell.append(told(load, f"{SHARDS} → {MORE_SHARDS} shards in {took_s:.0f} s"))
-    tell.append(
+    log.append(told(load, f"{SHARDS} → {MORE_SHARDS} shards in {took_s:.0f} s"))
+    log.append(
         f"meanwhile {written / took_s:.0f} writes/s; longest wait {load.longest_wait_s:.2f} s "
         f"instead of {usual_s:.2f} s; {moved_share():.0%} of the wallets moved"
     )
 
-    assert_all_is_well(load)
+    assert_nothing_lost(load)
     assert load.failures == {}
     assert sum(counts(cluster, SHARD)) == MORE_SHARDS
     answer = httpx.get(f"{cluster.http_url}/readyz", timeout=10).json()

@@ -10,19 +10,26 @@ import pytest
 import pytest_asyncio
 
 from actors.journal_columns import commit_arguments
-from actors.ports import BatchWrite, Journal, Outbox
+from actors.memory_database import MemoryDatabase
+from actors.memory_journal import (
+    DirectConnection,
+    MemoryBackfill,
+    MemoryConnection,
+    MemoryJournal,
+    MemoryOutbox,
+)
+from actors.memory_transactions import MemoryTransaction
+from actors.ports import BatchWrite, Journal, Outbox, Refill
 from actors.postgres_journal import COMMIT_BATCH, PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
+from actors.postgres_refill import PostgresRefill
 from tests.support import databases
-from tests.support.memory_database import Database
-from tests.support.memory_journal import MemoryJournal
-from tests.support.memory_transactions import Transaction
 from tests.support.waiting import until, until_true
 from tests.support.write_side import connection
 
 _EMPTY = (
     "TRUNCATE wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox, "
-    "refused_deliveries"
+    "refused_deliveries, stream_incarnations"
 )
 
 
@@ -34,6 +41,13 @@ class OpenCommit(Protocol):
     async def roll_back(self) -> None: ...
 
 
+class Backfill(NamedTuple):
+    """A relay's right to backfill, and how it loses its connection."""
+
+    port: Refill
+    disconnect: Callable[[], Awaitable[None]]
+
+
 class Store(NamedTuple):
     """A journal, the outbox that belongs to it, and what others do beside them."""
 
@@ -43,6 +57,8 @@ class Store(NamedTuple):
     """Another writer's transaction, left open."""
     someone_waits: Callable[[], Awaitable[None]]
     """Return once a call to the journal waits for an open transaction."""
+    backfill: Callable[[], Backfill]
+    """One more relay, with a connection of its own."""
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +82,7 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
     """An empty store; the test runs once on each kind."""
     database = _empty_database_or_none
     if database is None:
-        memory = MemoryJournal()
-        yield store_in_memory(memory, memory, memory.database)
+        yield store_in_memory(MemoryDatabase())
         return
     async with AsyncExitStack() as stack:
         journal = connection(database)
@@ -79,25 +94,42 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
             PostgresOutbox(outbox, chores=outbox),
             partial(_begin_in_postgres, stack, database),
             partial(_until_someone_waits, database),
+            partial(_backfill_in_postgres, stack, database),
         )
 
 
-def store_in_memory(journal: Journal, outbox: Outbox, database: Database) -> Store:
-    """A store on the database in memory, whoever connects to it."""
+def store_in_memory(
+    database: MemoryDatabase, connect: Callable[[], MemoryConnection] = DirectConnection
+) -> Store:
+    """A store on the database in memory, over connections that ``connect`` makes."""
 
     async def begin(batch: BatchWrite) -> OpenCommit:
-        transaction = database.begin(batch)
+        transaction = database.transaction(batch)
         assert transaction.advance() is None, "nobody else is at it"
         return _InMemory(transaction)
 
     async def someone_waits() -> None:
         await until(lambda: any(one.has_waiters for one in database.locks.values()))
 
-    return Store(journal, outbox, begin, someone_waits)
+    def backfill() -> Backfill:
+        client = MemoryBackfill(database, connect())
+
+        async def disconnect() -> None:
+            client.end_session()
+
+        return Backfill(client, disconnect)
+
+    return Store(
+        MemoryJournal(database, connect()),
+        MemoryOutbox(database, connect()),
+        begin,
+        someone_waits,
+        backfill,
+    )
 
 
 class _InMemory:
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: MemoryTransaction) -> None:
         self._transaction = transaction
 
     async def commit(self) -> None:
@@ -116,6 +148,12 @@ class _InPostgres:
 
     async def roll_back(self) -> None:
         await self._transaction.rollback()
+
+
+def _backfill_in_postgres(stack: AsyncExitStack, database: str) -> Backfill:
+    link = connection(database)
+    stack.push_async_callback(link.close)
+    return Backfill(PostgresRefill(link, stream="STREAM"), link.close)
 
 
 async def _begin_in_postgres(stack: AsyncExitStack, database: str, batch: BatchWrite) -> OpenCommit:

@@ -10,8 +10,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from serve_app.local.ports import free_port
-
-CHECKOUT: Final = Path(__file__).parents[2]
+from tests.support.commands import CHECKOUT
 
 _FILES: Final = (CHECKOUT / "docker-compose.yml", Path(__file__).parent / "published.yml")
 _COMMAND_TIMEOUT_S: Final = 600

@@ -7,15 +7,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from serve_app.local.processes import wait_until
 from serve_app.local.readiness import ask
-from tests.cluster.load import Load, steady_load
-from tests.docker.stack import CHECKOUT, Containers
+from tests.docker.stack import Containers
 from tests.e2e.api import Api
+from tests.support.commands import CHECKOUT
+from tests.support.steady_load import assert_nothing_lost, steady_load
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -27,16 +27,6 @@ AGAIN_S = 30.0
 """A lost container is noticed after about 5 s; what was in it starts elsewhere in a few more."""
 
 
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
-    """Figures that the test measured: shown at its end, whether it passed or not."""
-    lines: list[str] = []
-    yield lines
-    with capsys.disabled():
-        for line in lines:
-            print(f"\n  {line}", end="")
-
-
 def everywhere(containers: Containers, title: str) -> list[int]:
     """How many such processes each of our containers has."""
     return [
@@ -44,11 +34,6 @@ def everywhere(containers: Containers, title: str) -> list[int]:
         for service in OURS
         for container in containers.containers(service)
     ]
-
-
-def assert_all_is_well(load: Load) -> None:
-    assert load.given_up == 0
-    assert load.lost_or_doubled() == {}
 
 
 def is_ready(containers: Containers) -> bool:
@@ -71,7 +56,7 @@ def test_head_and_worker_share_the_work(containers: Containers) -> None:
 
 
 def test_the_end_to_end_tests_pass_against_the_containers(
-    containers: Containers, tell: list[str]
+    containers: Containers, log: list[str]
 ) -> None:
     done = subprocess.run(
         [
@@ -93,31 +78,29 @@ def test_the_end_to_end_tests_pass_against_the_containers(
         check=False,
     )
     lines = done.stdout.strip().splitlines()
-    tell.append(f"end-to-end tests: {lines[-1] if lines else 'said nothing'}")
+    log.append(f"end-to-end tests: {lines[-1] if lines else 'said nothing'}")
 
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
 
 
-def test_a_killed_worker_costs_a_pause_and_no_write(
-    containers: Containers, tell: list[str]
-) -> None:
+def test_a_killed_worker_costs_a_pause_and_no_write(containers: Containers, log: list[str]) -> None:
     with steady_load(containers.url) as load:
         containers.compose("kill", "ray-worker")
         killed_at = time.monotonic()
         load.wait_for_each(2, timeout_s=60)
         again_s = time.monotonic() - killed_at
-    tell.append(
+    log.append(
         f"worker killed: every wallet written again after {again_s:.1f} s, longest wait of a "
         f"write {load.longest_wait_s:.1f} s, failed attempts: {dict(load.failures) or 'none'}"
     )
 
-    assert_all_is_well(load)
+    assert_nothing_lost(load)
     assert load.longest_wait_s < AGAIN_S
     assert sum(everywhere(containers, SHARD)) == 2
 
 
 def test_workers_are_scaled_and_the_work_spreads_with_one_command(
-    containers: Containers, tell: list[str]
+    containers: Containers, log: list[str]
 ) -> None:
     containers.up("--no-recreate", "--scale", "ray-worker=2")
     assert len(containers.containers("ray-worker")) == 2
@@ -128,29 +111,29 @@ def test_workers_are_scaled_and_the_work_spreads_with_one_command(
         containers.compose("exec", "--no-TTY", *more, "ray-head", "wallet", "api")
         took_s = time.monotonic() - began
         load.wait_for_each(2, timeout_s=60)
-    tell.append(
+    log.append(
         f"2 → 3 shards and replicas in {took_s:.0f} s: longest wait of a write "
         f"{load.longest_wait_s:.2f} s, failed attempts: {dict(load.failures) or 'none'}"
     )
 
-    assert_all_is_well(load)
+    assert_nothing_lost(load)
     assert load.failures == {}
     assert everywhere(containers, SHARD) == [1, 1, 1]
     assert everywhere(containers, INGRESS) == [1, 1, 1]
 
 
-def test_a_worker_that_is_stopped_fails_no_request(containers: Containers, tell: list[str]) -> None:
+def test_a_worker_that_is_stopped_fails_no_request(containers: Containers, log: list[str]) -> None:
     with steady_load(containers.url) as load:
         began = time.monotonic()
         containers.up("--no-recreate", "--scale", "ray-worker=1")
         took_s = time.monotonic() - began
         load.wait_for_each(2, timeout_s=60)
-    tell.append(
+    log.append(
         f"worker stopped in {took_s:.0f} s: longest wait of a write {load.longest_wait_s:.1f} s, "
         f"failed attempts: {dict(load.failures) or 'none'}"
     )
 
-    assert_all_is_well(load)
+    assert_nothing_lost(load)
     assert load.failures == {}
     assert len(containers.containers("ray-worker")) == 1
     assert sum(everywhere(containers, SHARD)) == 3

@@ -1,6 +1,5 @@
 """A client of the service for tests: a line a request, answers as they came."""
 
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final
@@ -8,8 +7,9 @@ from typing import Any, Final
 import httpx
 import uuid6
 
+from serve_app.local.processes import wait_until
+
 _TIMEOUT_S: Final = 30.0
-_POLL_S: Final = 0.05
 
 Json = Any
 
@@ -19,11 +19,8 @@ def new_id() -> str:
 
 
 def eventually(look: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
-    """Look again and again, bounded, until it is so."""
-    deadline = time.monotonic() + timeout_s
-    while not look():
-        assert time.monotonic() < deadline, f"still not so after {timeout_s:g} s"
-        time.sleep(_POLL_S)
+    """Return as soon as ``look`` is true; an AssertionError if that takes too long."""
+    assert wait_until(look, timeout_s=timeout_s), f"still not so after {timeout_s:g} s"
 
 
 class Api:

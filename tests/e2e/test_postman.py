@@ -2,15 +2,13 @@
 
 import os
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
+from tests.support.commands import CHECKOUT, run_command
 from tests.support.running_service import RunningService
 
-_CHECKOUT = Path(__file__).parents[2]
-_NEWMAN = _CHECKOUT / "node_modules" / ".bin" / "newman"
+_NEWMAN = CHECKOUT / "node_modules" / ".bin" / "newman"
 _RUN_MAX_S = 120
 
 
@@ -26,19 +24,9 @@ def newman() -> str:
 def test_every_flow_of_the_collection_is_answered_as_it_says(
     service: RunningService, newman: str
 ) -> None:
-    specification = _CHECKOUT / "specification"
+    specification = CHECKOUT / "specification"
     command = [newman, "run", str(specification / "wallet.postman_collection.json")]
     command += ["--environment", str(specification / "wallet.postman_environment.json")]
     command += ["--env-var", f"baseUrl={service.url}"]
 
-    done = subprocess.run(
-        [*command, "--reporters", "cli", "--color", "off"],
-        cwd=_CHECKOUT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_RUN_MAX_S,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+    run_command([*command, "--reporters", "cli", "--color", "off"], timeout_s=_RUN_MAX_S)

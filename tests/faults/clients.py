@@ -1,41 +1,32 @@
-"""Careful clients over HTTP: each wants something, asks, and asks again under the same key when
-it doesn't know what became of it. Every call is written down for the checker.
-"""
+"""The clients of a round: load clients over HTTP, and what their waits and errors come to."""
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
-from random import Random
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
-from tests.faults.answers import Clocked, attempts_of, read_attempt
-from tests.simulation.books import Books
-from tests.simulation.requests import Wish
+from tests.simulation.chance import Dice
+from tests.support.client_state import SharedClientState
+from tests.support.http_transport import TIMEOUT_S, HttpTransport, client_gave_up
+from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
+from tests.support.operation_source import OperationMix, OperationSource
 from verification.evidence import Attempt
 
-_PATIENCE_S: Final = 15.0
-"""Longer than a request's default deadline: the service's own answer comes first."""
 _IMPATIENCE_S: Final = 0.2
 _IMPATIENT_SHARE: Final = 0.03
 _THINK_S: Final = 0.12
-_RETRY_S_MAX: Final = 0.4
-"""Shorter than Retry-After asks for: the clients also measure when the service is back."""
-_PURSUED_S_MAX: Final = 120.0
+_RETRY: Final = RetryPolicy(wait_s=0.1, wait_max_s=0.4, give_up_s=120.0)
+"""Sooner than Retry-After asks for: the clients also measure when the service is back."""
 _HOT_SHARE: Final = 0.3
-_WALLETS_BATCHED: Final = (2, 6)
+_MIX: Final = OperationMix(
+    idempotent_share=0.7, debit_share=2 / 3, pending_share=0.4, batch_size=(2, 6)
+)
 
-IMPATIENT: Final = "gave up after 0.2 s"
+IMPATIENT: Final = client_gave_up(_IMPATIENCE_S)
 CONNECTIONS_MAX: Final = 200
-
-
-class Clock:
-    """The history's clock."""
-
-    def moment(self) -> int:
-        return time.monotonic_ns()
 
 
 class Decided:
@@ -54,17 +45,16 @@ class Load:
     """Clients with a wallet each, and one hot wallet that all of them share."""
 
     def __init__(self, url: str, *, name: str, seed: str, clients: int) -> None:
-        self.books = Books(Clock())  # type: ignore[arg-type]
+        self.state = SharedClientState()
         self.errors: Counter[str] = Counter()
         """Calls that were not decided, by what the client saw."""
         self.decided: list[Decided] = []
         self.calls = 0
         self.abandoned = 0
-        """Wishes that the client gave up without having learned their outcome, key and all."""
+        """Operations that the client gave up without having learned their outcome."""
         self.name = name
-        self._http = httpx.AsyncClient(
+        self.http = httpx.AsyncClient(
             base_url=url,
-            timeout=_PATIENCE_S,
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=30),
             trust_env=False,
         )
@@ -77,28 +67,25 @@ class Load:
     async def start(self) -> None:
         """Open the wallets, then begin."""
         for number in range(self._count + 1):
-            await _Client(self, number, Random(f"{self._seed} wallet {number}")).open_wallet()
-        self.wallets = list(self.books.wallets)
+            await _Client(self, f"w{self.name}-{number}", self._seed).open_wallet()
+        self.wallets = list(self.state.wallets)
         assert len(self.wallets) == self._count + 1, "a wallet could not be opened"
         for number in range(self._count):
-            client = _Client(self, number, Random(f"{self._seed} client {number}"))
-            self._tasks.append(asyncio.create_task(client.live(self._stopping)))
+            client = _Client(self, f"{self.name}-{number}", self._seed)
+            own, hot = self.wallets[number + 1], self.wallets[0]
+            self._tasks.append(asyncio.create_task(client.run(own, hot, self._stopping)))
 
     async def stop(self) -> None:
         """End, every client with what it is doing done."""
         self._stopping.set()
         await asyncio.gather(*self._tasks)
-        await self._http.aclose()
+        await self.http.aclose()
 
     def raise_failures(self) -> None:
         """A client that fails is a bug of the test."""
         for task in self._tasks:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 task.result()
-
-    def is_back(self, moment: int) -> bool:
-        """Whether every wallet has been written to by a request sent after ``moment``."""
-        return self.back_after_s(moment) is not None
 
     def back_after_s(self, moment: int) -> float | None:
         """How long after ``moment`` the last wallet was written to again; None: not yet."""
@@ -118,184 +105,62 @@ class Load:
             / 1e9
         )
 
-    async def call(
-        self, wishes: Sequence[Wish], *, atomic: bool, patience_s: float
-    ) -> list[Attempt]:
-        self.calls += 1
-        path, body, headers = _request_for(wishes, atomic=atomic)
-        started = time.monotonic_ns()
-        answer: httpx.Response | Exception
-        try:
-            answer = await self._http.post(path, json=body, headers=headers, timeout=patience_s)
-        except httpx.TransportError as failure:
-            answer = failure
-        attempts = attempts_of(wishes, Clocked(started, time.monotonic_ns()), answer)
-        gave_up = isinstance(answer, httpx.ReadTimeout) and patience_s == _IMPATIENCE_S
-        self.note(attempts, gave_up=gave_up)
-        return attempts
-
-    def note(self, attempts: Sequence[Attempt], *, gave_up: bool) -> None:
-        self.books.add(list(attempts))
+    def record(self, attempts: Sequence[Attempt], asked: int) -> None:
+        """Implements `load_client.Record`."""
+        self.state.record(attempts, asked)
         first = attempts[0]
-        if gave_up:
-            self.errors[IMPATIENT] += 1
-        elif first.outcome in ("unknown", "not_applied") and first.code != "batch_refused":
-            applied = "" if first.outcome == "unknown" else ", not applied"
-            self.errors[f"{first.status or ''} {first.code}{applied}".strip()] += 1
-
-    async def read(self, name: str, wallet_id: str, *, min_version: int, strong: bool) -> None:
-        query: dict[str, Any] = {"consistency": "strong"} if strong else {}
-        if min_version:
-            query["min_version"] = min_version
-        started = time.monotonic_ns()
-        try:
-            answer = await self._http.get(f"/v1/wallet/{wallet_id}", params=query)
-        except httpx.TransportError:
+        if first.operation == "read":
             return
-        clocked = Clocked(started, time.monotonic_ns())
-        attempt = read_attempt(
-            name, wallet_id, clocked, answer, min_version=min_version, strong=strong
-        )
-        if attempt is not None:
-            self.books.history.append(attempt)
+        self.calls += 1
+        if (failure := failure_in(first)) is not None:
+            self.errors[IMPATIENT if first.code == IMPATIENT else failure] += 1
+        if first.wallet_id and first.outcome in ("acknowledged", "refused"):
+            self.decided.append(Decided(first.wallet_id, asked, first))
 
 
 class _Client:
     """One client."""
 
-    def __init__(self, load: Load, number: int, random: Random) -> None:
+    def __init__(self, load: Load, name: str, seed: str) -> None:
         self._load = load
-        self._number = number
-        self._random = random
-        self._named = 0
+        self._dice = dice = Dice(f"{seed} {name}")
+        self._source = OperationSource(name, load.state, dice, _MIX)
+        transport = HttpTransport(load.http, timeout_s=self._timeout_s)
+        self._client = LoadClient(transport, load.record, dice, _RETRY, time.monotonic_ns)
+
+    def _timeout_s(self) -> float:
+        return _IMPATIENCE_S if self._dice.happens(_IMPATIENT_SHARE) else TIMEOUT_S
 
     async def open_wallet(self) -> None:
-        name = self._name()
-        await self._pursue([Wish(intent=f"w{name}", operation="create_wallet", key=f"w{name}")])
+        intent = self._source.next_intent()
+        wallet = RequestedOperation(intent=intent, operation="create_wallet", key=intent)
+        await self._client.pursue([wallet])
 
-    async def live(self, stopping: asyncio.Event) -> None:
-        own, hot = self._load.wallets[self._number + 1], self._load.wallets[0]
-        await self._pursue([self._transfer(own, "debit", 100_000, keyed=True)])
+    async def run(self, own: str, hot: str, stopping: asyncio.Event) -> None:
+        await self._deposit(own)
         while not stopping.is_set():
-            await asyncio.sleep(self._random.uniform(0, 2 * _THINK_S))
-            wallet_id = hot if self._random.random() < _HOT_SHARE else own
-            if self._random.random() < 0.12:
+            await asyncio.sleep(self._dice.between(0.0, 2 * _THINK_S))
+            wallet_id = hot if self._dice.happens(_HOT_SHARE) else own
+            if self._dice.happens(0.12):
                 await self._read(wallet_id)
-            elif self._random.random() < 0.15:
-                count = self._random.randint(*_WALLETS_BATCHED)
-                await self._pursue(self._wishes(wallet_id, count))
             else:
-                await self._pursue(self._wishes(wallet_id, 1))
+                await self._write(wallet_id)
 
-    def _name(self) -> str:
-        self._named += 1
-        return f"{self._load.name}-{self._number}-{self._named}"
-
-    def _wishes(self, wallet_id: str, count: int) -> list[Wish]:
-        """Of one request: all with keys, or none, so that it can be repeated as a whole or not."""
-        keyed = self._random.random() < 0.7
-        return [self._wish(wallet_id, keyed=keyed) for _ in range(count)]
-
-    def _wish(self, wallet_id: str, *, keyed: bool) -> Wish:
-        random = self._random
-        pending = self._load.books.pending_of(wallet_id)
-        if pending and random.random() < 0.35:
-            name = self._name()
-            return Wish(
-                intent=name,
-                operation=random.choice(("complete", "revert")),
-                wallet_id=wallet_id,
-                transfer_id=random.choice(pending),
-                key=f"key-{name}" if keyed else "",
-            )
-        kind = random.choice(("debit", "debit", "credit"))
-        return self._transfer(wallet_id, kind, random.randint(1, 500), keyed=keyed)
-
-    def _transfer(self, wallet_id: str, kind: str, amount: int, *, keyed: bool) -> Wish:
-        name = self._name()
-        return Wish(
-            intent=name,
-            operation=kind,  # type: ignore[arg-type]
-            wallet_id=wallet_id,
-            amount=amount,
-            pending=self._random.random() < 0.4,
-            key=f"key-{name}" if keyed else "",
+    async def _deposit(self, wallet_id: str) -> None:
+        intent = self._source.next_intent()
+        deposit = RequestedOperation(
+            intent=intent, operation="debit", wallet_id=wallet_id, amount=100_000, key=intent
         )
+        await self._client.pursue([deposit])
+
+    async def _write(self, wallet_id: str) -> None:
+        operations = self._source.next_request(wallet_id)
+        atomic = len(operations) > 1 and self._dice.happens(0.5)
+        self._load.abandoned += await self._client.pursue(operations, atomic=atomic)
 
     async def _read(self, wallet_id: str) -> None:
-        strong = self._random.random() < 0.4
-        version = self._load.books.version_of(wallet_id)
-        min_version = version if self._random.random() < 0.5 else 0
-        await self._load.read(self._name(), wallet_id, min_version=min_version, strong=strong)
-
-    async def _pursue(self, wishes: list[Wish]) -> None:
-        """Ask until there is an answer, as long as asking again is safe."""
-        several = len(wishes) > 1
-        atomic = several and self._random.random() < 0.5
-        asked = time.monotonic_ns()
-        number = 0
-        while wishes:
-            impatient = self._random.random() < _IMPATIENT_SHARE
-            patience_s = _IMPATIENCE_S if impatient else _PATIENCE_S
-            attempts = await self._load.call(wishes, atomic=atomic, patience_s=patience_s)
-            self._note_decided(asked, attempts)
-            again = [
-                wish
-                for wish, attempt in zip(wishes, attempts, strict=True)
-                if attempt.code != "batch_refused"
-                and (
-                    attempt.outcome == "not_applied" or (attempt.outcome == "unknown" and wish.key)
-                )
-            ]
-            # A batch is asked for again as it was, or not at all.
-            wishes = again if len(again) == len(wishes) else []
-            if wishes and time.monotonic_ns() - asked > _PURSUED_S_MAX * 1e9:
-                self._load.abandoned += len(wishes)
-                return
-            if wishes:
-                number += 1
-                longest = min(_RETRY_S_MAX, 0.05 * 2**number)
-                await asyncio.sleep(self._random.uniform(0, longest))
-
-    def _note_decided(self, asked: int, attempts: Sequence[Attempt]) -> None:
-        first = attempts[0]
-        if first.wallet_id and first.outcome in ("acknowledged", "refused"):
-            self._load.decided.append(Decided(first.wallet_id, asked, first))
-
-
-def _request_for(wishes: Sequence[Wish], *, atomic: bool) -> tuple[str, Any, dict[str, str]]:
-    """Path, body and headers."""
-    first = wishes[0]
-    if len(wishes) > 1:
-        items = [_item(wish) for wish in wishes]
-        path = f"/v1/wallet/{first.wallet_id}/transfers/batch"
-        return path, {"items": items, "atomic": atomic}, {}
-    headers = {"Idempotency-Key": first.key} if first.key else {}
-    if first.operation == "create_wallet":
-        return "/v1/wallet", {"reference_id": first.intent}, headers
-    base = f"/v1/wallet/{first.wallet_id}/transfers"
-    if first.operation in ("complete", "revert"):
-        return (
-            f"{base}/{first.transfer_id}/{first.operation}",
-            {"reference_id": first.intent},
-            headers,
+        strong = self._dice.happens(0.4)
+        min_version = self._load.state.version_of(wallet_id) if self._dice.happens(0.5) else 0
+        await self._client.read(
+            wallet_id, self._source.next_intent, min_version=min_version, strong=strong
         )
-    body = {"amount": _money(first), "status": _status(first), "reference_id": first.intent}
-    return f"{base}/{first.operation}", body, headers
-
-
-def _item(wish: Wish) -> dict[str, Any]:
-    item: dict[str, Any] = {"reference_id": wish.intent}
-    if wish.key:
-        item["idempotency_key"] = wish.key
-    if wish.operation in ("complete", "revert"):
-        return item | {wish.operation: wish.transfer_id}
-    return item | {"type": wish.operation, "amount": _money(wish), "status": _status(wish)}
-
-
-def _money(wish: Wish) -> str:
-    return f"{wish.amount // 100}.{wish.amount % 100:02d}"
-
-
-def _status(wish: Wish) -> str:
-    return "pending" if wish.pending else "completed"

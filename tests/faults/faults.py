@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 import psutil
 
-from tests.faults.proxy import DISK_FULL
 from tests.faults.stack import FaultyStack
+from tests.support.postgres_proxy import DISK_FULL
 
 Moment = int
 """Nanoseconds of the monotonic clock."""

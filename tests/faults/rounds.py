@@ -70,7 +70,7 @@ async def play(
     await asyncio.sleep(_AFTER_S)
     await load.stop()
     drained_s = await _drained(stack)
-    history = load.books.history
+    history = load.state.history
     result = Result(
         faults=[fault.name for fault in faults],
         wallets=load.wallets,

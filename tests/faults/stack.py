@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,8 @@ from serve_app.local.home import Home
 from serve_app.local.ports import free_port
 from serve_app.local.postgres_place import find_place, remove_place
 from serve_app.local.processes import RecordedProcess, family, kill
-from tests.faults.proxy import PostgresProxy, proxy_before
+from tests.support.postgres_proxy import PostgresProxy, proxy_before
+from tests.support.reaper import watched
 from tests.support.running_service import RunningService
 
 STREAM: Final = "WALLET_EVENTS"
@@ -194,7 +195,7 @@ async def running_stack(port: int | None = None) -> AsyncIterator[FaultyStack]:
     """A stack in a folder of its own, for as long as this lasts."""
     folder = _new_folder()
     stack = FaultyStack(folder, port or free_port())
-    with _watched(folder):
+    with watched("tests.faults.stack", str(folder), timeout_s=_TIMEOUT_S):
         stack.start_servers()
         async with proxy_before(stack.database_url) as (proxy, url):
             await stack.up(proxy, url)
@@ -205,23 +206,6 @@ def _new_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="wallet-chaos-"))
     folder.chmod(0o755)  # Postgres' own account must get in
     return folder
-
-
-@contextmanager
-def _watched(folder: Path) -> Iterator[None]:
-    """Have everything of ``folder`` stopped at the end, whoever ends this process and however."""
-    watcher = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.stack", str(folder)],
-        stdin=subprocess.PIPE,
-        cwd=_CHECKOUT,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        assert watcher.stdin
-        watcher.stdin.close()
-        watcher.wait(timeout=_TIMEOUT_S)
 
 
 def _remove_when_the_run_ends(folder: Path) -> None:

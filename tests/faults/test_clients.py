@@ -6,14 +6,14 @@ import httpx
 import pytest
 
 from tests.faults.__main__ import rounds_of
-from tests.faults.answers import Clocked, attempts_of
 from tests.faults.clients import IMPATIENT
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.rounds import Result, missed_by
-from tests.simulation.requests import Wish
+from tests.support.http_transport import attempts_from
+from tests.support.load_client import CallTiming, RequestedOperation
 
-CLOCKED = Clocked(1, 2)
-WISH = Wish(intent="a", operation="debit", wallet_id="w", amount=5, key="k")
+TIMING = CallTiming(1, 2)
+OPERATION = RequestedOperation(intent="a", operation="debit", wallet_id="w", amount=5, key="k")
 FAULT = {fault.name: fault for fault in FAULTS}
 
 
@@ -41,7 +41,7 @@ def problem(status: int, code: str, applied: str = "") -> httpx.Response:
 def test_an_answer_or_none_is_what_the_client_then_knows(
     answer: httpx.Response | Exception, outcome: str
 ) -> None:
-    (attempt,) = attempts_of([WISH], CLOCKED, answer)
+    (attempt,) = attempts_from([OPERATION], TIMING, answer)
     assert attempt.outcome == outcome
     assert (attempt.intent, attempt.key, attempt.amount) == ("a", "k", 5)
 
@@ -51,7 +51,9 @@ def test_each_item_of_a_batch_has_its_own_outcome() -> None:
         b'{"items":[{"status":201,"transfer":{"id":"x", "wallet":{"version":3}}},'
         b'{"status":409,"problem":{"code":"insufficient_funds","detail":"d"},"replayed":true}]}'
     )
-    done, refused = attempts_of([WISH, WISH], CLOCKED, httpx.Response(200, content=content))
+    done, refused = attempts_from(
+        [OPERATION, OPERATION], TIMING, httpx.Response(200, content=content)
+    )
     assert (done.outcome, done.version, done.replayed) == ("acknowledged", 3, False)
     assert done.body == '{"id":"x", "wallet":{"version":3}}', "to the byte: keys replay it"
     assert (refused.outcome, refused.code, refused.replayed) == (
@@ -63,7 +65,7 @@ def test_each_item_of_a_batch_has_its_own_outcome() -> None:
 
 def test_a_batch_undone_as_a_whole_was_not_applied() -> None:
     answer = httpx.Response(409, json={"code": "batch_refused", "detail": "d"})
-    assert [one.outcome for one in attempts_of([WISH, WISH], CLOCKED, answer)] == [
+    assert [one.outcome for one in attempts_from([OPERATION, OPERATION], TIMING, answer)] == [
         "not_applied",
         "not_applied",
     ]

@@ -5,7 +5,7 @@ import time
 import asyncpg
 import pytest
 
-from tests.faults.proxy import DISK_FULL, proxy_before
+from tests.support.postgres_proxy import DISK_FULL, proxy_before
 
 _MADE = """
 CREATE TABLE made (number int);

@@ -2,8 +2,7 @@
 
 import asyncio
 
-import asyncpg
-
+from tests.support.databases import outbox_rows, until_outbox_is_empty
 from tests.support.published import first_occurrences, versions_by_wallet, wait_for_events
 from tests.support.write_side import ShardUnderTest, debit, running_shard
 from wallet.ids import WalletId
@@ -12,21 +11,6 @@ from wallet.ids import WalletId
 async def write(shard: ShardUnderTest, wallets: list[WalletId], times: int) -> None:
     for _ in range(times):
         await asyncio.gather(*(shard.ask(wallet_id, debit()) for wallet_id in wallets))
-
-
-async def outbox_rows(database: str) -> int:
-    connection = await asyncpg.connect(database)
-    try:
-        count: int = await connection.fetchval("SELECT count(*) FROM outbox")
-    finally:
-        await connection.close()
-    return count
-
-
-async def until_outbox_is_empty(database: str) -> None:
-    async with asyncio.timeout(20):
-        while await outbox_rows(database):
-            continue
 
 
 async def test_a_successor_publishes_what_a_crashed_shard_committed(

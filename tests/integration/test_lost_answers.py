@@ -4,7 +4,7 @@ import asyncio
 
 import asyncpg
 
-from tests.support.tcp_proxy import proxy_before
+from tests.support.postgres_proxy import proxy_before
 from tests.support.write_side import body, debit, running_shard
 
 
@@ -22,9 +22,9 @@ async def events(database: str) -> int:
 async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(database: str) -> None:
     async with proxy_before(database) as (proxy, through), running_shard(through) as shard:
         wallet_id = await shard.create_wallet()
-        proxy.cut_after(b"lost-answer")
-        answer = body(await shard.ask(wallet_id, debit("5", reference_id="lost-answer")))
-        assert proxy.cuts == 1, "the answer was not lost: this test proved nothing"
+        proxy.lose_answers = 1
+        answer = body(await shard.ask(wallet_id, debit("5")))
+        assert proxy.lost == 1, "the answer was not lost: this test proved nothing"
         assert shard.shard.counts["outcomes_unknown"] == 1
         assert (answer["wallet"]["version"], answer["wallet"]["balance"]) == (2, "5.00")
         after = body(await shard.ask(wallet_id, debit("1")))
@@ -37,9 +37,9 @@ async def test_a_keyed_commit_whose_answer_is_lost_is_no_replay_to_its_client(
 ) -> None:
     async with proxy_before(database) as (proxy, through), running_shard(through) as shard:
         wallet_id = await shard.create_wallet()
-        proxy.cut_after(b"lost-answer")
-        reply = await shard.ask(wallet_id, debit("5", reference_id="lost-answer"), key="k")
-        assert proxy.cuts == 1
+        proxy.lose_answers = 1
+        reply = await shard.ask(wallet_id, debit("5"), key="k")
+        assert proxy.lost == 1
         assert not reply.answers[0].replayed
     assert await events(database) == 1
 

@@ -1,18 +1,17 @@
 """NATS stops and comes back: writing goes on, and every event arrives in order."""
 
-import asyncio
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import asyncpg
 import msgspec
 import pytest
 
 from actors.protocol import FailureCode
 from serve_app.local import nats
 from serve_app.local.ports import free_port
+from tests.support.databases import outbox_rows, until_outbox_is_empty
 from tests.support.published import versions_by_wallet, wait_for_events
 from tests.support.reaper import reaped
 from tests.support.traffic import EVENTS_A_ROUND, open_wallets, some_of_everything
@@ -64,22 +63,6 @@ def own_nats(tmp_path: Path) -> Iterator[OwnNats]:
         server.stop()
 
 
-async def outbox_rows(database: str) -> int:
-    connection = await asyncpg.connect(database)
-    try:
-        count: int = await connection.fetchval("SELECT count(*) FROM outbox")
-    finally:
-        await connection.close()
-    return count
-
-
-async def until_no_rows(database: str) -> None:
-    """A row goes soon after its events are acknowledged, and kept for as long as it must be."""
-    async with asyncio.timeout(10):
-        while await outbox_rows(database):  # noqa: ASYNC110 - Postgres tells nobody
-            await asyncio.sleep(0.01)
-
-
 async def test_the_outbox_grows_while_nats_is_away_and_drains_in_order(
     database: str, own_nats: OwnNats
 ) -> None:
@@ -98,7 +81,7 @@ async def test_the_outbox_grows_while_nats_is_away_and_drains_in_order(
         own_nats.start()
         await until(lambda: shard.relay.backlog == 0)
         events = await wait_for_events(own_nats.url, 5 * per_wallet)
-        await until_no_rows(database)
+        await until_outbox_is_empty(database)
     assert len(events) == 5 * per_wallet, "each once"
     assert versions_by_wallet(events) == {
         wallet: list(range(1, per_wallet + 1)) for wallet in wallets

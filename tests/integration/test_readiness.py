@@ -3,13 +3,12 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
 import asyncpg
 import msgspec
-import pytest
 
 from actors.failover import FailoverShards
 from actors.keepalive import Heartbeat
@@ -18,7 +17,6 @@ from actors.shard_listener import Address
 from actors.statistics import ShardStatistics
 from projections.queries import Queries
 from serve_app.probes import Probes
-from tests.support import databases, servers
 from tests.support.waiting import until_true
 from wallet.settings import Settings
 
@@ -37,23 +35,6 @@ asyncio.run(main())
 """
 QUICK = Heartbeat(shard_ping_s=0.05, shard_pings_missed_max=100)
 SETTINGS = Settings(_env_file=None, shard_count=1)
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[str]:
-    """A server of this file's own: its settings are changed."""
-    with servers.postgres_server(use_docker=servers.docker_engine_answers()) as url:
-        databases.make_template(url)
-        yield url
-
-
-@pytest.fixture
-def dsn(own_server: str) -> Iterator[str]:
-    with databases.copied_database(own_server) as url:
-        databases.execute(
-            url, f"ALTER DATABASE {url.rpartition('/')[2]} SET synchronous_commit = on"
-        )
-        yield url
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import asyncpg
@@ -12,7 +12,6 @@ from actors.connection import HealingConnection
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
 from actors.write_health import ProbeFailed, WatchedJournal, WriteHealth, WriteHealthLimits
-from tests.support import databases, servers
 from tests.support.ids import new_id
 from tests.support.waiting import stop, until, until_true
 from tests.support.writes import WriteInTheMaking
@@ -21,22 +20,6 @@ from wallet.ids import WalletId
 LIMITS = WriteHealthLimits(write_probe_s=0.05, write_ready_s=0.3)
 
 Hindrance = Callable[[asyncpg.Connection], AbstractAsyncContextManager[None]]
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[str]:
-    """A server of this file's own: its settings are changed."""
-    with servers.postgres_server(use_docker=servers.docker_engine_answers()) as url:
-        databases.make_template(url)
-        yield url
-
-
-@pytest.fixture
-def dsn(own_server: str) -> Iterator[str]:
-    with databases.copied_database(own_server) as url:
-        name = url.rpartition("/")[2]
-        databases.execute(url, f"ALTER DATABASE {name} SET synchronous_commit = on")
-        yield url
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from actors.protocol import FailureCode, Reply
 from tests.property.model import Ask, Item, Model, Told
 from tests.property.two_shards import TwoShards, as_told, assert_same_state
-from tests.support.memory_journal import Fault
+from tests.support.faulty_journal import Fault
 from wallet.ids import IdempotencyKey, creation_scope
 
 SHARDS = st.sampled_from([0, 1])

@@ -10,7 +10,7 @@ import msgspec
 from actors.protocol import Reply
 from actors.shard import Shard
 from tests.property.model import Ask, Item, Model, Told, in_minor
-from tests.support.memory_journal import MemoryJournal
+from tests.support.faulty_journal import FaultyJournal
 from tests.support.write_side import LIMITS, NoRelay
 from wallet import commands
 from wallet.ids import IdempotencyKey, TransferId, WalletId
@@ -27,7 +27,7 @@ class TwoShards:
     """Both believe that they own every wallet. Time passes a second a call of `now_told`."""
 
     def __init__(self) -> None:
-        self.journal = MemoryJournal()
+        self.journal = FaultyJournal()
         self._loop = asyncio.new_event_loop()
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -164,19 +164,21 @@ def _answer(answer: Any) -> dict[str, Any]:
     }
 
 
-def assert_same_state(journal: MemoryJournal, model: Model) -> None:
+def assert_same_state(journal: FaultyJournal, model: Model) -> None:
     """Wallets, transfers, references and keys of both sides are the same, to the last unit."""
-    assert set(journal.wallets) == set(model.wallets)
+    assert set(journal.database.wallets) == set(model.wallets)
     for wallet_id, expected in model.wallets.items():
-        wallet = journal.wallets[WalletId(wallet_id)]
+        wallet = journal.database.wallets[WalletId(wallet_id)]
         sums = {name: getattr(wallet, name) for name in ("balance", "pending_debit")}
         sums["pending_credit"] = wallet.pending_credit
         assert sums == {name: in_minor(expected[name], expected["scale"]) for name in sums}
         assert wallet.version == expected["version"]
-        versions = [recorded.wallet.version for recorded in journal.events[wallet.id]]
+        versions = [
+            recorded.wallet.version for recorded in journal.database.events_by_wallet[wallet.id]
+        ]
         assert versions == list(range(1, expected["version"] + 1))
-    assert {key: str(one.status) for key, one in journal.transfers.items()} == {
+    assert {key: str(one.status) for key, one in journal.database.transfers.items()} == {
         key: one["status"] for key, one in model.transfers.items()
     }
-    assert journal.references == model.references
-    assert set(journal.keys) == set(model.keys)
+    assert journal.database.references == model.references
+    assert set(journal.database.idempotency_keys) == set(model.keys)

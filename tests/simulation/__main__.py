@@ -43,8 +43,8 @@ def _one(options: argparse.Namespace) -> int:
 def _run(seed: int, options: argparse.Namespace) -> Outcome:
     if options.mutation is None:
         return run_seed(seed)
-    with MUTATIONS[options.mutation].applied() as (make, rules):
-        return run_seed(seed, make=make, rules=rules)
+    with MUTATIONS[options.mutation].applied() as make:
+        return run_seed(seed, make=make)
 
 
 def _many(seeds: range, options: argparse.Namespace) -> int:

@@ -1,27 +1,20 @@
-"""A shard's connections to the simulated Postgres, with everything that connections do wrong."""
+"""Connections to the simulated servers, with everything that connections do wrong."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from typing import Final, NoReturn, TypeVar
 
+from actors.memory_transactions import MemoryTransaction
 from actors.ports import (
-    BatchWrite,
     JournalBusy,
     JournalConflict,
     JournalRefused,
     JournalUnavailable,
-    Loaded,
-    Missing,
     OutcomeUnknown,
     SessionLost,
-    Span,
 )
 from tests.simulation.chance import Dice, Odds
 from tests.simulation.loop import Process, SimulatedLoop
-from tests.support.memory_database import Database
-from tests.support.memory_transactions import Transaction
-from wallet.events import Recorded
-from wallet.ids import WalletId
 
 T = TypeVar("T")
 
@@ -35,9 +28,10 @@ _REPORTED: Final = (JournalConflict, JournalRefused, JournalUnavailable, Outcome
 
 
 class Connection:
-    """One client's way to the server. ``timeout_s`` is when the client gives a statement up.
+    """One client's way to a server; implements `MemoryConnection`.
 
-    What the client gives up goes on at the server. The next connection may end it.
+    ``timeout_s``: when the client gives a statement up. It goes on at the server, and the next
+    connection may end it.
     """
 
     def __init__(
@@ -60,7 +54,7 @@ class Connection:
                 running.end()
         return self.session
 
-    async def ask(self, statement: Callable[[], T], *, session: int | None = None) -> T:
+    async def execute(self, statement: Callable[[], T], *, session: int | None = None) -> T:
         """Run ``statement`` on the server, over ``session`` or any.
 
         Raises:
@@ -71,8 +65,8 @@ class Connection:
         """
         return await self._exchange(lambda reply: reply(statement), session)
 
-    async def write(self, transaction: Transaction, *, session: int | None = None) -> None:
-        """Run ``transaction`` on the server; raises what `ask` does."""
+    async def commit(self, transaction: MemoryTransaction, *, session: int | None = None) -> None:
+        """Run ``transaction`` on the server; raises what `execute` does."""
         running = _Running(
             self._loop,
             self._server,
@@ -158,7 +152,7 @@ class _Running:
         self,
         loop: SimulatedLoop,
         server: Process,
-        transaction: Transaction,
+        transaction: MemoryTransaction,
         *,
         hold_s: float,
         lock_timeout_s: float,
@@ -235,53 +229,3 @@ def _finish(answer: "asyncio.Future[T]", result: T) -> None:
 def _fail(answer: "asyncio.Future[T]", error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)
-
-
-async def _read(
-    connection: Connection, statement: Callable[[], T], *, session: int | None = None
-) -> T:
-    try:
-        return await connection.ask(statement, session=session)
-    except (OutcomeUnknown, JournalConflict) as failure:
-        raise JournalUnavailable(str(failure)) from failure
-
-
-class SimulatedJournal:
-    """Implements `Journal`."""
-
-    def __init__(self, database: Database, connection: Connection) -> None:
-        self._database = database
-        self._connection = connection
-
-    async def connect(self) -> int:
-        return self._connection.connect()
-
-    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
-        return await _read(self._connection, lambda: self._database.load(missing), session=session)
-
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
-        await self._connection.write(self._database.begin(batch), session=session)
-
-    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
-        return await _read(self._connection, lambda: self._database.locked(wallet_ids))
-
-
-class SimulatedOutbox:
-    """Implements `Outbox`."""
-
-    def __init__(self, database: Database, connection: Connection) -> None:
-        self._database = database
-        self._connection = connection
-
-    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
-        return await _read(self._connection, lambda: [self._database.span(span) for span in spans])
-
-    async def delete(self, spans: Collection[Span]) -> None:
-        await _read(self._connection, lambda: self._database.delete(spans))
-
-    async def unpublished(
-        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
-    ) -> Sequence[Span]:
-        return await _read(
-            self._connection, lambda: self._database.unpublished(limit, after, older_than_s)
-        )

@@ -1,10 +1,10 @@
 """What a run leaves behind, in the checker's terms."""
 
-from tests.simulation.books import Books
+from actors.memory_database import MemoryDatabase
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
-from tests.support.memory_database import Database
+from tests.support.client_state import SharedClientState
 from verification.cloud_events import decode_message
 from verification.evidence import (
     Balances,
@@ -20,10 +20,10 @@ from wallet.events import Recorded, TransferChanged
 from wallet.state import Wallet
 
 
-def evidence_of(world: World, books: Books) -> Evidence:
+def evidence_of(world: World, state: SharedClientState) -> Evidence:
     database, tables = world.database, world.tables
     return Evidence(
-        history=books.history,
+        history=state.history,
         journal=[_event(recorded) for recorded in database.events],
         wallets=[_wallet(wallet) for wallet in database.wallets.values()],
         transfers=_transfers(database),
@@ -82,7 +82,7 @@ def _wallet(wallet: Wallet) -> WalletRow:
     )
 
 
-def _transfers(database: Database) -> list[TransferRow]:
+def _transfers(database: MemoryDatabase) -> list[TransferRow]:
     return [
         TransferRow(
             wallet_id=wallet_id,
@@ -98,7 +98,7 @@ def _transfers(database: Database) -> list[TransferRow]:
     ]
 
 
-def _keys(database: Database) -> list[KeyRow]:
+def _keys(database: MemoryDatabase) -> list[KeyRow]:
     return [
         KeyRow(
             wallet_id=scope,
@@ -107,7 +107,7 @@ def _keys(database: Database) -> list[KeyRow]:
             answer=stored.answer.decode(),
             version=stored.version,
         )
-        for (scope, key), stored in database.keys.items()
+        for (scope, key), stored in database.idempotency_keys.items()
     ]
 
 

@@ -5,7 +5,7 @@ superfluous.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from unittest.mock import patch
@@ -13,16 +13,16 @@ from unittest.mock import patch
 import msgspec
 
 from actors import batch, dispatcher
+from actors.memory_database import MemoryDatabase
+from actors.memory_transactions import MemoryTransaction
 from actors.outbox import OutboxRelay
 from actors.outbox_retention import OutboxRetention
-from actors.ports import BatchWrite, Loaded, Missing, OutcomeUnknown
+from actors.ports import BatchWrite, Journal, Loaded, Missing, OutcomeUnknown
 from projections.store import BalanceRow
-from tests.simulation.connections import SimulatedJournal
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.scenario import Make
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
-from tests.support.memory_database import Rules
 from verification.violations import Breach
 from wallet.commands import Submission
 from wallet.ids import WalletId
@@ -31,26 +31,10 @@ from wallet.rules import decide_settlement
 from wallet.state import Transfer, TransferStatus
 
 
-class _WithoutVersionCheck(Rules):
-    check_versions = False
-
-
-class _WithoutKeyTable(Rules):
-    keep_keys = False
-
-
-class _WithoutSettlementCheck(Rules):
-    check_settlements = False
-
-
-class _ForgetsRefusedDeliveries(Rules):
-    keep_refused = False
-
-
 class _Journal:
     """A journal with one thing changed; see the subclasses."""
 
-    def __init__(self, journal: SimulatedJournal, relay: OutboxRelay) -> None:
+    def __init__(self, journal: Journal, relay: OutboxRelay) -> None:
         self._journal = journal
         self._relay = relay
 
@@ -97,7 +81,7 @@ class _RefusesFromMemory(_Journal):
 
 def _world_with(kind: type[_Journal]) -> Make:
     class Mutated(World):
-        def wrap_journal(self, journal: SimulatedJournal, relay: OutboxRelay) -> Any:
+        def wrap_journal(self, journal: Journal, relay: OutboxRelay) -> Any:
             return kind(journal, relay)
 
     return Mutated
@@ -110,7 +94,7 @@ class _AddingTables(ProjectionTables):
         stored = self.wallets.get(row.id)
         if stored is None:
             return
-        before = self._database.of_wallet[row.id][max(row.first_version - 2, 0)].wallet
+        before = self._database.events_by_wallet[row.id][max(row.first_version - 2, 0)].wallet
         stored.version = max(stored.version, row.last_version)
         stored.balance += int(row.balance) - before.balance
         stored.pending_debit += int(row.pending_debit) - before.pending_debit
@@ -121,6 +105,10 @@ class _AddingWorld(World):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.tables = _AddingTables(self.database)
+
+
+def _do_nothing(*_: object) -> None:
+    """In place of a check or a write of the journal."""
 
 
 def _settle_again(wallet: Any, transfer: Transfer | None, command: Any, *, now: Any) -> Any:
@@ -149,36 +137,40 @@ class Mutation:
         breach: Breach,
         *,
         make: Make = World,
-        rules: Callable[[], Rules] = Rules,
         patches: tuple[tuple[object, str, object], ...] = (),
     ) -> None:
         self.breach = breach
         self._make = make
-        self._rules = rules
         self._patches = patches
 
     @contextmanager
-    def applied(self) -> Iterator[tuple[Make, Rules]]:
+    def applied(self) -> Iterator[Make]:
         patches = [patch.object(*one) for one in self._patches]
         for one in patches:
             one.start()
         try:
-            yield self._make, self._rules()
+            yield self._make
         finally:
             for one in patches:
                 one.stop()
 
 
 MUTATIONS: Final[dict[str, Mutation]] = {
-    "drop the version check": Mutation(Breach.VERSION_REPEATED, rules=_WithoutVersionCheck),
+    "drop the version check": Mutation(
+        Breach.VERSION_REPEATED, patches=((MemoryTransaction, "_check_versions", _do_nothing),)
+    ),
     "publish before the commit": Mutation(
         Breach.STREAM_EVENT_UNKNOWN, make=_world_with(_PublishesFirst)
     ),
-    "forget the key table": Mutation(Breach.WRITE_APPLIED_TWICE, rules=_WithoutKeyTable),
+    "forget the key table": Mutation(
+        Breach.WRITE_APPLIED_TWICE, patches=((MemoryDatabase, "_store_keys", _do_nothing),)
+    ),
     "settle twice": Mutation(
         Breach.TRANSFER_SETTLED_TWICE,
-        rules=_WithoutSettlementCheck,
-        patches=((batch, "decide_settlement", _settle_again),),
+        patches=(
+            (MemoryTransaction, "_check_transfers", _do_nothing),
+            (batch, "decide_settlement", _settle_again),
+        ),
     ),
     "apply an event twice in the projection": Mutation(
         Breach.PROJECTION_DIFFERS, make=_AddingWorld
@@ -190,7 +182,8 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         Breach.REFUSED_WRITE_APPLIED, patches=((dispatcher, "_addressed", _always_first),)
     ),
     "refuse a second delivery for now only": Mutation(
-        Breach.REFUSED_WRITE_APPLIED, rules=_ForgetsRefusedDeliveries
+        Breach.REFUSED_WRITE_APPLIED,
+        patches=((MemoryTransaction, "_check_refused_deliveries", _do_nothing),),
     ),
     "relay without what predecessors left": Mutation(
         Breach.STREAM_EVENT_OUT_OF_ORDER, make=_world_with(_LeavesPredecessorsEvents)

@@ -93,7 +93,7 @@ class Nemesis:
 
     async def _until_filling(self) -> None:
         for _ in range(100):
-            if self._world.stream.stored and self._world.database.filler is not None:
+            if self._world.stream.stored and self._world.database.backfill_owner is not None:
                 return
             await asyncio.sleep(self._plan.commit_s)
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from actors.memory_database import MemoryDatabase
 from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from projections.store import (
     BalanceRow,
@@ -18,7 +19,6 @@ from projections.store import (
     WalletRow,
 )
 from tests.simulation.connections import Connection
-from tests.support.memory_database import Database
 from wallet.events import Recorded, TransferChanged
 from wallet.ids import WalletId
 
@@ -50,7 +50,7 @@ class ProjectedTransfer(msgspec.Struct, kw_only=True):
 class ProjectionTables:
     """The tables and the two statements that write them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
         self.wallets: dict[str, ProjectedWallet] = {}
         self.transfers: dict[tuple[str, str], ProjectedTransfer] = {}
@@ -71,7 +71,7 @@ class ProjectionTables:
         if wallet_id not in self._database.wallets:
             return
         row = self.wallets.setdefault(wallet_id, ProjectedWallet(id=wallet_id, version=0))
-        for recorded in self._database.of_wallet[wallet_id][row.version :]:
+        for recorded in self._database.events_by_wallet[wallet_id][row.version :]:
             self._fold(row, recorded)
 
     def _version(self, wallet_id: str) -> int:
@@ -146,6 +146,6 @@ class SimulatedStore:
 
     async def _ask(self, statement: Callable[[], T]) -> T:
         try:
-            return await self._connection.ask(statement)
+            return await self._connection.execute(statement)
         except (JournalConflict, JournalUnavailable, OutcomeUnknown) as failure:
             raise OSError(str(failure)) from failure

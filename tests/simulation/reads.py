@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
+from actors.memory_database import MemoryDatabase
 from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from projections import queries
 from tests.simulation.connections import Connection
 from tests.simulation.projections import ProjectionTables
-from tests.support.memory_database import Database
 from wallet.state import Wallet
 
 
@@ -16,7 +16,7 @@ class SimulatedPool:
     """Stands in for ``asyncpg.Pool``, for the two statements that read a wallet."""
 
     def __init__(
-        self, database: Database, tables: ProjectionTables, connection: Connection
+        self, database: MemoryDatabase, tables: ProjectionTables, connection: Connection
     ) -> None:
         self._database = database
         self._tables = tables
@@ -31,7 +31,7 @@ class SimulatedPool:
         }
         statement = statements[sql]
         try:
-            return await self._connection.ask(lambda: statement(wallet_id))
+            return await self._connection.execute(lambda: statement(wallet_id))
         except (JournalConflict, JournalUnavailable, OutcomeUnknown) as failure:
             raise OSError(str(failure)) from failure
 

@@ -11,7 +11,14 @@ import msgspec
 
 from actors.protocol import Answer, Reply
 from tests.simulation.chance import Dice
-from verification.evidence import Attempt, Operation, Outcome
+from tests.support.load_client import (
+    BATCH_REFUSED,
+    CallTiming,
+    RequestedOperation,
+    attempt_at,
+    version_in,
+)
+from verification.evidence import Attempt, Outcome
 from wallet.commands import (
     Command,
     CreateTransfer,
@@ -25,152 +32,102 @@ from wallet.ids import IdempotencyKey, TransferId, WalletId, creation_scope
 from wallet.money import canonical_amount, from_minor
 
 
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a client wants, the same in every attempt at it."""
-
-    intent: str
-    operation: Operation
-    wallet_id: str = ""
-    transfer_id: str = ""
-    amount: int = 0
-    pending: bool = False
-    key: str = ""
-
-
 def submission_for(
-    wishes: Sequence[Wish], dice: Dice, *, timeout_s: float, atomic: bool
+    operations: Sequence[RequestedOperation], dice: Dice, *, timeout_s: float, atomic: bool
 ) -> Submission:
     """The submission that an ingress makes of a request."""
-    first = wishes[0]
+    first = operations[0]
     wallet_id = WalletId(first.wallet_id or dice.identifier())
-    commands = [_command(wish, wallet_id, dice) for wish in wishes]
+    commands = [_command(operation, wallet_id, dice) for operation in operations]
     if first.operation == "create_wallet" and first.key:
         wallet_id = creation_scope(IdempotencyKey(first.key))
     return Submission(
         wallet_id=wallet_id,
         items=tuple(
-            Item(command=command, keyed=_keyed(wish))
-            for wish, command in zip(wishes, commands, strict=True)
+            Item(command=command, keyed=_keyed(operation))
+            for operation, command in zip(operations, commands, strict=True)
         ),
         request_id=dice.identifier(),
         timeout_s=timeout_s,
         atomic=atomic,
-        several=len(wishes) > 1,
+        several=len(operations) > 1,
     )
 
 
-def _command(wish: Wish, wallet_id: WalletId, dice: Dice) -> Command:
-    if wish.operation == "create_wallet":
+def _command(operation: RequestedOperation, wallet_id: WalletId, dice: Dice) -> Command:
+    if operation.operation == "create_wallet":
         return CreateWallet(
-            new_wallet_id=wallet_id, currency="USD", scale=2, reference_id=wish.intent
+            new_wallet_id=wallet_id, currency="USD", scale=2, reference_id=operation.intent
         )
-    if wish.operation in ("complete", "revert"):
+    if operation.operation in ("complete", "revert"):
         return SettleTransfer(
-            transfer_id=TransferId(wish.transfer_id),
-            status="completed" if wish.operation == "complete" else "failed",
-            reference_id=wish.intent,
+            transfer_id=TransferId(operation.transfer_id),
+            status="completed" if operation.operation == "complete" else "failed",
+            reference_id=operation.intent,
         )
     return CreateTransfer(
         transfer_id=TransferId(dice.identifier()),
-        type="debit" if wish.operation == "debit" else "credit",
-        status="pending" if wish.pending else "completed",
-        amount=canonical_amount(from_minor(wish.amount, 2)),
-        reference_id=wish.intent,
+        type="debit" if operation.operation == "debit" else "credit",
+        status="pending" if operation.pending else "completed",
+        amount=canonical_amount(from_minor(operation.amount, 2)),
+        reference_id=operation.intent,
     )
 
 
-def _keyed(wish: Wish) -> Keyed | None:
-    if not wish.key:
+def _keyed(operation: RequestedOperation) -> Keyed | None:
+    if not operation.key:
         return None
-    asked = hashlib.sha256(msgspec.json.encode(wish)).digest()
-    return Keyed(key=IdempotencyKey(wish.key), fingerprint=asked)
+    asked = hashlib.sha256(msgspec.json.encode(operation)).digest()
+    return Keyed(key=IdempotencyKey(operation.key), fingerprint=asked)
 
 
 class _Refused(msgspec.Struct):
     code: str
 
 
-class _Sums(msgspec.Struct):
-    version: int
-
-
-class _Versioned(msgspec.Struct):
-    """The version that an answer tells: a wallet's own, or that of the transfer's wallet."""
-
-    version: int = 0
-    wallet: _Sums | None = None
-
-
 def attempts_of(
-    wishes: Sequence[Wish], reply: Reply | None, started: int, ended: int
+    operations: Sequence[RequestedOperation], reply: Reply | None, started: int, ended: int
 ) -> list[Attempt]:
     """What the client writes down; ``reply`` is None if none came."""
+    timing = CallTiming(started, ended)
     if reply is None:
-        return [_attempt(wish, started, ended, "unknown") for wish in wishes]
+        return [attempt_at(operation, timing, "unknown") for operation in operations]
     if reply.failure is not None:
         outcome: Outcome = "not_applied" if reply.failure.applied == "no" else "unknown"
         code, detail = str(reply.failure.code), reply.failure.detail
-        return [_attempt(wish, started, ended, outcome, code=code, body=detail) for wish in wishes]
+        return [
+            attempt_at(operation, timing, outcome, code=code, body=detail)
+            for operation in operations
+        ]
     if reply.undone:
-        return [_attempt(wish, started, ended, "not_applied", code="undone") for wish in wishes]
+        return [
+            attempt_at(operation, timing, "not_applied", code=BATCH_REFUSED)
+            for operation in operations
+        ]
     return [
-        _answered(wish, started, ended, answer)
-        for wish, answer in zip(wishes, reply.answers, strict=True)
+        _answered(operation, timing, answer)
+        for operation, answer in zip(operations, reply.answers, strict=True)
     ]
 
 
-def _answered(wish: Wish, started: int, ended: int, answer: Answer) -> Attempt:
+def _answered(operation: RequestedOperation, timing: CallTiming, answer: Answer) -> Attempt:
     if answer.refused:
         code = msgspec.json.decode(answer.body, type=_Refused).code
-        return _attempt(
-            wish,
-            started,
-            ended,
+        return attempt_at(
+            operation,
+            timing,
             "refused",
             code=code,
             status=409,
             body=answer.body.decode(),
             replayed=answer.replayed,
         )
-    told = msgspec.json.decode(answer.body, type=_Versioned)
-    return _attempt(
-        wish,
-        started,
-        ended,
+    return attempt_at(
+        operation,
+        timing,
         "acknowledged",
         status=200,
         body=answer.body.decode(),
         replayed=answer.replayed,
-        version=told.wallet.version if told.wallet else told.version,
-    )
-
-
-def _attempt(
-    wish: Wish,
-    started: int,
-    ended: int,
-    outcome: Outcome,
-    *,
-    code: str = "",
-    status: int = 0,
-    body: str = "",
-    replayed: bool = False,
-    version: int = 0,
-) -> Attempt:
-    return Attempt(
-        intent=wish.intent,
-        operation=wish.operation,
-        wallet_id=wish.wallet_id,
-        transfer_id=wish.transfer_id,
-        amount=wish.amount,
-        pending=wish.pending,
-        key=wish.key,
-        started=started,
-        ended=ended,
-        outcome=outcome,
-        code=code,
-        status=status,
-        body=body,
-        replayed=replayed,
-        version=version,
+        version=version_in(answer.body),
     )

@@ -12,14 +12,13 @@ from typing import Final
 import msgspec
 import structlog
 
-from tests.simulation.books import Books
 from tests.simulation.clients import Client
 from tests.simulation.evidence import evidence_of
 from tests.simulation.loop import SimulatedLoop, run
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.world import World
-from tests.support.memory_database import Rules
+from tests.support.client_state import SharedClientState
 from verification.checker import check
 from verification.evidence import Evidence
 from verification.violations import Violation
@@ -54,27 +53,27 @@ class NotDrained(Exception):
 Make = type[World]
 
 
-def run_seed(seed: int, *, make: Make = World, rules: Rules | None = None) -> Outcome:
-    """Run ``seed`` and judge what it left. ``make`` and ``rules`` are where mutations go in."""
+def run_seed(seed: int, *, make: Make = World) -> Outcome:
+    """Run ``seed`` and judge what it left. ``make`` is where a mutation goes in."""
     plan = plan_of(seed)
     loop = SimulatedLoop(Random(f"loop {seed}"), shuffle_within=plan.shuffle_within)
-    world = make(loop, plan, rules or Rules())
-    books = Books(loop)
+    world = make(loop, plan)
+    state = SharedClientState()
     nemesis = Nemesis(world)
     failures: list[str] = []
     with _quiet(), _seeded(seed):
         try:
-            run(loop, _play(world, books, nemesis, plan))
+            run(loop, _play(world, state, nemesis, plan))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the seed's outcome
             failures.append(f"{type(error).__name__}: {error}")
     failures += [f"{type(error).__name__}: {error}" for error in world.failures]
-    evidence = evidence_of(world, books)
+    evidence = evidence_of(world, state)
     return Outcome(
         seed=seed,
         violations=check(evidence),
         failures=failures,
         digest=hashlib.sha256(msgspec.json.encode(evidence)).hexdigest(),
-        attempts=len(books.history),
+        attempts=len(state.history),
         events=len(world.database.events),
         steps=loop.ticks,
         harms=nemesis.done,
@@ -82,9 +81,9 @@ def run_seed(seed: int, *, make: Make = World, rules: Rules | None = None) -> Ou
     )
 
 
-async def _play(world: World, books: Books, nemesis: Nemesis, plan: Plan) -> None:
+async def _play(world: World, state: SharedClientState, nemesis: Nemesis, plan: Plan) -> None:
     world.start()
-    clients = [Client(world, books, number).start() for number in range(plan.clients)]
+    clients = [Client(world, state, number).start() for number in range(plan.clients)]
     await asyncio.gather(nemesis.start(), return_exceptions=True)
     nemesis.mend()
     await asyncio.gather(*clients, return_exceptions=True)
@@ -112,7 +111,7 @@ def _drained(world: World) -> bool:
 
 
 def _is_filled(world: World) -> bool:
-    return world.stream.exists and world.database.filled == world.stream.name
+    return world.stream.exists and world.database.backfilled_incarnation == world.stream.name
 
 
 def _lag(world: World) -> int:

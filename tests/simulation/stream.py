@@ -165,7 +165,7 @@ class SimulatedStream:
 
     async def _ask(self, request: Callable[[], T]) -> T:
         try:
-            return await self._connection.ask(request)
+            return await self._connection.execute(request)
         except _FAILURES as failure:
             raise PublishFailed(str(failure)) from failure
 
@@ -311,7 +311,7 @@ class Reader:
 
     async def _ask(self, request: Callable[[], T]) -> T:
         try:
-            return await self._connection.ask(request)
+            return await self._connection.execute(request)
         except _FAILURES as failure:
             raise OSError(str(failure)) from failure
 

@@ -12,22 +12,23 @@ from random import Random
 from typing import TypeVar
 
 from actors.dispatcher import Dispatcher, ShardUnreachable
+from actors.memory_database import MemoryDatabase
+from actors.memory_journal import MemoryBackfill, MemoryJournal, MemoryOutbox
 from actors.outbox import OutboxRelay
+from actors.ports import Journal
 from actors.protocol import decode_submissions, encode_replies
 from actors.ring import ring_of
 from actors.shard import Shard
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.queries import Queries, ReadsUnavailable
 from tests.simulation.chance import Dice, Odds
-from tests.simulation.connections import Connection, SimulatedJournal, SimulatedOutbox
+from tests.simulation.connections import Connection
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.network import Lost, Network
 from tests.simulation.plan import Plan
 from tests.simulation.projections import ProjectionTables, SimulatedStore
 from tests.simulation.reads import SimulatedPool
-from tests.simulation.refill import SimulatedRefill
 from tests.simulation.stream import Reader, SimulatedStream, StreamServer
-from tests.support.memory_database import Database, Rules
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Deployment:
 class World:
     """Builds processes, and rebuilds them when they die."""
 
-    def __init__(self, loop: SimulatedLoop, plan: Plan, rules: Rules) -> None:
+    def __init__(self, loop: SimulatedLoop, plan: Plan) -> None:
         self.loop = loop
         self.plan = plan
         self.dice = Dice(f"world {plan.seed}")
@@ -67,7 +68,7 @@ class World:
         self.processes: list[Process] = []
         self.postgres = self._process("postgres")
         self.nats = self._process("nats")
-        self.database = Database(rules, loop.time)
+        self.database = MemoryDatabase(clock=loop.time)
         self.stream = StreamServer(
             loop,
             duplicate_window_s=plan.duplicate_window_s,
@@ -106,19 +107,20 @@ class World:
         process = self._process(f"shard-{number}")
         skew = timedelta(seconds=self.dice.between(-0.5, 0.5))
         ring = ring_of(len(deployment.hosts))
+        outbox = MemoryOutbox(self.database, self._connection("outbox", self.outbox_odds))
+        backfill = MemoryBackfill(self.database, self._connection("refill", self.outbox_odds))
+        process.on_death(backfill.end_session)
         relay = OutboxRelay(
-            outbox=SimulatedOutbox(self.database, self._connection("outbox", self.outbox_odds)),
+            outbox=outbox,
             stream=SimulatedStream(self.stream, self._nats_connection("publisher")),
             limits=self.plan.relay_limits,
             owns=lambda wallet_id: ring.shard_of(wallet_id) == number,
-            refill=SimulatedRefill(
-                self.database, self._connection("refill", self.outbox_odds), process
-            ),
+            refill=backfill,
         )
         shard = process.context.run(
             lambda: Shard(
                 journal=self.wrap_journal(
-                    SimulatedJournal(self.database, self._connection("journal", self.journal_odds)),
+                    MemoryJournal(self.database, self._connection("journal", self.journal_odds)),
                     relay,
                 ),
                 relay=relay,
@@ -130,7 +132,7 @@ class World:
         for work in (shard.run(), shard.watch(), relay.run(), relay.forget(), relay.sweep()):
             process.start(work)
 
-    def wrap_journal(self, journal: SimulatedJournal, _relay: OutboxRelay) -> SimulatedJournal:
+    def wrap_journal(self, journal: Journal, _relay: OutboxRelay) -> Journal:
         """Where a mutation may step in."""
         return journal
 

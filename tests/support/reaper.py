@@ -19,14 +19,21 @@ _WATCHER_END_TIMEOUT_S = 30
 @contextmanager
 def reaped(process: RecordedProcess, *folders: Path) -> Iterator[None]:
     """While this lasts, the end of the run stops `process` and removes `folders`."""
+    arguments = process.model_dump_json(), *map(str, folders)
+    # Before the regular stop: then the watcher's work is the regular stop, done twice.
+    with watched("tests.support.reaper", *arguments, timeout_s=_WATCHER_END_TIMEOUT_S):
+        yield
+
+
+@contextmanager
+def watched(module: str, *arguments: str, timeout_s: float) -> Iterator[None]:
+    """Run a module's clean-up at the end of this context, or when this process is killed.
+
+    ``module`` is run as a program, and waits until its standard input closes. ``timeout_s``: for
+    how long its clean-up is waited for.
+    """
     watcher = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.support.reaper",
-            process.model_dump_json(),
-            *map(str, folders),
-        ],
+        [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
         start_new_session=True,
@@ -34,10 +41,9 @@ def reaped(process: RecordedProcess, *folders: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before the regular stop: then the watcher's work is the regular stop, done twice.
         assert watcher.stdin
         watcher.stdin.close()
-        watcher.wait(timeout=_WATCHER_END_TIMEOUT_S)
+        watcher.wait(timeout=timeout_s)
 
 
 def watch(recorded: str, folders: list[str]) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
+from actors.memory_database import MemoryDatabase
+from actors.memory_journal import MemoryBackfill
 from actors.outbox import OutboxRelay, RelayLimits
-from actors.ports import BatchWrite, JournalUnavailable, Refill, Span
+from actors.ports import BatchWrite, JournalUnavailable, Span
 from tests.support.domain import a_transfer, transfer_id
 from tests.support.fake_stream import FakeStream
-from tests.support.memory_journal import MemoryJournal
+from tests.support.faulty_journal import FaultyJournal
 from tests.support.writes import WriteInTheMaking
 from wallet.events import Recorded
 from wallet.ids import WalletId
@@ -19,11 +21,11 @@ LIMITS = RelayLimits(
 )
 
 
-class WatchedOutbox(MemoryJournal):
-    """Counts what the relay reads, and fails when told to."""
+class WatchedOutbox(FaultyJournal):
+    """Counts what the relay reads, and fails as a test says."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        super().__init__(database)
         self.spans_read: list[Span] = []
         self.reads = 0
         self.reads_unavailable = 0
@@ -31,18 +33,28 @@ class WatchedOutbox(MemoryJournal):
         self.sweeps = 0
         self.deleted = asyncio.Event()
 
+    @property
+    def rows(self) -> list[tuple[WalletId, int]]:
+        """Wallet and first version of each row, in that order."""
+        outbox = self.database.outbox
+        return [(wallet_id, row.first) for wallet_id in sorted(outbox) for row in outbox[wallet_id]]
+
+    def clear_rows(self) -> None:
+        """As if everything had reached the stream's disk."""
+        self.database.outbox.clear()
+
     async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
         self.reads += 1
         self.spans_read += spans
         if self.reads_unavailable:
             self.reads_unavailable -= 1
-            raise JournalUnavailable("told to be away")
+            raise JournalUnavailable("injected: unavailable")
         return await super().read(spans)
 
     async def delete(self, spans: Collection[Span]) -> None:
         if self.deletes_unavailable:
             self.deletes_unavailable -= 1
-            raise JournalUnavailable("told to be away")
+            raise JournalUnavailable("injected: unavailable")
         await super().delete(spans)
         self.deleted.set()
 
@@ -60,9 +72,9 @@ class RelayDesk:
         self,
         limits: RelayLimits = LIMITS,
         owns: Callable[[WalletId], bool] = lambda _: True,
-        refill: Refill | None = None,
+        refill: MemoryBackfill | None = None,
     ) -> None:
-        self.outbox = WatchedOutbox()
+        self.outbox = WatchedOutbox(refill.database if refill else None)
         self.stream = FakeStream()
         self.relay = OutboxRelay(
             outbox=self.outbox, stream=self.stream, limits=limits, owns=owns, refill=refill
@@ -83,7 +95,7 @@ class RelayDesk:
 
     async def commit(self, wallet: WalletId, *numbers: int) -> BatchWrite:
         """Commit a debit a number, the wallet's creation before them if it is new."""
-        known = self.outbox.wallets.get(wallet)
+        known = self.outbox.database.wallets.get(wallet)
         making = WriteInTheMaking(*([known] if known else []))
         if known is None:
             making.create(wallet)

@@ -7,7 +7,6 @@ the run, also of one that was killed.
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,11 +21,12 @@ from serve_app.local.home import Home
 from serve_app.local.ports import free_port
 from serve_app.local.processes import carrying
 from serve_app.local.ray_environment import STACK_VARIABLE
+from tests.support.commands import run_command
+from tests.support.reaper import watched
 
 _UP_TIMEOUT_S: Final = 240
 _DOWN_TIMEOUT_S: Final = 120
 _ENTRY: Final = "import sys; from serve_app.cli import main; sys.exit(main())"
-_CHECKOUT: Final = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def running_service() -> Iterator[RunningService]:
 def own_service(settings: Mapping[str, str]) -> Iterator[RunningService]:
     """A stack of its own, started with these variables, that lives as long as this context."""
     home = Home(Path(tempfile.mkdtemp(prefix="wallet-e2e-")) / "home")
-    with _watched(home):
+    with watched("tests.support.running_service", str(home.root), timeout_s=2 * _DOWN_TIMEOUT_S):
         port = free_port()
         _wallet(home, "up", port=port, timeout_s=_UP_TIMEOUT_S, settings=settings)
         stack = home.load()
@@ -113,23 +113,6 @@ def own_service(settings: Mapping[str, str]) -> Iterator[RunningService]:
             home=home,
             settings=settings,
         )
-
-
-@contextmanager
-def _watched(home: Home) -> Iterator[None]:
-    """Stop and remove the stack at the end, whoever ends this process and however."""
-    watcher = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.running_service", str(home.root)],
-        stdin=subprocess.PIPE,
-        cwd=_CHECKOUT,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        assert watcher.stdin
-        watcher.stdin.close()
-        watcher.wait(timeout=2 * _DOWN_TIMEOUT_S)
 
 
 def _wallet(
@@ -145,19 +128,8 @@ def _wallet(
     inherited["WALLET_HOME"] = str(home.root)
     if port is not None:
         inherited["WALLET_HTTP_PORT"] = str(port)
-    done = subprocess.run(
-        [sys.executable, "-c", _ENTRY, *arguments],
-        env=inherited,
-        cwd=_CHECKOUT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    said = f"`wallet {' '.join(arguments)}` failed:\n{done.stdout}\n{done.stderr}"
-    assert done.returncode == 0, said
-    return done.stdout
+    command = [sys.executable, "-c", _ENTRY, *arguments]
+    return run_command(command, env=inherited, timeout_s=timeout_s)
 
 
 def _remove_when_the_run_ends(home: Home) -> None:

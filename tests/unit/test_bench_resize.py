@@ -2,11 +2,12 @@
 
 import pytest
 
-from bench.resize import Sent, moved_share, phase
+from bench.resize import moved_share, phase
+from tests.support.steady_load import RequestOutcome
 
 
-def sent(due_s: float, took_s: float, *failures: str) -> Sent:
-    return Sent(due_s=due_s, took_s=took_s, failures=failures)
+def sent(due_s: float, took_s: float, *failures: str) -> RequestOutcome:
+    return RequestOutcome(due_s=due_s, took_s=took_s, failures=failures)
 
 
 def test_a_request_counts_where_it_was_due_whenever_it_was_answered() -> None:

@@ -275,12 +275,16 @@ async def test_a_batch_that_the_release_before_did_is_replayed(side: HttpSide) -
 
 def _as_before(side: HttpSide, wallets: set[WalletId]) -> None:
     """Leave of the keys what the release before would have: no record of the whole request."""
-    kept = {at: stored for at, stored in side.journal.keys.items() if at[0] in wallets}
-    side.journal.keys.clear()
+    kept = {
+        at: stored
+        for at, stored in side.journal.database.idempotency_keys.items()
+        if at[0] in wallets
+    }
+    side.journal.database.idempotency_keys.clear()
     for at, stored in kept.items():
         answer = msgspec.json.decode(stored.answer, type=dict[str, msgspec.Raw])
         del answer["request"]
-        side.journal.keys[at] = type(stored)(
+        side.journal.database.idempotency_keys[at] = type(stored)(
             fingerprint=stored.fingerprint,
             request_id=stored.request_id,
             refused=stored.refused,

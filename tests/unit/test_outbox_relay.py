@@ -306,6 +306,6 @@ async def test_many_wallets_of_several_relays_keep_their_version_order() -> None
     await one.close()
     await other.close()
     for wallet in wallets:
-        versions = len(one.outbox.events[wallet])
+        versions = len(one.outbox.database.events_by_wallet[wallet])
         of_wallet = [message for message in one.stream.ids if message.startswith(wallet)]
         assert of_wallet == ids(wallet, *range(1, versions + 1))

@@ -5,10 +5,10 @@ import asyncio
 import msgspec
 import pytest
 
+from actors.memory_database import MemoryDatabase
 from tests.support.batches import a_batch, a_cache, ask
 from tests.support.domain import WALLET_ID, a_transfer, a_wallet, settled
-from tests.support.memory_database import Database
-from tests.support.memory_journal import Fault, MemoryJournal
+from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.shards import shard_in_memory
 from tests.support.waiting import until
 from tests.support.write_side import ShardUnderTest, body, credit, debit, new_id, settle
@@ -18,9 +18,9 @@ from wallet.ids import IdempotencyKey, WalletId
 from wallet.state import TransferStatus, TransferType
 
 
-def two_connections() -> tuple[MemoryJournal, MemoryJournal]:
-    database = Database()
-    return MemoryJournal(database=database), MemoryJournal(database=database)
+def two_connections() -> tuple[FaultyJournal, FaultyJournal]:
+    database = MemoryDatabase()
+    return FaultyJournal(database), FaultyJournal(database)
 
 
 async def refused(
@@ -42,16 +42,16 @@ async def test_a_refused_second_delivery_is_refused_when_the_first_arrives(moved
             await second.ask(wallet, debit("10"))
         # The first delivery was in a mailbox, or in a socket, all the while.
         await refused(first, wallet, command, attempt=1)
-    assert one.wallets[wallet].balance == (1_000 if moved_on else 0)
+    assert one.database.wallets[wallet].balance == (1_000 if moved_on else 0)
 
 
 async def test_a_second_delivery_waits_for_the_open_commit_of_the_first() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         command = credit("100")
         # Its shard died while it committed [debit 100, credit 100].
-        making = WriteInTheMaking(journal.wallets[wallet])
+        making = WriteInTheMaking(journal.database.wallets[wallet])
         making.transfer(wallet, a_transfer(amount=10_000, status=TransferStatus.COMPLETED))
         making.transfer(
             wallet,
@@ -62,7 +62,7 @@ async def test_a_second_delivery_waits_for_the_open_commit_of_the_first() -> Non
                 status=TransferStatus.COMPLETED,
             ),
         )
-        held = journal.database.begin(making.write)
+        held = journal.database.transaction(making.write)
         assert held.advance() is None
         second = asyncio.create_task(shard.ask(wallet, command, attempt=2))
         await until(lambda: held.has_waiters)
@@ -78,28 +78,28 @@ async def test_a_third_delivery_gets_the_refusal_of_the_second() -> None:
         told = await refused(second, wallet, command)
         await first.ask(wallet, debit("100"))
         assert await refused(first, wallet, command, attempt=3) == told
-    assert one.wallets[wallet].balance == 10_000
+    assert one.database.wallets[wallet].balance == 10_000
 
 
 async def test_a_refusal_after_a_lost_commit_is_for_good_too() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.append(Fault.LOST_BEFORE_APPLYING)
         command = credit("1")
         await shard.ask(wallet, command)
-        assert list(journal.database.refused) == [(wallet, command.transfer_id)]
+        assert list(journal.database.refused_deliveries) == [(wallet, command.transfer_id)]
 
 
 async def test_a_first_refusal_leaves_nothing_behind() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         await shard.ask(wallet, credit("1"))
         journal.commit_faults.append(Fault.CONFLICT)
         await shard.ask(wallet, credit("1"))
         await shard.ask(wallet, credit("1"), key="k", attempt=2)  # Its key says it for good.
-    assert journal.database.refused == {}
+    assert journal.database.refused_deliveries == {}
 
 
 async def test_an_atomic_batch_refused_again_is_refused_whole_when_the_first_arrives() -> None:
@@ -111,7 +111,7 @@ async def test_an_atomic_batch_refused_again_is_refused_whole_when_the_first_arr
             reply = await shard.ask(wallet, *commands, atomic=True, attempt=attempt)
             assert reply.undone
             await second.ask(wallet, debit("20"))
-    assert one.wallets[wallet].balance == 4_000
+    assert one.database.wallets[wallet].balance == 4_000
 
 
 def test_the_item_of_an_atomic_batch_is_refused_for_good_though_it_has_a_key() -> None:
@@ -124,14 +124,14 @@ def test_the_item_of_an_atomic_batch_is_refused_for_good_though_it_has_a_key() -
 
 
 async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = WalletId(new_id())
         await shard.ask(wallet, debit("1"), attempt=2)  # No such wallet: nothing to bind.
         wallet = await shard.create_wallet()
         done, declined = debit("1"), credit("10")
         await shard.ask(wallet, done, declined, attempt=2)
-    assert list(journal.database.refused) == [(wallet, declined.transfer_id)]
+    assert list(journal.database.refused_deliveries) == [(wallet, declined.transfer_id)]
 
 
 def test_what_is_refused_again_waits_until_a_standby_has_what_it_rests_on() -> None:

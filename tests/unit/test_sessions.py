@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from actors.ports import BatchWrite, Loaded, Missing, Span
-from tests.support.memory_journal import Fault, MemoryJournal
+from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.shards import shard_in_memory
 from tests.support.write_side import NoRelay, body, credit, debit, new_id, settle
 
@@ -22,7 +22,7 @@ class CountingRelay(NoRelay):
         self.resets += 1
 
 
-class BreakingJournal(MemoryJournal):
+class BreakingJournal(FaultyJournal):
     """Loses its connection before the next load or commit, as the test says."""
 
     breaks_before = ""
@@ -42,7 +42,7 @@ class BreakingJournal(MemoryJournal):
 
 
 async def test_a_new_session_starts_with_nothing_remembered() -> None:
-    journal, relay = MemoryJournal(), CountingRelay()
+    journal, relay = FaultyJournal(), CountingRelay()
     async with shard_in_memory(journal, relay=relay) as shard:
         wallets = [await shard.create_wallet() for _ in range(2)]
         await shard.ask(wallets[0], debit("1"))
@@ -70,17 +70,21 @@ async def test_what_was_read_over_one_session_is_not_committed_over_the_next(her
 async def test_a_lost_commit_makes_no_money() -> None:
     """Version 3 is lost with the old primary. The shard that wrote it remembers 1,500.00, the new
     primary has 600.00 and gets another version 3; both histories are at version 3 then."""
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as remembers:
         wallet = await remembers.create_wallet()
         await remembers.ask(wallet, debit("600"))
         database = journal.database
-        kept = dict(database.wallets), dict(database.transfers), list(database.of_wallet[wallet])
+        kept = (
+            dict(database.wallets),
+            dict(database.transfers),
+            list(database.events_by_wallet[wallet]),
+        )
         await remembers.ask(wallet, debit("900"))
 
-        database.wallets, database.transfers, database.of_wallet[wallet] = kept
+        database.wallets, database.transfers, database.events_by_wallet[wallet] = kept
         journal.lose_connection()
-        other_side = MemoryJournal(database=database)
+        other_side = FaultyJournal(database)
         async with shard_in_memory(other_side) as writes:
             await writes.ask(wallet, debit("300"))
         after = body(await remembers.ask(wallet, credit("1")))
@@ -93,7 +97,7 @@ async def test_a_lost_commit_makes_no_money() -> None:
 
 async def test_what_others_left_is_published_once_a_commit_says_that_it_stays() -> None:
     """It may be the commit of our own that was lost, visible here and on no standby."""
-    journal, relay = MemoryJournal(), CountingRelay()
+    journal, relay = FaultyJournal(), CountingRelay()
     async with shard_in_memory(journal) as other:
         wallet = await other.create_wallet()
     async with shard_in_memory(journal, relay=relay) as shard:

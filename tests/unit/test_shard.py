@@ -8,7 +8,7 @@ import pytest
 
 from actors.ports import BatchWrite, JournalConflict, Span
 from actors.protocol import Failure, FailureCode, Reply
-from tests.support.memory_journal import Fault, MemoryJournal
+from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.shards import shard_in_memory
 from tests.support.write_side import (
     LIMITS,
@@ -23,7 +23,7 @@ from wallet.commands import Item, Submission
 from wallet.ids import WalletId
 
 
-class GatedJournal(MemoryJournal):
+class GatedJournal(FaultyJournal):
     """Commits wait at a gate that the test opens."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ async def test_a_batch_is_no_larger_than_allowed() -> None:
         journal.gate.set()
         await asyncio.gather(first, *tasks)
     assert journal.commits == commits + 1 + 3
-    assert journal.wallets[wallet].balance == 1_100
+    assert journal.database.wallets[wallet].balance == 1_100
 
 
 async def test_nothing_is_answered_or_remembered_before_it_is_committed() -> None:
@@ -115,7 +115,7 @@ async def test_nothing_is_answered_or_remembered_before_it_is_committed() -> Non
         wallet = await shard.create_wallet()
         asking = await held_up(shard, journal, wallet)
         assert not asking.done()
-        assert journal.wallets[wallet].version == 1
+        assert journal.database.wallets[wallet].version == 1
         journal.commit_faults.append(Fault.UNAVAILABLE)
         journal.gate.set()
         assert failure_of(await asking).code is FailureCode.UNAVAILABLE
@@ -123,7 +123,7 @@ async def test_nothing_is_answered_or_remembered_before_it_is_committed() -> Non
 
 
 async def test_several_submissions_of_one_call_are_answered_in_their_order() -> None:
-    async with shard_in_memory(MemoryJournal()) as shard:
+    async with shard_in_memory(FaultyJournal()) as shard:
         wallets = [await shard.create_wallet() for _ in range(3)]
         asked = [
             Submission(
@@ -142,7 +142,7 @@ async def test_several_submissions_of_one_call_are_answered_in_their_order() -> 
 
 
 async def test_a_warm_wallet_is_decided_without_a_read() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         loads = journal.loads
@@ -153,26 +153,26 @@ async def test_a_warm_wallet_is_decided_without_a_read() -> None:
 
 
 async def test_wallets_that_left_memory_come_back_as_they_were() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal, limits=limits(wallets_cached_max=2)) as shard:
         wallets = [await shard.create_wallet() for _ in range(5)]
         for amount in ("1", "2"):
             for wallet in wallets:
                 await shard.ask(wallet, debit(amount))
         assert shard.shard.wallets_active == 2
-    assert [journal.wallets[wallet].balance for wallet in wallets] == [300] * 5
-    assert [journal.wallets[wallet].version for wallet in wallets] == [3] * 5
+    assert [journal.database.wallets[wallet].balance for wallet in wallets] == [300] * 5
+    assert [journal.database.wallets[wallet].version for wallet in wallets] == [3] * 5
 
 
 async def test_more_pending_transfers_than_are_remembered_can_be_settled() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal, limits=limits(transfers_cached_max=1)) as shard:
         wallet = await shard.create_wallet()
         held = [body(await shard.ask(wallet, debit("1", status="pending"))) for _ in range(4)]
         for transfer in held:
             done = body(await shard.ask(wallet, settle(transfer["id"], "completed")))
             assert done["status"] == "completed"
-    assert journal.wallets[wallet].balance == 400
+    assert journal.database.wallets[wallet].balance == 400
 
 
 # -- bounds ------------------------------------------------------------------------------------
@@ -205,12 +205,12 @@ async def test_a_full_wallet_leaves_its_neighbour_alone() -> None:
         assert failure_of(await shard.ask(flooded, debit("1"))).code is FailureCode.OVERLOADED
         journal.gate.set()
         await asyncio.gather(first, *tasks)
-    assert journal.wallets[neighbour].balance == 200
+    assert journal.database.wallets[neighbour].balance == 200
 
 
 async def test_a_full_outbox_refuses_writes_until_it_drains() -> None:
     relay = FullRelay()
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal, relay=relay, limits=limits(outbox_events_max=10)) as shard:
         wallet = await shard.create_wallet()
         relay.backlog = 10
@@ -218,7 +218,7 @@ async def test_a_full_outbox_refuses_writes_until_it_drains() -> None:
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
         again = failure_of(await shard.ask(wallet, debit("1"), attempt=2))
         assert again.applied == "unknown"
-        assert journal.wallets[wallet].version == 1
+        assert journal.database.wallets[wallet].version == 1
         relay.backlog = 9
         assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
 
@@ -238,11 +238,11 @@ async def test_what_is_late_is_not_decided_any_more(attempt: int, applied: str) 
         await first
         refused = failure_of(await late)
         assert (refused.code, refused.applied) == (FailureCode.DEADLINE_EXCEEDED, applied)
-    assert journal.wallets[wallet].balance == 100
+    assert journal.database.wallets[wallet].balance == 100
 
 
 async def test_a_deadline_that_passes_while_a_commit_is_in_doubt_leaves_it_open() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.extend([Fault.LOST_AFTER_APPLYING])
@@ -259,7 +259,7 @@ async def test_a_deadline_that_passes_while_a_commit_is_in_doubt_leaves_it_open(
 
 @pytest.mark.parametrize(("attempt", "applied"), [(1, "no"), (2, "unknown")])
 async def test_a_journal_that_is_away_is_told_at_once(attempt: int, applied: str) -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.append(Fault.UNAVAILABLE)
@@ -278,7 +278,7 @@ async def test_a_journal_that_is_away_is_told_at_once(attempt: int, applied: str
 async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(
     fault: Fault, key: str | None
 ) -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.append(fault)
@@ -286,7 +286,7 @@ async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(
         assert not answer.replayed
         assert msgspec.json.decode(answer.body)["wallet"]["balance"] == "7.00"
         assert shard.shard.counts["outcomes_unknown"] == 1
-    assert journal.wallets[wallet].version == 2
+    assert journal.database.wallets[wallet].version == 2
 
 
 @pytest.mark.parametrize(
@@ -294,16 +294,16 @@ async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(
     [Fault.LOST_BEFORE_APPLYING, Fault.LOST_AFTER_APPLYING, Fault.LOST_AND_APPLIED_LATE],
 )
 async def test_a_creation_whose_answer_is_lost_makes_one_wallet(fault: Fault) -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         journal.commit_faults.append(fault)
         wallet = await shard.create_wallet(reference_id="r")
-    assert list(journal.wallets) == [wallet]
-    assert journal.references == {"r": wallet}
+    assert list(journal.database.wallets) == [wallet]
+    assert journal.database.references == {"r": wallet}
 
 
 async def test_conflicts_are_decided_again_on_what_another_owner_wrote() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as one, shard_in_memory(journal) as other:
         wallet = await one.create_wallet()
         await one.ask(wallet, debit("10"))
@@ -311,21 +311,21 @@ async def test_conflicts_are_decided_again_on_what_another_owner_wrote() -> None
         refused = await one.ask(wallet, credit("1"))  # Its memory says that there are 10.00.
         assert body(refused)["code"] == "insufficient_funds"
         assert one.shard.counts["conflicts"] == 1
-    assert journal.wallets[wallet].version == 3
+    assert journal.database.wallets[wallet].version == 3
 
 
 async def test_conflicts_without_end_are_given_up_and_nothing_was_applied() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal, limits=limits(conflict_retries_max=3)) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.extend([Fault.CONFLICT] * 4)
         refused = failure_of(await shard.ask(wallet, debit("1")))
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
-        assert journal.wallets[wallet].version == 1
+        assert journal.database.wallets[wallet].version == 1
         assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
 
 
-class ContestedJournal(MemoryJournal):
+class ContestedJournal(FaultyJournal):
     """Another owner is always faster at one wallet."""
 
     contested: WalletId | None = None
@@ -351,10 +351,10 @@ async def test_a_wallet_that_conflicts_without_end_does_not_hold_up_the_others()
         assert shard.shard.counts["conflicts"] == 5
         # Only the contested wallet is forgotten and read again.
         assert journal.loads - loads <= 6
-    assert [journal.wallets[wallet].version for wallet in wallets] == [3, 3, 1, 3, 3]
+    assert [journal.database.wallets[wallet].version for wallet in wallets] == [3, 3, 1, 3, 3]
 
 
-class OneAfterAnotherJournal(MemoryJournal):
+class OneAfterAnotherJournal(FaultyJournal):
     """Each commit meets one more wallet that somebody else has moved."""
 
     armed = False
@@ -375,7 +375,7 @@ async def test_a_long_chain_of_conflicts_has_an_end() -> None:
 
 
 async def test_conflicts_without_end_after_a_lost_answer_leave_it_open() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal, limits=limits(conflict_retries_max=3)) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.extend([Fault.LOST_BEFORE_APPLYING, *[Fault.CONFLICT] * 4])

@@ -1,12 +1,12 @@
-"""Transactions of the in-memory database: what `commit_batch` does while others do it, too.
+"""Transactions of the in-memory journal: `commit_batch` beside others that are still open.
 
-As Postgres does it under READ COMMITTED. A transaction takes its locks one after another, in the
-order of the real function. What another transaction holds is waited for, and then looked at anew,
-as the other one left it. Nothing of a transaction is visible before its end; its locks are held
-until then. Waiting in a circle is a deadlock, and refused.
+As Postgres runs it under READ COMMITTED. A transaction takes its locks one after another, in the
+order of the SQL function. A lock that another transaction holds is waited for; then the row is
+checked again, as the other one left it. Nothing of a transaction is visible before it commits, and
+its locks are held until then. Waiting in a circle is a deadlock, and an error.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from actors.ports import BatchWrite, JournalConflict, TransferKey
@@ -15,45 +15,45 @@ from wallet.ids import WalletId
 from wallet.state import TransferStatus
 
 if TYPE_CHECKING:
-    from tests.support.memory_database import Database
+    from actors.memory_database import MemoryDatabase
 
 Lock = Hashable
-Step = Callable[[], None]
+Check = Callable[[], None]
 Key = TypeVar("Key", bound=Hashable)
 
 
-def _nothing() -> None:
+def _no_check() -> None:
     pass
 
 
-class Transaction:
+class MemoryTransaction:
     """One `commit_batch`. `advance` until it returns None, then `commit` or `roll_back`."""
 
-    def __init__(self, database: "Database", batch: BatchWrite) -> None:
+    def __init__(self, database: "MemoryDatabase", batch: BatchWrite) -> None:
         self._database = database
         self._batch = batch
         self._steps = self._plan()
-        self._step: tuple[Lock | None, Step] | None = None
+        self._step: tuple[Lock | None, Check] | None = None
         self._held: set[Lock] = set()
         self._waiters: list[Callable[[], None]] = []
-        self.waits_for: Transaction | None = None
-        self.ended = False
+        self._waits_for: MemoryTransaction | None = None
+        self._ended = False
 
-    def advance(self) -> "Transaction | None":
-        """Go on until a lock is held by another transaction, which is returned; None at the end.
+    def advance(self) -> "MemoryTransaction | None":
+        """Take locks until one is held by another transaction, which is returned; None: all taken.
 
         Raises:
             JournalConflict: and everything is rolled back.
         """
-        self.waits_for = None
+        self._waits_for = None
         try:
-            while self._next_step():
+            while self._step or self._next_step():
                 assert self._step is not None, "there is a step"
                 lock, check = self._step
-                holder = self._database.locks.get(lock) if lock is not None else None
-                if holder not in (None, self):
-                    self.waits_for = holder
-                    self._refuse_deadlock()
+                holder = self._database.locks.get(lock)
+                if holder is not None and holder is not self:
+                    self._waits_for = holder
+                    self._raise_if_deadlocked()
                     return holder
                 if lock is not None:
                     self._database.locks[lock] = self
@@ -66,25 +66,27 @@ class Transaction:
         return None
 
     def commit(self) -> None:
-        """Make everything visible, and let go of all locks."""
-        assert not self.ended, "a transaction ends once"
+        """Make everything visible, and release all locks."""
+        assert not self._ended, "a transaction ends once"
         self._database.apply(self._batch)
         self._end()
 
     def roll_back(self) -> None:
-        """Leave nothing behind."""
-        if not self.ended:
+        """Release all locks and leave nothing behind. Does nothing if it has ended."""
+        if not self._ended:
             self._end()
 
     @property
     def has_waiters(self) -> bool:
+        """Whether another transaction waits for one of its locks."""
         return bool(self._waiters)
 
     def on_end(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, when this transaction has committed or rolled back."""
         self._waiters.append(callback)
 
     def _end(self) -> None:
-        self.ended = True
+        self._ended = True
         for lock in self._held:
             del self._database.locks[lock]
         waiters, self._waiters = self._waiters, []
@@ -92,43 +94,42 @@ class Transaction:
             waiter()
 
     def _next_step(self) -> bool:
-        if self._step is None:
-            self._step = next(self._steps, None)
+        self._step = next(self._steps, None)
         return self._step is not None
 
-    def _refuse_deadlock(self) -> None:
-        other = self.waits_for
+    def _raise_if_deadlocked(self) -> None:
+        other = self._waits_for
         while other is not None:
             if other is self:
                 raise JournalConflict("40P01 deadlock detected")
-            other = other.waits_for
+            other = other._waits_for
 
-    # -- the statements, in the function's order --------------------------------------------------
+    # -- the statements, in the SQL function's order ----------------------------------------------
 
-    def _plan(self) -> Iterator[tuple[Lock | None, Step]]:
-        """The locks in order, each with what is looked at once it is held."""
-        batch = self._batch
+    def _plan(self) -> Iterator[tuple[Lock | None, Check]]:
+        """The locks in order, each with what is checked once it is held."""
+        batch, database = self._batch, self._database
         created = set(batch.created)
         if batch.refused:
-            yield from ((("wallet", one), _nothing) for one in sorted(batch.expected))
-        for wallet_id in self._changed():
+            yield from ((("wallet", one), _no_check) for one in sorted(batch.expected))
+        for wallet_id in self._changed_wallets():
             if self._is_current(wallet_id):  # Otherwise the statement finds no row to lock.
-                yield ("wallet", wallet_id), _nothing
+                yield ("wallet", wallet_id), _no_check
         yield None, self._check_versions
-        yield None, self._check_refused
+        yield None, self._check_refused_deliveries
         references = (batch.after[one].reference_id for one in created)
         for reference in sorted(one for one in references if one):
-            yield ("reference", reference), _new(reference, self._database.references)
+            yield ("reference", reference), _check_absent(reference, database.references)
         for wallet_id in sorted(created):
-            yield ("wallet", wallet_id), _new(wallet_id, self._database.wallets)
-        yield None, self._check_duplicates
+            yield ("wallet", wallet_id), _check_absent(wallet_id, database.wallets)
+        yield None, self._check_unique
         yield None, self._check_transfers
         for key in sorted((one.scope, one.keyed.key) for one in batch.keys):
-            yield ("key", *key), _new(key, self._database.keys)
+            yield ("key", *key), _check_absent(key, database.idempotency_keys)
         for refused in sorted((one.wallet_id, one.transfer_id) for one in batch.refused):
-            yield ("refused", *refused), _new(refused, self._database.refused)
+            yield ("refused", *refused), _check_absent(refused, database.refused_deliveries)
 
-    def _changed(self) -> list[WalletId]:
+    def _changed_wallets(self) -> list[WalletId]:
         batch = self._batch
         return [
             wallet_id
@@ -141,30 +142,28 @@ class Transaction:
         return stored is not None and stored.version == self._batch.expected[wallet_id]
 
     def _check_versions(self) -> None:
-        if not self._database.rules.check_versions:
-            return
         stale = [one for one in self._batch.expected if not self._is_current(one)]
         if stale:
             raise JournalConflict("wallet version conflict", wallet_ids=frozenset(stale))
 
-    def _check_refused(self) -> None:
-        if not self._database.rules.keep_refused:
-            return
+    def _check_refused_deliveries(self) -> None:
         keys = (_created_transfer(recorded) for recorded in self._batch.recorded)
-        refused = {key[0] for key in keys if key is not None and key in self._database.refused}
+        stored = self._database.refused_deliveries
+        refused = {key[0] for key in keys if key is not None and key in stored}
         if refused:
             message = "a transfer was refused for good"
             raise JournalConflict(message, wallet_ids=frozenset(refused))
 
-    def _check_duplicates(self) -> None:
+    def _check_unique(self) -> None:
         """Unique keys within the batch itself."""
         batch = self._batch
-        _unique("wallets", batch.created)
+        _check_distinct("wallets", batch.created)
         references = (batch.after[one].reference_id for one in batch.created)
-        _unique("references", [one for one in references if one])
-        _unique("keys", [(one.scope, one.keyed.key) for one in batch.keys])
+        _check_distinct("references", [one for one in references if one])
+        _check_distinct("keys", [(one.scope, one.keyed.key) for one in batch.keys])
 
     def _check_transfers(self) -> None:
+        """Every change of a transfer starts from the status that it has."""
         changed: dict[TransferKey, TransferStatus] = {}
         for recorded in self._batch.recorded:
             if not isinstance(recorded.event, TransferChanged):
@@ -173,7 +172,7 @@ class Transaction:
             key = recorded.wallet.id, transfer.id
             stored = self._database.transfers.get(key)
             status = changed.get(key) or (stored.status if stored else None)
-            if status is not recorded.event.previous and self._database.rules.check_settlements:
+            if status is not recorded.event.previous:
                 raise JournalConflict(f"transfer {transfer.id} is {status}")
             changed[key] = transfer.status
 
@@ -185,7 +184,7 @@ def _created_transfer(recorded: Recorded) -> TransferKey | None:
     return recorded.wallet.id, event.transfer.id
 
 
-def _new(key: Key, stored: "dict[Key, object] | dict[Key, str]") -> Step:
+def _check_absent(key: Key, stored: Collection[Key]) -> Check:
     def check() -> None:
         if key in stored:
             raise JournalConflict(f"{key!r} is taken")
@@ -193,6 +192,6 @@ def _new(key: Key, stored: "dict[Key, object] | dict[Key, str]") -> Step:
     return check
 
 
-def _unique(what: str, keys: list[Key]) -> None:
+def _check_distinct(what: str, keys: Sequence[Key]) -> None:
     if len(set(keys)) < len(keys):
         raise JournalConflict(f"{what}: twice in a batch")

@@ -1,27 +1,24 @@
 """What the clients of a run know together: the history, the wallets, the transfers to settle."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
-import msgspec
-
-from tests.simulation.loop import SimulatedLoop
 from verification.answers import told_transfer, told_wallet
 from verification.evidence import Attempt
-from wallet.representation import WalletView
 
 
-class Books:
-    """Shared by the clients. Settled transfers stay: settling them again is asked for, too."""
+class SharedClientState:
+    """Settled transfers stay: clients ask to settle them again, too."""
 
-    def __init__(self, loop: SimulatedLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self.history: list[Attempt] = []
         self.wallets: list[str] = []
         self._pending: defaultdict[str, list[str]] = defaultdict(list)
         self._versions: defaultdict[str, int] = defaultdict(int)
         self._keys: defaultdict[str, list[str]] = defaultdict(list)
 
-    def add(self, attempts: list[Attempt]) -> None:
+    def record(self, attempts: Sequence[Attempt], _asked: int) -> None:
+        """Implements `load_client.Record`."""
         for attempt in attempts:
             self.history.append(attempt)
             if attempt.key and attempt.wallet_id:
@@ -38,25 +35,6 @@ class Books:
         self._versions[attempt.wallet_id] = max(self._versions[attempt.wallet_id], attempt.version)
         if attempt.pending:
             self._pending[attempt.wallet_id].append(told_transfer(attempt.body).transfer_id)
-
-    def add_read(
-        self, intent: str, view: WalletView, started: int, *, strong: bool, min_version: int
-    ) -> None:
-        self._versions[view.id] = max(self._versions[view.id], view.version)
-        self.history.append(
-            Attempt(
-                intent=intent,
-                operation="read",
-                wallet_id=view.id,
-                started=started,
-                ended=self._loop.moment(),
-                outcome="acknowledged",
-                body=msgspec.json.encode(view).decode(),
-                version=view.version,
-                min_version=min_version,
-                strong=strong,
-            )
-        )
 
     def pending_of(self, wallet_id: str) -> list[str]:
         return self._pending[wallet_id][-4:]

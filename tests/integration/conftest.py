@@ -1,0 +1,24 @@
+"""Fixtures for tests that change the settings of a database server."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import databases, servers
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[str]:
+    """A server of this file's own: its settings are changed."""
+    with servers.postgres_server(use_docker=servers.docker_engine_answers()) as url:
+        databases.make_template(url)
+        yield url
+
+
+@pytest.fixture
+def dsn(own_server: str) -> Iterator[str]:
+    """A migrated database on it, whose commits wait for the disk."""
+    with databases.copied_database(own_server) as url:
+        name = url.rpartition("/")[2]
+        databases.execute(url, f"ALTER DATABASE {name} SET synchronous_commit = on")
+        yield url

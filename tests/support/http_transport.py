@@ -1,0 +1,226 @@
+"""A load client's requests over HTTP: what is sent, and what the client knows by the response."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from tests.support.load_client import (
+    BATCH_REFUSED,
+    CallTiming,
+    RequestedOperation,
+    attempt_at,
+    version_in,
+)
+from verification.evidence import Attempt, Outcome
+
+TIMEOUT_S: Final = 15.0
+"""Longer than a request's default deadline: the service's own response comes first."""
+
+
+class _Problem(msgspec.Struct):
+    code: str
+    detail: str = ""
+    applied: str = ""
+
+
+class _Item(msgspec.Struct):
+    status: int
+    transfer: msgspec.Raw = msgspec.Raw()
+    problem: _Problem | None = None
+    replayed: bool = False
+
+
+class _Batch(msgspec.Struct):
+    items: list[_Item]
+
+
+def client_gave_up(timeout_s: float) -> str:
+    """Code of an attempt that the client ended before the service's own deadline."""
+    return f"gave up after {timeout_s:g} s"
+
+
+class HttpTransport:
+    """Implements `Transport`. ``timeout_s`` says for each request how long its client waits."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, *, timeout_s: Callable[[], float] = lambda: TIMEOUT_S
+    ) -> None:
+        self._http = http
+        self._timeout_s = timeout_s
+
+    async def send(
+        self, operations: Sequence[RequestedOperation], *, atomic: bool
+    ) -> list[Attempt]:
+        path, body, headers = request_for(operations, atomic=atomic)
+        timeout_s = self._timeout_s()
+        started = time.monotonic_ns()
+        response: httpx.Response | Exception
+        try:
+            response = await self._http.post(path, json=body, headers=headers, timeout=timeout_s)
+        except httpx.TransportError as failure:
+            response = failure
+        timing = CallTiming(started, time.monotonic_ns())
+        attempts = attempts_from(operations, timing, response)
+        if isinstance(response, httpx.ReadTimeout) and timeout_s < TIMEOUT_S:
+            code = client_gave_up(timeout_s)
+            attempts = [msgspec.structs.replace(one, code=code) for one in attempts]
+        return attempts
+
+    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> Attempt | None:
+        query: dict[str, Any] = {"consistency": "strong"} if strong else {}
+        if min_version:
+            query["min_version"] = min_version
+        started = time.monotonic_ns()
+        try:
+            response = await self._http.get(
+                f"/v1/wallet/{wallet_id}", params=query, timeout=TIMEOUT_S
+            )
+        except httpx.TransportError:
+            return None
+        if response.status_code != 200:
+            return None
+        return Attempt(
+            intent="",
+            operation="read",
+            wallet_id=wallet_id,
+            started=started,
+            ended=time.monotonic_ns(),
+            outcome="acknowledged",
+            status=200,
+            body=response.text,
+            version=version_in(response.content),
+            min_version=min_version,
+            strong=strong,
+        )
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+
+def request_for(
+    operations: Sequence[RequestedOperation], *, atomic: bool
+) -> tuple[str, Any, dict[str, str]]:
+    """Path, body and headers."""
+    first = operations[0]
+    if len(operations) > 1:
+        items = [_item(operation) for operation in operations]
+        path = f"/v1/wallet/{first.wallet_id}/transfers/batch"
+        return path, {"items": items, "atomic": atomic}, {}
+    headers = {"Idempotency-Key": first.key} if first.key else {}
+    reference = {"reference_id": first.intent}
+    if first.operation == "create_wallet":
+        return "/v1/wallet", reference, headers
+    base = f"/v1/wallet/{first.wallet_id}/transfers"
+    if first.operation in ("complete", "revert"):
+        return f"{base}/{first.transfer_id}/{first.operation}", reference, headers
+    return f"{base}/{first.operation}", _new_transfer(first) | reference, headers
+
+
+def _item(operation: RequestedOperation) -> dict[str, Any]:
+    item: dict[str, Any] = {"reference_id": operation.intent}
+    if operation.key:
+        item["idempotency_key"] = operation.key
+    if operation.operation in ("complete", "revert"):
+        return item | {operation.operation: operation.transfer_id}
+    return item | {"type": operation.operation} | _new_transfer(operation)
+
+
+def _new_transfer(operation: RequestedOperation) -> dict[str, str]:
+    return {
+        "amount": f"{operation.amount // 100}.{operation.amount % 100:02d}",
+        "status": "pending" if operation.pending else "completed",
+    }
+
+
+# -- responses -------------------------------------------------------------------------------------
+
+
+def attempts_from(
+    operations: Sequence[RequestedOperation],
+    timing: CallTiming,
+    response: httpx.Response | Exception,
+) -> list[Attempt]:
+    """What the client records, an attempt for each operation."""
+    if isinstance(response, Exception):
+        # A refused connection carried nothing; of any other the server may have read it all.
+        never_sent = isinstance(response, httpx.ConnectError | httpx.ConnectTimeout)
+        outcome: Outcome = "not_applied" if never_sent else "unknown"
+        code = type(response).__name__
+        return [attempt_at(operation, timing, outcome, code=code) for operation in operations]
+    if response.status_code == 200 and len(operations) > 1:
+        items = msgspec.json.decode(response.content, type=_Batch).items
+        replayed = "idempotency-replayed" in response.headers
+        return [
+            _from_item(operation, timing, item, replayed=replayed or item.replayed)
+            for operation, item in zip(operations, items, strict=True)
+        ]
+    return [_from_response(operation, timing, response) for operation in operations]
+
+
+def _from_item(
+    operation: RequestedOperation, timing: CallTiming, item: _Item, *, replayed: bool
+) -> Attempt:
+    if item.problem is not None:
+        return _from_problem(operation, timing, item.status, item.problem, replayed=replayed)
+    body = bytes(item.transfer)
+    return attempt_at(
+        operation,
+        timing,
+        "acknowledged",
+        status=item.status,
+        body=body.decode(),
+        version=version_in(body),
+        replayed=replayed,
+    )
+
+
+def _from_response(
+    operation: RequestedOperation, timing: CallTiming, response: httpx.Response
+) -> Attempt:
+    replayed = "idempotency-replayed" in response.headers
+    if response.is_success:
+        return attempt_at(
+            operation,
+            timing,
+            "acknowledged",
+            status=response.status_code,
+            body=response.text,
+            version=version_in(response.content),
+            replayed=replayed,
+        )
+    try:
+        problem = msgspec.json.decode(response.content, type=_Problem)
+    except msgspec.MsgspecError:
+        # HAProxy's own page, say: it doesn't know what the service did.
+        status = response.status_code
+        return attempt_at(operation, timing, "unknown", status=status, code="page")
+    return _from_problem(operation, timing, response.status_code, problem, replayed=replayed)
+
+
+def _from_problem(
+    operation: RequestedOperation,
+    timing: CallTiming,
+    status: int,
+    problem: _Problem,
+    *,
+    replayed: bool,
+) -> Attempt:
+    return attempt_at(
+        operation,
+        timing,
+        _outcome_of(status, problem),
+        status=status,
+        code=problem.code,
+        # Not the whole document: the request's own id is in it.
+        body=f"{problem.code}: {problem.detail}",
+        replayed=replayed,
+    )
+
+
+def _outcome_of(status: int, problem: _Problem) -> Outcome:
+    if status == 429 or problem.code == BATCH_REFUSED or problem.applied == "no":
+        return "not_applied"
+    return "unknown" if status >= 500 else "refused"

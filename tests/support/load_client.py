@@ -1,0 +1,191 @@
+"""A careful client of the service: it retries under the same key until it knows the outcome.
+
+The simulation, the fault injection, the cluster tests and the benchmarks that count what a client
+goes through all use this one. What differs between them is the `Transport` that carries requests,
+the mix of operations (`operation_source.py`), and what becomes of the record of each call.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Final, Protocol
+
+import msgspec
+
+from tests.simulation.chance import Dice
+from verification.evidence import Attempt, Operation, Outcome
+
+BATCH_REFUSED: Final = "batch_refused"
+"""Code of an atomic batch of which one item was refused: nothing was applied, and a retry of the
+same batch would be refused, too."""
+
+Record = Callable[[Sequence[Attempt], int], None]
+"""Takes the attempts of one call, and when the first call for these operations began."""
+
+
+class RequestedOperation(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation that a client wants done, the same in every attempt at it."""
+
+    intent: str
+    operation: Operation
+    wallet_id: str = ""
+    transfer_id: str = ""
+    amount: int = 0
+    pending: bool = False
+    key: str = ""
+
+
+class CallTiming(msgspec.Struct, frozen=True):
+    """When a call began and ended, on one monotonic clock (ns)."""
+
+    started: int
+    ended: int
+
+
+class Transport(Protocol):
+    """Carries requests to the service, and says what the client knows afterwards."""
+
+    async def send(
+        self, operations: Sequence[RequestedOperation], *, atomic: bool
+    ) -> list[Attempt]:
+        """One request. An attempt for each operation, in their order; never raises."""
+
+    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> Attempt | None:
+        """Read a wallet. The attempt, without an intent; None: no wallet came back."""
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Exponential back-off with full jitter."""
+
+    wait_s: float
+    """Upper bound of the first wait. It doubles with every attempt."""
+    wait_max_s: float
+    attempts_max: int | None = None
+    give_up_s: float | None = None
+    """After the first attempt began."""
+
+    def longest_wait_s(self, attempt: int) -> float:
+        return min(self.wait_max_s, self.wait_s * 2.0 ** min(attempt, 30))
+
+    def is_exhausted(self, attempts: int, elapsed_s: float) -> bool:
+        return (self.attempts_max is not None and attempts >= self.attempts_max) or (
+            self.give_up_s is not None and elapsed_s > self.give_up_s
+        )
+
+
+class LoadClient:
+    """One client. ``clock``: nanoseconds, monotonic."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        record: Record,
+        dice: Dice,
+        retry: RetryPolicy,
+        clock: Callable[[], int],
+    ) -> None:
+        self._transport = transport
+        self._record = record
+        self._dice = dice
+        self._retry = retry
+        self._clock = clock
+
+    async def pursue(
+        self, operations: Sequence[RequestedOperation], *, atomic: bool = False
+    ) -> int:
+        """Send one request, and retry as long as that is safe, until every outcome is known.
+
+        Returns how many outcomes are unknown because the retry policy was exhausted.
+        """
+        asked = self._clock()
+        for attempt in count():
+            elapsed_s = (self._clock() - asked) / 1e9
+            if self._retry.is_exhausted(attempt, elapsed_s):
+                return len(operations)
+            attempts = await self._transport.send(operations, atomic=atomic)
+            self._record(attempts, asked)
+            operations = retryable(operations, attempts)
+            if not operations:
+                return 0
+            await asyncio.sleep(self._dice.between(0.0, self._retry.longest_wait_s(attempt)))
+        raise AssertionError("a count has no end")
+
+    async def read(
+        self, wallet_id: str, intent: Callable[[], str], *, min_version: int, strong: bool
+    ) -> None:
+        """Read a wallet once. ``intent`` names the read if a wallet comes back."""
+        asked = self._clock()
+        attempt = await self._transport.read(wallet_id, min_version=min_version, strong=strong)
+        if attempt is not None:
+            self._record([msgspec.structs.replace(attempt, intent=intent())], asked)
+
+
+def retryable(
+    operations: Sequence[RequestedOperation], attempts: Sequence[Attempt]
+) -> list[RequestedOperation]:
+    """Those that were not applied, and those with a key whose outcome is unknown."""
+    return [
+        operation
+        for operation, attempt in zip(operations, attempts, strict=True)
+        if (attempt.outcome == "not_applied" and attempt.code != BATCH_REFUSED)
+        or (attempt.outcome == "unknown" and operation.key)
+    ]
+
+
+def failure_in(attempt: Attempt) -> str | None:
+    """Why an attempt was not decided, in words; None if it was."""
+    if attempt.outcome in ("acknowledged", "refused") or attempt.code == BATCH_REFUSED:
+        return None
+    applied = "" if attempt.outcome == "unknown" else ", not applied"
+    return f"{attempt.status or ''} {attempt.code}{applied}".strip()
+
+
+def attempt_at(
+    operation: RequestedOperation,
+    timing: CallTiming,
+    outcome: Outcome,
+    *,
+    code: str = "",
+    status: int = 0,
+    body: str = "",
+    replayed: bool = False,
+    version: int = 0,
+) -> Attempt:
+    """The record of one call for ``operation``."""
+    return Attempt(
+        intent=operation.intent,
+        operation=operation.operation,
+        wallet_id=operation.wallet_id,
+        transfer_id=operation.transfer_id,
+        amount=operation.amount,
+        pending=operation.pending,
+        key=operation.key,
+        started=timing.started,
+        ended=timing.ended,
+        outcome=outcome,
+        code=code,
+        status=status,
+        body=body,
+        replayed=replayed,
+        version=version,
+    )
+
+
+class _Balances(msgspec.Struct):
+    version: int = 0
+
+
+class _Versioned(msgspec.Struct):
+    """A wallet, which has a version itself, or a transfer with its wallet."""
+
+    version: int = 0
+    wallet: _Balances | None = None
+
+
+_versioned: Final = msgspec.json.Decoder(_Versioned)
+
+
+def version_in(body: bytes) -> int:
+    """The wallet's version that the JSON of a wallet or of a transfer states."""
+    answer = _versioned.decode(body)
+    return answer.wallet.version if answer.wallet else answer.version

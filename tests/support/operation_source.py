@@ -1,0 +1,79 @@
+"""What clients ask for: a random mix of transfers, settlements and batches."""
+
+import msgspec
+
+from tests.simulation.chance import Dice
+from tests.support.client_state import SharedClientState
+from tests.support.load_client import RequestedOperation
+
+
+class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares are probabilities."""
+
+    idempotent_share: float
+    """Of operations with a key."""
+    debit_share: float
+    """Of new transfers; the others are credits."""
+    pending_share: float
+    """Of new transfers."""
+    batch_share: float = 0.15
+    """Of requests."""
+    batch_size: tuple[int, int] = (2, 4)
+    settle_share: float = 0.35
+    """Of operations on a wallet that has pending transfers."""
+    key_reuse_share: float = 0.0
+    """Of new transfers, under a key that another operation had."""
+    amount_max: int = 500
+
+
+class OperationSource:
+    """The operations of one client, whose name is in every intent and key."""
+
+    def __init__(self, name: str, state: SharedClientState, dice: Dice, mix: OperationMix) -> None:
+        self._name = name
+        self._state = state
+        self._dice = dice
+        self._mix = mix
+        self._named = 0
+
+    def next_intent(self) -> str:
+        self._named += 1
+        return f"{self._name}-{self._named}"
+
+    def new_wallet(self) -> RequestedOperation:
+        intent = self.next_intent()
+        return RequestedOperation(
+            intent=intent, operation="create_wallet", key=self._key_or_none(intent)
+        )
+
+    def next_request(self, wallet_id: str) -> list[RequestedOperation]:
+        """The operations of one request; two or more are a batch."""
+        if not self._dice.happens(self._mix.batch_share):
+            return [self._next_operation(wallet_id)]
+        return [
+            self._next_operation(wallet_id) for _ in range(self._dice.count(*self._mix.batch_size))
+        ]
+
+    def _next_operation(self, wallet_id: str) -> RequestedOperation:
+        intent, dice, mix = self.next_intent(), self._dice, self._mix
+        pending = self._state.pending_of(wallet_id)
+        if pending and dice.happens(mix.settle_share):
+            return RequestedOperation(
+                intent=intent,
+                operation="complete" if dice.happens(0.5) else "revert",
+                wallet_id=wallet_id,
+                transfer_id=dice.choose(pending),
+                key=self._key_or_none(intent),
+            )
+        reused = self._state.key_to_reuse(wallet_id) if dice.happens(mix.key_reuse_share) else ""
+        return RequestedOperation(
+            intent=intent,
+            operation="debit" if dice.happens(mix.debit_share) else "credit",
+            wallet_id=wallet_id,
+            amount=dice.count(1, mix.amount_max),
+            pending=dice.happens(mix.pending_share),
+            key=reused or self._key_or_none(intent),
+        )
+
+    def _key_or_none(self, intent: str) -> str:
+        return f"key-{intent}" if self._dice.happens(self._mix.idempotent_share) else ""

@@ -1,0 +1,214 @@
+"""Steady load from a thread of its own, which counts whether anything failed, was lost or doubled.
+
+For tests and benchmarks that change the service under load. The speed of the service is measured
+with `bench.generators`, which are fast and careless: nothing is retried there.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from typing import Final
+from uuid import uuid4
+
+import httpx
+import msgspec
+
+from serve_app.local.background import Background
+from tests.simulation.chance import Dice
+from tests.support.http_transport import HttpTransport
+from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
+from verification.evidence import Attempt
+
+_RETRY: Final = RetryPolicy(wait_s=0.05, wait_max_s=0.05, give_up_s=30.0)
+_TIMEOUT_S: Final = 30.0
+_POLL_S: Final = 0.05
+_PAUSE_S: Final = 0.02
+"""Between a client's requests: enough load to notice a fault, and the machine has more to do."""
+
+
+class RequestOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One request that succeeded. Times of the monotonic clock."""
+
+    due_s: float
+    took_s: float
+    """From the moment when it was due to its success, retries included."""
+    failures: tuple[str, ...]
+    """Why it had to be retried."""
+
+
+class SteadyLoad:
+    """Clients that debit 1.00 at a time, each into wallets of its own, one request at a time.
+
+    What doesn't succeed is counted in ``failures`` and retried under its key. So each wallet's
+    balance must be what the responses to its client said.
+
+    ``interval_s``: a client's requests are due that far apart, however long each takes; None: the
+    next one is due ``pause_s`` after the last response.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clients: int = 8,
+        wallets_per_client: int = 1,
+        pause_s: float = _PAUSE_S,
+        interval_s: float | None = None,
+    ) -> None:
+        self.outcomes: list[RequestOutcome] = []
+        self.failures: Counter[str] = Counter()
+        self.longest_wait_s = 0.0
+        """From the moment when a request was due to its success."""
+        self.replayed = 0
+        """First attempts that were answered as if they had been retries."""
+        self.given_up = 0
+        """Requests that never succeeded, so that their outcome is unknown."""
+        self._url = url
+        self._pause_s = pause_s
+        self._interval_s = interval_s
+        self._acknowledged: Counter[str] = Counter()
+        self._stopping = threading.Event()
+        self._running: Background[None] | None = None
+        with self._http() as http:
+            self._wallets = [
+                [_new_wallet(http) for _ in range(wallets_per_client)] for _ in range(clients)
+            ]
+
+    @property
+    def clients(self) -> int:
+        return len(self._wallets)
+
+    @property
+    def wallets(self) -> list[str]:
+        return [wallet for wallets in self._wallets for wallet in wallets]
+
+    @property
+    def acknowledged(self) -> int:
+        return self._acknowledged.total()
+
+    def acknowledged_in(self, wallet: str) -> int:
+        return self._acknowledged[wallet]
+
+    def start(self) -> None:
+        self._running = Background(lambda: asyncio.run(self._run()))
+
+    def stop(self) -> None:
+        """Return once every client has finished its request.
+
+        Raises what a client raised: that is a bug of the test.
+        """
+        self._stopping.set()
+        if self._running is not None:
+            self._running.result()
+
+    def go_on_until(self, acknowledged: int, *, timeout_s: float = 60.0) -> None:
+        """Wait until so many requests have succeeded."""
+        deadline = time.monotonic() + timeout_s
+        while self.acknowledged < acknowledged:
+            assert time.monotonic() < deadline, f"{self.acknowledged} of {acknowledged}"
+            time.sleep(_POLL_S)
+
+    def wait_for_each(self, more: int, *, timeout_s: float) -> None:
+        """Wait until every wallet has been written to so many times more."""
+        goal = {wallet: self._acknowledged[wallet] + more for wallet in self.wallets}
+        deadline = time.monotonic() + timeout_s
+        while any(self._acknowledged[wallet] < number for wallet, number in goal.items()):
+            assert time.monotonic() < deadline, "a wallet is not written to any more"
+            time.sleep(_POLL_S)
+
+    def lost_or_duplicated(self) -> dict[str, str]:
+        """Wallets whose balance isn't what the responses said; empty if all is well."""
+        wrong = {}
+        with self._http() as http:
+            for wallet in self.wallets:
+                expected, found = f"{self._acknowledged[wallet]}.00", _balance(http, wallet)
+                if found != expected:
+                    wrong[wallet] = f"expected {expected}, found {found}"
+        return wrong
+
+    def _http(self) -> httpx.Client:
+        return httpx.Client(base_url=self._url, timeout=_TIMEOUT_S, trust_env=False)
+
+    async def _run(self) -> None:
+        limits = httpx.Limits(max_connections=self.clients, max_keepalive_connections=self.clients)
+        async with httpx.AsyncClient(base_url=self._url, limits=limits, trust_env=False) as http:
+            transport = HttpTransport(http, timeout_s=lambda: _TIMEOUT_S)
+            await asyncio.gather(
+                *(self._run_client(transport, number) for number in range(self.clients))
+            )
+
+    async def _run_client(self, transport: HttpTransport, number: int) -> None:
+        first_s = (self._interval_s or 0.0) * number / self.clients
+        due_s = time.monotonic() + first_s  # Spread, so that no two requests are due at once.
+        for wallet in cycle(self._wallets[number]):
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            if self._stopping.is_set():
+                return
+            await self._debit(transport, wallet, due_s)
+            if self._interval_s is None:
+                due_s = time.monotonic() + self._pause_s
+            else:
+                due_s += self._interval_s
+
+    async def _debit(self, transport: HttpTransport, wallet: str, due_s: float) -> None:
+        attempts: list[Attempt] = []
+
+        def record(made: Sequence[Attempt], _asked: int) -> None:
+            attempts.extend(made)
+            self.failures.update(filter(None, map(_failure_in, made)))
+
+        intent = str(uuid4())
+        debit = RequestedOperation(
+            intent=intent, operation="debit", wallet_id=wallet, amount=100, key=intent
+        )
+        client = LoadClient(transport, record, Dice(intent), _RETRY, time.monotonic_ns)
+        await client.pursue([debit])
+        if attempts[-1].outcome != "acknowledged":
+            self.given_up += 1
+            return
+        took_s = time.monotonic() - due_s
+        self._acknowledged[wallet] += 1
+        self.replayed += attempts[0].replayed
+        self.longest_wait_s = max(self.longest_wait_s, took_s)
+        failures = tuple(filter(None, map(_failure_in, attempts)))
+        self.outcomes.append(RequestOutcome(due_s=due_s, took_s=took_s, failures=failures))
+
+
+def _failure_in(attempt: Attempt) -> str | None:
+    """No debit may be refused: a refusal is a failure, too."""
+    if attempt.outcome == "refused":
+        return f"{attempt.status} {attempt.code}"
+    return failure_in(attempt)
+
+
+def _new_wallet(http: httpx.Client) -> str:
+    return str(http.post("/v1/wallet", json={}).raise_for_status().json()["id"])
+
+
+def _balance(http: httpx.Client, wallet: str) -> str:
+    answer = http.get(f"/v1/wallet/{wallet}", params={"consistency": "strong"})
+    return str(answer.raise_for_status().json()["balance"])
+
+
+@contextmanager
+def steady_load(
+    url: str, *, clients: int = 8, warm_up: int = 100, pause_s: float = _PAUSE_S
+) -> Iterator[SteadyLoad]:
+    """Load that is under way while this lasts, ``warm_up`` requests at its beginning."""
+    load = SteadyLoad(url, clients=clients, pause_s=pause_s)
+    load.start()
+    try:
+        load.go_on_until(warm_up)
+        yield load
+    finally:
+        load.stop()
+
+
+def assert_nothing_lost(load: SteadyLoad) -> None:
+    """Every request succeeded in the end, and took effect once."""
+    assert load.given_up == 0
+    assert load.lost_or_duplicated() == {}
