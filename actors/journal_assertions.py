@@ -75,8 +75,8 @@ def assert_loaded(loaded: Loaded) -> None:
 def _assert_unpublished(loaded: Loaded) -> None:
     reached: dict[WalletId, int] = {}
     for span in loaded.unpublished:
-        before = reached.get(span.wallet_id, span.first - 1)
-        assert span.first == before + 1, "INV-9 a wallet's outbox rows follow each other"
+        # Not without a gap: two owners of one wallet may each have deleted some of its rows.
+        assert span.first > reached.get(span.wallet_id, 0), "INV-9 outbox rows are in order"
         reached[span.wallet_id] = span.last
     for wallet_id, last in reached.items():
         written = loaded.wallets[wallet_id].version
