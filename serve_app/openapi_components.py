@@ -74,7 +74,9 @@ def _schemas_by_class_name(models: set[Model]) -> dict[str, Json]:
     )
     structs = models.difference(pydantic_models)
     _, components = msgspec.json.schema_components(structs, ref_template=_ROOT + "{name}")
-    return {**definitions["$defs"], **components}
+    found: dict[str, Json] = {**definitions["$defs"], **components}
+    assert len(found) == len(definitions["$defs"]) + len(components), "two models have one name"
+    return found
 
 
 def _form_schema(form: ItemForm, model: type[BatchItem], item: Json) -> Json:
