@@ -9,14 +9,21 @@ from collections.abc import Sequence
 
 import msgspec
 
-from actors.protocol import Answer, Reply
+from actors.protocol import (
+    Applied,
+    BatchCommitted,
+    BatchRolledBack,
+    Failure,
+    ItemResult,
+    Refused,
+    RequestResult,
+)
 from tests.simulation.chance import Dice
 from tests.support.load_client import (
     BATCH_REFUSED,
     CallTiming,
     RequestedOperation,
     attempt_at,
-    version_in,
 )
 from verification.evidence import Attempt, Outcome
 from wallet.commands import (
@@ -81,53 +88,55 @@ def _keyed(operation: RequestedOperation) -> Keyed | None:
     return Keyed(key=IdempotencyKey(operation.key), fingerprint=asked)
 
 
-class _Refused(msgspec.Struct):
-    code: str
-
-
 def attempts_of(
-    operations: Sequence[RequestedOperation], reply: Reply | None, started: int, ended: int
+    operations: Sequence[RequestedOperation],
+    reply: RequestResult | None,
+    started: int,
+    ended: int,
 ) -> list[Attempt]:
     """What the client writes down; ``reply`` is None if none came."""
     timing = CallTiming(started, ended)
     if reply is None:
         return [attempt_at(operation, timing, "unknown") for operation in operations]
-    if reply.failure is not None:
-        outcome: Outcome = "not_applied" if reply.failure.applied == "no" else "unknown"
-        code, detail = str(reply.failure.code), reply.failure.detail
+    if isinstance(reply, Failure):
+        outcome: Outcome = "not_applied" if reply.applied == "no" else "unknown"
+        code, detail = str(reply.code), reply.detail
         return [
             attempt_at(operation, timing, outcome, code=code, body=detail)
             for operation in operations
         ]
-    if reply.undone:
+    if isinstance(reply, BatchRolledBack):
         return [
             attempt_at(operation, timing, "not_applied", code=BATCH_REFUSED)
             for operation in operations
         ]
-    return [
-        _answered(operation, timing, answer)
-        for operation, answer in zip(operations, reply.answers, strict=True)
-    ]
+    if isinstance(reply, BatchCommitted):
+        return [
+            _answered(operation, timing, item)
+            for operation, item in zip(operations, reply.items, strict=True)
+        ]
+    assert isinstance(reply, Applied | Refused), reply
+    (operation,) = operations
+    return [_answered(operation, timing, reply)]
 
 
-def _answered(operation: RequestedOperation, timing: CallTiming, answer: Answer) -> Attempt:
-    if answer.refused:
-        code = msgspec.json.decode(answer.body, type=_Refused).code
+def _answered(operation: RequestedOperation, timing: CallTiming, result: ItemResult) -> Attempt:
+    if isinstance(result, Refused):
         return attempt_at(
             operation,
             timing,
             "refused",
-            code=code,
+            code=str(result.refusal.code),
             status=409,
-            body=answer.body.decode(),
-            replayed=answer.replayed,
+            body=msgspec.json.encode(result.refusal).decode(),
+            replayed=result.replayed,
         )
     return attempt_at(
         operation,
         timing,
         "acknowledged",
         status=200,
-        body=answer.body.decode(),
-        replayed=answer.replayed,
-        version=version_in(answer.body),
+        body=result.body.decode(),
+        replayed=result.replayed,
+        version=result.version,
     )

@@ -15,9 +15,10 @@ from actors.ports import EventStream
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_refill import PostgresRefill
-from actors.protocol import Reply
+from actors.protocol import RequestResult
 from actors.shard import Shard, ShardLimits
 from tests.support.ids import new_id
+from tests.support.results import applied
 from tests.support.waiting import stop
 from wallet.commands import (
     Command,
@@ -79,7 +80,7 @@ class ShardUnderTest:
 
     async def ask(
         self, wallet_id: WalletId, *commands: Command, key: str | None = None, **fields: Any
-    ) -> Reply:
+    ) -> RequestResult:
         keyed = keyed_by(key, *commands) if key is not None else None
         submission = Submission(
             wallet_id=wallet_id,
@@ -93,8 +94,8 @@ class ShardUnderTest:
 
     async def create_wallet(self, **fields: Any) -> WalletId:
         wallet_id = WalletId(new_id())
-        reply = await self.ask(wallet_id, create_wallet(wallet_id, **fields))
-        assert not reply.answers[0].refused
+        made = applied(await self.ask(wallet_id, create_wallet(wallet_id, **fields)))
+        assert made.id == wallet_id
         return wallet_id
 
 
@@ -134,12 +135,6 @@ def _transfer(kind: str, amount: str, status: str, fields: dict[str, Any]) -> Cr
 
 def settle(transfer_id: str, status: str, **fields: Any) -> SettleTransfer:
     return SettleTransfer(transfer_id=TransferId(transfer_id), status=status, **fields)
-
-
-def body(reply: Reply, index: int = 0) -> Any:
-    """The decoded JSON of an answer."""
-    assert reply.failure is None, reply.failure
-    return msgspec.json.decode(reply.answers[index].body)
 
 
 class NoRelay:

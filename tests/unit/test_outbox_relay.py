@@ -1,7 +1,7 @@
 """The relay: every committed event reaches the stream once and in order, whatever fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
