@@ -20,11 +20,22 @@ from actors.ports import (
     TransferKey,
 )
 from actors.protocol import (
-    Answer,
-    Reply,
-    decode_stored_reply,
-    encode_stored_reply,
-    stored_request,
+    Applied,
+    BatchCommitted,
+    BatchRolledBack,
+    ItemResult,
+    KeyClaimed,
+    Refused,
+    RequestResult,
+)
+from actors.stored_answers import (
+    batch_result_from,
+    claim_from,
+    encode_refusal,
+    item_result_from,
+    refusal_from,
+    request_fingerprint_from,
+    stored_answer,
 )
 from wallet.commands import (
     ClaimKey,
@@ -122,58 +133,55 @@ class Batch:
         self.refusals: list[RefusalCode] = []
         self.write = BatchWrite(now=now, expected={}, after={}, created=[], recorded=[], keys=[])
 
-    def decide(self, submission: Submission) -> Reply:
-        """The reply to ``submission``, true once ``write`` is committed."""
-        if not submission.several:
-            assert len(submission.items) == 1, "several items are a batch"
-            return Reply(answers=(self._decide_item(submission, submission.items[0]),))
-        if submission.keyed is None:
-            return self._decide_several(submission)
-        return self._decide_keyed(submission, submission.keyed)
+    def decide(self, submission: Submission) -> RequestResult:
+        """The result of ``submission``, true once ``write`` is committed.
+
+        Raises:
+            JournalRefused: an answer that was kept can't be read.
+        """
+        if submission.several:
+            if submission.keyed is None:
+                return self._decide_several(submission)
+            return self._decide_keyed(submission, submission.keyed)
+        assert len(submission.items) == 1, "several items are a batch"
+        (item,) = submission.items
+        if isinstance(item.command, ClaimKey):
+            assert item.keyed is not None, "a key is claimed under itself"
+            return self._claim_key(submission, item.keyed)
+        return self._decide_item(submission, item)
 
     # -- several items -----------------------------------------------------------------------
 
-    def _decide_keyed(self, submission: Submission, keyed: Keyed) -> Reply:
-        stored = self._keys.get((submission.wallet_id, keyed.key))
+    def _decide_keyed(
+        self, submission: Submission, keyed: Keyed
+    ) -> Refused | BatchCommitted | BatchRolledBack:
+        stored = self._find_stored(submission, keyed)
+        if isinstance(stored, Refused):
+            return stored
         if stored is not None:
-            answer = self._replay(submission, keyed, stored)
-            return Reply(answers=(answer,)) if answer.refused else decode_stored_reply(answer)
-        reply = self._decide_several(submission)
-        if self._is_kept(reply, keyed) and (submission.wallet_id, keyed.key) not in self._keys:
-            body = encode_stored_reply(reply, keyed.request)
-            self._remember(submission, keyed, Answer(body=body, version=reply.answers[-1].version))
-        return reply
+            return batch_result_from(stored, replayed=self._is_replay(submission, stored))
+        result = self._decide_several(submission)
+        # An item of the batch may have come with the same key.
+        if _is_kept(result, keyed) and (submission.wallet_id, keyed.key) not in self._keys:
+            self._remember(submission, keyed, result)
+        return result
 
-    def _is_kept(self, reply: Reply, keyed: Keyed) -> bool:
-        """Whether ``reply``, just decided, is kept as the answer to its key."""
-        if keyed.is_part:
-            return True  # The key was claimed: it can't be used for anything else in any case.
-        if reply.undone:
-            # One decision, its last answer's: a conflict (409), unless the item wasn't valid.
-            last = reply.answers[-1]
-            if last.replayed or last.remembered:
-                return True
-            assert self.refusals, "what was refused just now is noted"
-            return self.refusals[-1] is not RefusalCode.VALIDATION_ERROR
-        return any(
-            not answer.refused or answer.remembered or answer.replayed for answer in reply.answers
-        )
-
-    def _decide_several(self, submission: Submission) -> Reply:
+    def _decide_several(self, submission: Submission) -> BatchCommitted | BatchRolledBack:
         before = self._wallet(submission.wallet_id)
         recorded, keys = len(self.write.recorded), len(self.write.keys)
-        answers: list[Answer] = []
-        for item in submission.items:
-            answer = self._decide_item(submission, item)
-            answers.append(answer)
-            if answer.refused and submission.atomic:
+        results: list[ItemResult] = []
+        for index, item in enumerate(submission.items):
+            result = self._decide_item(submission, item)
+            if isinstance(result, Refused) and submission.atomic:
                 self._undo(submission.wallet_id, before, recorded=recorded, keys=keys)
                 if submission.keyed is None:
-                    self._refuse_for_good(submission, item.command, answer)
-                return Reply(answers=tuple(answers), several=True, undone=True)
+                    self._refuse_for_good(submission, item.command, result.refusal)
+                return BatchRolledBack(index=index, refusal=result.refusal)
+            results.append(result)
         wallet = self._touch(submission.wallet_id)
-        balances = ENCODER.encode(balances_view(wallet)) if wallet is not None else b""
-        return Reply(answers=tuple(answers), several=True, wallet=balances)
+        if wallet is None:
+            return BatchCommitted(items=tuple(results))
+        return BatchCommitted(items=tuple(results), wallet=ENCODER.encode(balances_view(wallet)))
 
     def _undo(
         self, wallet_id: WalletId, before: Wallet | None, *, recorded: int, keys: int
@@ -201,40 +209,50 @@ class Batch:
 
     # -- one item ----------------------------------------------------------------------------
 
-    def _decide_item(self, submission: Submission, item: Item) -> Answer:
-        if item.keyed is not None:
-            stored = self._keys.get((submission.wallet_id, item.keyed.key))
-            if stored is not None:
-                return self._replay(submission, item.keyed, stored)
-        answer = self._decide_command(submission, item.command)
+    def _decide_item(self, submission: Submission, item: Item) -> ItemResult:
         if item.keyed is None:
-            self._refuse_for_good(submission, item.command, answer)
-        elif not answer.refused or answer.remembered:
-            self._remember(submission, item.keyed, answer)
-        return answer
+            result = self._decide_command(submission, item.command)
+            if isinstance(result, Refused):
+                self._refuse_for_good(submission, item.command, result.refusal)
+            return result
+        stored = self._find_stored(submission, item.keyed)
+        if isinstance(stored, Refused):
+            return stored
+        if stored is not None:
+            return item_result_from(stored, replayed=self._is_replay(submission, stored))
+        result = self._decide_command(submission, item.command)
+        if _binds_the_key(result):
+            self._remember(submission, item.keyed, result)
+        return result
 
-    def _refuse_for_good(self, submission: Submission, command: Command, answer: Answer) -> None:
+    def _refuse_for_good(self, submission: Submission, command: Command, refusal: Refusal) -> None:
         """See that an earlier delivery of a transfer refused now is never applied. (INV-7)
 
         A key does that by itself. So does a settlement: it is refused for what never changes, and
         whoever repeats it asks for nothing new.
         """
-        if not self._may_be_applied_yet(submission) or not answer.remembered:
+        if not self._may_be_applied_yet(submission) or refusal.code not in REMEMBERED:
             return
         if not isinstance(command, CreateTransfer):
             return
         key = (submission.wallet_id, command.transfer_id)
         if key not in self._refused:
-            self._refused[key] = answer.body
+            answer = self._refused[key] = encode_refusal(refusal)
             self.write.refused.append(
-                RefusedDelivery(wallet_id=key[0], transfer_id=key[1], answer=answer.body)
+                RefusedDelivery(wallet_id=key[0], transfer_id=key[1], answer=answer)
             )
 
     def _may_be_applied_yet(self, submission: Submission) -> bool:
         """Whether an earlier delivery or try of ``submission`` may be on its way to the journal."""
         return self._outcome_unknown or submission.attempt > 1
 
-    def _replay(self, submission: Submission, keyed: Keyed, stored: StoredAnswer) -> Answer:
+    # -- keys --------------------------------------------------------------------------------
+
+    def _find_stored(self, submission: Submission, keyed: Keyed) -> StoredAnswer | Refused | None:
+        """What is kept under the key; a refusal if that belongs to another request."""
+        stored = self._keys.get((submission.wallet_id, keyed.key))
+        if stored is None:
+            return None
         # INV-6: one key, one request, one answer.
         if not _is_same_request(keyed, stored):
             return self._refuse(
@@ -247,56 +265,62 @@ class Batch:
             )
         self.replays += 1
         self.write.confirm |= (submission.wallet_id, keyed.key) in self._loaded.keys
-        return Answer(
-            body=stored.answer,
-            refused=stored.refused,
-            replayed=not self._is_our_own(submission, stored),
-            version=stored.version,
-            remembered=stored.refused,
-        )
+        return stored
 
-    def _is_our_own(self, submission: Submission, stored: StoredAnswer) -> bool:
-        """Not a replay to the client: our second delivery, or second try, of its only request."""
+    def _is_replay(self, submission: Submission, stored: StoredAnswer) -> bool:
+        """To the client: not if it is our second delivery, or second try, of its only request."""
         doubtful = self._redo or submission.attempt > 1
-        return doubtful and stored.request_id == submission.request_id
+        return not doubtful or stored.request_id != submission.request_id
 
-    def _remember(self, submission: Submission, keyed: Keyed, answer: Answer) -> None:
-        stored = StoredAnswer(
-            fingerprint=keyed.fingerprint,
-            request_id=submission.request_id,
-            refused=answer.refused,
-            answer=answer.body,
-            version=answer.version,
-        )
+    def _claim_key(self, submission: Submission, keyed: Keyed) -> KeyClaimed | Refused:
+        stored = self._find_stored(submission, keyed)
+        if isinstance(stored, Refused):
+            return stored
+        if stored is not None:
+            return claim_from(stored, replayed=self._is_replay(submission, stored))
+        claimed = KeyClaimed(request_id=submission.request_id)
+        self._remember(submission, keyed, claimed)
+        return claimed
+
+    def _remember(
+        self,
+        submission: Submission,
+        keyed: Keyed,
+        result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack,
+    ) -> None:
+        stored = stored_answer(result, keyed, submission.request_id)
         self._keys[submission.wallet_id, keyed.key] = stored
         self.write.keys.append(KeyRecord(scope=submission.wallet_id, keyed=keyed, stored=stored))
 
-    def _decide_command(self, submission: Submission, command: Command) -> Answer:
+    # -- one command -------------------------------------------------------------------------
+
+    def _decide_command(self, submission: Submission, command: Command) -> ItemResult:
         if isinstance(command, CreateTransfer):
             decision = self._decide_transfer(submission, command)
         elif isinstance(command, SettleTransfer):
             decision = self._decide_settlement(submission, command)
         elif isinstance(command, CreateWallet):
             decision = self._decide_creation(submission, command)
-        elif isinstance(command, ClaimKey):
-            decision = Answer(body=ENCODER.encode({"request_id": submission.request_id}))
         else:
+            assert not isinstance(command, ClaimKey), "a key is claimed alone"
             assert_never(command)
         if isinstance(decision, Refusal):
             return self._refuse(submission, decision)
         return decision
 
-    def _decide_transfer(self, submission: Submission, command: CreateTransfer) -> Answer | Refusal:
+    def _decide_transfer(
+        self, submission: Submission, command: CreateTransfer
+    ) -> ItemResult | Refusal:
         wallet_id = submission.wallet_id
         key = (wallet_id, command.transfer_id)
         earlier = self._loaded.recorded.get(key) or self._made.get(key)
         if earlier is not None:
             # INV-7: a transfer id is applied once, however often it is delivered.
             self.write.confirm |= key in self._loaded.recorded
-            return Answer(body=encode_recorded(earlier), version=earlier.wallet.version)
+            return _applied(key[1], earlier)
         if (refused := self._refused.get(key)) is not None:
             self.write.confirm |= key in self._loaded.refused
-            return Answer(body=refused, refused=True, remembered=True)
+            return Refused(refusal=refusal_from(refused))
         wallet = self._touch(wallet_id)
         decision = decide_transfer(wallet, command, now=self._now)
         if isinstance(decision, Refusal):
@@ -305,7 +329,7 @@ class Batch:
 
     def _decide_settlement(
         self, submission: Submission, command: SettleTransfer
-    ) -> Answer | Refusal:
+    ) -> Applied | Refusal:
         wallet = self._touch(submission.wallet_id)
         transfer = self._transfer(submission.wallet_id, command.transfer_id)
         decision = decide_settlement(wallet, transfer, command, now=self._now)
@@ -314,16 +338,17 @@ class Batch:
         assert wallet is not None, "what was settled has a wallet"
         if isinstance(decision, Transfer):
             self.write.confirm = True
-            return Answer(body=encode_transfer(decision, wallet), version=wallet.version)
+            body = encode_transfer(decision, wallet)
+            return Applied(id=decision.id, version=wallet.version, body=body)
         return self._record(wallet, decision, submission)
 
-    def _decide_creation(self, submission: Submission, command: CreateWallet) -> Answer | Refusal:
+    def _decide_creation(self, submission: Submission, command: CreateWallet) -> Applied | Refusal:
         wallet_id = command.new_wallet_id
         earlier = self._loaded.wallets.get(wallet_id) or self.write.after.get(wallet_id)
         if earlier is not None:
             created = _as_created(earlier)
             self.write.confirm |= wallet_id in self._loaded.wallets
-            return Answer(body=encode_recorded(created), version=created.wallet.version)
+            return _applied(wallet_id, created)
         reference_id = command.reference_id
         decision = decide_creation(
             command, reference_taken=reference_id in self._references, now=self._now
@@ -364,37 +389,58 @@ class Batch:
         wallet: Wallet | None,
         event: Event,
         submission: Submission,
-    ) -> Answer:
+    ) -> Applied:
         after = evolve(wallet, event)
         recorded = Recorded(event=event, wallet=after, made_by=submission.made_by)
         body = encode_recorded(recorded)
         self.write.after[after.id] = after
         self.write.recorded.append(recorded)
         self.bodies.append(body)
+        made: TransferId | WalletId = after.id
         if isinstance(event, TransferChanged):
-            key = (after.id, event.transfer.id)
+            made = event.transfer.id
+            key = (after.id, made)
             self._overwritten.append(self.transfers.get(key))
             self.transfers[key] = event.transfer
             if event.previous is None:
                 self._made[key] = recorded
         else:
             self._overwritten.append(None)
-        return Answer(body=body, version=after.version)
+        return Applied(id=made, version=after.version, body=body)
 
-    def _refuse(self, submission: Submission, refusal: Refusal) -> Answer:
+    def _refuse(self, submission: Submission, refusal: Refusal) -> Refused:
         self.refusals.append(refusal.code)
         # It rests on what was read, which may undo itself until a synchronous standby has it. For a
         # second delivery that matters: the first one would then be decided on something else.
         self.write.confirm |= self._may_be_applied_yet(submission)
-        body = ENCODER.encode(
-            Refusal(
+        return Refused(
+            refusal=Refusal(
                 code=refusal.code,
                 detail=refusal.detail,
                 pointer=refusal.pointer,
                 request_id=submission.request_id,
             )
         )
-        return Answer(body=body, refused=True, remembered=refusal.code in REMEMBERED)
+
+
+def _applied(made: str, recorded: Recorded) -> Applied:
+    """The result of what was ``recorded`` before; ``made`` is the id of what it made."""
+    return Applied(id=made, version=recorded.wallet.version, body=encode_recorded(recorded))
+
+
+def _binds_the_key(result: ItemResult) -> bool:
+    """Whether ``result`` is kept under the key that its command came with."""
+    return not isinstance(result, Refused) or result.refusal.code in REMEMBERED
+
+
+def _is_kept(result: BatchCommitted | BatchRolledBack, keyed: Keyed) -> bool:
+    """Whether ``result``, just decided, is kept under the key of the whole batch."""
+    if keyed.is_part:
+        return True  # The key was claimed: it can't be used for anything else in any case.
+    if isinstance(result, BatchRolledBack):
+        # One decision: a conflict (409), unless the item wasn't valid.
+        return result.refusal.code is not RefusalCode.VALIDATION_ERROR
+    return any(_binds_the_key(item) for item in result.items)
 
 
 def _is_same_request(keyed: Keyed, stored: StoredAnswer) -> bool:
@@ -403,7 +449,7 @@ def _is_same_request(keyed: Keyed, stored: StoredAnswer) -> bool:
     if not keyed.request:
         return True
     # Of the same items for this wallet: but in the same request?
-    return stored_request(stored.answer) in (b"", keyed.request)
+    return request_fingerprint_from(stored) in (b"", keyed.request)
 
 
 def _as_created(wallet: Wallet) -> Recorded:

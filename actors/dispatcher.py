@@ -28,7 +28,7 @@ from actors.parcels import Neighbours, Parcel
 from actors.protocol import (
     Failure,
     FailureCode,
-    Reply,
+    RequestResult,
     decode_replies,
     encode_submissions,
 )
@@ -79,7 +79,7 @@ class Dispatcher:
         self._ring = ring_of(limits.shard_count)
         self._lanes = [_Lane(shard, transport, limits) for shard in range(limits.shard_count)]
 
-    async def submit(self, submission: Submission) -> Reply:
+    async def submit(self, submission: Submission) -> RequestResult:
         """The shard's reply, or a failure by the submission's deadline."""
         lane = self._lanes[self._ring.shard_of(submission.wallet_id)]
         if tracing.on:
@@ -120,13 +120,13 @@ class _Lane:
     def queued(self) -> int:
         return self._queue.commands
 
-    async def submit(self, submission: Submission) -> Reply:
+    async def submit(self, submission: Submission) -> RequestResult:
         loop = asyncio.get_running_loop()
         now, wallet_id = loop.time(), submission.wallet_id
         parcel = Parcel(submission, now + submission.timeout_s)
         overflow = self._queue.put(wallet_id, parcel, len(submission.items))
         if overflow is not None:
-            return Reply(failure=self._full(overflow, wallet_id))
+            return self._full(overflow, wallet_id)
         self._neighbours.note(wallet_id, now)
         self._pump_soon()
         timer = loop.call_at(parcel.deadline, parcel.expire)
@@ -229,7 +229,7 @@ class _Lane:
         )
         self._s_per_command += _RATE_WEIGHT * (s_per_command - self._s_per_command)
 
-    def _answer_by_turns(self, answers: list[tuple[Parcel, Reply]]) -> None:
+    def _answer_by_turns(self, answers: list[tuple[Parcel, RequestResult]]) -> None:
         """A few in each turn of the event loop: each takes its request's answer to the socket, and
         whoever else came meanwhile shall not wait for a flooded wallet's hundred."""
         for parcel, reply in answers[:_ANSWERS_A_TURN]:

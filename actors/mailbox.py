@@ -1,9 +1,10 @@
 """A shard's queue: bounded, fair between wallets (`FairQueue`), drained whole."""
 
 import asyncio
+from typing import Final
 
 from actors.fair_queue import FairQueue, Overflow
-from actors.protocol import Reply
+from actors.protocol import Failure, FailureCode, RequestResult
 from wallet.commands import Submission
 
 
@@ -13,11 +14,11 @@ class Delivery:
     __slots__ = ("_open", "done", "replies")
 
     def __init__(self, count: int) -> None:
-        self.replies: list[Reply] = [_NO_REPLY] * count
+        self.replies: list[RequestResult] = [_NO_REPLY] * count
         self._open = count
         self.done = asyncio.Event()
 
-    def answer(self, index: int, reply: Reply) -> None:
+    def answer(self, index: int, reply: RequestResult) -> None:
         assert self.replies[index] is _NO_REPLY, "a submission is answered once"
         self.replies[index] = reply
         self._open -= 1
@@ -25,7 +26,9 @@ class Delivery:
             self.done.set()
 
 
-_NO_REPLY = Reply()
+_NO_REPLY: Final = Failure(
+    code=FailureCode.UNAVAILABLE, detail="Not decided yet.", applied="unknown"
+)
 
 
 class Entry:
@@ -42,7 +45,7 @@ class Entry:
         self._delivery = delivery
         self._index = index
 
-    def answer(self, reply: Reply) -> None:
+    def answer(self, reply: RequestResult) -> None:
         self._delivery.answer(self._index, reply)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from actors.protocol import Failure, FailureCode, Reply
+from actors.protocol import Failure, FailureCode, RequestResult
 from wallet.commands import Submission
 from wallet.ids import WalletId
 
@@ -21,14 +21,14 @@ class Parcel:
         self.deadline = deadline
         self.attempt = 1
         self.delivered = False
-        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.reply: asyncio.Future[RequestResult] = asyncio.get_running_loop().create_future()
 
     @property
     def size(self) -> int:
         """Commands in it."""
         return len(self.submission.items)
 
-    def answer(self, reply: Reply) -> None:
+    def answer(self, reply: RequestResult) -> None:
         """Give its reply, unless it has one."""
         if not self.reply.done():
             self.reply.set_result(reply)
@@ -65,19 +65,15 @@ class Neighbours:
         return self._met_at is not None and now - self._met_at < _NEIGHBOURS_S
 
 
-_TOO_LATE: Final = Reply(
-    failure=Failure(
-        code=FailureCode.DEADLINE_EXCEEDED,
-        detail="The deadline passed before the request reached its shard. This request applied "
-        "nothing; it is safe to repeat.",
-        applied="no",
-    )
+_TOO_LATE: Final = Failure(
+    code=FailureCode.DEADLINE_EXCEEDED,
+    detail="The deadline passed before the request reached its shard. This request applied "
+    "nothing; it is safe to repeat.",
+    applied="no",
 )
-_TOO_LATE_UNKNOWN: Final = Reply(
-    failure=Failure(
-        code=FailureCode.DEADLINE_EXCEEDED,
-        detail="No answer came before the deadline. It may have been applied; repeating it with "
-        "the same Idempotency-Key is safe.",
-        applied="unknown",
-    )
+_TOO_LATE_UNKNOWN: Final = Failure(
+    code=FailureCode.DEADLINE_EXCEEDED,
+    detail="No answer came before the deadline. It may have been applied; repeating it with "
+    "the same Idempotency-Key is safe.",
+    applied="unknown",
 )

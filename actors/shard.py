@@ -25,7 +25,7 @@ from actors.cache import WalletCache
 from actors.fair_queue import Overflow
 from actors.mailbox import Delivery, Entry, Mailbox
 from actors.ports import Journal
-from actors.protocol import Failure, FailureCode, Reply
+from actors.protocol import Failure, FailureCode, RequestResult
 from actors.retrying_committer import RetryingCommitter
 from actors.shard_counts import ShardCounts
 from actors.shard_failures import JOURNAL_DOWN, OUTBOX_FULL, WALLET_LOCKED, fail_all, failure_for
@@ -88,7 +88,7 @@ class Shard:
 
     # -- taking submissions --------------------------------------------------------------------
 
-    async def submit(self, submissions: list[Submission]) -> list[Reply]:
+    async def submit(self, submissions: list[Submission]) -> list[RequestResult]:
         """Queue ``submissions`` in order and return their replies, in the same order.
 
         What doesn't fit is refused at once, before anything is written.
@@ -99,7 +99,7 @@ class Shard:
             entry = Entry(submission, delivery, index, queued_at)
             refused = self._admit(entry)
             if refused is not None:
-                entry.answer(Reply(failure=refused))
+                entry.answer(refused)
         await delivery.done.wait()
         return delivery.replies
 

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from actors.mailbox import Entry
-from actors.protocol import Failure, FailureCode, Reply
+from actors.protocol import Failure, FailureCode
 
 _LOGGED_REQUESTS_MAX: Final = 5
 """Requests of a batch that the log names."""
@@ -30,7 +30,7 @@ def expire(entries: list[Entry], *, maybe_applied: bool) -> list[Entry]:
         failure = _EXPIRED_UNKNOWN if maybe_applied else _EXPIRED
         for entry in entries:
             if entry.deadline <= now:
-                entry.answer(Reply(failure=failure_for(entry, failure)))
+                entry.answer(failure_for(entry, failure))
     return in_time
 
 
@@ -45,7 +45,7 @@ def failure_for(entry: Entry, failure: Failure) -> Failure:
 
 def fail_all(entries: list[Entry], failure: Failure) -> None:
     for entry in entries:
-        entry.answer(Reply(failure=failure_for(entry, failure)))
+        entry.answer(failure_for(entry, failure))
 
 
 _NOT_APPLIED: Final = "This request applied nothing; it is safe to repeat."

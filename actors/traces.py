@@ -7,7 +7,7 @@ import msgspec
 
 from actors.meters import BatchTimes
 from actors.ports import Message
-from actors.protocol import Reply
+from actors.protocol import RequestResult
 from telemetry import tracing
 from wallet.commands import ClaimKey, CreateWallet, Submission
 from wallet.events import Recorded, TransferChanged
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 async def submit_traced(
-    submit: Callable[[Submission], Awaitable[Reply]], submission: Submission
-) -> Reply:
+    submit: Callable[[Submission], Awaitable[RequestResult]], submission: Submission
+) -> RequestResult:
     """Submit below the current request's span, if that is sampled."""
     from opentelemetry.trace import get_current_span
 

@@ -3,16 +3,25 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 import msgspec
 
-from actors.protocol import Failure, FailureCode
-from serve_app.batch_answers import failed_result, item_result
+from actors.protocol import (
+    Applied,
+    BatchCommitted,
+    BatchRolledBack,
+    Failure,
+    FailureCode,
+    KeyClaimed,
+    Refused,
+    RequestResult,
+)
+from serve_app.batch_answers import failed_result, item_result, refused_request
 from serve_app.batch_items import WalletBatchItem
 from serve_app.fingerprints import batch_fingerprint, many_wallets_fingerprint
 from serve_app.problems import Problem
-from serve_app.replies import claimed_by, failure_problem, refusal_document
+from serve_app.replies import failure_problem, unexpected
 from serve_app.services import Services
 from wallet import commands
 from wallet.ids import IdempotencyKey, WalletId, batch_scope, canonical_uuid
@@ -96,7 +105,7 @@ async def claim_key(
     clock = asyncio.get_running_loop().time
     deadline = clock() + call.timeout_s
     keyed = commands.Keyed(key=key, fingerprint=whole)
-    reply = await call.services.dispatcher.submit(
+    result = await call.services.dispatcher.submit(
         commands.Submission(
             wallet_id=batch_scope(key),
             items=(commands.Item(command=commands.ClaimKey(), keyed=keyed),),
@@ -104,20 +113,27 @@ async def claim_key(
             timeout_s=call.timeout_s,
         )
     )
-    if reply.failure is not None:
-        raise failure_problem(_not_begun(reply.failure))
-    (answer,) = reply.answers
-    if answer.refused:
-        document = refusal_document(answer.body)
-        raise Problem(document.code, document.detail)
+    claimed = _claimed(result)
     claim = Claim(
         key=key,
         request=whole,
         parts=parts,
-        request_id=claimed_by(answer),
-        replayed=answer.replayed,
+        request_id=claimed.request_id,
+        replayed=claimed.replayed,
     )
     return replace(call, claim=claim, timeout_s=max(deadline - clock(), 0.0))
+
+
+def _claimed(result: RequestResult) -> KeyClaimed:
+    if isinstance(result, KeyClaimed):
+        return result
+    if isinstance(result, Refused):
+        raise refused_request(result.refusal)
+    if isinstance(result, Failure):
+        raise failure_problem(_not_begun(result))
+    if isinstance(result, Applied | BatchCommitted | BatchRolledBack):
+        raise unexpected(result)
+    assert_never(result)
 
 
 def _not_begun(failure: Failure) -> Failure:
@@ -175,9 +191,9 @@ async def _submit_part(
             [failed_result(problem, request_id)] * len(items), bool(claim and claim.replayed)
         )
     if wallet in undecided:
-        result = undecided[wallet] or _failed(_NOT_EXECUTED, call)
-        return Done([result] * len(items), replayed=False)
-    reply = await call.services.dispatcher.submit(
+        same = undecided[wallet] or _failed(_NOT_EXECUTED, call)
+        return Done([same] * len(items), replayed=False)
+    result = await call.services.dispatcher.submit(
         commands.Submission(
             wallet_id=WalletId(wallet),
             items=tuple(items),
@@ -188,16 +204,19 @@ async def _submit_part(
             made_by=call.made_by,
         )
     )
-    if reply.failure is not None:
+    if isinstance(result, BatchCommitted):
+        decided = zip(items, result.items, strict=True)
+        return Done([item_result(item.command, one) for item, one in decided], result.replayed)
+    if isinstance(result, Failure):
         undecided[wallet] = None
-        result = _failed(reply.failure, call)
-    elif not reply.several:  # In this wallet the key came with another request before.
-        result = undecided[wallet] = item_result(items[0].command, reply.answers[0])
+        same = _failed(result, call)
+    elif isinstance(result, Refused):  # In this wallet the key came with another request before.
+        same = undecided[wallet] = item_result(items[0].command, result)
+    elif isinstance(result, Applied | KeyClaimed | BatchRolledBack):
+        raise unexpected(result)
     else:
-        answers = zip(items, reply.answers, strict=True)
-        results = [item_result(item.command, answer) for item, answer in answers]
-        return Done(results, reply.replayed)
-    return Done([result] * len(items), replayed=False)
+        assert_never(result)
+    return Done([same] * len(items), replayed=False)
 
 
 def _failed(failure: Failure, call: Call) -> bytes:

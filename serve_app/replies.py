@@ -1,20 +1,28 @@
-"""From the write side's replies to HTTP responses."""
+"""From the write side's results to HTTP responses."""
 
 import math
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 from starlette.responses import Response
 
-from actors.protocol import Answer, Failure, FailureCode, Reply
+from actors.protocol import (
+    Applied,
+    BatchCommitted,
+    BatchRolledBack,
+    Failure,
+    FailureCode,
+    ItemResult,
+    KeyClaimed,
+    Refused,
+    RequestResult,
+)
 from serve_app.problems import FieldError, Problem, ProblemDocument, problem_document
 from wallet.refusals import Refusal, RefusalCode
 
 _JSON: Final = b"application/json"
 _PROBLEM: Final = b"application/problem+json"
 
-_refusal: Final = msgspec.json.Decoder(Refusal)
-_claim: Final = msgspec.json.Decoder(dict[str, str])
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -28,43 +36,49 @@ class RawResponse(Response):
         self.raw_headers = headers
 
 
-def respond(answer: Answer, status: int, *, location: str | None = None) -> Response:
-    """An accepted answer with ``status``, a refused one as its problem."""
-    body, media_type = answer.body, _JSON
-    if answer.refused:
-        document = refusal_document(answer.body)
+def respond(result: ItemResult, status: int, *, location: str | None = None) -> Response:
+    """What was applied with ``status`` and where it is, what was refused as its problem."""
+    if isinstance(result, Applied):
+        body, media_type = result.body, _JSON
+    elif isinstance(result, Refused):
+        document = refusal_document(result.refusal)
         status, body, media_type = document.status, _encoder.encode(document), _PROBLEM
+        location = None
+    else:
+        assert_never(result)
     headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode())]
-    if location is not None and not answer.refused:
+    if location is not None:
         headers.append((b"location", location.encode()))
-    if answer.replayed:
+    if result.replayed:
         headers.append((b"idempotency-replayed", b"true"))
     return RawResponse(body, status, headers)
 
 
-def refusal_document(body: bytes) -> ProblemDocument:
-    """The problem document of an encoded refusal."""
-    refusal = _refusal.decode(body)
+def refusal_document(refusal: Refusal) -> ProblemDocument:
     errors = None
     if refusal.code is RefusalCode.VALIDATION_ERROR:
         errors = [FieldError(pointer=refusal.pointer or "", detail=refusal.detail)]
     return problem_document(refusal.code, refusal.detail, refusal.request_id, errors=errors)
 
 
-def claimed_by(answer: Answer) -> str:
-    """The request that a key was claimed by first, from the answer to `ClaimKey`."""
-    return _claim.decode(answer.body)["request_id"]
-
-
-def only_answer(reply: Reply) -> Answer:
-    """The answer to a submission of one item.
+def only_answer(result: RequestResult) -> ItemResult:
+    """The result of a submission of one command.
 
     Raises:
         Problem: overloaded, unavailable or deadline_exceeded.
     """
-    if reply.failure is not None:
-        raise failure_problem(reply.failure)
-    return reply.answers[0]
+    if isinstance(result, Applied | Refused):
+        return result
+    if isinstance(result, Failure):
+        raise failure_problem(result)
+    if isinstance(result, KeyClaimed | BatchCommitted | BatchRolledBack):
+        raise unexpected(result)
+    assert_never(result)
+
+
+def unexpected(result: RequestResult) -> Exception:
+    """A bug: the write side gave a result that no request of this kind has."""
+    return AssertionError(f"unexpected {type(result).__name__}")
 
 
 def failure_problem(failure: Failure) -> Problem:

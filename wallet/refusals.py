@@ -36,7 +36,7 @@ REMEMBERED = frozenset(
 a declined payment can't succeed. What names nothing that exists, or isn't valid, is not."""
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A decision against a command. ``detail`` tells a person what is so and what to do."""
 
     code: RefusalCode

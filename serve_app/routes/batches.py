@@ -9,8 +9,8 @@ from serve_app import batch_items
 from serve_app.batch_answers import (
     batch_body,
     batch_response,
+    committed_batch,
     item_result,
-    raise_if_not_decided,
 )
 from serve_app.batch_items import BatchItem
 from serve_app.fingerprints import batch_fingerprint
@@ -47,7 +47,7 @@ async def wallet_batch(request: Request) -> Response:
     if key is not None:
         fingerprint = batch_fingerprint(items, atomic=batch.atomic)
         keyed = commands.Keyed(key=key, fingerprint=fingerprint, request=fingerprint)
-    reply = await services.dispatcher.submit(
+    result = await services.dispatcher.submit(
         commands.Submission(
             wallet_id=wallet_id,
             items=items,
@@ -59,11 +59,11 @@ async def wallet_batch(request: Request) -> Response:
             made_by=made_by(request),
         )
     )
-    raise_if_not_decided(reply)
+    committed = committed_batch(result)
     results = (
-        item_result(item.command, answer) for item, answer in zip(items, reply.answers, strict=True)
+        item_result(item.command, one) for item, one in zip(items, committed.items, strict=True)
     )
-    return batch_response(batch_body(results, reply.wallet), replayed=reply.replayed)
+    return batch_response(batch_body(results, committed.wallet), replayed=committed.replayed)
 
 
 def _pointers(count: int) -> list[str]:

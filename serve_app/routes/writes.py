@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from actors.protocol import Answer
+from actors.protocol import Applied, ItemResult
 from serve_app import schemas
 from serve_app.fingerprints import fingerprint
 from serve_app.keys.admission import made_by
@@ -44,8 +44,10 @@ async def create_wallet(request: Request) -> Response:
     if key is not None:
         keyed = commands.Keyed(key=key, fingerprint=fingerprint(command))
         scope = creation_scope(key)
-    answer = await _submit(services, request, scope, command, keyed)
-    return respond(answer, 201, location=_wallet_location(answer))
+    result = await _submit(services, request, scope, command, keyed)
+    # The id stands in the result and not in our command: a replay names the first one's wallet.
+    location = f"/v1/wallet/{result.id}" if isinstance(result, Applied) else None
+    return respond(result, 201, location=location)
 
 
 def _wallet_command(body: schemas.CreateWallet, settings: Settings) -> commands.CreateWallet:
@@ -65,16 +67,6 @@ def _wallet_command(body: schemas.CreateWallet, settings: Settings) -> commands.
     )
 
 
-def _wallet_location(answer: Answer) -> str | None:
-    # The id stands in the answer and not in our command: a replay names the first one's wallet.
-    return None if answer.refused else f"/v1/wallet/{_id_in(answer.body)}"
-
-
-def _id_in(body: bytes) -> str:
-    start = body.index(b'"id":"') + 6
-    return body[start : start + 36].decode()
-
-
 async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request) -> Response:
     services = services_of(request)
     wallet_id = wallet_id_of(request)
@@ -90,9 +82,11 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
         metadata=body.metadata,
     )
     keyed = key and commands.Keyed(key=key, fingerprint=fingerprint(command))
-    answer = await _submit(services, request, wallet_id, command, keyed or None)
-    location = None if answer.refused else f"/v1/wallet/{wallet_id}/transfers/{_id_in(answer.body)}"
-    return respond(answer, 201, location=location)
+    result = await _submit(services, request, wallet_id, command, keyed or None)
+    location = None
+    if isinstance(result, Applied):
+        location = f"/v1/wallet/{wallet_id}/transfers/{result.id}"
+    return respond(result, 201, location=location)
 
 
 async def _settle_transfer_as(status: Literal["completed", "failed"], request: Request) -> Response:
@@ -108,8 +102,8 @@ async def _settle_transfer_as(status: Literal["completed", "failed"], request: R
         metadata=body.metadata,
     )
     keyed = key and commands.Keyed(key=key, fingerprint=fingerprint(command))
-    answer = await _submit(services, request, wallet_id, command, keyed or None)
-    return respond(answer, 200)
+    result = await _submit(services, request, wallet_id, command, keyed or None)
+    return respond(result, 200)
 
 
 async def debit_wallet(request: Request) -> Response:
@@ -138,7 +132,7 @@ async def _submit(
     scope: WalletId,
     command: commands.Command,
     keyed: commands.Keyed | None,
-) -> Answer:
+) -> ItemResult:
     submission = commands.Submission(
         wallet_id=scope,
         items=(commands.Item(command=command, keyed=keyed),),

@@ -7,7 +7,8 @@ import asyncpg
 from projections.queries import Queries, TransferFilter, TransferPageView
 from projections.rebuild import rebuild
 from tests.support.read_side import queries_on
-from tests.support.write_side import body, credit, debit, running_shard, settle
+from tests.support.results import body
+from tests.support.write_side import credit, debit, running_shard, settle
 from wallet.ids import TransferId, WalletId
 from wallet.settings import Settings
 

@@ -12,9 +12,11 @@ import pytest
 from actors.connection import HealingConnection
 from actors.ports import JournalUnavailable, OutcomeUnknown, SessionLost
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
+from actors.protocol import Applied, Failure
 from actors.shard import Shard
+from tests.support.results import body
 from tests.support.waiting import stop, until_true
-from tests.support.write_side import LIMITS, NoRelay, ShardUnderTest, body, credit, debit
+from tests.support.write_side import LIMITS, NoRelay, ShardUnderTest, credit, debit
 from tests.support.writes import WriteInTheMaking
 from wallet.ids import WalletId, new_id
 
@@ -104,7 +106,7 @@ async def ask_often(shard: ShardUnderTest, wallet: WalletId, times: int) -> list
     outcomes = []
     for _ in range(times):
         reply = await shard.ask(wallet, debit("1"), timeout_s=1.5 * _TIMEOUT_S)
-        outcomes.append("done" if reply.failure is None else reply.failure.applied)
+        outcomes.append(reply.applied if isinstance(reply, Failure) else "done")
     return outcomes
 
 
@@ -135,9 +137,9 @@ async def test_a_commit_that_no_standby_has_is_never_a_yes_and_piles_nothing_up(
             assert asking.result()[0] == "unknown"
             # It is visible by now, and still not replicated: its own repetition is no yes either.
             repeated = await shard.ask(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
-            assert repeated.failure is not None
+            assert isinstance(repeated, Failure)
             again = await shard.ask(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
-            assert again.failure is not None
+            assert isinstance(again, Failure)
         answer = body(await shard.ask(wallet, debit("1"), key="k"))
         assert answer["status"] == "completed"
 
@@ -259,8 +261,8 @@ async def test_a_refusal_that_no_standby_has_is_not_answered(
         async with a_standby_that_is_away(observer):
             for attempt in (2, 3):
                 reply = await shard.ask(wallet, command, attempt=attempt, timeout_s=3 * _TIMEOUT_S)
-                assert reply.failure is not None
-                assert reply.failure.applied == "unknown"
+                assert isinstance(reply, Failure)
+                assert reply.applied == "unknown"
         refused = await shard.ask(wallet, command, attempt=4)
         assert body(refused)["code"] == "insufficient_funds"
 
@@ -282,7 +284,7 @@ async def test_a_locked_row_refuses_its_own_wallet_and_no_other(
             replies = await asyncio.gather(
                 *(shard.ask(wallet, debit("1")) for wallet in wallets for _ in range(2))
             )
-            applied = [reply.failure.applied if reply.failure else "yes" for reply in replies]
+            applied = [reply.applied if isinstance(reply, Failure) else "yes" for reply in replies]
             assert applied == [
                 "no" if one == wallets[2] else "yes" for one in wallets for _ in "ab"
             ]
@@ -290,11 +292,11 @@ async def test_a_locked_row_refuses_its_own_wallet_and_no_other(
             # It holds up nobody again: for a moment it is refused before anything is asked.
             commits = shard.shard.counts["batches"]
             again = await shard.ask(wallets[2], debit("1"))
-            assert again.failure is not None
-            assert "locked" in again.failure.detail
+            assert isinstance(again, Failure)
+            assert "locked" in again.detail
             assert shard.shard.counts["batches"] == commits
 
         async def taken() -> bool:
-            return (await shard.ask(wallets[2], debit("1"))).failure is None
+            return isinstance(await shard.ask(wallets[2], debit("1")), Applied)
 
         await until_true(taken)

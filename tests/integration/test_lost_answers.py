@@ -4,8 +4,10 @@ import asyncio
 
 import asyncpg
 
+from actors.protocol import Applied
+from tests.support.results import applied, body
 from tests.support.tcp_proxy import proxy_before
-from tests.support.write_side import body, debit, running_shard
+from tests.support.write_side import debit, running_shard
 
 
 async def events(database: str) -> int:
@@ -40,7 +42,7 @@ async def test_a_keyed_commit_whose_answer_is_lost_is_no_replay_to_its_client(
         proxy.cut_after(b"lost-answer")
         reply = await shard.ask(wallet_id, debit("5", reference_id="lost-answer"), key="k")
         assert proxy.cuts == 1
-        assert not reply.answers[0].replayed
+        assert not applied(reply).replayed
     assert await events(database) == 1
 
 
@@ -50,7 +52,9 @@ async def test_terminated_connections_lose_and_double_nothing(database: str) -> 
 
         async def client() -> list[int]:
             replies = [await shard.ask(wallet_id, debit("1")) for _ in range(30)]
-            return [body(reply)["wallet"]["version"] for reply in replies if not reply.failure]
+            return [
+                body(reply)["wallet"]["version"] for reply in replies if isinstance(reply, Applied)
+            ]
 
         async def terminate() -> None:
             connection = await asyncpg.connect(database)

@@ -15,9 +15,10 @@ from serve_app.local import nats
 from serve_app.local.ports import free_port
 from tests.support.published import versions_by_wallet, wait_for_events
 from tests.support.reaper import reaped
+from tests.support.results import body, failed
 from tests.support.traffic import EVENTS_A_ROUND, open_wallets, some_of_everything
 from tests.support.waiting import until
-from tests.support.write_side import LIMITS, RELAY_LIMITS, body, debit, running_shard
+from tests.support.write_side import LIMITS, RELAY_LIMITS, debit, running_shard
 
 
 class OwnNats:
@@ -150,8 +151,7 @@ async def test_an_outbox_that_is_full_refuses_until_nats_is_back(
         wallet = await shard.create_wallet()
         for _ in range(4):
             await shard.ask(wallet, debit("1"))
-        refused = (await shard.ask(wallet, debit("1"))).failure
-        assert refused is not None
+        refused = failed(await shard.ask(wallet, debit("1")))
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
         own_nats.start()
         await until(lambda: shard.relay.backlog == 0)

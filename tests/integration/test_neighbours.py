@@ -2,7 +2,8 @@
 
 import asyncio
 
-from tests.support.write_side import body, create_wallet, debit, new_id, running_shard
+from tests.support.results import applied, body, failed
+from tests.support.write_side import create_wallet, debit, new_id, running_shard
 from wallet.commands import Command, Item, Submission
 from wallet.ids import WalletId
 
@@ -24,7 +25,7 @@ async def test_two_deliveries_of_one_command_in_one_batch_apply_it_once(database
         replies = await shard.shard.submit(
             [submission(wallet_id, command, attempt=attempt) for attempt in (1, 2)]
         )
-        assert replies[0].answers[0].body == replies[1].answers[0].body
+        assert applied(replies[0]).body == applied(replies[1]).body
         after = body(await shard.ask(wallet_id, debit("1")))
     assert (after["wallet"]["version"], after["wallet"]["balance"]) == (3, "8.00")
 
@@ -36,8 +37,7 @@ async def test_two_deliveries_of_one_creation_in_one_batch_make_one_wallet(datab
         replies = await shard.shard.submit(
             [submission(wallet_id, command, attempt=attempt) for attempt in (1, 2)]
         )
-    assert replies[0].answers[0].body == replies[1].answers[0].body
-    assert not replies[0].answers[0].refused
+    assert applied(replies[0]).body == applied(replies[1]).body
 
 
 async def test_a_command_that_the_database_refuses_takes_no_neighbour_with_it(
@@ -50,8 +50,7 @@ async def test_a_command_that_the_database_refuses_takes_no_neighbour_with_it(
         replies = await asyncio.gather(
             shard.ask(one, debit("2")), poison, shard.ask(other, debit("3"))
         )
-        assert replies[1].failure is not None
-        assert replies[1].failure.applied == "no"
+        assert failed(replies[1]).applied == "no"
         assert body(replies[0])["wallet"]["balance"] == "2.00"
         assert body(replies[2])["wallet"]["balance"] == "3.00"
         after = body(await shard.ask(one, debit("1")))

@@ -12,7 +12,8 @@ from projections.queries import (
 from projections.rebuild import rebuild
 from serve_app.local.ports import free_port
 from tests.support.read_side import queries_on
-from tests.support.write_side import body, credit, debit, new_id, running_shard, settle
+from tests.support.results import body
+from tests.support.write_side import credit, debit, new_id, running_shard, settle
 from wallet.ids import TransferId, WalletId
 from wallet.settings import Settings
 

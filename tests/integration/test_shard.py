@@ -4,10 +4,10 @@ import asyncio
 
 import asyncpg
 
-from actors.protocol import Reply
+from actors.protocol import Applied, RequestResult
+from tests.support.results import applied, body, refused, rolled_back
 from tests.support.write_side import (
     ShardUnderTest,
-    body,
     create_wallet,
     creation_scope_of,
     credit,
@@ -43,16 +43,16 @@ async def test_a_pending_credit_holds_the_money_until_it_is_settled(database: st
         assert (done["status"], done["wallet"]["pending_credit"]) == ("completed", "0.00")
         again = body(await shard.ask(wallet_id, settle(held["id"], "completed")))
         assert again == done
-        refused = await shard.ask(wallet_id, settle(held["id"], "failed"))
-        assert body(refused)["code"] == "transfer_already_completed"
+        failing = await shard.ask(wallet_id, settle(held["id"], "failed"))
+        assert body(failing)["code"] == "transfer_already_completed"
 
 
 async def test_a_credit_beyond_the_balance_is_refused_and_changes_nothing(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
         await shard.ask(wallet_id, debit("10"))
-        refused = await shard.ask(wallet_id, credit("10.01"))
-        assert body(refused)["code"] == "insufficient_funds"
+        beyond = await shard.ask(wallet_id, credit("10.01"))
+        assert body(beyond)["code"] == "insufficient_funds"
         exact = body(await shard.ask(wallet_id, credit("10")))
     assert exact["wallet"]["version"] == 3
     assert exact["wallet"]["balance"] == "0.00"
@@ -75,12 +75,12 @@ async def test_a_cold_shard_continues_where_another_stopped(database: str) -> No
 async def test_a_key_gives_the_same_answer_again_also_for_a_refusal(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
-        refused = await shard.ask(wallet_id, credit("5"), key="k1")
+        first = refused(await shard.ask(wallet_id, credit("5"), key="k1"))
         await shard.ask(wallet_id, debit("100"))
-        again = await shard.ask(wallet_id, credit("5"), key="k1")
-        assert again.answers[0].body == refused.answers[0].body
-        assert again.answers[0].replayed
-        assert not refused.answers[0].replayed
+        again = refused(await shard.ask(wallet_id, credit("5"), key="k1"))
+        assert again.refusal == first.refusal
+        assert again.replayed
+        assert not first.replayed
         reused = await shard.ask(wallet_id, credit("6"), key="k1")
         assert body(reused)["code"] == "idempotency_key_reused"
 
@@ -94,7 +94,7 @@ async def test_a_keyed_creation_makes_one_wallet(database: str) -> None:
                 for _ in range(5)
             )
         )
-        bodies = {reply.answers[0].body for reply in replies}
+        bodies = {applied(reply).body for reply in replies}
         assert len(bodies) == 1
         taken = await shard.ask(scope, create_wallet(WalletId(new_id()), reference_id="r"))
         assert body(taken)["code"] == "reference_id_taken"
@@ -104,14 +104,14 @@ async def test_a_refused_atomic_submission_is_undone_as_a_whole(database: str) -
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
         pending = body(await shard.ask(wallet_id, debit("3", status="pending")))
-        reply = await shard.ask(
+        result = await shard.ask(
             wallet_id,
             settle(pending["id"], "completed"),
             debit("1"),
             credit("100"),
             atomic=True,
         )
-        assert reply.undone
+        assert rolled_back(result).index == 2
         after = body(await shard.ask(wallet_id, settle(pending["id"], "failed")))
         assert after["wallet"]["version"] == 3
         assert after["wallet"]["balance"] == "0.00"
@@ -125,7 +125,7 @@ async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
         await other.ask(wallet_id, debit("1"))
         await one.ask(wallet_id, debit("1"))
 
-        async def worker(owner: ShardUnderTest, kind: int) -> list[Reply]:
+        async def worker(owner: ShardUnderTest, kind: int) -> list[RequestResult]:
             return [
                 await owner.ask(wallet_id, credit("1") if kind % 2 else debit("0.5"))
                 for _ in range(25)
@@ -135,7 +135,7 @@ async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
             *(worker(owner, kind) for kind in range(8) for owner in (one, other))
         )
         replies = [reply for replies in by_worker for reply in replies]
-        accepted = [body(reply) for reply in replies if not reply.answers[0].refused]
+        accepted = [body(reply) for reply in replies if isinstance(reply, Applied)]
         conflicts = one.shard.counts["conflicts"] + other.shard.counts["conflicts"]
     assert conflicts > 0, "the two never met: this test proved nothing"
     connection = await asyncpg.connect(database)

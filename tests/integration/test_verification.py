@@ -13,9 +13,10 @@ from rich.console import Console
 
 from tests.support.published import wait_for_events
 from tests.support.read_side import running_consumer, until_equal
+from tests.support.results import applied, body
 from tests.support.traffic import EVENTS_A_ROUND, open_wallets, some_of_everything
 from tests.support.waiting import until_true
-from tests.support.write_side import body, debit, running_shard
+from tests.support.write_side import debit, running_shard
 from verification import program
 from verification.database import check_database, connect
 from verification.evidence import Attempt
@@ -280,7 +281,7 @@ async def test_what_clients_were_told_is_held_against_the_journal(
         wallet_id=wallet_id,
         amount=500,
         status=201,
-        body=told.answers[0].body.decode(),
+        body=applied(told).body.decode(),
         version=2,
     )
     lost = msgspec.structs.replace(paid, intent="paid again", started=5, ended=6)

@@ -70,7 +70,8 @@ class Model:
             answers.append(self._item(ask, item, now))
             if ask["atomic"] and answers[-1]["refused"]:
                 self.__dict__.update(before.__dict__)
-                return _told(answers, several=True, undone=True)
+                last = {**answers[-1], "replayed": False}
+                return _told([last], several=True, undone=len(answers) - 1)
         return _told(answers, several=True, wallet=self._sums(ask["wallet"]))
 
     def _item(self, ask: Ask, item: Item, now: str) -> dict[str, Any]:
@@ -271,7 +272,7 @@ def _told(answers: list[dict[str, Any]], **whole: Any) -> Told:
     return {
         "answers": answers,
         "several": False,
-        "undone": False,
+        "undone": None,
         "wallet": None,
         "replayed": False,
     } | whole

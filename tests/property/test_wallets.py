@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from actors.protocol import FailureCode, Reply
+from actors.protocol import Failure, FailureCode, RequestResult
 from tests.property.model import Ask, Item, Model, Told
 from tests.property.two_shards import TwoShards, as_told, assert_same_state
 from tests.support.memory_journal import Fault
@@ -168,7 +168,7 @@ class Wallets(RuleBasedStateMachine):
         now = self.shards.now_told()
         replies = self.shards.ask(by_shard)
         self.shards.journal.commit_faults.clear()
-        told = {shard: in_model_words(by_shard[shard], replies[shard]) for shard in by_shard}
+        told = {shard: in_model_words(replies[shard]) for shard in by_shard}
         for wallet in set(chosen):
             self.model = self.one_after_the_other(
                 [
@@ -236,12 +236,14 @@ class Wallets(RuleBasedStateMachine):
         replies = self.shards.ask({shard: asks})[shard]
         self.shards.journal.commit_faults.clear()
         self.shards.journal.loads_unavailable = 0
-        if any(reply.failure is not None for reply in replies):
+        if any(isinstance(reply, Failure) for reply in replies):
             assert_nothing_was_applied(asks, replies)
             return
         self.model = self.explaining(asks, replies, now, lost=sum(map(is_lost, faults)))
 
-    def explaining(self, asks: list[Ask], replies: list[Reply], now: str, *, lost: int) -> Model:
+    def explaining(
+        self, asks: list[Ask], replies: list[RequestResult], now: str, *, lost: int
+    ) -> Model:
         """The model after ``asks``, whose answers must be the shard's.
 
         A commit whose answer was lost is decided again on what it left: what was accepted is
@@ -251,9 +253,9 @@ class Wallets(RuleBasedStateMachine):
         for attempt in range(1, lost + 2):
             again = [{**ask, "attempt": max(ask["attempt"], attempt)} for ask in asks]
             told.append([model.ask(ask, now) for ask in again])
-            if told[-1] == in_model_words(asks, replies):
+            if told[-1] == in_model_words(replies):
                 return model
-        raise AssertionError(f"{in_model_words(asks, replies)} is none of {told}")
+        raise AssertionError(f"{in_model_words(replies)} is none of {told}")
 
     def new_id(self) -> str:
         self.numbers += 1
@@ -326,17 +328,16 @@ def is_lost(fault: Fault | None) -> bool:
     return fault in (Fault.LOST_AFTER_APPLYING, Fault.LOST_AND_APPLIED_LATE)
 
 
-def in_model_words(asks: list[Ask], replies: list[Reply]) -> list[Told]:
-    return [as_told(reply, ask["several"]) for ask, reply in zip(asks, replies, strict=True)]
+def in_model_words(replies: list[RequestResult]) -> list[Told]:
+    return [as_told(reply) for reply in replies]
 
 
-def assert_nothing_was_applied(asks: list[Ask], replies: list[Reply]) -> None:
+def assert_nothing_was_applied(asks: list[Ask], replies: list[RequestResult]) -> None:
     """One transaction failed for all; that the state is unchanged the invariant checks."""
     for ask, reply in zip(asks, replies, strict=True):
-        assert reply.answers == ()
-        assert reply.failure is not None
-        assert reply.failure.code is FailureCode.UNAVAILABLE
-        assert reply.failure.applied == ("no" if ask["attempt"] == 1 else "unknown")
+        assert isinstance(reply, Failure)
+        assert reply.code is FailureCode.UNAVAILABLE
+        assert reply.applied == ("no" if ask["attempt"] == 1 else "unknown")
 
 
 TestWallets = Wallets.TestCase

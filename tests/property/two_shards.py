@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from actors.protocol import Reply
+from actors.protocol import (
+    Applied,
+    BatchCommitted,
+    BatchRolledBack,
+    ItemResult,
+    Refused,
+    RequestResult,
+)
 from actors.shard import Shard
 from tests.property.model import Ask, Item, Model, Told, in_minor
 from tests.support.memory_journal import MemoryJournal
@@ -59,11 +66,11 @@ class TwoShards:
         self._now += timedelta(seconds=1)
         return f"{self._now:%Y-%m-%dT%H:%M:%SZ}"
 
-    def ask(self, by_shard: dict[int, list[Ask]]) -> dict[int, list[Reply]]:
+    def ask(self, by_shard: dict[int, list[Ask]]) -> dict[int, list[RequestResult]]:
         """What each shard replies; all are asked at the same time, each in order."""
         return self._run(self._ask(by_shard))
 
-    async def _ask(self, by_shard: dict[int, list[Ask]]) -> dict[int, list[Reply]]:
+    async def _ask(self, by_shard: dict[int, list[Ask]]) -> dict[int, list[RequestResult]]:
         asking = {
             number: asyncio.ensure_future(
                 self._shards[number].submit([_submission(ask) for ask in asks])
@@ -140,28 +147,46 @@ def _command(item: Item) -> commands.Command:
 # -- comparing ---------------------------------------------------------------------------------
 
 
-def as_told(reply: Reply, several: bool) -> Told:
-    """A shard's reply in the model's words."""
-    wallet = msgspec.json.decode(reply.wallet) if reply.wallet else None
+def as_told(result: RequestResult) -> Told:
+    """A shard's result in the model's words."""
+    if isinstance(result, BatchCommitted):
+        return {
+            "answers": [_answer(item) for item in result.items],
+            "several": True,
+            "undone": None,
+            "wallet": msgspec.json.decode(result.wallet),
+            "replayed": result.replayed,
+        }
+    if isinstance(result, BatchRolledBack):
+        return {
+            "answers": [_answer(Refused(refusal=result.refusal))],
+            "several": True,
+            "undone": result.index,
+            "wallet": None,
+            "replayed": result.replayed,
+        }
+    assert isinstance(result, Applied | Refused), result
     return {
-        "answers": [_answer(answer) for answer in reply.answers],
-        "several": reply.several,
-        "undone": reply.undone,
-        "wallet": wallet if several else None,
-        "replayed": reply.replayed,
+        "answers": [_answer(result)],
+        "several": False,
+        "undone": None,
+        "wallet": None,
+        "replayed": False,
     }
 
 
-def _answer(answer: Any) -> dict[str, Any]:
-    body = msgspec.json.decode(answer.body)
-    if answer.refused:
-        body = {name: body[name] for name in ("code", "request_id")}
-    return {
-        "refused": body["code"] if answer.refused else None,
-        "body": body,
-        "version": answer.version,
-        "replayed": answer.replayed,
-    }
+def _answer(result: ItemResult) -> dict[str, Any]:
+    if isinstance(result, Refused):
+        refusal = result.refusal
+        return {
+            "refused": refusal.code,
+            "body": {"code": refusal.code, "request_id": refusal.request_id},
+            "version": 0,
+            "replayed": result.replayed,
+        }
+    body = msgspec.json.decode(result.body)
+    assert body["id"] == result.id
+    return {"refused": None, "body": body, "version": result.version, "replayed": result.replayed}
 
 
 def assert_same_state(journal: MemoryJournal, model: Model) -> None:

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from actors.protocol import Answer, Reply
+from actors.protocol import (
+    Applied,
+    BatchCommitted,
+    BatchRolledBack,
+    Failure,
+    ItemResult,
+    Refused,
+    RequestResult,
+)
 from tests.simulation.chance import Dice
 from verification.evidence import Attempt, Operation, Outcome
 from wallet.commands import (
@@ -86,62 +94,49 @@ def _keyed(wish: Wish) -> Keyed | None:
     return Keyed(key=IdempotencyKey(wish.key), fingerprint=asked)
 
 
-class _Refused(msgspec.Struct):
-    code: str
-
-
-class _Sums(msgspec.Struct):
-    version: int
-
-
-class _Versioned(msgspec.Struct):
-    """The version that an answer tells: a wallet's own, or that of the transfer's wallet."""
-
-    version: int = 0
-    wallet: _Sums | None = None
-
-
 def attempts_of(
-    wishes: Sequence[Wish], reply: Reply | None, started: int, ended: int
+    wishes: Sequence[Wish], reply: RequestResult | None, started: int, ended: int
 ) -> list[Attempt]:
     """What the client writes down; ``reply`` is None if none came."""
     if reply is None:
         return [_attempt(wish, started, ended, "unknown") for wish in wishes]
-    if reply.failure is not None:
-        outcome: Outcome = "not_applied" if reply.failure.applied == "no" else "unknown"
-        code, detail = str(reply.failure.code), reply.failure.detail
+    if isinstance(reply, Failure):
+        outcome: Outcome = "not_applied" if reply.applied == "no" else "unknown"
+        code, detail = str(reply.code), reply.detail
         return [_attempt(wish, started, ended, outcome, code=code, body=detail) for wish in wishes]
-    if reply.undone:
+    if isinstance(reply, BatchRolledBack):
         return [_attempt(wish, started, ended, "not_applied", code="undone") for wish in wishes]
-    return [
-        _answered(wish, started, ended, answer)
-        for wish, answer in zip(wishes, reply.answers, strict=True)
-    ]
+    if isinstance(reply, BatchCommitted):
+        return [
+            _answered(wish, started, ended, item)
+            for wish, item in zip(wishes, reply.items, strict=True)
+        ]
+    assert isinstance(reply, Applied | Refused), reply
+    (wish,) = wishes
+    return [_answered(wish, started, ended, reply)]
 
 
-def _answered(wish: Wish, started: int, ended: int, answer: Answer) -> Attempt:
-    if answer.refused:
-        code = msgspec.json.decode(answer.body, type=_Refused).code
+def _answered(wish: Wish, started: int, ended: int, result: ItemResult) -> Attempt:
+    if isinstance(result, Refused):
         return _attempt(
             wish,
             started,
             ended,
             "refused",
-            code=code,
+            code=str(result.refusal.code),
             status=409,
-            body=answer.body.decode(),
-            replayed=answer.replayed,
+            body=msgspec.json.encode(result.refusal).decode(),
+            replayed=result.replayed,
         )
-    told = msgspec.json.decode(answer.body, type=_Versioned)
     return _attempt(
         wish,
         started,
         ended,
         "acknowledged",
         status=200,
-        body=answer.body.decode(),
-        replayed=answer.replayed,
-        version=told.wallet.version if told.wallet else told.version,
+        body=result.body.decode(),
+        replayed=result.replayed,
+        version=result.version,
     )
 
 

@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import msgspec
-
 from actors.batch import Batch
 from actors.cache import WalletCache
 from actors.ports import Loaded
-from actors.protocol import Reply
 from tests.support.domain import LATER, WALLET_ID
 from wallet.commands import Command, Item, Keyed, Submission
 from wallet.ids import IdempotencyKey, WalletId
@@ -47,17 +44,6 @@ def ask(
         ),
         **{"request_id": "r1", "timeout_s": 1.0, "several": len(commands) > 1} | fields,
     )
-
-
-def told(reply: Reply, index: int = 0) -> Any:
-    return msgspec.json.decode(reply.answers[index].body)
-
-
-def codes(reply: Reply) -> list[str]:
-    return [
-        told(reply, index)["code"] if answer.refused else "done"
-        for index, answer in enumerate(reply.answers)
-    ]
 
 
 def whole(*commands: Command, key: str = "w", fingerprint: bytes = b"f", **fields: Any) -> Any:

@@ -11,7 +11,7 @@ from actors.dispatcher import Dispatcher, DispatcherLimits
 from actors.protocol import (
     Failure,
     FailureCode,
-    Reply,
+    RequestResult,
     decode_submissions,
     encode_replies,
 )
@@ -55,13 +55,13 @@ class ShardInProcess:
         replies = [await self._submit(one) for one in decode_submissions(payload)]
         return encode_replies(replies)
 
-    async def _submit(self, submission: Submission) -> Reply:
+    async def _submit(self, submission: Submission) -> RequestResult:
         if (failure := self.fails(submission)) is not None:
-            return Reply(failure=failure)
+            return failure
         self.submissions.append(submission)
         (reply,) = await self._shard.submit([submission])
         if (failure := self.loses(submission)) is not None:
-            return Reply(failure=failure)
+            return failure
         return reply
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from actors.dispatcher import ShardUnreachable
-from actors.protocol import Answer, Reply, decode_submissions, encode_replies
+from actors.protocol import Applied, RequestResult, decode_submissions, encode_replies
 from wallet.commands import Submission
 
 
@@ -21,7 +21,7 @@ class OpenCall:
         """The request ids that it carries."""
         return [submission.request_id for submission in self.submissions]
 
-    def reply(self, replies: Sequence[Reply] | None = None) -> None:
+    def reply(self, replies: Sequence[RequestResult] | None = None) -> None:
         """Answer it; unless told otherwise, each submission with its own request id."""
         if replies is None:
             replies = [reply_to(name) for name in self.names]
@@ -34,8 +34,8 @@ class OpenCall:
         self.answer.set_exception(error)
 
 
-def reply_to(name: str) -> Reply:
-    return Reply(answers=(Answer(body=name.encode()),))
+def reply_to(name: str) -> Applied:
+    return Applied(id="", version=1, body=name.encode())
 
 
 class ScriptedShards:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from tests.support.write_side import ShardUnderTest, body, credit, debit, settle
+from tests.support.results import body
+from tests.support.write_side import ShardUnderTest, credit, debit, settle
 from wallet.ids import WalletId
 
 

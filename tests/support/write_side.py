@@ -15,8 +15,9 @@ from actors.ports import EventStream
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_refill import PostgresRefill
-from actors.protocol import Reply
+from actors.protocol import RequestResult
 from actors.shard import Shard, ShardLimits
+from tests.support.results import applied
 from tests.support.waiting import stop
 from wallet.commands import (
     Command,
@@ -78,7 +79,7 @@ class ShardUnderTest:
 
     async def ask(
         self, wallet_id: WalletId, *commands: Command, key: str | None = None, **fields: Any
-    ) -> Reply:
+    ) -> RequestResult:
         keyed = keyed_by(key, *commands) if key is not None else None
         submission = Submission(
             wallet_id=wallet_id,
@@ -92,8 +93,8 @@ class ShardUnderTest:
 
     async def create_wallet(self, **fields: Any) -> WalletId:
         wallet_id = WalletId(new_id())
-        reply = await self.ask(wallet_id, create_wallet(wallet_id, **fields))
-        assert not reply.answers[0].refused
+        made = applied(await self.ask(wallet_id, create_wallet(wallet_id, **fields)))
+        assert made.id == wallet_id
         return wallet_id
 
 
@@ -133,12 +134,6 @@ def _transfer(kind: str, amount: str, status: str, fields: dict[str, Any]) -> Cr
 
 def settle(transfer_id: str, status: str, **fields: Any) -> SettleTransfer:
     return SettleTransfer(transfer_id=TransferId(transfer_id), status=status, **fields)
-
-
-def body(reply: Reply, index: int = 0) -> Any:
-    """The decoded JSON of an answer."""
-    assert reply.failure is None, reply.failure
-    return msgspec.json.decode(reply.answers[index].body)
 
 
 class NoRelay:

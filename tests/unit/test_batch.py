@@ -5,8 +5,8 @@ import pytest
 
 from actors.batch import what_is_missing
 from actors.ports import Missing, Span
-from actors.protocol import Answer
-from tests.support.batches import a_batch, a_cache, ask, codes, told
+from actors.protocol import Applied
+from tests.support.batches import a_batch, a_cache, ask
 from tests.support.domain import (
     NOW,
     OTHER_WALLET_ID,
@@ -17,6 +17,7 @@ from tests.support.domain import (
     transfer_id,
     wallet_id,
 )
+from tests.support.results import applied, balances, body, codes, committed, rolled_back
 from tests.support.write_side import create_wallet, credit, debit, settle
 from wallet.representation import encode_recorded
 from wallet.state import TransferStatus
@@ -76,11 +77,11 @@ def test_each_command_is_decided_on_what_the_one_before_left() -> None:
 
 def test_the_answer_is_what_the_stream_will_say() -> None:
     batch = a_batch(a_cache(a_wallet()))
-    reply = batch.decide(ask(debit("1"), made_by="key-7"))
+    result = applied(batch.decide(ask(debit("1"), made_by="key-7")))
     (recorded,) = batch.write.recorded
-    assert batch.bodies == [reply.answers[0].body] == [encode_recorded(recorded)]
+    assert batch.bodies == [result.body] == [encode_recorded(recorded)]
     assert recorded.made_by == "key-7"
-    assert reply.answers[0].version == 6
+    assert (result.id, result.version) == (recorded.event.transfer.id, 6)
 
 
 def test_a_refusal_rests_on_a_version_too_and_changes_nothing() -> None:
@@ -101,13 +102,13 @@ def test_a_wallet_that_does_not_exist_leaves_nothing_to_write() -> None:
 
 def test_a_refusal_carries_the_request_that_was_refused() -> None:
     batch = a_batch()
-    assert told(batch.decide(ask(debit(), request_id="r7")))["request_id"] == "r7"
+    assert body(batch.decide(ask(debit(), request_id="r7")))["request_id"] == "r7"
 
 
 def test_loaded_wallets_serve_when_the_cache_has_none() -> None:
     batch = a_batch(wallets={WALLET_ID: a_wallet(balance=7, version=3)})
     reply = batch.decide(ask(debit("0.01")))
-    assert told(reply)["wallet"]["balance"] == "0.08"
+    assert body(reply)["wallet"]["balance"] == "0.08"
     assert batch.write.expected == {WALLET_ID: 3}
 
 
@@ -115,7 +116,7 @@ def test_a_transfer_may_come_to_be_and_be_settled_in_one_batch() -> None:
     batch = a_batch(a_cache(a_wallet(balance=100)))
     batch.decide(ask(credit("1", status="pending", transfer_id=transfer_id(1))))
     done = batch.decide(ask(settle(transfer_id(1), "failed")))
-    assert told(done)["wallet"] == {
+    assert body(done)["wallet"] == {
         "version": 7,
         "balance": "1.00",
         "pending_credit": "0.00",
@@ -127,7 +128,7 @@ def test_a_transfer_may_come_to_be_and_be_settled_in_one_batch() -> None:
 def test_a_transfer_that_is_pending_in_memory_is_settled_without_a_read() -> None:
     cache = a_cache(a_wallet(pending_debit=100), pending=(a_transfer(id=transfer_id(1)),))
     reply = a_batch(cache).decide(ask(settle(transfer_id(1), "completed")))
-    assert told(reply)["wallet"]["balance"] == "1.00"
+    assert body(reply)["wallet"]["balance"] == "1.00"
 
 
 def test_deciding_changes_nothing_in_the_cache() -> None:
@@ -167,11 +168,11 @@ def test_a_wallet_and_its_first_money_may_travel_together() -> None:
 def test_a_creation_that_was_applied_before_answers_as_it_did_then() -> None:
     new = wallet_id(9)
     first = a_batch()
-    answer = first.decide(ask(create_wallet(new, reference_id="r"), wallet=new)).answers[0]
+    answer = first.decide(ask(create_wallet(new, reference_id="r"), wallet=new))
     grown = msgspec.structs.replace(first.write.after[new], version=4, balance=99, updated_at=NOW)
     again = a_batch(wallets={new: grown}, references={"r": new})
     repeated = again.decide(ask(create_wallet(new, reference_id="r"), wallet=new, attempt=2))
-    assert repeated.answers == (answer,)
+    assert repeated == answer
     assert (again.write.after, again.write.created) == ({}, [])
 
 
@@ -185,7 +186,7 @@ def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
         recorded={(WALLET_ID, transfer_id(1)): earlier},
     )
     reply = batch.decide(ask(debit("1", status="pending", transfer_id=transfer_id(1)), attempt=2))
-    assert reply.answers == (Answer(body=encode_recorded(earlier), version=3),)
+    assert reply == Applied(id=transfer_id(1), version=3, body=encode_recorded(earlier))
     assert (batch.write.after, batch.write.recorded) == ({}, [])
 
 
@@ -196,8 +197,7 @@ def test_several_items_are_answered_one_by_one_with_the_wallet_after_all() -> No
     batch = a_batch(a_cache(a_wallet()))
     reply = batch.decide(ask(debit("5"), credit("9"), credit("2")))
     assert codes(reply) == ["done", "insufficient_funds", "done"]
-    assert msgspec.json.decode(reply.wallet)["balance"] == "3.00"
-    assert not reply.undone
+    assert balances(reply)["balance"] == "3.00"
     assert batch.write.after[WALLET_ID].version == 7
 
 
@@ -223,8 +223,7 @@ def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
             atomic=True,
         )
     )
-    assert reply.undone
-    assert codes(reply) == ["done", "done", "done", "insufficient_funds"]
+    assert codes(reply) == ["rolled back"] * 3 + ["insufficient_funds"]
     assert msgspec.json.encode(batch.write) == write
     assert batch.bodies == bodies
     assert batch.transfers == transfers
@@ -238,14 +237,14 @@ def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
         )
     )
     assert codes(after) == ["done", "done"]
-    assert msgspec.json.decode(after.wallet)["balance"] == "11.00"
-    assert msgspec.json.decode(after.wallet)["pending_debit"] == "0.00"
+    assert balances(after)["balance"] == "11.00"
+    assert balances(after)["pending_debit"] == "0.00"
 
 
 def test_an_undone_submission_that_came_first_still_rests_on_the_version() -> None:
     wallet = a_wallet(balance=100)
     batch = a_batch(a_cache(wallet))
-    assert batch.decide(ask(debit("1"), credit("9"), atomic=True)).undone
+    rolled_back(batch.decide(ask(debit("1"), credit("9"), atomic=True)))
     assert batch.write.expected == {WALLET_ID: 5}
     assert batch.write.after == {WALLET_ID: wallet}
     assert batch.write.recorded == []
@@ -253,8 +252,7 @@ def test_an_undone_submission_that_came_first_still_rests_on_the_version() -> No
 
 def test_an_atomic_submission_that_is_accepted_stays() -> None:
     batch = a_batch(a_cache(a_wallet()))
-    reply = batch.decide(ask(debit("1"), credit("1"), atomic=True))
-    assert not reply.undone
+    committed(batch.decide(ask(debit("1"), credit("1"), atomic=True)))
     assert batch.write.after[WALLET_ID].version == 7
 
 
@@ -271,14 +269,14 @@ def test_the_wallet_after_items_that_were_all_applied_before_rests_on_a_version(
 def test_several_items_for_no_wallet_are_all_refused() -> None:
     reply = a_batch().decide(ask(debit("1"), debit("2")))
     assert codes(reply) == ["wallet_not_found", "wallet_not_found"]
-    assert reply.wallet == b""
+    assert committed(reply).wallet == b"null"
 
 
 def test_a_transfer_delivered_twice_into_one_batch_is_applied_once() -> None:
     batch = a_batch(a_cache(a_wallet()))
     command = debit("1", transfer_id=transfer_id(1))
-    first = batch.decide(ask(command)).answers[0]
-    again = batch.decide(ask(command, attempt=2)).answers[0]
+    first = batch.decide(ask(command))
+    again = batch.decide(ask(command, attempt=2))
     assert again == first
     assert len(batch.write.recorded) == 1
 
@@ -286,7 +284,7 @@ def test_a_transfer_delivered_twice_into_one_batch_is_applied_once() -> None:
 def test_a_creation_delivered_twice_into_one_batch_makes_one_wallet() -> None:
     batch = a_batch()
     command = create_wallet(wallet_id(9), reference_id="r")
-    first = batch.decide(ask(command, wallet=wallet_id(9))).answers[0]
-    again = batch.decide(ask(command, wallet=wallet_id(9), attempt=2)).answers[0]
+    first = batch.decide(ask(command, wallet=wallet_id(9)))
+    again = batch.decide(ask(command, wallet=wallet_id(9), attempt=2))
     assert again == first
     assert batch.write.created == [wallet_id(9)]

@@ -11,7 +11,7 @@ import pytest_asyncio
 from actors import dispatcher as module
 from actors import parcels
 from actors.dispatcher import Dispatcher, DispatcherLimits
-from actors.protocol import FailureCode, Reply
+from actors.protocol import Failure, FailureCode, RequestResult
 from actors.ring import ring_of
 from tests.support.domain import WALLET_ID, transfer_id, wallet_id
 from tests.support.scripted_shards import ScriptedShards, reply_to
@@ -22,7 +22,7 @@ ITEM = Item(command=debit("1", transfer_id=transfer_id(1)))
 
 NEIGHBOUR = wallet_id(7)
 
-Asking = asyncio.Task[Reply]
+Asking = asyncio.Task[RequestResult]
 
 
 class Desk:
@@ -166,11 +166,11 @@ async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() ->
     await desk.ask("called", wallet_id=flooded)
     await desk.ask("f1", "f2", "f3", wallet_id=flooded)
     refused = await desk.dispatcher.submit(a_submission("f4", wallet_id=flooded))
-    assert refused.failure is not None
-    assert (refused.failure.code, refused.failure.applied) == (FailureCode.OVERLOADED, "no")
+    assert isinstance(refused, Failure)
+    assert (refused.code, refused.applied) == (FailureCode.OVERLOADED, "no")
     full = desk.dispatcher.refusal(flooded)
     assert full is not None
-    assert full.detail == refused.failure.detail
+    assert full.detail == refused.detail
     assert desk.dispatcher.refusal(quiet) is None
     await desk.ask("q1", wallet_id=quiet)
     assert desk.dispatcher.queued == [4]
@@ -329,8 +329,8 @@ async def test_a_full_queue_refuses_at_once_and_says_that_nothing_was_applied() 
     await desk.ask("called")
     await desk.ask("q1", "q2")
     reply = await desk.dispatcher.submit(a_submission("too many"))
-    assert reply.failure is not None
-    assert (reply.failure.code, reply.failure.applied) == (FailureCode.OVERLOADED, "no")
+    assert isinstance(reply, Failure)
+    assert (reply.code, reply.applied) == (FailureCode.OVERLOADED, "no")
     (await desk.shards.next_call()).reply()
     assert (await desk.shards.next_call()).names == ["q1", "q2"]
     await desk.close()
@@ -341,7 +341,7 @@ async def test_the_queue_s_bound_counts_commands() -> None:
     await desk.ask("called")
     await desk.ask("q1", items=2)
     refused = await desk.dispatcher.submit(a_submission("too many", items=2))
-    assert refused.failure is not None
+    assert isinstance(refused, Failure)
     await desk.ask("fits")
     assert desk.dispatcher.queued == [3]
     await desk.close()
@@ -400,9 +400,9 @@ async def test_a_deadline_that_passes_in_the_queue_promises_that_nothing_was_app
     await desk.ask("first")
     first = await desk.shards.next_call()
     late = await desk.dispatcher.submit(a_submission("late", timeout_s=0.01))
-    assert late.failure is not None
-    assert late.failure.code is FailureCode.DEADLINE_EXCEEDED
-    assert late.failure.applied == "no"
+    assert isinstance(late, Failure)
+    assert late.code is FailureCode.DEADLINE_EXCEEDED
+    assert late.applied == "no"
 
     # And the promise is kept: it is never delivered.
     await desk.ask("next")
@@ -412,9 +412,9 @@ async def test_a_deadline_that_passes_in_the_queue_promises_that_nothing_was_app
 
 async def test_a_deadline_that_passes_after_a_delivery_leaves_it_open(desk: Desk) -> None:
     reply = await desk.dispatcher.submit(a_submission("r1", timeout_s=0.01))
-    assert reply.failure is not None
-    assert reply.failure.code is FailureCode.DEADLINE_EXCEEDED
-    assert reply.failure.applied == "unknown"
+    assert isinstance(reply, Failure)
+    assert reply.code is FailureCode.DEADLINE_EXCEEDED
+    assert reply.applied == "unknown"
 
 
 @pytest.mark.parametrize(("arrived", "applied"), [(True, "unknown"), (False, "no")])
@@ -427,14 +427,14 @@ async def test_a_deadline_between_two_tries_tells_whether_an_earlier_one_arrived
     monkeypatch.setattr(module, "_backoff_s", lambda _failures: 60.0)
     second.die(delivered=False)
     reply = await asking
-    assert reply.failure is not None
-    assert reply.failure.code is FailureCode.DEADLINE_EXCEEDED
-    assert reply.failure.applied == applied
+    assert isinstance(reply, Failure)
+    assert reply.code is FailureCode.DEADLINE_EXCEEDED
+    assert reply.applied == applied
 
 
 async def test_a_call_that_nobody_waits_for_any_more_is_given_up(desk: Desk) -> None:
     reply = await desk.dispatcher.submit(a_submission("r1", timeout_s=0.01))
-    assert reply.failure is not None
+    assert isinstance(reply, Failure)
     await desk.shards.next_call()  # Its shard hangs: no reply will come.
     (asking,) = await desk.ask("r2")
     (await desk.shards.next_call()).reply()

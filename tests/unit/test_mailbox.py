@@ -6,12 +6,13 @@ import pytest
 
 from actors.fair_queue import Overflow
 from actors.mailbox import Delivery, Entry, Mailbox
-from actors.protocol import Reply
+from actors.protocol import Applied, KeyClaimed
 from tests.support.domain import wallet_id
 from wallet.commands import CreateTransfer, Item, Submission
 from wallet.ids import TransferId, WalletId
 
 A, B, C = wallet_id(1), wallet_id(2), wallet_id(3)
+FIRST, SECOND = Applied(id="1", version=1, body=b"{}"), KeyClaimed(request_id="r")
 ITEM = Item(
     command=CreateTransfer(
         transfer_id=TransferId("t"), type="debit", status="completed", amount="1"
@@ -90,18 +91,18 @@ async def test_waiting_ends_when_something_is_queued() -> None:
 
 async def test_a_delivery_is_done_when_all_of_it_is_answered_in_any_order() -> None:
     delivery = Delivery(2)
-    delivery.answer(1, Reply(undone=True))
+    delivery.answer(1, SECOND)
     assert not delivery.done.is_set()
-    delivery.answer(0, Reply(wallet=b"first"))
+    delivery.answer(0, FIRST)
     assert delivery.done.is_set()
-    assert delivery.replies == [Reply(wallet=b"first"), Reply(undone=True)]
+    assert delivery.replies == [FIRST, SECOND]
 
 
 async def test_answering_twice_is_a_bug() -> None:
     delivery = Delivery(2)
-    delivery.answer(0, Reply(undone=True))
+    delivery.answer(0, FIRST)
     with pytest.raises(AssertionError, match="answered once"):
-        delivery.answer(0, Reply())
+        delivery.answer(0, FIRST)
 
 
 async def test_a_deadline_counts_from_the_arrival() -> None:

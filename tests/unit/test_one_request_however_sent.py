@@ -1,16 +1,15 @@
 """What makes two requests the same one to a key: what is asked for, not how or where it is sent."""
 
-import json
 from typing import Any
 
 import httpx
 import pytest
 
-from actors.protocol import Answer, Reply
+from actors.protocol import Applied, BatchCommitted, KeyClaimed, RequestResult
 from serve_app.app import create_application
 from serve_app.services import Services
 from tests.support.domain import WALLET_ID
-from wallet.commands import Keyed, Submission
+from wallet.commands import ClaimKey, Keyed, Submission
 from wallet.settings import Settings
 
 OWN_ROUTE = f"/v1/wallet/{WALLET_ID}/transfers/credit"
@@ -27,11 +26,14 @@ class Recorder:
     def refusal(self, _wallet: object) -> None:
         return None
 
-    async def submit(self, submission: Submission) -> Reply:
+    async def submit(self, submission: Submission) -> RequestResult:
         self.given.append(submission)
-        body = {"id": WALLET_ID, "request_id": "r"}
-        answer = Answer(body=json.dumps(body).replace(" ", "").encode())
-        return Reply(answers=(answer,) * len(submission.items), several=submission.several)
+        if isinstance(submission.items[0].command, ClaimKey):
+            return KeyClaimed(request_id="r")
+        done = Applied(id=WALLET_ID, version=1, body=b"{}")
+        if submission.several:
+            return BatchCommitted(items=(done,) * len(submission.items))
+        return done
 
 
 async def given_by(path: str, content: str, headers: dict[str, str]) -> list[Submission]:

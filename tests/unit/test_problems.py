@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from starlette.responses import Response
 
-from actors.protocol import Answer, Failure, FailureCode, Reply
+from actors.protocol import Applied, Failure, FailureCode, ItemResult, KeyClaimed, Refused
 from serve_app.problems import CATALOGUE, FieldError, Problem, problem_response, validation_problem
 from serve_app.replies import failure_problem, only_answer, refusal_document, respond
 from wallet.refusals import Refusal, RefusalCode
@@ -37,13 +37,15 @@ STATUSES = {
 """Codes and statuses that clients branch on: adding is fine, changing is not."""
 
 
+DONE = Applied(id="1", version=1, body=b"{}")
+
+
 def document(response: Response) -> dict[str, object]:
     return msgspec.json.decode(response.body)
 
 
-def refusal(code: RefusalCode, **fields: str) -> Answer:
-    body = msgspec.json.encode(Refusal(code=code, detail="why", request_id="r1", **fields))
-    return Answer(body=body, refused=True)
+def refusal(code: RefusalCode, **fields: str) -> Refused:
+    return Refused(refusal=Refusal(code=code, detail="why", request_id="r1", **fields))
 
 
 def test_codes_and_statuses_are_a_contract() -> None:
@@ -71,12 +73,12 @@ def test_a_refusal_becomes_its_problem(code: RefusalCode) -> None:
 
 
 def test_a_refused_amount_points_to_itself() -> None:
-    found = refusal_document(refusal(RefusalCode.VALIDATION_ERROR, pointer="/amount").body)
+    found = refusal_document(refusal(RefusalCode.VALIDATION_ERROR, pointer="/amount").refusal)
     assert found.errors == [FieldError(pointer="/amount", detail="why")]
 
 
 def test_an_accepted_answer_is_passed_on_as_it_is() -> None:
-    response = respond(Answer(body=b'{"id":1}'), 201, location="/there")
+    response = respond(Applied(id="1", version=1, body=b'{"id":1}'), 201, location="/there")
     assert (response.status_code, response.body) == (201, b'{"id":1}')
     assert dict(response.headers) == {
         "content-type": "application/json",
@@ -85,8 +87,8 @@ def test_an_accepted_answer_is_passed_on_as_it_is() -> None:
     }
 
 
-@pytest.mark.parametrize("answer", [Answer(body=b"{}"), refusal(RefusalCode.INSUFFICIENT_FUNDS)])
-def test_a_replay_is_marked_and_nothing_else_is(answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [DONE, refusal(RefusalCode.INSUFFICIENT_FUNDS)])
+def test_a_replay_is_marked_and_nothing_else_is(answer: ItemResult) -> None:
     replayed = msgspec.structs.replace(answer, replayed=True)
     assert "idempotency-replayed" not in respond(answer, 200).headers
     assert respond(replayed, 200).headers["idempotency-replayed"] == "true"
@@ -119,10 +121,16 @@ def test_a_failure_tells_when_to_come_back_in_whole_seconds(
 
 
 def test_the_only_answer_is_the_answer_or_the_failure_as_a_problem() -> None:
-    assert only_answer(Reply(answers=(Answer(body=b"x"),))) == Answer(body=b"x")
+    declined = refusal(RefusalCode.INSUFFICIENT_FUNDS)
+    assert (only_answer(DONE), only_answer(declined)) == (DONE, declined)
     with pytest.raises(Problem) as problem:
-        only_answer(Reply(failure=a_failure(FailureCode.UNAVAILABLE)))
+        only_answer(a_failure(FailureCode.UNAVAILABLE))
     assert problem.value.code == "unavailable"
+
+
+def test_a_result_that_no_single_command_has_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="unexpected KeyClaimed"):
+        only_answer(KeyClaimed(request_id="r1"))
 
 
 def test_a_problem_without_errors_does_not_list_any() -> None:

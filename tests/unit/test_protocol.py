@@ -8,10 +8,14 @@ import pytest
 
 from actors.protocol import (
     VERSION,
-    Answer,
+    Applied,
+    BatchCommitted,
+    BatchRolledBack,
     Failure,
     FailureCode,
-    Reply,
+    KeyClaimed,
+    Refused,
+    RequestResult,
     answer_call,
     decode_replies,
     decode_submissions,
@@ -30,10 +34,18 @@ from wallet.commands import (
     Submission,
 )
 from wallet.ids import IdempotencyKey, TransferId
+from wallet.refusals import Refusal, RefusalCode
 
 TRANSFER_ID = TransferId("0190a0f0-0000-7000-8000-000000000001")
-FORMS = {2: "870124f0d60d8ca662b9f98ddf4834c44a295f3531292e4ed8438b83a89bd8e6"}
+FORMS = {
+    2: "870124f0d60d8ca662b9f98ddf4834c44a295f3531292e4ed8438b83a89bd8e6",
+    3: "a0213c989413256cb54860e9699da55a63d288c5f284bfb0a162abc30e6fd79d",
+}
 """What each version's types look like, as a digest. When this test fails raise VERSION."""
+
+
+def done(name: str) -> Applied:
+    return Applied(id=name, version=1, body=b"{}")
 
 
 def submission(request_id: str) -> Submission:
@@ -62,11 +74,51 @@ def without_prose(schema: Any) -> Any:
 
 
 def test_a_change_of_what_travels_is_another_version() -> None:
-    schemas, components = msgspec.json.schema_components((list[Submission], list[Reply]))
+    schemas, components = msgspec.json.schema_components((list[Submission], list[RequestResult]))
     plain = msgspec.json.encode(without_prose([schemas, components]), order="sorted")
     form = hashlib.sha256(plain).hexdigest()
 
     assert FORMS.get(VERSION) == form, "raise VERSION in actors/protocol.py and add its form here"
+
+
+def every_result() -> list[RequestResult]:
+    refusal = Refusal(code=RefusalCode.VALIDATION_ERROR, detail="d", pointer="/amount")
+    declined = Refused(refusal=refusal, replayed=True)
+    return [
+        done("a"),
+        declined,
+        KeyClaimed(request_id="r"),
+        BatchCommitted(items=(done("a"), declined), wallet=b"{}", replayed=True),
+        BatchRolledBack(index=3, refusal=refusal),
+        Failure(code=FailureCode.OVERLOADED, detail="d", applied="no", retry_after_s=2.0),
+    ]
+
+
+def test_every_kind_of_result_arrives_as_it_was_sent() -> None:
+    results = every_result()
+    kinds = {type(one) for one in results}
+    assert kinds == set(get_args(RequestResult)), "a kind of result is missing in this test"
+    assert decode_replies(encode_replies(results)) == results
+
+
+def test_a_result_with_more_than_is_known_is_refused_whatever_its_kind() -> None:
+    plain = msgspec.msgpack.decode(encode_replies(every_result()))
+    for one in plain:
+        one.append("added")
+    spoilt = decode_replies(msgspec.msgpack.encode(plain))
+    assert {type(one) for one in spoilt} == {Failure}
+    assert all(isinstance(one, Failure) and one.applied == "unknown" for one in spoilt)
+
+
+def test_a_refusal_with_more_than_is_known_is_refused() -> None:
+    plain = msgspec.msgpack.decode(encode_replies(every_result()))
+    refusals = [one for one in structs_in(plain) if "code" in one]
+    assert len(refusals) == 3
+    for one in refusals:
+        one["added"] = 1
+    spoilt = decode_replies(msgspec.msgpack.encode(plain))
+    assert [type(one) for one in spoilt] == [Applied, Failure, KeyClaimed, *[Failure] * 3]
+    assert [one.applied for one in spoilt if isinstance(one, Failure)] == [*["unknown"] * 3, "no"]
 
 
 def structs_in(value: Any) -> list[dict[str, Any]]:
@@ -93,9 +145,9 @@ def test_a_field_that_is_not_known_is_refused_wherever_it_is() -> None:
 async def test_a_submission_that_cannot_be_read_fails_alone() -> None:
     taken: list[str] = []
 
-    async def submit(submissions: list[Submission]) -> list[Reply]:
+    async def submit(submissions: list[Submission]) -> list[RequestResult]:
         taken.extend(one.request_id for one in submissions)
-        return [Reply(answers=(Answer(body=one.request_id.encode()),)) for one in submissions]
+        return [done(one.request_id) for one in submissions]
 
     plain = msgspec.msgpack.decode(encode_submissions([submission(name) for name in "abc"]))
     plain[1]["dry_run"] = True
@@ -103,31 +155,31 @@ async def test_a_submission_that_cannot_be_read_fails_alone() -> None:
     replies = decode_replies(await answer_call(msgspec.msgpack.encode(plain), submit))
 
     assert taken == ["a", "c"]
-    assert [one.answers[0].body for one in (replies[0], replies[2])] == [b"a", b"c"]
-    failure = replies[1].failure
-    assert failure is not None
+    assert (replies[0], replies[2]) == (done("a"), done("c"))
+    failure = replies[1]
+    assert isinstance(failure, Failure)
     assert failure.code is FailureCode.UNAVAILABLE
     assert failure.applied == "unknown"
 
 
 async def test_nothing_is_submitted_of_a_call_that_cannot_be_read_at_all() -> None:
-    async def submit(submissions: list[Submission]) -> list[Reply]:
+    async def submit(submissions: list[Submission]) -> list[RequestResult]:
         raise AssertionError(submissions)
 
     (reply,) = decode_replies(await answer_call(msgspec.msgpack.encode([{"no": 1}]), submit))
-    assert reply.failure is not None
+    assert isinstance(reply, Failure)
     with pytest.raises(msgspec.DecodeError):
         await answer_call(b"\xc1", submit)
 
 
 def test_a_reply_that_cannot_be_read_fails_alone_and_promises_nothing() -> None:
-    good = Reply(answers=(Answer(body=b"x"),))
-    late = Reply(failure=Failure(code=FailureCode.DEADLINE_EXCEEDED, detail="", applied="no"))
+    good = done("x")
+    late = Failure(code=FailureCode.DEADLINE_EXCEEDED, detail="", applied="no")
     plain = msgspec.msgpack.decode(encode_replies([good, good, late]))
     plain[1].append("added")
 
     first, spoilt, last = decode_replies(msgspec.msgpack.encode(plain))
 
     assert (first, last) == (good, late)
-    assert spoilt.failure is not None
-    assert spoilt.failure.applied == "unknown"
+    assert isinstance(spoilt, Failure)
+    assert spoilt.applied == "unknown"

@@ -5,16 +5,19 @@ import asyncio
 import msgspec
 import pytest
 
+from tests.support import results
 from tests.support.batches import a_batch, a_cache, ask
 from tests.support.domain import WALLET_ID, a_transfer, a_wallet, settled
 from tests.support.memory_database import Database
 from tests.support.memory_journal import Fault, MemoryJournal
+from tests.support.results import body
 from tests.support.shards import shard_in_memory
 from tests.support.waiting import until
-from tests.support.write_side import ShardUnderTest, body, credit, debit, new_id, settle
+from tests.support.write_side import ShardUnderTest, credit, debit, new_id, settle
 from tests.support.writes import WriteInTheMaking
 from wallet.commands import Command, CreateTransfer, Keyed
 from wallet.ids import IdempotencyKey, WalletId
+from wallet.refusals import Refusal
 from wallet.state import TransferStatus, TransferType
 
 
@@ -25,10 +28,8 @@ def two_connections() -> tuple[MemoryJournal, MemoryJournal]:
 
 async def refused(
     shard: ShardUnderTest, wallet: WalletId, command: CreateTransfer, attempt: int = 2
-) -> str:
-    answer = (await shard.ask(wallet, command, attempt=attempt)).answers[0]
-    assert answer.refused
-    return str(answer.body)
+) -> Refusal:
+    return results.refused(await shard.ask(wallet, command, attempt=attempt)).refusal
 
 
 @pytest.mark.parametrize("moved_on", [False, True], ids=["as_it_was", "with_new_money"])
@@ -108,8 +109,7 @@ async def test_an_atomic_batch_refused_again_is_refused_whole_when_the_first_arr
         wallet = await first.create_wallet()
         commands = (debit("1"), credit("10"))
         for shard, attempt in ((second, 2), (first, 1)):
-            reply = await shard.ask(wallet, *commands, atomic=True, attempt=attempt)
-            assert reply.undone
+            results.rolled_back(await shard.ask(wallet, *commands, atomic=True, attempt=attempt))
             await second.ask(wallet, debit("20"))
     assert one.wallets[wallet].balance == 4_000
 
@@ -118,7 +118,7 @@ def test_the_item_of_an_atomic_batch_is_refused_for_good_though_it_has_a_key() -
     """The key of an item is forgotten with the batch that is undone."""
     batch = a_batch(a_cache(a_wallet()))
     commands = debit("1"), credit("10")
-    assert batch.decide(ask(*commands, keys=(None, "k"), atomic=True, attempt=2)).undone
+    results.rolled_back(batch.decide(ask(*commands, keys=(None, "k"), atomic=True, attempt=2)))
     assert [one.transfer_id for one in batch.write.refused] == [commands[1].transfer_id]
     assert batch.write.keys == []
 
@@ -141,15 +141,15 @@ def test_what_is_refused_again_waits_until_a_standby_has_what_it_rests_on() -> N
     for command in commands:
         for attempt in (1, 2):
             batch = a_batch(a_cache(a_wallet()), transfers={(WALLET_ID, failed.id): failed})
-            assert batch.decide(ask(command, attempt=attempt)).answers[0].refused
+            results.refused(batch.decide(ask(command, attempt=attempt)))
             assert batch.write.confirm is (attempt == 2)
 
 
 def test_a_recorded_refusal_is_answered_once_a_standby_has_it() -> None:
     command = credit("10")
-    refusals = {(WALLET_ID, command.transfer_id): b'{"code":"insufficient_funds"}'}
+    refusals = {(WALLET_ID, command.transfer_id): b'{"code":"insufficient_funds","detail":""}'}
     batch = a_batch(a_cache(a_wallet(balance=100_000)), refused=refusals)
-    assert batch.decide(ask(command, attempt=3)).answers[0].refused
+    results.refused(batch.decide(ask(command, attempt=3)))
     assert batch.write.confirm
     assert batch.write.recorded == []
 
@@ -168,5 +168,5 @@ def test_an_atomic_batch_that_meets_the_refusal_of_its_own_request_is_decided() 
             keyed=keyed,
         )
     )
-    assert reply.undone
+    results.rolled_back(reply)
     assert [one.keyed.key for one in again.write.keys] == ["whole"]

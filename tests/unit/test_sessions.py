@@ -6,8 +6,9 @@ import pytest
 
 from actors.ports import BatchWrite, Loaded, Missing, Span
 from tests.support.memory_journal import Fault, MemoryJournal
+from tests.support.results import body, failed
 from tests.support.shards import shard_in_memory
-from tests.support.write_side import NoRelay, body, credit, debit, new_id, settle
+from tests.support.write_side import NoRelay, credit, debit, new_id, settle
 
 
 class CountingRelay(NoRelay):
@@ -98,7 +99,7 @@ async def test_what_others_left_is_published_once_a_commit_says_that_it_stays() 
         wallet = await other.create_wallet()
     async with shard_in_memory(journal, relay=relay) as shard:
         journal.commit_faults.append(Fault.UNAVAILABLE)
-        assert (await shard.ask(wallet, debit("1"))).failure is not None
+        failed(await shard.ask(wallet, debit("1")))
         assert relay.unread == []
         commits = journal.commits
         await shard.ask(wallet, settle(new_id(), "completed"))  # It only reads, and is refused.

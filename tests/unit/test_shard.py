@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from actors.ports import BatchWrite, JournalConflict, Span
-from actors.protocol import Failure, FailureCode, Reply
+from actors.protocol import Applied, Failure, FailureCode
 from tests.support.memory_journal import Fault, MemoryJournal
+from tests.support.results import applied, body, failed
 from tests.support.shards import shard_in_memory
 from tests.support.write_side import (
     LIMITS,
     ShardUnderTest,
-    body,
     credit,
     debit,
     new_id,
@@ -56,12 +56,6 @@ class FullRelay:
 
 def limits(**fields: int) -> object:
     return msgspec.structs.replace(LIMITS, **fields)
-
-
-def failure_of(reply: Reply) -> Failure:
-    assert reply.failure is not None, reply
-    assert reply.answers == ()
-    return reply.failure
 
 
 async def held_up(shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId) -> asyncio.Task:
@@ -118,7 +112,7 @@ async def test_nothing_is_answered_or_remembered_before_it_is_committed() -> Non
         assert journal.wallets[wallet].version == 1
         journal.commit_faults.append(Fault.UNAVAILABLE)
         journal.gate.set()
-        assert failure_of(await asking).code is FailureCode.UNAVAILABLE
+        assert failed(await asking).code is FailureCode.UNAVAILABLE
         assert body(await shard.ask(wallet, debit("5")))["wallet"]["balance"] == "5.00"
 
 
@@ -187,7 +181,7 @@ async def test_a_full_queue_refuses_before_anything_is_written(field: str, what:
         wallet = await shard.create_wallet()
         first = await held_up(shard, journal, wallet)
         tasks = await queued(shard, *((wallet, debit("1")) for _ in range(2)))
-        refused = failure_of(await shard.ask(wallet, debit("1")))
+        refused = failed(await shard.ask(wallet, debit("1")))
         assert (refused.code, refused.applied) == (FailureCode.OVERLOADED, "no")
         assert f"The {what}" in refused.detail
         journal.gate.set()
@@ -202,7 +196,7 @@ async def test_a_full_wallet_leaves_its_neighbour_alone() -> None:
         flooded, neighbour = [await shard.create_wallet() for _ in range(2)]
         first = await held_up(shard, journal, flooded)
         tasks = await queued(shard, (flooded, debit("1")), (neighbour, debit("2")))
-        assert failure_of(await shard.ask(flooded, debit("1"))).code is FailureCode.OVERLOADED
+        assert failed(await shard.ask(flooded, debit("1"))).code is FailureCode.OVERLOADED
         journal.gate.set()
         await asyncio.gather(first, *tasks)
     assert journal.wallets[neighbour].balance == 200
@@ -214,9 +208,9 @@ async def test_a_full_outbox_refuses_writes_until_it_drains() -> None:
     async with shard_in_memory(journal, relay=relay, limits=limits(outbox_events_max=10)) as shard:
         wallet = await shard.create_wallet()
         relay.backlog = 10
-        refused = failure_of(await shard.ask(wallet, debit("1")))
+        refused = failed(await shard.ask(wallet, debit("1")))
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
-        again = failure_of(await shard.ask(wallet, debit("1"), attempt=2))
+        again = failed(await shard.ask(wallet, debit("1"), attempt=2))
         assert again.applied == "unknown"
         assert journal.wallets[wallet].version == 1
         relay.backlog = 9
@@ -236,7 +230,7 @@ async def test_what_is_late_is_not_decided_any_more(attempt: int, applied: str) 
         await asyncio.sleep(0)
         journal.gate.set()
         await first
-        refused = failure_of(await late)
+        refused = failed(await late)
         assert (refused.code, refused.applied) == (FailureCode.DEADLINE_EXCEEDED, applied)
     assert journal.wallets[wallet].balance == 100
 
@@ -247,7 +241,7 @@ async def test_a_deadline_that_passes_while_a_commit_is_in_doubt_leaves_it_open(
         wallet = await shard.create_wallet()
         journal.commit_faults.extend([Fault.LOST_AFTER_APPLYING])
         journal.loads_unavailable = 1_000
-        refused = failure_of(await shard.ask(wallet, debit("1"), timeout_s=0.05))
+        refused = failed(await shard.ask(wallet, debit("1"), timeout_s=0.05))
         assert (refused.code, refused.applied) == (FailureCode.DEADLINE_EXCEEDED, "unknown")
         journal.loads_unavailable = 0
         after = body(await shard.ask(wallet, debit("1")))
@@ -263,7 +257,7 @@ async def test_a_journal_that_is_away_is_told_at_once(attempt: int, applied: str
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.append(Fault.UNAVAILABLE)
-        refused = failure_of(await shard.ask(wallet, debit("1"), attempt=attempt))
+        refused = failed(await shard.ask(wallet, debit("1"), attempt=attempt))
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, applied)
         assert not shard.shard.journal_ready
         assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
@@ -282,7 +276,7 @@ async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.append(fault)
-        answer = (await shard.ask(wallet, debit("7"), key=key)).answers[0]
+        answer = applied(await shard.ask(wallet, debit("7"), key=key))
         assert not answer.replayed
         assert msgspec.json.decode(answer.body)["wallet"]["balance"] == "7.00"
         assert shard.shard.counts["outcomes_unknown"] == 1
@@ -319,7 +313,7 @@ async def test_conflicts_without_end_are_given_up_and_nothing_was_applied() -> N
     async with shard_in_memory(journal, limits=limits(conflict_retries_max=3)) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.extend([Fault.CONFLICT] * 4)
-        refused = failure_of(await shard.ask(wallet, debit("1")))
+        refused = failed(await shard.ask(wallet, debit("1")))
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
         assert journal.wallets[wallet].version == 1
         assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
@@ -346,8 +340,8 @@ async def test_a_wallet_that_conflicts_without_end_does_not_hold_up_the_others()
         replies = await asyncio.gather(
             *(shard.ask(wallet, debit("1")) for wallet in wallets for _ in range(2))
         )
-        failed = [reply.failure is not None for reply in replies]
-        assert failed == [wallet == journal.contested for wallet in wallets for _ in range(2)]
+        stuck = [isinstance(reply, Failure) for reply in replies]
+        assert stuck == [wallet == journal.contested for wallet in wallets for _ in range(2)]
         assert shard.shard.counts["conflicts"] == 5
         # Only the contested wallet is forgotten and read again.
         assert journal.loads - loads <= 6
@@ -371,7 +365,7 @@ async def test_a_long_chain_of_conflicts_has_an_end() -> None:
         wallets = [await shard.create_wallet() for _ in range(400)]
         journal.armed = True
         replies = await asyncio.gather(*(shard.ask(one, debit("1")) for one in wallets))
-    assert all(reply.failure is None for reply in replies)
+    assert all(isinstance(reply, Applied) for reply in replies)
 
 
 async def test_conflicts_without_end_after_a_lost_answer_leave_it_open() -> None:
@@ -379,4 +373,4 @@ async def test_conflicts_without_end_after_a_lost_answer_leave_it_open() -> None
     async with shard_in_memory(journal, limits=limits(conflict_retries_max=3)) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.extend([Fault.LOST_BEFORE_APPLYING, *[Fault.CONFLICT] * 4])
-        assert failure_of(await shard.ask(wallet, debit("1"))).applied == "unknown"
+        assert failed(await shard.ask(wallet, debit("1"))).applied == "unknown"
