@@ -1,52 +1,54 @@
 """A shard's queue: bounded, fair between wallets (`FairQueue`), drained whole."""
 
 import asyncio
-from typing import Final
 
 from actors.fair_queue import FairQueue, Overflow
-from actors.protocol import Failure, FailureCode, RequestResult
+from actors.protocol import RequestResult
 from wallet.commands import Submission
 
 
-class Delivery:
-    """One call to the shard: it is answered when each of its submissions is."""
+class Countdown:
+    """Reached once ``count`` entries are answered."""
 
-    __slots__ = ("_open", "done", "replies")
+    __slots__ = ("_left", "_reached")
 
     def __init__(self, count: int) -> None:
-        self.replies: list[RequestResult] = [_NO_REPLY] * count
-        self._open = count
-        self.done = asyncio.Event()
+        self._left = count
+        self._reached = asyncio.Event()
 
-    def answer(self, index: int, reply: RequestResult) -> None:
-        assert self.replies[index] is _NO_REPLY, "a submission is answered once"
-        self.replies[index] = reply
-        self._open -= 1
-        if self._open == 0:
-            self.done.set()
+    def step(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._reached.set()
 
-
-_NO_REPLY: Final = Failure(
-    code=FailureCode.UNAVAILABLE, detail="Not decided yet.", applied="unknown"
-)
+    async def wait(self) -> None:
+        await self._reached.wait()
 
 
 class Entry:
-    """A submission that waits for its decision. ``deadline`` and ``queued_at`` are loop times."""
+    """A submission that waits for its decision, and its result afterwards.
 
-    __slots__ = ("_delivery", "_index", "deadline", "queued_at", "submission")
+    ``deadline`` and ``queued_at`` are loop times. ``countdown`` is that of the call it came with.
+    """
 
-    def __init__(
-        self, submission: Submission, delivery: Delivery, index: int, queued_at: float
-    ) -> None:
+    __slots__ = ("_countdown", "_result", "deadline", "queued_at", "submission")
+
+    def __init__(self, submission: Submission, countdown: Countdown, queued_at: float) -> None:
         self.submission = submission
         self.queued_at = queued_at
         self.deadline = queued_at + submission.timeout_s
-        self._delivery = delivery
-        self._index = index
+        self._countdown = countdown
+        self._result: RequestResult | None = None
 
-    def answer(self, reply: RequestResult) -> None:
-        self._delivery.answer(self._index, reply)
+    @property
+    def result(self) -> RequestResult:
+        assert self._result is not None, "an entry has a result once it is answered"
+        return self._result
+
+    def answer(self, result: RequestResult) -> None:
+        assert self._result is None, "a submission is answered once"
+        self._result = result
+        self._countdown.step()
 
 
 class Mailbox:

@@ -23,7 +23,7 @@ import msgspec
 from actors.batch_committer import BatchCommitter, Relay
 from actors.cache import WalletCache
 from actors.fair_queue import Overflow
-from actors.mailbox import Delivery, Entry, Mailbox
+from actors.mailbox import Countdown, Entry, Mailbox
 from actors.ports import Journal
 from actors.protocol import Failure, FailureCode, RequestResult
 from actors.retrying_committer import RetryingCommitter
@@ -93,15 +93,15 @@ class Shard:
 
         What doesn't fit is refused at once, before anything is written.
         """
-        delivery = Delivery(len(submissions))
+        answered = Countdown(len(submissions))
         queued_at = asyncio.get_running_loop().time()
-        for index, submission in enumerate(submissions):
-            entry = Entry(submission, delivery, index, queued_at)
+        entries = [Entry(submission, answered, queued_at) for submission in submissions]
+        for entry in entries:
             refused = self._admit(entry)
             if refused is not None:
                 entry.answer(refused)
-        await delivery.done.wait()
-        return delivery.replies
+        await answered.wait()
+        return [entry.result for entry in entries]
 
     def _admit(self, entry: Entry) -> Failure | None:
         if self._relay.backlog >= self._limits.outbox_events_max:

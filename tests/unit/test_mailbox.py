@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from actors.fair_queue import Overflow
-from actors.mailbox import Delivery, Entry, Mailbox
+from actors.mailbox import Countdown, Entry, Mailbox
 from actors.protocol import Applied, KeyClaimed
 from tests.support.domain import wallet_id
 from wallet.commands import CreateTransfer, Item, Submission
@@ -20,9 +20,11 @@ ITEM = Item(
 )
 
 
-def entry(wallet: WalletId, name: str = "", *, items: int = 1) -> Entry:
+def entry(
+    wallet: WalletId, name: str = "", *, items: int = 1, countdown: Countdown | None = None
+) -> Entry:
     submission = Submission(wallet_id=wallet, items=(ITEM,) * items, request_id=name, timeout_s=3.0)
-    return Entry(submission, Delivery(1), 0, queued_at=100.0)
+    return Entry(submission, countdown or Countdown(1), queued_at=100.0)
 
 
 def put(mailbox: Mailbox, wallet: WalletId, *names: str, items: int = 1) -> None:
@@ -89,20 +91,28 @@ async def test_waiting_ends_when_something_is_queued() -> None:
     waiting.cancel()
 
 
-async def test_a_delivery_is_done_when_all_of_it_is_answered_in_any_order() -> None:
-    delivery = Delivery(2)
-    delivery.answer(1, SECOND)
-    assert not delivery.done.is_set()
-    delivery.answer(0, FIRST)
-    assert delivery.done.is_set()
-    assert delivery.replies == [FIRST, SECOND]
+async def test_a_call_is_done_when_all_of_it_is_answered_in_any_order() -> None:
+    countdown = Countdown(2)
+    first, second = [entry(A, name, countdown=countdown) for name in "12"]
+    waiting = asyncio.create_task(countdown.wait())
+    second.answer(SECOND)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    first.answer(FIRST)
+    await asyncio.wait_for(waiting, 1)
+    assert (first.result, second.result) == (FIRST, SECOND)
 
 
 async def test_answering_twice_is_a_bug() -> None:
-    delivery = Delivery(2)
-    delivery.answer(0, FIRST)
+    one = entry(A)
+    one.answer(FIRST)
     with pytest.raises(AssertionError, match="answered once"):
-        delivery.answer(0, FIRST)
+        one.answer(FIRST)
+
+
+async def test_an_entry_without_an_answer_has_no_result() -> None:
+    with pytest.raises(AssertionError, match="once it is answered"):
+        _ = entry(A).result
 
 
 async def test_a_deadline_counts_from_the_arrival() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from actors import shard_metrics
 from actors.hot_wallets import NAMED_MAX, OTHER, SHOWN_MAX, WINDOW_S, HotWallet, HotWallets
-from actors.mailbox import Delivery, Entry
+from actors.mailbox import Countdown, Entry
 from actors.meters import BatchTimes, ShardMeters
 from actors.statistics import ShardStatistics
 from projections import projection_metrics
@@ -145,11 +145,9 @@ def test_an_observation_counts_in_every_bucket_that_it_fits() -> None:
 
 def test_each_request_of_a_batch_waits_through_all_of_its_stages() -> None:
     meters = ShardMeters()
-    delivery = Delivery(3)
-    entries = [Entry(ask(debit(), wallet=WalletId("w")), delivery, 0, 1.0)]
-    entries += [
-        Entry(ask(*[debit()] * 4, wallet=WalletId("w")), delivery, place, 2.0) for place in (1, 2)
-    ]
+    answered = Countdown(3)
+    entries = [Entry(ask(debit(), wallet=WalletId("w")), answered, 1.0)]
+    entries += [Entry(ask(*[debit()] * 4, wallet=WalletId("w")), answered, 2.0) for _ in range(2)]
     times = BatchTimes(
         queued_until=3.0, taken=7.0, loaded=7.25, decided=7.5, committed=8.5, answered=8.75
     )
