@@ -12,6 +12,7 @@ from tests.support.write_side import (
     creation_scope_of,
     credit,
     debit,
+    keyed_by,
     new_id,
     running_shard,
     settle,
@@ -83,6 +84,26 @@ async def test_a_key_gives_the_same_answer_again_also_for_a_refusal(database: st
         assert not first.replayed
         reused = await shard.ask(wallet_id, credit("6"), key="k1")
         assert body(reused)["code"] == "idempotency_key_reused"
+
+
+async def test_a_row_of_an_earlier_release_answers_its_request_again(database: str) -> None:
+    transfer_id = new_id()
+    row = f'{{"id":"{transfer_id}","wallet_id":"any","wallet":{{"version":2}},"note":"Žofie"}}'
+    command = debit("5")
+    connection = await asyncpg.connect(database)
+    async with running_shard(database) as shard:
+        wallet_id = await shard.create_wallet()
+        await connection.execute(
+            "INSERT INTO idempotency_keys VALUES ($1, 'k1', $2, 'r0', false, $3, 2, now())",
+            wallet_id,
+            keyed_by("k1", command).fingerprint,
+            row,
+        )
+        again = await shard.ask(wallet_id, command, key="k1")
+        after = body(await shard.ask(wallet_id, debit("1")))
+    await connection.close()
+    assert again == Applied(id=transfer_id, version=2, body=row.encode(), replayed=True)
+    assert after["wallet"]["balance"] == "1.00"
 
 
 async def test_a_keyed_creation_makes_one_wallet(database: str) -> None:
