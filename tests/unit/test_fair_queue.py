@@ -109,6 +109,15 @@ def test_a_lone_quota_holds_once_nobody_else_waits() -> None:
     assert taken.requests == ["6", "b1", "b2", "b3"], "A's turn emptied its queue"
 
 
+def test_a_lone_quota_does_not_hold_while_others_wait() -> None:
+    queue = make_queue()
+    put(queue, A, *"123456")
+    put(queue, B, "b1")
+    taken = queue.take(capacity=6, quota=2, lone_quota=6)
+    assert taken.requests == ["1", "2", "b1"]
+    assert taken.over_quota == {A}
+
+
 def test_a_blocked_wallet_keeps_its_requests_and_its_turn() -> None:
     queue = make_queue()
     put(queue, A, "a1", "a2")

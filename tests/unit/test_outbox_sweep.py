@@ -136,7 +136,7 @@ async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
     monkeypatch.setattr(OutboxSweep, "_sweep_once", sweep_once)
     desk.start(sweeping=True)
     await until(lambda: desk.relay.stream_ready and len(pauses) > 3)
-    first = pauses.index(pytest.approx(20.0)) - 2
+    first = pauses.index(max(pauses)) - 2
     assert pauses[first : first + 3] == [
         LIMITS.outbox_sweep_interval_s,
         LIMITS.outbox_sweep_interval_s,
