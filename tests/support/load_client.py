@@ -16,8 +16,7 @@ from tests.simulation.chance import Dice
 from verification.evidence import Attempt, Operation, Outcome
 
 BATCH_REFUSED: Final = "batch_refused"
-"""Code of an atomic batch of which one item was refused: nothing was applied, and a retry of the
-same batch would be refused, too."""
+"""Code of an atomic batch of which one item was refused: nothing was applied."""
 
 Record = Callable[[Sequence[Attempt], int], None]
 """Takes the attempts of one call, and when the first call for these operations began."""
@@ -104,7 +103,7 @@ class LoadClient:
                 return len(operations)
             attempts = await self._transport.send(operations, atomic=atomic)
             self._record(attempts, asked)
-            operations = retryable(operations, attempts)
+            operations = retryable(operations, attempts, atomic=atomic)
             if not operations:
                 return 0
             await asyncio.sleep(self._dice.between(0.0, self._retry.longest_wait_s(attempt)))
@@ -121,14 +120,18 @@ class LoadClient:
 
 
 def retryable(
-    operations: Sequence[RequestedOperation], attempts: Sequence[Attempt]
+    operations: Sequence[RequestedOperation], attempts: Sequence[Attempt], *, atomic: bool
 ) -> list[RequestedOperation]:
-    """Those that were not applied, and those with a key whose outcome is unknown."""
+    """Those that were not applied, and those with a key whose outcome is unknown.
+
+    An atomic batch of which nothing was applied is not retried: it may have been refused.
+    """
+    if atomic and all(attempt.outcome != "unknown" for attempt in attempts):
+        return []
     return [
         operation
         for operation, attempt in zip(operations, attempts, strict=True)
-        if (attempt.outcome == "not_applied" and attempt.code != BATCH_REFUSED)
-        or (attempt.outcome == "unknown" and operation.key)
+        if attempt.outcome == "not_applied" or (attempt.outcome == "unknown" and operation.key)
     ]
 
 

@@ -56,7 +56,6 @@ def a_client(transport: ScriptedTransport, record: list[Attempt], **policy: floa
         ("acknowledged", "", []),
         ("refused", "insufficient_funds", []),
         ("not_applied", "overloaded", [KEYED, KEYLESS]),
-        ("not_applied", BATCH_REFUSED, []),
         ("unknown", "ReadError", [KEYED]),
     ],
 )
@@ -65,7 +64,7 @@ def test_only_what_cannot_happen_twice_is_retried(
 ) -> None:
     operations = [KEYED, KEYLESS]
     attempts = [attempt_at(one, TIMING, outcome, code=code) for one in operations]
-    assert retryable(operations, attempts) == retried
+    assert retryable(operations, attempts, atomic=False) == retried
 
 
 async def test_a_client_retries_until_it_knows_and_records_every_call() -> None:
