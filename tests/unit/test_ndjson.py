@@ -127,6 +127,7 @@ class Client:
             self.ten_sent.set()
         if chunk.isspace():
             self.trickles.set()
+            await asyncio.sleep(0.001)  # It sends slowly, but it never stops.
         return {"type": "http.request", "body": chunk, "more_body": True}
 
     async def send(self, message: Any) -> None:

@@ -350,7 +350,7 @@ async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
 
     async def noted(seconds: float) -> None:
         pauses.append(seconds)
-        await rest(0.0)
+        await rest(seconds)
 
     took_s = iter((0.0, 0.0, 0.4))
 
