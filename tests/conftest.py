@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,19 @@ def pytest_report_header() -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for note in servers.notes:
         terminalreporter.write_line(f"servers: {note}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker's notes travel to the process that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["server_notes"] = servers.notes
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended."""
+    servers.notes += getattr(node, "workeroutput", {}).get("server_notes", [])
 
 
 @pytest.fixture(scope="session")
