@@ -1,5 +1,7 @@
 """Money over HTTP: a debit puts it INTO the wallet, a credit takes it OUT."""
 
+from typing import Any
+
 import pytest
 
 from tests.e2e.api import Api, new_id
@@ -210,7 +212,7 @@ def test_a_transfer_keeps_its_reference_and_metadata_and_a_settlement_adds_to_th
     ids=["JPY", "USD", "ETH", "36 digits"],
 )
 def test_amounts_add_up_exactly_in_every_scale(
-    api: Api, currency: dict[str, object], amounts: list[str | int], balance: str | None
+    api: Api, currency: dict[str, Any], amounts: list[str | int], balance: str | None
 ) -> None:
     wallet = api.new_wallet(**currency)
 

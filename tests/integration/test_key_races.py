@@ -12,11 +12,10 @@ from tests.support.write_side import (
     creation_scope_of,
     credit,
     debit,
-    new_id,
     running_shard,
 )
 from wallet.commands import ClaimKey, Item, Keyed, Submission
-from wallet.ids import IdempotencyKey, WalletId, batch_scope
+from wallet.ids import IdempotencyKey, WalletId, batch_scope, new_id
 
 _AT_ONCE = 10
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from tests.support.write_side import body, create_wallet, debit, new_id, running_shard
+from tests.support.write_side import body, create_wallet, debit, running_shard
 from wallet.commands import Command, Item, Submission
-from wallet.ids import WalletId
+from wallet.ids import WalletId, new_id
 
 
 def submission(wallet_id: WalletId, command: Command, *, attempt: int = 1) -> Submission:

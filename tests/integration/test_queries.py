@@ -1,5 +1,7 @@
 """Reading: as fresh as asked for, and pages that neither skip nor repeat."""
 
+from typing import Any
+
 import pytest
 
 from projections.queries import (
@@ -12,8 +14,8 @@ from projections.queries import (
 from projections.rebuild import rebuild
 from serve_app.local.ports import free_port
 from tests.support.read_side import queries_on
-from tests.support.write_side import body, credit, debit, new_id, running_shard, settle
-from wallet.ids import TransferId, WalletId
+from tests.support.write_side import body, credit, debit, running_shard, settle
+from wallet.ids import TransferId, WalletId, new_id
 from wallet.settings import Settings
 
 EVERYTHING = TransferFilter()
@@ -165,7 +167,7 @@ async def test_filters_take_what_they_name_and_nothing_else(database: str) -> No
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
         await shard.ask(wallet, debit("100"))
-        by_status: dict[str, list[str]] = {"pending": [], "completed": [], "failed": []}
+        by_status: dict[Any, list[str]] = {"pending": [], "completed": [], "failed": []}
         for status, ids in by_status.items():
             for _ in range(3):
                 held = body(await shard.ask(wallet, credit("1", status="pending")))["id"]

@@ -12,11 +12,10 @@ from tests.support.write_side import (
     creation_scope_of,
     credit,
     debit,
-    new_id,
     running_shard,
     settle,
 )
-from wallet.ids import WalletId
+from wallet.ids import WalletId, new_id
 
 
 async def test_a_completed_debit_puts_money_into_the_wallet(database: str) -> None:
@@ -157,6 +156,7 @@ async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
         (-1 if answer["type"] == "credit" else 1) * round(float(answer["amount"]) * 100)
         for answer in accepted
     )
+    assert wallet is not None
     assert wallet["balance"] == 5_200 + moved
 
 

@@ -12,6 +12,7 @@ from tests.simulation.loop import Process
 from tests.simulation.requests import Wish, attempts_of, submission_for
 from tests.simulation.world import World
 from verification.evidence import Attempt
+from wallet.ids import WalletId
 
 _ATTEMPTS_MAX: Final = 8
 
@@ -134,7 +135,7 @@ class Client:
         view = await world.answer_or_none(
             self._process,
             ingress,
-            lambda: queries.wallet(wallet_id, min_version=min_version, strong=strong),
+            lambda: queries.wallet(WalletId(wallet_id), min_version=min_version, strong=strong),
             timeout_s=self._plan.client_timeout_s,
         )
         if view is not None and view.version >= min_version:

@@ -150,7 +150,7 @@ class World:
         process = self._process(f"projection-{group}")
         plan = self.plan
         consumer = ProjectionConsumer(
-            client=Reader(self.loop, self.stream, self._nats_connection("reader")),  # type: ignore[arg-type]
+            client=Reader(self.loop, self.stream, self._nats_connection("reader")),
             store=self.make_store(),  # type: ignore[arg-type]
             options=ConsumerOptions(
                 stream="WALLET_EVENTS",

@@ -6,7 +6,7 @@ as the other one left it. Nothing of a transaction is visible before its end; it
 until then. Waiting in a circle is a deadlock, and refused.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from actors.ports import BatchWrite, JournalConflict, TransferKey
@@ -185,7 +185,7 @@ def _created_transfer(recorded: Recorded) -> TransferKey | None:
     return recorded.wallet.id, event.transfer.id
 
 
-def _new(key: Key, stored: "dict[Key, object] | dict[Key, str]") -> Step:
+def _new(key: Key, stored: Mapping[Key, object]) -> Step:
     def check() -> None:
         if key in stored:
             raise JournalConflict(f"{key!r} is taken")

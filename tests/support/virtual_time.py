@@ -14,7 +14,7 @@ import asyncio
 import selectors
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 TURN_S = 1e-6
 """What a turn of the loop takes. More than nothing: a loop without waits never stops the clock."""
@@ -23,6 +23,7 @@ QUIET_S = 0.02
 """Real time in which nothing must arrive at a watched socket before the clock may jump."""
 
 Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -61,7 +62,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._virtual.now_s += seconds
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[..., Result], *args: Any
+        self,
+        executor: Executor | None,
+        func: Callable[[*Arguments], Result],
+        *args: *Arguments,
     ) -> "asyncio.Future[Result]":
         job = super().run_in_executor(executor, func, *args)
         self._virtual.jobs += 1

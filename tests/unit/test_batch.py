@@ -18,6 +18,7 @@ from tests.support.domain import (
     wallet_id,
 )
 from tests.support.write_side import create_wallet, credit, debit, settle
+from wallet.ids import IdempotencyKey
 from wallet.representation import encode_recorded
 from wallet.state import TransferStatus
 
@@ -43,7 +44,7 @@ def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
     ]
     assert what_is_missing(asked, cache, redo=False) == Missing(
         wallets={OTHER_WALLET_ID},
-        keys={(WALLET_ID, "k")},
+        keys={(WALLET_ID, IdempotencyKey("k"))},
         transfers={(WALLET_ID, transfer_id(1)), (OTHER_WALLET_ID, transfer_id(2))},
         references={"r"},
     )

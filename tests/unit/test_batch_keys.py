@@ -149,7 +149,7 @@ def test_keys_of_a_batch_and_of_its_items_are_read() -> None:
     cache = a_cache(a_wallet())
     asked = [whole(debit("1"), debit("2"), keys=("k1", "k2"))]
     missing = what_is_missing(asked, cache, redo=False)
-    assert missing == Missing(keys={(WALLET_ID, key) for key in ("w", "k1", "k2")})
+    assert missing == Missing(keys={(WALLET_ID, IdempotencyKey(key)) for key in ("w", "k1", "k2")})
 
 
 def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,8 @@ def probe(began: float, took: float = 0.01, status: int = 201) -> Probe:
 
 
 async def recovered(*probes: Probe, over: float) -> float | None:
-    return await overload._recovery(SimpleNamespace(done=list(probes)), over, 0.01)
+    done: Any = SimpleNamespace(done=list(probes))
+    return await overload._recovery(done, over, 0.01)
 
 
 async def test_it_is_well_after_the_last_probe_that_was_refused_or_slow() -> None:

@@ -81,11 +81,8 @@ async def let_callbacks_run() -> None:
 
 
 def a_submission(name: str, *, items: int = 1, **fields: Any) -> Submission:
-    return Submission(
-        items=(ITEM,) * items,
-        request_id=name,
-        **{"wallet_id": WALLET_ID, "timeout_s": 5.0, "several": items > 1} | fields,
-    )
+    values: dict[str, Any] = {"wallet_id": WALLET_ID, "timeout_s": 5.0, "several": items > 1}
+    return Submission(items=(ITEM,) * items, request_id=name, **values | fields)
 
 
 @pytest_asyncio.fixture

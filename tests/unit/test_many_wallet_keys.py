@@ -371,7 +371,7 @@ async def test_an_atomic_refusal_by_an_item_refused_before_is_replayed_alike(
 @pytest.mark.parametrize("amount", ["1", "1000"])
 async def test_a_single_transfer_s_replay_is_the_first_answer(side: HttpSide, amount: str) -> None:
     wallet = await side.new_wallet()
-    sent = {
+    sent: dict[str, Any] = {
         "url": f"/v1/wallet/{wallet}/transfers/credit",
         "json": {"amount": amount},
         "headers": {"Idempotency-Key": "k"},

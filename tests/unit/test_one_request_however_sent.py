@@ -43,7 +43,7 @@ async def given_by(path: str, content: str, headers: dict[str, str]) -> list[Sub
         queries=None,  # type: ignore[arg-type]
         probes={},
     )
-    transport: Any = httpx.ASGITransport(app=create_application(services))  # type: ignore[arg-type]
+    transport: Any = httpx.ASGITransport(app=create_application(services))
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         answer = await client.post(path, content=content, headers=headers)
     assert answer.status_code in (200, 201), answer.text

@@ -63,7 +63,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         queries=Queries(PoolBehind(), timeout_s=5.0),  # type: ignore[arg-type]
         probes={},
     )
-    transport: Any = httpx.ASGITransport(app=create_application(services))  # type: ignore[arg-type]
+    transport: Any = httpx.ASGITransport(app=create_application(services))
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         yield client
 

@@ -10,7 +10,7 @@ from starlette.routing import Mount, Route
 from projections.queries import TransferPageView
 from serve_app import documentation
 from serve_app.app import create_app, create_application
-from serve_app.documentation import RouteDoc
+from serve_app.route_docs import RouteDoc
 from serve_app.schemas import Component
 from serve_app.services import Services
 from tests.support.domain import WALLET_ID

@@ -11,10 +11,10 @@ from tests.support.memory_database import Database
 from tests.support.memory_journal import Fault, MemoryJournal
 from tests.support.shards import shard_in_memory
 from tests.support.waiting import until
-from tests.support.write_side import ShardUnderTest, body, credit, debit, new_id, settle
+from tests.support.write_side import ShardUnderTest, body, credit, debit, settle
 from tests.support.writes import WriteInTheMaking
 from wallet.commands import Command, CreateTransfer, Keyed
-from wallet.ids import IdempotencyKey, WalletId
+from wallet.ids import IdempotencyKey, WalletId, new_id
 from wallet.state import TransferStatus, TransferType
 
 

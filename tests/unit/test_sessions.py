@@ -7,7 +7,8 @@ import pytest
 from actors.ports import BatchWrite, Loaded, Missing, Span
 from tests.support.memory_journal import Fault, MemoryJournal
 from tests.support.shards import shard_in_memory
-from tests.support.write_side import NoRelay, body, credit, debit, new_id, settle
+from tests.support.write_side import NoRelay, body, credit, debit, settle
+from wallet.ids import new_id
 
 
 class CountingRelay(NoRelay):

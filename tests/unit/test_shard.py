@@ -1,6 +1,8 @@
 """A shard on a journal in memory: bounds, deadlines, and every way a commit can go wrong."""
 
 import asyncio
+import inspect
+import sys
 from collections.abc import Iterable
 
 import msgspec
@@ -8,19 +10,12 @@ import pytest
 
 from actors.ports import BatchWrite, JournalConflict, Span
 from actors.protocol import Failure, FailureCode, Reply
+from actors.shard import ShardLimits
 from tests.support.memory_journal import Fault, MemoryJournal
 from tests.support.shards import shard_in_memory
-from tests.support.write_side import (
-    LIMITS,
-    ShardUnderTest,
-    body,
-    credit,
-    debit,
-    new_id,
-    settle,
-)
-from wallet.commands import Item, Submission
-from wallet.ids import WalletId
+from tests.support.write_side import LIMITS, ShardUnderTest, body, credit, debit, settle
+from wallet.commands import Command, Item, Submission
+from wallet.ids import WalletId, new_id
 
 
 class GatedJournal(MemoryJournal):
@@ -54,7 +49,7 @@ class FullRelay:
         pass
 
 
-def limits(**fields: int) -> object:
+def limits(**fields: int) -> ShardLimits:
     return msgspec.structs.replace(LIMITS, **fields)
 
 
@@ -64,7 +59,9 @@ def failure_of(reply: Reply) -> Failure:
     return reply.failure
 
 
-async def held_up(shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId) -> asyncio.Task:
+async def held_up(
+    shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId
+) -> asyncio.Task[Reply]:
     """A debit that waits at the gate: whatever is asked now queues behind it."""
     journal.gate.clear()
     journal.at_the_gate.clear()
@@ -73,7 +70,9 @@ async def held_up(shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId
     return asking
 
 
-async def queued(shard: ShardUnderTest, *asks: tuple[WalletId, object]) -> list[asyncio.Task]:
+async def queued(
+    shard: ShardUnderTest, *asks: tuple[WalletId, Command]
+) -> list[asyncio.Task[Reply]]:
     tasks = [asyncio.create_task(shard.ask(wallet, command)) for wallet, command in asks]
     await asyncio.sleep(0)
     return tasks
@@ -366,9 +365,15 @@ class OneAfterAnotherJournal(MemoryJournal):
 async def test_a_long_chain_of_conflicts_has_an_end() -> None:
     journal = OneAfterAnotherJournal()
     async with shard_in_memory(journal) as shard:
-        wallets = [await shard.create_wallet() for _ in range(400)]
+        wallets = [await shard.create_wallet() for _ in range(150)]
         journal.armed = True
-        replies = await asyncio.gather(*(shard.ask(one, debit("1")) for one in wallets))
+        usual = sys.getrecursionlimit()
+        # A chain that took a frame a conflict would run out of them.
+        sys.setrecursionlimit(len(inspect.stack(0)) + 140)
+        try:
+            replies = await asyncio.gather(*(shard.ask(one, debit("1")) for one in wallets))
+        finally:
+            sys.setrecursionlimit(usual)
     assert all(reply.failure is None for reply in replies)
 
 

@@ -1,9 +1,8 @@
 """Whether writes go through: what a shard learns from its commits, and from probes without them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -25,7 +24,7 @@ from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, a_transfer, a_wall
 from tests.support.waiting import stop, until
 from wallet.commands import Keyed
 from wallet.events import Recorded
-from wallet.ids import IdempotencyKey
+from wallet.ids import IdempotencyKey, WalletId
 
 LIMITS = WriteHealthLimits(write_probe_s=0.001, write_ready_s=2.0)
 
@@ -97,7 +96,7 @@ class FakeJournal:
     async def connect(self) -> int:
         return 1
 
-    async def locked(self, wallet_ids: Sequence[str]) -> frozenset[Any]:
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
         return frozenset()
 
     async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
