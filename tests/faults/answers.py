@@ -60,7 +60,7 @@ def read_attempt(
         status=200,
         body=answer.text,
         version=_version_in(answer.content),
-        **asked,  # type: ignore[arg-type]
+        **asked,  # type: ignore[arg-type]  # fields of an attempt
     )
 
 

@@ -54,7 +54,7 @@ class Load:
     """Clients with a wallet each, and one hot wallet that all of them share."""
 
     def __init__(self, url: str, *, name: str, seed: str, clients: int) -> None:
-        self.books = Books(Clock())  # type: ignore[arg-type]
+        self.books = Books(Clock())  # type: ignore[arg-type]  # any loop or clock will do
         self.errors: Counter[str] = Counter()
         """Calls that were not decided, by what the client saw."""
         self.decided: list[Decided] = []
@@ -215,7 +215,7 @@ class _Client:
         name = self._name()
         return Wish(
             intent=name,
-            operation=kind,  # type: ignore[arg-type]
+            operation=kind,  # type: ignore[arg-type]  # one of them
             wallet_id=wallet_id,
             amount=amount,
             pending=self._random.random() < 0.4,

@@ -69,7 +69,7 @@ class Client:
             operation = "complete" if dice.happens(0.5) else "revert"
             return Wish(
                 intent=name,
-                operation=operation,  # type: ignore[arg-type]
+                operation=operation,  # type: ignore[arg-type]  # one of them
                 wallet_id=wallet_id,
                 transfer_id=dice.choose(pending),
                 key=self._key(name),

@@ -156,7 +156,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.set_exception_handler(lambda *_: None)
         for task in self._tasks:
             if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own
                 with suppress(Exception):
                     task.get_coro().close()
         self._tasks.clear()

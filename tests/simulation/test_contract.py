@@ -20,9 +20,9 @@ async def store() -> AsyncIterator[Store]:
     """An empty simulated Postgres, on the test's own loop."""
     loop = asyncio.get_running_loop()
     database = Database()
-    server = Process(loop, "postgres")  # type: ignore[arg-type]
+    server = Process(loop, "postgres")  # type: ignore[arg-type]  # any loop or clock will do
     odds = Odds(latency_s=0.0)
-    link = Connection(loop, server, odds, Dice("contract"), timeout_s=5.0)  # type: ignore[arg-type]
+    link = Connection(loop, server, odds, Dice("contract"), timeout_s=5.0)  # type: ignore[arg-type]  # any loop or clock will do
     yield store_in_memory(
         SimulatedJournal(database, link), SimulatedOutbox(database, link), database
     )

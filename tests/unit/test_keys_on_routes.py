@@ -37,8 +37,8 @@ class Service:
         self.world = Gated()
         services: Any = Services(
             settings=Settings(auth="required"),
-            dispatcher=None,  # type: ignore[arg-type]
-            queries=None,  # type: ignore[arg-type]
+            dispatcher=None,  # type: ignore[arg-type]  # not reached
+            queries=None,  # type: ignore[arg-type]  # not reached
             probes={},
             gate=self.world.gate,
         )
@@ -167,8 +167,8 @@ def test_what_runs_without_keys_says_so_in_its_description() -> None:
     def described(**fields: Any) -> Any:
         services: Any = Services(
             settings=Settings(),
-            dispatcher=None,  # type: ignore[arg-type]
-            queries=None,  # type: ignore[arg-type]
+            dispatcher=None,  # type: ignore[arg-type]  # not reached
+            queries=None,  # type: ignore[arg-type]  # not reached
             probes={},
             **fields,
         )

@@ -85,7 +85,7 @@ async def test_the_spelling_of_an_id_and_of_an_amount_makes_no_other_request(
     one, two = await side.new_wallet(), await side.new_wallet()
     first = await side.many(debit(one, "1.50"), debit(two, "2"), key="k")
 
-    again = await side.many(debit(one.upper(), "1.5"), debit(two, 2), key="k")  # type: ignore[arg-type]
+    again = await side.many(debit(one.upper(), "1.5"), debit(two, 2), key="k")  # type: ignore[arg-type]  # not an id as stored
 
     assert again.headers[_REPLAYED] == "true"
     assert again.content == first.content

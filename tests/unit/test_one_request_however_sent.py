@@ -39,8 +39,8 @@ async def given_by(path: str, content: str, headers: dict[str, str]) -> list[Sub
     recorder = Recorder()
     services: Any = Services(
         settings=Settings(_env_file=None),
-        dispatcher=recorder,  # type: ignore[arg-type]
-        queries=None,  # type: ignore[arg-type]
+        dispatcher=recorder,  # type: ignore[arg-type]  # has what is called of it
+        queries=None,  # type: ignore[arg-type]  # not reached
         probes={},
     )
     transport: Any = httpx.ASGITransport(app=create_application(services))

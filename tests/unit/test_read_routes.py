@@ -59,8 +59,8 @@ class PoolBehind:
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     services: Any = Services(
         settings=Settings(_env_file=None),
-        dispatcher=None,  # type: ignore[arg-type]
-        queries=Queries(PoolBehind(), timeout_s=5.0),  # type: ignore[arg-type]
+        dispatcher=None,  # type: ignore[arg-type]  # not reached
+        queries=Queries(PoolBehind(), timeout_s=5.0),  # type: ignore[arg-type]  # has what is called of it
         probes={},
     )
     transport: Any = httpx.ASGITransport(app=create_application(services))

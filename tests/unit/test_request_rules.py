@@ -52,7 +52,7 @@ async def _ready() -> Component:
 _SERVICES: Any = Services(
     settings=Settings(_env_file=None),
     dispatcher=None,  # type: ignore[arg-type]  # nothing of this may reach it
-    queries=NothingBehind(),  # type: ignore[arg-type]
+    queries=NothingBehind(),  # type: ignore[arg-type]  # has what is called of it
     probes={"postgres": _ready},
 )
 WAYS: dict[str, Any] = {
