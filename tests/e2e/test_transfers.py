@@ -118,7 +118,7 @@ def test_what_is_held_or_only_announced_can_not_be_spent(api: Api) -> None:
 
 @pytest.mark.parametrize(("how", "status"), [("complete", "completed"), ("revert", "failed")])
 @pytest.mark.parametrize("kind", ["debit", "credit"])
-def test_a_settlement_that_is_repeated_answers_the_same_and_changes_nothing(
+def test_a_repeated_settlement_answers_the_same_and_changes_nothing(
     api: Api, kind: str, how: str, status: str
 ) -> None:
     wallet = api.new_wallet("10")
@@ -186,7 +186,7 @@ def test_money_moves_only_in_wallets_that_exist(api: Api) -> None:
     assert_problem(api.settle(nobody, new_id(), "complete"), 404, "wallet_not_found")
 
 
-def test_a_transfer_keeps_its_reference_and_metadata_and_a_settlement_adds_to_them(
+def test_a_settlement_adds_to_a_transfers_reference_and_metadata(
     api: Api,
 ) -> None:
     wallet = api.new_wallet()

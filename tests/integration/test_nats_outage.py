@@ -105,7 +105,7 @@ async def test_the_outbox_grows_while_nats_is_away_and_drains_in_order(
     }
 
 
-async def test_what_nats_lost_with_its_power_is_published_again_before_anything_newer(
+async def test_events_lost_in_a_power_failure_are_published_again_first(
     database: str, own_nats: OwnNats
 ) -> None:
     keeping = msgspec.structs.replace(RELAY_LIMITS, outbox_keep_s=60.0)

@@ -259,7 +259,7 @@ def test_an_atomic_submission_that_is_accepted_stays() -> None:
     assert batch.write.after[WALLET_ID].version == 7
 
 
-def test_the_wallet_after_items_that_were_all_applied_before_rests_on_a_version() -> None:
+def test_a_batch_of_replayed_items_answers_with_a_wallet_at_a_version() -> None:
     # What was answered before needs no check; what the wallet is told to be now does: another
     # owner may have moved it on.
     earlier = changed(a_transfer(id=transfer_id(1)), a_wallet(version=6, pending_debit=100))

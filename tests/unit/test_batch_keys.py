@@ -22,7 +22,7 @@ from wallet.ids import IdempotencyKey, batch_scope
 # -- keys --------------------------------------------------------------------------------------
 
 
-def test_a_key_is_remembered_with_the_answer_and_replayed_in_the_same_batch() -> None:
+def test_a_key_is_stored_with_its_answer_and_replayed_in_the_same_batch() -> None:
     batch = a_batch(a_cache(a_wallet()))
     first = batch.decide(ask(debit("1"), keys=("k",), request_id="r1")).answers[0]
     again = batch.decide(ask(debit("1"), keys=("k",), request_id="r2")).answers[0]
@@ -113,7 +113,7 @@ def test_a_keyed_batch_is_replayed_as_a_whole() -> None:
     assert (record.scope, record.keyed.key) == (WALLET_ID, "w")
 
 
-def test_a_keyed_batch_that_was_undone_is_undone_again_when_it_could_succeed() -> None:
+def test_a_keyed_batch_refused_once_is_refused_when_it_could_succeed() -> None:
     batch = a_batch(a_cache(a_wallet()))
     first = batch.decide(whole(debit("1"), credit("9"), atomic=True))
     batch.decide(ask(debit("100")))

@@ -1,14 +1,32 @@
 """What every test keeps to, and in how many processes tests run."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from tests.__main__ import runs
+
+TESTS = Path(__file__).parents[1]
+NAME_CHARACTERS_MAX = 70
 
 
 def test_a_unit_test_times_out_after_thirty_seconds(request: pytest.FixtureRequest) -> None:
     marker = request.node.get_closest_marker("timeout")
     assert marker is not None
     assert marker.args == (30,)
+
+
+def test_names_of_tests_are_at_most_seventy_characters() -> None:
+    too_long = [
+        f"{path.relative_to(TESTS)}::{node.name}"
+        for path in TESTS.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and len(node.name) > NAME_CHARACTERS_MAX
+    ]
+    assert too_long == []
 
 
 # -- in how many processes -----------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_a_free_port_is_free_and_not_one_of_the_taken() -> None:
     assert free_port(frozenset({port})) != port
 
 
-def test_the_folder_for_sockets_is_short_private_and_made_again_if_it_is_gone() -> None:
+def test_the_socket_folder_is_short_private_and_recreated_when_missing() -> None:
     stack = Stack()
     first = assign_sockets(stack)
     try:

@@ -93,7 +93,7 @@ def test_a_log_that_has_grown_large_is_put_aside(tmp_path: Path) -> None:
     assert (tmp_path / "a.log.1").exists()
 
 
-def test_logs_are_chosen_by_name_and_an_unknown_name_is_answered_with_the_known(
+def test_logs_are_chosen_by_name_and_an_unknown_name_lists_the_known(
     tmp_path: Path,
 ) -> None:
     home = Home(tmp_path)

@@ -207,7 +207,7 @@ async def test_an_answer_that_was_lost_is_repeated_under_the_key(side: HttpSide)
     assert side.minor(two) == 100
 
 
-async def test_a_repetition_without_a_decision_does_not_deny_what_was_applied_before(
+async def test_an_undecided_repetition_does_not_deny_what_was_applied_before(
     side: HttpSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(many_wallets, "PORTION", 2)

@@ -60,7 +60,7 @@ async def keys_of(
 
 @pytest.mark.parametrize("amount", ['"10.5"', '"10.50"', '"10.500"'])
 @pytest.mark.parametrize("rest", ["", ',"status":"pending","reference_id":null,"metadata":{}'])
-async def test_a_transfer_is_the_same_request_on_its_own_route_in_a_batch_and_in_a_line(
+async def test_a_transfer_is_the_same_request_on_route_batch_and_line(
     amount: str, rest: str
 ) -> None:
     asked = f'"amount":{amount}{rest}'

@@ -225,7 +225,7 @@ async def test_a_span_that_is_queued_is_not_queued_again(desk: RelayDesk) -> Non
     assert desk.stream.calls == [ids(WALLET_ID, 1, 2)]
 
 
-async def test_a_row_that_the_sweep_saw_before_its_own_shard_told_of_it_goes_once(
+async def test_a_row_swept_before_its_shard_reports_it_is_published_once(
     desk: RelayDesk,
 ) -> None:
     # Committed, and the sweep runs before the shard's task does.
@@ -242,7 +242,7 @@ async def test_a_row_that_the_sweep_saw_before_its_own_shard_told_of_it_goes_onc
     assert desk.relay.backlog == 0
 
 
-async def test_a_span_told_of_after_it_was_relayed_already_is_dropped_by_the_stream(
+async def test_a_span_reported_after_its_relay_is_dropped_by_the_stream(
     desk: RelayDesk,
 ) -> None:
     write = await desk.commit(WALLET_ID, 1)
@@ -267,7 +267,7 @@ async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayDesk) -> None:
     assert set(desk.stream.ids) - set(of_one) == {f"{OTHER_WALLET_ID}:1"}
 
 
-async def test_rows_of_a_wallet_that_follow_each_other_are_read_and_deleted_as_one(
+async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
     desk: RelayDesk,
 ) -> None:
     other = wallet_id(7)
@@ -441,7 +441,7 @@ async def test_chores_that_fail_are_counted(desk: RelayDesk) -> None:
     assert desk.relay.failures == {"forget": 2}
 
 
-async def test_rows_that_could_not_be_deleted_are_deleted_later_and_not_published_again(
+async def test_rows_whose_deletion_failed_are_deleted_later_and_not_republished(
     desk: RelayDesk,
 ) -> None:
     desk.outbox.deletes_unavailable = 1
@@ -474,7 +474,7 @@ async def test_rows_of_acknowledged_events_are_kept_and_are_no_backlog(keeping: 
     assert len(keeping.stream.calls) == 1
 
 
-async def test_what_the_server_lost_with_its_power_is_published_again_before_anything_newer(
+async def test_what_the_server_lost_in_a_power_failure_is_published_again_first(
     keeping: RelayDesk,
 ) -> None:
     keeping.start()
@@ -517,7 +517,7 @@ async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -
     await desk.close()
 
 
-async def test_the_first_sweep_takes_rows_of_any_age_and_later_ones_only_old_ones() -> None:
+async def test_the_first_sweep_takes_rows_of_any_age_and_later_sweeps_old_ones() -> None:
     desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_keep_s=60.0))
     await desk.commit(WALLET_ID)
     desk.start(sweeping=True)

@@ -318,7 +318,7 @@ def test_a_settlement_of_another_wallet_s_transfer_finds_nothing() -> None:
 # -- what is remembered --------------------------------------------------------------------------
 
 
-def test_decisions_about_an_existing_wallet_are_remembered_and_others_are_not() -> None:
+def test_only_decisions_about_an_existing_wallet_are_remembered() -> None:
     not_remembered = {
         RefusalCode.WALLET_NOT_FOUND,
         RefusalCode.TRANSFER_NOT_FOUND,

@@ -267,7 +267,7 @@ class Silent(asyncio.Protocol):
 
 
 @pytest.mark.parametrize("pings", [0, 5])
-async def test_a_shard_that_stands_still_is_given_up_and_its_calls_count_as_delivered(
+async def test_a_hanging_shard_is_given_up_and_its_calls_count_as_delivered(
     pings: int,
 ) -> None:
     loop = asyncio.get_running_loop()
