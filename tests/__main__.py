@@ -14,8 +14,10 @@ _STACKS = ("e2e", "docker", "cluster")
 """Folders whose tests start the whole service: two at a time would measure each other."""
 _PARALLEL = ("--numprocesses", "logical", "--maxprocesses", "8", "--dist", "worksteal")
 _WITH_VALUE = {"-k", "-m", "-p", "-c", "-o", "-W", "-n", "--deselect", "--ignore"}
-_ONE_PROCESS = ("-n", "--numprocesses", "--pdb", "-s", "--collect-only", "--co", "-x")
-"""Options with which pytest itself, or its user, decides how many processes there are."""
+_CHOSEN = ("-n", "--numprocesses")
+"""Options with which the user says how many processes there are."""
+_ONE_PROCESS = {"--pdb", "-s", "--capture=no", "--collect-only", "--co"}
+"""Options that show what a process does while it does it."""
 _OK, _NOTHING_COLLECTED = 0, 5
 
 
@@ -46,7 +48,7 @@ def runs(arguments: list[str]) -> list[list[str]]:
     others = [place for place in folders if _folder(place) not in _STACKS]
     # A worker takes seconds to start: more than the tests of one file do.
     is_worth_it = any((_ROOT / place).is_dir() for place in others)
-    decided = any(option.startswith(_ONE_PROCESS) for option in options)
+    decided = any(one.startswith(_CHOSEN) or one in _ONE_PROCESS for one in options)
     workers = _PARALLEL if is_worth_it and not decided else ()
     return [
         [*extra, *options, *group]

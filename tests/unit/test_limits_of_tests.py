@@ -54,3 +54,5 @@ def test_what_starts_the_service_is_run_in_one_process() -> None:
 def test_who_wants_a_number_of_processes_gets_it() -> None:
     assert runs(["-n4", "tests/unit"]) == [["-n4", "tests/unit"]]
     assert runs(["--pdb", "tests/unit"]) == [["--pdb", "tests/unit"]]
+    (colourful,) = runs(["--color=yes", "tests/unit"])
+    assert "--numprocesses" in colourful
