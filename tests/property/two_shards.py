@@ -11,6 +11,7 @@ from actors.protocol import Reply
 from actors.shard import Shard
 from tests.property.model import Ask, Item, Model, Told, in_minor
 from tests.support.memory_journal import MemoryJournal
+from tests.support.virtual_time import VirtualTimeLoop
 from tests.support.write_side import LIMITS, NoRelay
 from wallet import commands
 from wallet.ids import IdempotencyKey, TransferId, WalletId
@@ -28,7 +29,7 @@ class TwoShards:
 
     def __init__(self) -> None:
         self.journal = MemoryJournal()
-        self._loop = asyncio.new_event_loop()
+        self._loop = VirtualTimeLoop()
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._shards: dict[int, Shard] = {}
