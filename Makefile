@@ -38,8 +38,8 @@ rebuild-projections: $(RUNTIME) ## Rebuild the projections from the journal
 verify: $(RUNTIME) ## Check ledger consistency online: make verify ARGS=--stream
 	@$(BIN)/wallet verify $(ARGS)
 
-test: $(DEVELOPMENT) ## Run every test: make test ARGS="tests/unit -k money"
-	@$(BIN)/pytest $(ARGS)
+test: $(DEVELOPMENT) ## Run every test, in parallel: make test ARGS="tests/unit -k money"
+	@$(BIN)/python -m tests $(ARGS)
 
 lint: $(DEVELOPMENT) ## Check format, style, types and the direction of imports
 	@$(BIN)/ruff format --check .

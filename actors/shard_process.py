@@ -181,7 +181,7 @@ def _connection(settings: Settings, server_settings: dict[str, str]) -> HealingC
     )
 
 
-def limits_from(kind: type[T], settings: Settings, **more: int) -> T:
+def limits_from(kind: type[T], settings: Settings, **more: float) -> T:
     """The limits of ``kind``: each field from the setting of the same name, or from ``more``."""
     names = (field.name for field in msgspec.structs.fields(kind))
     return kind(**{name: getattr(settings, name) for name in names if name not in more}, **more)

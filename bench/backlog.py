@@ -16,12 +16,11 @@ import asyncpg
 import nats
 
 from actors.jetstream import JetStream
-from actors.outbox import OutboxRelay
+from actors.outbox import OutboxRelay, RelayLimits
 from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_refill import PostgresRefill
 from actors.shard_process import limits_from, stream_options
 from migrations.migrate import upgrade
-from tests.support.relays import RelayLimits
 from tests.support.servers import nats_server, postgres_server
 from tests.support.write_side import connection
 from wallet.garbage import spare_what_is_here

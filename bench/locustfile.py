@@ -18,7 +18,7 @@ _wallets: list[str] = []
 _hot: list[str] = []
 
 
-@events.test_start.add_listener  # type: ignore[untyped-decorator]
+@events.test_start.add_listener  # type: ignore[untyped-decorator]  # Locust has no types
 def _open_wallets(environment: Environment, **_: object) -> None:
     """One wallet that everybody pays into, and some more."""
     import requests

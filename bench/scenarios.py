@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from itertools import accumulate
 from typing import Final
 
@@ -175,9 +176,13 @@ def _draw(spread: Spread, wallets: Sequence[str], rng: random.Random) -> list[st
 def _transfer(
     wallet: str, kind: str, status: str, *, keyed: bool = False, amount: str = "1.00"
 ) -> Card:
-    body = json.dumps({"amount": amount, "status": status}, separators=(",", ":"))
     path = f"/v1/wallet/{wallet}/transfers/{kind}"
-    return Card(method="POST", path=path, body=body, keyed=keyed)
+    return Card(method="POST", path=path, body=_body(amount, status), keyed=keyed)
+
+
+@cache
+def _body(amount: str, status: str) -> str:
+    return json.dumps({"amount": amount, "status": status}, separators=(",", ":"))
 
 
 def _mixed(wallet: str, rng: random.Random) -> Card:

@@ -2,15 +2,33 @@
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import databases, servers, streams
 
+_HERE = Path(__file__).parent
+_TIMEOUTS_S = {"unit": 30, "contract": 60, "integration": 60}
+"""By folder. The others start the whole service or search for long: see pyproject.toml."""
+
 
 @cache
 def _use_docker() -> bool:
     return servers.docker_engine_answers()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test the time limit of its folder."""
+    for item in items:
+        if not item.path.is_relative_to(_HERE):
+            continue
+        folder = item.path.relative_to(_HERE).parts[0]
+        # The first test that needs a container may have to wait until its image has been pulled.
+        waits_for_images = folder != "unit" and _use_docker()
+        if folder in _TIMEOUTS_S and not waits_for_images:
+            item.add_marker(pytest.mark.timeout(_TIMEOUTS_S[folder]))
 
 
 def pytest_report_header() -> str:
@@ -22,6 +40,19 @@ def pytest_report_header() -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for note in servers.notes:
         terminalreporter.write_line(f"servers: {note}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker's notes travel to the process that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["server_notes"] = servers.notes
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended."""
+    servers.notes += getattr(node, "workeroutput", {}).get("server_notes", [])
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from actors.cache import WalletCache
 from actors.journal_columns import commit_arguments
 from actors.ports import Loaded
 from actors.postgres_journal import COMMIT_BATCH, CONNECTION_SETTINGS
+from actors.protocol import Applied
 from bench.baselines.database import findings, new_wallet
 from bench.baselines.figures import Baseline, insist
 from bench.generators.latency import Latencies
@@ -88,8 +89,7 @@ class _Deciding:
         """The arguments of the commit of ``size`` debits of 1.00."""
         batch = Batch(cache=self._cache, loaded=Loaded(), now=datetime.now(UTC))
         for _ in range(size):
-            reply = batch.decide(self._debit())
-            assert not reply.answers[0].refused
+            assert isinstance(batch.decide(self._debit()), Applied)
         arguments = commit_arguments(batch.write)
         self._cache.put(batch.write.after[self._wallet_id])
         return arguments

@@ -5,6 +5,7 @@ The tests take turns on one cluster, in this order.
 
 import asyncio
 import time
+from functools import partial
 
 import asyncpg
 import httpx
@@ -58,10 +59,14 @@ def test_every_node_has_a_part_of_the_service(cluster: Cluster) -> None:
     assert counts(cluster, INGRESS) == [1] * INGRESS_REPLICAS
 
 
+def _is_ready(node: Node) -> bool:
+    return ask(node.http_url).is_ready
+
+
 def test_every_node_answers_for_the_whole(cluster: Cluster) -> None:
     # As a load balancer would: a HAProxy that has just started says 404 to everything.
     for node in cluster.nodes:
-        assert wait_until(lambda url=node.http_url: ask(url).is_ready, timeout_s=30), node.name
+        assert wait_until(partial(_is_ready, node), timeout_s=30), node.name
     for node in cluster.nodes:
         with Api(node.http_url) as api:
             wallet = api.new_wallet("7.00")

@@ -94,7 +94,7 @@ def test_a_batch_refuses_the_same_amounts(api: Api, wallet: str, amount: str) ->
     ],
 )
 def test_an_amount_must_fit_the_wallets_currency(
-    api: Api, currency: dict[str, object], amount: str, hint: str
+    api: Api, currency: dict[str, Any], amount: str, hint: str
 ) -> None:
     wallet = api.new_wallet(**currency)
 

@@ -38,6 +38,6 @@ def test_no_log_has_a_secret_or_a_key(service: RunningService, api: Api) -> None
     assert len(secrets) >= 4
     files = list(logs_of(service.home))
     assert len(files) > 10
-    for path in files:
-        text = path.read_text(encoding="utf-8", errors="replace")
-        assert not [secret[:4] for secret in secrets if secret in text], path
+    for file in files:
+        text = file.read_text(encoding="utf-8", errors="replace")
+        assert not [secret[:4] for secret in secrets if secret in text], file

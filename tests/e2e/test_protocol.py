@@ -100,7 +100,7 @@ def test_a_body_of_unannounced_length_is_bounded_too(api: Api, wallet: str) -> N
 
     path = f"/v1/wallet/{wallet}/transfers/debit"
 
-    answer = api.http.post(path, content=chunks(), headers=_JSON)  # type: ignore[arg-type]
+    answer = api.http.post(path, content=chunks(), headers=_JSON)  # type: ignore[arg-type]  # a generator of bytes
 
     assert_problem(answer, 413, "body_too_large")
 

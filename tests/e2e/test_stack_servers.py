@@ -14,7 +14,7 @@ from serve_app.local import nats, postgres
 from serve_app.local.errors import StackError
 from serve_app.local.ports import free_port
 from serve_app.local.postgres_place import find_place, remove_place
-from serve_app.local.processes import family, is_alive, kill, stop, wait_until
+from serve_app.local.processes import RecordedProcess, family, is_alive, kill, stop, wait_until
 from tests.support.servers import reachable_folder
 
 
@@ -38,7 +38,7 @@ def nats_options(tmp_path: Path) -> nats.NatsOptions:
     )
 
 
-def run(options: postgres.PostgresOptions) -> postgres.RecordedProcess:
+def run(options: postgres.PostgresOptions) -> RecordedProcess:
     postgres.initialise(options)
     process = postgres.start(options)
     postgres.wait_until_ready(options, process)

@@ -1,5 +1,7 @@
 """Money over HTTP: a debit puts it INTO the wallet, a credit takes it OUT."""
 
+from typing import Any
+
 import pytest
 
 from tests.e2e.api import Api, new_id
@@ -116,7 +118,7 @@ def test_what_is_held_or_only_announced_can_not_be_spent(api: Api) -> None:
 
 @pytest.mark.parametrize(("how", "status"), [("complete", "completed"), ("revert", "failed")])
 @pytest.mark.parametrize("kind", ["debit", "credit"])
-def test_a_settlement_that_is_repeated_answers_the_same_and_changes_nothing(
+def test_a_repeated_settlement_answers_the_same_and_changes_nothing(
     api: Api, kind: str, how: str, status: str
 ) -> None:
     wallet = api.new_wallet("10")
@@ -184,7 +186,7 @@ def test_money_moves_only_in_wallets_that_exist(api: Api) -> None:
     assert_problem(api.settle(nobody, new_id(), "complete"), 404, "wallet_not_found")
 
 
-def test_a_transfer_keeps_its_reference_and_metadata_and_a_settlement_adds_to_them(
+def test_a_settlement_adds_to_a_transfers_reference_and_metadata(
     api: Api,
 ) -> None:
     wallet = api.new_wallet()
@@ -210,7 +212,7 @@ def test_a_transfer_keeps_its_reference_and_metadata_and_a_settlement_adds_to_th
     ids=["JPY", "USD", "ETH", "36 digits"],
 )
 def test_amounts_add_up_exactly_in_every_scale(
-    api: Api, currency: dict[str, object], amounts: list[str | int], balance: str | None
+    api: Api, currency: dict[str, Any], amounts: list[str | int], balance: str | None
 ) -> None:
     wallet = api.new_wallet(**currency)
 

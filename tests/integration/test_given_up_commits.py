@@ -56,7 +56,7 @@ async def impatient_shard(database: str) -> AsyncIterator[ShardUnderTest]:
     )
     running = asyncio.create_task(shard.run())
     try:
-        yield ShardUnderTest(shard, relay)  # type: ignore[arg-type]
+        yield ShardUnderTest(shard, relay)
     finally:
         await stop(running)
         await connection.close()
@@ -104,7 +104,7 @@ async def most_backends(observer: "asyncpg.Connection[Any]", work: "asyncio.Task
 
 async def ask_often(shard: ShardUnderTest, wallet: WalletId, times: int) -> list[str]:
     """Requests one after another; what each was answered of being applied, or its result."""
-    outcomes = []
+    outcomes: list[str] = []
     for _ in range(times):
         reply = await shard.ask(wallet, debit("1"), timeout_s=1.5 * _TIMEOUT_S)
         outcomes.append(reply.applied if isinstance(reply, Failure) else "done")

@@ -5,6 +5,7 @@ import asyncio
 import asyncpg
 
 from actors.protocol import KeyClaimed, RequestResult
+from tests.support.ids import new_id
 from tests.support.results import applied, body, refused
 from tests.support.write_side import (
     ShardUnderTest,
@@ -12,7 +13,6 @@ from tests.support.write_side import (
     creation_scope_of,
     credit,
     debit,
-    new_id,
     running_shard,
 )
 from wallet.commands import ClaimKey, Item, Keyed, Submission

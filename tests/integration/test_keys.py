@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -139,7 +140,7 @@ async def test_last_uses_are_written_in_the_order_of_the_keys() -> None:
         async def execute(self, _statement: str, *values: list[object]) -> None:
             sent.extend(values)
 
-    store = KeyStore(Pool(), timeout_s=2.0)
+    store = KeyStore(cast("Any", Pool()), timeout_s=2.0)
     await store.touch({"b": 2.0, "c": 3.0, "a": 1.0})
 
     assert sent == [["a", "b", "c"], [datetime.fromtimestamp(at, UTC) for at in (1, 2, 3)]]

@@ -2,8 +2,9 @@
 
 import asyncio
 
+from tests.support.ids import new_id
 from tests.support.results import applied, body, failed
-from tests.support.write_side import create_wallet, debit, new_id, running_shard
+from tests.support.write_side import create_wallet, debit, running_shard
 from wallet.commands import Command, Item, Submission
 from wallet.ids import WalletId
 

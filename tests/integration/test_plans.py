@@ -228,11 +228,11 @@ async def _committing(desk: Desk) -> None:
     for number, wallet in enumerate(WALLETS[20:]):
         making.refuse(wallet, transfer_id(5_000 + number))
     plans = await desk.shard_plans(lambda: desk.journal.commit(making.write))
-    wallet = "Index Scan wallets_pkey wallets"
+    scan = "Index Scan wallets_pkey wallets"
     assert plans == [
-        f"LockRows ({wallet})",
-        f"ModifyTable wallets ({by_key(wallet)})",
-        f"Result (Aggregate ({by_key(wallet)}))",
+        f"LockRows ({scan})",
+        f"ModifyTable wallets ({by_key(scan)})",
+        f"Result (Aggregate ({by_key(scan)}))",
         "Result (Index Only Scan refused_deliveries_pkey refused_deliveries)",
         f"ModifyTable wallet_references (Sort ({_LIST}))",
         f"ModifyTable wallets ({_LIST})",

@@ -157,7 +157,7 @@ async def test_a_rebuild_mends_whatever_is_wrong(
         assert await differences(database) == [], corruption
 
 
-async def test_a_long_history_is_rebuilt_in_pieces_and_nothing_is_missing_meanwhile(
+async def test_a_rebuild_in_pieces_shows_everything_meanwhile(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuild_module, "CATCH_UP_EVENTS_MAX", 5)

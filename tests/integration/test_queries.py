@@ -1,5 +1,7 @@
 """Reading: as fresh as asked for, and pages that neither skip nor repeat."""
 
+from typing import Any
+
 import pytest
 
 from projections.queries import (
@@ -11,9 +13,10 @@ from projections.queries import (
 )
 from projections.rebuild import rebuild
 from serve_app.local.ports import free_port
+from tests.support.ids import new_id
 from tests.support.read_side import queries_on
 from tests.support.results import body
-from tests.support.write_side import credit, debit, new_id, running_shard, settle
+from tests.support.write_side import credit, debit, running_shard, settle
 from wallet.ids import TransferId, WalletId
 from wallet.settings import Settings
 
@@ -166,7 +169,7 @@ async def test_filters_take_what_they_name_and_nothing_else(database: str) -> No
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
         await shard.ask(wallet, debit("100"))
-        by_status: dict[str, list[str]] = {"pending": [], "completed": [], "failed": []}
+        by_status: dict[Any, list[str]] = {"pending": [], "completed": [], "failed": []}
         for status, ids in by_status.items():
             for _ in range(3):
                 held = body(await shard.ask(wallet, credit("1", status="pending")))["id"]

@@ -5,6 +5,7 @@ import asyncio
 import asyncpg
 
 from actors.protocol import Applied, RequestResult
+from tests.support.ids import new_id
 from tests.support.results import applied, body, refused, rolled_back
 from tests.support.write_side import (
     ShardUnderTest,
@@ -13,7 +14,6 @@ from tests.support.write_side import (
     credit,
     debit,
     keyed_by,
-    new_id,
     running_shard,
     settle,
 )
@@ -178,6 +178,7 @@ async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
         (-1 if answer["type"] == "credit" else 1) * round(float(answer["amount"]) * 100)
         for answer in accepted
     )
+    assert wallet is not None
     assert wallet["balance"] == 5_200 + moved
 
 

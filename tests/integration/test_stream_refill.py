@@ -88,7 +88,7 @@ async def subjects(url: str) -> list[str]:
         await client.close()
 
 
-async def test_what_is_sent_to_a_stream_that_is_gone_does_not_get_into_the_next_one(
+async def test_a_publish_to_a_deleted_stream_does_not_reach_its_successor(
     nats_url: str,
 ) -> None:
     one, other = JetStream(stream_options(nats_url)), JetStream(stream_options(nats_url))

@@ -78,7 +78,7 @@ async def run_program(**options: object) -> tuple[int, str]:
     """Its exit code, and what it said. It has an event loop of its own."""
     said = io.StringIO()
     console = Console(file=said, width=1_000)
-    wanted = Options(**options)  # type: ignore[arg-type]
+    wanted = Options(**options)  # type: ignore[arg-type]  # options of the command
     return await asyncio.to_thread(program.run, wanted, console, console), said.getvalue()
 
 

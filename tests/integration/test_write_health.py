@@ -98,7 +98,7 @@ async def another_waits(observer: asyncpg.Connection, wait: str, before: set[int
     return await waiting(observer, wait)
 
 
-async def test_a_synchronous_standby_that_is_away_is_noticed_and_so_is_its_return(
+async def test_a_synchronous_standby_is_noticed_when_it_goes_and_returns(
     dsn: str,
 ) -> None:
     async with operator(dsn) as admin, watched(dsn) as health:

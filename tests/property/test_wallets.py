@@ -273,15 +273,16 @@ class Wallets(RuleBasedStateMachine):
         } | whole
 
     def creation(self, currency: tuple[str, int], reference: str | None, key: str | None) -> Ask:
-        item = {
+        new_id = self.new_id()
+        item: Item = {
             "do": "create",
-            "id": self.new_id(),
+            "id": new_id,
             "currency": currency[0],
             "scale": currency[1],
             "reference": reference,
             "key": key,
         }
-        scope = creation_scope(IdempotencyKey(key)) if key is not None else item["id"]
+        scope = creation_scope(IdempotencyKey(key)) if key is not None else new_id
         return self.an_ask(scope, [item])
 
     def a_transfer(self, kind: str, status: str, amount: str, key: str | None) -> Item:
@@ -306,7 +307,8 @@ class Wallets(RuleBasedStateMachine):
     ) -> Item:
         """A transfer of ``wallet``, or the settlement of one that it has."""
         known = [key[1] for key in self.model.transfers if key[0] == wallet]
-        if known and data.draw(st.booleans()):
+        settles: bool = data.draw(st.booleans()) if known else False
+        if settles:
             return a_settlement(data.draw(st.sampled_from(known)), data.draw(ENDS), None)
         return self.drawn_transfer(data, amounts)
 

@@ -15,9 +15,11 @@ import gc
 import heapq
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from random import Random
-from typing import Any
+from typing import Any, TypeVarTuple
+
+Arguments = TypeVarTuple("Arguments")
 
 
 class Stuck(Exception):
@@ -120,7 +122,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         handle = self._choose()
         if handle.cancelled():
             return
-        process = handle._context.get(_process)
+        process = _process_of(handle)
         if process is not None and not process.alive:
             return
         if process is not None and process.paused:
@@ -134,7 +136,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _add_due(self) -> None:
         while self._scheduled and self._scheduled[0].when() <= self._now:
             handle = heapq.heappop(self._scheduled)
-            handle._scheduled = False
+            handle._scheduled = False  # type: ignore[attr-defined]  # asyncio's own
             if not handle.cancelled():
                 self._ready.append(handle)
 
@@ -144,10 +146,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             return ready.pop()
         index = int(self._random.random() * len(ready))
         if not self._shuffle_within:
-            process = ready[index]._context.get(_process)
-            index = next(
-                n for n, handle in enumerate(ready) if handle._context.get(_process) is process
-            )
+            process = _process_of(ready[index])
+            index = next(n for n, handle in enumerate(ready) if _process_of(handle) is process)
         return ready.pop(index)
 
     def discard(self) -> None:
@@ -156,9 +156,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.set_exception_handler(lambda *_: None)
         for task in self._tasks:
             if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own
                 with suppress(Exception):
-                    task.get_coro().close()  # type: ignore[union-attr]
+                    task.get_coro().close()
         self._tasks.clear()
         self._ready.clear()
         self._scheduled.clear()
@@ -168,7 +168,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Nothing is checked: what is freed late may still call."""
 
     def call_soon(
-        self, callback: Callable[..., Any], *args: Any, context: Any = None
+        self,
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
+        context: Context | None = None,
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         if not self._discarded:
@@ -185,8 +188,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         raise AssertionError("a simulation has no selector")
 
 
+def _process_of(handle: asyncio.Handle) -> Process | None:
+    context: Context = handle._context  # type: ignore[attr-defined]  # asyncio's own
+    return context.get(_process)
+
+
 def _kept_task(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], context: Any = None
+    loop: asyncio.AbstractEventLoop, work: Any, context: Context | None = None
 ) -> asyncio.Task[Any]:
     assert isinstance(loop, SimulatedLoop)
     task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, context=context)

@@ -118,7 +118,8 @@ def _settle_again(wallet: Any, transfer: Transfer | None, command: Any, *, now: 
 
 
 def _always_first(parcel: Any, now: float) -> Submission:
-    return msgspec.structs.replace(parcel.submission, timeout_s=max(parcel.deadline - now, 0.0))
+    submission: Submission = parcel.submission
+    return msgspec.structs.replace(submission, timeout_s=max(parcel.deadline - now, 0.0))
 
 
 def _at_once(_retention: OutboxRetention) -> float:

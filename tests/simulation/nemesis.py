@@ -107,8 +107,8 @@ class Nemesis:
             process.resume()
         for deployment in world.deployments:
             self._revive(deployment)
-        for group, process in enumerate(world.consumers):
-            if process is not None and not process.alive:
+        for group, consumer in enumerate(world.consumers):
+            if consumer is not None and not consumer.alive:
                 world.start_consumer(group)
 
     def _revive(self, deployment: Deployment) -> None:

@@ -59,7 +59,7 @@ class Network:
             if error is not None:
                 answer.set_exception(error)
             else:
-                answer.set_result(result)  # type: ignore[arg-type]
+                answer.set_result(result)  # type: ignore[arg-type]  # no error: an answer
 
         async def serve() -> None:
             try:

@@ -295,11 +295,7 @@ class Reader:
                 await subscription.cb(Status("409", reply))
                 return
             try:
-                found = await self._ask(
-                    lambda taker=consumer, upto=wanted: taker.take(
-                        self._server.stored, upto, self._loop.time()
-                    )
-                )
+                found = await self._ask(self._taking(consumer, wanted))
             except OSError:
                 return
             for one in found:
@@ -308,6 +304,9 @@ class Reader:
             await asyncio.sleep(_POLL_S)
         if wanted:
             await subscription.cb(Status("408", reply))
+
+    def _taking(self, consumer: "Consumer", wanted: int) -> Callable[[], list[Stored]]:
+        return lambda: consumer.take(self._server.stored, wanted, self._loop.time())
 
     async def _ask(self, request: Callable[[], T]) -> T:
         try:

@@ -146,14 +146,14 @@ class World:
             )
         )
         pool = SimulatedPool(self.database, self.tables, self._connection("reads", self.store_odds))
-        deployment.queries = Queries(pool, timeout_s=self.plan.statement_timeout_s)  # type: ignore[arg-type]
+        deployment.queries = Queries(pool, timeout_s=self.plan.statement_timeout_s)  # type: ignore[arg-type]  # has what is called of it
 
     def start_consumer(self, group: int) -> None:
         process = self._process(f"projection-{group}")
         plan = self.plan
         consumer = ProjectionConsumer(
-            client=Reader(self.loop, self.stream, self._nats_connection("reader")),  # type: ignore[arg-type]
-            store=self.make_store(),  # type: ignore[arg-type]
+            client=Reader(self.loop, self.stream, self._nats_connection("reader")),
+            store=self.make_store(),  # type: ignore[arg-type]  # has what is called of it
             options=ConsumerOptions(
                 stream="WALLET_EVENTS",
                 group=group,

@@ -31,6 +31,11 @@ def ask(
     fingerprint: bytes = b"f",
     **fields: Any,
 ) -> Submission:
+    values: dict[str, Any] = {
+        "request_id": "r1",
+        "timeout_s": 1.0,
+        "several": len(commands) > 1,
+    }
     return Submission(
         wallet_id=wallet,
         items=tuple(
@@ -42,10 +47,13 @@ def ask(
                 commands, keys + (None,) * (len(commands) - len(keys)), strict=True
             )
         ),
-        **{"request_id": "r1", "timeout_s": 1.0, "several": len(commands) > 1} | fields,
+        **values | fields,
     )
 
 
-def whole(*commands: Command, key: str = "w", fingerprint: bytes = b"f", **fields: Any) -> Any:
+def whole(
+    *commands: Command, key: str = "w", fingerprint: bytes = b"f", **fields: Any
+) -> Submission:
     keyed = Keyed(key=IdempotencyKey(key), fingerprint=fingerprint)
-    return ask(*commands, **{"keyed": keyed, "several": True} | fields)
+    values: dict[str, Any] = {"keyed": keyed, "several": True}
+    return ask(*commands, **values | fields)

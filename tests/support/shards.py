@@ -31,4 +31,5 @@ async def shard_in_memory(
         # A shard that ended by itself ended by a bug: let the test see it.
         (ended,) = await asyncio.gather(running, return_exceptions=True)
         if not isinstance(ended, asyncio.CancelledError):
+            assert ended is not None, "a shard runs until it is cancelled"
             raise ended

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 POLL_S = 0.005
 _HEED_S = 1.0
@@ -21,7 +22,7 @@ async def until_true(ask: Callable[[], Awaitable[bool]], *, timeout_s: float = 2
             await asyncio.sleep(POLL_S)
 
 
-async def stop(*tasks: asyncio.Task[None]) -> None:
+async def stop(*tasks: asyncio.Task[Any]) -> None:
     """Cancel ``tasks`` until they have ended, and take no notice of how.
 
     Once is not enough: `asyncio.wait_for` of Python 3.11, which the NATS client waits with, loses

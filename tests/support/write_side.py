@@ -1,7 +1,7 @@
 """A write side for tests: real adapters or whatever the test hands in, one loop, no Ray."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ import msgspec
 from actors.connection import HealingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
-from actors.ports import EventStream
+from actors.ports import EventStream, Message
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_refill import PostgresRefill
@@ -74,9 +74,9 @@ def stream_options(url: str) -> StreamOptions:
 class ShardUnderTest:
     """A running shard with its relay, and one-line ways to ask it for something."""
 
-    def __init__(self, shard: Shard, relay: OutboxRelay) -> None:
+    def __init__(self, shard: Shard, relay: Any) -> None:
         self.shard = shard
-        self.relay = relay
+        self.relay: OutboxRelay = relay  # or one that tests never ask
 
     async def ask(
         self, wallet_id: WalletId, *commands: Command, key: str | None = None, **fields: Any
@@ -110,7 +110,8 @@ def keyed_by(key: str, *commands: Command) -> Keyed:
 
 
 def create_wallet(wallet_id: WalletId, **fields: Any) -> CreateWallet:
-    return CreateWallet(new_wallet_id=wallet_id, **{"currency": "USD", "scale": 2} | fields)
+    values: dict[str, Any] = {"currency": "USD", "scale": 2}
+    return CreateWallet(new_wallet_id=wallet_id, **values | fields)
 
 
 def creation_scope_of(key: str) -> WalletId:
@@ -133,7 +134,7 @@ def _transfer(kind: str, amount: str, status: str, fields: dict[str, Any]) -> Cr
     )
 
 
-def settle(transfer_id: str, status: str, **fields: Any) -> SettleTransfer:
+def settle(transfer_id: str, status: Any, **fields: Any) -> SettleTransfer:
     return SettleTransfer(transfer_id=TransferId(transfer_id), status=status, **fields)
 
 
@@ -208,8 +209,13 @@ async def running_shard(
 class _NoStream:
     connection = 0
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> str | None:
         raise AssertionError("this shard has no stream")
 
-    async def publish(self, messages: object, **_: object) -> None:
+    async def publish(
+        self, messages: Sequence[Message], *, connection: int, incarnation: str | None
+    ) -> None:
+        raise AssertionError("this shard has no stream")
+
+    async def answers(self, *, connection: int) -> None:
         raise AssertionError("this shard has no stream")

@@ -1,6 +1,7 @@
 """What a journal is asked to write, made with the real rules' fold and nothing else."""
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -90,14 +91,12 @@ class WriteInTheMaking:
         return after
 
 
-def an_answer(version: int = 1, **fields: object) -> StoredAnswer:
-    return StoredAnswer(
-        **{
-            "fingerprint": b"\x00\xffprint",
-            "request_id": "r1",
-            "refused": False,
-            "answer": '{"name":"Žofie €"}'.encode(),
-            "version": version,
-        }
-        | fields
-    )
+def an_answer(version: int = 1, **fields: Any) -> StoredAnswer:
+    values: dict[str, Any] = {
+        "fingerprint": b"\x00\xffprint",
+        "request_id": "r1",
+        "refused": False,
+        "answer": '{"name":"Žofie €"}'.encode(),
+        "version": version,
+    }
+    return StoredAnswer(**values | fields)

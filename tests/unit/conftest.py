@@ -1,11 +1,24 @@
-"""Unit tests reach nothing outside their process: no Ray, no other machine."""
+"""Unit tests reach nothing outside their process (no Ray, no other machine) and never sleep."""
 
+import asyncio
 import ipaddress
 import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import ray
+
+from tests.support.virtual_time import VirtualTimeLoop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """In a test's event loop time doesn't pass, it jumps."""
+    return {"virtual_time": VirtualTimeLoop}
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +35,19 @@ def _nothing_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", loopback_only)
     monkeypatch.setattr(ray, "init", no_ray)
+
+
+@pytest.fixture(autouse=True)
+def _no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep = time.sleep
+
+    def no_sleep(seconds: float) -> None:
+        # The standard library waits like this for the end of a process that a test started.
+        if seconds > 0 and sys._getframe(1).f_globals["__name__"] != "subprocess":
+            raise AssertionError(f"a unit test wanted to sleep for {seconds} s: inject the clock")
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", no_sleep)
 
 
 def _is_loopback(host: str) -> bool:

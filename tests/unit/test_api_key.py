@@ -48,7 +48,7 @@ def test_a_key_that_is_sent_is_the_key_that_was_made() -> None:
     ],
 )
 def test_what_has_another_shape_is_no_key(change: object) -> None:
-    assert presented(change(generate().text).encode()) is None  # type: ignore[operator]
+    assert presented(change(generate().text).encode()) is None  # type: ignore[operator]  # a str method
 
 
 def test_an_admin_may_do_everything_and_others_what_they_were_given() -> None:

@@ -19,6 +19,8 @@ from tests.support.domain import (
 )
 from tests.support.results import applied, balances, body, codes, committed, rolled_back
 from tests.support.write_side import create_wallet, credit, debit, settle
+from wallet.events import TransferChanged
+from wallet.ids import IdempotencyKey
 from wallet.representation import encode_recorded
 from wallet.state import TransferStatus
 
@@ -44,7 +46,7 @@ def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
     ]
     assert what_is_missing(asked, cache, redo=False) == Missing(
         wallets={OTHER_WALLET_ID},
-        keys={(WALLET_ID, "k")},
+        keys={(WALLET_ID, IdempotencyKey("k"))},
         transfers={(WALLET_ID, transfer_id(1)), (OTHER_WALLET_ID, transfer_id(2))},
         references={"r"},
     )
@@ -81,6 +83,7 @@ def test_the_answer_is_what_the_stream_will_say() -> None:
     (recorded,) = batch.write.recorded
     assert batch.bodies == [result.body] == [encode_recorded(recorded)]
     assert recorded.made_by == "key-7"
+    assert isinstance(recorded.event, TransferChanged)
     assert (result.id, result.version) == (recorded.event.transfer.id, 6)
 
 
@@ -256,7 +259,7 @@ def test_an_atomic_submission_that_is_accepted_stays() -> None:
     assert batch.write.after[WALLET_ID].version == 7
 
 
-def test_the_wallet_after_items_that_were_all_applied_before_rests_on_a_version() -> None:
+def test_a_batch_of_replayed_items_answers_with_a_wallet_at_a_version() -> None:
     # What was answered before needs no check; what the wallet is told to be now does: another
     # owner may have moved it on.
     earlier = changed(a_transfer(id=transfer_id(1)), a_wallet(version=6, pending_debit=100))

@@ -23,7 +23,7 @@ from wallet.ids import IdempotencyKey, batch_scope
 # -- keys --------------------------------------------------------------------------------------
 
 
-def test_a_key_is_remembered_with_the_answer_and_replayed_in_the_same_batch() -> None:
+def test_a_key_is_stored_with_its_answer_and_replayed_in_the_same_batch() -> None:
     batch = a_batch(a_cache(a_wallet()))
     first = applied(batch.decide(ask(debit("1"), keys=("k",), request_id="r1")))
     again = batch.decide(ask(debit("1"), keys=("k",), request_id="r2"))
@@ -114,7 +114,7 @@ def test_a_keyed_batch_is_replayed_as_a_whole() -> None:
     assert (record.scope, record.keyed.key) == (WALLET_ID, "w")
 
 
-def test_a_keyed_batch_that_was_undone_is_undone_again_when_it_could_succeed() -> None:
+def test_a_keyed_batch_refused_once_is_refused_when_it_could_succeed() -> None:
     batch = a_batch(a_cache(a_wallet()))
     first = rolled_back(batch.decide(whole(debit("1"), credit("9"), atomic=True)))
     batch.decide(ask(debit("100")))
@@ -149,7 +149,7 @@ def test_keys_of_a_batch_and_of_its_items_are_read() -> None:
     cache = a_cache(a_wallet())
     asked = [whole(debit("1"), debit("2"), keys=("k1", "k2"))]
     missing = what_is_missing(asked, cache, redo=False)
-    assert missing == Missing(keys={(WALLET_ID, key) for key in ("w", "k1", "k2")})
+    assert missing == Missing(keys={(WALLET_ID, IdempotencyKey(key)) for key in ("w", "k1", "k2")})
 
 
 def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:

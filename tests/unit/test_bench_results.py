@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,8 @@ from bench.record import BatchSizes, Measured, batch_sizes_of, measured_of, midd
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def load_result(**changes: object) -> LoadResult:
-    values: dict[str, object] = {
+def load_result(**changes: Any) -> LoadResult:
+    values: dict[str, Any] = {
         "generator": "wrk",
         "connections": 256,
         "began_at": 100.0,
@@ -146,8 +147,8 @@ def test_pgbench_runs_the_same_statement_with_its_own_variables() -> None:
 # -- ratios --------------------------------------------------------------------------------------
 
 
-def measured(per_s: float, **changes: object) -> Measured:
-    values: dict[str, object] = {
+def measured(per_s: float, **changes: Any) -> Measured:
+    values: dict[str, Any] = {
         "concurrency": 256,
         "requests_per_s": per_s,
         "transfers_per_s": per_s,
@@ -166,8 +167,8 @@ def measured(per_s: float, **changes: object) -> Measured:
     return Measured(**{**values, **changes})
 
 
-def baseline(per_s: float, **changes: object) -> Baseline:
-    values: dict[str, object] = {
+def baseline(per_s: float, **changes: Any) -> Baseline:
+    values: dict[str, Any] = {
         "concurrency": 256,
         "requests_per_s": per_s,
         "transfers_per_s": per_s,

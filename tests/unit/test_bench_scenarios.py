@@ -2,16 +2,18 @@
 
 import json
 from collections import Counter
+from functools import cache
 
 import pytest
 
-from bench.generators.deck import Mode
+from bench.generators.deck import Deck, Mode
 from bench.plan import FULL, QUICK
 from bench.scenarios import (
     BATCH_ITEMS,
     BY_NAME,
     SCENARIOS,
     Kind,
+    Scenario,
     Spread,
     deck_of,
     funding_deck,
@@ -19,6 +21,12 @@ from bench.scenarios import (
 )
 
 WALLETS = [f"01a20661-b79b-7859-b245-{n:012x}" for n in range(200)]
+
+
+@cache
+def deck_for(scenario: Scenario) -> Deck:
+    """Its deck to `WALLETS`. Made once: some have 100,000 cards."""
+    return deck_of(scenario, WALLETS)
 
 
 def test_every_scenario_of_the_specification_is_there() -> None:
@@ -37,12 +45,12 @@ def test_every_scenario_of_the_specification_is_there() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
-def test_a_deck_is_the_same_every_time(scenario) -> None:
-    assert deck_of(scenario, WALLETS) == deck_of(scenario, WALLETS)
+def test_a_deck_is_the_same_every_time(scenario: Scenario) -> None:
+    assert deck_for(scenario) == deck_of(scenario, WALLETS)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
-def test_the_headline_is_one_of_the_concurrencies(scenario) -> None:
+def test_the_headline_is_one_of_the_concurrencies(scenario: Scenario) -> None:
     assert scenario.headline in scenario.concurrencies
     assert FULL.concurrencies(scenario)[-1] == scenario.headline
     assert set(FULL.concurrencies(scenario)) == set(scenario.concurrencies)
@@ -57,17 +65,17 @@ def test_a_quick_run_measures_one_connection_where_a_target_needs_it() -> None:
 def test_a_hot_scenario_goes_to_one_wallet() -> None:
     for scenario in SCENARIOS:
         if scenario.spread is Spread.HOT:
-            deck = deck_of(scenario, WALLETS)
+            deck = deck_for(scenario)
             assert all(WALLETS[0] in card.path for card in deck.cards)
 
 
 def test_a_uniform_scenario_goes_to_every_wallet_once_before_any_twice() -> None:
-    paths = [card.path for card in deck_of(BY_NAME["uniform_unary"], WALLETS).cards]
+    paths = [card.path for card in deck_for(BY_NAME["uniform_unary"]).cards]
     assert len(paths) == len(set(paths)) == len(WALLETS)
 
 
 def test_a_zipf_scenario_has_a_few_hot_wallets_and_many_cold_ones() -> None:
-    counts = Counter(card.path for card in deck_of(BY_NAME["zipf_unary"], WALLETS).cards)
+    counts = Counter(card.path for card in deck_for(BY_NAME["zipf_unary"]).cards)
     (_, first), (_, second) = counts.most_common(2)
     assert 1.9 < first / second < 2.4  # 2 to the power of 1.1
     assert len(counts) == len(WALLETS)
@@ -75,21 +83,21 @@ def test_a_zipf_scenario_has_a_few_hot_wallets_and_many_cold_ones() -> None:
 
 def test_a_batch_is_a_thousand_transfers() -> None:
     for name in ("hot_batch", "uniform_batch"):
-        deck = deck_of(BY_NAME[name], WALLETS)
+        deck = deck_for(BY_NAME[name])
         assert deck.mode is Mode.ITEMS
         assert {len(json.loads(card.body)["items"]) for card in deck.cards} == {BATCH_ITEMS}
 
 
 def test_only_a_batch_of_many_wallets_names_them() -> None:
-    hot = json.loads(deck_of(BY_NAME["hot_batch"], WALLETS).cards[0].body)
-    many = json.loads(deck_of(BY_NAME["uniform_batch"], WALLETS).cards[0].body)
+    hot = json.loads(deck_for(BY_NAME["hot_batch"]).cards[0].body)
+    many = json.loads(deck_for(BY_NAME["uniform_batch"]).cards[0].body)
     assert "wallet_id" not in hot["items"][0]
     assert hot["atomic"] is False
     assert {item["wallet_id"] for item in many["items"]} == set(WALLETS)
 
 
 def test_mixed_is_four_fifths_writing() -> None:
-    cards = deck_of(BY_NAME["mixed"], WALLETS).cards
+    cards = deck_for(BY_NAME["mixed"]).cards
     reads = sum(card.method == "GET" for card in cards) / len(cards)
     credits_ = sum(card.path.endswith("credit") for card in cards) / len(cards)
     assert reads == pytest.approx(0.2, abs=0.01)
@@ -97,20 +105,20 @@ def test_mixed_is_four_fifths_writing() -> None:
 
 
 def test_two_phase_creates_what_it_then_completes() -> None:
-    deck = deck_of(BY_NAME["two_phase"], WALLETS)
+    deck = deck_for(BY_NAME["two_phase"])
     assert deck.mode is Mode.SETTLE
     assert json.loads(deck.cards[0].body)["status"] == "pending"
 
 
 def test_reads_send_nothing_and_ask_for_nothing_new() -> None:
-    deck = deck_of(BY_NAME["read_strong"], WALLETS)
+    deck = deck_for(BY_NAME["read_strong"])
     assert deck.items_per_request == 0
     assert all(card.path.endswith("?consistency=strong") and not card.body for card in deck.cards)
 
 
 def test_only_keyed_scenarios_send_keys() -> None:
     for scenario in SCENARIOS:
-        keyed = {card.keyed for card in deck_of(scenario, WALLETS).cards}
+        keyed = {card.keyed for card in deck_for(scenario).cards}
         assert keyed == {scenario.keyed}
 
 

@@ -55,7 +55,7 @@ def test_a_wallet_that_comes_back_knows_none_of_its_former_transfers() -> None:
     assert active.pending == {}
 
 
-def test_pending_transfers_survive_the_next_state_and_settled_ones_are_forgotten() -> None:
+def test_the_next_state_keeps_pending_transfers_and_drops_settled_ones() -> None:
     cache = a_cache()
     put(cache, A)
     first, second = a_transfer(id=transfer_id(1)), a_transfer(id=transfer_id(2))

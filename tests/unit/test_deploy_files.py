@@ -75,7 +75,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     }
 
 
-def test_rays_environment_is_the_local_stacks_but_for_what_it_says_is_different(
+def test_rays_environment_differs_from_the_local_stacks_only_as_listed(
     local: dict[str, str],
 ) -> None:
     same, different = (_variables(part) for part in RAY_ENV.split("# Different from one machine:"))

@@ -81,11 +81,8 @@ async def let_callbacks_run() -> None:
 
 
 def a_submission(name: str, *, items: int = 1, **fields: Any) -> Submission:
-    return Submission(
-        items=(ITEM,) * items,
-        request_id=name,
-        **{"wallet_id": WALLET_ID, "timeout_s": 5.0, "several": items > 1} | fields,
-    )
+    values: dict[str, Any] = {"wallet_id": WALLET_ID, "timeout_s": 5.0, "several": items > 1}
+    return Submission(items=(ITEM,) * items, request_id=name, **values | fields)
 
 
 @pytest_asyncio.fixture
@@ -140,9 +137,7 @@ async def test_no_more_calls_are_open_than_allowed() -> None:
     assert desk.shards.most_open == 3
 
 
-async def test_a_wallet_s_commands_travel_in_one_call_at_a_time_and_its_neighbours_in_another() -> (
-    None
-):
+async def test_a_wallet_has_one_call_at_a_time_and_other_wallets_another() -> None:
     desk = Desk(shard_calls_in_flight_max=2)
     flooded, quiet = wallet_id(0), wallet_id(1)
     await desk.ask("f1", wallet_id=flooded)
@@ -191,9 +186,7 @@ async def test_a_flooded_wallet_alone_travels_whole_and_never_rests() -> None:
     await desk.close()
 
 
-async def test_beside_neighbours_a_flooded_wallet_travels_by_its_share_and_rests_in_between() -> (
-    None
-):
+async def test_a_flooded_wallet_under_contention_has_a_share_and_pauses() -> None:
     desk = await desk_beside_a_neighbour(shard_calls_in_flight_max=2, call_wallet_commands_max=2)
     clock = asyncio.get_running_loop().time
     await desk.ask("f1", "f2", "f3", "f4", "f5")
@@ -235,7 +228,7 @@ async def test_a_batch_that_is_larger_than_its_share_travels_alone() -> None:
     await desk.close()
 
 
-async def test_after_a_call_that_waited_for_a_new_shard_a_flooded_wallet_rests_but_a_moment(
+async def test_a_flooded_wallet_pauses_briefly_after_a_call_to_a_new_shard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_REST_MAX_S", 0.0)
@@ -358,7 +351,7 @@ async def test_a_large_submission_fits_into_an_empty_queue() -> None:
 # -- delivery -------------------------------------------------------------------------------------
 
 
-async def test_a_call_that_dies_with_its_shard_is_delivered_again_as_a_second_attempt(
+async def test_a_call_lost_with_its_shard_is_delivered_as_a_second_attempt(
     desk: Desk,
 ) -> None:
     (asking,) = await desk.ask("r1")
@@ -394,7 +387,7 @@ async def test_a_delivery_tells_how_long_the_client_still_waits(desk: Desk) -> N
     assert 0 < queued.timeout_s <= 5.0 - 0.02
 
 
-async def test_a_deadline_that_passes_in_the_queue_promises_that_nothing_was_applied(
+async def test_a_deadline_that_passes_in_the_queue_means_nothing_was_applied(
     desk: Desk,
 ) -> None:
     await desk.ask("first")

@@ -69,7 +69,7 @@ async def test_each_shard_is_called_itself_while_it_is_there() -> None:
     assert cluster.looked_for == [0, 1, 2]
 
 
-async def test_what_broke_a_call_is_told_and_the_next_call_goes_to_the_next_shard() -> None:
+async def test_a_failed_call_is_reported_and_the_next_goes_to_the_next_shard() -> None:
     cluster = Cluster(3)
     await cluster.call(2)
     cluster.gone.add(2)

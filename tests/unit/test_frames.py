@@ -17,7 +17,7 @@ def test_what_was_sent_arrives_however_it_is_cut(
 ) -> None:
     stream = b"".join(frame(*one) for one in sent)
     reader = FrameReader(bytes_max=40)
-    arrived = []
+    arrived: list[tuple[int, int, bytes]] = []
     for start in range(0, len(stream), piece):
         arrived += reader.feed(stream[start : start + piece])
     assert arrived == sent

@@ -163,7 +163,7 @@ async def test_no_refusal_repeats_what_was_sent() -> None:
     secrets = [key.text.rpartition("_")[2] for key in (unknown, revoked, narrow)]
 
     for scope, needed in cases:
-        problem = await refusal(world.gate.admit(scope, needed))  # type: ignore[arg-type]
+        problem = await refusal(world.gate.admit(scope, needed))  # type: ignore[arg-type]  # a dict is a scope
         response = problem_response(problem, "r1")
         told = bytes(response.body) + repr(response.raw_headers).encode()
         assert not [secret for secret in secrets if secret.encode() in told], problem.code

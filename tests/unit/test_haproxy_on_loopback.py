@@ -40,9 +40,7 @@ def binds(text: str) -> list[str]:
     return [line.split(" ", 1)[1] for line in lines(text) if line.startswith("bind ")]
 
 
-def test_statistics_and_metrics_listen_on_loopback_and_the_front_door_as_it_did(
-    text: str, door: FrontDoor
-) -> None:
+def test_only_statistics_and_metrics_are_moved_to_loopback(text: str, door: FrontDoor) -> None:
     assert any(bind.startswith("*:") for bind in binds(text))
 
     found = binds(prepared(text, TIMEOUTS).text)
@@ -85,7 +83,7 @@ def test_without_routes_nothing_is_listened_to(door: FrontDoor) -> None:
     assert prepared(found.text, TIMEOUTS) == found
 
 
-def test_the_standby_has_the_front_door_and_nothing_that_its_successor_needs(
+def test_a_standby_has_the_front_door_and_no_port_of_its_successor(
     text: str, door: FrontDoor
 ) -> None:
     standby = prepared(text, TIMEOUTS).standby

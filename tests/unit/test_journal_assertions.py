@@ -22,7 +22,7 @@ from tests.support.domain import (
     settled,
     transfer_id,
 )
-from tests.support.memory_journal import MemoryJournal
+from tests.support.faulty_journal import FaultyJournal
 from tests.support.waiting import stop
 from tests.support.write_side import LIMITS, NoRelay, debit
 from tests.support.writes import WriteInTheMaking, an_answer
@@ -172,7 +172,7 @@ def test_an_event_that_did_not_make_the_transfer_is_damage(recorded: Any) -> Non
         assert_loaded(Loaded(recorded={KEY: recorded}))
 
 
-async def end_of_shard(journal: MemoryJournal, asked: Submission) -> BaseException | None:
+async def end_of_shard(journal: FaultyJournal, asked: Submission) -> BaseException | None:
     """How a shard ends that is asked this."""
     shard = Shard(journal=journal, relay=NoRelay(), limits=LIMITS, now=lambda: datetime.now(UTC))
     asking = asyncio.create_task(shard.submit([asked]))
@@ -182,8 +182,8 @@ async def end_of_shard(journal: MemoryJournal, asked: Submission) -> BaseExcepti
     return running.exception()
 
 
-async def journal_with_a_wallet() -> MemoryJournal:
-    journal, making = MemoryJournal(), WriteInTheMaking()
+async def journal_with_a_wallet() -> FaultyJournal:
+    journal, making = FaultyJournal(), WriteInTheMaking()
     making.create(WALLET_ID)
     await journal.commit(making.write)
     return journal
@@ -191,21 +191,21 @@ async def journal_with_a_wallet() -> MemoryJournal:
 
 async def test_a_shard_that_reads_damage_ends_and_writes_nothing() -> None:
     journal = await journal_with_a_wallet()
-    damaged = msgspec.structs.replace(journal.wallets[WALLET_ID], pending_debit=-1)
-    journal.wallets[WALLET_ID] = damaged
+    damaged = msgspec.structs.replace(journal.database.wallets[WALLET_ID], pending_debit=-1)
+    journal.database.wallets[WALLET_ID] = damaged
     end = await end_of_shard(journal, ask(debit()))
     assert isinstance(end, AssertionError)
     assert "INV-2" in str(end)
-    assert (journal.commits, journal.wallets[WALLET_ID]) == (1, damaged)
+    assert (journal.commits, journal.database.wallets[WALLET_ID]) == (1, damaged)
 
 
 async def test_a_shard_whose_batch_contradicts_itself_writes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     journal = await journal_with_a_wallet()
-    before = journal.wallets[WALLET_ID]
+    before = journal.database.wallets[WALLET_ID]
     monkeypatch.setattr("actors.batch.evolve", lambda _wallet, _event: before)
     end = await end_of_shard(journal, ask(debit()))
     assert isinstance(end, AssertionError)
     assert "INV-10" in str(end)
-    assert (journal.commits, journal.wallets[WALLET_ID]) == (1, before)
+    assert (journal.commits, journal.database.wallets[WALLET_ID]) == (1, before)

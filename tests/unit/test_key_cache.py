@@ -158,7 +158,7 @@ async def test_only_so_many_unknown_keys_wait_for_a_query(
     assert await asyncio.gather(first, *waiting) == [None] * 4
 
 
-async def test_without_postgres_a_known_key_goes_on_until_it_is_too_old_and_no_longer() -> None:
+async def test_without_postgres_a_known_key_is_valid_until_it_is_too_old() -> None:
     world = World()
     key = world.keys.make()
     await world.cache.find(key.key_id)

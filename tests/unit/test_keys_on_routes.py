@@ -12,6 +12,7 @@ from starlette.responses import Response
 from serve_app import direct_route, documentation
 from serve_app.app import create_app, create_application
 from serve_app.direct_route import direct
+from serve_app.route_docs import RouteDoc
 from serve_app.services import Services
 from tests.support.keys import Gated, with_key
 from wallet.settings import Settings
@@ -20,11 +21,11 @@ API = [route for route in documentation.ROUTES if route.path.startswith("/v1/")]
 FOR_EVERYBODY = ["/healthz", "/problems", "/problems/overloaded", "/openapi.json", "/docs"]
 
 
-def an_id(route: documentation.RouteDoc) -> str:
+def an_id(route: RouteDoc) -> str:
     return f"{route.method} {route.path}"
 
 
-def path_of(route: documentation.RouteDoc) -> str:
+def path_of(route: RouteDoc) -> str:
     some_id = "01a2067c-e291-71c5-b35b-2b30e09df98a"
     return route.path.replace("{wallet_id}", some_id).replace("{transfer_id}", some_id)
 
@@ -36,8 +37,8 @@ class Service:
         self.world = Gated()
         services: Any = Services(
             settings=Settings(auth="required"),
-            dispatcher=None,  # type: ignore[arg-type]
-            queries=None,  # type: ignore[arg-type]
+            dispatcher=None,  # type: ignore[arg-type]  # not reached
+            queries=None,  # type: ignore[arg-type]  # not reached
             probes={},
             gate=self.world.gate,
         )
@@ -64,7 +65,7 @@ async def client(service: Service, request: pytest.FixtureRequest) -> AsyncItera
 
 @pytest.mark.parametrize("route", API, ids=an_id)
 async def test_a_route_of_the_api_refuses_strangers(
-    client: httpx.AsyncClient, route: documentation.RouteDoc
+    client: httpx.AsyncClient, route: RouteDoc
 ) -> None:
     answer = await client.request(route.method, path_of(route), json={})
 
@@ -75,7 +76,7 @@ async def test_a_route_of_the_api_refuses_strangers(
 
 @pytest.mark.parametrize("route", API, ids=an_id)
 async def test_no_method_of_a_route_of_the_api_is_for_strangers(
-    client: httpx.AsyncClient, route: documentation.RouteDoc
+    client: httpx.AsyncClient, route: RouteDoc
 ) -> None:
     for method in route.methods:
         # Even what nobody may send is only told to whoever may come.
@@ -85,7 +86,7 @@ async def test_no_method_of_a_route_of_the_api_is_for_strangers(
 
 @pytest.mark.parametrize("route", API, ids=an_id)
 async def test_a_route_of_the_api_refuses_a_key_for_something_else(
-    client: httpx.AsyncClient, service: Service, route: documentation.RouteDoc
+    client: httpx.AsyncClient, service: Service, route: RouteDoc
 ) -> None:
     other = "wallets:write" if route.method == "GET" else "wallets:read"
     key = service.world.keys.make(other)
@@ -148,7 +149,7 @@ async def test_a_bug_is_logged_without_the_key(
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    scope = with_key(key) | {
+    scope = dict(with_key(key)) | {
         "method": "GET",
         "path": "/v1/wallet",
         "query_string": b"",
@@ -166,8 +167,8 @@ def test_what_runs_without_keys_says_so_in_its_description() -> None:
     def described(**fields: Any) -> Any:
         services: Any = Services(
             settings=Settings(),
-            dispatcher=None,  # type: ignore[arg-type]
-            queries=None,  # type: ignore[arg-type]
+            dispatcher=None,  # type: ignore[arg-type]  # not reached
+            queries=None,  # type: ignore[arg-type]  # not reached
             probes={},
             **fields,
         )

@@ -22,6 +22,8 @@ KEYED = RequestedOperation(intent="keyed", operation="debit", wallet_id="w", amo
 KEYLESS = RequestedOperation(intent="keyless", operation="debit", wallet_id="w", amount=5)
 TIMING = CallTiming(1, 2)
 
+UNKNOWN: Outcome = "unknown"
+
 
 class ScriptedTransport:
     """Implements `Transport`: every operation of a call has the outcome that is next."""
@@ -89,7 +91,7 @@ async def test_a_refused_atomic_batch_is_not_retried() -> None:
 
 @pytest.mark.parametrize("policy", [{"attempts_max": 3}, {"give_up_s": 2.5}])
 async def test_an_outcome_that_stays_unknown_is_given_up(policy: dict[str, float]) -> None:
-    transport = ScriptedTransport(*["unknown"] * 9)
+    transport = ScriptedTransport(*(UNKNOWN,) * 9)
     assert await a_client(transport, [], **policy).pursue([KEYED]) == 1
     assert len(transport.sent) <= 3
 

@@ -1,7 +1,7 @@
 """The stack's memory: ports that stay, a file that is private and whole, one change at a time."""
 
-import multiprocessing
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from serve_app.local import home as home_module
 from serve_app.local.errors import StackError
 from serve_app.local.home import Home, Stack, assign_ports, assign_sockets
 from serve_app.local.ports import answers, free_port, is_free
+from tests.support.virtual_time import VirtualTime
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_a_free_port_is_free_and_not_one_of_the_taken() -> None:
     assert free_port(frozenset({port})) != port
 
 
-def test_the_folder_for_sockets_is_short_private_and_made_again_if_it_is_gone() -> None:
+def test_the_socket_folder_is_short_private_and_recreated_when_missing() -> None:
     stack = Stack()
     first = assign_sockets(stack)
     try:
@@ -97,26 +98,34 @@ def test_the_folder_for_sockets_is_short_private_and_made_again_if_it_is_gone() 
 def test_a_second_command_waits_for_the_first_and_says_so(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(home_module, "_LOCK_TIMEOUT_S", 0.3)
-    context = multiprocessing.get_context("spawn")
-    holds, done = context.Event(), context.Event()
-    other = context.Process(target=_hold_lock, args=(home.root, holds, done))
-    other.start()
+    clock = VirtualTime()
+    monkeypatch.setattr(home_module, "time", clock)
     said: list[str] = []
-    try:
-        assert holds.wait(30)
+
+    with home.locked(lambda: said.append("nobody else is here")):
         with (
             pytest.raises(StackError, match="Another command"),
             home.locked(lambda: said.append("waiting")),
         ):
             pass
         assert said == ["waiting"]
-    finally:
-        done.set()
-        other.join(30)
+        assert clock.monotonic() >= home_module._LOCK_TIMEOUT_S
 
     with home.locked(lambda: said.append("waiting again")):
         assert said == ["waiting"]
+
+
+def test_a_second_command_goes_on_when_the_first_ends(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = VirtualTime()
+    monkeypatch.setattr(home_module, "time", clock)
+    first = ExitStack()
+    first.enter_context(home.locked(lambda: None))
+    clock.on_sleep = first.close
+
+    with home.locked(lambda: None):
+        assert clock.monotonic() < home_module._LOCK_TIMEOUT_S
 
 
 def test_a_home_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
@@ -133,9 +142,3 @@ def test_wallet_home_says_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.delenv("WALLET_HOME")
     monkeypatch.chdir(tmp_path)
     assert Home.of_this_checkout().root == tmp_path / ".wallet"
-
-
-def _hold_lock(root: Path, holds, done) -> None:  # type: ignore[no-untyped-def]
-    with Home(root).locked(lambda: None):
-        holds.set()
-        done.wait(30)

@@ -54,7 +54,7 @@ def test_an_account_that_may_enter_the_home_keeps_the_data_there(
     assert not find_place(tmp_path / "postgres").is_elsewhere
 
 
-def test_an_account_that_may_not_enter_gets_a_folder_of_the_system_and_keeps_it(
+def test_an_account_without_access_gets_a_system_folder_and_keeps_it(
     tmp_path: Path, run_as_somebody: list[Path], system_folder: Path
 ) -> None:
     first = find_place(tmp_path / "postgres")
@@ -96,7 +96,7 @@ def test_data_that_has_vanished_is_not_replaced_by_an_empty_database(
         find_place(tmp_path / "postgres")
 
 
-def test_missing_binaries_are_one_line_that_says_what_to_do_and_make_no_folder(
+def test_missing_binaries_are_an_error_of_one_line_and_make_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system_folder: Path
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)

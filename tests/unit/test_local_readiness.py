@@ -15,6 +15,7 @@ from serve_app.local.home import Home
 from serve_app.local.logs import last_line_with, rotate, tail
 from serve_app.local.ports import free_port
 from serve_app.local.readiness import ask
+from tests.support.virtual_time import VirtualTime
 
 READY = {"postgres": {"ready": True, "detail": "answers"}}
 WAITING = {**READY, "nats": {"ready": False, "detail": "events wait in the outbox"}}
@@ -92,7 +93,7 @@ def test_a_log_that_has_grown_large_is_put_aside(tmp_path: Path) -> None:
     assert (tmp_path / "a.log.1").exists()
 
 
-def test_logs_are_chosen_by_name_and_an_unknown_name_is_answered_with_the_known(
+def test_logs_are_chosen_by_name_and_an_unknown_name_lists_the_known(
     tmp_path: Path,
 ) -> None:
     home = Home(tmp_path)
@@ -108,12 +109,14 @@ def test_logs_are_chosen_by_name_and_an_unknown_name_is_answered_with_the_known(
         show_logs.files_of(home, "redis")
 
 
-def test_following_gives_whole_lines_as_they_come(tmp_path: Path) -> None:
+def test_following_gives_whole_lines_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = VirtualTime()
+    monkeypatch.setattr(show_logs, "time", clock)
     log = tmp_path / "a.log"
     log.write_text("old\n")
     lines = show_logs.new_lines([("a", log)])
-    reader = threading.Timer(0.1, lambda: log.write_text("old\nnew\nha"))
-    reader.start()
+    clock.on_sleep = lambda: log.write_text("old\nnew\nha")
 
     assert next(lines) == "a | new"
-    reader.join()

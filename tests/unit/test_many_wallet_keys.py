@@ -86,7 +86,7 @@ async def test_the_spelling_of_an_id_and_of_an_amount_makes_no_other_request(
     one, two = await side.new_wallet(), await side.new_wallet()
     first = await side.many(debit(one, "1.50"), debit(two, "2"), key="k")
 
-    again = await side.many(debit(one.upper(), "1.5"), debit(two, 2), key="k")  # type: ignore[arg-type]
+    again = await side.many(debit(one.upper(), "1.5"), debit(two, 2), key="k")  # type: ignore[arg-type]  # not an id as stored
 
     assert again.headers[_REPLAYED] == "true"
     assert again.content == first.content
@@ -208,7 +208,7 @@ async def test_an_answer_that_was_lost_is_repeated_under_the_key(side: HttpSide)
     assert side.minor(two) == 100
 
 
-async def test_a_repetition_without_a_decision_does_not_deny_what_was_applied_before(
+async def test_an_undecided_repetition_does_not_deny_what_was_applied_before(
     side: HttpSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(many_wallets, "PORTION", 2)
@@ -376,7 +376,7 @@ async def test_an_atomic_refusal_by_an_item_refused_before_is_replayed_alike(
 @pytest.mark.parametrize("amount", ["1", "1000"])
 async def test_a_single_transfer_s_replay_is_the_first_answer(side: HttpSide, amount: str) -> None:
     wallet = await side.new_wallet()
-    sent = {
+    sent: dict[str, Any] = {
         "url": f"/v1/wallet/{wallet}/transfers/credit",
         "json": {"amount": amount},
         "headers": {"Idempotency-Key": "k"},

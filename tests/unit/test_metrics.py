@@ -96,7 +96,7 @@ def ingress() -> list[Sample]:
     request_metrics.requests["debit_wallet", 201] += 1
     request_metrics.seconds["debit_wallet"].observe(0.01)
     request_metrics.problems["overloaded"] += 1
-    return list(request_metrics.samples("r", [3], Pool()))  # type: ignore[arg-type]
+    return list(request_metrics.samples("r", [3], Pool()))  # type: ignore[arg-type]  # has what is called of it
 
 
 # -- the catalogue -----------------------------------------------------------------------------

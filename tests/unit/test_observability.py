@@ -94,6 +94,6 @@ def test_every_alert_is_tested_firing_and_silent() -> None:
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 def test_alerts_fire_when_they_should_and_only_then() -> None:
     assert PROMTOOL
-    for arguments in (["check", "rules", RULES], ["test", "rules", RULE_TESTS]):
+    for arguments in (["check", "rules", str(RULES)], ["test", "rules", str(RULE_TESTS)]):
         done = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

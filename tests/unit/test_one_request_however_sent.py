@@ -41,11 +41,11 @@ async def given_by(path: str, content: str, headers: dict[str, str]) -> list[Sub
     recorder = Recorder()
     services: Any = Services(
         settings=Settings(_env_file=None),
-        dispatcher=recorder,  # type: ignore[arg-type]
-        queries=None,  # type: ignore[arg-type]
+        dispatcher=recorder,  # type: ignore[arg-type]  # has what is called of it
+        queries=None,  # type: ignore[arg-type]  # not reached
         probes={},
     )
-    transport: Any = httpx.ASGITransport(app=create_application(services))  # type: ignore[arg-type]
+    transport: Any = httpx.ASGITransport(app=create_application(services))
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         answer = await client.post(path, content=content, headers=headers)
     assert answer.status_code in (200, 201), answer.text
@@ -62,7 +62,7 @@ async def keys_of(
 
 @pytest.mark.parametrize("amount", ['"10.5"', '"10.50"', '"10.500"'])
 @pytest.mark.parametrize("rest", ["", ',"status":"pending","reference_id":null,"metadata":{}'])
-async def test_a_transfer_is_the_same_request_on_its_own_route_in_a_batch_and_in_a_line(
+async def test_a_transfer_is_the_same_request_on_route_batch_and_line(
     amount: str, rest: str
 ) -> None:
     asked = f'"amount":{amount}{rest}'

@@ -243,7 +243,7 @@ async def test_a_span_that_is_queued_is_not_queued_again(desk: RelayDesk) -> Non
     assert desk.stream.calls == [ids(WALLET_ID, 1, 2)]
 
 
-async def test_rows_of_a_wallet_that_follow_each_other_are_read_and_deleted_as_one(
+async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
     desk: RelayDesk,
 ) -> None:
     other = wallet_id(7)

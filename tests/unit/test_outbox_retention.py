@@ -48,7 +48,7 @@ async def test_chores_that_fail_are_counted(desk: RelayDesk) -> None:
     assert desk.relay.failures == {"forget": 2}
 
 
-async def test_rows_that_could_not_be_deleted_are_deleted_later_and_not_published_again(
+async def test_rows_whose_deletion_failed_are_deleted_later_and_not_republished(
     desk: RelayDesk,
 ) -> None:
     desk.outbox.deletes_unavailable = 1
@@ -81,7 +81,7 @@ async def test_rows_of_acknowledged_events_are_kept_and_are_no_backlog(keeping: 
     assert len(keeping.stream.calls) == 1
 
 
-async def test_what_the_server_lost_with_its_power_is_published_again_before_anything_newer(
+async def test_what_the_server_lost_in_a_power_failure_is_published_again_first(
     keeping: RelayDesk,
 ) -> None:
     keeping.start()

@@ -23,7 +23,7 @@ async def desk() -> AsyncIterator[RelayDesk]:
     await made.close()
 
 
-async def test_a_row_that_the_sweep_saw_before_its_own_shard_told_of_it_goes_once(
+async def test_a_row_swept_before_its_shard_reports_it_is_published_once(
     desk: RelayDesk,
 ) -> None:
     # Committed, and the sweep runs before the shard's task does.
@@ -40,7 +40,7 @@ async def test_a_row_that_the_sweep_saw_before_its_own_shard_told_of_it_goes_onc
     assert desk.relay.backlog == 0
 
 
-async def test_a_span_told_of_after_it_was_relayed_already_is_dropped_by_the_stream(
+async def test_a_span_reported_after_its_relay_is_dropped_by_the_stream(
     desk: RelayDesk,
 ) -> None:
     write = await desk.commit(WALLET_ID, 1)
@@ -144,7 +144,7 @@ async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
     ]
 
 
-async def test_the_first_sweep_takes_rows_of_any_age_and_later_ones_only_old_ones() -> None:
+async def test_the_first_sweep_takes_rows_of_any_age_and_later_sweeps_old_ones() -> None:
     desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     await desk.commit(WALLET_ID)
     desk.start(sweeping=True)

@@ -62,7 +62,7 @@ async def test_shards_that_write_are_ready(probes: Probes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["away", "hanging"])
-async def test_a_shard_that_is_away_leaves_the_replica_ready_while_the_next_one_writes(
+async def test_a_replica_is_ready_without_a_shard_if_the_next_one_writes(
     probes: Probes, shards: FakeShards, kind: str
 ) -> None:
     getattr(shards, kind).add(1)
@@ -81,7 +81,7 @@ async def test_a_shard_whose_writes_fail_makes_the_replica_not_ready(
     assert found.detail.startswith("3 of 3")
 
 
-async def test_a_shard_that_stands_in_and_cannot_write_makes_the_replica_not_ready(
+async def test_a_replica_is_not_ready_if_the_failover_shard_cannot_write(
     probes: Probes, shards: FakeShards
 ) -> None:
     shards.away |= {0}

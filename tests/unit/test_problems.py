@@ -1,5 +1,7 @@
 """Problems: every code has an explanation, every refusal and failure a document."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from starlette.responses import Response
@@ -41,7 +43,8 @@ DONE = Applied(id="1", version=1, body=b"{}")
 
 
 def document(response: Response) -> dict[str, object]:
-    return msgspec.json.decode(response.body)
+    found: dict[str, object] = msgspec.json.decode(response.body)
+    return found
 
 
 def refusal(code: RefusalCode, **fields: str) -> Refused:
@@ -95,8 +98,9 @@ def test_a_replay_is_marked_and_nothing_else_is(answer: ItemResult) -> None:
     assert respond(replayed, 200).body == respond(answer, 200).body
 
 
-def a_failure(code: FailureCode, **fields: object) -> Failure:
-    return Failure(**{"code": code, "detail": "why", "applied": "unknown"} | fields)
+def a_failure(code: FailureCode, **fields: Any) -> Failure:
+    values: dict[str, Any] = {"code": code, "detail": "why", "applied": "unknown"}
+    return Failure(**values | fields)
 
 
 @pytest.mark.parametrize("code", [FailureCode.UNAVAILABLE, FailureCode.DEADLINE_EXCEEDED])

@@ -1,5 +1,7 @@
 """Folding stream events to rows: the last state counts, repetitions don't, gaps show."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -152,7 +154,7 @@ def test_wallets_in_one_batch_don_t_mix() -> None:
 
 
 def test_amounts_of_every_scale_become_minor_units() -> None:
-    rows = []
+    rows: list[Any] = []
     for scale in (0, 2, 18):
         wallet = a_wallet(version=2, scale=scale, balance=12)
         transfer = a_transfer(amount=12, status=COMPLETED, settled_at=NOW)

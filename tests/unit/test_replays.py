@@ -36,7 +36,7 @@ async def test_a_replayed_wallet_is_the_first_one_and_where_it_was(side: HttpSid
     made = await twice(side, "/v1/wallet", {})
     assert made.status_code == 201
     assert made.headers["location"] == f"/v1/wallet/{made.json()['id']}"
-    assert list(side.journal.wallets) == [made.json()["id"]]
+    assert list(side.journal.database.wallets) == [made.json()["id"]]
 
 
 async def test_a_replayed_transfer_is_the_first_one_and_where_it_was(side: HttpSide) -> None:

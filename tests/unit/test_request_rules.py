@@ -10,7 +10,7 @@ from starlette.routing import Mount, Route
 from projections.queries import TransferPageView
 from serve_app import documentation
 from serve_app.app import create_app, create_application
-from serve_app.documentation import RouteDoc
+from serve_app.route_docs import RouteDoc
 from serve_app.schemas import Component
 from serve_app.services import Services
 from tests.support.domain import WALLET_ID
@@ -24,8 +24,8 @@ READS = [route for route in documentation.ROUTES if route.method == "GET"]
 WRITES = [route for route in documentation.ROUTES if route.method != "GET"]
 
 
-def an_id(route: RouteDoc) -> str:
-    return f"{route.method} {route.path}"
+def an_id(parameter: RouteDoc | str) -> str:
+    return parameter if isinstance(parameter, str) else f"{parameter.method} {parameter.path}"
 
 
 def path_of(route: RouteDoc) -> str:
@@ -52,7 +52,7 @@ async def _ready() -> Component:
 _SERVICES: Any = Services(
     settings=Settings(_env_file=None),
     dispatcher=None,  # type: ignore[arg-type]  # nothing of this may reach it
-    queries=NothingBehind(),  # type: ignore[arg-type]
+    queries=NothingBehind(),  # type: ignore[arg-type]  # has what is called of it
     probes={"postgres": _ready},
 )
 WAYS: dict[str, Any] = {
@@ -104,7 +104,7 @@ async def test_a_parameter_that_the_route_does_not_have_is_refused(
 @pytest.mark.parametrize(
     ("route", "name"),
     [(route, name) for route in documentation.ROUTES for name in sorted(route.allowed.query)],
-    ids=str,
+    ids=an_id,
 )
 async def test_a_parameter_that_comes_twice_is_refused(
     client: httpx.AsyncClient, route: RouteDoc, name: str
@@ -122,7 +122,7 @@ async def test_a_parameter_that_comes_twice_is_refused(
         for one in route.parameters
         if one["schema"].get("type") == "integer"
     ],
-    ids=str,
+    ids=an_id,
 )
 @pytest.mark.parametrize(
     "sent",

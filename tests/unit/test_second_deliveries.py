@@ -10,10 +10,11 @@ from tests.support import results
 from tests.support.batches import a_batch, a_cache, ask
 from tests.support.domain import WALLET_ID, a_transfer, a_wallet, settled
 from tests.support.faulty_journal import Fault, FaultyJournal
+from tests.support.ids import new_id
 from tests.support.results import body
 from tests.support.shards import shard_in_memory
 from tests.support.waiting import until
-from tests.support.write_side import ShardUnderTest, credit, debit, new_id, settle
+from tests.support.write_side import ShardUnderTest, credit, debit, settle
 from tests.support.writes import WriteInTheMaking
 from wallet.commands import Command, CreateTransfer, Keyed
 from wallet.ids import IdempotencyKey, WalletId
@@ -103,7 +104,7 @@ async def test_a_first_refusal_leaves_nothing_behind() -> None:
     assert journal.database.refused_deliveries == {}
 
 
-async def test_an_atomic_batch_refused_again_is_refused_whole_when_the_first_arrives() -> None:
+async def test_an_atomic_batch_refused_again_is_refused_whole_on_the_first() -> None:
     one, other = two_connections()
     async with shard_in_memory(one) as first, shard_in_memory(other) as second:
         wallet = await first.create_wallet()
@@ -114,7 +115,7 @@ async def test_an_atomic_batch_refused_again_is_refused_whole_when_the_first_arr
     assert one.database.wallets[wallet].balance == 4_000
 
 
-def test_the_item_of_an_atomic_batch_is_refused_for_good_though_it_has_a_key() -> None:
+def test_a_keyed_item_of_an_atomic_batch_is_refused_for_good() -> None:
     """The key of an item is forgotten with the batch that is undone."""
     batch = a_batch(a_cache(a_wallet()))
     commands = debit("1"), credit("10")
@@ -154,7 +155,7 @@ def test_a_recorded_refusal_is_answered_once_a_standby_has_it() -> None:
     assert batch.write.recorded == []
 
 
-def test_an_atomic_batch_that_meets_the_refusal_of_its_own_request_is_decided() -> None:
+def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
     """Clients use one request id for a single request and for a batch."""
     cache = a_cache(a_wallet())
     single = a_batch(cache)

@@ -6,9 +6,10 @@ import pytest
 
 from actors.ports import BatchWrite, Loaded, Missing, Span
 from tests.support.faulty_journal import Fault, FaultyJournal
+from tests.support.ids import new_id
 from tests.support.results import body, failed
 from tests.support.shards import shard_in_memory
-from tests.support.write_side import NoRelay, credit, debit, new_id, settle
+from tests.support.write_side import NoRelay, credit, debit, settle
 
 
 class CountingRelay(NoRelay):
@@ -80,10 +81,12 @@ async def test_a_lost_commit_makes_no_money() -> None:
             dict(database.wallets),
             dict(database.transfers),
             list(database.events_by_wallet[wallet]),
+            list(database.outbox[wallet]),
         )
         await remembers.ask(wallet, debit("900"))
 
-        database.wallets, database.transfers, database.events_by_wallet[wallet] = kept
+        database.wallets, database.transfers = kept[0], kept[1]
+        database.events_by_wallet[wallet], database.outbox[wallet] = kept[2], kept[3]
         journal.lose_connection()
         other_side = FaultyJournal(database)
         async with shard_in_memory(other_side) as writes:

@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from actors.ports import BatchWrite, JournalConflict, Span
-from actors.protocol import Applied, Failure, FailureCode
+from actors.protocol import Applied, Failure, FailureCode, RequestResult
+from actors.shard import ShardLimits
 from tests.support.faulty_journal import Fault, FaultyJournal
+from tests.support.ids import new_id
 from tests.support.results import applied, body, failed
 from tests.support.shards import shard_in_memory
 from tests.support.write_side import (
@@ -16,10 +18,9 @@ from tests.support.write_side import (
     ShardUnderTest,
     credit,
     debit,
-    new_id,
     settle,
 )
-from wallet.commands import Item, Submission
+from wallet.commands import Command, Item, Submission
 from wallet.ids import WalletId
 
 
@@ -54,11 +55,13 @@ class FullRelay:
         pass
 
 
-def limits(**fields: int) -> object:
+def limits(**fields: int) -> ShardLimits:
     return msgspec.structs.replace(LIMITS, **fields)
 
 
-async def held_up(shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId) -> asyncio.Task:
+async def held_up(
+    shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId
+) -> asyncio.Task[RequestResult]:
     """A debit that waits at the gate: whatever is asked now queues behind it."""
     journal.gate.clear()
     journal.at_the_gate.clear()
@@ -67,7 +70,9 @@ async def held_up(shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId
     return asking
 
 
-async def queued(shard: ShardUnderTest, *asks: tuple[WalletId, object]) -> list[asyncio.Task]:
+async def queued(
+    shard: ShardUnderTest, *asks: tuple[WalletId, Command]
+) -> list[asyncio.Task[RequestResult]]:
     tasks = [asyncio.create_task(shard.ask(wallet, command)) for wallet, command in asks]
     await asyncio.sleep(0)
     return tasks
@@ -362,7 +367,7 @@ class OneAfterAnotherJournal(FaultyJournal):
 async def test_a_long_chain_of_conflicts_has_an_end() -> None:
     journal = OneAfterAnotherJournal()
     async with shard_in_memory(journal) as shard:
-        wallets = [await shard.create_wallet() for _ in range(400)]
+        wallets = [await shard.create_wallet() for _ in range(150)]
         journal.armed = True
         replies = await asyncio.gather(*(shard.ask(one, debit("1")) for one in wallets))
     assert all(isinstance(reply, Applied) for reply in replies)

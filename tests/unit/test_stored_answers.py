@@ -24,7 +24,7 @@ from actors.stored_answers import (
 )
 from tests.support.batches import a_batch, a_cache, whole
 from tests.support.domain import WALLET_ID, a_wallet, transfer_id
-from tests.support.memory_journal import MemoryJournal
+from tests.support.faulty_journal import FaultyJournal
 from tests.support.results import applied, failed
 from tests.support.shards import shard_in_memory
 from tests.support.write_side import credit, debit, keyed_by
@@ -181,13 +181,13 @@ def test_a_row_that_cannot_be_read_is_an_error_of_the_journal(row: StoredAnswer)
 
 
 async def test_a_row_that_cannot_be_read_fails_its_own_request_and_no_other() -> None:
-    journal = MemoryJournal()
+    journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet, other = [await shard.create_wallet() for _ in range(2)]
         command = credit("1")
         fingerprint = keyed_by("k", command).fingerprint
         unknown = a_row(b'{"code":"of_a_later_release","detail":""}', refused=True)
-        journal.keys[wallet, IdempotencyKey("k")] = msgspec.structs.replace(
+        journal.database.idempotency_keys[wallet, IdempotencyKey("k")] = msgspec.structs.replace(
             unknown, fingerprint=fingerprint
         )
         spoilt, *others = await asyncio.gather(

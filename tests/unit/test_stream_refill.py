@@ -177,7 +177,7 @@ async def test_who_has_not_noticed_the_loss_gets_nothing_in_before_the_journal()
     await desk.close()
 
 
-async def test_a_stream_lost_while_it_is_filled_gets_the_journal_from_the_beginning() -> None:
+async def test_a_stream_lost_during_its_backfill_gets_the_whole_journal() -> None:
     refill = a_backfill()
     desk = await a_desk(refill)
     desk.stream.gate.clear()

@@ -22,7 +22,7 @@ def test_a_pause_gains_no_more_than_a_burst() -> None:
     assert [bucket.take(1, 1_000) > 0 for _ in range(3)] == [False, False, True]
 
 
-def test_a_batch_larger_than_a_burst_comes_through_and_costs_the_pause_after_it() -> None:
+def test_a_batch_larger_than_a_burst_passes_and_a_pause_follows() -> None:
     bucket = TokenBucket(rate_per_s=10, burst=5, now_s=0)
 
     assert bucket.take(1, 0) == 0

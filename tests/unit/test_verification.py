@@ -34,9 +34,9 @@ def key_of(row: Any) -> tuple[str, str]:
 
 async def merged(**statements: FakePages) -> dict[tuple[str, str], dict[str, list[Row]]]:
     found: dict[tuple[str, str], dict[str, list[Row]]] = {}
-    async for group in side_by_side(statements, key_of):  # type: ignore[arg-type]
+    async for group in side_by_side(statements, key_of):  # type: ignore[arg-type]  # tuples do
         assert not group.keys() & found.keys(), "a key comes once, whole"
-        found |= group  # type: ignore[arg-type]
+        found |= group  # type: ignore[arg-type]  # tuples do
     return found
 
 

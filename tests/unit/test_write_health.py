@@ -1,9 +1,8 @@
 """Whether writes go through: what a shard learns from its commits, and from probes without them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
@@ -25,7 +24,7 @@ from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, a_transfer, a_wall
 from tests.support.waiting import stop, until
 from wallet.commands import Keyed
 from wallet.events import Recorded
-from wallet.ids import IdempotencyKey
+from wallet.ids import IdempotencyKey, WalletId
 
 LIMITS = WriteHealthLimits(write_probe_s=0.001, write_ready_s=2.0)
 
@@ -97,7 +96,7 @@ class FakeJournal:
     async def connect(self) -> int:
         return 1
 
-    async def locked(self, wallet_ids: Sequence[str]) -> frozenset[Any]:
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
         return frozenset()
 
     async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
@@ -186,7 +185,7 @@ async def test_refusals_that_keep_coming_in_do_not_keep_the_probe_from_running()
         await until(lambda: world.health.problem() == "25006 read-only")
 
 
-async def test_a_probe_that_waits_too_long_makes_it_not_ready_until_it_is_confirmed() -> None:
+async def test_a_probe_that_waits_too_long_means_not_ready_until_confirmed() -> None:
     world = World()
     await world.journal.commit(BATCH)
     world.clock.now += 10
@@ -201,7 +200,7 @@ async def test_a_probe_that_waits_too_long_makes_it_not_ready_until_it_is_confir
         await until(lambda: world.health.problem() is None)
 
 
-async def test_a_commit_that_waits_too_long_makes_it_not_ready_until_it_is_confirmed() -> None:
+async def test_a_commit_that_waits_too_long_means_not_ready_until_confirmed() -> None:
     world = World()
     await world.journal.commit(BATCH)
     world.clock.now += 1
@@ -291,7 +290,7 @@ async def test_a_read_that_met_a_lock_says_nothing_about_the_next_write() -> Non
     assert world.health.problem() is None
 
 
-async def test_after_a_full_disk_the_probe_must_get_space_before_it_proves_anything() -> None:
+async def test_after_a_full_disk_a_probe_proves_nothing_until_it_gets_space() -> None:
     world = World()
     await world.journal.commit(BATCH)
     world.inner.failure = JournalRefused("53100 could not extend file")
