@@ -72,7 +72,7 @@ def test_a_wallet_that_had_its_turn_goes_behind_the_others() -> None:
     assert take(queue, capacity=2, quota=2) == ["a2", "a3"]
 
 
-def test_two_overloaded_wallets_alternate_although_one_is_always_first_to_put() -> None:
+def test_two_overloaded_wallets_alternate_whoever_puts_first() -> None:
     queue = make_queue()
     put(queue, A, "a1", "a2", "a3")
     put(queue, B, "b1", "b2", "b3")

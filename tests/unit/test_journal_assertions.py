@@ -133,13 +133,13 @@ def test_a_damaged_wallet_is_not_decided_on(fields: dict[str, int], invariant: s
 @pytest.mark.parametrize(
     "rows",
     [
-        [Span(WALLET_ID, 2, 3), Span(WALLET_ID, 5, 5)],
+        [Span(WALLET_ID, 2, 3), Span(WALLET_ID, 3, 5)],
         [Span(WALLET_ID, 4, 5), Span(WALLET_ID, 2, 3)],
         [Span(WALLET_ID, 5, 6)],
     ],
-    ids=["gap", "order", "unwritten"],
+    ids=["overlap", "order", "unwritten"],
 )
-def test_outbox_rows_that_do_not_follow_each_other_are_damage(rows: list[Span]) -> None:
+def test_outbox_rows_out_of_order_are_damage(rows: list[Span]) -> None:
     with pytest.raises(AssertionError, match="INV-9"):
         assert_loaded(Loaded(wallets={WALLET_ID: a_wallet()}, unpublished=rows))
 

@@ -34,7 +34,7 @@ _TRANSFER = _WALLET | {
     "type": "debit",
     "amount": "1",
     "failure_reason": None,
-    "settled_at": None,
+    "settled_at": datetime(2026, 1, 2, tzinfo=UTC),
     "created_version": 2,
 }
 _OF_PROJECTION = {
