@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 BENCHMARK := $(VENV)/.benchmark-installed
+DOCUMENTATION := $(VENV)/.documentation-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs clean migrate rebuild-projections verify test lint fmt requirements simulate
@@ -64,6 +65,9 @@ requirements: ## Pin and hash the requirements anew, from pyproject.toml (needs 
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --extra bench --constraint requirements.txt \
 		--output-file requirements-bench.txt pyproject.toml
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --extra docs --constraint requirements.txt \
+		--output-file requirements-docs.txt pyproject.toml
 
 # The environment of a finished installation is marked by a file; a half-made one is made again.
 $(RUNTIME): requirements.txt
@@ -141,6 +145,26 @@ $(NODE_TOOLS): package.json package-lock.json
 	@command -v npm > /dev/null || { echo "npm is missing: install Node.js 20 or newer."; exit 1; }
 	@echo "Installing the specification's tools …"
 	@npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# -- documents (docs/developing/changing.md) ---------------------------------------------------------
+
+.PHONY: docs tables
+PAGES := .site/pages
+
+docs: $(DOCUMENTATION) ## Build a site from the documents: .site/html/index.html
+	@rm -rf .site && mkdir -p $(PAGES)
+	@tar -cf - --exclude='*.py' --exclude=__pycache__ *.md docs specification deploy bench/README.md \
+		bench/results | tar -xf - -C $(PAGES)
+	@$(BIN)/zensical build --clean --strict
+	@echo "Open .site/html/index.html"
+
+tables: $(RUNTIME) ## Generate the tables in the documents again from the code
+	@$(BIN)/python -m specification.generators
+
+$(DOCUMENTATION): requirements-docs.txt $(RUNTIME)
+	@echo "Installing the requirements of the documentation site …"
+	@$(PIP) install --require-hashes --requirement requirements-docs.txt
 	@touch $@
 
 # -- containers and clusters (deploy/README.md) -----------------------------------------------------
