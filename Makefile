@@ -1,4 +1,4 @@
-# Every target only calls a command of the virtual environment, which the first one to need it makes.
+# Every target calls a command of the virtual environment, which the first target creates.
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,37 +18,37 @@ help: ## Show this list
 up: $(RUNTIME) ## Start the whole service on this machine, on http://localhost:8089
 	@$(BIN)/wallet up
 
-down: $(RUNTIME) ## Stop it, once it has answered what is in flight; data is kept
+down: $(RUNTIME) ## Finish the requests in flight, then stop it; data is kept
 	@$(BIN)/wallet down
 
-status: $(RUNTIME) ## Show what runs, whether it is ready and how busy it is: make status WATCH=1
+status: $(RUNTIME) ## Show processes, readiness and load: make status WATCH=1
 	@$(BIN)/wallet status $(if $(WATCH),--watch) || true
 
 logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
 	@$(BIN)/wallet logs $(if $(FOLLOW),--follow) $(NAME)
 
-clean: $(RUNTIME) ## Remove all data and logs; asks first (make clean YES=1 doesn't)
+clean: $(RUNTIME) ## Remove all data and logs after a confirmation (none with YES=1)
 	@$(BIN)/wallet clean $(if $(YES),--yes)
 
-migrate: $(RUNTIME) ## Bring the database's tables up to date
+migrate: $(RUNTIME) ## Run the database migrations
 	@$(BIN)/wallet migrate
 
-rebuild-projections: $(RUNTIME) ## Build the read side anew from the journal
+rebuild-projections: $(RUNTIME) ## Rebuild the read tables from the journal, online
 	@$(BIN)/wallet rebuild-projections
 
-verify: $(RUNTIME) ## Prove that the books are sound, while it runs: make verify ARGS=--stream
+verify: $(RUNTIME) ## Check ledger consistency online: make verify ARGS=--stream
 	@$(BIN)/wallet verify $(ARGS)
 
 test: $(DEVELOPMENT) ## Run every test: make test ARGS="tests/unit -k money"
 	@$(BIN)/pytest $(ARGS)
 
-lint: $(DEVELOPMENT) ## Check format, style, types and the direction of imports
+lint: $(DEVELOPMENT) ## Check format, style, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-fmt: $(DEVELOPMENT) ## Format the code and mend what can be mended
+fmt: $(DEVELOPMENT) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
@@ -56,7 +56,7 @@ simulate: $(DEVELOPMENT) ## Run seeded simulations of the whole service: make si
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)))
 
 
-requirements: ## Pin and hash the requirements anew, from pyproject.toml (needs uv)
+requirements: ## Pin and hash the requirements again, from pyproject.toml (needs uv)
 	@command -v uv > /dev/null || { echo "uv is missing: pip install uv"; exit 1; }
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --output-file requirements.txt pyproject.toml
@@ -69,7 +69,7 @@ requirements: ## Pin and hash the requirements anew, from pyproject.toml (needs 
 		--no-header --extra docs --constraint requirements.txt \
 		--output-file requirements-docs.txt pyproject.toml
 
-# The environment of a finished installation is marked by a file; a half-made one is made again.
+# A file marks a finished installation; an unfinished one is started again.
 $(RUNTIME): requirements.txt
 	@$(call make_environment)
 	@echo "Installing requirements (the first time takes a minute or two) …"
@@ -96,13 +96,13 @@ endef
 
 .PHONY: chaos chaos-quick overload
 
-chaos: $(DEVELOPMENT) ## Hurt the service under load, prove its books (15 minutes): make chaos ARGS="--seed 7"
+chaos: $(DEVELOPMENT) ## Inject faults under load, check consistency (15 minutes): make chaos ARGS="--seed 7"
 	@$(BIN)/python -m tests.faults --write $(ARGS)
 
 chaos-quick: $(DEVELOPMENT) ## The same with fewer and shorter faults (2 minutes)
 	@$(BIN)/python -m tests.faults --quick $(ARGS)
 
-overload: $(BENCHMARK) ## Offer three times what the service can do, and see what it does (2 minutes)
+overload: $(BENCHMARK) ## Load the service with three times its peak (2 minutes)
 	@$(BIN)/python -m bench.overload $(ARGS)
 
 # -- benchmark (bench/README.md) --------------------------------------------------------------------
@@ -132,10 +132,10 @@ $(BENCHMARK): requirements-bench.txt $(RUNTIME)
 .PHONY: specification lint-openapi postman
 NODE_TOOLS := node_modules/.installed
 
-specification: $(DEVELOPMENT) ## Write openapi.json and the events' schemas anew from the code
+specification: $(DEVELOPMENT) ## Generate openapi.json and the events' schemas from the code
 	@$(BIN)/wallet specification
 
-lint-openapi: $(NODE_TOOLS) ## Hold openapi.json and asyncapi.yaml to a public linter's rules (needs npm)
+lint-openapi: $(NODE_TOOLS) ## Lint openapi.json and asyncapi.yaml (needs npm)
 	@npm run --silent lint
 
 postman: $(NODE_TOOLS) ## Run the Postman collection against the running service (needs npm)
@@ -174,16 +174,16 @@ $(DOCUMENTATION): requirements-docs.txt $(RUNTIME)
 docker-up: .env ## Start the whole service in containers, on http://localhost:8089 (needs docker)
 	@docker compose up --detach --build --wait
 
-docker-down: .env ## Stop the containers, once they have answered what is in flight; data is kept
+docker-down: .env ## Finish the requests in flight, then stop the containers; data is kept
 	@docker compose --profile observability down
 
-docker-test: $(DEVELOPMENT) ## Bring the containers up, test the service in them, hurt it, take them down
+docker-test: $(DEVELOPMENT) ## Start the containers, test the service in them, inject faults, stop them
 	@$(BIN)/pytest tests/docker $(ARGS)
 
 cluster-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)
 	@WALLET_CLUSTER_TEST=1 $(BIN)/pytest tests/cluster $(ARGS)
 
-# Made once, for nobody else to read. They begin with a letter: NATS reads some digits as numbers.
+# Created once, readable by the owner only. They begin with a letter: NATS reads some digits as numbers.
 .env:
 	@(umask 077; for name in RAY_AUTH_TOKEN POSTGRES_PASSWORD NATS_TOKEN GRAFANA_PASSWORD; do \
 		echo "$$name=s$$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n')"; done > $@)
