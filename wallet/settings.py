@@ -31,23 +31,23 @@ class Settings(BaseSettings):
     )
     http_host: str = Field(
         default="127.0.0.1",
-        description="Address the front port listens on. Loopback until you decide otherwise.",
+        description="Address of the front port. Loopback unless you set another one.",
     )
     http_port: Annotated[int, Field(ge=1, le=65535)] = Field(
         default=8089, description="Port of the HTTP API."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severe level that is logged."
+        default="INFO", description="Minimum level of log events."
     )
     log_format: Literal["json", "pretty"] = Field(
-        default="json", description="`json` for machines, `pretty` for a person at a terminal."
+        default="json", description="`json` for machines, `pretty` for people at a terminal."
     )
 
     # -- keys -----------------------------------------------------------------------------
     auth: Literal["required", "off"] = Field(
         default="off",
-        description="`required`: the API's routes ask for a key. `off` is for one machine: beyond "
-        "loopback the service then refuses to start.",
+        description="`required`: the API's routes require a key. `off` is for one machine: the "
+        "service then refuses to bind to a non-loopback address.",
     )
     auth_off_anywhere: bool = Field(
         default=False,
@@ -83,48 +83,52 @@ class Settings(BaseSettings):
     # -- shape of the deployment ------------------------------------------------------------
     shard_count: Count = Field(
         default=2,
-        description="Shard actors on the ring. One saturates about one core; adding one moves "
-        "1/N of the wallets.",
+        description="Shard actors on the ring. One saturates about one core; adding one moves 1/N "
+        "of the wallets.",
     )
     ingress_replicas: Count = Field(
-        default=2, description="HTTP replicas. HTTP parsing is the ceiling, so one per core."
+        default=2, description="HTTP replicas. HTTP parsing is the bottleneck, so one per core."
     )
     projection_groups: Count = Field(
         default=1,
-        description="Projection actors; each folds its share of the stream's partitions.",
+        description="Projection actors; each applies the events of its share of the stream's "
+        "partitions.",
     )
     shard_num_cpus: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
-        description="CPUs Ray reserves per shard. 0 on one machine, 1 on a cluster so that "
-        "shards spread.",
+        description="CPUs that Ray reserves per shard. 0 on one machine, 1 on a cluster, so that "
+        "shards are spread.",
     )
 
     shard_tls_certificate: str = Field(
         default="",
-        description="PEM file of the certificate that replicas and shards show each other. Empty: "
-        "no TLS between them, for a network that is trusted. Set all three or none.",
+        description="PEM file of the certificate that replicas and shards present to each other. "
+        "Empty: no TLS between them, for a trusted network. Set all three or none.",
     )
     shard_tls_key: str = Field(default="", description="PEM file of that certificate's key.")
     shard_tls_authority: str = Field(
         default="",
-        description="PEM file of the authority that signed it, and signs for nobody else: whoever "
-        "has a certificate of it may connect.",
+        description="PEM file of the certificate authority that signed it. It must sign for "
+        "nobody else: every certificate of it is accepted.",
     )
 
     # -- bounds of the write path -------------------------------------------------------------
     request_timeout_s: Seconds = Field(
         default=10.0,
-        description="Deadline of a write that names none: what isn't decided by then is refused.",
+        description="Deadline of a write without X-Request-Timeout-Ms. A write that is not "
+        "decided by then is rejected.",
     )
     request_timeout_max_s: Seconds = Field(
-        default=60.0, description="Longest X-Request-Timeout-Ms that a client may ask for."
+        default=60.0, description="Maximum of X-Request-Timeout-Ms."
     )
     ingress_queue_max: Count = Field(
-        default=8_192, description="Commands an ingress replica queues per shard; past it 429."
+        default=8_192,
+        description="Commands that an ingress replica queues per shard; above it 429.",
     )
     ingress_wallet_queue_max: Count = Field(
         default=4_096,
-        description="Of those, commands of one wallet: a flooded wallet can't fill the queue.",
+        description="Of those, commands of one wallet, so that an overloaded wallet cannot fill "
+        "the queue.",
     )
     ingress_calls_max: Count = Field(
         default=2,
@@ -133,7 +137,7 @@ class Settings(BaseSettings):
         "the way's latency where shards are a network away.",
     )
     call_commands_max: Count = Field(
-        default=1_000, description="Commands that travel in one call to a shard (message size)."
+        default=1_000, description="Commands in one call to a shard (message size)."
     )
     call_wallet_share_max: Count = Field(
         default=16,
@@ -142,14 +146,14 @@ class Settings(BaseSettings):
     )
     shard_ping_s: Seconds = Field(
         default=0.3,
-        description="How often a replica asks each shard whether its event loop turns. A ping "
-        "costs both sides together 0.2 ms of CPU where nothing else wakes them.",
+        description="Interval of pings from each replica to each shard's event loop. A ping costs "
+        "0.2 ms of CPU on both sides together if they are otherwise idle.",
     )
     shard_pings_missed_max: Count = Field(
         default=4,
-        description="A shard that answers none of so many pings is given up (with the period "
-        "above after 1.2 to 1.5 s), and its commands are delivered to the next one. Steps of a "
-        "shard and its garbage collection take 0.1 s each, and a few times that on a busy CPU.",
+        description="After this many unanswered pings (with the default interval after 1.2 to 1.5 "
+        "s) a shard is given up and its commands go to the next one. A step of a shard and its "
+        "garbage collection take 0.1 s each, and a few times that on a busy CPU.",
     )
     mailbox_max: Count = Field(
         default=8_192, description="Commands a shard queues before it refuses with 429."
@@ -160,7 +164,7 @@ class Settings(BaseSettings):
     )
     batch_commands_max: Count = Field(
         default=2_000,
-        description="Commands in one transaction: bounds its latency and its memory.",
+        description="Commands in one transaction: limits its latency and its memory.",
     )
     batch_wallet_share_max: Count = Field(
         default=1_000,
@@ -173,14 +177,14 @@ class Settings(BaseSettings):
         "(503) what is queued behind it and what comes. One that fails does so at once.",
     )
     conflict_retries_max: Count = Field(
-        default=8, description="Times a batch is decided again after a version conflict; then 503."
+        default=8, description="Retries of a batch after a version conflict; then 503."
     )
     wallets_cached_max: Count = Field(
-        default=50_000, description="Wallets a shard keeps active; the least recently used leave."
+        default=50_000, description="Wallets cached per shard; the least recently used are evicted."
     )
     transfers_cached_max: Count = Field(
         default=1_000,
-        description="Transfers remembered per active wallet, so settling soon needs no read.",
+        description="Transfers cached per wallet, so that settling them soon needs no read.",
     )
     batch_items_max: Count = Field(
         default=1_000, description="Items of one wallet's batch request (one transaction)."
@@ -192,21 +196,21 @@ class Settings(BaseSettings):
     # -- Postgres -------------------------------------------------------------------------
     database_timeout_s: Seconds = Field(
         default=5.0,
-        description="A statement that takes longer is given up (outcome unknown). Postgres ends it "
-        "before that if it can: waits for locks at 30 %, statements at 80 % of it.",
+        description="Client-side time-out of a statement (outcome unknown). Server-side time-outs "
+        "are shorter: lock_timeout 30 %, statement_timeout 80 % of it.",
     )
     write_probe_s: Seconds = Field(
         default=1.0,
-        description="A shard that has had no commit confirmed for so long, or whose last one "
-        "failed, writes a probe as often: one small commit, for /readyz to tell the truth.",
+        description="A shard without a confirmed commit for this long, or whose last one failed, "
+        "writes a probe as often: one small commit, for /readyz.",
     )
     write_ready_s: Seconds = Field(
         default=2.0,
-        description="A commit or a probe that waits longer than this makes /readyz say that "
-        "writes don't go through. A checkpoint of a slow disk takes less.",
+        description="A commit or a probe that waits longer than this makes /readyz report that "
+        "writes fail. A checkpoint on a slow disk takes less.",
     )
     database_connect_timeout_s: Seconds = Field(
-        default=2.0, description="Wait for a new Postgres connection."
+        default=2.0, description="Time-out of a new Postgres connection."
     )
     read_pool_max: Count = Field(
         default=8, description="Postgres connections per ingress replica, for reads."
@@ -216,33 +220,35 @@ class Settings(BaseSettings):
     stream_name: str = Field(default="WALLET_EVENTS", description="JetStream stream.")
     stream_partitions: Count = Field(
         default=16,
-        description="Partitions in the subject. Fixed once events exist: projections divide them.",
+        description="Partitions in the subject. Must not change once events exist: projections "
+        "divide them.",
     )
     stream_max_age_s: Annotated[float, Field(ge=0)] = Field(
         default=7 * 86_400.0,
-        description="How long the stream keeps events (0: for ever). The journal keeps them all.",
+        description="Retention of the stream (0: unlimited). The journal keeps all events.",
     )
     stream_duplicate_window_s: Seconds = Field(
         default=120.0,
-        description="JetStream drops a repeated Nats-Msg-Id for this long; later repeats are "
-        "dropped by version.",
+        description="JetStream's duplicate window: it drops a repeated Nats-Msg-Id for this long; "
+        "readers drop later ones by version.",
     )
-    stream_replicas: Count = Field(default=1, description="Copies of the stream (NATS cluster).")
+    stream_replicas: Count = Field(default=1, description="Replicas of the stream (NATS cluster).")
     stream_sync_s: Annotated[float, Field(gt=0, le=30)] = Field(
         default=1.0,
         description="The NATS server's sync_interval: for how long it may have acknowledged what "
         "a power loss takes from it. Outbox rows are kept that long, and again, and a second more.",
     )
     publish_batch_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        default=1_000, description="Events in one publish, that is under one acknowledgement."
+        default=1_000, description="Events in one publish, under one acknowledgement."
     )
     publish_interval_s: Annotated[float, Field(ge=0)] = Field(
         default=0.01,
-        description="Least time between two publishes of a shard that aren't full. The first event "
-        "after a pause goes at once. Fewer and larger publishes leave more CPU to the writes.",
+        description="Minimum time between two publishes of a shard that are not full. The first "
+        "event after a pause is published at once. Fewer and larger publishes leave more CPU to "
+        "the writes.",
     )
     publish_timeout_s: Seconds = Field(
-        default=5.0, description="Wait for JetStream's acknowledgement before trying again."
+        default=5.0, description="Time-out of JetStream's acknowledgement before a retry."
     )
     outbox_max: Count = Field(
         default=1_000_000,
@@ -260,7 +266,7 @@ class Settings(BaseSettings):
 
     # -- projections -------------------------------------------------------------------------
     projection_batch_max: Count = Field(
-        default=2_000, description="Events folded in one transaction."
+        default=2_000, description="Events applied in one transaction."
     )
     projection_interval_s: Annotated[float, Field(ge=0)] = Field(
         default=0.01,
@@ -269,29 +275,31 @@ class Settings(BaseSettings):
     )
     projection_niceness: Annotated[int, Field(ge=0, le=19)] = Field(
         default=5,
-        description="Priority that projections give up: where processors are short, writes go "
-        "first and reads catch up after them.",
+        description="Nice value of the projections: on a busy CPU writes go first, and reads "
+        "catch up after them.",
     )
     projection_poll_s: Seconds = Field(
         default=5.0, description="How long a request for events stays open before it is renewed."
     )
     projection_ack_wait_s: Seconds = Field(
-        default=30.0, description="JetStream redelivers what isn't acknowledged by then."
+        default=30.0, description="JetStream redelivers events that are not acknowledged by then."
     )
 
     # -- requests ---------------------------------------------------------------------------
     body_bytes_max: Count = Field(
-        default=65_536, description="Body of a request for one transfer or wallet; past it 413."
+        default=65_536,
+        description="Maximum body of a request for one transfer or wallet; above it 413.",
     )
     batch_body_bytes_max: Count = Field(
-        default=4_194_304, description="Body of a batch request; past it 413."
+        default=4_194_304, description="Maximum body of a batch request; above it 413."
     )
     ready_timeout_s: Seconds = Field(
-        default=2.0, description="Each of /readyz's probes answers by then or counts as not ready."
+        default=2.0,
+        description="Time-out of each of /readyz's checks; then it counts as not ready.",
     )
     drain_timeout_s: Seconds = Field(
         default=15.0,
-        description="On shutdown: how long requests in flight may take to finish.",
+        description="On shutdown: time for the requests in flight to finish.",
     )
 
     @model_validator(mode="after")
