@@ -1,4 +1,4 @@
-# Every target only calls a command of the virtual environment, which the first one to need it makes.
+# Every target calls a command of the virtual environment, which the first target creates.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.runtime-installed
 DEVELOPMENT := $(VENV)/.development-installed
 BENCHMARK := $(VENV)/.benchmark-installed
+DOCUMENTATION := $(VENV)/.documentation-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help up down status logs clean migrate rebuild-projections verify test lint fmt requirements simulate
@@ -17,7 +18,7 @@ help: ## Show this list
 up: $(RUNTIME) ## Start the whole service on this machine, on http://localhost:8089
 	@$(BIN)/wallet up
 
-down: $(RUNTIME) ## Stop it after requests in flight have finished; data is kept
+down: $(RUNTIME) ## Finish the requests in flight, then stop it; data is kept
 	@$(BIN)/wallet down
 
 status: $(RUNTIME) ## Show processes, readiness and load: make status WATCH=1
@@ -26,13 +27,13 @@ status: $(RUNTIME) ## Show processes, readiness and load: make status WATCH=1
 logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
 	@$(BIN)/wallet logs $(if $(FOLLOW),--follow) $(NAME)
 
-clean: $(RUNTIME) ## Remove all data and logs; asks first (make clean YES=1 doesn't)
+clean: $(RUNTIME) ## Remove all data and logs after a confirmation (none with YES=1)
 	@$(BIN)/wallet clean $(if $(YES),--yes)
 
-migrate: $(RUNTIME) ## Migrate the database schema to the latest revision
+migrate: $(RUNTIME) ## Run the database migrations
 	@$(BIN)/wallet migrate
 
-rebuild-projections: $(RUNTIME) ## Rebuild the projections from the journal
+rebuild-projections: $(RUNTIME) ## Rebuild the read tables from the journal, online
 	@$(BIN)/wallet rebuild-projections
 
 verify: $(RUNTIME) ## Check ledger consistency online: make verify ARGS=--stream
@@ -41,13 +42,13 @@ verify: $(RUNTIME) ## Check ledger consistency online: make verify ARGS=--stream
 test: $(DEVELOPMENT) ## Run every test, in parallel: make test ARGS="tests/unit -k money"
 	@$(BIN)/python -m tests $(ARGS)
 
-lint: $(DEVELOPMENT) ## Check format, style, types and the direction of imports
+lint: $(DEVELOPMENT) ## Check format, style, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-fmt: $(DEVELOPMENT) ## Format the code and fix lint findings
+fmt: $(DEVELOPMENT) ## Format the code and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
@@ -55,7 +56,7 @@ simulate: $(DEVELOPMENT) ## Run seeded simulations of the whole service: make si
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS)))
 
 
-requirements: ## Pin and hash the requirements from pyproject.toml (needs uv)
+requirements: ## Pin and hash the requirements again, from pyproject.toml (needs uv)
 	@command -v uv > /dev/null || { echo "uv is missing: pip install uv"; exit 1; }
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --output-file requirements.txt pyproject.toml
@@ -64,8 +65,11 @@ requirements: ## Pin and hash the requirements from pyproject.toml (needs uv)
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --extra bench --constraint requirements.txt \
 		--output-file requirements-bench.txt pyproject.toml
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --extra docs --constraint requirements.txt \
+		--output-file requirements-docs.txt pyproject.toml
 
-# The environment of a finished installation is marked by a file; a half-made one is made again.
+# A file marks a finished installation; an unfinished one is started again.
 $(RUNTIME): requirements.txt
 	@$(call make_environment)
 	@echo "Installing requirements (the first time takes a minute or two) …"
@@ -92,13 +96,13 @@ endef
 
 .PHONY: chaos chaos-quick overload
 
-chaos: $(DEVELOPMENT) ## Inject faults under load and check consistency (15 minutes): make chaos ARGS="--seed 7"
+chaos: $(DEVELOPMENT) ## Inject faults under load, check consistency (15 minutes): make chaos ARGS="--seed 7"
 	@$(BIN)/python -m tests.faults --write $(ARGS)
 
 chaos-quick: $(DEVELOPMENT) ## The same with fewer and shorter faults (2 minutes)
 	@$(BIN)/python -m tests.faults --quick $(ARGS)
 
-overload: $(BENCHMARK) ## Offer three times the peak load and measure goodput (2 minutes)
+overload: $(BENCHMARK) ## Load the service with three times its peak (2 minutes)
 	@$(BIN)/python -m bench.overload $(ARGS)
 
 # -- benchmark (bench/README.md) --------------------------------------------------------------------
@@ -143,6 +147,26 @@ $(NODE_TOOLS): package.json package-lock.json
 	@npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+# -- documents (docs/developing/changing.md) ---------------------------------------------------------
+
+.PHONY: docs tables
+PAGES := .site/pages
+
+docs: $(DOCUMENTATION) ## Build a site from the documents: .site/html/index.html
+	@rm -rf .site && mkdir -p $(PAGES)
+	@tar -cf - --exclude='*.py' --exclude=__pycache__ *.md docs specification deploy bench/README.md \
+		bench/results | tar -xf - -C $(PAGES)
+	@$(BIN)/zensical build --clean --strict
+	@echo "Open .site/html/index.html"
+
+tables: $(RUNTIME) ## Generate the tables in the documents again from the code
+	@$(BIN)/python -m specification.generators
+
+$(DOCUMENTATION): requirements-docs.txt $(RUNTIME)
+	@echo "Installing the requirements of the documentation site …"
+	@$(PIP) install --require-hashes --requirement requirements-docs.txt
+	@touch $@
+
 # -- containers and clusters (deploy/README.md) -----------------------------------------------------
 
 .PHONY: docker-up docker-down docker-test cluster-test
@@ -150,16 +174,16 @@ $(NODE_TOOLS): package.json package-lock.json
 docker-up: .env ## Start the whole service in containers, on http://localhost:8089 (needs docker)
 	@docker compose up --detach --build --wait
 
-docker-down: .env ## Stop the containers after requests in flight have finished; data is kept
+docker-down: .env ## Finish the requests in flight, then stop the containers; data is kept
 	@docker compose --profile observability down
 
-docker-test: $(DEVELOPMENT) ## Bring the containers up, test the service, inject faults, take them down
+docker-test: $(DEVELOPMENT) ## Start the containers, test the service in them, inject faults, stop them
 	@$(BIN)/pytest tests/docker $(ARGS)
 
 cluster-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)
 	@WALLET_CLUSTER_TEST=1 $(BIN)/pytest tests/cluster $(ARGS)
 
-# Made once, for nobody else to read. They begin with a letter: NATS reads some digits as numbers.
+# Created once, readable by the owner only. They begin with a letter: NATS reads some digits as numbers.
 .env:
 	@(umask 077; for name in RAY_AUTH_TOKEN POSTGRES_PASSWORD NATS_TOKEN GRAFANA_PASSWORD; do \
 		echo "$$name=s$$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n')"; done > $@)

@@ -1,6 +1,6 @@
-"""Every metric of the service: what it is called, what it counts, what it is told apart by.
+"""Every metric of the service: its name, its meaning and its labels.
 
-Prometheus sees each with ``ray_`` in front, because they arrive with Ray's own. A histogram is
+Prometheus sees each with the prefix ``ray_``, because Ray exports them. A histogram is
 three counters there: ``…_bucket_total`` (with ``le``), ``…_sum_total`` and ``…_count_total``.
 """
 
@@ -38,19 +38,19 @@ def _histogram(description: str, *labels: str) -> Metric:
 
 _INGRESS: Final = {
     "wallet_http_requests_total": _counter(
-        "Requests answered, by route and status.", "route", "status", "replica"
+        "Requests completed, by route and status.", "route", "status", "replica"
     ),
     "wallet_http_request_seconds": _histogram(
-        "From a request's headers to its answer handed over.", "route", "replica"
+        "From a request's headers to the end of its response.", "route", "replica"
     ),
     "wallet_http_problems_total": _counter(
-        "Requests refused or failed, by the problem's code.", "code", "replica"
+        "Requests rejected or failed, by problem code.", "code", "replica"
     ),
     "wallet_ingress_queued": _gauge(
-        "Commands that wait in a replica for a call to their shard.", "shard", "replica"
+        "Commands queued in a replica for a call to their shard.", "shard", "replica"
     ),
     "wallet_read_pool_connections": _gauge(
-        "Postgres connections for reads: busy, idle, and max (as many as there may be).",
+        "Postgres connections for reads: busy, idle, and max (the size of the pool).",
         "state",
         "replica",
     ),
@@ -61,23 +61,25 @@ _SHARD: Final = {
     "wallet_shard_batches_total": _counter("Batches decided, one transaction each.", "shard"),
     "wallet_shard_events_total": _counter("Events written to the journal.", "shard"),
     "wallet_shard_refusals_total": _counter("Commands refused by the rules.", "shard", "code"),
-    "wallet_shard_replays_total": _counter("Answers given again under their key.", "shard"),
-    "wallet_shard_conflicts_total": _counter(
-        "Batches decided again because somebody else wrote first.", "shard"
+    "wallet_shard_replays_total": _counter(
+        "Responses replayed under their idempotency key.", "shard"
     ),
-    "wallet_shard_outcomes_unknown_total": _counter("Commits whose answer was lost.", "shard"),
+    "wallet_shard_conflicts_total": _counter(
+        "Version conflicts: batches decided again because another process wrote first.", "shard"
+    ),
+    "wallet_shard_outcomes_unknown_total": _counter("Commits with an unknown outcome.", "shard"),
     "wallet_shard_overloaded_total": _counter(
-        "Submissions refused because a queue was full.", "shard"
+        "Requests rejected because a queue was full.", "shard"
     ),
     "wallet_shard_activations_total": _counter("Wallets loaded into memory.", "shard"),
     "wallet_shard_wallets_active": _gauge("Wallets in memory.", "shard"),
     "wallet_shard_mailbox_items": _gauge("Commands waiting in the mailbox.", "shard"),
     "wallet_shard_batch_commands": _histogram("Commands in a batch.", "shard"),
     "wallet_shard_queue_seconds": _histogram(
-        "A request's wait in the mailbox, until a batch took it.", "shard"
+        "A request's wait in the mailbox until its batch began.", "shard"
     ),
     "wallet_shard_load_seconds": _histogram(
-        "A request's wait for what its batch had to read; next to nothing when all is warm.",
+        "A request's wait for the reads of its batch; almost zero if everything is cached.",
         "shard",
     ),
     "wallet_shard_decide_seconds": _histogram(
@@ -87,7 +89,7 @@ _SHARD: Final = {
         "A request's wait for its batch's transaction.", "shard"
     ),
     "wallet_shard_reply_seconds": _histogram(
-        "From the commit until the whole batch was answered.", "shard"
+        "From the commit until the responses of the whole batch.", "shard"
     ),
     "wallet_shard_hot_wallet_share": _gauge(
         "Share of the last seconds' commands that the hottest wallets took, by rank (1 to 5).",
@@ -95,27 +97,27 @@ _SHARD: Final = {
         "rank",
     ),
     "wallet_shard_hot_wallet_commands_total": _counter(
-        "Commands of wallets in the seconds in which they took a tenth of their shard's or more. "
-        "At most 20 wallets are named in a process' life, the rest is `other`.",
+        "Commands of a wallet in the seconds in which it took at least a tenth of its shard's. "
+        "At most 20 wallets per process get a label, the rest is `other`.",
         "shard",
         "wallet_id",
     ),
     "wallet_shard_journal_ready": _gauge(
-        "1: writes go through: the last commit or probe was confirmed.", "shard"
+        "1: writes succeed: the last commit or probe was confirmed.", "shard"
     ),
-    "wallet_shard_stream_ready": _gauge("1: JetStream answered last time.", "shard"),
+    "wallet_shard_stream_ready": _gauge("1: the last request to JetStream succeeded.", "shard"),
     "wallet_shard_outbox_events": _gauge(
         "Events committed and not yet acknowledged by the stream.", "shard"
     ),
-    "wallet_shard_outbox_age_seconds": _gauge("How long the oldest of them waits.", "shard"),
+    "wallet_shard_outbox_age_seconds": _gauge("Age of the oldest of them.", "shard"),
     "wallet_shard_published_total": _counter("Events acknowledged by the stream.", "shard"),
     "wallet_shard_publish_failures_total": _counter(
-        "Publishes that were not acknowledged and tried again.", "shard"
+        "Publishes that were not acknowledged and are retried.", "shard"
     ),
     "wallet_shard_chore_failures_total": _counter(
-        "Failures of what a shard does beside writing: `relay` publishes, `forget` deletes outbox "
-        "rows, `sweep` looks for rows that others left, `watch` refuses what waits for a database "
-        "that does not answer. Each is tried again.",
+        "Failures of a shard's background tasks: `relay` publishes, `forget` prunes outbox rows, "
+        "`sweep` finds rows that other shards left, `watch` rejects what waits for a stalled "
+        "database. Each is restarted.",
         "shard",
         "chore",
     ),
@@ -125,22 +127,22 @@ _SHARD: Final = {
 }
 
 _PROJECTION: Final = {
-    "wallet_projection_events_total": _counter("Events folded.", "group"),
-    "wallet_projection_batches_total": _counter("Transactions that folded them.", "group"),
+    "wallet_projection_events_total": _counter("Events applied.", "group"),
+    "wallet_projection_batches_total": _counter("Transactions that applied them.", "group"),
     "wallet_projection_gaps_total": _counter(
-        "Wallets caught up from the journal because events were missing.", "group"
+        "Gaps: wallets caught up from the journal because events were missing.", "group"
     ),
     "wallet_projection_failures_total": _counter("Interruptions by Postgres or NATS.", "group"),
     "wallet_projection_dead_letters_total": _counter(
-        "Events put aside because they could not be folded.", "group"
+        "Events dead-lettered because they could not be applied.", "group"
     ),
     "wallet_projection_ready": _gauge("1: following the stream.", "group"),
     "wallet_projection_lag_events": _gauge(
-        "Events on the stream that are not folded yet.", "group"
+        "Events on the stream that are not applied yet.", "group"
     ),
     "wallet_projection_lag_seconds": _gauge(
-        "For how long there has been something on the stream that is not folded; 0 if there is "
-        "nothing. While the stream can't be asked, the time since it last could.",
+        "How long there have been events on the stream that are not applied; 0 if there are "
+        "none. While the stream is unreachable, the time since it was last reachable.",
         "group",
     ),
     "wallet_projection_fold_seconds": _histogram(
@@ -150,19 +152,19 @@ _PROJECTION: Final = {
 
 _AUDIT: Final = {
     "wallet_audit_drift": _gauge(
-        "Wallets whose balances, journal or projection contradict each other, in the last whole "
-        "round. Anything but 0 is a bug, or a hand in the database."
+        "Mismatched wallets: balances, journal and projection differ, in the last complete round. "
+        "Anything but 0 is a bug, or a manual change in the database."
     ),
     "wallet_audit_standing_still": _gauge(
-        "Wallets whose projection lacks an event that is older than a minute, in the last whole "
+        "Wallets whose projection lacks an event that is older than a minute, in the last complete "
         "round."
     ),
     "wallet_audit_wallets_total": _counter("Wallets compared."),
-    "wallet_audit_rounds_total": _counter("Times that every wallet was compared."),
-    "wallet_audit_failures_total": _counter("Looks that Postgres did not answer."),
-    "wallet_audit_dead_letters": _gauge("Events that are put aside now."),
+    "wallet_audit_rounds_total": _counter("Complete rounds over all wallets."),
+    "wallet_audit_failures_total": _counter("Audit queries that failed."),
+    "wallet_audit_dead_letters": _gauge("Dead letters now."),
     "wallet_audit_outbox_age_seconds": _gauge(
-        "Age of the oldest outbox row in the database, whether or not its shard lives."
+        "Age of the oldest outbox row in the database, whether or not its shard is alive."
     ),
 }
 

@@ -1,13 +1,10 @@
-"""Tables that are printed from the code into the documents, so that they can't say otherwise.
+"""Tables that are generated from the code into the documents, so that the two can't disagree.
 
-    python -m wallet.documents          # prints them anew
-    python -m wallet.documents --check  # only says whether they are up to date
-
-A table stands between two comments, ``<!-- printed:NAME -->`` and ``<!-- /printed:NAME -->``.
+A table stands between two comments, ``<!-- generated:NAME -->`` and ``<!-- /generated:NAME -->``.
+`python -m specification.generators` writes all of them.
 """
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +49,7 @@ def unit_of(name: str) -> str | None:
 
 def settings_table() -> str:
     """Every setting as a Markdown table: variable, default, unit, reason."""
-    lines = ["| variable | default | unit | why |", "|---|---|---|---|"]
+    lines = ["| variable | default | unit | description |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         cells = (f"`WALLET_{name.upper()}`", _shown(field), unit_of(name) or "", _reason(field))
         lines.append(f"| {' | '.join(cells)} |")
@@ -72,11 +69,14 @@ def _reason(field: FieldInfo) -> str:
     return (field.description or "").replace("|", "\\|")
 
 
-TABLES: Final[dict[str, tuple[str, Callable[[], str]]]] = {
+Table = tuple[str, Callable[[], str]]
+"""The document that a table stands in, and the function that generates it."""
+
+TABLES: Final[dict[str, Table]] = {
     "fold": ("specification/domain.md", fold_table),
-    "settings": ("README.md", settings_table),
+    "settings": ("docs/operating/settings.md", settings_table),
 }
-"""Name of a table → the document that it stands in, and what prints it."""
+"""The tables of this package, by their names in the markers."""
 
 
 def with_table(document: str, name: str, table: str) -> str:
@@ -85,7 +85,7 @@ def with_table(document: str, name: str, table: str) -> str:
     Raises:
         ValueError: the document has no such place, or more than one.
     """
-    begin, end = f"<!-- printed:{name} -->\n", f"\n<!-- /printed:{name} -->"
+    begin, end = f"<!-- generated:{name} -->\n", f"\n<!-- /generated:{name} -->"
     if document.count(begin) != 1 or document.count(end) != 1:
         raise ValueError(f"there must be one place for the table {name!r}")
     before, _, rest = document.partition(begin)
@@ -93,25 +93,18 @@ def with_table(document: str, name: str, table: str) -> str:
     return f"{before}{begin}{table}{end}{after}"
 
 
-def print_tables(root: Path, *, check: bool) -> list[str]:
-    """Print every table into its document below ``root``; returns the documents that differed.
+def print_tables(root: Path, tables: Mapping[str, Table], *, check: bool) -> list[str]:
+    """Write ``tables`` into their documents below ``root``; returns the documents that differed.
 
     ``check``: change nothing.
     """
     differed = []
-    for name, (file, print_table) in TABLES.items():
+    for name, (file, generate) in tables.items():
         path = root / file
         document = path.read_text(encoding="utf-8")
-        printed = with_table(document, name, print_table())
-        if printed != document:
+        generated = with_table(document, name, generate())
+        if generated != document:
             differed.append(file)
             if not check:
-                path.write_text(printed, encoding="utf-8")
+                path.write_text(generated, encoding="utf-8")
     return differed
-
-
-if __name__ == "__main__":
-    stale = print_tables(Path(__file__).resolve().parents[1], check="--check" in sys.argv)
-    for file in stale:
-        print(file)
-    sys.exit(bool(stale) and "--check" in sys.argv)

@@ -64,10 +64,10 @@ class Settings(BaseSettings):
         default=8089, description="Port of the HTTP API."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severe level that is logged."
+        default="INFO", description="Minimum level of log events."
     )
     log_format: Literal["json", "pretty"] = Field(
-        default="json", description="`json` for machines, `pretty` for a person at a terminal."
+        default="json", description="`json` for machines, `pretty` for people at a terminal."
     )
 
     # -- keys -----------------------------------------------------------------------------
@@ -109,11 +109,11 @@ class Settings(BaseSettings):
     # -- shape of the deployment ------------------------------------------------------------
     shard_count: Count = Field(
         default=2,
-        description="Shard actors on the ring. One saturates about one core; adding one moves "
-        "1/N of the wallets.",
+        description="Shard actors on the ring. One saturates about one core; adding one moves 1/N "
+        "of the wallets.",
     )
     ingress_replicas: Count = Field(
-        default=2, description="HTTP replicas. HTTP parsing is the ceiling, so one per core."
+        default=2, description="HTTP replicas. HTTP parsing is the bottleneck, so one per core."
     )
     projection_groups: Count = Field(
         default=1,
@@ -121,8 +121,8 @@ class Settings(BaseSettings):
     )
     shard_num_cpus: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
-        description="CPUs Ray reserves per shard. 0 on one machine, 1 on a cluster so that "
-        "shards spread.",
+        description="CPUs that Ray reserves per shard. 0 on one machine, 1 on a cluster, so that "
+        "shards are spread.",
     )
 
     shard_tls_certificate: str = Field(
@@ -144,10 +144,11 @@ class Settings(BaseSettings):
         "is rejected.",
     )
     request_timeout_max_s: Seconds = Field(
-        default=60.0, description="Longest X-Request-Timeout-Ms that a client may ask for."
+        default=60.0, description="Maximum of X-Request-Timeout-Ms."
     )
     ingress_queue_max: Count = Field(
-        default=8_192, description="Commands an ingress replica queues per shard; past it 429."
+        default=8_192,
+        description="Commands that an ingress replica queues per shard; above it 429.",
     )
     ingress_wallet_queue_max: Count = Field(
         default=4_096,
@@ -160,7 +161,7 @@ class Settings(BaseSettings):
         "hide the network latency to remote shards.",
     )
     call_commands_max: Count = Field(
-        default=1_000, description="Commands that travel in one call to a shard (message size)."
+        default=1_000, description="Commands in one call to a shard (message size)."
     )
     call_wallet_commands_max: Count = Field(
         default=16,
@@ -189,7 +190,7 @@ class Settings(BaseSettings):
     )
     batch_commands_max: Count = Field(
         default=2_000,
-        description="Commands in one transaction: bounds its latency and its memory.",
+        description="Commands in one transaction: limits its latency and its memory.",
     )
     batch_wallet_commands_max: Count = Field(
         default=1_000,
@@ -248,7 +249,8 @@ class Settings(BaseSettings):
     stream_name: str = Field(default="WALLET_EVENTS", description="JetStream stream.")
     stream_partitions: Count = Field(
         default=16,
-        description="Partitions in the subject. Fixed once events exist: projections divide them.",
+        description="Partitions in the subject. Must not change once events exist: projections "
+        "divide them.",
     )
     stream_max_age_s: Annotated[float, Field(ge=0)] = Field(
         default=7 * 86_400.0,
@@ -311,15 +313,16 @@ class Settings(BaseSettings):
         default=5.0, description="Expiry of a pull request (NATS term)."
     )
     projection_ack_wait_s: Seconds = Field(
-        default=30.0, description="JetStream redelivers what isn't acknowledged by then."
+        default=30.0, description="JetStream redelivers events that are not acknowledged by then."
     )
 
     # -- requests ---------------------------------------------------------------------------
     body_bytes_max: Count = Field(
-        default=65_536, description="Body of a request for one transfer or wallet; past it 413."
+        default=65_536,
+        description="Maximum body of a request for one transfer or wallet; above it 413.",
     )
     batch_body_bytes_max: Count = Field(
-        default=4_194_304, description="Body of a batch request; past it 413."
+        default=4_194_304, description="Maximum body of a batch request; above it 413."
     )
     ready_timeout_s: Seconds = Field(
         default=2.0,
@@ -327,7 +330,7 @@ class Settings(BaseSettings):
     )
     drain_timeout_s: Seconds = Field(
         default=15.0,
-        description="On shutdown: how long requests in flight may take to finish.",
+        description="On shutdown: time for the requests in flight to finish.",
     )
 
     @classmethod

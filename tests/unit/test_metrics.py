@@ -15,12 +15,10 @@ from projections.statistics import AuditStatistics, ProjectionStatistics
 from serve_app import request_metrics
 from telemetry import exporter
 from telemetry.catalogue import CATALOGUE, Kind, exported_names
-from telemetry.documents import FILE, metrics_table
 from telemetry.exporter import Exporter, Sample
 from telemetry.histogram import Histogram
 from tests.support.batches import ask
 from tests.support.write_side import debit
-from wallet.documents import with_table
 from wallet.ids import WalletId
 
 SHARD = ShardStatistics(
@@ -114,12 +112,6 @@ def test_every_metric_is_in_the_catalogue_and_the_other_way_round(ingress: list[
 def test_counters_are_named_as_totals_and_nothing_else_is() -> None:
     for name, metric in CATALOGUE.items():
         assert name.endswith("_total") == (metric.kind is Kind.COUNTER), name
-
-
-def test_the_table_of_metrics_is_what_the_catalogue_prints() -> None:
-    document = FILE.read_text(encoding="utf-8")
-    expected = with_table(document, "metrics", metrics_table())
-    assert document == expected, "run `python -m telemetry.documents`"
 
 
 def test_statistics_survive_their_way_through_json() -> None:
