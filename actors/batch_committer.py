@@ -36,7 +36,7 @@ class Relay(Protocol):
     def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
         """Events just committed by this shard."""
 
-    def add_unread(self, spans: Iterable[Span]) -> None:
+    def add_from_journal(self, spans: Iterable[Span]) -> None:
         """Events in the journal that somebody else may have left unpublished."""
 
     def reset(self) -> None:
@@ -106,7 +106,7 @@ class BatchCommitter:
         if tracing.on:
             batch_traced(submissions, batch.write.recorded, times)
         # Before any later event of these wallets can be relayed, the earlier ones must be. (INV-9)
-        self._relay.add_unread(loaded.unpublished)
+        self._relay.add_from_journal(loaded.unpublished)
         self._relay_events(batch)
         self._counts.record(batch, submissions, took_s=clock() - started)
         self.meters.note(entries, times)

@@ -122,7 +122,7 @@ class OutboxRelay:
         """Queue events just committed by this shard."""
         self._queue.add(span, recorded, bodies)
 
-    def add_unread(self, spans: Iterable[Span]) -> None:
+    def add_from_journal(self, spans: Iterable[Span]) -> None:
         """Queue spans that are in the journal, unless they are known already."""
         self._queue.add_from_table(spans)
 

@@ -163,8 +163,8 @@ class Shard:
         return self._stall.journal_ready
 
     @property
-    def largest_batch(self) -> int:
-        return self._counts.largest_batch
+    def batch_commands_max_seen(self) -> int:
+        return self._counts.batch_commands_max_seen
 
     @property
     def mailbox_items(self) -> int:

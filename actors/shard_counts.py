@@ -12,12 +12,12 @@ _RATE_WEIGHT: Final = 0.1
 class ShardCounts:
     """Counters of batches and what was in them."""
 
-    __slots__ = ("counts", "largest_batch", "refusals", "s_per_command")
+    __slots__ = ("counts", "batch_commands_max_seen", "refusals", "s_per_command")
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
-        self.largest_batch = 0
+        self.batch_commands_max_seen = 0
         self.s_per_command = 0.0
         """Moving average: how fast the mailbox drains."""
 
@@ -29,4 +29,4 @@ class ShardCounts:
         self.counts["events"] += len(batch.write.recorded)
         self.counts["replays"] += batch.replays
         self.refusals.update(str(code) for code in batch.refusals)
-        self.largest_batch = max(self.largest_batch, commands)
+        self.batch_commands_max_seen = max(self.batch_commands_max_seen, commands)

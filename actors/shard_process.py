@@ -157,7 +157,7 @@ class ShardProcess:
             },
             journal_ready=shard.journal_ready and self._writes.problem() is None,
             stream_ready=relay.stream_ready and self._stream.connected,
-            largest_batch=shard.largest_batch,
+            batch_commands_max_seen=shard.batch_commands_max_seen,
         )
 
 

@@ -36,4 +36,4 @@ class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """By chore: those that never failed, too."""
     journal_ready: bool
     stream_ready: bool
-    largest_batch: int
+    batch_commands_max_seen: int

@@ -146,7 +146,7 @@ class NoRelay:
     def add(self, *_: object) -> None:
         pass
 
-    def add_unread(self, spans: Iterable[object]) -> None:
+    def add_from_journal(self, spans: Iterable[object]) -> None:
         pass
 
     def reset(self) -> None:

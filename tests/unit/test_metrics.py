@@ -49,7 +49,7 @@ SHARD = ShardStatistics(
     chore_failures={"forget": 20},
     journal_ready=True,
     stream_ready=False,
-    largest_batch=19,
+    batch_commands_max_seen=19,
 )
 
 PROJECTION = ProjectionStatistics(

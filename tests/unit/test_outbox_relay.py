@@ -50,7 +50,7 @@ async def test_a_span_that_is_not_its_events_is_not_queued(desk: RelayDesk) -> N
 async def test_a_journal_that_lacks_an_event_is_not_published(desk: RelayDesk) -> None:
     await desk.commit(WALLET_ID, 1, 2)
     del desk.outbox.database.events_by_wallet[WALLET_ID][1]
-    desk.relay.add_unread([Span(WALLET_ID, 1, 3)])
+    desk.relay.add_from_journal([Span(WALLET_ID, 1, 3)])
     with pytest.raises(AssertionError, match="INV-10 the journal has no gaps"):
         await desk.relay.run()
     assert desk.stream.stored == []
@@ -165,7 +165,7 @@ async def test_a_span_read_back_is_published_as_it_would_have_been_from_memory(
     desk: RelayDesk,
 ) -> None:
     write = await desk.commit(WALLET_ID, 1)
-    desk.relay.add_unread([Span(WALLET_ID, 1, 2)])
+    desk.relay.add_from_journal([Span(WALLET_ID, 1, 2)])
     desk.start()
     await desk.until_empty()
     data = [bytes(decode_envelope(message.payload).data) for message in desk.stream.stored]
@@ -176,7 +176,7 @@ async def test_what_one_publish_needs_is_read_in_one_query(desk: RelayDesk) -> N
     wallets = [wallet_id(number) for number in range(30)]
     for wallet in wallets:
         await desk.commit(wallet)
-    desk.relay.add_unread([Span(wallet, 1, 1) for wallet in wallets])
+    desk.relay.add_from_journal([Span(wallet, 1, 1) for wallet in wallets])
     desk.start()
     await desk.until_empty()
     assert [len(call) for call in desk.stream.calls] == [10, 10, 10]
@@ -188,7 +188,7 @@ async def test_the_next_publish_is_read_while_this_one_is_under_way(desk: RelayD
     wallets = [wallet_id(number) for number in range(30)]
     for wallet in wallets:
         await desk.commit(wallet)
-    desk.relay.add_unread([Span(wallet, 1, 1) for wallet in wallets])
+    desk.relay.add_from_journal([Span(wallet, 1, 1) for wallet in wallets])
     desk.stream.gate.clear()
     desk.start()
     await desk.stream.until_called(1)
@@ -202,7 +202,7 @@ async def test_what_could_not_be_read_ahead_is_read_in_its_turn(desk: RelayDesk)
     wallets = [wallet_id(number) for number in range(20)]
     for wallet in wallets:
         await desk.commit(wallet)
-    desk.relay.add_unread([Span(wallet, 1, 1) for wallet in wallets])
+    desk.relay.add_from_journal([Span(wallet, 1, 1) for wallet in wallets])
     desk.stream.gate.clear()
     desk.start()
     await desk.stream.until_called(1)
@@ -216,7 +216,7 @@ async def test_what_could_not_be_read_ahead_is_read_in_its_turn(desk: RelayDesk)
 async def test_a_journal_that_is_away_is_waited_for(desk: RelayDesk) -> None:
     await desk.commit(WALLET_ID, 1)
     desk.outbox.reads_unavailable = 2
-    desk.relay.add_unread([Span(WALLET_ID, 1, 2)])
+    desk.relay.add_from_journal([Span(WALLET_ID, 1, 2)])
     desk.start()
     await desk.until_empty()
     assert desk.stream.calls == [ids(WALLET_ID, 1, 2)]
@@ -227,7 +227,7 @@ async def test_a_journal_that_is_away_is_waited_for(desk: RelayDesk) -> None:
 
 async def test_what_loading_a_wallet_found_goes_before_anything_new(desk: RelayDesk) -> None:
     await desk.commit(WALLET_ID, 1)
-    desk.relay.add_unread([Span(WALLET_ID, 1, 2)])
+    desk.relay.add_from_journal([Span(WALLET_ID, 1, 2)])
     await desk.commit_and_add(WALLET_ID, 2)
     desk.start()
     await desk.until_empty()
@@ -236,7 +236,7 @@ async def test_what_loading_a_wallet_found_goes_before_anything_new(desk: RelayD
 
 async def test_a_span_that_is_queued_is_not_queued_again(desk: RelayDesk) -> None:
     write = await desk.commit_and_add(WALLET_ID, 1)
-    desk.relay.add_unread(write.spans() * 2)
+    desk.relay.add_from_journal(write.spans() * 2)
     assert desk.relay.backlog == 2
     desk.start()
     await desk.until_empty()
@@ -252,8 +252,8 @@ async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
     await desk.commit(other)
     rows = await desk.outbox.unpublished(limit=100)
     assert len(rows) == 13
-    desk.relay.add_unread(rows)
-    desk.relay.add_unread(rows)  # All known by now, wherever they begin.
+    desk.relay.add_from_journal(rows)
+    desk.relay.add_from_journal(rows)  # All known by now, wherever they begin.
     desk.start()
     await desk.until_empty()
     assert desk.outbox.spans_read == sorted(
@@ -262,7 +262,7 @@ async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
     assert desk.stream.ids == [
         one for span in desk.outbox.spans_read for one in ids(span[0], *range(span[1], span[2] + 1))
     ]
-    desk.relay.add_unread(rows)  # Rows that come back, after a crash of Postgres, are not known.
+    desk.relay.add_from_journal(rows)  # Rows that come back, after a crash of Postgres, are not known.
     assert desk.relay.backlog == 14
 
 
@@ -282,7 +282,7 @@ async def test_many_wallets_of_several_relays_keep_their_version_order() -> None
         for wallet in wallets:
             owner = (one, other)[(round_number + wallets.index(wallet)) % 2]
             # As a shard does when another has written: what is unpublished goes first.
-            owner.relay.add_unread(
+            owner.relay.add_from_journal(
                 [span for span in await one.outbox.unpublished(limit=100) if span[0] == wallet]
             )
             await owner.commit_and_add(wallet, round_number)

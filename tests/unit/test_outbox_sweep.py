@@ -28,7 +28,7 @@ async def test_a_row_swept_before_its_shard_reports_it_is_published_once(
 ) -> None:
     # Committed, and the sweep runs before the shard's task does.
     write = await desk.commit(WALLET_ID, 1)
-    desk.relay.add_unread(await desk.outbox.unpublished(limit=10))
+    desk.relay.add_from_journal(await desk.outbox.unpublished(limit=10))
     desk.add(write)
     following = await desk.commit_and_add(WALLET_ID, 2)
     assert desk.relay.backlog == 3
@@ -44,7 +44,7 @@ async def test_a_span_reported_after_its_relay_is_dropped_by_the_stream(
     desk: RelayDesk,
 ) -> None:
     write = await desk.commit(WALLET_ID, 1)
-    desk.relay.add_unread(await desk.outbox.unpublished(limit=10))
+    desk.relay.add_from_journal(await desk.outbox.unpublished(limit=10))
     desk.start()
     await desk.until_empty()
     desk.add(write)

@@ -17,7 +17,7 @@ class CountingRelay(NoRelay):
         self.resets = 0
         self.unread: list[object] = []
 
-    def add_unread(self, spans: Iterable[object]) -> None:
+    def add_from_journal(self, spans: Iterable[object]) -> None:
         self.unread += spans
 
     def reset(self) -> None:

@@ -48,7 +48,7 @@ class FullRelay:
     def add(self, *_: object) -> None:
         pass
 
-    def add_unread(self, spans: Iterable[Span]) -> None:
+    def add_from_journal(self, spans: Iterable[Span]) -> None:
         pass
 
     def reset(self) -> None:
@@ -92,7 +92,7 @@ async def test_what_queues_during_a_commit_is_one_transaction() -> None:
         journal.gate.set()
         await asyncio.gather(first, *tasks)
         assert journal.commits == commits + 2
-        assert shard.shard.largest_batch == 15
+        assert shard.shard.batch_commands_max_seen == 15
 
 
 async def test_a_batch_is_no_larger_than_allowed() -> None:
