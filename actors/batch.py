@@ -40,24 +40,24 @@ from actors.stored_answers import (
 from wallet.commands import (
     ClaimKey,
     Command,
+    CommandItem,
+    CommandRequest,
     CreateTransfer,
     CreateWallet,
-    Item,
-    Keyed,
+    Idempotency,
     SettleTransfer,
-    Submission,
 )
-from wallet.events import Event, Recorded, TransferChanged, WalletCreated
+from wallet.events import Event, RecordedEvent, TransferChanged, WalletCreated
 from wallet.fold import evolve
 from wallet.ids import TransferId, WalletId
-from wallet.refusals import REMEMBERED, Refusal, RefusalCode
+from wallet.refusals import STORED_UNDER_KEY, Refusal, RefusalCode
 from wallet.representation import ENCODER, balances_view, encode_recorded, encode_transfer
 from wallet.rules import decide_creation, decide_settlement, decide_transfer
 from wallet.state import Transfer, Wallet
 
 
 def what_is_missing(
-    submissions: Sequence[Submission], cache: WalletCache, *, redo: bool
+    submissions: Sequence[CommandRequest], cache: WalletCache, *, redo: bool
 ) -> Missing:
     """What must be read before ``submissions`` can be decided.
 
@@ -66,11 +66,11 @@ def what_is_missing(
     missing = Missing()
     for submission in submissions:
         doubtful = redo or submission.attempt > 1
-        if submission.keyed is not None:
-            missing.keys.add((submission.wallet_id, submission.keyed.key))
+        if submission.idempotency is not None:
+            missing.keys.add((submission.wallet_id, submission.idempotency.key))
         for item in submission.items:
-            if item.keyed is not None:
-                missing.keys.add((submission.wallet_id, item.keyed.key))
+            if item.idempotency is not None:
+                missing.keys.add((submission.wallet_id, item.idempotency.key))
             _add_missing(missing, submission.wallet_id, item.command, cache, doubtful=doubtful)
     return missing
 
@@ -82,7 +82,7 @@ def _add_missing(
         if command.reference_id is not None:
             missing.references.add(command.reference_id)
         if doubtful:
-            missing.wallets.add(command.new_wallet_id)
+            missing.wallets.add(command.wallet_id)
         return
     if isinstance(command, ClaimKey):
         return
@@ -123,7 +123,7 @@ class Batch:
         """Transfers as the batch leaves them, loaded ones included."""
         self.bodies: list[bytes] = []
         """The JSON of each recorded event, for the stream."""
-        self._made: dict[tuple[WalletId, TransferId], Recorded] = {}
+        self._made: dict[tuple[WalletId, TransferId], RecordedEvent] = {}
         """Transfers that this batch creates: two deliveries of one command may share a batch."""
         self._refused: dict[TransferKey, bytes] = dict(loaded.refused)
         """Answers of transfers that were refused for good."""
@@ -133,27 +133,27 @@ class Batch:
         self.refusals: list[RefusalCode] = []
         self.write = BatchWrite(now=now, expected={}, after={}, created=[], recorded=[], keys=[])
 
-    def decide(self, submission: Submission) -> RequestResult:
+    def decide(self, submission: CommandRequest) -> RequestResult:
         """The result of ``submission``, true once ``write`` is committed.
 
         Raises:
             JournalRefused: an answer that was kept can't be read.
         """
-        if submission.several:
-            if submission.keyed is None:
+        if submission.is_batch:
+            if submission.idempotency is None:
                 return self._decide_several(submission)
-            return self._decide_keyed(submission, submission.keyed)
+            return self._decide_keyed(submission, submission.idempotency)
         assert len(submission.items) == 1, "several items are a batch"
         (item,) = submission.items
         if isinstance(item.command, ClaimKey):
-            assert item.keyed is not None, "a key is claimed under itself"
-            return self._claim_key(submission, item.keyed)
+            assert item.idempotency is not None, "a key is claimed under itself"
+            return self._claim_key(submission, item.idempotency)
         return self._decide_item(submission, item)
 
     # -- several items -----------------------------------------------------------------------
 
     def _decide_keyed(
-        self, submission: Submission, keyed: Keyed
+        self, submission: CommandRequest, keyed: Idempotency
     ) -> Refused | BatchCommitted | BatchRolledBack:
         stored = self._find_stored(submission, keyed)
         if isinstance(stored, Refused):
@@ -166,7 +166,7 @@ class Batch:
             self._remember(submission, keyed, result)
         return result
 
-    def _decide_several(self, submission: Submission) -> BatchCommitted | BatchRolledBack:
+    def _decide_several(self, submission: CommandRequest) -> BatchCommitted | BatchRolledBack:
         before = self._wallet(submission.wallet_id)
         recorded, keys = len(self.write.recorded), len(self.write.keys)
         results: list[ItemResult] = []
@@ -174,7 +174,7 @@ class Batch:
             result = self._decide_item(submission, item)
             if isinstance(result, Refused) and submission.atomic:
                 self._undo(submission.wallet_id, before, recorded=recorded, keys=keys)
-                if submission.keyed is None:
+                if submission.idempotency is None:
                     self._refuse_for_good(submission, item.command, result.refusal)
                 return BatchRolledBack(index=index, refusal=result.refusal)
             results.append(result)
@@ -209,29 +209,31 @@ class Batch:
 
     # -- one item ----------------------------------------------------------------------------
 
-    def _decide_item(self, submission: Submission, item: Item) -> ItemResult:
-        if item.keyed is None:
+    def _decide_item(self, submission: CommandRequest, item: CommandItem) -> ItemResult:
+        if item.idempotency is None:
             result = self._decide_command(submission, item.command)
             if isinstance(result, Refused):
                 self._refuse_for_good(submission, item.command, result.refusal)
             return result
-        stored = self._find_stored(submission, item.keyed)
+        stored = self._find_stored(submission, item.idempotency)
         if isinstance(stored, Refused):
             return stored
         if stored is not None:
             return item_result_from(stored, replayed=self._is_replay(submission, stored))
         result = self._decide_command(submission, item.command)
         if _binds_the_key(result):
-            self._remember(submission, item.keyed, result)
+            self._remember(submission, item.idempotency, result)
         return result
 
-    def _refuse_for_good(self, submission: Submission, command: Command, refusal: Refusal) -> None:
+    def _refuse_for_good(
+        self, submission: CommandRequest, command: Command, refusal: Refusal
+    ) -> None:
         """See that an earlier delivery of a transfer refused now is never applied. (INV-7)
 
         A key does that by itself. So does a settlement: it is refused for what never changes, and
         whoever repeats it asks for nothing new.
         """
-        if not self._may_be_applied_yet(submission) or refusal.code not in REMEMBERED:
+        if not self._may_be_applied_yet(submission) or refusal.code not in STORED_UNDER_KEY:
             return
         if not isinstance(command, CreateTransfer):
             return
@@ -242,13 +244,15 @@ class Batch:
                 RefusedDelivery(wallet_id=key[0], transfer_id=key[1], answer=answer)
             )
 
-    def _may_be_applied_yet(self, submission: Submission) -> bool:
+    def _may_be_applied_yet(self, submission: CommandRequest) -> bool:
         """Whether an earlier delivery or try of ``submission`` may be on its way to the journal."""
         return self._outcome_unknown or submission.attempt > 1
 
     # -- keys --------------------------------------------------------------------------------
 
-    def _find_stored(self, submission: Submission, keyed: Keyed) -> StoredAnswer | Refused | None:
+    def _find_stored(
+        self, submission: CommandRequest, keyed: Idempotency
+    ) -> StoredAnswer | Refused | None:
         """What is kept under the key; a refusal if that belongs to another request."""
         stored = self._keys.get((submission.wallet_id, keyed.key))
         if stored is None:
@@ -267,12 +271,12 @@ class Batch:
         self.write.confirm |= (submission.wallet_id, keyed.key) in self._loaded.keys
         return stored
 
-    def _is_replay(self, submission: Submission, stored: StoredAnswer) -> bool:
+    def _is_replay(self, submission: CommandRequest, stored: StoredAnswer) -> bool:
         """To the client: not if it is our second delivery, or second try, of its only request."""
         doubtful = self._redo or submission.attempt > 1
         return not doubtful or stored.request_id != submission.request_id
 
-    def _claim_key(self, submission: Submission, keyed: Keyed) -> KeyClaimed | Refused:
+    def _claim_key(self, submission: CommandRequest, keyed: Idempotency) -> KeyClaimed | Refused:
         stored = self._find_stored(submission, keyed)
         if isinstance(stored, Refused):
             return stored
@@ -284,8 +288,8 @@ class Batch:
 
     def _remember(
         self,
-        submission: Submission,
-        keyed: Keyed,
+        submission: CommandRequest,
+        keyed: Idempotency,
         result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack,
     ) -> None:
         stored = stored_answer(result, keyed, submission.request_id)
@@ -294,7 +298,7 @@ class Batch:
 
     # -- one command -------------------------------------------------------------------------
 
-    def _decide_command(self, submission: Submission, command: Command) -> ItemResult:
+    def _decide_command(self, submission: CommandRequest, command: Command) -> ItemResult:
         if isinstance(command, CreateTransfer):
             decision = self._decide_transfer(submission, command)
         elif isinstance(command, SettleTransfer):
@@ -309,7 +313,7 @@ class Batch:
         return decision
 
     def _decide_transfer(
-        self, submission: Submission, command: CreateTransfer
+        self, submission: CommandRequest, command: CreateTransfer
     ) -> ItemResult | Refusal:
         wallet_id = submission.wallet_id
         key = (wallet_id, command.transfer_id)
@@ -328,7 +332,7 @@ class Batch:
         return self._record(wallet, decision, submission)
 
     def _decide_settlement(
-        self, submission: Submission, command: SettleTransfer
+        self, submission: CommandRequest, command: SettleTransfer
     ) -> Applied | Refusal:
         wallet = self._touch(submission.wallet_id)
         transfer = self._transfer(submission.wallet_id, command.transfer_id)
@@ -342,8 +346,10 @@ class Batch:
             return Applied(id=decision.id, version=wallet.version, body=body)
         return self._record(wallet, decision, submission)
 
-    def _decide_creation(self, submission: Submission, command: CreateWallet) -> Applied | Refusal:
-        wallet_id = command.new_wallet_id
+    def _decide_creation(
+        self, submission: CommandRequest, command: CreateWallet
+    ) -> Applied | Refusal:
+        wallet_id = command.wallet_id
         earlier = self._loaded.wallets.get(wallet_id) or self.write.after.get(wallet_id)
         if earlier is not None:
             created = _as_created(earlier)
@@ -388,10 +394,10 @@ class Batch:
         self,
         wallet: Wallet | None,
         event: Event,
-        submission: Submission,
+        submission: CommandRequest,
     ) -> Applied:
         after = evolve(wallet, event)
-        recorded = Recorded(event=event, wallet=after, made_by=submission.made_by)
+        recorded = RecordedEvent(event=event, wallet_after=after, made_by=submission.api_key_id)
         body = encode_recorded(recorded)
         self.write.after[after.id] = after
         self.write.recorded.append(recorded)
@@ -408,7 +414,7 @@ class Batch:
             self._overwritten.append(None)
         return Applied(id=made, version=after.version, body=body)
 
-    def _refuse(self, submission: Submission, refusal: Refusal) -> Refused:
+    def _refuse(self, submission: CommandRequest, refusal: Refusal) -> Refused:
         self.refusals.append(refusal.code)
         # It rests on what was read, which may undo itself until a synchronous standby has it. For a
         # second delivery that matters: the first one would then be decided on something else.
@@ -423,17 +429,17 @@ class Batch:
         )
 
 
-def _applied(made: str, recorded: Recorded) -> Applied:
+def _applied(made: str, recorded: RecordedEvent) -> Applied:
     """The result of what was ``recorded`` before; ``made`` is the id of what it made."""
-    return Applied(id=made, version=recorded.wallet.version, body=encode_recorded(recorded))
+    return Applied(id=made, version=recorded.wallet_after.version, body=encode_recorded(recorded))
 
 
 def _binds_the_key(result: ItemResult) -> bool:
     """Whether ``result`` is kept under the key that its command came with."""
-    return not isinstance(result, Refused) or result.refusal.code in REMEMBERED
+    return not isinstance(result, Refused) or result.refusal.code in STORED_UNDER_KEY
 
 
-def _is_kept(result: BatchCommitted | BatchRolledBack, keyed: Keyed) -> bool:
+def _is_kept(result: BatchCommitted | BatchRolledBack, keyed: Idempotency) -> bool:
     """Whether ``result``, just decided, is kept under the key of the whole batch."""
     if keyed.is_part:
         return True  # The key was claimed: it can't be used for anything else in any case.
@@ -443,7 +449,7 @@ def _is_kept(result: BatchCommitted | BatchRolledBack, keyed: Keyed) -> bool:
     return any(_binds_the_key(item) for item in result.items)
 
 
-def _is_same_request(keyed: Keyed, stored: StoredAnswer) -> bool:
+def _is_same_request(keyed: Idempotency, stored: StoredAnswer) -> bool:
     if stored.fingerprint != keyed.fingerprint:
         return False
     if not keyed.request:
@@ -452,7 +458,7 @@ def _is_same_request(keyed: Keyed, stored: StoredAnswer) -> bool:
     return request_fingerprint_from(stored) in (b"", keyed.request)
 
 
-def _as_created(wallet: Wallet) -> Recorded:
+def _as_created(wallet: Wallet) -> RecordedEvent:
     """The wallet's first event, from what never changes about a wallet."""
     event = WalletCreated(
         wallet_id=wallet.id,
@@ -462,4 +468,4 @@ def _as_created(wallet: Wallet) -> Recorded:
         metadata=wallet.metadata,
         occurred_at=wallet.created_at,
     )
-    return Recorded(event=event, wallet=evolve(None, event))
+    return RecordedEvent(event=event, wallet_after=evolve(None, event))

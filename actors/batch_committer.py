@@ -19,8 +19,8 @@ from actors.shard_counts import ShardCounts
 from actors.stall_detector import StallDetector
 from actors.traces import batch_traced
 from telemetry import tracing
-from wallet.commands import CreateWallet, Submission
-from wallet.events import Recorded
+from wallet.commands import CommandRequest, CreateWallet
+from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class Relay(Protocol):
     def backlog(self) -> int:
         """Events committed and not yet acknowledged by the stream."""
 
-    def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
+    def add(self, span: Span, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
         """Events just committed by this shard."""
 
     def add_from_journal(self, spans: Iterable[Span]) -> None:
@@ -122,7 +122,7 @@ class BatchCommitter:
             self._session = session
         return session
 
-    async def _load(self, submissions: list[Submission], session: int, *, redo: bool) -> Loaded:
+    async def _load(self, submissions: list[CommandRequest], session: int, *, redo: bool) -> Loaded:
         missing = what_is_missing(submissions, self._cache, redo=redo)
         if not missing:
             return _NOTHING_LOADED
@@ -155,9 +155,9 @@ class BatchCommitter:
             self._cache.put_transfer(wallet_id, transfer)
 
     def _relay_events(self, batch: Batch) -> None:
-        events: dict[WalletId, tuple[list[Recorded], list[bytes]]] = {}
+        events: dict[WalletId, tuple[list[RecordedEvent], list[bytes]]] = {}
         for recorded, body in zip(batch.write.recorded, batch.bodies, strict=True):
-            of_wallet = events.setdefault(recorded.wallet.id, ([], []))
+            of_wallet = events.setdefault(recorded.wallet_after.id, ([], []))
             of_wallet[0].append(recorded)
             of_wallet[1].append(body)
         for span in batch.write.spans():
@@ -176,7 +176,7 @@ class BatchCommitter:
             self._cache.forget(entry.submission.wallet_id)
             for item in entry.submission.items:
                 if isinstance(item.command, CreateWallet):
-                    self._cache.forget(item.command.new_wallet_id)
+                    self._cache.forget(item.command.wallet_id)
 
 
 _NOTHING_LOADED: Final = Loaded()

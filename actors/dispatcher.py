@@ -35,7 +35,7 @@ from actors.protocol import (
 from actors.ring import ring_of
 from actors.traces import submit_traced
 from telemetry import tracing
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class Dispatcher:
         self._ring = ring_of(limits.shard_count)
         self._lanes = [_Lane(shard, transport, limits) for shard in range(limits.shard_count)]
 
-    async def submit(self, submission: Submission) -> RequestResult:
+    async def submit(self, submission: CommandRequest) -> RequestResult:
         """The shard's reply, or a failure by the submission's deadline."""
         lane = self._lanes[self._ring.shard_of(submission.wallet_id)]
         if tracing.on:
@@ -120,7 +120,7 @@ class _Lane:
     def queued(self) -> int:
         return self._queue.commands
 
-    async def submit(self, submission: Submission) -> RequestResult:
+    async def submit(self, submission: CommandRequest) -> RequestResult:
         loop = asyncio.get_running_loop()
         now, wallet_id = loop.time(), submission.wallet_id
         parcel = Parcel(submission, now + submission.timeout_s)
@@ -255,7 +255,7 @@ class _Lane:
         )
 
 
-def _addressed(parcel: Parcel, now: float) -> Submission:
+def _addressed(parcel: Parcel, now: float) -> CommandRequest:
     """The submission as it is delivered now: with the time that is left, and the attempt."""
     return msgspec.structs.replace(
         parcel.submission, attempt=parcel.attempt, timeout_s=max(parcel.deadline - now, 0.0)

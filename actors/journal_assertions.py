@@ -6,8 +6,8 @@ ends, and has written nothing of that batch.
 """
 
 from actors.ports import BatchWrite, Loaded
-from wallet.events import Recorded, TransferChanged
-from wallet.fold import assert_sound
+from wallet.events import RecordedEvent, TransferChanged
+from wallet.fold import assert_invariants
 from wallet.ids import WalletId
 from wallet.state import Transfer, TransferStatus, Wallet
 
@@ -18,8 +18,8 @@ def assert_writable(batch: BatchWrite) -> None:
     assert batch.after.keys() == known, "INV-5 a written wallet has a version that is checked"
     states: dict[WalletId, Wallet] = {}
     for recorded in batch.recorded:
-        _assert_follows(recorded.wallet, states, batch)
-        states[recorded.wallet.id] = recorded.wallet
+        _assert_follows(recorded.wallet_after, states, batch)
+        states[recorded.wallet_after.id] = recorded.wallet_after
     for wallet_id, wallet in batch.after.items():
         if wallet_id in states:
             assert wallet is states[wallet_id], "INV-12 a wallet is what its last event says"
@@ -50,7 +50,7 @@ def _assert_keys(batch: BatchWrite) -> None:
 def _assert_refused(batch: BatchWrite) -> None:
     refused = {(one.wallet_id, one.transfer_id) for one in batch.refused}
     made = {
-        (one.wallet.id, one.event.transfer.id)
+        (one.wallet_after.id, one.event.transfer.id)
         for one in batch.recorded
         if isinstance(one.event, TransferChanged) and one.event.previous is None
     }
@@ -61,14 +61,14 @@ def assert_loaded(loaded: Loaded) -> None:
     """After the read: what a batch is decided on keeps the rules."""
     for wallet in loaded.wallets.values():
         assert wallet.version >= 1, "INV-10 a wallet's creation is its version 1"
-        assert_sound(wallet)
+        assert_invariants(wallet)
     if loaded.unpublished:
         _assert_unpublished(loaded)
     for (_, transfer_id), transfer in loaded.transfers.items():
         assert transfer.id == transfer_id, "INV-7 a transfer is stored under its id"
         _assert_transfer(transfer)
     for (wallet_id, transfer_id), recorded in loaded.recorded.items():
-        assert recorded.wallet.id == wallet_id, "INV-7 a transfer is stored under its wallet"
+        assert recorded.wallet_after.id == wallet_id, "INV-7 a transfer is stored under its wallet"
         assert _created_by(recorded) == transfer_id, "INV-7 a transfer's first event made it"
 
 
@@ -89,7 +89,7 @@ def _assert_transfer(transfer: Transfer) -> None:
     assert is_pending == (transfer.settled_at is None), "INV-4 settled is what is not pending"
 
 
-def _created_by(recorded: Recorded) -> str | None:
+def _created_by(recorded: RecordedEvent) -> str | None:
     event = recorded.event
     if isinstance(event, TransferChanged) and event.previous is None:
         return event.transfer.id

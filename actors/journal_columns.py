@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from actors.ports import BatchWrite, KeyRecord, RefusedDelivery
-from wallet.events import Event, Recorded, WalletCreated
+from wallet.events import Event, RecordedEvent, WalletCreated
 
 
 def commit_arguments(batch: BatchWrite) -> tuple[object, ...]:
@@ -59,7 +59,7 @@ def _new_wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
 _EVENT_FIELDS: Final = 16
 
 
-def _event_columns(recorded: Sequence[Recorded]) -> tuple[object, ...]:
+def _event_columns(recorded: Sequence[RecordedEvent]) -> tuple[object, ...]:
     if not recorded:
         return (*([] for _ in range(_EVENT_FIELDS)), 0)
     rows = [_event_row(one) for one in recorded]
@@ -67,8 +67,8 @@ def _event_columns(recorded: Sequence[Recorded]) -> tuple[object, ...]:
     return (*zip(*rows, strict=True), settlements)
 
 
-def _event_row(recorded: Recorded) -> tuple[object, ...]:
-    wallet, event = recorded.wallet, recorded.event
+def _event_row(recorded: RecordedEvent) -> tuple[object, ...]:
+    wallet, event = recorded.wallet_after, recorded.event
     state = (
         wallet.id,
         wallet.version,

@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from actors.ports import StoredAnswer
-from wallet.events import Recorded, TransferChanged, WalletCreated
+from wallet.events import RecordedEvent, TransferChanged, WalletCreated
 from wallet.ids import TransferId, WalletId
 from wallet.state import (
     FailureReason,
@@ -73,7 +73,7 @@ def stored_answer_from(row: Row) -> StoredAnswer:
     )
 
 
-def recorded_from(row: Row) -> Recorded:
+def recorded_from(row: Row) -> RecordedEvent:
     """A journal row as the event it is, with the wallet as it was after it.
 
     A backlog comes through here at tens of thousands of rows a second: columns by place.
@@ -94,7 +94,7 @@ def recorded_from(row: Row) -> Recorded:
         updated_at=occurred_at,
     )
     event = _created(row) if row[7] is None else _changed(row)
-    return Recorded(event=event, wallet=wallet, made_by=made_by)
+    return RecordedEvent(event=event, wallet_after=wallet, made_by=made_by)
 
 
 def _created(row: Row) -> WalletCreated:

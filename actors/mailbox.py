@@ -4,7 +4,7 @@ import asyncio
 
 from actors.fair_queue import FairQueue, Overflow
 from actors.protocol import RequestResult
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 
 
 class Countdown:
@@ -33,7 +33,7 @@ class Entry:
 
     __slots__ = ("_countdown", "_result", "deadline", "queued_at", "submission")
 
-    def __init__(self, submission: Submission, countdown: Countdown, queued_at: float) -> None:
+    def __init__(self, submission: CommandRequest, countdown: Countdown, queued_at: float) -> None:
         self.submission = submission
         self.queued_at = queued_at
         self.deadline = queued_at + submission.timeout_s

@@ -21,7 +21,7 @@ from actors.ports import (
     StoredAnswer,
     TransferKey,
 )
-from wallet.events import Recorded, TransferChanged
+from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 from wallet.state import Transfer, Wallet
 
@@ -36,9 +36,9 @@ class MemoryDatabase:
         self._clock = clock
         self.wallets: dict[WalletId, Wallet] = {}
         self.transfers: dict[TransferKey, Transfer] = {}
-        self.events: list[Recorded] = []
+        self.events: list[RecordedEvent] = []
         """Of all wallets, in the order of the commits."""
-        self.events_by_wallet: dict[WalletId, list[Recorded]] = {}
+        self.events_by_wallet: dict[WalletId, list[RecordedEvent]] = {}
         """In version order, from 1 and without gaps (INV-10)."""
         self.idempotency_keys: dict[KeyKey, StoredAnswer] = {}
         self.references: dict[str, WalletId] = {}
@@ -72,7 +72,7 @@ class MemoryDatabase:
             loaded.recorded[key] = self.events_by_wallet[key[0]][transfer.created_version - 1]
         return loaded
 
-    def read_events(self, span: Span) -> list[Recorded]:
+    def read_events(self, span: Span) -> list[RecordedEvent]:
         return self.events_by_wallet[span.wallet_id][span.first - 1 : span.last]
 
     def unpublished(self, limit: int, after: Span | None, older_than_s: float) -> list[Span]:
@@ -132,12 +132,12 @@ class MemoryDatabase:
             if not rows:
                 self.outbox.pop(span.wallet_id, None)
 
-    def _append(self, recorded: Recorded) -> None:
+    def _append(self, recorded: RecordedEvent) -> None:
         self.events.append(recorded)
-        self.events_by_wallet.setdefault(recorded.wallet.id, []).append(recorded)
+        self.events_by_wallet.setdefault(recorded.wallet_after.id, []).append(recorded)
         if isinstance(recorded.event, TransferChanged):
             transfer = recorded.event.transfer
-            self.transfers[recorded.wallet.id, transfer.id] = transfer
+            self.transfers[recorded.wallet_after.id, transfer.id] = transfer
 
     def _store_keys(self, batch: BatchWrite) -> None:
         for one in batch.keys:

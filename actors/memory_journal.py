@@ -26,7 +26,7 @@ from actors.ports import (
     SessionLost,
     Span,
 )
-from wallet.events import Recorded
+from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ class MemoryJournal(_Adapter):
 class MemoryOutbox(_Adapter):
     """Implements `Outbox`."""
 
-    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[RecordedEvent]]:
         found = await self._read(lambda: [self.database.read_events(span) for span in spans])
         for span, events in zip(spans, found, strict=True):
             assert len(events) == span.last - span.first + 1, "INV-10 the journal has no gaps"

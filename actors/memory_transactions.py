@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from actors.ports import BatchWrite, JournalConflict, TransferKey
-from wallet.events import Recorded, TransferChanged
+from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 from wallet.state import TransferStatus
 
@@ -169,7 +169,7 @@ class MemoryTransaction:
             if not isinstance(recorded.event, TransferChanged):
                 continue
             transfer = recorded.event.transfer
-            key = recorded.wallet.id, transfer.id
+            key = recorded.wallet_after.id, transfer.id
             stored = self._database.transfers.get(key)
             status = changed.get(key) or (stored.status if stored else None)
             if status is not recorded.event.previous:
@@ -177,11 +177,11 @@ class MemoryTransaction:
             changed[key] = transfer.status
 
 
-def _created_transfer(recorded: Recorded) -> TransferKey | None:
+def _created_transfer(recorded: RecordedEvent) -> TransferKey | None:
     event = recorded.event
     if not isinstance(event, TransferChanged) or event.previous is not None:
         return None
-    return recorded.wallet.id, event.transfer.id
+    return recorded.wallet_after.id, event.transfer.id
 
 
 def _check_absent(key: Key, stored: Collection[Key]) -> Check:

@@ -40,7 +40,7 @@ from actors.outbox_state import RelayState
 from actors.outbox_sweep import OutboxSweep
 from actors.ports import EventStream, JournalUnavailable, Outbox, PublishFailed, Refill, Span
 from telemetry.histogram import Histogram
-from wallet.events import Recorded
+from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
@@ -118,7 +118,7 @@ class OutboxRelay:
     def stream_ready(self) -> bool:
         return self._state.stream_ready
 
-    def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
+    def add(self, span: Span, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
         """Queue events just committed by this shard."""
         self._queue.add(span, recorded, bodies)
 

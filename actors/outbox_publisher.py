@@ -11,7 +11,7 @@ from actors.ports import EventStream, JournalUnavailable, Message, Outbox, Span
 from actors.traces import publishing
 from telemetry import tracing
 from wallet.event_codec import encode_event, subject_of
-from wallet.events import Recorded
+from wallet.events import RecordedEvent
 
 
 class RangePublisher:
@@ -82,13 +82,13 @@ class RangePublisher:
                 queued.messages = list(self._encoded(recorded, repeat(None, len(recorded))))
 
     def _encoded(
-        self, recorded: Sequence[Recorded], bodies: Iterable[bytes | None]
+        self, recorded: Sequence[RecordedEvent], bodies: Iterable[bytes | None]
     ) -> Iterator[Message]:
         partitions = self._partitions
         for event, body in zip(recorded, bodies, strict=True):
             yield Message(
-                subject_of(event.wallet.id, event.event.type, partitions),
+                subject_of(event.wallet_after.id, event.event.type, partitions),
                 event.id,
                 encode_event(event, body),
-                event.trace,
+                event.traceparent,
             )

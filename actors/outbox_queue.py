@@ -8,7 +8,7 @@ from itertools import islice
 from actors.outbox_ranges import join_adjacent
 from actors.outbox_state import RelayState
 from actors.ports import Message, Span
-from wallet.events import Recorded
+from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 
 
@@ -20,7 +20,7 @@ class QueuedRange:
     def __init__(
         self,
         span: Span,
-        recorded: list[Recorded] | None = None,
+        recorded: list[RecordedEvent] | None = None,
         bodies: list[bytes] | None = None,
         *,
         rows: int = 1,
@@ -60,9 +60,9 @@ class OutboxQueue:
             return 0.0
         return asyncio.get_running_loop().time() - self._ranges[0].queued_at
 
-    def add(self, span: Span, recorded: list[Recorded], bodies: list[bytes]) -> None:
+    def add(self, span: Span, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
         """Queue events just committed by this shard."""
-        ends = recorded[0].wallet.version, recorded[-1].wallet.version
+        ends = recorded[0].wallet_after.version, recorded[-1].wallet_after.version
         assert ends == (span.first, span.last), "INV-10 a span is its events"
         if (span.wallet_id, span.first) in self._tracked:
             return  # A sweep saw the row first; its events will be read from the journal.

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from actors.protocol import Failure, FailureCode, RequestResult
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 from wallet.ids import WalletId
 
 _NEIGHBOURS_S: Final = 1.0
@@ -16,7 +16,7 @@ class Parcel:
 
     __slots__ = ("attempt", "deadline", "delivered", "reply", "submission")
 
-    def __init__(self, submission: Submission, deadline: float) -> None:
+    def __init__(self, submission: CommandRequest, deadline: float) -> None:
         self.submission = submission
         self.deadline = deadline
         self.attempt = 1

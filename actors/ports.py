@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from wallet.commands import Keyed
-from wallet.events import Recorded
+from wallet.commands import Idempotency
+from wallet.events import RecordedEvent
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.state import Transfer, Wallet
 
@@ -80,7 +80,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An answer to be remembered under a key, in the scope of one wallet."""
 
     scope: WalletId
-    keyed: Keyed
+    keyed: Idempotency
     stored: StoredAnswer
 
 
@@ -115,7 +115,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     """Outbox rows of the wallets loaded, in version order per wallet."""
     transfers: dict[TransferKey, Transfer] = msgspec.field(default_factory=dict)
     keys: dict[KeyKey, StoredAnswer] = msgspec.field(default_factory=dict)
-    recorded: dict[TransferKey, Recorded] = msgspec.field(default_factory=dict)
+    recorded: dict[TransferKey, RecordedEvent] = msgspec.field(default_factory=dict)
     refused: dict[TransferKey, bytes] = msgspec.field(default_factory=dict)
     """Of ``Missing.recorded``: the answers of those that were refused for good."""
     references: dict[str, WalletId] = msgspec.field(default_factory=dict)
@@ -130,7 +130,7 @@ class BatchWrite(msgspec.Struct, kw_only=True):
     after: dict[WalletId, Wallet]
     """Wallets as the batch leaves them: every one of ``expected`` and of ``created``."""
     created: list[WalletId]
-    recorded: list[Recorded]
+    recorded: list[RecordedEvent]
     keys: list[KeyRecord]
     refused: list[RefusedDelivery] = msgspec.field(default_factory=list)
     confirm: bool = False
@@ -190,7 +190,7 @@ class Journal(Protocol):
 class Outbox(Protocol):
     """Events that are committed and not yet known to be on the stream's disk."""
 
-    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[RecordedEvent]]:
         """Each span's events from the journal, in version order. At least one span."""
 
     async def delete(self, spans: Collection[Span]) -> None:

@@ -8,7 +8,7 @@ from actors.connection import Connection, HealingConnection
 from actors.journal_rows import recorded_from
 from actors.ports import JournalConflict, JournalUnavailable, Span
 from actors.postgres_journal import CONNECTION_SETTINGS, EVENT_COLUMNS
-from wallet.events import Recorded
+from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 
 # Each subquery is asked once a span, by key: OFFSET 0 keeps the planner from turning the join
@@ -55,10 +55,10 @@ ORDER BY o.wallet_id, o.first_version LIMIT $4
 _BEFORE_ALL: Final = Span(WalletId("00000000-0000-0000-0000-000000000000"), 0, 0)
 
 
-def _is_whole(span: Span, events: Sequence[Recorded]) -> bool:
+def _is_whole(span: Span, events: Sequence[RecordedEvent]) -> bool:
     """Whether these rows, in version order as they are asked for, are all of ``span``."""
     return len(events) == span.last - span.first + 1 and all(
-        (event.wallet.id, event.wallet.version) == (span.wallet_id, version)
+        (event.wallet_after.id, event.wallet_after.version) == (span.wallet_id, version)
         for event, version in ((events[0], span.first), (events[-1], span.last))
     )
 
@@ -83,7 +83,7 @@ class PostgresOutbox:
         self._connection = connection
         self._chores = chores
 
-    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[RecordedEvent]]:
         columns = list(zip(*spans, strict=True))
         rows = iter(
             await self._over(

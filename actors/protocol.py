@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 from wallet.refusals import Refusal
 
 VERSION: Final = 3
@@ -133,20 +133,20 @@ RequestResult = ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack | Fai
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_submissions: Final = msgspec.msgpack.Decoder(list[Submission])
+_submissions: Final = msgspec.msgpack.Decoder(list[CommandRequest])
 _replies: Final = msgspec.msgpack.Decoder(list[RequestResult])
-_submission: Final = msgspec.msgpack.Decoder(Submission)
+_submission: Final = msgspec.msgpack.Decoder(CommandRequest)
 _reply: Final[msgspec.msgpack.Decoder[RequestResult]] = msgspec.msgpack.Decoder(RequestResult)
 _raws: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 T = TypeVar("T")
 
 
-def encode_submissions(submissions: list[Submission]) -> bytes:
+def encode_submissions(submissions: list[CommandRequest]) -> bytes:
     return _encoder.encode(submissions)
 
 
-def decode_submissions(payload: bytes) -> list[Submission]:
+def decode_submissions(payload: bytes) -> list[CommandRequest]:
     return _submissions.decode(payload)
 
 
@@ -164,7 +164,7 @@ def decode_replies(payload: bytes) -> list[RequestResult]:
 
 
 async def answer_call(
-    payload: bytes, submit: Callable[[list[Submission]], Awaitable[list[RequestResult]]]
+    payload: bytes, submit: Callable[[list[CommandRequest]], Awaitable[list[RequestResult]]]
 ) -> bytes:
     """Encoded submissions in, encoded replies out. One that can't be read fails alone.
 
@@ -181,7 +181,7 @@ async def answer_call(
 
 
 async def _submit_readable(
-    payload: bytes, submit: Callable[[list[Submission]], Awaitable[list[RequestResult]]]
+    payload: bytes, submit: Callable[[list[CommandRequest]], Awaitable[list[RequestResult]]]
 ) -> list[RequestResult]:
     found = [_readable(_submission, one) for one in _raws.decode(payload)]
     readable = [one for one in found if one is not None]

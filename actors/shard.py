@@ -30,7 +30,7 @@ from actors.retrying_committer import RetryingCommitter
 from actors.shard_counts import ShardCounts
 from actors.shard_failures import JOURNAL_DOWN, OUTBOX_FULL, WALLET_LOCKED, fail_all, failure_for
 from actors.stall_detector import StallDetector
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 
 _WATCH_S: Final = 0.25
 """How often a shard looks whether its database still answers."""
@@ -88,7 +88,7 @@ class Shard:
 
     # -- taking submissions --------------------------------------------------------------------
 
-    async def submit(self, submissions: list[Submission]) -> list[RequestResult]:
+    async def submit(self, submissions: list[CommandRequest]) -> list[RequestResult]:
         """Queue ``submissions`` in order and return their replies, in the same order.
 
         What doesn't fit is refused at once, before anything is written.

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Final
 
 from actors.batch import Batch
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 
 _RATE_WEIGHT: Final = 0.1
 
@@ -12,7 +12,7 @@ _RATE_WEIGHT: Final = 0.1
 class ShardCounts:
     """Counters of batches and what was in them."""
 
-    __slots__ = ("counts", "batch_commands_max_seen", "refusals", "s_per_command")
+    __slots__ = ("batch_commands_max_seen", "counts", "refusals", "s_per_command")
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -21,7 +21,7 @@ class ShardCounts:
         self.s_per_command = 0.0
         """Moving average: how fast the mailbox drains."""
 
-    def record(self, batch: Batch, submissions: list[Submission], *, took_s: float) -> None:
+    def record(self, batch: Batch, submissions: list[CommandRequest], *, took_s: float) -> None:
         commands = sum(len(submission.items) for submission in submissions)
         self.s_per_command += _RATE_WEIGHT * (took_s / commands - self.s_per_command)
         self.counts["batches"] += 1

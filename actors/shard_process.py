@@ -26,8 +26,8 @@ from actors.shard_tls import TlsFiles
 from actors.statistics import ShardStatistics
 from actors.write_health import WatchedJournal, WriteHealth, WriteHealthLimits
 from telemetry.tracing import configure_tracing
-from wallet.garbage import spare_what_is_here
-from wallet.logs import configure_logs
+from wallet.garbage import freeze_startup_objects
+from wallet.logs import configure_logging
 from wallet.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class ShardProcess:
     """Composition root of a shard's process."""
 
     def __init__(self, shard: int, settings: Settings) -> None:
-        configure_logs(settings)
+        configure_logging(settings)
         configure_tracing("shard")
         self._shard_number = shard
         ring = ring_of(settings.shard_count)
@@ -85,7 +85,7 @@ class ShardProcess:
                 ("probe", self._chores.keep_up("probe", self._writes.run)),
             )
         ]
-        spare_what_is_here()
+        freeze_startup_objects()
         _log.info("shard active", shard=shard, shards=settings.shard_count, pid=os.getpid())
 
     async def _keep(self, task: Coroutine[None, None, None]) -> None:

@@ -17,7 +17,7 @@ from actors.protocol import (
     KeyClaimed,
     Refused,
 )
-from wallet.commands import Keyed
+from wallet.commands import Idempotency
 from wallet.refusals import Refusal
 
 
@@ -74,7 +74,7 @@ T = TypeVar("T")
 
 def stored_answer(
     result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack,
-    keyed: Keyed,
+    keyed: Idempotency,
     request_id: str,
 ) -> StoredAnswer:
     """``result`` as it is kept under the key of the request that it was the first result of."""
@@ -92,7 +92,7 @@ def encode_refusal(refusal: Refusal) -> bytes:
 
 
 def _encoded(
-    result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack, keyed: Keyed
+    result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack, keyed: Idempotency
 ) -> bytes:
     if isinstance(result, Applied):
         return result.body
@@ -112,7 +112,7 @@ def _encoded(
 
 
 def _encoded_batch(
-    answers: list[_StoredItem], keyed: Keyed, *, wallet: msgspec.Raw, undone: bool
+    answers: list[_StoredItem], keyed: Idempotency, *, wallet: msgspec.Raw, undone: bool
 ) -> bytes:
     return _encoder.encode(
         _StoredBatch(answers=answers, wallet=wallet, undone=undone, request=keyed.request.hex())

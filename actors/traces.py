@@ -9,15 +9,15 @@ from actors.meters import BatchTimes
 from actors.ports import Message
 from actors.protocol import RequestResult
 from telemetry import tracing
-from wallet.commands import ClaimKey, CreateWallet, Submission
-from wallet.events import Recorded, TransferChanged
+from wallet.commands import ClaimKey, CommandRequest, CreateWallet
+from wallet.events import RecordedEvent, TransferChanged
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 
 async def submit_traced(
-    submit: Callable[[Submission], Awaitable[RequestResult]], submission: Submission
+    submit: Callable[[CommandRequest], Awaitable[RequestResult]], submission: CommandRequest
 ) -> RequestResult:
     """Submit below the current request's span, if that is sampled."""
     from opentelemetry.trace import get_current_span
@@ -38,14 +38,14 @@ async def submit_traced(
 
 
 def batch_traced(
-    submissions: Sequence[Submission], recorded: list[Recorded], times: BatchTimes
+    submissions: Sequence[CommandRequest], recorded: list[RecordedEvent], times: BatchTimes
 ) -> None:
     """Leave the batch's spans, and give each event the trace of the request that made it."""
-    traced = [submission for submission in submissions if submission.trace is not None]
+    traced = [submission for submission in submissions if submission.traceparent is not None]
     if not traced:
         return
     tracing.batch_done(
-        [str(submission.trace) for submission in traced],
+        [str(submission.traceparent) for submission in traced],
         [
             ("", times.taken),
             ("load", times.loaded),
@@ -55,7 +55,7 @@ def batch_traced(
         ],
         {"wallet.requests": len(submissions), "wallet.events": len(recorded)},
     )
-    traces = {made: submission.trace for submission in traced for made in _ids(submission)}
+    traces = {made: submission.traceparent for submission in traced for made in _ids(submission)}
     for place, one in enumerate(recorded):
         event = one.event
         made = event.transfer.id if isinstance(event, TransferChanged) else event.wallet_id
@@ -63,10 +63,10 @@ def batch_traced(
             recorded[place] = msgspec.structs.replace(one, trace=traces[made])
 
 
-def _ids(submission: Submission) -> list[str]:
+def _ids(submission: CommandRequest) -> list[str]:
     """What the commands of ``submission`` make or change."""
     return [
-        item.command.new_wallet_id
+        item.command.wallet_id
         if isinstance(item.command, CreateWallet)
         else item.command.transfer_id
         for item in submission.items

@@ -23,7 +23,7 @@ from actors.shard_process import limits_from, stream_options
 from migrations.migrate import upgrade
 from tests.support.servers import nats_server, postgres_server
 from tests.support.write_side import connection
-from wallet.garbage import spare_what_is_here
+from wallet.garbage import freeze_startup_objects
 from wallet.settings import Settings
 
 _POLL_S: Final = 0.05
@@ -108,7 +108,7 @@ async def _until(
         limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
         owns=lambda _: True,
     )
-    spare_what_is_here()  # As a shard does.
+    freeze_startup_objects()  # As a shard does.
     started, cpu_started = perf_counter(), process_time()
     tasks = [asyncio.create_task(one()) for one in (relay.run, relay.forget, relay.sweep)]
     took_s = cpu_s = 0.0

@@ -19,10 +19,10 @@ from projections.store import (
 from wallet.event_codec import CloudEvent, decode_envelope
 from wallet.events import EventType
 from wallet.ids import WalletId
-from wallet.representation import WalletView, WrittenTransferView
+from wallet.representation import TransferResultView, WalletView
 
 _wallet: Final = msgspec.json.Decoder(WalletView)
-_transfer: Final = msgspec.json.Decoder(WrittenTransferView)
+_transfer: Final = msgspec.json.Decoder(TransferResultView)
 
 
 def fold(events: Iterable[CloudEvent]) -> FoldedBatch:
@@ -95,7 +95,7 @@ class _Folding:
         )
         self._add_balances(event, wallet.balance, wallet.pending_debit, wallet.pending_credit)
 
-    def _add_transfer(self, transfer: WrittenTransferView, event: CloudEvent) -> None:
+    def _add_transfer(self, transfer: TransferResultView, event: CloudEvent) -> None:
         version = event.walletversion
         after = transfer.wallet
         _require_same(event, transfer.wallet_id, after.version)
@@ -135,7 +135,7 @@ def _require_same(event: CloudEvent, wallet_id: WalletId, version: int) -> None:
         raise EventMismatch(f"{event.id} has the data of {wallet_id} at {version}")
 
 
-def _new_transfer(transfer: WrittenTransferView, version: int) -> TransferRow:
+def _new_transfer(transfer: TransferResultView, version: int) -> TransferRow:
     return TransferRow(
         transfer.wallet_id,
         transfer.id,
@@ -152,7 +152,7 @@ def _new_transfer(transfer: WrittenTransferView, version: int) -> TransferRow:
     )
 
 
-def _settlement(transfer: WrittenTransferView, version: int) -> SettlementRow:
+def _settlement(transfer: TransferResultView, version: int) -> SettlementRow:
     return SettlementRow(
         transfer.wallet_id,
         transfer.id,

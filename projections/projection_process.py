@@ -14,8 +14,8 @@ from projections.statistics import ProjectionStatistics
 from projections.store import ProjectionStore
 from telemetry.histogram import Histogram
 from telemetry.tracing import configure_tracing
-from wallet.garbage import spare_what_is_here
-from wallet.logs import configure_logs
+from wallet.garbage import freeze_startup_objects
+from wallet.logs import configure_logging
 from wallet.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class ProjectionProcess:
     """Composition root of a projection's process."""
 
     def __init__(self, group: int, settings: Settings) -> None:
-        configure_logs(settings)
+        configure_logging(settings)
         configure_tracing("projection")
         self._group = group
         self._settings = settings
@@ -78,7 +78,7 @@ class ProjectionProcess:
             command_timeout=settings.projection_ack_wait_s,
             server_settings=CONNECTION_SETTINGS,
         )
-        spare_what_is_here()
+        freeze_startup_objects()
         self._consumer = ProjectionConsumer(
             client=client,
             store=ProjectionStore(pool),

@@ -176,21 +176,23 @@ def require_count(count: int, most: int) -> None:
         raise validation_problem(FieldError(pointer="/items", detail=detail))
 
 
-def to_items(items: Sequence[BatchItem], pointers: Iterable[str]) -> tuple[commands.Item, ...]:
+def to_items(
+    items: Sequence[BatchItem], pointers: Iterable[str]
+) -> tuple[commands.CommandItem, ...]:
     """``items`` as the write side takes them; ``pointers`` name each in problems.
 
     Raises:
         Problem: validation_error, naming every item that is wrong.
     """
     wrong: list[FieldError] = []
-    made: list[commands.Item] = []
+    made: list[commands.CommandItem] = []
     for item, pointer in zip(items, pointers, strict=True):
         try:
             command = _command(item)
         except _ItemError as error:
             wrong.append(FieldError(pointer=pointer + error.pointer, detail=str(error)))
             continue
-        made.append(commands.Item(command=command, keyed=_keyed(item, command)))
+        made.append(commands.CommandItem(command=command, idempotency=_keyed(item, command)))
     if wrong:
         raise validation_problem(*wrong)
     return tuple(made)
@@ -238,9 +240,9 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
     )
 
 
-def _keyed(item: BatchItem, command: commands.Command) -> commands.Keyed | None:
+def _keyed(item: BatchItem, command: commands.Command) -> commands.Idempotency | None:
     if item.idempotency_key is None:
         return None
-    return commands.Keyed(
+    return commands.Idempotency(
         key=IdempotencyKey(item.idempotency_key), fingerprint=fingerprint(command)
     )

@@ -44,8 +44,8 @@ from serve_app.services import Services
 from serve_app.shared_probe import SharedProbe
 from telemetry.exporter import EXPORT_PERIOD_S, Exporter
 from telemetry.tracing import configure_tracing
-from wallet.garbage import spare_what_is_here
-from wallet.logs import configure_logs
+from wallet.garbage import freeze_startup_objects
+from wallet.logs import configure_logging
 from wallet.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ class Ingress:
 
     def __init__(self, settings: Settings) -> None:
         # A replica's `sys.stdout` is Serve's, which drops what is below its own level.
-        configure_logs(settings, to=sys.__stdout__)
+        configure_logging(settings, to=sys.__stdout__)
         RequestLog.enable_for(settings.log_level)
         configure_tracing("ingress")
         self._settings = settings
@@ -125,7 +125,7 @@ class Ingress:
         )
         front.install(application)
         self._metrics = asyncio.create_task(self._export())
-        spare_what_is_here()
+        freeze_startup_objects()
         return application
 
     async def _export(self) -> None:
@@ -155,7 +155,7 @@ class Projections:
 
     def __init__(self, settings: Settings) -> None:
         # A replica's `sys.stdout` is Serve's, which drops what is below its own level.
-        configure_logs(settings, to=sys.__stdout__)
+        configure_logging(settings, to=sys.__stdout__)
         front.close()
         self._groups = settings.projection_groups
 

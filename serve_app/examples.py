@@ -6,7 +6,7 @@ from projections.queries import TransferPageView
 from serve_app import schemas
 from serve_app.openapi_components import Model
 from serve_app.problems import CATALOGUE
-from wallet.representation import TransferView, WalletView, WrittenTransferView
+from wallet.representation import TransferResultView, TransferView, WalletView
 
 Json = dict[str, Any]
 
@@ -150,7 +150,7 @@ OF_MODEL: Final[dict[Model, Json]] = {
         "next_cursor": "AAAAAAAAAAI",
         "wallet_version": 3,
     },
-    WrittenTransferView: WRITTEN_CREDIT,
+    TransferResultView: WRITTEN_CREDIT,
     schemas.WalletBatchResults: {"items": _RESULTS, "wallet": WRITTEN_DEBIT["wallet"]},
     schemas.MultiBatchResults: {"items": _RESULTS},
     schemas.Health: {"status": "ok"},

@@ -9,7 +9,14 @@ from hashlib import sha256
 from typing import assert_never
 
 from serve_app.requests import canonical_json
-from wallet.commands import ClaimKey, Command, CreateTransfer, CreateWallet, Item, SettleTransfer
+from wallet.commands import (
+    ClaimKey,
+    Command,
+    CommandItem,
+    CreateTransfer,
+    CreateWallet,
+    SettleTransfer,
+)
 
 
 def fingerprint(command: Command) -> bytes:
@@ -17,9 +24,11 @@ def fingerprint(command: Command) -> bytes:
     return sha256(canonical_json(_asked(command))).digest()
 
 
-def batch_fingerprint(items: Sequence[Item], *, atomic: bool = False) -> bytes:
+def batch_fingerprint(items: Sequence[CommandItem], *, atomic: bool = False) -> bytes:
     """SHA-256 of what a batch asks of one wallet: items in order, with the keys that they have."""
-    asked = [[item.keyed.key if item.keyed else None, _asked(item.command)] for item in items]
+    asked = [
+        [item.idempotency.key if item.idempotency else None, _asked(item.command)] for item in items
+    ]
     return sha256(canonical_json(["batch", atomic, asked])).digest()
 
 

@@ -87,7 +87,7 @@ async def claim_key(
     key: IdempotencyKey,
     places: Places,
     asked: Sequence[WalletBatchItem],
-    items: Sequence[commands.Item],
+    items: Sequence[commands.CommandItem],
 ) -> Call:
     """``call`` with its key claimed: from now on no other request can use it.
 
@@ -105,11 +105,11 @@ async def claim_key(
     whole = many_wallets_fingerprint(wallets, parts.values())
     clock = asyncio.get_running_loop().time
     deadline = clock() + call.timeout_s
-    keyed = commands.Keyed(key=key, fingerprint=whole)
+    keyed = commands.Idempotency(key=key, fingerprint=whole)
     result = await call.services.dispatcher.submit(
-        commands.Submission(
+        commands.CommandRequest(
             wallet_id=batch_scope(key),
-            items=(commands.Item(command=commands.ClaimKey(), keyed=keyed),),
+            items=(commands.CommandItem(command=commands.ClaimKey(), idempotency=keyed),),
             request_id=call.request_id,
             timeout_s=call.timeout_s,
         )
@@ -152,7 +152,7 @@ class Done(NamedTuple):
 
 
 async def submit_by_wallet(
-    call: Call, places: Places, items: Sequence[commands.Item], *, undecided: Undecided
+    call: Call, places: Places, items: Sequence[commands.CommandItem], *, undecided: Undecided
 ) -> Done:
     """Each wallet's items as submissions of their own, all wallets at once.
 
@@ -180,7 +180,7 @@ async def _submit_part(
     call: Call,
     wallet: str | None,
     start: int,
-    items: Sequence[commands.Item],
+    items: Sequence[commands.CommandItem],
     undecided: Undecided,
 ) -> Done:
     claim = call.claim
@@ -194,14 +194,14 @@ async def _submit_part(
         same = undecided[wallet] or _failed(_NOT_EXECUTED, call)
         return Done([same] * len(items), replayed=False)
     result = await call.services.dispatcher.submit(
-        commands.Submission(
+        commands.CommandRequest(
             wallet_id=WalletId(wallet),
             items=tuple(items),
             request_id=call.request_id,
             timeout_s=call.timeout_s,
-            several=True,
-            keyed=_keyed_part(claim, wallet, start) if claim else None,
-            made_by=call.made_by,
+            is_batch=True,
+            idempotency=_keyed_part(claim, wallet, start) if claim else None,
+            api_key_id=call.made_by,
         )
     )
     if isinstance(result, BatchCommitted):
@@ -231,13 +231,15 @@ def _failed(failure: Failure, call: Call) -> BatchResult:
     return failed_result(failure_problem(failure), call.request_id)
 
 
-def _keyed_part(claim: Claim, wallet: str, start: int) -> commands.Keyed:
+def _keyed_part(claim: Claim, wallet: str, start: int) -> commands.Idempotency:
     """A wallet's later portions are requests of their own to the key's uniqueness.
 
     The blank keeps their keys apart from every client's: those have none.
     """
     key = claim.key if start == 0 else IdempotencyKey(f"{claim.key} {start}")
-    return commands.Keyed(key=key, fingerprint=claim.parts[wallet, start], request=claim.request)
+    return commands.Idempotency(
+        key=key, fingerprint=claim.parts[wallet, start], request=claim.request
+    )
 
 
 _MAYBE_EARLIER: Final = (

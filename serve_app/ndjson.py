@@ -159,7 +159,7 @@ async def _submit_lines(
 ) -> list[BatchResult]:
     results: dict[int, BatchResult] = {}
     asked: list[WalletBatchItem] = []
-    items: list[commands.Item] = []
+    items: list[commands.CommandItem] = []
     places: list[int] = []
     for index, line in enumerate(lines):
         try:

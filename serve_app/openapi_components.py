@@ -15,7 +15,7 @@ from projections.queries import TransferPageView
 from serve_app import batch_items
 from serve_app.batch_items import BatchItem, ItemForm, WalletBatchItem
 from serve_app.problems import FieldError, ProblemDocument
-from wallet.representation import BalancesView, TransferView, WalletView, WrittenTransferView
+from wallet.representation import BalancesView, TransferResultView, TransferView, WalletView
 
 Json = dict[str, Any]
 Model = type[BaseModel] | type[msgspec.Struct]
@@ -29,7 +29,7 @@ COMPONENT_NAMES: Final[dict[Model, str]] = {
     TransferPageView: "TransferPage",
     TransferView: "Transfer",
     WalletView: "Wallet",
-    WrittenTransferView: "WrittenTransfer",
+    TransferResultView: "WrittenTransfer",
     batch_items.MultiWalletBatchBody: "MultiBatch",
     batch_items.WalletBatchBody: "WalletBatch",
 }

@@ -33,7 +33,7 @@ from wallet.contract import (
 )
 from wallet.currencies import CURRENCY_PATTERN
 from wallet.money import SCALE_MAX, AmountError, canonical_amount
-from wallet.representation import BalancesView, WalletView, WrittenTransferView
+from wallet.representation import BalancesView, TransferResultView, WalletView
 
 AMOUNT_HINT = 'send a decimal string such as "10.50" (or a whole number): '
 
@@ -166,7 +166,7 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """One item's result: the transfer, or the problem why not."""
 
     status: Annotated[int, Meta(description="As the item's own route would have answered.")]
-    transfer: WrittenTransferView | None = None
+    transfer: TransferResultView | None = None
     problem: ProblemDocument | None = None
     replayed: Annotated[bool | None, Meta(description="Answered before under its own key.")] = None
 

@@ -15,7 +15,7 @@ import msgspec
 from serve_app.app import create_app
 from wallet.event_codec import SOURCE, CloudEvent
 from wallet.events import EventType
-from wallet.representation import WalletView, WrittenTransferView
+from wallet.representation import TransferResultView, WalletView
 from wallet.state import FailureReason, TransferStatus, TransferType, WalletStatus
 
 FOLDER: Final = Path(__file__).parents[1] / "specification"
@@ -54,9 +54,9 @@ def documents() -> dict[str, str]:
 def event_schema(event: EventType) -> Json:
     """The JSON Schema of one type of event, envelope and data."""
     transfers = event is not EventType.WALLET_CREATED
-    _, definitions = msgspec.json.schema_components([CloudEvent, WrittenTransferView, WalletView])
+    _, definitions = msgspec.json.schema_components([CloudEvent, TransferResultView, WalletView])
     envelope = definitions["CloudEvent"]
-    data = definitions["WrittenTransferView" if transfers else "WalletView"]
+    data = definitions["TransferResultView" if transfers else "WalletView"]
     _narrow(data["properties"])
     envelope["properties"] |= {
         "specversion": {"const": "1.0"},

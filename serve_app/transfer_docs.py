@@ -9,7 +9,7 @@ from serve_app.ndjson import NDJSON
 from serve_app.route_docs import FRESHNESS, READ, WRITE, RouteDoc, Shown, Taken, links, query
 from serve_app.routes import batches, reads, writes
 from wallet.contract import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
-from wallet.representation import TransferView, WrittenTransferView
+from wallet.representation import TransferResultView, TransferView
 
 _CREATE_TRANSFER: Final = ("wallet_not_found", "wallet_frozen", "wallet_closed", *WRITE)
 _SETTLE: Final = (
@@ -36,7 +36,7 @@ _NEXT: Final = links(
 def _written(example: dict[str, Any]) -> Shown:
     return Shown(
         what="The transfer, and the wallet after it.",
-        model=WrittenTransferView,
+        model=TransferResultView,
         example=example,
         links=_NEXT,
     )

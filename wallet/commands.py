@@ -22,7 +22,7 @@ class CreateWallet(
 ):
     """Open a wallet with no money in it."""
 
-    new_wallet_id: WalletId
+    wallet_id: WalletId
     currency: str
     scale: int
     reference_id: str | None = None
@@ -77,7 +77,7 @@ class ClaimKey(
 Command = CreateWallet | CreateTransfer | SettleTransfer | ClaimKey
 
 
-class Keyed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Idempotency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An idempotency key and the fingerprint of the request that it was sent with."""
 
     key: IdempotencyKey
@@ -93,14 +93,14 @@ class Keyed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return bool(self.request) and self.request != self.fingerprint
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommandItem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One command of a submission, with a key of its own if the client gave it one."""
 
     command: Command
-    keyed: Keyed | None = None
+    idempotency: Idempotency | None = None
 
 
-class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommandRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one client request asks of one wallet: decided in order, in one transaction.
 
     ``wallet_id`` is the wallet, or the scope of a key that belongs to no wallet. ``atomic``:
@@ -109,17 +109,17 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     wallet_id: WalletId
-    items: tuple[Item, ...]
+    items: tuple[CommandItem, ...]
     request_id: str
     timeout_s: float
     """How long the client still waits, measured from delivery."""
     atomic: bool = False
-    several: bool = False
+    is_batch: bool = False
     """The client sent a batch: it is answered with the wallet after all of it."""
-    keyed: Keyed | None = None
+    idempotency: Idempotency | None = None
     """A key for the submission as a whole."""
     attempt: int = 1
-    made_by: str | None = None
+    api_key_id: str | None = None
     """Identifier of the API key that the request came with."""
-    trace: str | None = None
+    traceparent: str | None = None
     """W3C ``traceparent`` of a request that is traced."""

@@ -19,7 +19,7 @@ ISO_SCALES: Final[dict[str, int]] = {
 }
 """ISO 4217 code → decimals. Codes without decimals of their own (gold, test codes) are left out."""
 
-_ISO_WITHOUT_SCALE: Final = frozenset(
+_ISO_CODES_WITHOUT_SCALE: Final = frozenset(
     currency.code for currency in iso4217.Currency if currency.exponent is None
 )
 
@@ -32,7 +32,7 @@ class CurrencyError(ValueError):
         self.field = field
 
 
-def scale_of(code: str, scale: int | None) -> int:
+def resolve_scale(code: str, scale: int | None) -> int:
     """Decimals of ``code``: ISO 4217's, or the explicit ``scale`` (0-18) of a custom asset.
 
     Raises:
@@ -46,7 +46,11 @@ def scale_of(code: str, scale: int | None) -> int:
             raise CurrencyError("scale", f"{code} has {iso} decimals by ISO 4217: leave scale out")
         return iso
     if scale is None:
-        what = "has no decimals of its own" if code in _ISO_WITHOUT_SCALE else "is not in ISO 4217"
+        what = (
+            "has no decimals of its own"
+            if code in _ISO_CODES_WITHOUT_SCALE
+            else "is not in ISO 4217"
+        )
         raise CurrencyError("scale", f"{code} {what}: send its scale (0 to {SCALE_MAX})")
     if not 0 <= scale <= SCALE_MAX:
         raise CurrencyError("scale", f"send a scale from 0 to {SCALE_MAX}")

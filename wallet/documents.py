@@ -51,12 +51,17 @@ def settings_table() -> str:
     """Every setting as a Markdown table: variable, default, unit, reason."""
     lines = ["| variable | default | unit | description |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        cells = (f"`WALLET_{name.upper()}`", _shown(field), unit_of(name) or "", _reason(field))
+        cells = (
+            f"`WALLET_{name.upper()}`",
+            _default_text(field),
+            unit_of(name) or "",
+            _description(field),
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _shown(field: FieldInfo) -> str:
+def _default_text(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
@@ -65,21 +70,21 @@ def _shown(field: FieldInfo) -> str:
     return f"`{value}`" if value else "empty"
 
 
-def _reason(field: FieldInfo) -> str:
+def _description(field: FieldInfo) -> str:
     return (field.description or "").replace("|", "\\|")
 
 
 Table = tuple[str, Callable[[], str]]
 """The document that a table stands in, and the function that generates it."""
 
-TABLES: Final[dict[str, Table]] = {
+GENERATED_TABLES: Final[dict[str, Table]] = {
     "fold": ("specification/domain.md", fold_table),
     "settings": ("docs/operating/settings.md", settings_table),
 }
 """The tables of this package, by their names in the markers."""
 
 
-def with_table(document: str, name: str, table: str) -> str:
+def replace_table(document: str, name: str, table: str) -> str:
     """``document`` with ``table`` between the comments of ``name``.
 
     Raises:
@@ -93,7 +98,7 @@ def with_table(document: str, name: str, table: str) -> str:
     return f"{before}{begin}{table}{end}{after}"
 
 
-def print_tables(root: Path, tables: Mapping[str, Table], *, check: bool) -> list[str]:
+def update_tables(root: Path, tables: Mapping[str, Table], *, check: bool) -> list[str]:
     """Write ``tables`` into their documents below ``root``; returns the documents that differed.
 
     ``check``: change nothing.
@@ -102,7 +107,7 @@ def print_tables(root: Path, tables: Mapping[str, Table], *, check: bool) -> lis
     for name, (file, generate) in tables.items():
         path = root / file
         document = path.read_text(encoding="utf-8")
-        generated = with_table(document, name, generate())
+        generated = replace_table(document, name, generate())
         if generated != document:
             differed.append(file)
             if not check:

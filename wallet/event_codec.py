@@ -1,7 +1,7 @@
 """Events on the stream: CloudEvents 1.0 in JSON, and the subjects that they go to.
 
 ``data`` is exactly what the client was answered: a ``WalletView`` for ``wallet.created``, a
-``WrittenTransferView`` for ``transfer.*`` (`wallet.representation`).
+``TransferResultView`` for ``transfer.*`` (`wallet.representation`).
 Source of the format: CloudEvents 1.0, JSON event format.
 """
 
@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from wallet.events import EventType, Recorded, TransferChanged
+from wallet.events import EventType, RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 from wallet.representation import ENCODER, encode_recorded
 from wallet.state import TransferStatus
@@ -37,7 +37,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: msgspec.Raw
 
 
-_ENVELOPE = msgspec.json.Decoder(CloudEvent)
+_envelope_decoder = msgspec.json.Decoder(CloudEvent)
 
 
 def partition_of(wallet_id: WalletId, partitions: int) -> int:
@@ -50,7 +50,7 @@ def subject_of(wallet_id: WalletId, event_type: EventType, partitions: int) -> s
     return f"{SUBJECT_ROOT}.{partition_of(wallet_id, partitions)}.{wallet_id}.{event_type}"
 
 
-def encode_event(recorded: Recorded, body: bytes | None = None) -> bytes:
+def encode_event(recorded: RecordedEvent, body: bytes | None = None) -> bytes:
     """The CloudEvent of ``recorded``; ``body`` is its representation if already encoded."""
     event = recorded.event
     settles = isinstance(event, TransferChanged) and event.previous is not None
@@ -58,9 +58,9 @@ def encode_event(recorded: Recorded, body: bytes | None = None) -> bytes:
         CloudEvent(
             id=recorded.id,
             type=event.type,
-            subject=recorded.wallet.id,
+            subject=recorded.wallet_after.id,
             time=event.occurred_at,
-            walletversion=recorded.wallet.version,
+            walletversion=recorded.wallet_after.version,
             previousstatus=TransferStatus.PENDING if settles else msgspec.UNSET,
             data=msgspec.Raw(body if body is not None else encode_recorded(recorded)),
         )
@@ -73,4 +73,4 @@ def decode_envelope(payload: bytes) -> CloudEvent:
     Raises:
         msgspec.MsgspecError: the payload is no CloudEvent of this service.
     """
-    return _ENVELOPE.decode(payload)
+    return _envelope_decoder.decode(payload)

@@ -57,19 +57,19 @@ class TransferChanged(msgspec.Struct, frozen=True, kw_only=True):
 Event = WalletCreated | TransferChanged
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event in its place: the wallet after it, whose version is the event's.
 
     The unit of the journal, of the stream and of the answer to the client.
     """
 
     event: Event
-    wallet: Wallet
+    wallet_after: Wallet
     made_by: str | None = None
-    trace: str | None = None
+    traceparent: str | None = None
     """W3C ``traceparent`` of the request that made it, if traced; the journal does not keep it."""
 
     @property
     def id(self) -> str:
         """Unique and reproducible: a version belongs to one event, whoever publishes it."""
-        return f"{self.wallet.id}:{self.wallet.version}"
+        return f"{self.wallet_after.id}:{self.wallet_after.version}"

@@ -20,7 +20,7 @@ _PENDING, _COMPLETED, _FAILED = (
 )
 
 
-class Effect(NamedTuple):
+class BalanceDelta(NamedTuple):
     """What one event does to the three sums, in multiples of the transfer's amount."""
 
     balance: int
@@ -31,15 +31,15 @@ class Effect(NamedTuple):
 Transition = tuple[TransferType, TransferStatus | None, TransferStatus]
 """Type, status before (None: the transfer did not exist), status after."""
 
-FOLD: Final[dict[Transition, Effect]] = {
-    (_DEBIT, None, _PENDING): Effect(0, +1, 0),
-    (_DEBIT, None, _COMPLETED): Effect(+1, 0, 0),
-    (_CREDIT, None, _PENDING): Effect(-1, 0, +1),
-    (_CREDIT, None, _COMPLETED): Effect(-1, 0, 0),
-    (_DEBIT, _PENDING, _COMPLETED): Effect(+1, -1, 0),
-    (_DEBIT, _PENDING, _FAILED): Effect(0, -1, 0),
-    (_CREDIT, _PENDING, _COMPLETED): Effect(0, 0, -1),
-    (_CREDIT, _PENDING, _FAILED): Effect(+1, 0, -1),
+BALANCE_EFFECTS: Final[dict[Transition, BalanceDelta]] = {
+    (_DEBIT, None, _PENDING): BalanceDelta(0, +1, 0),
+    (_DEBIT, None, _COMPLETED): BalanceDelta(+1, 0, 0),
+    (_CREDIT, None, _PENDING): BalanceDelta(-1, 0, +1),
+    (_CREDIT, None, _COMPLETED): BalanceDelta(-1, 0, 0),
+    (_DEBIT, _PENDING, _COMPLETED): BalanceDelta(+1, -1, 0),
+    (_DEBIT, _PENDING, _FAILED): BalanceDelta(0, -1, 0),
+    (_CREDIT, _PENDING, _COMPLETED): BalanceDelta(0, 0, -1),
+    (_CREDIT, _PENDING, _FAILED): BalanceDelta(+1, 0, -1),
 }
 
 
@@ -47,12 +47,12 @@ def evolve(wallet: Wallet | None, event: Event) -> Wallet:
     """The wallet after ``event``; ``wallet`` is None only before its creation."""
     if isinstance(event, WalletCreated):
         assert wallet is None, "a wallet is created once"
-        return _created(event)
+        return _open_wallet(event)
     assert wallet is not None, "a transfer belongs to a wallet"
-    return _moved(wallet, event)
+    return _apply_transfer(wallet, event)
 
 
-def _created(event: WalletCreated) -> Wallet:
+def _open_wallet(event: WalletCreated) -> Wallet:
     return Wallet(
         id=event.wallet_id,
         currency=event.currency,
@@ -65,10 +65,10 @@ def _created(event: WalletCreated) -> Wallet:
     )
 
 
-def _moved(wallet: Wallet, event: TransferChanged) -> Wallet:
+def _apply_transfer(wallet: Wallet, event: TransferChanged) -> Wallet:
     transfer = event.transfer
     amount = transfer.amount
-    effect = FOLD[transfer.type, event.previous, transfer.status]
+    effect = BALANCE_EFFECTS[transfer.type, event.previous, transfer.status]
     after = msgspec.structs.replace(
         wallet,
         version=wallet.version + 1,
@@ -77,11 +77,11 @@ def _moved(wallet: Wallet, event: TransferChanged) -> Wallet:
         pending_credit=wallet.pending_credit + effect.pending_credit * amount,
         updated_at=event.occurred_at,
     )
-    assert_sound(after)
+    assert_invariants(after)
     return after
 
 
-def assert_sound(wallet: Wallet) -> None:
+def assert_invariants(wallet: Wallet) -> None:
     """After every event, and after a wallet was read."""
     # INV-1: no balance below its limit.
     assert wallet.balance >= -wallet.overdraft_limit, "INV-1 balance below its limit"
@@ -96,7 +96,7 @@ def fold_table() -> str:
     """The fold as a Markdown table."""
     sign = {0: "", 1: "+a", -1: "−a"}
     lines = ["| event | balance | pending_debit | pending_credit |", "|---|---|---|---|"]
-    for (kind, before, after), effect in FOLD.items():
+    for (kind, before, after), effect in BALANCE_EFFECTS.items():
         name = f"{kind} {after}" if before is None else f"{before} {kind} → {after}"
         cells = (sign[effect.balance], sign[effect.pending_debit], sign[effect.pending_credit])
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -3,13 +3,13 @@
 import gc
 from typing import Final
 
-YOUNG_MAX: Final = 20_000
+GEN0_THRESHOLD: Final = 20_000
 """New objects between two looks at the young ones. A batch of a thousand commands makes ten times
 Python's own 700, all of them alive until it is answered: most looks found nothing, and
 took a tenth of a shard's time."""
 
 
-def spare_what_is_here() -> None:
+def freeze_startup_objects() -> None:
     """Let the garbage collector pass over everything that exists now, for good.
 
     To be called once a process is put together. What Ray, its libraries and our own modules bring
@@ -19,4 +19,4 @@ def spare_what_is_here() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_MAX, *gc.get_threshold()[1:])
+    gc.set_threshold(GEN0_THRESHOLD, *gc.get_threshold()[1:])

@@ -13,7 +13,7 @@ TransferId = NewType("TransferId", str)
 IdempotencyKey = NewType("IdempotencyKey", str)
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_CREATION_SCOPE = UUID("3d4be0c2-6a0b-5b0e-9d57-2f1d3a1f7c11")
+_WALLET_CREATION_NAMESPACE = UUID("3d4be0c2-6a0b-5b0e-9d57-2f1d3a1f7c11")
 _BATCH_SCOPE = UUID("0c1f5e0a-93d6-5d55-8f0e-6b6a35d0f4b2")
 
 
@@ -23,14 +23,14 @@ def canonical_uuid(text: str) -> str | None:
     return lowered if _UUID.fullmatch(lowered) else None
 
 
-def creation_scope(key: IdempotencyKey) -> WalletId:
+def wallet_creation_scope(key: IdempotencyKey) -> WalletId:
     """The wallet-shaped scope under which a wallet creation's key is kept.
 
     Keys are unique per wallet, and every unique key includes a wallet id so that tables can
     be distributed by it. A creation has no wallet yet: its scope is derived from the key, so
     that every retry finds the same shard and the same row.
     """
-    return WalletId(str(uuid5(_CREATION_SCOPE, key)))
+    return WalletId(str(uuid5(_WALLET_CREATION_NAMESPACE, key)))
 
 
 def batch_scope(key: IdempotencyKey) -> WalletId:

@@ -14,7 +14,7 @@ import structlog
 
 from wallet.settings import Settings
 
-STRUCK_OUT: Final = "***"
+REDACTED: Final = "***"
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)|(?<=://)[^\s/@:]{8,}(?=@)")
 """The user and password of a URL, or its token."""
@@ -24,11 +24,11 @@ _BEARER: Final = re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+")
 _API_KEY: Final = re.compile(r"(?<=wk_)([0-9a-f]{16})_[0-9a-f]{64}")
 """Its first half is public, and says which key to revoke."""
 
-_SECRET_MIN: Final = 4
+_SECRET_LENGTH_MIN: Final = 4
 """A shorter password would strike out innocent words."""
 
 
-def configure_logs(settings: Settings, *, to: TextIO | None = None) -> None:
+def configure_logging(settings: Settings, *, to: TextIO | None = None) -> None:
     """Set up structlog for this process. Called by composition roots, once.
 
     ``to``: where lines go; None for the standard output.
@@ -47,7 +47,7 @@ def configure_logs(settings: Settings, *, to: TextIO | None = None) -> None:
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
             renderer,
-            Censor(secrets_of(settings)),
+            SecretRedactor(secrets_in(settings)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(to),
@@ -55,7 +55,7 @@ def configure_logs(settings: Settings, *, to: TextIO | None = None) -> None:
     )
 
 
-def secrets_of(settings: Settings) -> frozenset[str]:
+def secrets_in(settings: Settings) -> frozenset[str]:
     """The passwords and tokens in the settings' addresses, as they are written and as they are."""
     found: set[str] = set()
     for url in (settings.database_url, *settings.nats_url.split(",")):
@@ -63,10 +63,10 @@ def secrets_of(settings: Settings) -> frozenset[str]:
         # A NATS URL with a user and no password holds a token.
         secret = parts.password or ("" if parts.scheme.startswith("postgres") else parts.username)
         found |= {secret or "", unquote(secret or "")}
-    return frozenset(secret for secret in found if len(secret) >= _SECRET_MIN)
+    return frozenset(secret for secret in found if len(secret) >= _SECRET_LENGTH_MIN)
 
 
-class Censor:
+class SecretRedactor:
     """The last processor: strikes secrets out of the finished line."""
 
     def __init__(self, secrets: frozenset[str]) -> None:
@@ -75,6 +75,6 @@ class Censor:
     def __call__(self, _logger: Any, _method: str, line: Any) -> str:
         text = str(line)
         for secret in self._secrets:
-            text = text.replace(secret, STRUCK_OUT)
-        text = _BEARER.sub(STRUCK_OUT, _CREDENTIALS.sub(STRUCK_OUT, text))
-        return _API_KEY.sub(rf"\1_{STRUCK_OUT}", text)
+            text = text.replace(secret, REDACTED)
+        text = _BEARER.sub(REDACTED, _CREDENTIALS.sub(REDACTED, text))
+        return _API_KEY.sub(rf"\1_{REDACTED}", text)

@@ -12,7 +12,7 @@ MINOR_MAX: Final = 10**38 - 1
 SCALE_MAX: Final = 18
 """Most decimals an asset may have."""
 
-DIGITS_MAX: Final = 38
+INTEGER_DIGITS_MAX: Final = 38
 
 AMOUNT_PATTERN: Final = r"^(0|[1-9][0-9]{0,37})(\.[0-9]{1,18})?$"
 """What an amount looks like in JSON: no sign, no exponent, no leading zeros."""
@@ -35,7 +35,7 @@ def canonical_amount(text: str) -> str:
     if not _AMOUNT.fullmatch(text):
         raise AmountError(
             'send a plain decimal string such as "10.50": no sign, no exponent, '
-            f"at most {DIGITS_MAX} digits before and {SCALE_MAX} after the point"
+            f"at most {INTEGER_DIGITS_MAX} digits before and {SCALE_MAX} after the point"
         )
     whole, _, fraction = text.partition(".")
     fraction = fraction.rstrip("0")

@@ -21,7 +21,7 @@ class RefusalCode(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
 
 
-REMEMBERED = frozenset(
+STORED_UNDER_KEY = frozenset(
     {
         RefusalCode.INSUFFICIENT_FUNDS,
         RefusalCode.BALANCE_OUT_OF_RANGE,

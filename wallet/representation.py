@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from wallet.events import Recorded, TransferChanged
+from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
 from wallet.state import (
@@ -78,7 +78,7 @@ class TransferView(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: _Timestamp | None
 
 
-class WrittenTransferView(TransferView, frozen=True, kw_only=True):
+class TransferResultView(TransferView, frozen=True, kw_only=True):
     """A transfer as a write answers it: with the wallet after it."""
 
     wallet: BalancesView
@@ -115,8 +115,8 @@ def balances_view(wallet: Wallet) -> BalancesView:
     )
 
 
-def written_transfer_view(transfer: Transfer, wallet: Wallet) -> WrittenTransferView:
-    return WrittenTransferView(
+def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultView:
+    return TransferResultView(
         id=transfer.id,
         wallet_id=wallet.id,
         type=transfer.type,
@@ -134,12 +134,12 @@ def written_transfer_view(transfer: Transfer, wallet: Wallet) -> WrittenTransfer
 
 def encode_transfer(transfer: Transfer, wallet: Wallet) -> bytes:
     """The JSON of a transfer as it was written, with the wallet after it."""
-    return ENCODER.encode(written_transfer_view(transfer, wallet))
+    return ENCODER.encode(transfer_result_view(transfer, wallet))
 
 
-def encode_recorded(recorded: Recorded) -> bytes:
+def encode_recorded(recorded: RecordedEvent) -> bytes:
     """The JSON of what an event made: its transfer, or the wallet it created."""
     event = recorded.event
     if isinstance(event, TransferChanged):
-        return encode_transfer(event.transfer, recorded.wallet)
-    return ENCODER.encode(wallet_view(recorded.wallet))
+        return encode_transfer(event.transfer, recorded.wallet_after)
+    return ENCODER.encode(wallet_view(recorded.wallet_after))

@@ -31,7 +31,7 @@ def decide_creation(
         return _reference_id_taken(command)
 
     return WalletCreated(
-        wallet_id=command.new_wallet_id,
+        wallet_id=command.wallet_id,
         currency=command.currency,
         scale=command.scale,
         reference_id=command.reference_id,
@@ -55,7 +55,7 @@ def decide_transfer(
     is_credit = command.type == "credit"
     if is_credit and wallet.balance + wallet.overdraft_limit < amount:
         return _insufficient_funds(wallet, amount)
-    if not is_credit and _held_and_had(wallet) + amount > MINOR_MAX:
+    if not is_credit and _balance_with_pending(wallet) + amount > MINOR_MAX:
         return _balance_out_of_range(wallet)
 
     status = TransferStatus(command.status)
@@ -112,7 +112,7 @@ def decide_settlement(
     )
 
 
-def _held_and_had(wallet: Wallet) -> int:
+def _balance_with_pending(wallet: Wallet) -> int:
     return wallet.balance + wallet.pending_debit + wallet.pending_credit
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from wallet.currencies import scale_of
+from wallet.currencies import resolve_scale
 
 _PREFIX: Final = "WALLET_"
 
@@ -384,7 +384,7 @@ class Settings(BaseSettings):
     @field_validator("default_currency")
     @classmethod
     def _check_default_currency(cls, code: str) -> str:
-        scale_of(code, None)
+        resolve_scale(code, None)
         return code
 
 

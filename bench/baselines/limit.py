@@ -21,7 +21,7 @@ from bench.baselines.database import findings, new_wallet
 from bench.baselines.figures import Baseline, insist
 from bench.generators.latency import Latencies
 from serve_app.ids import new_id
-from wallet.commands import CreateTransfer, Item, Submission
+from wallet.commands import CommandItem, CommandRequest, CreateTransfer
 from wallet.ids import TransferId, WalletId
 from wallet.state import Wallet
 
@@ -94,16 +94,16 @@ class _Deciding:
         self._cache.put(batch.write.after[self._wallet_id])
         return arguments
 
-    def _debit(self) -> Submission:
+    def _debit(self) -> CommandRequest:
         command = CreateTransfer(
             transfer_id=TransferId(new_id()),
             type="debit",
             status="completed",
             amount="1.00",
         )
-        return Submission(
+        return CommandRequest(
             wallet_id=self._wallet_id,
-            items=(Item(command=command),),
+            items=(CommandItem(command=command),),
             request_id="bench",
             timeout_s=1.0,
         )

@@ -46,17 +46,17 @@ async def wallet_batch(request: Request) -> Response:
     keyed = None
     if key is not None:
         fingerprint = batch_fingerprint(items, atomic=batch.atomic)
-        keyed = commands.Keyed(key=key, fingerprint=fingerprint, request=fingerprint)
+        keyed = commands.Idempotency(key=key, fingerprint=fingerprint, request=fingerprint)
     result = await services.dispatcher.submit(
-        commands.Submission(
+        commands.CommandRequest(
             wallet_id=wallet_id,
             items=items,
             request_id=request_id_of(request),
             timeout_s=timeout_of(request, services.settings),
             atomic=batch.atomic,
-            several=True,
-            keyed=keyed,
-            made_by=made_by(request),
+            is_batch=True,
+            idempotency=keyed,
+            api_key_id=made_by(request),
         )
     )
     committed = committed_batch(result)

@@ -24,8 +24,8 @@ from serve_app.requests import (
 )
 from serve_app.services import Services, services_of
 from wallet import commands
-from wallet.currencies import CurrencyError, scale_of
-from wallet.ids import TransferId, WalletId, creation_scope
+from wallet.currencies import CurrencyError, resolve_scale
+from wallet.ids import TransferId, WalletId, wallet_creation_scope
 from wallet.settings import Settings
 
 _create_wallet = TypeAdapter(schemas.CreateWallet)
@@ -41,10 +41,10 @@ async def create_wallet(request: Request) -> Response:
     body = parse_body(_create_wallet, raw)
     command = _wallet_command(body, services.settings)
     keyed = None
-    scope = command.new_wallet_id
+    scope = command.wallet_id
     if key is not None:
-        keyed = commands.Keyed(key=key, fingerprint=fingerprint(command))
-        scope = creation_scope(key)
+        keyed = commands.Idempotency(key=key, fingerprint=fingerprint(command))
+        scope = wallet_creation_scope(key)
     result = await _submit(services, request, scope, command, keyed)
     # The id stands in the result and not in our command: a replay names the first one's wallet.
     location = f"/v1/wallet/{result.id}" if isinstance(result, Applied) else None
@@ -54,13 +54,13 @@ async def create_wallet(request: Request) -> Response:
 def _wallet_command(body: schemas.CreateWallet, settings: Settings) -> commands.CreateWallet:
     currency = body.currency or settings.default_currency
     try:
-        scale = scale_of(currency, body.scale)
+        scale = resolve_scale(currency, body.scale)
     except CurrencyError as error:
         raise validation_problem(
             FieldError(pointer=f"/{error.field}", detail=str(error))
         ) from error
     return commands.CreateWallet(
-        new_wallet_id=WalletId(new_id()),
+        wallet_id=WalletId(new_id()),
         currency=currency,
         scale=scale,
         reference_id=body.reference_id,
@@ -82,7 +82,7 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
         reference_id=body.reference_id,
         metadata=body.metadata,
     )
-    keyed = key and commands.Keyed(key=key, fingerprint=fingerprint(command))
+    keyed = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
     result = await _submit(services, request, wallet_id, command, keyed or None)
     location = None
     if isinstance(result, Applied):
@@ -102,7 +102,7 @@ async def _settle_transfer_as(status: Literal["completed", "failed"], request: R
         reference_id=body.reference_id,
         metadata=body.metadata,
     )
-    keyed = key and commands.Keyed(key=key, fingerprint=fingerprint(command))
+    keyed = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
     result = await _submit(services, request, wallet_id, command, keyed or None)
     return respond(result, 200)
 
@@ -132,13 +132,13 @@ async def _submit(
     request: Request,
     scope: WalletId,
     command: commands.Command,
-    keyed: commands.Keyed | None,
+    keyed: commands.Idempotency | None,
 ) -> ItemResult:
-    submission = commands.Submission(
+    submission = commands.CommandRequest(
         wallet_id=scope,
-        items=(commands.Item(command=command, keyed=keyed),),
+        items=(commands.CommandItem(command=command, idempotency=keyed),),
         request_id=request_id_of(request),
         timeout_s=timeout_of(request, services.settings),
-        made_by=made_by(request),
+        api_key_id=made_by(request),
     )
     return only_answer(await services.dispatcher.submit(submission))

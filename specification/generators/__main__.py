@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 from specification.generators.all_tables import ALL_TABLES
-from wallet.documents import print_tables
+from wallet.documents import update_tables
 
 if __name__ == "__main__":
     check = "--check" in sys.argv
-    outdated = print_tables(Path(__file__).resolve().parents[2], ALL_TABLES, check=check)
+    outdated = update_tables(Path(__file__).resolve().parents[2], ALL_TABLES, check=check)
     for file in outdated:
         print(file)
     sys.exit(bool(outdated) and check)

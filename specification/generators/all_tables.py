@@ -6,10 +6,10 @@ from specification.generators.log_event_table import log_event_table
 from specification.generators.performance_table import performance_table
 from specification.generators.problem_table import problem_table
 from telemetry.documents import metrics_table
-from wallet.documents import TABLES, Table
+from wallet.documents import GENERATED_TABLES, Table
 
 ALL_TABLES: Final[dict[str, Table]] = {
-    **TABLES,
+    **GENERATED_TABLES,
     "log_events": ("docs/operating/logs.md", log_event_table),
     "metrics": ("specification/metrics.md", metrics_table),
     "performance": ("README.md", performance_table),

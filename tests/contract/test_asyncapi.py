@@ -13,7 +13,7 @@ import yaml
 from serve_app.specification import FOLDER, event_schema
 from tests.support.domain import NOW, WALLET_ID, a_transfer, a_wallet, changed, created, settled
 from wallet.event_codec import encode_event, subject_of
-from wallet.events import EventType, Recorded
+from wallet.events import EventType, RecordedEvent
 from wallet.state import TransferStatus, TransferType
 
 DOCUMENT: Any = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
@@ -24,7 +24,7 @@ _PENDING = a_transfer()
 _HELD = a_transfer(type=TransferType.CREDIT)
 _AT_ONCE = a_transfer(status=TransferStatus.COMPLETED, settled_at=NOW)
 
-EVENTS: dict[str, Recorded] = {
+EVENTS: dict[str, RecordedEvent] = {
     "a wallet": created(a_wallet(version=1)),
     "a wallet with everything": created(
         a_wallet(version=1, reference_id="customer-17", metadata={"a": "b"}, scale=0)

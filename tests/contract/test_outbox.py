@@ -4,7 +4,7 @@ from actors.ports import Missing, Span
 from tests.contract.conftest import Store
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, a_transfer, transfer_id
 from tests.support.writes import WriteInTheMaking
-from wallet.events import Recorded
+from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 from wallet.state import TransferStatus, Wallet
 
@@ -38,9 +38,9 @@ async def test_each_commit_leaves_a_row_a_changed_wallet(store: Store) -> None:
 async def test_a_span_s_events_are_read_back_in_version_order(store: Store) -> None:
     wallet = await write(store, None, 1, id=WALLET_ID)
     await write(store, wallet, 2, 3, id=WALLET_ID)
-    recorded: list[Recorded] = list((await store.outbox.read([Span(WALLET_ID, 2, 4)]))[0])
+    recorded: list[RecordedEvent] = list((await store.outbox.read([Span(WALLET_ID, 2, 4)]))[0])
     assert [one.id for one in recorded] == [f"{WALLET_ID}:{version}" for version in (2, 3, 4)]
-    assert [one.wallet.balance for one in recorded] == [100, 200, 300]
+    assert [one.wallet_after.balance for one in recorded] == [100, 200, 300]
 
 
 async def test_many_spans_are_read_at_once_each_as_it_was_asked_for(store: Store) -> None:

@@ -15,7 +15,7 @@ from tests.support.write_side import (
     debit,
     running_shard,
 )
-from wallet.commands import ClaimKey, Item, Keyed, Submission
+from wallet.commands import ClaimKey, CommandItem, CommandRequest, Idempotency
 from wallet.ids import IdempotencyKey, WalletId, batch_scope
 
 _AT_ONCE = 10
@@ -99,11 +99,11 @@ async def test_ten_creations_under_one_key_make_one_wallet(database: str) -> Non
 async def test_one_of_ten_batches_claims_a_key(database: str) -> None:
     key = IdempotencyKey("payout")
 
-    def claim(number: int) -> Submission:
-        keyed = Keyed(key=key, fingerprint=b"request %d" % number)
-        return Submission(
+    def claim(number: int) -> CommandRequest:
+        keyed = Idempotency(key=key, fingerprint=b"request %d" % number)
+        return CommandRequest(
             wallet_id=batch_scope(key),
-            items=(Item(command=ClaimKey(), keyed=keyed),),
+            items=(CommandItem(command=ClaimKey(), idempotency=keyed),),
             request_id=f"r{number}",
             timeout_s=10.0,
         )

@@ -5,14 +5,14 @@ import asyncio
 from tests.support.ids import new_id
 from tests.support.results import applied, body, failed
 from tests.support.write_side import create_wallet, debit, running_shard
-from wallet.commands import Command, Item, Submission
+from wallet.commands import Command, CommandItem, CommandRequest
 from wallet.ids import WalletId
 
 
-def submission(wallet_id: WalletId, command: Command, *, attempt: int = 1) -> Submission:
-    return Submission(
+def submission(wallet_id: WalletId, command: Command, *, attempt: int = 1) -> CommandRequest:
+    return CommandRequest(
         wallet_id=wallet_id,
-        items=(Item(command=command),),
+        items=(CommandItem(command=command),),
         request_id=new_id(),
         timeout_s=10.0,
         attempt=attempt,

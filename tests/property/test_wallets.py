@@ -14,7 +14,7 @@ from actors.protocol import Failure, FailureCode, RequestResult
 from tests.property.model import Ask, Item, Model, Told
 from tests.property.two_shards import TwoShards, as_told, assert_same_state
 from tests.support.faulty_journal import Fault
-from wallet.ids import IdempotencyKey, creation_scope
+from wallet.ids import IdempotencyKey, wallet_creation_scope
 
 SHARDS = st.sampled_from([0, 1])
 CURRENCIES = st.sampled_from([("USD", 2), ("JPY", 0), ("ETH", 18)])
@@ -282,7 +282,7 @@ class Wallets(RuleBasedStateMachine):
             "reference": reference,
             "key": key,
         }
-        scope = creation_scope(IdempotencyKey(key)) if key is not None else new_id
+        scope = wallet_creation_scope(IdempotencyKey(key)) if key is not None else new_id
         return self.an_ask(scope, [item])
 
     def a_transfer(self, kind: str, status: str, amount: str, key: str | None) -> Item:

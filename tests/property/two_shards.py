@@ -94,23 +94,23 @@ class TwoShards:
         return self._loop.run_until_complete(work)
 
 
-def _submission(ask: Ask) -> commands.Submission:
-    return commands.Submission(
+def _submission(ask: Ask) -> commands.CommandRequest:
+    return commands.CommandRequest(
         wallet_id=WalletId(ask["wallet"]),
         items=tuple(
-            commands.Item(command=_command(item), keyed=_keyed(item["key"], [item]))
+            commands.CommandItem(command=_command(item), idempotency=_keyed(item["key"], [item]))
             for item in ask["items"]
         ),
         request_id=ask["request"],
         timeout_s=15.0,
         atomic=ask["atomic"],
-        several=ask["several"],
-        keyed=_keyed(ask["key"], [ask["atomic"], *ask["items"]]),
+        is_batch=ask["several"],
+        idempotency=_keyed(ask["key"], [ask["atomic"], *ask["items"]]),
         attempt=ask["attempt"],
     )
 
 
-def _keyed(key: str | None, asked: list[Any]) -> commands.Keyed | None:
+def _keyed(key: str | None, asked: list[Any]) -> commands.Idempotency | None:
     if key is None:
         return None
     plain = [
@@ -119,7 +119,7 @@ def _keyed(key: str | None, asked: list[Any]) -> commands.Keyed | None:
         else one
         for one in asked
     ]
-    return commands.Keyed(key=IdempotencyKey(key), fingerprint=msgspec.json.encode(plain))
+    return commands.Idempotency(key=IdempotencyKey(key), fingerprint=msgspec.json.encode(plain))
 
 
 def _is_minted(item: Item, name: str) -> bool:
@@ -129,7 +129,7 @@ def _is_minted(item: Item, name: str) -> bool:
 def _command(item: Item) -> commands.Command:
     if item["do"] == "create":
         return commands.CreateWallet(
-            new_wallet_id=WalletId(item["id"]),
+            wallet_id=WalletId(item["id"]),
             currency=item["currency"],
             scale=item["scale"],
             reference_id=item["reference"],
@@ -199,7 +199,8 @@ def assert_same_state(journal: FaultyJournal, model: Model) -> None:
         assert sums == {name: in_minor(expected[name], expected["scale"]) for name in sums}
         assert wallet.version == expected["version"]
         versions = [
-            recorded.wallet.version for recorded in journal.database.events_by_wallet[wallet.id]
+            recorded.wallet_after.version
+            for recorded in journal.database.events_by_wallet[wallet.id]
         ]
         assert versions == list(range(1, expected["version"] + 1))
     assert {key: str(one.status) for key, one in journal.database.transfers.items()} == {

@@ -16,7 +16,7 @@ from verification.evidence import (
     TransferRow,
     WalletRow,
 )
-from wallet.events import Recorded, TransferChanged
+from wallet.events import RecordedEvent, TransferChanged
 from wallet.state import Wallet
 
 
@@ -47,8 +47,8 @@ def _sums(wallet: Wallet) -> Balances:
     )
 
 
-def _event(recorded: Recorded) -> JournalEvent:
-    event, wallet = recorded.event, recorded.wallet
+def _event(recorded: RecordedEvent) -> JournalEvent:
+    event, wallet = recorded.event, recorded.wallet_after
     if not isinstance(event, TransferChanged):
         return JournalEvent(
             wallet_id=wallet.id,

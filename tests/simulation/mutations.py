@@ -24,7 +24,7 @@ from tests.simulation.scenario import Make
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
 from verification.violations import Breach
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 from wallet.ids import WalletId
 from wallet.representation import encode_recorded
 from wallet.rules import decide_settlement
@@ -54,7 +54,7 @@ class _Journal:
 class _PublishesFirst(_Journal):
     async def commit(self, write: BatchWrite, *, session: int) -> None:
         for span in write.spans():
-            recorded = [one for one in write.recorded if one.wallet.id == span.wallet_id]
+            recorded = [one for one in write.recorded if one.wallet_after.id == span.wallet_id]
             self._relay.add(span, recorded, [encode_recorded(one) for one in recorded])
         await self._journal.commit(write, session=session)
 
@@ -94,7 +94,7 @@ class _AddingTables(ProjectionTables):
         stored = self.wallets.get(row.id)
         if stored is None:
             return
-        before = self._database.events_by_wallet[row.id][max(row.first_version - 2, 0)].wallet
+        before = self._database.events_by_wallet[row.id][max(row.first_version - 2, 0)].wallet_after
         stored.version = max(stored.version, row.last_version)
         stored.balance += int(row.balance) - before.balance
         stored.pending_debit += int(row.pending_debit) - before.pending_debit
@@ -117,8 +117,8 @@ def _settle_again(wallet: Any, transfer: Transfer | None, command: Any, *, now: 
     return decide_settlement(wallet, transfer, command, now=now)
 
 
-def _always_first(parcel: Any, now: float) -> Submission:
-    submission: Submission = parcel.submission
+def _always_first(parcel: Any, now: float) -> CommandRequest:
+    submission: CommandRequest = parcel.submission
     return msgspec.structs.replace(submission, timeout_s=max(parcel.deadline - now, 0.0))
 
 

@@ -19,7 +19,7 @@ from projections.store import (
     WalletRow,
 )
 from tests.simulation.connections import Connection
-from wallet.events import Recorded, TransferChanged
+from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 
 T = TypeVar("T")
@@ -110,8 +110,8 @@ class ProjectionTables:
             stored.failure_reason = row.failure_reason
             stored.version = row.version
 
-    def _fold(self, row: ProjectedWallet, recorded: Recorded) -> None:
-        wallet = recorded.wallet
+    def _fold(self, row: ProjectedWallet, recorded: RecordedEvent) -> None:
+        wallet = recorded.wallet_after
         row.version, row.balance = wallet.version, wallet.balance
         row.pending_debit, row.pending_credit = wallet.pending_debit, wallet.pending_credit
         if not isinstance(recorded.event, TransferChanged):

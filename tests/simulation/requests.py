@@ -28,43 +28,43 @@ from tests.support.load_client import (
 from verification.evidence import Attempt, Outcome
 from wallet.commands import (
     Command,
+    CommandItem,
+    CommandRequest,
     CreateTransfer,
     CreateWallet,
-    Item,
-    Keyed,
+    Idempotency,
     SettleTransfer,
-    Submission,
 )
-from wallet.ids import IdempotencyKey, TransferId, WalletId, creation_scope
+from wallet.ids import IdempotencyKey, TransferId, WalletId, wallet_creation_scope
 from wallet.money import canonical_amount, from_minor
 
 
 def submission_for(
     operations: Sequence[RequestedOperation], dice: Dice, *, timeout_s: float, atomic: bool
-) -> Submission:
+) -> CommandRequest:
     """The submission that an ingress makes of a request."""
     first = operations[0]
     wallet_id = WalletId(first.wallet_id or dice.identifier())
     commands = [_command(operation, wallet_id, dice) for operation in operations]
     if first.operation == "create_wallet" and first.key:
-        wallet_id = creation_scope(IdempotencyKey(first.key))
-    return Submission(
+        wallet_id = wallet_creation_scope(IdempotencyKey(first.key))
+    return CommandRequest(
         wallet_id=wallet_id,
         items=tuple(
-            Item(command=command, keyed=_keyed(operation))
+            CommandItem(command=command, idempotency=_keyed(operation))
             for operation, command in zip(operations, commands, strict=True)
         ),
         request_id=dice.identifier(),
         timeout_s=timeout_s,
         atomic=atomic,
-        several=len(operations) > 1,
+        is_batch=len(operations) > 1,
     )
 
 
 def _command(operation: RequestedOperation, wallet_id: WalletId, dice: Dice) -> Command:
     if operation.operation == "create_wallet":
         return CreateWallet(
-            new_wallet_id=wallet_id, currency="USD", scale=2, reference_id=operation.intent
+            wallet_id=wallet_id, currency="USD", scale=2, reference_id=operation.intent
         )
     if operation.operation in ("complete", "revert"):
         return SettleTransfer(
@@ -81,11 +81,11 @@ def _command(operation: RequestedOperation, wallet_id: WalletId, dice: Dice) -> 
     )
 
 
-def _keyed(operation: RequestedOperation) -> Keyed | None:
+def _keyed(operation: RequestedOperation) -> Idempotency | None:
     if not operation.key:
         return None
     asked = hashlib.sha256(msgspec.json.encode(operation)).digest()
-    return Keyed(key=IdempotencyKey(operation.key), fingerprint=asked)
+    return Idempotency(key=IdempotencyKey(operation.key), fingerprint=asked)
 
 
 def attempts_of(

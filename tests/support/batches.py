@@ -6,7 +6,7 @@ from actors.batch import Batch
 from actors.cache import WalletCache
 from actors.ports import Loaded
 from tests.support.domain import LATER, WALLET_ID
-from wallet.commands import Command, Item, Keyed, Submission
+from wallet.commands import Command, CommandItem, CommandRequest, Idempotency
 from wallet.ids import IdempotencyKey, WalletId
 from wallet.state import Transfer, Wallet
 
@@ -30,18 +30,20 @@ def ask(
     keys: tuple[str | None, ...] = (),
     fingerprint: bytes = b"f",
     **fields: Any,
-) -> Submission:
+) -> CommandRequest:
     values: dict[str, Any] = {
         "request_id": "r1",
         "timeout_s": 1.0,
         "several": len(commands) > 1,
     }
-    return Submission(
+    return CommandRequest(
         wallet_id=wallet,
         items=tuple(
-            Item(
+            CommandItem(
                 command=command,
-                keyed=Keyed(key=IdempotencyKey(key), fingerprint=fingerprint) if key else None,
+                idempotency=Idempotency(key=IdempotencyKey(key), fingerprint=fingerprint)
+                if key
+                else None,
             )
             for command, key in zip(
                 commands, keys + (None,) * (len(commands) - len(keys)), strict=True
@@ -53,7 +55,7 @@ def ask(
 
 def whole(
     *commands: Command, key: str = "w", fingerprint: bytes = b"f", **fields: Any
-) -> Submission:
-    keyed = Keyed(key=IdempotencyKey(key), fingerprint=fingerprint)
+) -> CommandRequest:
+    keyed = Idempotency(key=IdempotencyKey(key), fingerprint=fingerprint)
     values: dict[str, Any] = {"keyed": keyed, "several": True}
     return ask(*commands, **values | fields)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from wallet.events import Recorded, TransferChanged, WalletCreated
+from wallet.events import RecordedEvent, TransferChanged, WalletCreated
 from wallet.ids import TransferId, WalletId
 from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, Wallet
 
@@ -63,9 +63,9 @@ def settled(transfer: Transfer, status: TransferStatus, **fields: Any) -> Transf
     )
 
 
-def created(wallet: Wallet) -> Recorded:
+def created(wallet: Wallet) -> RecordedEvent:
     """The first event of ``wallet``."""
-    return Recorded(
+    return RecordedEvent(
         event=WalletCreated(
             wallet_id=wallet.id,
             currency=wallet.currency,
@@ -74,7 +74,7 @@ def created(wallet: Wallet) -> Recorded:
             metadata=wallet.metadata,
             occurred_at=wallet.created_at,
         ),
-        wallet=wallet,
+        wallet_after=wallet,
     )
 
 
@@ -84,8 +84,9 @@ def changed(
     *,
     previous: TransferStatus | None = None,
     at: datetime = NOW,
-) -> Recorded:
+) -> RecordedEvent:
     """The event that left ``transfer`` and ``wallet``."""
-    return Recorded(
-        event=TransferChanged(transfer=transfer, previous=previous, occurred_at=at), wallet=wallet
+    return RecordedEvent(
+        event=TransferChanged(transfer=transfer, previous=previous, occurred_at=at),
+        wallet_after=wallet,
     )

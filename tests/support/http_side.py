@@ -20,11 +20,11 @@ from actors.shard import Shard
 from serve_app.app import create_application
 from serve_app.services import Services
 from tests.support.shards import shard_in_memory
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 from wallet.ids import WalletId
 from wallet.settings import Settings
 
-Fails = Callable[[Submission], Failure | None]
+Fails = Callable[[CommandRequest], Failure | None]
 
 LIMITS = DispatcherLimits(
     shard_count=1,
@@ -46,7 +46,7 @@ class ShardInProcess:
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self.submissions: list[Submission] = []
+        self.submissions: list[CommandRequest] = []
         """Those that reached the shard."""
         self.fails: Fails = lambda _: None
         self.loses: Fails = lambda _: None
@@ -55,7 +55,7 @@ class ShardInProcess:
         replies = [await self._submit(one) for one in decode_submissions(payload)]
         return encode_replies(replies)
 
-    async def _submit(self, submission: Submission) -> RequestResult:
+    async def _submit(self, submission: CommandRequest) -> RequestResult:
         if (failure := self.fails(submission)) is not None:
             return failure
         self.submissions.append(submission)

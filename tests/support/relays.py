@@ -11,7 +11,7 @@ from tests.support.domain import a_transfer, transfer_id
 from tests.support.fake_stream import FakeStream
 from tests.support.faulty_journal import FaultyJournal
 from tests.support.writes import WriteInTheMaking
-from wallet.events import Recorded
+from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 from wallet.representation import encode_recorded
 from wallet.state import TransferStatus
@@ -43,7 +43,7 @@ class WatchedOutbox(FaultyJournal):
         """As if everything had reached the stream's disk."""
         self.database.outbox.clear()
 
-    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[Recorded]]:
+    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[RecordedEvent]]:
         self.reads += 1
         self.spans_read += spans
         if self.reads_unavailable:
@@ -113,7 +113,7 @@ class RelayDesk:
 
     def add(self, write: BatchWrite) -> None:
         for span in write.spans():
-            recorded = [one for one in write.recorded if one.wallet.id == span.wallet_id]
+            recorded = [one for one in write.recorded if one.wallet_after.id == span.wallet_id]
             self.relay.add(span, recorded, [encode_recorded(one) for one in recorded])
 
     async def until_empty(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from actors.dispatcher import ShardUnreachable
 from actors.protocol import Applied, RequestResult, decode_submissions, encode_replies
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 
 
 class OpenCall:
@@ -13,7 +13,7 @@ class OpenCall:
 
     def __init__(self, shard: int, payload: bytes) -> None:
         self.shard = shard
-        self.submissions: list[Submission] = decode_submissions(payload)
+        self.submissions: list[CommandRequest] = decode_submissions(payload)
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     @property

@@ -22,14 +22,14 @@ from tests.support.results import applied
 from tests.support.waiting import stop
 from wallet.commands import (
     Command,
+    CommandItem,
+    CommandRequest,
     CreateTransfer,
     CreateWallet,
-    Item,
-    Keyed,
+    Idempotency,
     SettleTransfer,
-    Submission,
 )
-from wallet.ids import IdempotencyKey, TransferId, WalletId, creation_scope
+from wallet.ids import IdempotencyKey, TransferId, WalletId, wallet_creation_scope
 
 LIMITS = ShardLimits(
     mailbox_commands_max=10_000,
@@ -82,10 +82,10 @@ class ShardUnderTest:
         self, wallet_id: WalletId, *commands: Command, key: str | None = None, **fields: Any
     ) -> RequestResult:
         keyed = keyed_by(key, *commands) if key is not None else None
-        submission = Submission(
+        submission = CommandRequest(
             wallet_id=wallet_id,
-            items=tuple(Item(command=command, keyed=keyed) for command in commands),
-            several=len(commands) > 1,
+            items=tuple(CommandItem(command=command, idempotency=keyed) for command in commands),
+            is_batch=len(commands) > 1,
             request_id=fields.pop("request_id", new_id()),
             timeout_s=fields.pop("timeout_s", 10.0),
             **fields,
@@ -99,23 +99,23 @@ class ShardUnderTest:
         return wallet_id
 
 
-def keyed_by(key: str, *commands: Command) -> Keyed:
+def keyed_by(key: str, *commands: Command) -> Idempotency:
     """A key with the fingerprint of what was asked for, ids that the service mints left out."""
     asked = [msgspec.structs.asdict(command) for command in commands]
     for fields in asked:
-        fields.pop("new_wallet_id", None)
+        fields.pop("wallet_id", None)
         if "type" in fields:
             fields.pop("transfer_id")
-    return Keyed(key=IdempotencyKey(key), fingerprint=msgspec.json.encode(asked))
+    return Idempotency(key=IdempotencyKey(key), fingerprint=msgspec.json.encode(asked))
 
 
 def create_wallet(wallet_id: WalletId, **fields: Any) -> CreateWallet:
     values: dict[str, Any] = {"currency": "USD", "scale": 2}
-    return CreateWallet(new_wallet_id=wallet_id, **values | fields)
+    return CreateWallet(wallet_id=wallet_id, **values | fields)
 
 
 def creation_scope_of(key: str) -> WalletId:
-    return creation_scope(IdempotencyKey(key))
+    return wallet_creation_scope(IdempotencyKey(key))
 
 
 def debit(amount: str = "1", *, status: str = "completed", **fields: Any) -> CreateTransfer:

@@ -7,8 +7,8 @@ import msgspec
 
 from actors.ports import BatchWrite, KeyRecord, RefusedDelivery, StoredAnswer
 from tests.support.domain import NOW
-from wallet.commands import Keyed
-from wallet.events import Event, Recorded, TransferChanged, WalletCreated
+from wallet.commands import Idempotency
+from wallet.events import Event, RecordedEvent, TransferChanged, WalletCreated
 from wallet.fold import evolve
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.state import Transfer, TransferStatus, Wallet
@@ -65,7 +65,7 @@ class WriteInTheMaking:
         return after
 
     def key(self, scope: WalletId, key: str, answer: StoredAnswer) -> None:
-        keyed = Keyed(key=IdempotencyKey(key), fingerprint=answer.fingerprint)
+        keyed = Idempotency(key=IdempotencyKey(key), fingerprint=answer.fingerprint)
         self.write.keys.append(KeyRecord(scope=scope, keyed=keyed, stored=answer))
 
     def refuse(self, wallet_id: WalletId, transfer_id: TransferId) -> None:
@@ -87,7 +87,7 @@ class WriteInTheMaking:
     def _record(self, wallet: Wallet | None, event: Event, made_by: str | None) -> Wallet:
         after = evolve(wallet, event)
         self.write.after[after.id] = after
-        self.write.recorded.append(Recorded(event=event, wallet=after, made_by=made_by))
+        self.write.recorded.append(RecordedEvent(event=event, wallet_after=after, made_by=made_by))
         return after
 
 

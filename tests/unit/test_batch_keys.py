@@ -17,7 +17,7 @@ from tests.support.domain import (
 )
 from tests.support.results import applied, balances, codes, committed, refused, rolled_back
 from tests.support.write_side import create_wallet, creation_scope_of, credit, debit
-from wallet.commands import ClaimKey, Keyed, Submission
+from wallet.commands import ClaimKey, CommandRequest, Idempotency
 from wallet.ids import IdempotencyKey, batch_scope
 
 # -- keys --------------------------------------------------------------------------------------
@@ -195,6 +195,6 @@ def test_a_claim_reads_its_key_and_no_wallet() -> None:
     assert missing == Missing(keys={(scope, IdempotencyKey("k"))})
 
 
-def part_of(request: bytes, *commands: Any, **fields: Any) -> Submission:
-    keyed = Keyed(key=IdempotencyKey("w"), fingerprint=b"f", request=request)
+def part_of(request: bytes, *commands: Any, **fields: Any) -> CommandRequest:
+    keyed = Idempotency(key=IdempotencyKey("w"), fingerprint=b"f", request=request)
     return whole(*commands, keyed=keyed, **fields)

@@ -52,7 +52,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Statuses with which the process would have ended."""
     statuses: list[int] = []
     monkeypatch.setattr(os, "_exit", statuses.append)
-    monkeypatch.setattr(module, "configure_logs", lambda _settings: None)
+    monkeypatch.setattr(module, "configure_logging", lambda _settings: None)
     return statuses
 
 

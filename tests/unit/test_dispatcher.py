@@ -16,9 +16,9 @@ from actors.ring import ring_of
 from tests.support.domain import WALLET_ID, transfer_id, wallet_id
 from tests.support.scripted_shards import ScriptedShards, reply_to
 from tests.support.write_side import debit
-from wallet.commands import Item, Submission
+from wallet.commands import CommandItem, CommandRequest
 
-ITEM = Item(command=debit("1", transfer_id=transfer_id(1)))
+ITEM = CommandItem(command=debit("1", transfer_id=transfer_id(1)))
 
 NEIGHBOUR = wallet_id(7)
 
@@ -80,9 +80,9 @@ async def let_callbacks_run() -> None:
         await asyncio.sleep(0)
 
 
-def a_submission(name: str, *, items: int = 1, **fields: Any) -> Submission:
+def a_submission(name: str, *, items: int = 1, **fields: Any) -> CommandRequest:
     values: dict[str, Any] = {"wallet_id": WALLET_ID, "timeout_s": 5.0, "several": items > 1}
-    return Submission(items=(ITEM,) * items, request_id=name, **values | fields)
+    return CommandRequest(items=(ITEM,) * items, request_id=name, **values | fields)
 
 
 @pytest_asyncio.fixture

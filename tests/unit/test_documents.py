@@ -11,7 +11,7 @@ import pytest
 from serve_app.documentation import ROUTES
 from serve_app.problems import CATALOGUE
 from specification.generators.all_tables import ALL_TABLES
-from wallet.documents import settings_table, unit_of, with_table
+from wallet.documents import replace_table, settings_table, unit_of
 from wallet.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +79,7 @@ def methods_of_state_machines(path: Path) -> frozenset[str]:
 def test_a_generated_table_is_what_the_code_generates(name: str) -> None:
     file, generate = ALL_TABLES[name]
     document = text_of(ROOT / file)
-    assert document == with_table(document, name, generate()), "run `make tables`"
+    assert document == replace_table(document, name, generate()), "run `make tables`"
 
 
 def test_every_generated_table_is_known() -> None:
@@ -105,12 +105,12 @@ def test_every_setting_has_a_reason_and_a_row() -> None:
 
 def test_a_table_needs_exactly_one_place() -> None:
     place = "<!-- generated:t -->\n\n<!-- /generated:t -->"
-    assert with_table(f"a\n{place}\nb", "t", "T") == (
+    assert replace_table(f"a\n{place}\nb", "t", "T") == (
         "a\n<!-- generated:t -->\nT\n<!-- /generated:t -->\nb"
     )
     for document in ("", place + place):
         with pytest.raises(ValueError, match="one place"):
-            with_table(document, "t", "T")
+            replace_table(document, "t", "T")
 
 
 # -- invariants ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from tests.support.domain import (
     wallet_id,
 )
 from wallet.event_codec import decode_envelope, encode_event, partition_of, subject_of
-from wallet.events import EventType, Recorded
+from wallet.events import EventType, RecordedEvent
 from wallet.representation import encode_recorded
 from wallet.state import FailureReason, TransferStatus, TransferType
 
@@ -81,22 +81,22 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize(("recorded", "payload"), GOLDEN.values(), ids=GOLDEN)
-def test_an_event_is_these_bytes(recorded: Recorded, payload: bytes) -> None:
+def test_an_event_is_these_bytes(recorded: RecordedEvent, payload: bytes) -> None:
     assert encode_event(recorded) == payload
 
 
 @pytest.mark.parametrize(("recorded", "payload"), GOLDEN.values(), ids=GOLDEN)
 def test_an_event_whose_body_is_encoded_already_is_the_same_bytes(
-    recorded: Recorded, payload: bytes
+    recorded: RecordedEvent, payload: bytes
 ) -> None:
     assert encode_event(recorded, encode_recorded(recorded)) == payload
 
 
 @pytest.mark.parametrize(("recorded", "payload"), GOLDEN.values(), ids=GOLDEN)
-def test_an_event_is_read_as_it_was_written(recorded: Recorded, payload: bytes) -> None:
+def test_an_event_is_read_as_it_was_written(recorded: RecordedEvent, payload: bytes) -> None:
     envelope = decode_envelope(payload)
-    assert (envelope.id, envelope.subject) == (recorded.id, recorded.wallet.id)
-    assert envelope.walletversion == recorded.wallet.version
+    assert (envelope.id, envelope.subject) == (recorded.id, recorded.wallet_after.id)
+    assert envelope.walletversion == recorded.wallet_after.version
     assert envelope.time == recorded.event.occurred_at
     assert bytes(envelope.data) == encode_recorded(recorded)
 

@@ -8,7 +8,7 @@ import pytest
 from serve_app.fingerprints import batch_fingerprint, fingerprint, many_wallets_fingerprint
 from tests.support.domain import transfer_id, wallet_id
 from tests.support.write_side import create_wallet, credit, debit, settle
-from wallet.commands import Command, Item, Keyed
+from wallet.commands import Command, CommandItem, Idempotency
 from wallet.ids import IdempotencyKey
 
 DIFFERENT: dict[str, Command] = {
@@ -60,7 +60,7 @@ def test_a_fingerprint_is_the_same_after_a_restart() -> None:
     assert fingerprint(asked).hex() == (
         "91d265f4d571f0de627de4f344dc782f6161c986c22c50409997951875b9012c"
     )
-    items = [Item(command=debit("1")), Item(command=credit("1"))]
+    items = [CommandItem(command=debit("1")), CommandItem(command=credit("1"))]
     assert batch_fingerprint(items).hex() == (
         "370368caec3fc21b2e0ada7d663a23f5ecb744a49a64bb9e58eab9c3c8ec9129"
     )
@@ -70,9 +70,9 @@ def test_a_fingerprint_is_the_same_after_a_restart() -> None:
 
 
 def test_a_batch_is_its_items_in_order_with_their_keys() -> None:
-    one, two = Item(command=debit("1")), Item(command=credit("1"))
+    one, two = CommandItem(command=debit("1")), CommandItem(command=credit("1"))
     keyed = msgspec.structs.replace(
-        one, keyed=Keyed(key=IdempotencyKey("k"), fingerprint=fingerprint(one.command))
+        one, keyed=Idempotency(key=IdempotencyKey("k"), fingerprint=fingerprint(one.command))
     )
     prints = [
         batch_fingerprint([one, two]),
@@ -82,7 +82,7 @@ def test_a_batch_is_its_items_in_order_with_their_keys() -> None:
         batch_fingerprint([keyed, two]),
     ]
     assert len(set(prints)) == len(prints)
-    again = [Item(command=debit("1")), Item(command=credit("1"))]
+    again = [CommandItem(command=debit("1")), CommandItem(command=credit("1"))]
     assert batch_fingerprint(again) == prints[0]
     assert fingerprint(one.command) not in prints
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.domain import LATER, NOW, WALLET_ID, a_transfer, a_wallet, settled
 from wallet.events import TransferChanged, WalletCreated
-from wallet.fold import FOLD, evolve, fold_table
+from wallet.fold import BALANCE_EFFECTS, evolve, fold_table
 from wallet.money import MINOR_MAX
 from wallet.state import Transfer, TransferStatus, TransferType, Wallet
 
@@ -41,7 +41,7 @@ def sums(wallet: Wallet) -> tuple[int, int, int]:
 
 
 def test_the_executable_table_is_the_designed_one() -> None:
-    assert {key: tuple(effect) for key, effect in FOLD.items()} == DESIGNED
+    assert {key: tuple(effect) for key, effect in BALANCE_EFFECTS.items()} == DESIGNED
 
 
 @pytest.mark.parametrize(("kind", "before", "after"), DESIGNED)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from wallet.garbage import YOUNG_MAX, spare_what_is_here
+from wallet.garbage import GEN0_THRESHOLD, freeze_startup_objects
 
 
 class Node:
@@ -27,12 +27,12 @@ def thawed() -> Iterator[None]:
 def test_what_was_there_is_passed_over() -> None:
     node = Node()
     assert any(one is node for one in gc.get_objects())
-    spare_what_is_here()
+    freeze_startup_objects()
     assert not any(one is node for one in gc.get_objects())
 
 
 def test_garbage_that_comes_later_is_collected() -> None:
-    spare_what_is_here()
+    freeze_startup_objects()
     node = Node()
     node.itself = node
     gone = weakref.ref(node)
@@ -42,19 +42,19 @@ def test_garbage_that_comes_later_is_collected() -> None:
 
 
 def test_a_batch_in_the_making_is_not_looked_at_over_and_over() -> None:
-    spare_what_is_here()
+    freeze_startup_objects()
     looks = sum(generation["collections"] for generation in gc.get_stats())
-    batch = [[number] for number in range(YOUNG_MAX // 2)]
+    batch = [[number] for number in range(GEN0_THRESHOLD // 2)]
     assert sum(generation["collections"] for generation in gc.get_stats()) == looks
-    assert len(batch) == YOUNG_MAX // 2
+    assert len(batch) == GEN0_THRESHOLD // 2
 
 
 def test_young_garbage_is_still_found_without_being_asked_for() -> None:
-    spare_what_is_here()
+    freeze_startup_objects()
     node = Node()
     node.itself = node
     gone = weakref.ref(node)
     del node
-    kept = [[number] for number in range(2 * YOUNG_MAX)]
+    kept = [[number] for number in range(2 * GEN0_THRESHOLD)]
     assert gone() is None
-    assert len(kept) == 2 * YOUNG_MAX
+    assert len(kept) == 2 * GEN0_THRESHOLD

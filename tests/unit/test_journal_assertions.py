@@ -26,7 +26,7 @@ from tests.support.faulty_journal import FaultyJournal
 from tests.support.waiting import stop
 from tests.support.write_side import LIMITS, NoRelay, debit
 from tests.support.writes import WriteInTheMaking, an_answer
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 from wallet.state import Transfer, TransferStatus
 
 KEY = (WALLET_ID, TRANSFER_ID)
@@ -172,7 +172,7 @@ def test_an_event_that_did_not_make_the_transfer_is_damage(recorded: Any) -> Non
         assert_loaded(Loaded(recorded={KEY: recorded}))
 
 
-async def end_of_shard(journal: FaultyJournal, asked: Submission) -> BaseException | None:
+async def end_of_shard(journal: FaultyJournal, asked: CommandRequest) -> BaseException | None:
     """How a shard ends that is asked this."""
     shard = Shard(journal=journal, relay=NoRelay(), limits=LIMITS, now=lambda: datetime.now(UTC))
     asking = asyncio.create_task(shard.submit([asked]))

@@ -15,7 +15,7 @@ from serve_app.keys.api_key import generate
 from serve_app.request_log import RequestLog
 from serve_app.requests import read_body
 from tests.support.requests import a_request
-from wallet.logs import STRUCK_OUT, configure_logs, secrets_of
+from wallet.logs import REDACTED, configure_logging, secrets_in
 from wallet.settings import Settings
 
 PASSWORD = "pa55-w0rd-of-postgres"
@@ -69,7 +69,7 @@ def with_secrets() -> Request:
 async def test_at_debug_every_request_has_a_line_with_its_ids(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    configure_logs(SETTINGS)
+    configure_logging(SETTINGS)
     RequestLog.enable_for(SETTINGS.log_level)
     await answered(show_wallet, with_secrets())
     (line,) = lines(capsys)
@@ -80,7 +80,7 @@ async def test_at_debug_every_request_has_a_line_with_its_ids(
 
 
 async def test_above_debug_requests_have_none(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(SETTINGS.model_copy(update={"log_level": "INFO"}))
+    configure_logging(SETTINGS.model_copy(update={"log_level": "INFO"}))
     RequestLog.enable_for("INFO")
     await answered(show_wallet, with_secrets())
     assert lines(capsys) == []
@@ -90,13 +90,13 @@ async def test_above_debug_requests_have_none(capsys: pytest.CaptureFixture[str]
 async def test_a_bug_is_logged_with_its_ids_and_without_any_secret(
     capsys: pytest.CaptureFixture[str], format_: str
 ) -> None:
-    configure_logs(SETTINGS.model_copy(update={"log_format": format_}))
+    configure_logging(SETTINGS.model_copy(update={"log_format": format_}))
     RequestLog.enable_for("DEBUG")
     await answered(break_down, with_secrets())
     text = capsys.readouterr().out
     assert "RuntimeError" in text
     assert "break_down" in text
-    assert all(found in text for found in ("r-1", "w-1", "t-1", STRUCK_OUT))
+    assert all(found in text for found in ("r-1", "w-1", "t-1", REDACTED))
     assert not any(secret in text for secret in (PASSWORD, TOKEN, KEY, "12.34"))
 
 
@@ -113,25 +113,25 @@ async def test_a_bug_is_logged_with_its_ids_and_without_any_secret(
 def test_a_secret_is_struck_out_wherever_it_stands(
     capsys: pytest.CaptureFixture[str], said: str
 ) -> None:
-    configure_logs(SETTINGS)
+    configure_logging(SETTINGS)
     structlog.get_logger().warning(said, cause=said, nested={"deep": [said]})
     text = capsys.readouterr().out
-    assert STRUCK_OUT in text
+    assert REDACTED in text
     assert not any(secret in text for secret in (PASSWORD, TOKEN, KEY, "else@"))
 
 
 def test_of_an_api_key_the_public_half_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     key = generate()
     secret = key.text.rpartition("_")[2]
-    configure_logs(Settings())
+    configure_logging(Settings())
     structlog.get_logger().info("sent", body=f"{{'key': '{key.text}'}}", query=f"?key={key.text}")
     text = capsys.readouterr().out
-    assert text.count(f"wk_{key.key_id}_{STRUCK_OUT}") == 2
+    assert text.count(f"wk_{key.key_id}_{REDACTED}") == 2
     assert secret not in text
 
 
 def test_an_address_without_a_secret_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(Settings())
+    configure_logging(Settings())
     url = "http://127.0.0.1:8089/v1/wallet/a@b"
     structlog.get_logger().info("at", url=url)
     assert lines(capsys)[0]["url"] == url
@@ -139,4 +139,4 @@ def test_an_address_without_a_secret_is_left_alone(capsys: pytest.CaptureFixture
 
 def test_a_password_is_known_as_it_is_written_and_as_it_is() -> None:
     settings = Settings(database_url="postgresql://w:p%40ss%2Fword@db/x", nats_url="nats://n:4222")
-    assert secrets_of(settings) == {"p%40ss%2Fword", "p@ss/word"}
+    assert secrets_in(settings) == {"p%40ss%2Fword", "p@ss/word"}

@@ -8,12 +8,12 @@ from actors.fair_queue import Overflow
 from actors.mailbox import Countdown, Entry, Mailbox
 from actors.protocol import Applied, KeyClaimed
 from tests.support.domain import wallet_id
-from wallet.commands import CreateTransfer, Item, Submission
+from wallet.commands import CommandItem, CommandRequest, CreateTransfer
 from wallet.ids import TransferId, WalletId
 
 A, B, C = wallet_id(1), wallet_id(2), wallet_id(3)
 FIRST, SECOND = Applied(id="1", version=1, body=b"{}"), KeyClaimed(request_id="r")
-ITEM = Item(
+ITEM = CommandItem(
     command=CreateTransfer(
         transfer_id=TransferId("t"), type="debit", status="completed", amount="1"
     )
@@ -23,7 +23,9 @@ ITEM = Item(
 def entry(
     wallet: WalletId, name: str = "", *, items: int = 1, countdown: Countdown | None = None
 ) -> Entry:
-    submission = Submission(wallet_id=wallet, items=(ITEM,) * items, request_id=name, timeout_s=3.0)
+    submission = CommandRequest(
+        wallet_id=wallet, items=(ITEM,) * items, request_id=name, timeout_s=3.0
+    )
     return Entry(submission, countdown or Countdown(1), queued_at=100.0)
 
 

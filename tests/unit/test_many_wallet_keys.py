@@ -9,7 +9,7 @@ import pytest
 from serve_app import many_wallets
 from tests.support.http_side import LATE, OVERLOADED, UNAVAILABLE, HttpSide, http_side
 from tests.support.ids import new_id
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 from wallet.ids import IdempotencyKey, WalletId, batch_scope
 
 _REPLAYED = "idempotency-replayed"
@@ -33,7 +33,7 @@ def debit(wallet_id: str, amount: str = "1", **fields: Any) -> dict[str, Any]:
 
 
 def of_wallet(wallet_id: WalletId, failure: Any) -> Any:
-    def fails(submission: Submission) -> Any:
+    def fails(submission: CommandRequest) -> Any:
         return failure if submission.wallet_id == wallet_id else None
 
     return fails

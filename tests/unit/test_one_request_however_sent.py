@@ -9,7 +9,7 @@ from actors.protocol import Applied, BatchCommitted, KeyClaimed, RequestResult
 from serve_app.app import create_application
 from serve_app.services import Services
 from tests.support.domain import WALLET_ID
-from wallet.commands import ClaimKey, Keyed, Submission
+from wallet.commands import ClaimKey, CommandRequest, Idempotency
 from wallet.settings import Settings
 
 OWN_ROUTE = f"/v1/wallet/{WALLET_ID}/transfers/credit"
@@ -21,22 +21,22 @@ class Recorder:
     """A dispatcher that accepts everything and remembers what it was given."""
 
     def __init__(self) -> None:
-        self.given: list[Submission] = []
+        self.given: list[CommandRequest] = []
 
     def refusal(self, _wallet: object) -> None:
         return None
 
-    async def submit(self, submission: Submission) -> RequestResult:
+    async def submit(self, submission: CommandRequest) -> RequestResult:
         self.given.append(submission)
         if isinstance(submission.items[0].command, ClaimKey):
             return KeyClaimed(request_id="r")
         done = Applied(id=WALLET_ID, version=1, body=b"{}")
-        if submission.several:
+        if submission.is_batch:
             return BatchCommitted(items=(done,) * len(submission.items))
         return done
 
 
-async def given_by(path: str, content: str, headers: dict[str, str]) -> list[Submission]:
+async def given_by(path: str, content: str, headers: dict[str, str]) -> list[CommandRequest]:
     """What of a request reaches the write side."""
     recorder = Recorder()
     services: Any = Services(
@@ -54,10 +54,10 @@ async def given_by(path: str, content: str, headers: dict[str, str]) -> list[Sub
 
 async def keys_of(
     path: str, content: str, headers: dict[str, str]
-) -> list[tuple[str, Keyed | None]]:
+) -> list[tuple[str, Idempotency | None]]:
     """The wallet and the key of each item."""
     given = await given_by(path, content, headers)
-    return [(one.wallet_id, item.keyed) for one in given for item in one.items]
+    return [(one.wallet_id, item.idempotency) for one in given for item in one.items]
 
 
 @pytest.mark.parametrize("amount", ['"10.5"', '"10.50"', '"10.500"'])
@@ -90,8 +90,8 @@ async def test_the_spelling_of_an_amount_makes_no_difference_to_a_batchs_key(pat
         )
         for amount in ("10.5", "10.50")
     ]
-    keys = [[(one.keyed, *(item.keyed for item in one.items)) for one in first]]
-    keys.append([(one.keyed, *(item.keyed for item in one.items)) for one in second])
+    keys = [[(one.idempotency, *(item.idempotency for item in one.items)) for one in first]]
+    keys.append([(one.idempotency, *(item.idempotency for item in one.items)) for one in second])
 
     assert any(key is not None for one in keys[0] for key in one)
     assert keys[0] == keys[1]

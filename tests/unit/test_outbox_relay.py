@@ -262,7 +262,9 @@ async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
     assert desk.stream.ids == [
         one for span in desk.outbox.spans_read for one in ids(span[0], *range(span[1], span[2] + 1))
     ]
-    desk.relay.add_from_journal(rows)  # Rows that come back, after a crash of Postgres, are not known.
+    desk.relay.add_from_journal(
+        rows
+    )  # Rows that come back, after a crash of Postgres, are not known.
     assert desk.relay.backlog == 14
 
 

@@ -20,25 +20,25 @@ from tests.support.domain import (
     transfer_id,
 )
 from wallet.event_codec import CloudEvent, decode_envelope, encode_event, subject_of
-from wallet.events import EventType, Recorded
+from wallet.events import EventType, RecordedEvent
 from wallet.ids import WalletId
 from wallet.state import FailureReason, Transfer, TransferStatus, TransferType
 
 PENDING, COMPLETED, FAILED = TransferStatus
 
 
-def events(*recorded: Recorded) -> list[CloudEvent]:
+def events(*recorded: RecordedEvent) -> list[CloudEvent]:
     """As they come from the stream."""
     return [decode_envelope(encode_event(one)) for one in recorded]
 
 
-def creation(wallet: WalletId = WALLET_ID) -> Recorded:
+def creation(wallet: WalletId = WALLET_ID) -> RecordedEvent:
     return created(a_wallet(id=wallet, version=1, reference_id="r", metadata={"a": "b"}))
 
 
 def a_debit(
     version: int, *, wallet: WalletId = WALLET_ID, status: TransferStatus = COMPLETED
-) -> Recorded:
+) -> RecordedEvent:
     """The debit of 1.00 that made ``version``, the only kind of event before it."""
     transfer = a_transfer(
         id=transfer_id(version), status=status, settled_at=NOW if status is COMPLETED else None
@@ -48,7 +48,9 @@ def a_debit(
     )
 
 
-def a_settlement(transfer: Transfer, version: int, status: TransferStatus = FAILED) -> Recorded:
+def a_settlement(
+    transfer: Transfer, version: int, status: TransferStatus = FAILED
+) -> RecordedEvent:
     done = settled(transfer, status, reference_id="why", metadata={"x": "y"})
     return changed(done, a_wallet(version=version, balance=7), previous=PENDING, at=LATER)
 

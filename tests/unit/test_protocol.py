@@ -26,12 +26,12 @@ from tests.support.domain import WALLET_ID
 from wallet.commands import (
     ClaimKey,
     Command,
+    CommandItem,
+    CommandRequest,
     CreateTransfer,
     CreateWallet,
-    Item,
-    Keyed,
+    Idempotency,
     SettleTransfer,
-    Submission,
 )
 from wallet.ids import IdempotencyKey, TransferId
 from wallet.refusals import Refusal, RefusalCode
@@ -48,19 +48,19 @@ def done(name: str) -> Applied:
     return Applied(id=name, version=1, body=b"{}")
 
 
-def submission(request_id: str) -> Submission:
-    return Submission(
+def submission(request_id: str) -> CommandRequest:
+    return CommandRequest(
         wallet_id=WALLET_ID,
         items=(
-            Item(command=CreateWallet(new_wallet_id=WALLET_ID, currency="USD", scale=2)),
-            Item(
+            CommandItem(command=CreateWallet(wallet_id=WALLET_ID, currency="USD", scale=2)),
+            CommandItem(
                 command=CreateTransfer(
                     transfer_id=TRANSFER_ID, type="debit", status="completed", amount="1"
                 ),
-                keyed=Keyed(key=IdempotencyKey("k"), fingerprint=b"f"),
+                idempotency=Idempotency(key=IdempotencyKey("k"), fingerprint=b"f"),
             ),
-            Item(command=SettleTransfer(transfer_id=TRANSFER_ID, status="completed")),
-            Item(command=ClaimKey()),
+            CommandItem(command=SettleTransfer(transfer_id=TRANSFER_ID, status="completed")),
+            CommandItem(command=ClaimKey()),
         ),
         request_id=request_id,
         timeout_s=1.0,
@@ -74,7 +74,9 @@ def without_prose(schema: Any) -> Any:
 
 
 def test_a_change_of_what_travels_is_another_version() -> None:
-    schemas, components = msgspec.json.schema_components((list[Submission], list[RequestResult]))
+    schemas, components = msgspec.json.schema_components(
+        (list[CommandRequest], list[RequestResult])
+    )
     plain = msgspec.json.encode(without_prose([schemas, components]), order="sorted")
     form = hashlib.sha256(plain).hexdigest()
 
@@ -145,7 +147,7 @@ def test_a_field_that_is_not_known_is_refused_wherever_it_is() -> None:
 async def test_a_submission_that_cannot_be_read_fails_alone() -> None:
     taken: list[str] = []
 
-    async def submit(submissions: list[Submission]) -> list[RequestResult]:
+    async def submit(submissions: list[CommandRequest]) -> list[RequestResult]:
         taken.extend(one.request_id for one in submissions)
         return [done(one.request_id) for one in submissions]
 
@@ -163,7 +165,7 @@ async def test_a_submission_that_cannot_be_read_fails_alone() -> None:
 
 
 async def test_nothing_is_submitted_of_a_call_that_cannot_be_read_at_all() -> None:
-    async def submit(submissions: list[Submission]) -> list[RequestResult]:
+    async def submit(submissions: list[CommandRequest]) -> list[RequestResult]:
         raise AssertionError(submissions)
 
     (reply,) = decode_replies(await answer_call(msgspec.msgpack.encode([{"no": 1}]), submit))
@@ -173,7 +175,7 @@ async def test_nothing_is_submitted_of_a_call_that_cannot_be_read_at_all() -> No
 
 
 async def test_a_submission_without_reply_is_a_bug_of_the_shard() -> None:
-    async def submit(submissions: list[Submission]) -> list[RequestResult]:
+    async def submit(submissions: list[CommandRequest]) -> list[RequestResult]:
         return [Applied(id="x", version=1, body=b"x") for _ in submissions[1:]]
 
     with pytest.raises(AssertionError, match="INV-6"):

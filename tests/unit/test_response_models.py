@@ -10,9 +10,9 @@ from serve_app.schemas import (
     encoded_already,
 )
 from tests.support.domain import a_transfer, a_wallet
-from wallet.representation import ENCODER, balances_view, written_transfer_view
+from wallet.representation import ENCODER, balances_view, transfer_result_view
 
-TRANSFER = written_transfer_view(a_transfer(), a_wallet())
+TRANSFER = transfer_result_view(a_transfer(), a_wallet())
 BALANCES = balances_view(a_wallet())
 
 

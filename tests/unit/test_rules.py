@@ -18,7 +18,7 @@ from tests.support.domain import (
 from wallet.commands import CreateTransfer, CreateWallet, SettleTransfer
 from wallet.events import TransferChanged, WalletCreated
 from wallet.money import MINOR_MAX, from_minor
-from wallet.refusals import REMEMBERED, Refusal, RefusalCode
+from wallet.refusals import STORED_UNDER_KEY, Refusal, RefusalCode
 from wallet.rules import decide_creation, decide_settlement, decide_transfer
 from wallet.state import (
     FailureReason,
@@ -76,7 +76,7 @@ def decide_to_settle(
 
 def test_a_wallet_is_opened_as_it_was_asked_for() -> None:
     command = CreateWallet(
-        new_wallet_id=WALLET_ID, currency="ETH", scale=18, reference_id="r", metadata={"a": "b"}
+        wallet_id=WALLET_ID, currency="ETH", scale=18, reference_id="r", metadata={"a": "b"}
     )
     assert decide_creation(command, reference_taken=False, now=NOW) == WalletCreated(
         wallet_id=WALLET_ID,
@@ -89,7 +89,7 @@ def test_a_wallet_is_opened_as_it_was_asked_for() -> None:
 
 
 def test_a_taken_reference_is_refused_and_named() -> None:
-    command = CreateWallet(new_wallet_id=WALLET_ID, currency="USD", scale=2, reference_id="r-1")
+    command = CreateWallet(wallet_id=WALLET_ID, currency="USD", scale=2, reference_id="r-1")
     refused = refusal(decide_creation(command, reference_taken=True, now=NOW))
     assert code_of(refused) is RefusalCode.REFERENCE_ID_TAKEN
     assert "'r-1'" in refused.detail
@@ -325,4 +325,4 @@ def test_only_decisions_about_an_existing_wallet_are_remembered() -> None:
         RefusalCode.VALIDATION_ERROR,
         RefusalCode.IDEMPOTENCY_KEY_REUSED,
     }
-    assert set(RefusalCode) - not_remembered == REMEMBERED
+    assert set(RefusalCode) - not_remembered == STORED_UNDER_KEY

@@ -16,7 +16,7 @@ from tests.support.shards import shard_in_memory
 from tests.support.waiting import until
 from tests.support.write_side import ShardUnderTest, credit, debit, settle
 from tests.support.writes import WriteInTheMaking
-from wallet.commands import Command, CreateTransfer, Keyed
+from wallet.commands import Command, CreateTransfer, Idempotency
 from wallet.ids import IdempotencyKey, WalletId
 from wallet.refusals import Refusal
 from wallet.state import TransferStatus, TransferType
@@ -162,7 +162,7 @@ def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
     single.decide(ask(command := credit("10"), keys=("k1",), request_id="r"))
     (record,) = single.write.keys
     again = a_batch(cache, keys={(WALLET_ID, record.keyed.key): record.stored})
-    keyed = Keyed(key=IdempotencyKey("whole"), fingerprint=b"w")
+    keyed = Idempotency(key=IdempotencyKey("whole"), fingerprint=b"w")
     reply = again.decide(
         msgspec.structs.replace(
             ask(debit("1"), command, keys=(None, "k1"), atomic=True, attempt=2, request_id="r"),

@@ -20,7 +20,7 @@ from tests.support.write_side import (
     debit,
     settle,
 )
-from wallet.commands import Command, Item, Submission
+from wallet.commands import Command, CommandItem, CommandRequest
 from wallet.ids import WalletId
 
 
@@ -125,9 +125,9 @@ async def test_several_submissions_of_one_call_are_answered_in_their_order() -> 
     async with shard_in_memory(FaultyJournal()) as shard:
         wallets = [await shard.create_wallet() for _ in range(3)]
         asked = [
-            Submission(
+            CommandRequest(
                 wallet_id=wallet,
-                items=(Item(command=debit(str(number + 1))),),
+                items=(CommandItem(command=debit(str(number + 1))),),
                 request_id=new_id(),
                 timeout_s=5,
             )

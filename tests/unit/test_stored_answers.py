@@ -28,7 +28,7 @@ from tests.support.faulty_journal import FaultyJournal
 from tests.support.results import applied, failed
 from tests.support.shards import shard_in_memory
 from tests.support.write_side import credit, debit, keyed_by
-from wallet.commands import Keyed
+from wallet.commands import Idempotency
 from wallet.ids import IdempotencyKey
 from wallet.refusals import Refusal, RefusalCode
 
@@ -141,13 +141,13 @@ def test_a_result_is_kept_in_the_form_that_earlier_releases_wrote(
     request_fingerprint: bytes,
     row: StoredAnswer,
 ) -> None:
-    key = Keyed(key=IdempotencyKey("k"), fingerprint=b"f", request=request_fingerprint)
+    key = Idempotency(key=IdempotencyKey("k"), fingerprint=b"f", request=request_fingerprint)
     assert stored_answer(result, key, "r1") == row
 
 
 def test_a_batch_that_is_rolled_back_is_kept_as_earlier_releases_read_it() -> None:
     """By its last answer and the number of those before it. What they held was never applied."""
-    key = Keyed(key=IdempotencyKey("k"), fingerprint=b"f")
+    key = Idempotency(key=IdempotencyKey("k"), fingerprint=b"f")
     kept = stored_answer(BatchRolledBack(index=1, refusal=DECLINED.refusal), key, "r1")
     assert kept.answer == ROLLED_BACK.replace(TRANSFER, b"null").replace(
         b'"version":6', b'"version":0'

@@ -8,7 +8,7 @@ import pytest
 
 from serve_app import many_wallets, ndjson
 from tests.support.http_side import LATE, OVERLOADED, UNAVAILABLE, HttpSide, http_side
-from wallet.commands import Submission
+from wallet.commands import CommandRequest
 from wallet.ids import WalletId
 
 FAILURES = pytest.mark.parametrize("failure", [UNAVAILABLE, LATE, OVERLOADED])
@@ -38,7 +38,7 @@ def once(wallet_id: WalletId, failure: Any) -> Any:
     """Fail the wallet's next submission, and no other."""
     left = [failure]
 
-    def fails(submission: Submission) -> Any:
+    def fails(submission: CommandRequest) -> Any:
         return left.pop() if left and submission.wallet_id == wallet_id else None
 
     return fails

@@ -22,8 +22,8 @@ from actors.ports import (
 from actors.write_health import ProbeFailed, WatchedJournal, WriteHealth, WriteHealthLimits
 from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, a_transfer, a_wallet, changed
 from tests.support.waiting import stop, until
-from wallet.commands import Keyed
-from wallet.events import Recorded
+from wallet.commands import Idempotency
+from wallet.events import RecordedEvent
 from wallet.ids import IdempotencyKey, WalletId
 
 LIMITS = WriteHealthLimits(write_probe_s=0.001, write_ready_s=2.0)
@@ -33,7 +33,7 @@ WALLET = a_wallet()
 
 def batch(
     *,
-    recorded: Sequence[Recorded] = (),
+    recorded: Sequence[RecordedEvent] = (),
     keys: Sequence[KeyRecord] = (),
     refused: Sequence[RefusedDelivery] = (),
     confirm: bool = False,
@@ -53,7 +53,7 @@ def batch(
 RECORDED = changed(a_transfer(), WALLET)
 KEY = KeyRecord(
     scope=WALLET_ID,
-    keyed=Keyed(key=IdempotencyKey("k"), fingerprint=b"f"),
+    keyed=Idempotency(key=IdempotencyKey("k"), fingerprint=b"f"),
     stored=StoredAnswer(fingerprint=b"f", request_id="r", refused=True, answer=b"{}", version=1),
 )
 REFUSED = RefusedDelivery(wallet_id=WALLET_ID, transfer_id=TRANSFER_ID, answer=b"{}")
