@@ -11,10 +11,10 @@ from typing import assert_never
 
 from actors.cache import WalletCache
 from actors.ports import (
-    BatchWrite,
-    KeyRecord,
-    Loaded,
-    Missing,
+    CommitRequest,
+    IdempotencyRecord,
+    LoadedState,
+    ReadSet,
     RefusedDelivery,
     StoredAnswer,
     TransferKey,
@@ -56,14 +56,14 @@ from wallet.rules import decide_creation, decide_settlement, decide_transfer
 from wallet.state import Transfer, Wallet
 
 
-def what_is_missing(
+def required_reads(
     submissions: Sequence[CommandRequest], cache: WalletCache, *, redo: bool
-) -> Missing:
+) -> ReadSet:
     """What must be read before ``submissions`` can be decided.
 
     ``redo``: an earlier try may have been applied, so what it creates must be looked up.
     """
-    missing = Missing()
+    missing = ReadSet()
     for submission in submissions:
         doubtful = redo or submission.attempt > 1
         if submission.idempotency is not None:
@@ -71,12 +71,14 @@ def what_is_missing(
         for item in submission.items:
             if item.idempotency is not None:
                 missing.keys.add((submission.wallet_id, item.idempotency.key))
-            _add_missing(missing, submission.wallet_id, item.command, cache, doubtful=doubtful)
+            _add_required_reads(
+                missing, submission.wallet_id, item.command, cache, doubtful=doubtful
+            )
     return missing
 
 
-def _add_missing(
-    missing: Missing, wallet_id: WalletId, command: Command, cache: WalletCache, *, doubtful: bool
+def _add_required_reads(
+    missing: ReadSet, wallet_id: WalletId, command: Command, cache: WalletCache, *, doubtful: bool
 ) -> None:
     if isinstance(command, CreateWallet):
         if command.reference_id is not None:
@@ -91,12 +93,12 @@ def _add_missing(
         missing.wallets.add(wallet_id)
     if isinstance(command, CreateTransfer):
         if doubtful:
-            missing.recorded.add((wallet_id, command.transfer_id))
+            missing.created_transfers.add((wallet_id, command.transfer_id))
     elif active is None or command.transfer_id not in active.pending:
         missing.transfers.add((wallet_id, command.transfer_id))
 
 
-class Batch:
+class BatchDecider:
     """A batch in the making. ``decide`` each submission in order, then take ``write``.
 
     ``redo``: an earlier try was refused whole, or its outcome is unknown. ``outcome_unknown``: it
@@ -107,7 +109,7 @@ class Batch:
         self,
         *,
         cache: WalletCache,
-        loaded: Loaded,
+        loaded: LoadedState,
         now: datetime,
         redo: bool = False,
         outcome_unknown: bool = False,
@@ -123,26 +125,33 @@ class Batch:
         """Transfers as the batch leaves them, loaded ones included."""
         self.bodies: list[bytes] = []
         """The JSON of each recorded event, for the stream."""
-        self._made: dict[tuple[WalletId, TransferId], RecordedEvent] = {}
+        self._created_transfers: dict[tuple[WalletId, TransferId], RecordedEvent] = {}
         """Transfers that this batch creates: two deliveries of one command may share a batch."""
         self._refused: dict[TransferKey, bytes] = dict(loaded.refused)
         """Answers of transfers that were refused for good."""
-        self._overwritten: list[Transfer | None] = []
+        self._previous_transfers: list[Transfer | None] = []
         """What each recorded event replaced in ``transfers``."""
         self.replays = 0
         self.refusals: list[RefusalCode] = []
-        self.write = BatchWrite(now=now, expected={}, after={}, created=[], recorded=[], keys=[])
+        self.write = CommitRequest(
+            now=now,
+            expected_versions={},
+            wallets={},
+            created_wallets=[],
+            events=[],
+            idempotency_records=[],
+        )
 
     def decide(self, submission: CommandRequest) -> RequestResult:
         """The result of ``submission``, true once ``write`` is committed.
 
         Raises:
-            JournalRefused: an answer that was kept can't be read.
+            JournalError: an answer that was kept can't be read.
         """
         if submission.is_batch:
             if submission.idempotency is None:
-                return self._decide_several(submission)
-            return self._decide_keyed(submission, submission.idempotency)
+                return self._decide_batch(submission)
+            return self._decide_idempotent_batch(submission, submission.idempotency)
         assert len(submission.items) == 1, "several items are a batch"
         (item,) = submission.items
         if isinstance(item.command, ClaimKey):
@@ -152,7 +161,7 @@ class Batch:
 
     # -- several items -----------------------------------------------------------------------
 
-    def _decide_keyed(
+    def _decide_idempotent_batch(
         self, submission: CommandRequest, keyed: Idempotency
     ) -> Refused | BatchCommitted | BatchRolledBack:
         stored = self._find_stored(submission, keyed)
@@ -160,48 +169,50 @@ class Batch:
             return stored
         if stored is not None:
             return batch_result_from(stored, replayed=self._is_replay(submission, stored))
-        result = self._decide_several(submission)
+        result = self._decide_batch(submission)
         # An item of the batch may have come with the same key.
         if _is_kept(result, keyed) and (submission.wallet_id, keyed.key) not in self._keys:
-            self._remember(submission, keyed, result)
+            self._store_under_key(submission, keyed, result)
         return result
 
-    def _decide_several(self, submission: CommandRequest) -> BatchCommitted | BatchRolledBack:
+    def _decide_batch(self, submission: CommandRequest) -> BatchCommitted | BatchRolledBack:
         before = self._wallet(submission.wallet_id)
-        recorded, keys = len(self.write.recorded), len(self.write.keys)
+        recorded, keys = len(self.write.events), len(self.write.idempotency_records)
         results: list[ItemResult] = []
         for index, item in enumerate(submission.items):
             result = self._decide_item(submission, item)
             if isinstance(result, Refused) and submission.atomic:
-                self._undo(submission.wallet_id, before, recorded=recorded, keys=keys)
+                self._roll_back(submission.wallet_id, before, recorded=recorded, keys=keys)
                 if submission.idempotency is None:
                     self._refuse_for_good(submission, item.command, result.refusal)
                 return BatchRolledBack(index=index, refusal=result.refusal)
             results.append(result)
-        wallet = self._touch(submission.wallet_id)
+        wallet = self._wallet_with_version_check(submission.wallet_id)
         if wallet is None:
             return BatchCommitted(items=tuple(results))
         return BatchCommitted(items=tuple(results), wallet=ENCODER.encode(balances_view(wallet)))
 
-    def _undo(
+    def _roll_back(
         self, wallet_id: WalletId, before: Wallet | None, *, recorded: int, keys: int
     ) -> None:
         """Back to where the batch stood with ``recorded`` events and ``keys`` keys."""
-        if before is not None and wallet_id in self.write.after:
-            self.write.after[wallet_id] = before
-        while len(self.write.recorded) > recorded:
-            event = self.write.recorded.pop().event
+        if before is not None and wallet_id in self.write.wallets:
+            self.write.wallets[wallet_id] = before
+        while len(self.write.events) > recorded:
+            event = self.write.events.pop().event
             self.bodies.pop()
-            self._restore(wallet_id, event, self._overwritten.pop())
-        while len(self.write.keys) > keys:
-            record = self.write.keys.pop()
-            del self._keys[record.scope, record.keyed.key]
+            self._restore_transfer(wallet_id, event, self._previous_transfers.pop())
+        while len(self.write.idempotency_records) > keys:
+            record = self.write.idempotency_records.pop()
+            del self._keys[record.scope, record.idempotency.key]
 
-    def _restore(self, wallet_id: WalletId, event: Event, overwritten: Transfer | None) -> None:
+    def _restore_transfer(
+        self, wallet_id: WalletId, event: Event, overwritten: Transfer | None
+    ) -> None:
         if isinstance(event, WalletCreated):
             return
         if event.previous is None:
-            del self._made[wallet_id, event.transfer.id]
+            del self._created_transfers[wallet_id, event.transfer.id]
         if overwritten is None:
             del self.transfers[wallet_id, event.transfer.id]
         else:
@@ -222,7 +233,7 @@ class Batch:
             return item_result_from(stored, replayed=self._is_replay(submission, stored))
         result = self._decide_command(submission, item.command)
         if _binds_the_key(result):
-            self._remember(submission, item.idempotency, result)
+            self._store_under_key(submission, item.idempotency, result)
         return result
 
     def _refuse_for_good(
@@ -283,10 +294,10 @@ class Batch:
         if stored is not None:
             return claim_from(stored, replayed=self._is_replay(submission, stored))
         claimed = KeyClaimed(request_id=submission.request_id)
-        self._remember(submission, keyed, claimed)
+        self._store_under_key(submission, keyed, claimed)
         return claimed
 
-    def _remember(
+    def _store_under_key(
         self,
         submission: CommandRequest,
         keyed: Idempotency,
@@ -294,7 +305,9 @@ class Batch:
     ) -> None:
         stored = stored_answer(result, keyed, submission.request_id)
         self._keys[submission.wallet_id, keyed.key] = stored
-        self.write.keys.append(KeyRecord(scope=submission.wallet_id, keyed=keyed, stored=stored))
+        self.write.idempotency_records.append(
+            IdempotencyRecord(scope=submission.wallet_id, idempotency=keyed, stored=stored)
+        )
 
     # -- one command -------------------------------------------------------------------------
 
@@ -317,15 +330,15 @@ class Batch:
     ) -> ItemResult | Refusal:
         wallet_id = submission.wallet_id
         key = (wallet_id, command.transfer_id)
-        earlier = self._loaded.recorded.get(key) or self._made.get(key)
+        earlier = self._loaded.created_transfers.get(key) or self._created_transfers.get(key)
         if earlier is not None:
             # INV-7: a transfer id is applied once, however often it is delivered.
-            self.write.confirm |= key in self._loaded.recorded
+            self.write.confirm |= key in self._loaded.created_transfers
             return _applied(key[1], earlier)
         if (refused := self._refused.get(key)) is not None:
             self.write.confirm |= key in self._loaded.refused
             return Refused(refusal=refusal_from(refused))
-        wallet = self._touch(wallet_id)
+        wallet = self._wallet_with_version_check(wallet_id)
         decision = decide_transfer(wallet, command, now=self._now)
         if isinstance(decision, Refusal):
             return decision
@@ -334,7 +347,7 @@ class Batch:
     def _decide_settlement(
         self, submission: CommandRequest, command: SettleTransfer
     ) -> Applied | Refusal:
-        wallet = self._touch(submission.wallet_id)
+        wallet = self._wallet_with_version_check(submission.wallet_id)
         transfer = self._transfer(submission.wallet_id, command.transfer_id)
         decision = decide_settlement(wallet, transfer, command, now=self._now)
         if isinstance(decision, Refusal):
@@ -350,9 +363,9 @@ class Batch:
         self, submission: CommandRequest, command: CreateWallet
     ) -> Applied | Refusal:
         wallet_id = command.wallet_id
-        earlier = self._loaded.wallets.get(wallet_id) or self.write.after.get(wallet_id)
+        earlier = self._loaded.wallets.get(wallet_id) or self.write.wallets.get(wallet_id)
         if earlier is not None:
-            created = _as_created(earlier)
+            created = _creation_event_from(earlier)
             self.write.confirm |= wallet_id in self._loaded.wallets
             return _applied(wallet_id, created)
         reference_id = command.reference_id
@@ -363,24 +376,24 @@ class Batch:
             return decision
         if reference_id is not None:
             self._references[reference_id] = wallet_id
-        self.write.created.append(wallet_id)
+        self.write.created_wallets.append(wallet_id)
         return self._record(None, decision, submission)
 
     # -- the state in the making -----------------------------------------------------------
 
     def _wallet(self, wallet_id: WalletId) -> Wallet | None:
-        wallet = self.write.after.get(wallet_id)
+        wallet = self.write.wallets.get(wallet_id)
         if wallet is not None:
             return wallet
         active = self._cache.get(wallet_id)
         return active.state if active is not None else self._loaded.wallets.get(wallet_id)
 
-    def _touch(self, wallet_id: WalletId) -> Wallet | None:
+    def _wallet_with_version_check(self, wallet_id: WalletId) -> Wallet | None:
         """The wallet, with a promise that its version is checked by the transaction (INV-5)."""
         wallet = self._wallet(wallet_id)
-        if wallet is not None and wallet_id not in self.write.after:
-            self.write.expected[wallet_id] = wallet.version
-            self.write.after[wallet_id] = wallet
+        if wallet is not None and wallet_id not in self.write.wallets:
+            self.write.expected_versions[wallet_id] = wallet.version
+            self.write.wallets[wallet_id] = wallet
         return wallet
 
     def _transfer(self, wallet_id: WalletId, transfer_id: TransferId) -> Transfer | None:
@@ -399,19 +412,19 @@ class Batch:
         after = evolve(wallet, event)
         recorded = RecordedEvent(event=event, wallet_after=after, made_by=submission.api_key_id)
         body = encode_recorded(recorded)
-        self.write.after[after.id] = after
-        self.write.recorded.append(recorded)
+        self.write.wallets[after.id] = after
+        self.write.events.append(recorded)
         self.bodies.append(body)
         made: TransferId | WalletId = after.id
         if isinstance(event, TransferChanged):
             made = event.transfer.id
             key = (after.id, made)
-            self._overwritten.append(self.transfers.get(key))
+            self._previous_transfers.append(self.transfers.get(key))
             self.transfers[key] = event.transfer
             if event.previous is None:
-                self._made[key] = recorded
+                self._created_transfers[key] = recorded
         else:
-            self._overwritten.append(None)
+            self._previous_transfers.append(None)
         return Applied(id=made, version=after.version, body=body)
 
     def _refuse(self, submission: CommandRequest, refusal: Refusal) -> Refused:
@@ -458,7 +471,7 @@ def _is_same_request(keyed: Idempotency, stored: StoredAnswer) -> bool:
     return request_fingerprint_from(stored) in (b"", keyed.request)
 
 
-def _as_created(wallet: Wallet) -> RecordedEvent:
+def _creation_event_from(wallet: Wallet) -> RecordedEvent:
     """The wallet's first event, from what never changes about a wallet."""
     event = WalletCreated(
         wallet_id=wallet.id,

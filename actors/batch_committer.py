@@ -8,16 +8,16 @@ from typing import Final, Protocol
 
 import structlog
 
-from actors.batch import Batch, what_is_missing
+from actors.batch import BatchDecider, required_reads
 from actors.cache import WalletCache
 from actors.journal_assertions import assert_loaded, assert_writable
-from actors.mailbox import Entry
-from actors.meters import BatchTimes, ShardMeters
-from actors.ports import Journal, JournalConflict, Loaded, Span
+from actors.mailbox import QueuedRequest
+from actors.meters import BatchTimes, ShardTimings
+from actors.ports import EventRange, Journal, JournalConflict, LoadedState
 from actors.retry_group import RetryGroup
 from actors.shard_counts import ShardCounts
 from actors.stall_detector import StallDetector
-from actors.traces import batch_traced
+from actors.traces import trace_batch
 from telemetry import tracing
 from wallet.commands import CommandRequest, CreateWallet
 from wallet.events import RecordedEvent
@@ -26,17 +26,17 @@ from wallet.ids import WalletId
 _log = structlog.get_logger(__name__)
 
 
-class Relay(Protocol):
+class EventRelay(Protocol):
     """Where committed events go on their way to the stream."""
 
     @property
     def backlog(self) -> int:
         """Events committed and not yet acknowledged by the stream."""
 
-    def add(self, span: Span, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
+    def add(self, span: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
         """Events just committed by this shard."""
 
-    def add_from_journal(self, spans: Iterable[Span]) -> None:
+    def add_from_journal(self, spans: Iterable[EventRange]) -> None:
         """Events in the journal that somebody else may have left unpublished."""
 
     def reset(self) -> None:
@@ -50,7 +50,7 @@ class BatchCommitter:
         self,
         *,
         journal: Journal,
-        relay: Relay,
+        relay: EventRelay,
         cache: WalletCache,
         counts: ShardCounts,
         stall: StallDetector,
@@ -64,7 +64,7 @@ class BatchCommitter:
         self._now = now
         self._session: int | None = None
         """The journal's session that the cache and the relay's events belong to."""
-        self.meters = ShardMeters()
+        self.meters = ShardTimings()
 
     async def decide_and_commit(self, group: RetryGroup) -> None:
         """Answer every entry of ``group``, or none and raise what the journal raised."""
@@ -73,43 +73,43 @@ class BatchCommitter:
         queued_until, taken = clock(), perf_counter()
         submissions = [entry.submission for entry in entries]
         session = await self._enter_session()
-        loaded = await self._load(submissions, session, redo=group.redo)
+        loaded = await self._load(submissions, session, redo=group.maybe_applied)
         self._stall.restart()
 
         # From here to the commit nothing waits: what is decided on is what was looked at.
         started, loaded_at = clock(), perf_counter()
-        batch = Batch(
+        batch = BatchDecider(
             cache=self._cache,
             loaded=loaded,
             now=self._now(),
-            redo=group.redo,
-            outcome_unknown=group.lost > 0,
+            redo=group.maybe_applied,
+            outcome_unknown=group.unknown_outcomes > 0,
         )
         replies = [batch.decide(submission) for submission in submissions]
         decided = perf_counter()
         write = batch.write
         # What others left unpublished may be on this server only; published it would be for good.
         write.confirm |= bool(loaded.unpublished)
-        if write.after or write.keys or write.confirm:
+        if write.wallets or write.idempotency_records or write.confirm:
             assert_writable(write)
             await self._journal.commit(write, session=session)
         committed = perf_counter()
         self._stall.journal_ready = True
 
         # Committed: only now memory moves (INV-8), then the answers, then the stream.
-        self._remember(batch, loaded)
+        self._update_cache(batch, loaded)
         for entry, reply in zip(entries, replies, strict=True):
             entry.answer(reply)
         times = BatchTimes(
             queued_until, taken, loaded_at, decided, committed, answered=perf_counter()
         )
         if tracing.on:
-            batch_traced(submissions, batch.write.recorded, times)
+            trace_batch(submissions, batch.write.events, times)
         # Before any later event of these wallets can be relayed, the earlier ones must be. (INV-9)
         self._relay.add_from_journal(loaded.unpublished)
-        self._relay_events(batch)
+        self._enqueue_events(batch)
         self._counts.record(batch, submissions, took_s=clock() - started)
-        self.meters.note(entries, times)
+        self.meters.record(entries, times)
 
     async def _enter_session(self) -> int:
         """The session that a batch is read and committed over; memory of another one is dropped."""
@@ -122,16 +122,18 @@ class BatchCommitter:
             self._session = session
         return session
 
-    async def _load(self, submissions: list[CommandRequest], session: int, *, redo: bool) -> Loaded:
-        missing = what_is_missing(submissions, self._cache, redo=redo)
+    async def _load(
+        self, submissions: list[CommandRequest], session: int, *, redo: bool
+    ) -> LoadedState:
+        missing = required_reads(submissions, self._cache, redo=redo)
         if not missing:
             return _NOTHING_LOADED
         loaded = await self._journal.load(missing, session=session)
         assert_loaded(loaded)
-        self._refuse_if_behind(loaded)
+        self._raise_if_stale(loaded)
         return loaded
 
-    def _refuse_if_behind(self, loaded: Loaded) -> None:
+    def _raise_if_stale(self, loaded: LoadedState) -> None:
         """A transfer newer than what is known of its wallet: another owner has moved it on.
 
         The commit would be refused; but before that the fold would meet a hold that, as far as
@@ -145,18 +147,18 @@ class BatchCommitter:
                     "memory is behind the journal", wallet_ids=frozenset({wallet_id})
                 )
 
-    def _remember(self, batch: Batch, loaded: Loaded) -> None:
-        for wallet in batch.write.after.values():
+    def _update_cache(self, batch: BatchDecider, loaded: LoadedState) -> None:
+        for wallet in batch.write.wallets.values():
             self._cache.put(wallet)
         for wallet_id, wallet in loaded.wallets.items():
-            if wallet_id not in batch.write.after:
+            if wallet_id not in batch.write.wallets:
                 self._cache.put(wallet)
         for (wallet_id, _), transfer in batch.transfers.items():
             self._cache.put_transfer(wallet_id, transfer)
 
-    def _relay_events(self, batch: Batch) -> None:
+    def _enqueue_events(self, batch: BatchDecider) -> None:
         events: dict[WalletId, tuple[list[RecordedEvent], list[bytes]]] = {}
-        for recorded, body in zip(batch.write.recorded, batch.bodies, strict=True):
+        for recorded, body in zip(batch.write.events, batch.bodies, strict=True):
             of_wallet = events.setdefault(recorded.wallet_after.id, ([], []))
             of_wallet[0].append(recorded)
             of_wallet[1].append(body)
@@ -165,7 +167,9 @@ class BatchCommitter:
             assert len(recorded_events) == span.last - span.first + 1, "INV-10 a version an event"
             self._relay.add(span, recorded_events, bodies)
 
-    def forget(self, entries: list[Entry], conflicting: frozenset[WalletId] = frozenset()) -> None:
+    def invalidate(
+        self, entries: list[QueuedRequest], conflicting: frozenset[WalletId] = frozenset()
+    ) -> None:
         """Drop the memory of ``conflicting`` wallets; of all that ``entries`` are about if none is
         named."""
         for wallet_id in conflicting:
@@ -179,4 +183,4 @@ class BatchCommitter:
                     self._cache.forget(item.command.wallet_id)
 
 
-_NOTHING_LOADED: Final = Loaded()
+_NOTHING_LOADED: Final = LoadedState()

@@ -13,14 +13,14 @@ _PAUSE_S: Final = 1.0
 """Wait before a chore that failed begins again."""
 
 
-class Chores:
+class BackgroundTasks:
     """Keeps chores going, and counts how often each failed."""
 
     def __init__(self, *, pause_s: float = _PAUSE_S) -> None:
         self._pause_s = pause_s
         self.failures: Counter[str] = Counter()
 
-    async def keep_up(self, name: str, chore: Callable[[], Awaitable[None]]) -> NoReturn:
+    async def supervise(self, name: str, chore: Callable[[], Awaitable[None]]) -> NoReturn:
         """Do ``chore`` until cancelled; if it fails or ends, begin it again after a pause."""
         while True:
             try:

@@ -25,7 +25,7 @@ from purgatory.domain.model import OpenedState
 from actors.ports import (
     JournalBusy,
     JournalConflict,
-    JournalRefused,
+    JournalError,
     JournalUnavailable,
     OutcomeUnknown,
     SessionLost,
@@ -34,7 +34,12 @@ from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
 
-_LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
+_CONNECTION_ERRORS: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    TimeoutError,
+)
 """The connection broke, or was broken in the middle of something."""
 
 _BREAKER_FAILURES: Final = 3
@@ -54,7 +59,7 @@ _CONFLICTS: Final = frozenset({"WV001", "WV002", "WV003", "23505", "40001", "40P
 _ROLLED_BACK: Final = frozenset({"57014", "55P03"})
 """`statement_timeout` and `lock_timeout`: the server ended the statement, and is well."""
 
-_CLOSING: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
+_SHUTDOWN_STATES: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
 """The server is going away; what it was doing may have been finished."""
 
 _CONTENT_CLASSES: Final = ("22", "23", "42")
@@ -99,7 +104,7 @@ class _Backend(NamedTuple):
     started: datetime
 
 
-class HealingConnection:
+class ReconnectingConnection:
     """Not a pool: a shard writes one batch at a time, and one connection keeps its order."""
 
     def __init__(
@@ -126,7 +131,7 @@ class HealingConnection:
             default_ttl=_BREAKER_OPEN_S,
             exclude=[
                 JournalConflict,
-                JournalRefused,
+                JournalError,
                 JournalBusy,
                 SessionLost,
                 asyncio.CancelledError,
@@ -163,7 +168,7 @@ class HealingConnection:
         """
         async with self._lock:
             try:
-                return await self._guarded(lambda: self._ask(ask, session))
+                return await self._guarded(lambda: self._execute(ask, session))
             except OutcomeUnknown as failure:
                 raise JournalUnavailable(str(failure)) from failure
 
@@ -175,13 +180,13 @@ class HealingConnection:
         Raises:
             SessionLost: that session has ended; surely not applied.
             JournalConflict: the statement was refused whole by a version or a unique key.
-            JournalRefused: the server refused it; surely not applied.
+            JournalError: the server refused it; surely not applied.
             JournalUnavailable: surely not applied.
             OutcomeUnknown: sent, and no answer came; or applied, and not replicated.
         """
         async with self._lock:
             self._warning = None
-            answer = await self._guarded(lambda: self._ask(ask, session))
+            answer = await self._guarded(lambda: self._execute(ask, session))
             if self._warning is not None:
                 raise OutcomeUnknown(self._warning)
             return answer
@@ -210,34 +215,34 @@ class HealingConnection:
         except OpenedState as error:
             raise JournalUnavailable("Postgres did not answer lately") from error
 
-    async def _ask(self, ask: Callable[[Connection], Awaitable[T]], session: int | None) -> T:
+    async def _execute(self, ask: Callable[[Connection], Awaitable[T]], session: int | None) -> T:
         connection = await self._open() if session is None else self._of(session)
         try:
             async with asyncio.timeout(self._statement_timeout_s):
                 return await ask(connection)
         except asyncpg.PostgresError as error:
-            raise self._classified(error) from error
-        except _LOST as error:
-            self._drop()
+            raise self._translate_error(error) from error
+        except _CONNECTION_ERRORS as error:
+            self._discard()
             raise OutcomeUnknown(f"{type(error).__name__}: {error}") from error
         except asyncio.CancelledError:
-            self._drop()
+            self._discard()
             raise
 
-    def _classified(self, error: asyncpg.PostgresError) -> Exception:
+    def _translate_error(self, error: asyncpg.PostgresError) -> Exception:
         state = error.sqlstate or ""
         message = f"{state} {error}"
         if state in _CONFLICTS:
             return JournalConflict(message, wallet_ids=_named_in(error))
         if state in _ROLLED_BACK:
             return JournalBusy(message)
-        if state in _CLOSING or state.startswith("08"):
-            self._drop()
+        if state in _SHUTDOWN_STATES or state.startswith("08"):
+            self._discard()
             return OutcomeUnknown(message)
         if not state.startswith(_CONTENT_CLASSES):
             # It may be a server that can't write any more (a failover): the next call reconnects.
-            self._drop()
-        return JournalRefused(message)
+            self._discard()
+        return JournalError(message)
 
     def _of(self, session: int) -> Connection:
         if self.session != session:
@@ -248,7 +253,7 @@ class HealingConnection:
     async def _open(self) -> Connection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
-        self._drop()
+        self._discard()
         try:
             connection = await asyncpg.connect(
                 self._dsn,
@@ -260,7 +265,7 @@ class HealingConnection:
             except BaseException:
                 connection.terminate()
                 raise
-        except (asyncpg.PostgresError, *_LOST) as error:
+        except (asyncpg.PostgresError, *_CONNECTION_ERRORS) as error:
             raise JournalUnavailable(f"{type(error).__name__}: {error}") from error
         return connection
 
@@ -294,7 +299,7 @@ class HealingConnection:
         if message.server_source_function == _STANDBY_WAIT:
             self._warning = f"{message.sqlstate} {message}"
 
-    def _drop(self) -> None:
+    def _discard(self) -> None:
         if self._connection is None:
             return
         self._connection.terminate()

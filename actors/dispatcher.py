@@ -24,7 +24,7 @@ import msgspec
 import structlog
 
 from actors.fair_queue import FairQueue, Overflow, Taken
-from actors.parcels import Neighbours, Parcel
+from actors.parcels import ContentionDetector, PendingRequest
 from actors.protocol import (
     Failure,
     FailureCode,
@@ -77,7 +77,7 @@ class Dispatcher:
 
     def __init__(self, transport: ShardTransport, limits: DispatcherLimits) -> None:
         self._ring = ring_of(limits.shard_count)
-        self._lanes = [_Lane(shard, transport, limits) for shard in range(limits.shard_count)]
+        self._lanes = [_ShardQueue(shard, transport, limits) for shard in range(limits.shard_count)]
 
     async def submit(self, submission: CommandRequest) -> RequestResult:
         """The shard's reply, or a failure by the submission's deadline."""
@@ -86,10 +86,10 @@ class Dispatcher:
             return await submit_traced(lane.submit, submission)
         return await lane.submit(submission)
 
-    def refusal(self, wallet_id: WalletId) -> Failure | None:
+    def overload(self, wallet_id: WalletId) -> Failure | None:
         """Why nothing could be taken for this wallet now, to be asked before work is spent on a
         request; None if something could."""
-        return self._lanes[self._ring.shard_of(wallet_id)].refusal(wallet_id)
+        return self._lanes[self._ring.shard_of(wallet_id)].overload(wallet_id)
 
     @property
     def queued(self) -> list[int]:
@@ -97,22 +97,22 @@ class Dispatcher:
         return [lane.queued for lane in self._lanes]
 
 
-class _Lane:
+class _ShardQueue:
     """The way to one shard."""
 
     def __init__(self, shard: int, transport: ShardTransport, limits: DispatcherLimits) -> None:
         self._shard = shard
         self._transport = transport
         self._limits = limits
-        self._queue: FairQueue[Parcel] = FairQueue(
+        self._queue: FairQueue[PendingRequest] = FairQueue(
             commands_max=limits.ingress_queue_max,
             wallet_commands_max=limits.ingress_wallet_queue_max,
         )
-        self._busy: set[WalletId] = set()
+        self._blocked_wallets: set[WalletId] = set()
         """Wallets with commands in a call that is under way, or that rest after one."""
-        self._neighbours = Neighbours()
+        self._neighbours = ContentionDetector()
         self._calls: set[asyncio.Task[None]] = set()
-        self._pump_is_due = False
+        self._flush_scheduled = False
         self._s_per_command = 0.0
         """Moving average over calls: how fast the queue drains."""
 
@@ -123,68 +123,70 @@ class _Lane:
     async def submit(self, submission: CommandRequest) -> RequestResult:
         loop = asyncio.get_running_loop()
         now, wallet_id = loop.time(), submission.wallet_id
-        parcel = Parcel(submission, now + submission.timeout_s)
+        parcel = PendingRequest(submission, now + submission.timeout_s)
         overflow = self._queue.put(wallet_id, parcel, len(submission.items))
         if overflow is not None:
-            return self._full(overflow, wallet_id)
-        self._neighbours.note(wallet_id, now)
-        self._pump_soon()
+            return self._overloaded(overflow, wallet_id)
+        self._neighbours.record(wallet_id, now)
+        self._schedule_flush()
         timer = loop.call_at(parcel.deadline, parcel.expire)
         try:
             return await parcel.reply
         finally:
             timer.cancel()
 
-    def _pump_soon(self) -> None:
+    def _schedule_flush(self) -> None:
         """Once this turn of the event loop has queued all that it has."""
-        if not self._pump_is_due:
-            self._pump_is_due = True
-            asyncio.get_running_loop().call_soon(self._pump)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
-    def _pump(self) -> None:
-        self._pump_is_due = False
+    def _flush(self) -> None:
+        self._flush_scheduled = False
         now = asyncio.get_running_loop().time()
         while len(self._calls) < self._limits.shard_calls_in_flight_max and (
-            taken := self._take(now)
+            taken := self._next_call(now)
         ):
-            self._busy.update(taken.wallets)
+            self._blocked_wallets.update(taken.wallets)
             call = asyncio.create_task(self._deliver(taken.requests))
             self._calls.add(call)
-            call.add_done_callback(partial(self._done, taken, now))
+            call.add_done_callback(partial(self._call_finished, taken, now))
 
-    def _done(self, taken: Taken[Parcel], started: float, call: asyncio.Task[None]) -> None:
-        self._busy.difference_update(taken.wallets)
+    def _call_finished(
+        self, taken: Taken[PendingRequest], started: float, call: asyncio.Task[None]
+    ) -> None:
+        self._blocked_wallets.difference_update(taken.wallets)
         if taken.over_quota:
-            self._busy |= taken.over_quota
+            self._blocked_wallets |= taken.over_quota
             loop = asyncio.get_running_loop()
-            rest_s = min(loop.time() - started, _REST_MAX_S)
-            loop.call_later(rest_s, self._rested, taken.over_quota)
+            rest_s = min(loop.time() - started, _COOLDOWN_MAX_S)
+            loop.call_later(rest_s, self._cooled_down, taken.over_quota)
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             _log.error("delivery failed", shard=self._shard, exc_info=error)
-        self._pump()
+        self._flush()
 
-    def _rested(self, wallets: set[WalletId]) -> None:
-        self._busy -= wallets
-        self._pump()
+    def _cooled_down(self, wallets: set[WalletId]) -> None:
+        self._blocked_wallets -= wallets
+        self._flush()
 
-    def _take(self, now: float) -> Taken[Parcel]:
+    def _next_call(self, now: float) -> Taken[PendingRequest]:
         """What the next call carries: of wallets that are in no other, as much as fits."""
         capacity = quota = self._limits.call_commands_max
-        if self._neighbours.are_there(now):
+        if self._neighbours.is_contended(now):
             quota = self._limits.call_wallet_commands_max
-        return self._queue.take(capacity=capacity, quota=quota, blocked=self._busy)
+        return self._queue.take(capacity=capacity, quota=quota, blocked=self._blocked_wallets)
 
-    async def _deliver(self, parcels: list[Parcel]) -> None:
+    async def _deliver(self, parcels: list[PendingRequest]) -> None:
         try:
-            await self._deliver_until_answered(parcels)
+            await self._deliver_with_retries(parcels)
         except BaseException as error:
             # A bug, or the end of this process: nobody is left waiting for it.
             for parcel in parcels:
                 parcel.fail(error)
             raise
 
-    async def _deliver_until_answered(self, parcels: list[Parcel]) -> None:
+    async def _deliver_with_retries(self, parcels: list[PendingRequest]) -> None:
         """Call until every parcel is answered, by the shard or by its own deadline."""
         failures = 0
         while True:
@@ -207,9 +209,9 @@ class _Lane:
             else:
                 return
 
-    async def _call(self, parcels: list[Parcel]) -> None:
+    async def _call(self, parcels: list[PendingRequest]) -> None:
         started = asyncio.get_running_loop().time()
-        payload = encode_submissions([_addressed(parcel, started) for parcel in parcels])
+        payload = encode_submissions([_for_delivery(parcel, started) for parcel in parcels])
         for parcel in parcels:
             parcel.delivered = True
         try:
@@ -221,7 +223,7 @@ class _Lane:
                 parcel.expire()
             return
         replies = decode_replies(answer)
-        self._answer_by_turns(list(zip(parcels, replies, strict=False)))
+        self._resolve_in_chunks(list(zip(parcels, replies, strict=False)))
         assert len(replies) == len(parcels), (
             f"INV-6 each submission has one reply: {len(replies)} replies to {len(parcels)}"
         )
@@ -230,23 +232,23 @@ class _Lane:
         )
         self._s_per_command += _RATE_WEIGHT * (s_per_command - self._s_per_command)
 
-    def _answer_by_turns(self, answers: list[tuple[Parcel, RequestResult]]) -> None:
+    def _resolve_in_chunks(self, answers: list[tuple[PendingRequest, RequestResult]]) -> None:
         """A few in each turn of the event loop: each takes its request's answer to the socket, and
         whoever else came meanwhile shall not wait for a flooded wallet's hundred."""
-        for parcel, reply in answers[:_ANSWERS_A_TURN]:
+        for parcel, reply in answers[:_RESOLVED_PER_TICK]:
             parcel.answer(reply)
-        if rest := answers[_ANSWERS_A_TURN:]:
-            asyncio.get_running_loop().call_soon(self._answer_by_turns, rest)
+        if rest := answers[_RESOLVED_PER_TICK:]:
+            asyncio.get_running_loop().call_soon(self._resolve_in_chunks, rest)
 
-    def refusal(self, wallet_id: WalletId) -> Failure | None:
+    def overload(self, wallet_id: WalletId) -> Failure | None:
         """Why not even one more command for this wallet could be taken now."""
         overflow = self._queue.overflow(wallet_id, 1)
-        return self._full(overflow, wallet_id) if overflow is not None else None
+        return self._overloaded(overflow, wallet_id) if overflow is not None else None
 
-    def _full(self, overflow: Overflow, wallet_id: WalletId) -> Failure:
-        detail, waiting = _SHARD_FULL, self._queue.commands
+    def _overloaded(self, overflow: Overflow, wallet_id: WalletId) -> Failure:
+        detail, waiting = _SHARD_QUEUE_FULL, self._queue.commands
         if overflow is Overflow.WALLET:
-            detail, waiting = _WALLET_FULL, self._queue.wallet_commands(wallet_id)
+            detail, waiting = _WALLET_QUEUE_FULL, self._queue.wallet_commands(wallet_id)
         return Failure(
             code=FailureCode.OVERLOADED,
             detail=detail,
@@ -255,7 +257,7 @@ class _Lane:
         )
 
 
-def _addressed(parcel: Parcel, now: float) -> CommandRequest:
+def _for_delivery(parcel: PendingRequest, now: float) -> CommandRequest:
     """The submission as it is delivered now: with the time that is left, and the attempt."""
     return msgspec.structs.replace(
         parcel.submission, attempt=parcel.attempt, timeout_s=max(parcel.deadline - now, 0.0)
@@ -269,14 +271,14 @@ def _backoff_s(failures: int) -> float:
 
 _RATE_WEIGHT: Final = 0.1
 
-_ANSWERS_A_TURN: Final = 8
+_RESOLVED_PER_TICK: Final = 8
 
-_REST_MAX_S: Final = 0.1
+_COOLDOWN_MAX_S: Final = 0.1
 """Enough after any call that was answered; one that waited for a new shard took far longer."""
 
-_SHARD_FULL: Final = (
+_SHARD_QUEUE_FULL: Final = (
     "Too many requests wait for this wallet's shard. This request applied nothing; try again later."
 )
-_WALLET_FULL: Final = (
+_WALLET_QUEUE_FULL: Final = (
     "Too many requests wait for this wallet. This request applied nothing; try again later."
 )

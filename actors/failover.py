@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 from actors.dispatcher import ShardUnreachable
 
-PATIENCE_S: Final = 0.25
+CONNECT_GRACE_S: Final = 0.25
 """How long a connection may take to come about before the next shard is asked. An actor that
 starts answers only when it has started."""
 
-PAUSE_S: Final = 0.1
+RECONNECT_INTERVAL_S: Final = 0.1
 """Between two tries to reach a shard: asking Ray where it is costs about a millisecond."""
 
 
@@ -34,20 +34,20 @@ class Channel(Protocol):
         """Why its writes would not go through. Raises: ShardUnreachable: it broke."""
 
 
-class FailoverShards:
+class FailoverTransport:
     """Implements `ShardTransport` over connections that ``connect`` opens."""
 
     def __init__(self, connect: Callable[[int], Awaitable[Channel]], *, shard_count: int) -> None:
         self._connect = connect
         self._shard_count = shard_count
         self._opening: dict[int, asyncio.Future[Channel]] = {}
-        self._not_before: dict[int, float] = {}
+        self._retry_at: dict[int, float] = {}
         """Loop times before which a shard isn't looked for again."""
-        self._impatient: set[int] = set()
+        self._slow_to_connect: set[int] = set()
         """Shards whose connection has been awaited in vain; it may still come about."""
 
     async def call(self, shard: int, payload: bytes) -> bytes:
-        channel = await self._channel_for(shard)
+        channel = await self._reachable_channel(shard)
         return await channel.call(payload)
 
     async def writing_problem(self, shard: int) -> str | None:
@@ -56,10 +56,10 @@ class FailoverShards:
         Raises:
             ShardUnreachable: no shard can be reached.
         """
-        channel = await self._channel_for(shard)
+        channel = await self._reachable_channel(shard)
         return await channel.writing_problem()
 
-    async def _channel_for(self, shard: int) -> Channel:
+    async def _reachable_channel(self, shard: int) -> Channel:
         """A connection to ``shard``, or to the first after it that can be reached.
 
         Raises:
@@ -76,29 +76,33 @@ class FailoverShards:
     async def _channel(self, shard: int) -> Channel:
         """The connection to ``shard``: the one there is, or a new one that all callers share."""
         opening = self._opening.get(shard)
-        if opening is None or _is_useless(opening):
+        if opening is None or _is_unusable(opening):
             hangs = opening is not None and _stood_still(opening)
             opening = self._open(shard)
             if hangs:
-                self._impatient.add(shard)  # It may connect again later; nobody waits for that.
+                self._slow_to_connect.add(
+                    shard
+                )  # It may connect again later; nobody waits for that.
         if not opening.done():
-            if shard in self._impatient:
+            if shard in self._slow_to_connect:
                 raise ShardUnreachable("still starting", delivered=False)
             # A caller that waits no longer must not take the others' connection away.
-            await asyncio.wait({opening}, timeout=PATIENCE_S)
+            await asyncio.wait({opening}, timeout=CONNECT_GRACE_S)
             if not opening.done():
-                self._impatient.add(shard)
+                self._slow_to_connect.add(shard)
                 raise ShardUnreachable("it takes too long to connect", delivered=False)
         return opening.result()
 
     def _open(self, shard: int) -> "asyncio.Future[Channel]":
         clock = asyncio.get_running_loop().time
-        if clock() < self._not_before.get(shard, 0.0):
+        if clock() < self._retry_at.get(shard, 0.0):
             raise ShardUnreachable("not there a moment ago", delivered=False)
-        self._not_before[shard] = clock() + PAUSE_S
-        self._impatient.discard(shard)
+        self._retry_at[shard] = clock() + RECONNECT_INTERVAL_S
+        self._slow_to_connect.discard(shard)
         opening = self._opening[shard] = asyncio.ensure_future(self._connect(shard))
-        opening.add_done_callback(_is_useless)  # Its failure is seen, whether anybody waits or not.
+        opening.add_done_callback(
+            _is_unusable
+        )  # Its failure is seen, whether anybody waits or not.
         return opening
 
 
@@ -108,7 +112,7 @@ def _stood_still(opening: "asyncio.Future[Channel]") -> bool:
     return opening.result().stood_still
 
 
-def _is_useless(opening: "asyncio.Future[Channel]") -> bool:
+def _is_unusable(opening: "asyncio.Future[Channel]") -> bool:
     if not opening.done():
         return False
     return opening.cancelled() or opening.exception() is not None or opening.result().closed

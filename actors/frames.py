@@ -12,10 +12,10 @@ FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
 or hostile peer can make a process allocate."""
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame is."""
 
-    HELLO = 0
+    AUTH = 0
     """A `greeting`; answered with the listener's own, without a secret."""
     CALL = 1
     REPLY = 2
@@ -31,7 +31,7 @@ class FrameError(Exception):
     """The peer does not speak this protocol."""
 
 
-def frame(kind: Kind, call: int, payload: bytes) -> bytes:
+def encode_frame(kind: FrameKind, call: int, payload: bytes) -> bytes:
     """``payload`` as it travels. ``call`` counts a connection's calls, modulo 2^32."""
     return _HEADER.pack(len(payload), call, kind) + payload
 
@@ -58,7 +58,7 @@ def parse_greeting(payload: bytes) -> tuple[int, bytes]:
     return _VERSION.unpack_from(payload)[0], payload[GREETING_BYTES:]
 
 
-class FrameReader:
+class FrameDecoder:
     """Cuts what arrives into frames."""
 
     def __init__(self, *, bytes_max: int) -> None:

@@ -15,17 +15,17 @@ from wallet.ids import WalletId
 WINDOW_S: Final = 5.0
 """A wallet is as hot as it was in the last whole window."""
 
-SHOWN_MAX: Final = 5
+TOP_K: Final = 5
 """Hottest wallets that a shard tells of."""
 
-NAMED_MAX: Final = 20
+LABELLED_MAX: Final = 20
 """Wallets that metrics name in a process' life: every name is a time series, for ever."""
 
 OTHER: Final = "other"
 
-_NAMED_SHARE: Final = 0.1
-_COUNTED_MAX: Final = 4_000
-_KEPT: Final = 1_000
+_LABEL_SHARE_MIN: Final = 0.1
+_TRACKED_MAX: Final = 4_000
+_PRUNE_TO: Final = 1_000
 
 
 class HotWallet(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class HotWallet(msgspec.Struct, frozen=True):
     share: float
 
 
-class HotWallets:
+class HotWalletTracker:
     """Counts commands by wallet. Times are loop times, in seconds."""
 
     def __init__(self) -> None:
@@ -46,18 +46,18 @@ class HotWallets:
         self.commands_per_s = 0.0
         """Of the whole shard, in the last whole window."""
         self.hottest: list[HotWallet] = []
-        """Hottest first, at most `SHOWN_MAX`."""
-        self.named: Counter[str] = Counter()
+        """Hottest first, at most `TOP_K`."""
+        self.labelled_commands: Counter[str] = Counter()
         """Commands of wallets while they took a tenth of the shard's or more."""
 
     def add(self, wallet_id: WalletId, commands: int) -> None:
         counts = self._counts
         counts[wallet_id] = counts.get(wallet_id, 0) + commands
         self._commands += commands
-        if len(counts) > _COUNTED_MAX:
-            self._counts = dict(nlargest(_KEPT, counts.items(), key=_commands_of))
+        if len(counts) > _TRACKED_MAX:
+            self._counts = dict(nlargest(_PRUNE_TO, counts.items(), key=_commands_of))
 
-    def turn(self, now: float) -> None:
+    def roll_window(self, now: float) -> None:
         """End the window if it is over: the asker of the results calls this first."""
         if self._began is None:
             self._began = now
@@ -65,18 +65,18 @@ class HotWallets:
         if passed_s < WINDOW_S:
             return
         self.commands_per_s = self._commands / passed_s
-        top = nlargest(SHOWN_MAX, self._counts.items(), key=_commands_of)
+        top = nlargest(TOP_K, self._counts.items(), key=_commands_of)
         self.hottest = [
             HotWallet(wallet_id, count / passed_s, count / self._commands)
             for wallet_id, count in top
         ]
         for wallet_id, count in top:
-            if count >= _NAMED_SHARE * self._commands:
-                self.named[self._name(wallet_id)] += count
+            if count >= _LABEL_SHARE_MIN * self._commands:
+                self.labelled_commands[self._label_for(wallet_id)] += count
         self._began, self._counts, self._commands = now, {}, 0
 
-    def _name(self, wallet_id: WalletId) -> str:
-        known = wallet_id in self.named or len(self.named) < NAMED_MAX
+    def _label_for(self, wallet_id: WalletId) -> str:
+        known = wallet_id in self.labelled_commands or len(self.labelled_commands) < LABELLED_MAX
         return wallet_id if known else OTHER
 
 

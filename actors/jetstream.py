@@ -42,7 +42,7 @@ _START, _APPEND, _COMMIT = range(3)
 """What a message is to its batch."""
 
 _LIVE: Final = f"{SUBJECT_ROOT}.>"
-_ENTRANCES: Final = "wallet.relay."
+_INGEST_ROOT: Final = "wallet.relay."
 """What the entrances of all incarnations begin with."""
 
 
@@ -63,7 +63,7 @@ class _Error(msgspec.Struct):
     description: str = ""
 
 
-class _Answer(msgspec.Struct):
+class _PublishAck(msgspec.Struct):
     """What comes to a batch's inbox: an acknowledgement, or (with a ``type``) how it goes."""
 
     type: str = ""
@@ -73,11 +73,13 @@ class _Answer(msgspec.Struct):
     duplicate: bool = False
 
 
-_answer: Final = msgspec.json.Decoder(_Answer)
+_ack_decoder: Final = msgspec.json.Decoder(_PublishAck)
 
-_GOES_WELL: Final = "ack"
+_PROGRESS: Final = "ack"
 
-_NOBODY: Final = _Answer(type="nobody", error=_Error(code=503, description="no responders"))
+_NO_RESPONDERS: Final = _PublishAck(
+    type="nobody", error=_Error(code=503, description="no responders")
+)
 """The stream is gone: nobody listens on these subjects."""
 
 
@@ -88,7 +90,7 @@ class _Client(Client):  # type: ignore[misc]  # it comes without types
     a shard spent a sixth of its time there when a wallet's events came by the thousand.
     """
 
-    async def publish_as_one(
+    async def publish_many(
         self, messages: Sequence[Message], replies: Iterable[str], *, root: str = SUBJECT_ROOT
     ) -> None:
         """Send ``messages`` in order under ``root``, each with its reply subject.
@@ -99,7 +101,8 @@ class _Client(Client):  # type: ignore[misc]  # it comes without types
         if any(len(message.payload) > self.max_payload for message in messages):
             raise MaxPayloadError
         commands = b"".join(
-            _command(message, reply, root) for message, reply in zip(messages, replies, strict=True)
+            _encode_publish(message, reply, root)
+            for message, reply in zip(messages, replies, strict=True)
         )
         await self._send_command(commands)
         await self._flush_pending()
@@ -108,9 +111,9 @@ class _Client(Client):  # type: ignore[misc]  # it comes without types
 _ROOT_LENGTH: Final = len(SUBJECT_ROOT)
 
 
-def _command(message: Message, reply: str, root: str) -> bytes:
+def _encode_publish(message: Message, reply: str, root: str) -> bytes:
     """``message`` as the protocol of NATS has it. Nothing in its first lines is a client's word."""
-    trace = f"traceparent: {message.trace}\r\n" if message.trace is not None else ""
+    trace = f"traceparent: {message.traceparent}\r\n" if message.traceparent is not None else ""
     headers = f"NATS/1.0\r\nNats-Msg-Id: {message.id}\r\n{trace}\r\n"
     sizes = f"{len(headers)} {len(headers) + len(message.payload)}"
     first = f"HPUB {root}{message.subject[_ROOT_LENGTH:]} {reply} {sizes}\r\n{headers}"
@@ -132,12 +135,12 @@ async def connect(url: str, *, name: str) -> _Client:
         max_outstanding_pings=2,
         # Our subjects are made of ids and words of our own.
         skip_subject_validation=True,
-        error_cb=_note_error,
+        error_cb=_log_error,
     )
     return client
 
 
-async def _note_error(error: Exception) -> None:
+async def _log_error(error: Exception) -> None:
     _log.warning("nats client error", error=f"{type(error).__name__}: {error}")
 
 
@@ -145,7 +148,7 @@ class _Incarnation(NamedTuple):
     """A stream from its creation to its deletion."""
 
     created: str
-    entrance: str
+    ingest_root: str
 
 
 async def ensure_stream(client: Client, options: StreamOptions) -> _Incarnation:
@@ -158,22 +161,24 @@ async def ensure_stream(client: Client, options: StreamOptions) -> _Incarnation:
         _log.warning("stream created", stream=options.name)
     else:
         wanted = _config(options)
-        if _entrance_of(info.config) is None or _limits_of(info.config) != _limits_of(wanted):
+        if _ingest_root_of(info.config) is None or _mutable_config(info.config) != _mutable_config(
+            wanted
+        ):
             info = await jetstream.update_stream(wanted)
-    entrance = _entrance_of(info.config)
+    entrance = _ingest_root_of(info.config)
     if entrance is None:
         raise PublishFailed("the stream has no entrance for relays")
     return _Incarnation(str(info.created), entrance)
 
 
-def _entrance_of(config: StreamConfig) -> str | None:
-    entrances = [one for one in config.subjects or () if one.startswith(_ENTRANCES)]
+def _ingest_root_of(config: StreamConfig) -> str | None:
+    entrances = [one for one in config.subjects or () if one.startswith(_INGEST_ROOT)]
     return entrances[0].removesuffix(".>") if entrances else None
 
 
 def _config(options: StreamOptions) -> StreamConfig:
     """The configuration, with an entrance that no stream ever had."""
-    entrance = f"{_ENTRANCES}{uuid6.uuid7().hex}.>"
+    entrance = f"{_INGEST_ROOT}{uuid6.uuid7().hex}.>"
     return StreamConfig(
         name=options.name,
         # Relays publish to the entrance alone. The other is how readers find the stream.
@@ -188,7 +193,7 @@ def _config(options: StreamOptions) -> StreamConfig:
     )
 
 
-def _limits_of(config: StreamConfig) -> tuple[object, ...]:
+def _mutable_config(config: StreamConfig) -> tuple[object, ...]:
     """What settings decide."""
     age, window = config.max_age or 0, config.duplicate_window or 0
     return (config.num_replicas, age, window, config.allow_batched, config.description)
@@ -201,15 +206,15 @@ class JetStream:
         self._options = options
         self._client: _Client | None = None
         self._connecting = asyncio.Lock()
-        self.connection = 0
+        self.connection_epoch = 0
         self._inbox = ""
         self._batch = ""
         """The batch under way: what else comes to the inbox is about one that was given up."""
-        self._answers: asyncio.Queue[_Answer] = asyncio.Queue()
+        self._answers: asyncio.Queue[_PublishAck] = asyncio.Queue()
         self._last_sequence = 0
         self._incarnation = _Incarnation("", "")
 
-    async def prepare(self) -> str:
+    async def ensure_ready(self) -> str:
         try:
             incarnation = await ensure_stream(await self._connected(), self._options)
         except (NatsError, OSError, TimeoutError) as failure:
@@ -224,14 +229,14 @@ class JetStream:
     ) -> None:
         try:
             async with asyncio.timeout(self._options.publish_timeout_s):
-                entrance = self._entrance_of(incarnation)
-                await self._publish(self._over(connection), messages, entrance)
+                entrance = self._ingest_root_of(incarnation)
+                await self._publish(self._client_for(connection), messages, entrance)
         except (NatsError, OSError, TimeoutError, msgspec.MsgspecError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
 
-    async def answers(self, *, connection: int) -> None:
+    async def ping(self, *, connection: int) -> None:
         try:
-            await self._over(connection).flush(self._options.publish_timeout_s)
+            await self._client_for(connection).flush(self._options.publish_timeout_s)
         except (NatsError, OSError, TimeoutError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
 
@@ -249,36 +254,36 @@ class JetStream:
             if self._client is None or not self._client.is_connected:
                 client = await connect(self._options.url, name="wallet-relay")
                 self._inbox = client.new_inbox()
-                await client.subscribe(f"{self._inbox}.>", cb=self._take_answer)
+                await client.subscribe(f"{self._inbox}.>", cb=self._on_ack)
                 self._client = client
-                self.connection += 1
+                self.connection_epoch += 1
                 self._last_sequence = 0  # It may have lost its last messages with its power.
             return self._client
 
-    def _over(self, connection: int) -> _Client:
-        if self._client is None or connection != self.connection:
+    def _client_for(self, connection: int) -> _Client:
+        if self._client is None or connection != self.connection_epoch:
             raise PublishFailed("not over this connection")
         if not self._client.is_connected:
             raise PublishFailed("not connected to NATS")
         return self._client
 
-    def _entrance_of(self, incarnation: str | None) -> str:
+    def _ingest_root_of(self, incarnation: str | None) -> str:
         known = self._incarnation
         if incarnation != known.created:
             raise PublishFailed("the stream is another one by now")
-        return known.entrance
+        return known.ingest_root
 
     async def _publish(self, client: _Client, messages: Sequence[Message], root: str) -> None:
         self._batch, self._answers = uuid6.uuid7().hex, asyncio.Queue()
         count = len(messages)
-        await client.publish_as_one(messages, self._replies(count), root=root)
+        await client.publish_many(messages, self._replies(count), root=root)
         answer = await self._acknowledged()
         if answer.error is not None or answer.type or answer.count != count:
             _log.error("publish refused", answer=msgspec.to_builtins(answer), messages=count)
             raise PublishFailed(f"the stream took less than {count} messages: {answer}")
         # Zero: it had all of them.
         if answer.seq and not answer.duplicate:
-            self._note_sequence(answer.seq)
+            self._check_sequence(answer.seq)
 
     def _replies(self, count: int) -> Iterator[str]:
         """The reply subjects of the batch's ``count`` messages."""
@@ -287,17 +292,19 @@ class JetStream:
             operation = _COMMIT if number == count else _START if number == 1 else _APPEND
             yield f"{batch}.{number}.{operation}.$FI"
 
-    async def _acknowledged(self) -> _Answer:
+    async def _acknowledged(self) -> _PublishAck:
         """The first answer that says how the batch ended."""
-        while (answer := await self._answers.get()).type == _GOES_WELL:
+        while (answer := await self._answers.get()).type == _PROGRESS:
             pass
         return answer
 
-    async def _take_answer(self, message: Msg) -> None:
+    async def _on_ack(self, message: Msg) -> None:
         if message.subject.startswith(f"{self._inbox}.{self._batch}."):
-            self._answers.put_nowait(_answer.decode(message.data) if message.data else _NOBODY)
+            self._answers.put_nowait(
+                _ack_decoder.decode(message.data) if message.data else _NO_RESPONDERS
+            )
 
-    def _note_sequence(self, sequence: int) -> None:
+    def _check_sequence(self, sequence: int) -> None:
         before, self._last_sequence = self._last_sequence, sequence
         if sequence <= before:
             # Somebody deleted it and somebody else made it again, all unnoticed by us.

@@ -5,11 +5,11 @@ from typing import Final
 
 import msgspec
 
-from actors.ports import BatchWrite, KeyRecord, RefusedDelivery
+from actors.ports import CommitRequest, IdempotencyRecord, RefusedDelivery
 from wallet.events import Event, RecordedEvent, WalletCreated
 
 
-def commit_arguments(batch: BatchWrite) -> tuple[object, ...]:
+def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
     """The columns of ``batch``, in the order of the parameters of ``commit_batch``.
 
     Whatever takes locks goes in the order of its keys, so that two writers that meet wait for
@@ -22,22 +22,22 @@ def commit_arguments(batch: BatchWrite) -> tuple[object, ...]:
         batch.now,
         *_wallet_columns(batch),
         *_new_wallet_columns(batch),
-        *_event_columns(batch.recorded),
-        *_key_columns(batch.keys),
+        *_event_columns(batch.events),
+        *_key_columns(batch.idempotency_records),
         *_refused_columns(batch.refused),
         batch.confirm,
     )
 
 
-def _wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
-    created = set(batch.created)
+def _wallet_columns(batch: CommitRequest) -> tuple[list[object], ...]:
+    created = set(batch.created_wallets)
     wallets = [
-        batch.after[wallet_id]
-        for wallet_id in sorted(batch.after, key=lambda one: (one in created, one))
+        batch.wallets[wallet_id]
+        for wallet_id in sorted(batch.wallets, key=lambda one: (one in created, one))
     ]
     return (
         [wallet.id for wallet in wallets],
-        [batch.expected.get(wallet.id, 0) for wallet in wallets],
+        [batch.expected_versions.get(wallet.id, 0) for wallet in wallets],
         [wallet.version for wallet in wallets],
         [str(wallet.balance) for wallet in wallets],
         [str(wallet.pending_debit) for wallet in wallets],
@@ -45,8 +45,8 @@ def _wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
     )
 
 
-def _new_wallet_columns(batch: BatchWrite) -> tuple[list[object], ...]:
-    wallets = [batch.after[wallet_id] for wallet_id in sorted(batch.created)]
+def _new_wallet_columns(batch: CommitRequest) -> tuple[list[object], ...]:
+    wallets = [batch.wallets[wallet_id] for wallet_id in sorted(batch.created_wallets)]
     return (
         [wallet.id for wallet in wallets],
         [wallet.currency for wallet in wallets],
@@ -103,12 +103,12 @@ def _json(metadata: Mapping[str, str]) -> str | None:
     return msgspec.json.encode(metadata).decode() if metadata else None
 
 
-def _key_columns(records: Iterable[KeyRecord]) -> tuple[list[object], ...]:
-    keys = sorted(records, key=lambda one: (one.scope, one.keyed.key))
+def _key_columns(records: Iterable[IdempotencyRecord]) -> tuple[list[object], ...]:
+    keys = sorted(records, key=lambda one: (one.scope, one.idempotency.key))
     return (
         [key.scope for key in keys],
-        [key.keyed.key for key in keys],
-        [key.keyed.fingerprint for key in keys],
+        [key.idempotency.key for key in keys],
+        [key.idempotency.fingerprint for key in keys],
         [key.stored.request_id for key in keys],
         [key.stored.refused for key in keys],
         [key.stored.answer.decode() for key in keys],

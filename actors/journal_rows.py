@@ -29,7 +29,7 @@ def _metadata(text: str | None) -> Mapping[str, str]:
     return _metadata_decoder.decode(text)
 
 
-def wallet_from(row: Row) -> Wallet:
+def wallet_from_row(row: Row) -> Wallet:
     return Wallet(
         id=WalletId(row["id"]),
         currency=row["currency"],
@@ -47,7 +47,7 @@ def wallet_from(row: Row) -> Wallet:
     )
 
 
-def transfer_from(row: Row) -> Transfer:
+def transfer_from_row(row: Row) -> Transfer:
     reason = row["failure_reason"]
     return Transfer(
         id=TransferId(row["id"]),
@@ -63,7 +63,7 @@ def transfer_from(row: Row) -> Transfer:
     )
 
 
-def stored_answer_from(row: Row) -> StoredAnswer:
+def stored_answer_from_row(row: Row) -> StoredAnswer:
     return StoredAnswer(
         fingerprint=row["fingerprint"],
         request_id=row["request_id"],
@@ -73,7 +73,7 @@ def stored_answer_from(row: Row) -> StoredAnswer:
     )
 
 
-def recorded_from(row: Row) -> RecordedEvent:
+def recorded_event_from_row(row: Row) -> RecordedEvent:
     """A journal row as the event it is, with the wallet as it was after it.
 
     A backlog comes through here at tens of thousands of rows a second: columns by place.
@@ -93,11 +93,11 @@ def recorded_from(row: Row) -> RecordedEvent:
         created_at=created_at,
         updated_at=occurred_at,
     )
-    event = _created(row) if row[7] is None else _changed(row)
+    event = _wallet_created(row) if row[7] is None else _transfer_changed(row)
     return RecordedEvent(event=event, wallet_after=wallet, made_by=made_by)
 
 
-def _created(row: Row) -> WalletCreated:
+def _wallet_created(row: Row) -> WalletCreated:
     return WalletCreated(
         wallet_id=WalletId(row["wallet_id"]),
         currency=row["currency"],
@@ -120,7 +120,7 @@ _REASONS: Final[Mapping[str | None, FailureReason | None]] = {
 }
 
 
-def _changed(row: Row) -> TransferChanged:
+def _transfer_changed(row: Row) -> TransferChanged:
     _, version, event_type, occurred_at = row[:4]
     transfer_id, transfer_type, previous, amount, created_at, created_version = row[7:13]
     reason, reference_id, metadata = row[13:16]

@@ -25,7 +25,7 @@ class Countdown:
         await self._reached.wait()
 
 
-class Entry:
+class QueuedRequest:
     """A submission that waits for its decision, and its result afterwards.
 
     ``deadline`` and ``queued_at`` are loop times. ``countdown`` is that of the call it came with.
@@ -55,7 +55,7 @@ class Mailbox:
     """Entries by wallet, and a way to wait for the first. Bounds count items (commands)."""
 
     def __init__(self, *, items_max: int, wallet_items_max: int) -> None:
-        self._queue: FairQueue[Entry] = FairQueue(
+        self._queue: FairQueue[QueuedRequest] = FairQueue(
             commands_max=items_max, wallet_commands_max=wallet_items_max
         )
         self._has_entries = asyncio.Event()
@@ -64,7 +64,7 @@ class Mailbox:
     def items(self) -> int:
         return self._queue.commands
 
-    def put(self, entry: Entry) -> Overflow | None:
+    def put(self, entry: QueuedRequest) -> Overflow | None:
         """Queue ``entry``, or say which bound it exceeds. A lone submission always fits."""
         submission = entry.submission
         overflow = self._queue.put(submission.wallet_id, entry, len(submission.items))
@@ -76,7 +76,7 @@ class Mailbox:
         """Return when something is queued."""
         await self._has_entries.wait()
 
-    def drain(self, *, items_max: int, wallet_items_max: int) -> list[Entry]:
+    def drain(self, *, items_max: int, wallet_items_max: int) -> list[QueuedRequest]:
         """Take what is queued, up to ``items_max`` items, at once and without waiting.
 
         No wallet gets more than ``wallet_items_max`` while others still wait, unless a single

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from actors.memory_transactions import Lock, MemoryTransaction
 from actors.ports import (
-    BatchWrite,
-    KeyKey,
-    Loaded,
-    Missing,
-    Span,
+    CommitRequest,
+    EventRange,
+    IdempotencyKeyRef,
+    LoadedState,
+    ReadSet,
     StoredAnswer,
     TransferKey,
 )
@@ -40,13 +40,13 @@ class MemoryDatabase:
         """Of all wallets, in the order of the commits."""
         self.events_by_wallet: dict[WalletId, list[RecordedEvent]] = {}
         """In version order, from 1 and without gaps (INV-10)."""
-        self.idempotency_keys: dict[KeyKey, StoredAnswer] = {}
+        self.idempotency_keys: dict[IdempotencyKeyRef, StoredAnswer] = {}
         self.references: dict[str, WalletId] = {}
         self.refused_deliveries: dict[TransferKey, bytes] = {}
         """The answers of transfers that were refused for good."""
-        self.outbox: dict[WalletId, list[Span]] = {}
+        self.outbox: dict[WalletId, list[EventRange]] = {}
         """Rows of each wallet in version order."""
-        self._written_at: dict[Span, float] = {}
+        self._written_at: dict[EventRange, float] = {}
         """Of the outbox's rows."""
         self.locks: dict[Lock, MemoryTransaction] = {}
         """Which transaction holds each row or key."""
@@ -57,25 +57,29 @@ class MemoryDatabase:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def load(self, missing: Missing) -> Loaded:
+    def load(self, missing: ReadSet) -> LoadedState:
         # In sorted order: a set's own order differs from process to process.
-        loaded = Loaded(
+        loaded = LoadedState(
             wallets=_select(self.wallets, missing.wallets),
             transfers=_select(self.transfers, missing.transfers),
             keys=_select(self.idempotency_keys, missing.keys),
             references=_select(self.references, missing.references),
-            refused=_select(self.refused_deliveries, missing.recorded),
+            refused=_select(self.refused_deliveries, missing.created_transfers),
         )
         for wallet_id in loaded.wallets:
             loaded.unpublished.extend(self.outbox.get(wallet_id, ()))
-        for key, transfer in _select(self.transfers, missing.recorded).items():
-            loaded.recorded[key] = self.events_by_wallet[key[0]][transfer.created_version - 1]
+        for key, transfer in _select(self.transfers, missing.created_transfers).items():
+            loaded.created_transfers[key] = self.events_by_wallet[key[0]][
+                transfer.created_version - 1
+            ]
         return loaded
 
-    def read_events(self, span: Span) -> list[RecordedEvent]:
+    def read_events(self, span: EventRange) -> list[RecordedEvent]:
         return self.events_by_wallet[span.wallet_id][span.first - 1 : span.last]
 
-    def unpublished(self, limit: int, after: Span | None, older_than_s: float) -> list[Span]:
+    def unpublished(
+        self, limit: int, after: EventRange | None, older_than_s: float
+    ) -> list[EventRange]:
         """Outbox rows by wallet and in version order: never a row without those before it."""
         until = self._clock() - older_than_s
         rows = (
@@ -85,34 +89,34 @@ class MemoryDatabase:
         )
         return list(islice((row for row in rows if after is None or row > after), limit))
 
-    def _through_last_older_than(self, until: float, rows: list[Span]) -> list[Span]:
+    def _through_last_older_than(self, until: float, rows: list[EventRange]) -> list[EventRange]:
         old = [number for number, row in enumerate(rows) if self._written_at[row] <= until]
         return rows[: old[-1] + 1] if old else []
 
-    def wallet_ranges(self, after: WalletId | None, limit: int) -> list[Span]:
+    def wallet_ranges(self, after: WalletId | None, limit: int) -> list[EventRange]:
         """All of each wallet's events, by wallet id."""
         wallets = sorted(one for one in self.wallets if one > (after or ""))
-        return [Span(one, 1, self.wallets[one].version) for one in wallets[:limit]]
+        return [EventRange(one, 1, self.wallets[one].version) for one in wallets[:limit]]
 
     def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
         return frozenset(one for one in wallet_ids if ("wallet", one) in self.locks)
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def transaction(self, batch: BatchWrite) -> MemoryTransaction:
+    def transaction(self, batch: CommitRequest) -> MemoryTransaction:
         """`commit_batch`: all of it, or `JournalConflict` and nothing of it."""
         return MemoryTransaction(self, batch)
 
-    def apply(self, batch: BatchWrite) -> None:
+    def apply(self, batch: CommitRequest) -> None:
         """Make what ``batch`` writes visible. Only for a `MemoryTransaction`, which checked it."""
-        for wallet_id, after in batch.after.items():
-            if after.version > batch.expected.get(wallet_id, 0):
+        for wallet_id, after in batch.wallets.items():
+            if after.version > batch.expected_versions.get(wallet_id, 0):
                 self.wallets[wallet_id] = after
-        for wallet_id in batch.created:
-            reference_id = batch.after[wallet_id].reference_id
+        for wallet_id in batch.created_wallets:
+            reference_id = batch.wallets[wallet_id].reference_id
             if reference_id is not None:
                 self.references[reference_id] = wallet_id
-        for recorded in batch.recorded:
+        for recorded in batch.events:
             self._append(recorded)
         for span in batch.spans():
             insort(self.outbox.setdefault(span.wallet_id, []), span)
@@ -121,7 +125,7 @@ class MemoryDatabase:
         for refused in batch.refused:
             self.refused_deliveries[refused.wallet_id, refused.transfer_id] = refused.answer
 
-    def delete(self, spans: Collection[Span]) -> None:
+    def delete(self, spans: Collection[EventRange]) -> None:
         """Delete the outbox rows that begin in one of ``spans``."""
         for span in spans:
             rows = self.outbox.get(span.wallet_id, [])
@@ -139,9 +143,9 @@ class MemoryDatabase:
             transfer = recorded.event.transfer
             self.transfers[recorded.wallet_after.id, transfer.id] = transfer
 
-    def _store_keys(self, batch: BatchWrite) -> None:
-        for one in batch.keys:
-            self.idempotency_keys[one.scope, one.keyed.key] = one.stored
+    def _store_keys(self, batch: CommitRequest) -> None:
+        for one in batch.idempotency_records:
+            self.idempotency_keys[one.scope, one.idempotency.key] = one.stored
 
     # -- backfill of a lost stream -----------------------------------------------------------------
 

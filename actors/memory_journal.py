@@ -17,14 +17,14 @@ from typing import Protocol, TypeVar
 from actors.memory_database import MemoryDatabase
 from actors.memory_transactions import MemoryTransaction
 from actors.ports import (
-    BatchWrite,
+    CommitRequest,
+    EventRange,
     JournalConflict,
     JournalUnavailable,
-    Loaded,
-    Missing,
+    LoadedState,
     OutcomeUnknown,
+    ReadSet,
     SessionLost,
-    Span,
 )
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
@@ -44,7 +44,7 @@ class MemoryConnection(Protocol):
         Raises:
             SessionLost: ``session`` has ended.
             JournalUnavailable: not run.
-            JournalConflict, JournalRefused: run, and ended with that error.
+            JournalConflict, JournalError: run, and ended with that error.
             OutcomeUnknown: no response.
         """
 
@@ -125,10 +125,10 @@ class MemoryJournal(_Adapter):
     async def connect(self) -> int:
         return self._connection.connect()
 
-    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+    async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
         return await self._read(lambda: self.database.load(missing), session=session)
 
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
         await self._connection.commit(self.database.transaction(batch), session=session)
 
     async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
@@ -138,18 +138,18 @@ class MemoryJournal(_Adapter):
 class MemoryOutbox(_Adapter):
     """Implements `Outbox`."""
 
-    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[RecordedEvent]]:
+    async def read(self, spans: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
         found = await self._read(lambda: [self.database.read_events(span) for span in spans])
         for span, events in zip(spans, found, strict=True):
             assert len(events) == span.last - span.first + 1, "INV-10 the journal has no gaps"
         return found
 
-    async def delete(self, spans: Collection[Span]) -> None:
+    async def delete(self, spans: Collection[EventRange]) -> None:
         await self._read(lambda: self.database.delete(spans))
 
     async def unpublished(
-        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
-    ) -> Sequence[Span]:
+        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+    ) -> Sequence[EventRange]:
         return await self._read(lambda: self.database.unpublished(limit, after, older_than_s))
 
 
@@ -169,19 +169,19 @@ class MemoryBackfill(_Adapter):
         self.database.unlock_backfill(self._owner)
         self._owner = object()
 
-    async def filled(self) -> str | None:
+    async def backfilled_incarnation(self) -> str | None:
         return await self._execute(lambda: self.database.backfilled_incarnation)
 
-    async def begin(self) -> bool:
+    async def try_begin(self) -> bool:
         owner = self._owner
         return await self._execute(lambda: self._lock(owner))
 
-    async def end(self, incarnation: str | None) -> None:
+    async def finish(self, incarnation: str | None) -> None:
         if incarnation is not None:
             await self._execute(lambda: self._mark(incarnation))
         await self._execute(lambda: self.database.unlock_backfill(self._owner))
 
-    async def written(self, *, after: WalletId | None, limit: int) -> Sequence[Span]:
+    async def wallet_ranges(self, *, after: WalletId | None, limit: int) -> Sequence[EventRange]:
         return await self._execute(lambda: self.database.wallet_ranges(after, limit))
 
     def _lock(self, owner: object) -> bool:

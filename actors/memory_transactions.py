@@ -9,7 +9,7 @@ its locks are held until then. Waiting in a circle is a deadlock, and an error.
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from actors.ports import BatchWrite, JournalConflict, TransferKey
+from actors.ports import CommitRequest, JournalConflict, TransferKey
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 from wallet.state import TransferStatus
@@ -29,7 +29,7 @@ def _no_check() -> None:
 class MemoryTransaction:
     """One `commit_batch`. `advance` until it returns None, then `commit` or `roll_back`."""
 
-    def __init__(self, database: "MemoryDatabase", batch: BatchWrite) -> None:
+    def __init__(self, database: "MemoryDatabase", batch: CommitRequest) -> None:
         self._database = database
         self._batch = batch
         self._steps = self._plan()
@@ -109,22 +109,22 @@ class MemoryTransaction:
     def _plan(self) -> Iterator[tuple[Lock | None, Check]]:
         """The locks in order, each with what is checked once it is held."""
         batch, database = self._batch, self._database
-        created = set(batch.created)
+        created = set(batch.created_wallets)
         if batch.refused:
-            yield from ((("wallet", one), _no_check) for one in sorted(batch.expected))
+            yield from ((("wallet", one), _no_check) for one in sorted(batch.expected_versions))
         for wallet_id in self._changed_wallets():
             if self._is_current(wallet_id):  # Otherwise the statement finds no row to lock.
                 yield ("wallet", wallet_id), _no_check
         yield None, self._check_versions
         yield None, self._check_refused_deliveries
-        references = (batch.after[one].reference_id for one in created)
+        references = (batch.wallets[one].reference_id for one in created)
         for reference in sorted(one for one in references if one):
             yield ("reference", reference), _check_absent(reference, database.references)
         for wallet_id in sorted(created):
             yield ("wallet", wallet_id), _check_absent(wallet_id, database.wallets)
         yield None, self._check_unique
         yield None, self._check_transfers
-        for key in sorted((one.scope, one.keyed.key) for one in batch.keys):
+        for key in sorted((one.scope, one.idempotency.key) for one in batch.idempotency_records):
             yield ("key", *key), _check_absent(key, database.idempotency_keys)
         for refused in sorted((one.wallet_id, one.transfer_id) for one in batch.refused):
             yield ("refused", *refused), _check_absent(refused, database.refused_deliveries)
@@ -133,21 +133,21 @@ class MemoryTransaction:
         batch = self._batch
         return [
             wallet_id
-            for wallet_id in sorted(batch.expected)
-            if batch.after[wallet_id].version > batch.expected[wallet_id]
+            for wallet_id in sorted(batch.expected_versions)
+            if batch.wallets[wallet_id].version > batch.expected_versions[wallet_id]
         ]
 
     def _is_current(self, wallet_id: WalletId) -> bool:
         stored = self._database.wallets.get(wallet_id)
-        return stored is not None and stored.version == self._batch.expected[wallet_id]
+        return stored is not None and stored.version == self._batch.expected_versions[wallet_id]
 
     def _check_versions(self) -> None:
-        stale = [one for one in self._batch.expected if not self._is_current(one)]
+        stale = [one for one in self._batch.expected_versions if not self._is_current(one)]
         if stale:
             raise JournalConflict("wallet version conflict", wallet_ids=frozenset(stale))
 
     def _check_refused_deliveries(self) -> None:
-        keys = (_created_transfer(recorded) for recorded in self._batch.recorded)
+        keys = (_created_transfer(recorded) for recorded in self._batch.events)
         stored = self._database.refused_deliveries
         refused = {key[0] for key in keys if key is not None and key in stored}
         if refused:
@@ -157,15 +157,17 @@ class MemoryTransaction:
     def _check_unique(self) -> None:
         """Unique keys within the batch itself."""
         batch = self._batch
-        _check_distinct("wallets", batch.created)
-        references = (batch.after[one].reference_id for one in batch.created)
+        _check_distinct("wallets", batch.created_wallets)
+        references = (batch.wallets[one].reference_id for one in batch.created_wallets)
         _check_distinct("references", [one for one in references if one])
-        _check_distinct("keys", [(one.scope, one.keyed.key) for one in batch.keys])
+        _check_distinct(
+            "keys", [(one.scope, one.idempotency.key) for one in batch.idempotency_records]
+        )
 
     def _check_transfers(self) -> None:
         """Every change of a transfer starts from the status that it has."""
         changed: dict[TransferKey, TransferStatus] = {}
-        for recorded in self._batch.recorded:
+        for recorded in self._batch.events:
             if not isinstance(recorded.event, TransferChanged):
                 continue
             transfer = recorded.event.transfer

@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import NamedTuple
 
-from actors.hot_wallets import HotWallets
-from actors.mailbox import Entry
+from actors.hot_wallets import HotWalletTracker
+from actors.mailbox import QueuedRequest
 from telemetry.histogram import COMMANDS, Distribution, Histogram
 
 
@@ -12,15 +12,15 @@ class BatchTimes(NamedTuple):
     """When a batch got where: loop time for the end of the queue, ``perf_counter`` from there on
     (a loop may count milliseconds, and stand still while it decides)."""
 
-    queued_until: float
-    taken: float
+    dequeued_loop_time: float
+    dequeued: float
     loaded: float
     decided: float
     committed: float
     answered: float
 
 
-class ShardMeters:
+class ShardTimings:
     """Distributions over requests: each waits through all stages of the batch that it is in."""
 
     def __init__(self) -> None:
@@ -30,9 +30,9 @@ class ShardMeters:
         self._commit = Histogram()
         self._reply = Histogram()
         self._batch_commands = Histogram(COMMANDS)
-        self.hot = HotWallets()
+        self.hot = HotWalletTracker()
 
-    def note(self, entries: list[Entry], times: BatchTimes) -> None:
+    def record(self, entries: list[QueuedRequest], times: BatchTimes) -> None:
         """A batch that has been answered."""
         count, commands = len(entries), 0
         for entry in entries:
@@ -42,8 +42,8 @@ class ShardMeters:
             self.hot.add(submission.wallet_id, size)
         # What came in one call has queued at one moment: a look-up a call, not a request.
         for queued_at, together in Counter(entry.queued_at for entry in entries).items():
-            self._queue.observe(times.queued_until - queued_at, together)
-        self._load.observe(times.loaded - times.taken, count)
+            self._queue.observe(times.dequeued_loop_time - queued_at, together)
+        self._load.observe(times.loaded - times.dequeued, count)
         self._decide.observe(times.decided - times.loaded, count)
         self._commit.observe(times.committed - times.decided, count)
         self._reply.observe(times.answered - times.committed, count)

@@ -38,7 +38,14 @@ from actors.outbox_queue import OutboxQueue, QueuedRange
 from actors.outbox_retention import OutboxRetention
 from actors.outbox_state import RelayState
 from actors.outbox_sweep import OutboxSweep
-from actors.ports import EventStream, JournalUnavailable, Outbox, PublishFailed, Refill, Span
+from actors.ports import (
+    EventRange,
+    EventStream,
+    JournalUnavailable,
+    Outbox,
+    PublishFailed,
+    StreamBackfill,
+)
 from telemetry.histogram import Histogram
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
@@ -68,7 +75,7 @@ class OutboxRelay:
         stream: EventStream,
         limits: RelayLimits,
         owns: Callable[[WalletId], bool],
-        refill: Refill | None = None,
+        refill: StreamBackfill | None = None,
     ) -> None:
         batch_max, retention_s = limits.publish_batch_max, limits.outbox_retention_s
         self._stream = stream
@@ -91,7 +98,7 @@ class OutboxRelay:
             queue,
             outbox=outbox,
             owns=owns,
-            check_stream=self._look_for_loss,
+            check_stream=self._check_stream,
             interval_s=limits.outbox_sweep_interval_s,
             retention_s=retention_s,
         )
@@ -118,11 +125,11 @@ class OutboxRelay:
     def stream_ready(self) -> bool:
         return self._state.stream_ready
 
-    def add(self, span: Span, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
+    def add(self, span: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
         """Queue events just committed by this shard."""
         self._queue.add(span, recorded, bodies)
 
-    def add_from_journal(self, spans: Iterable[Span]) -> None:
+    def add_from_journal(self, spans: Iterable[EventRange]) -> None:
         """Queue spans that are in the journal, unless they are known already."""
         self._queue.add_from_table(spans)
 
@@ -143,19 +150,19 @@ class OutboxRelay:
     async def run(self) -> None:
         """Publish until cancelled. The stream is made first: readers wait for it, too."""
         state = self._state
-        await self._until_done(self._prepare)
+        await self._retry(self._prepare)
         self._sweep.request()  # It waits for the stream.
         state.wake.set()  # For what is left of a run that failed.
         while True:
             await state.wake.wait()
             state.wake.clear()
             if not state.stream_ready:
-                await self._until_done(self._prepare)
+                await self._retry(self._prepare)
             while self._queue:
-                await self._pace()
-                await self._relay_some()
+                await self._throttle()
+                await self._publish_next()
 
-    async def forget(self) -> None:
+    async def prune(self) -> None:
         """Delete the rows of what is on the stream's disk, until cancelled."""
         await self._retention.prune()
 
@@ -165,7 +172,7 @@ class OutboxRelay:
 
     # -- publishing ------------------------------------------------------------------------------
 
-    async def _pace(self) -> None:
+    async def _throttle(self) -> None:
         """A publish costs much and an event in it little: let some gather, for a moment."""
         clock = asyncio.get_running_loop().time
         if (
@@ -175,10 +182,10 @@ class OutboxRelay:
             await asyncio.sleep(wait_s)
         self._not_before = clock() + self._limits.publish_interval_s
 
-    async def _relay_some(self) -> None:
+    async def _publish_next(self) -> None:
         generation, taken = self._state.generation, self._queue.next_publish()
         await asyncio.gather(
-            self._until_done(lambda: self._publish_prepared(taken, generation)),
+            self._retry(lambda: self._publish_prepared(taken, generation)),
             self._publisher.read_ahead(self._queue.next_publish(after=len(taken))),
         )
         if generation == self._state.generation:
@@ -186,7 +193,7 @@ class OutboxRelay:
             self._count(taken)
             self._retention.retain(taken)
 
-    async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _retry(self, step: Callable[[], Awaitable[None]]) -> None:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((PublishFailed, JournalUnavailable)),
             # No end: the outbox is bounded by refusing writes, never by losing events.
@@ -203,7 +210,7 @@ class OutboxRelay:
             await self._prepare()
         if generation != state.generation:
             return  # Whatever these were, they are not queued any more.
-        await self._publisher.publish(taken, state.connection, state.incarnation)
+        await self._publisher.publish(taken, state.connection_epoch, state.incarnation)
 
     async def _prepare(self) -> None:
         """Connect; and if the stream is another one than before, see that it has the journal.
@@ -211,23 +218,23 @@ class OutboxRelay:
         One relay fills it with everything that is written. The others wait, and whoever does not
         know of it can't reach it, so that nothing newer comes before the journal.
         """
-        incarnation = await self._stream.prepare()
-        connection = self._stream.connection
+        incarnation = await self._stream.ensure_ready()
+        connection = self._stream.connection_epoch
         if incarnation not in (None, self._state.incarnation) and self._backfiller is not None:
             await self._backfiller.ensure_backfilled(incarnation, connection)
         self._state.incarnation = incarnation
         await self._retention.republish(connection)
 
-    async def _look_for_loss(self) -> None:
+    async def _check_stream(self) -> None:
         """A stream that is lost while nothing is published must be noticed, too."""
         state = self._state
         try:
-            incarnation = await self._stream.prepare()
+            incarnation = await self._stream.ensure_ready()
         except PublishFailed:
             state.stream_ready = False
         else:
-            found = (incarnation, self._stream.connection)
-            known = (state.incarnation, state.connection)
+            found = (incarnation, self._stream.connection_epoch)
+            known = (state.incarnation, state.connection_epoch)
             state.stream_ready = state.stream_ready and found == known
         if not state.stream_ready:
             state.wake.set()

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from actors.outbox_publisher import RangePublisher
-from actors.ports import EventStream, Refill
+from actors.ports import EventStream, StreamBackfill
 from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ class Backfiller:
 
     def __init__(
         self,
-        refill: Refill,
+        refill: StreamBackfill,
         publisher: RangePublisher,
         *,
         stream: EventStream,
@@ -43,8 +43,8 @@ class Backfiller:
     async def ensure_backfilled(self, incarnation: str, connection: int) -> None:
         """Return when this incarnation has the journal, whoever published it."""
         refill = self._refill
-        while await refill.filled() != incarnation:
-            if not await refill.begin():
+        while await refill.backfilled_incarnation() != incarnation:
+            if not await refill.try_begin():
                 await asyncio.sleep(_BACKFILL_POLL_INTERVAL_S)
                 continue
             done = None
@@ -53,16 +53,16 @@ class Backfiller:
                     # Nobody has outbox rows for what was filled in. If the server loses power
                     # before its disk has it, the stream must not be known to be full.
                     await asyncio.sleep(self._retention_s)
-                    await self._stream.answers(connection=connection)
+                    await self._stream.ping(connection=connection)
                 done = incarnation
             finally:
-                await refill.end(done)
+                await refill.finish(done)
 
     async def _backfill(self, connection: int, incarnation: str) -> int:
         """Publish the journal; returns how many events it has."""
         after: WalletId | None = None
         events = 0
-        while spans := await self._refill.written(after=after, limit=_BACKFILL_PAGE):
+        while spans := await self._refill.wallet_ranges(after=after, limit=_BACKFILL_PAGE):
             await self._publisher.publish_from_journal(spans, connection, incarnation)
             events += sum(span.last - span.first + 1 for span in spans)
             after = spans[-1].wallet_id

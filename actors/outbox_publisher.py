@@ -7,8 +7,8 @@ from itertools import repeat
 
 from actors.outbox_queue import QueuedRange
 from actors.outbox_ranges import pack
-from actors.ports import EventStream, JournalUnavailable, Message, Outbox, Span
-from actors.traces import publishing
+from actors.ports import EventRange, EventStream, JournalUnavailable, Message, Outbox
+from actors.traces import start_publish_spans
 from telemetry import tracing
 from wallet.event_codec import encode_event, subject_of
 from wallet.events import RecordedEvent
@@ -34,7 +34,7 @@ class RangePublisher:
             await self._publish_part(messages[start : start + size], connection, incarnation)
 
     async def publish_from_journal(
-        self, spans: Iterable[Span], connection: int, incarnation: str | None
+        self, spans: Iterable[EventRange], connection: int, incarnation: str | None
     ) -> None:
         """Publish as much as fits one publish while what fits the next one is read."""
         taken: list[QueuedRange] = []
@@ -57,7 +57,7 @@ class RangePublisher:
         if not tracing.on:
             await self._stream.publish(messages, connection=connection, incarnation=incarnation)
             return
-        messages, spans = publishing(messages)
+        messages, spans = start_publish_spans(messages)
         try:
             await self._stream.publish(messages, connection=connection, incarnation=incarnation)
         finally:

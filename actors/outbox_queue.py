@@ -7,7 +7,7 @@ from itertools import islice
 
 from actors.outbox_ranges import join_adjacent
 from actors.outbox_state import RelayState
-from actors.ports import Message, Span
+from actors.ports import EventRange, Message
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 
@@ -19,7 +19,7 @@ class QueuedRange:
 
     def __init__(
         self,
-        span: Span,
+        span: EventRange,
         recorded: list[RecordedEvent] | None = None,
         bodies: list[bytes] | None = None,
         *,
@@ -60,7 +60,7 @@ class OutboxQueue:
             return 0.0
         return asyncio.get_running_loop().time() - self._ranges[0].queued_at
 
-    def add(self, span: Span, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
+    def add(self, span: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
         """Queue events just committed by this shard."""
         ends = recorded[0].wallet_after.version, recorded[-1].wallet_after.version
         assert ends == (span.first, span.last), "INV-10 a span is its events"
@@ -73,7 +73,7 @@ class OutboxQueue:
         self._events_in_memory += len(recorded)
         self._enqueue(QueuedRange(span, recorded, bodies))
 
-    def add_from_table(self, spans: Iterable[Span]) -> None:
+    def add_from_table(self, spans: Iterable[EventRange]) -> None:
         """Queue ranges of outbox rows, unless they are tracked already.
 
         Those of one wallet that follow each other are queued, read and deleted as one.
@@ -115,7 +115,7 @@ class OutboxQueue:
                 self._events_in_memory -= events
         self._has_room.set()
 
-    def untrack(self, spans: Iterable[Span]) -> None:
+    def untrack(self, spans: Iterable[EventRange]) -> None:
         """The rows of these ranges are deleted."""
         for wallet_id, first, last in spans:
             # Its rows may begin at any of these.

@@ -2,21 +2,21 @@
 
 from collections.abc import Iterable, Iterator
 
-from actors.ports import Span
+from actors.ports import EventRange
 
 
-def split(span: Span, size: int) -> Iterator[Span]:
+def split(span: EventRange, size: int) -> Iterator[EventRange]:
     """``span`` in pieces of at most ``size`` events."""
     for first in range(span.first, span.last + 1, size):
-        yield Span(span.wallet_id, first, min(first + size - 1, span.last))
+        yield EventRange(span.wallet_id, first, min(first + size - 1, span.last))
 
 
-def join_adjacent(rows: Iterable[Span], size: int) -> Iterator[list[Span]]:
+def join_adjacent(rows: Iterable[EventRange], size: int) -> Iterator[list[EventRange]]:
     """``rows`` in order, those of one wallet that follow each other together.
 
     At most ``size`` events are together, except in a row that has more by itself.
     """
-    joined: list[Span] = []
+    joined: list[EventRange] = []
     for row in rows:
         if joined and not (
             (row.wallet_id, row.first) == (joined[-1].wallet_id, joined[-1].last + 1)
@@ -29,9 +29,9 @@ def join_adjacent(rows: Iterable[Span], size: int) -> Iterator[list[Span]]:
         yield joined
 
 
-def pack(spans: Iterable[Span], size: int) -> Iterator[list[Span]]:
+def pack(spans: Iterable[EventRange], size: int) -> Iterator[list[EventRange]]:
     """``spans`` in order, in lists of at most ``size`` events; a larger one is split."""
-    packed: list[Span] = []
+    packed: list[EventRange] = []
     room = size
     for span in spans:
         for part in split(span, size):

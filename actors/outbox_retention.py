@@ -15,7 +15,7 @@ import structlog
 from actors.outbox_publisher import RangePublisher
 from actors.outbox_queue import OutboxQueue, QueuedRange
 from actors.outbox_state import RelayState
-from actors.ports import EventStream, JournalUnavailable, Outbox, PublishFailed, Span
+from actors.ports import EventRange, EventStream, JournalUnavailable, Outbox, PublishFailed
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ class _RetainedRanges:
 
     __slots__ = ("rows", "spans", "until")
 
-    def __init__(self, spans: list[Span], rows: int, until: float) -> None:
+    def __init__(self, spans: list[EventRange], rows: int, until: float) -> None:
         self.spans = spans
         self.rows = rows
         self.until = until
@@ -73,7 +73,7 @@ class OutboxRetention:
     async def republish(self, connection: int) -> None:
         """What another connection had acknowledged, and the server may have lost since."""
         state = self._state
-        if connection == state.connection:
+        if connection == state.connection_epoch:
             return
         retained = list(self._retained)
         await self._publisher.publish_from_journal(
@@ -86,7 +86,7 @@ class OutboxRetention:
         if retained:
             spans = sum(len(one.spans) for one in retained)
             _log.info("republished retained events after reconnect", spans=spans)
-        state.connection = connection
+        state.connection_epoch = connection
 
     async def prune(self) -> None:
         """Delete the rows of what is on the stream's disk, until cancelled."""
@@ -114,7 +114,7 @@ class OutboxRetention:
         now, generation = asyncio.get_running_loop().time(), state.generation
         if self._due(now):
             # Over the connection that took them: the server has been up ever since.
-            await self._stream.answers(connection=state.connection)
+            await self._stream.ping(connection=state.connection_epoch)
         while generation == state.generation and (due := self._due(now)):
             await self._outbox.delete([span for one in due for span in one.spans])
             if generation == state.generation:

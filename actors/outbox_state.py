@@ -7,11 +7,18 @@ from collections import Counter
 class RelayState:
     """What a relay knows of its stream, and what its parts report to each other."""
 
-    __slots__ = ("connection", "failures", "generation", "incarnation", "stream_ready", "wake")
+    __slots__ = (
+        "connection_epoch",
+        "failures",
+        "generation",
+        "incarnation",
+        "stream_ready",
+        "wake",
+    )
 
     def __init__(self) -> None:
         self.stream_ready = False
-        self.connection = 0
+        self.connection_epoch = 0
         """The connection over which all retained ranges were acknowledged."""
         self.incarnation: str | None = None
         """The stream that is published to."""

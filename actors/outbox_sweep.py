@@ -9,7 +9,7 @@ import structlog
 
 from actors.outbox_queue import OutboxQueue
 from actors.outbox_state import RelayState
-from actors.ports import JournalUnavailable, Outbox, Span
+from actors.ports import EventRange, JournalUnavailable, Outbox
 from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ class OutboxSweep:
         clock = asyncio.get_running_loop().time
         state = self._state
         generation, took_s = state.generation, 0.0
-        after: Span | None = None
+        after: EventRange | None = None
         try:
             while True:
                 asked = clock()

@@ -7,11 +7,11 @@ from actors.protocol import Failure, FailureCode, RequestResult
 from wallet.commands import CommandRequest
 from wallet.ids import WalletId
 
-_NEIGHBOURS_S: Final = 1.0
+_CONTENTION_WINDOW_S: Final = 1.0
 """For how long after a command of another wallet a flooded one makes room."""
 
 
-class Parcel:
+class PendingRequest:
     """A submission on its way. ``deadline`` is a loop time."""
 
     __slots__ = ("attempt", "deadline", "delivered", "reply", "submission")
@@ -35,7 +35,7 @@ class Parcel:
 
     def expire(self) -> None:
         """The deadline has passed. What was never delivered never will be."""
-        self.answer(_TOO_LATE_UNKNOWN if self.delivered else _TOO_LATE)
+        self.answer(_EXPIRED_UNKNOWN if self.delivered else _EXPIRED_NOT_APPLIED)
 
     def fail(self, error: BaseException) -> None:
         """Raise where it is waited for, unless it was answered."""
@@ -43,35 +43,35 @@ class Parcel:
             self.reply.set_exception(error)
 
 
-class Neighbours:
+class ContentionDetector:
     """Whether more than one wallet uses a lane."""
 
-    __slots__ = ("_latest", "_latest_at", "_met_at")
+    __slots__ = ("_contended_at", "_latest", "_latest_at")
 
     def __init__(self) -> None:
         self._latest: WalletId | None = None
         self._latest_at = 0.0
-        self._met_at: float | None = None
+        self._contended_at: float | None = None
 
-    def note(self, wallet_id: WalletId, now: float) -> None:
+    def record(self, wallet_id: WalletId, now: float) -> None:
         """A command of this wallet came at the loop time ``now``."""
         # Whoever was here long ago is no neighbour: nobody waits beside the one who comes now.
-        if self._latest not in (None, wallet_id) and now - self._latest_at < _NEIGHBOURS_S:
-            self._met_at = now
+        if self._latest not in (None, wallet_id) and now - self._latest_at < _CONTENTION_WINDOW_S:
+            self._contended_at = now
         self._latest, self._latest_at = wallet_id, now
 
-    def are_there(self, now: float) -> bool:
+    def is_contended(self, now: float) -> bool:
         """Whether two wallets' commands came one after the other within the last second."""
-        return self._met_at is not None and now - self._met_at < _NEIGHBOURS_S
+        return self._contended_at is not None and now - self._contended_at < _CONTENTION_WINDOW_S
 
 
-_TOO_LATE: Final = Failure(
+_EXPIRED_NOT_APPLIED: Final = Failure(
     code=FailureCode.DEADLINE_EXCEEDED,
     detail="The deadline passed before the request reached its shard. This request applied "
     "nothing; it is safe to repeat.",
     applied="no",
 )
-_TOO_LATE_UNKNOWN: Final = Failure(
+_EXPIRED_UNKNOWN: Final = Failure(
     code=FailureCode.DEADLINE_EXCEEDED,
     detail="No answer came before the deadline. It may have been applied; repeating it with "
     "the same Idempotency-Key is safe.",

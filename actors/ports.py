@@ -16,7 +16,7 @@ from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.state import Transfer, Wallet
 
 TransferKey = tuple[WalletId, TransferId]
-KeyKey = tuple[WalletId, IdempotencyKey]
+IdempotencyKeyRef = tuple[WalletId, IdempotencyKey]
 
 
 class JournalConflict(Exception):
@@ -46,7 +46,7 @@ class JournalBusy(JournalUnavailable):
     """The journal is well, and ended what took too long: a lock was held, or all of it was slow."""
 
 
-class JournalRefused(JournalUnavailable):
+class JournalError(JournalUnavailable):
     """The journal is alive and refused what it was asked: the content, or its own state."""
 
 
@@ -58,7 +58,7 @@ class PublishFailed(Exception):
     """The stream did not acknowledge. Some or none of the events may be on it."""
 
 
-class Span(NamedTuple):
+class EventRange(NamedTuple):
     """The journal events of one wallet from ``first`` to ``last``, both included."""
 
     wallet_id: WalletId
@@ -76,11 +76,11 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+class IdempotencyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An answer to be remembered under a key, in the scope of one wallet."""
 
     scope: WalletId
-    keyed: Idempotency
+    idempotency: Idempotency
     stored: StoredAnswer
 
 
@@ -93,56 +93,58 @@ class RefusedDelivery(msgspec.Struct, frozen=True, kw_only=True):
     answer: bytes
 
 
-class Missing(msgspec.Struct, kw_only=True):
+class ReadSet(msgspec.Struct, kw_only=True):
     """What a batch must read before it can be decided. Empty when everything is warm."""
 
     wallets: set[WalletId] = msgspec.field(default_factory=set)
     transfers: set[TransferKey] = msgspec.field(default_factory=set)
-    keys: set[KeyKey] = msgspec.field(default_factory=set)
-    recorded: set[TransferKey] = msgspec.field(default_factory=set)
+    keys: set[IdempotencyKeyRef] = msgspec.field(default_factory=set)
+    created_transfers: set[TransferKey] = msgspec.field(default_factory=set)
     """Transfers that an earlier delivery may have created, or a later one refused."""
     references: set[str] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.wallets or self.transfers or self.keys or self.recorded or self.references)
+        return bool(
+            self.wallets or self.transfers or self.keys or self.created_transfers or self.references
+        )
 
 
-class Loaded(msgspec.Struct, kw_only=True):
+class LoadedState(msgspec.Struct, kw_only=True):
     """What was found of the ``Missing``; what is absent does not exist."""
 
     wallets: dict[WalletId, Wallet] = msgspec.field(default_factory=dict)
-    unpublished: list[Span] = msgspec.field(default_factory=list)
+    unpublished: list[EventRange] = msgspec.field(default_factory=list)
     """Outbox rows of the wallets loaded, in version order per wallet."""
     transfers: dict[TransferKey, Transfer] = msgspec.field(default_factory=dict)
-    keys: dict[KeyKey, StoredAnswer] = msgspec.field(default_factory=dict)
-    recorded: dict[TransferKey, RecordedEvent] = msgspec.field(default_factory=dict)
+    keys: dict[IdempotencyKeyRef, StoredAnswer] = msgspec.field(default_factory=dict)
+    created_transfers: dict[TransferKey, RecordedEvent] = msgspec.field(default_factory=dict)
     refused: dict[TransferKey, bytes] = msgspec.field(default_factory=dict)
     """Of ``Missing.recorded``: the answers of those that were refused for good."""
     references: dict[str, WalletId] = msgspec.field(default_factory=dict)
 
 
-class BatchWrite(msgspec.Struct, kw_only=True):
+class CommitRequest(msgspec.Struct, kw_only=True):
     """Everything that one transaction writes, and the versions that it rests on."""
 
     now: datetime
-    expected: dict[WalletId, int]
+    expected_versions: dict[WalletId, int]
     """Version that each existing wallet was decided on, changed or only refused."""
-    after: dict[WalletId, Wallet]
+    wallets: dict[WalletId, Wallet]
     """Wallets as the batch leaves them: every one of ``expected`` and of ``created``."""
-    created: list[WalletId]
-    recorded: list[RecordedEvent]
-    keys: list[KeyRecord]
+    created_wallets: list[WalletId]
+    events: list[RecordedEvent]
+    idempotency_records: list[IdempotencyRecord]
     refused: list[RefusedDelivery] = msgspec.field(default_factory=list)
     confirm: bool = False
     """Something is answered from what was read. That may not be on a synchronous standby yet, so
     the commit waits until it is, also if there is nothing else to write."""
 
-    def spans(self) -> list[Span]:
+    def spans(self) -> list[EventRange]:
         """The outbox rows of this batch: one a changed wallet."""
         return [
-            Span(wallet_id, self.expected.get(wallet_id, 0) + 1, wallet.version)
-            for wallet_id, wallet in self.after.items()
-            if wallet.version > self.expected.get(wallet_id, 0)
+            EventRange(wallet_id, self.expected_versions.get(wallet_id, 0) + 1, wallet.version)
+            for wallet_id, wallet in self.wallets.items()
+            if wallet.version > self.expected_versions.get(wallet_id, 0)
         ]
 
 
@@ -159,7 +161,7 @@ class Journal(Protocol):
             JournalUnavailable: no answer in time.
         """
 
-    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+    async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
         """Read what ``missing`` names, at most one query a kind.
 
         Raises:
@@ -167,14 +169,14 @@ class Journal(Protocol):
             JournalUnavailable: no answer in time.
         """
 
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
         """Write all of ``batch`` or nothing (INV-5).
 
         Raises:
             SessionLost: ``session`` has ended; nothing was written.
             JournalConflict: a version, key, id or reference was not as expected; or a transfer of
                 the batch was refused for good.
-            JournalRefused: the journal answered with an error; nothing was written.
+            JournalError: the journal answered with an error; nothing was written.
             JournalUnavailable: surely nothing was written.
             OutcomeUnknown: asked, and no answer came; or it is written and not replicated.
         """
@@ -190,15 +192,15 @@ class Journal(Protocol):
 class Outbox(Protocol):
     """Events that are committed and not yet known to be on the stream's disk."""
 
-    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[RecordedEvent]]:
+    async def read(self, spans: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
         """Each span's events from the journal, in version order. At least one span."""
 
-    async def delete(self, spans: Collection[Span]) -> None:
+    async def delete(self, spans: Collection[EventRange]) -> None:
         """Forget all rows of these spans: their events are on the stream's disk."""
 
     async def unpublished(
-        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
-    ) -> Sequence[Span]:
+        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+    ) -> Sequence[EventRange]:
         """Rows of every wallet, by wallet and in version order: never one without those before.
 
         ``after``: the next ones after that row; fewer than ``limit`` are the last ones.
@@ -206,19 +208,19 @@ class Outbox(Protocol):
         """
 
 
-class Refill(Protocol):
+class StreamBackfill(Protocol):
     """What is needed to fill a stream anew that was lost: by one relay, while the others wait."""
 
-    async def filled(self) -> str | None:
+    async def backfilled_incarnation(self) -> str | None:
         """The incarnation of the stream that is known to have got all of the journal."""
 
-    async def begin(self) -> bool:
+    async def try_begin(self) -> bool:
         """Whether this relay may fill now; nobody else may until ``end`` or a lost connection."""
 
-    async def end(self, incarnation: str | None) -> None:
+    async def finish(self, incarnation: str | None) -> None:
         """Let others fill; ``incarnation``: it has everything now."""
 
-    async def written(self, *, after: WalletId | None, limit: int) -> Sequence[Span]:
+    async def wallet_ranges(self, *, after: WalletId | None, limit: int) -> Sequence[EventRange]:
         """By wallet id: all of each wallet's events."""
 
 
@@ -228,7 +230,7 @@ class Message(NamedTuple):
     subject: str
     id: str
     payload: bytes
-    trace: str | None = None
+    traceparent: str | None = None
     """W3C ``traceparent`` that travels in the message's headers."""
 
 
@@ -236,11 +238,11 @@ class EventStream(Protocol):
     """The stream that events are relayed to."""
 
     @property
-    def connection(self) -> int:
+    def connection_epoch(self) -> int:
         """Counts connections. When one ends the server may have lost power, and with it what it
         had acknowledged and not yet written to its disk."""
 
-    async def prepare(self) -> str | None:
+    async def ensure_ready(self) -> str | None:
         """Connect, and make the stream if it isn't there; returns which incarnation of it this is.
 
         Raises:
@@ -262,7 +264,7 @@ class EventStream(Protocol):
             PublishFailed: no acknowledgement; publishing the same messages again is safe.
         """
 
-    async def answers(self, *, connection: int) -> None:
+    async def ping(self, *, connection: int) -> None:
         """Return once the server has said something over ``connection``: it has been up until now.
 
         Raises:

@@ -3,16 +3,16 @@
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from actors.connection import Connection, HealingConnection
+from actors.connection import Connection, ReconnectingConnection
 from actors.journal_columns import commit_arguments
 from actors.journal_rows import (
     Row,
-    recorded_from,
-    stored_answer_from,
-    transfer_from,
-    wallet_from,
+    recorded_event_from_row,
+    stored_answer_from_row,
+    transfer_from_row,
+    wallet_from_row,
 )
-from actors.ports import BatchWrite, Loaded, Missing, Span, TransferKey
+from actors.ports import CommitRequest, EventRange, LoadedState, ReadSet, TransferKey
 from wallet.ids import WalletId
 
 CONNECTION_SETTINGS: Final = {
@@ -71,7 +71,7 @@ SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.p
     w.metadata AS wallet_metadata, w.created_at AS wallet_created_at
 """
 
-_RECORDED: Final = f"""{EVENT_COLUMNS}
+_CREATED_TRANSFERS: Final = f"""{EVENT_COLUMNS}
 FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
 CROSS JOIN LATERAL (
     SELECT created_version FROM transfers WHERE wallet_id = i.wallet_id AND id = i.id OFFSET 0
@@ -105,18 +105,18 @@ COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1,
 class PostgresJournal:
     """Implements `Journal`."""
 
-    def __init__(self, connection: HealingConnection) -> None:
+    def __init__(self, connection: ReconnectingConnection) -> None:
         self._connection = connection
 
     async def connect(self) -> int:
         return self._connection.session or await self._connection.connect()
 
-    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+    async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
         return await self._connection.read(
             lambda connection: _load(connection, missing), session=session
         )
 
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
         arguments = commit_arguments(batch)
         await self._connection.write(
             lambda connection: connection.execute(COMMIT_BATCH, *arguments), session=session
@@ -129,11 +129,11 @@ class PostgresJournal:
         return frozenset(WalletId(row[0]) for row in rows)
 
 
-async def _load(connection: Connection, missing: Missing) -> Loaded:
+async def _load(connection: Connection, missing: ReadSet) -> LoadedState:
     # An earlier delivery may commit between two of these. References come first: were its wallet
     # missed and its reference seen, its own second delivery would be refused. Wallets come before
     # what may have been done to them: then the version check notices what was missed.
-    loaded = Loaded()
+    loaded = LoadedState()
     if missing.references:
         rows = await connection.fetch(_REFERENCES, list(missing.references))
         loaded.references = {row["reference_id"]: row["wallet_id"] for row in rows}
@@ -141,28 +141,28 @@ async def _load(connection: Connection, missing: Missing) -> Loaded:
         _add_wallets(loaded, await connection.fetch(_WALLETS, list(missing.wallets)))
     if missing.transfers:
         rows = await connection.fetch(_TRANSFERS, *_columns(missing.transfers))
-        loaded.transfers = {(row["wallet_id"], row["id"]): transfer_from(row) for row in rows}
+        loaded.transfers = {(row["wallet_id"], row["id"]): transfer_from_row(row) for row in rows}
     if missing.keys:
         rows = await connection.fetch(_KEYS, *_columns(missing.keys))
-        loaded.keys = {(row["wallet_id"], row["key"]): stored_answer_from(row) for row in rows}
-    if missing.recorded:
-        rows = await connection.fetch(_RECORDED, *_columns(missing.recorded))
-        loaded.recorded = {
-            (row["wallet_id"], row["transfer_id"]): recorded_from(row) for row in rows
+        loaded.keys = {(row["wallet_id"], row["key"]): stored_answer_from_row(row) for row in rows}
+    if missing.created_transfers:
+        rows = await connection.fetch(_CREATED_TRANSFERS, *_columns(missing.created_transfers))
+        loaded.created_transfers = {
+            (row["wallet_id"], row["transfer_id"]): recorded_event_from_row(row) for row in rows
         }
-        rows = await connection.fetch(_REFUSED, *_columns(missing.recorded))
+        rows = await connection.fetch(_REFUSED, *_columns(missing.created_transfers))
         loaded.refused = {
             (row["wallet_id"], row["transfer_id"]): row["answer"].encode() for row in rows
         }
     return loaded
 
 
-def _add_wallets(loaded: Loaded, rows: Iterable[Row]) -> None:
+def _add_wallets(loaded: LoadedState, rows: Iterable[Row]) -> None:
     for row in rows:
-        wallet = wallet_from(row)
+        wallet = wallet_from_row(row)
         loaded.wallets[wallet.id] = wallet
         spans = zip(row["firsts"] or (), row["lasts"] or (), strict=True)
-        loaded.unpublished.extend(Span(wallet.id, first, last) for first, last in spans)
+        loaded.unpublished.extend(EventRange(wallet.id, first, last) for first, last in spans)
 
 
 def _columns(pairs: Iterable[TransferKey] | Iterable[tuple[str, str]]) -> tuple[list[str], ...]:

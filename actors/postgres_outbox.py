@@ -4,16 +4,16 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from actors.connection import Connection, HealingConnection
-from actors.journal_rows import recorded_from
-from actors.ports import JournalConflict, JournalUnavailable, Span
+from actors.connection import Connection, ReconnectingConnection
+from actors.journal_rows import recorded_event_from_row
+from actors.ports import EventRange, JournalConflict, JournalUnavailable
 from actors.postgres_journal import CONNECTION_SETTINGS, EVENT_COLUMNS
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 
 # Each subquery is asked once a span, by key: OFFSET 0 keeps the planner from turning the join
 # round, which it does where it believes a table to be empty.
-_SPANS: Final = f"""{EVENT_COLUMNS}
+_EVENT_RANGES: Final = f"""{EVENT_COLUMNS}
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) WITH ORDINALITY
     AS i(wallet_id, first, last, number)
 CROSS JOIN LATERAL (SELECT * FROM wallets WHERE id = i.wallet_id OFFSET 0) w
@@ -52,10 +52,10 @@ WHERE (wallet_id, first_version) > ($1::uuid, $2::bigint)
 ORDER BY o.wallet_id, o.first_version LIMIT $4
 """
 
-_BEFORE_ALL: Final = Span(WalletId("00000000-0000-0000-0000-000000000000"), 0, 0)
+_BEFORE_ALL: Final = EventRange(WalletId("00000000-0000-0000-0000-000000000000"), 0, 0)
 
 
-def _is_whole(span: Span, events: Sequence[RecordedEvent]) -> bool:
+def _is_whole(span: EventRange, events: Sequence[RecordedEvent]) -> bool:
     """Whether these rows, in version order as they are asked for, are all of ``span``."""
     return len(events) == span.last - span.first + 1 and all(
         (event.wallet_after.id, event.wallet_after.version) == (span.wallet_id, version)
@@ -79,33 +79,35 @@ class PostgresOutbox:
         "enable_hashagg": "off",
     }
 
-    def __init__(self, connection: HealingConnection, *, chores: HealingConnection) -> None:
+    def __init__(
+        self, connection: ReconnectingConnection, *, chores: ReconnectingConnection
+    ) -> None:
         self._connection = connection
         self._chores = chores
 
-    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[RecordedEvent]]:
+    async def read(self, spans: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
         columns = list(zip(*spans, strict=True))
         rows = iter(
             await self._over(
-                self._connection, lambda connection: connection.fetch(_SPANS, *columns)
+                self._connection, lambda connection: connection.fetch(_EVENT_RANGES, *columns)
             )
         )
         read = [
-            [recorded_from(row) for row in islice(rows, span.last - span.first + 1)]
+            [recorded_event_from_row(row) for row in islice(rows, span.last - span.first + 1)]
             for span in spans
         ]
         for span, events in zip(spans, read, strict=True):
             assert _is_whole(span, events), "INV-10 the journal has no gaps"
         return read
 
-    async def delete(self, spans: Iterable[Span]) -> None:
+    async def delete(self, spans: Iterable[EventRange]) -> None:
         # In key order: whoever else deletes some of them locks them in the same order.
         columns = zip(*sorted(spans), strict=True)
         await self._over(self._chores, lambda connection: connection.execute(_DELETE, *columns))
 
     async def unpublished(
-        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
-    ) -> Sequence[Span]:
+        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+    ) -> Sequence[EventRange]:
         wallet_id, first, _ = after or _BEFORE_ALL
         rows = await self._over(
             self._chores,
@@ -117,10 +119,10 @@ class PostgresOutbox:
             # A commit whose wait for a standby was ended is visible here, and may yet be lost. On
             # the stream it would be for good.
             await self._chores.confirm()
-        return [Span(WalletId(row[0]), row[1], row[2]) for row in rows]
+        return [EventRange(WalletId(row[0]), row[1], row[2]) for row in rows]
 
     async def _over(
-        self, connection: HealingConnection, ask: Callable[[Connection], Awaitable[Any]]
+        self, connection: ReconnectingConnection, ask: Callable[[Connection], Awaitable[Any]]
     ) -> Any:
         try:
             return await connection.read(ask)

@@ -13,7 +13,7 @@ from typing import Final
 
 import asyncpg
 
-from actors.connection import HealingConnection
+from actors.connection import ReconnectingConnection
 from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from actors.write_health import ProbeFailed
 
@@ -53,7 +53,7 @@ _WRITE_AND_ALLOCATE: Final = _PROBE.format(statements=_INSERTS + _ALLOCATE)
 class PostgresWriteProbe:
     """Implements `WriteProbe`. ``connection`` is for nothing else."""
 
-    def __init__(self, connection: HealingConnection) -> None:
+    def __init__(self, connection: ReconnectingConnection) -> None:
         self._connection = connection
 
     async def write(self, *, allocating: bool) -> None:

@@ -163,7 +163,7 @@ def decode_replies(payload: bytes) -> list[RequestResult]:
         return [_UNREADABLE_REPLY if one is None else one for one in readable]
 
 
-async def answer_call(
+async def serve_call(
     payload: bytes, submit: Callable[[list[CommandRequest]], Awaitable[list[RequestResult]]]
 ) -> bytes:
     """Encoded submissions in, encoded replies out. One that can't be read fails alone.

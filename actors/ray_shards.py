@@ -8,23 +8,23 @@ from ray import serve
 from ray.exceptions import RayActorError, RayError
 
 from actors.dispatcher import ShardUnreachable
-from actors.failover import FailoverShards
+from actors.failover import FailoverTransport
 from actors.keepalive import Heartbeat
 from actors.shard_actor import actor_name
-from actors.shard_channel import ShardChannel, open_channel
-from actors.shard_listener import Address
+from actors.shard_channel import RpcClient, connect
+from actors.shard_listener import RpcEndpoint
 from actors.shard_tls import TlsFiles
 from actors.statistics import ShardStatistics
 
 
-class RayShards:
+class RayShardTransport:
     """Implements `ShardTransport` from within a replica of the deployment that has the shards."""
 
     def __init__(self, shard_count: int, heartbeat: Heartbeat, files: TlsFiles) -> None:
         self._heartbeat = heartbeat
         self._tls = files.context(ssl.Purpose.SERVER_AUTH)
         self._handles: dict[int, ray.actor.ActorHandle] = {}
-        self._shards = FailoverShards(self._open, shard_count=shard_count)
+        self._shards = FailoverTransport(self._open, shard_count=shard_count)
 
     async def call(self, shard: int, payload: bytes) -> bytes:
         return await self._shards.call(shard, payload)
@@ -49,14 +49,14 @@ class RayShards:
             raise self._unreachable(shard, error) from error
         return msgspec.json.decode(answer, type=ShardStatistics)
 
-    async def _open(self, shard: int) -> ShardChannel:
+    async def _open(self, shard: int) -> RpcClient:
         try:
             answer: bytes = await self._handle(shard).address.remote()
         except RayActorError as error:
             raise self._unreachable(shard, error) from error
         try:
-            address = msgspec.json.decode(answer, type=Address)
-            return await open_channel(address, self._heartbeat, self._tls)
+            address = msgspec.json.decode(answer, type=RpcEndpoint)
+            return await connect(address, self._heartbeat, self._tls)
         except ShardUnreachable:
             self._handles.pop(shard, None)
             raise

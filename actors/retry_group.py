@@ -1,17 +1,17 @@
 """Requests that a shard decides together, and how often it has tried to."""
 
-from actors.mailbox import Entry
+from actors.mailbox import QueuedRequest
 from wallet.ids import WalletId
 
 
 class RetryGroup:
     """Entries that are decided together, and what became of the tries to do so."""
 
-    __slots__ = ("conflicts", "entries", "lost", "refused_whole")
+    __slots__ = ("conflicts", "entries", "refused_whole", "unknown_outcomes")
 
     def __init__(
         self,
-        entries: list[Entry],
+        entries: list[QueuedRequest],
         *,
         conflicts: int = 0,
         lost: int = 0,
@@ -19,20 +19,20 @@ class RetryGroup:
     ) -> None:
         self.entries = entries
         self.conflicts = conflicts
-        self.lost = lost
+        self.unknown_outcomes = lost
         """Commits whose answers never came."""
         self.refused_whole = refused_whole
         """A commit was refused: an earlier delivery may have been applied by somebody else."""
 
     @property
-    def redo(self) -> bool:
+    def maybe_applied(self) -> bool:
         """Whether what the entries create may be in the journal already."""
-        return self.refused_whole or self.lost > 0
+        return self.refused_whole or self.unknown_outcomes > 0
 
     def again(
         self,
         *,
-        entries: list[Entry] | None = None,
+        entries: list[QueuedRequest] | None = None,
         conflicts: int | None = None,
         lost: int | None = None,
         refused_whole: bool = False,
@@ -41,11 +41,11 @@ class RetryGroup:
         return RetryGroup(
             self.entries if entries is None else entries,
             conflicts=self.conflicts if conflicts is None else conflicts,
-            lost=self.lost if lost is None else lost,
+            lost=self.unknown_outcomes if lost is None else lost,
             refused_whole=self.refused_whole or refused_whole,
         )
 
-    def parted(self, wallet_ids: frozenset[WalletId]) -> list["RetryGroup"]:
+    def split(self, wallet_ids: frozenset[WalletId]) -> list["RetryGroup"]:
         """Entries of other wallets, if there are any, then those of ``wallet_ids``.
 
         A wallet's entries stay together and in order. The others count conflicts from zero.

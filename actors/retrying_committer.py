@@ -19,12 +19,12 @@ from typing import Final
 import structlog
 
 from actors.batch_committer import BatchCommitter
-from actors.mailbox import Entry
+from actors.mailbox import QueuedRequest
 from actors.ports import (
     Journal,
     JournalBusy,
     JournalConflict,
-    JournalRefused,
+    JournalError,
     JournalUnavailable,
     OutcomeUnknown,
     SessionLost,
@@ -35,7 +35,7 @@ from actors.shard_failures import (
     CONFLICTS_UNKNOWN,
     JOURNAL_BUSY,
     JOURNAL_DOWN,
-    JOURNAL_REFUSES,
+    JOURNAL_REJECTED,
     REFUSED_UNKNOWN,
     TOO_MANY_CONFLICTS,
     WALLET_LOCKED,
@@ -51,7 +51,7 @@ _log = structlog.get_logger(__name__)
 _RESOLVE_BACKOFF_S: Final = (0.0, 0.02, 0.05, 0.1, 0.2)
 """Waits before asking again what became of a commit; the last one repeats until the deadline."""
 
-_CONFLICT_PAUSES_S: Final = (0.0, 0.001, 0.004, 0.002, 0.007, 0.003, 0.010, 0.005)
+_CONFLICT_BACKOFF_S: Final = (0.0, 0.001, 0.004, 0.002, 0.007, 0.003, 0.010, 0.005)
 """Waits before deciding again after a conflict; they begin anew after the last one. Uneven, so as
 not to keep step with the other writer: it needs one round trip for each of its commits, and who
 must read first needs two."""
@@ -59,7 +59,7 @@ must read first needs two."""
 _APART_AFTER: Final = 2
 """Conflicts after which the wallets that conflict are decided apart from the others."""
 
-_SESSION_PAUSE_S: Final = 0.01
+_RECONNECT_BACKOFF_S: Final = 0.01
 """Wait before connecting again after a session was lost in the middle of a batch."""
 
 _LOCKED_S: Final = 1.0
@@ -95,12 +95,12 @@ class RetryingCommitter:
             del self._locked_until[other]
         return wallet_id in self._locked_until
 
-    async def commit(self, entries: list[Entry]) -> None:
+    async def commit(self, entries: list[QueuedRequest]) -> None:
         """Answer every entry, trying again while that is safe and in time."""
         groups = [RetryGroup(entries)]
         while groups:
             group = groups.pop()
-            group.entries = expire(group.entries, maybe_applied=group.lost > 0)
+            group.entries = expire(group.entries, maybe_applied=group.unknown_outcomes > 0)
             if group.entries:
                 groups.extend(reversed(await self._commit_group(group)))
 
@@ -110,11 +110,11 @@ class RetryingCommitter:
             await self._committer.decide_and_commit(group)
         except SessionLost:
             # Nothing was written. The next try has a new session, and an empty memory.
-            await asyncio.sleep(_SESSION_PAUSE_S)
+            await asyncio.sleep(_RECONNECT_BACKOFF_S)
             return [group.again(refused_whole=True)]
         except JournalConflict as conflict:
             return await self._after_conflict(group, conflict)
-        except JournalRefused as refusal:
+        except JournalError as refusal:
             return self._after_refusal(group, refusal)
         except JournalBusy as busy:
             return await self._after_lock(group, busy)
@@ -127,23 +127,23 @@ class RetryingCommitter:
     ) -> list[RetryGroup]:
         """The wallets that don't conflict go first, if it is not for the first time."""
         entries, conflicting = group.entries, conflict.wallet_ids
-        self._committer.forget(entries, conflicting)
+        self._committer.invalidate(entries, conflicting)
         self._counts["conflicts"] += 1
         conflicts = group.conflicts + 1
         _log.info("version conflict", cause=str(conflict), **log_context(entries))
         if conflicts > self._conflict_retries_max:
-            fail_all(entries, CONFLICTS_UNKNOWN if group.lost else TOO_MANY_CONFLICTS)
+            fail_all(entries, CONFLICTS_UNKNOWN if group.unknown_outcomes else TOO_MANY_CONFLICTS)
             return []
-        await asyncio.sleep(_CONFLICT_PAUSES_S[(conflicts - 1) % len(_CONFLICT_PAUSES_S)])
+        await asyncio.sleep(_CONFLICT_BACKOFF_S[(conflicts - 1) % len(_CONFLICT_BACKOFF_S)])
         again = group.again(refused_whole=True, conflicts=conflicts)
-        return again.parted(conflicting) if conflicts >= _APART_AFTER else [again]
+        return again.split(conflicting) if conflicts >= _APART_AFTER else [again]
 
-    def _after_refusal(self, group: RetryGroup, refusal: JournalRefused) -> list[RetryGroup]:
+    def _after_refusal(self, group: RetryGroup, refusal: JournalError) -> list[RetryGroup]:
         """One command that the database can't take must not refuse the others with it."""
-        self._committer.forget(group.entries)
+        self._committer.invalidate(group.entries)
         _log.error("journal rejected batch", cause=str(refusal), **log_context(group.entries))
         if len(group.entries) == 1:
-            fail_all(group.entries, REFUSED_UNKNOWN if group.lost else JOURNAL_REFUSES)
+            fail_all(group.entries, REFUSED_UNKNOWN if group.unknown_outcomes else JOURNAL_REJECTED)
             return []
         return [group.again(entries=[entry]) for entry in group.entries]
 
@@ -152,7 +152,7 @@ class RetryingCommitter:
 
         Nothing was written, and the server is well. Memory is as right as before.
         """
-        if group.lost:
+        if group.unknown_outcomes:
             return await self._after_failure(group, busy)
         wallets = {entry.submission.wallet_id for entry in group.entries}
         try:
@@ -165,20 +165,22 @@ class RetryingCommitter:
             return []
         until = asyncio.get_running_loop().time() + _LOCKED_S
         self._locked_until.update(dict.fromkeys(locked, until))
-        held, *others = reversed(group.parted(locked))
+        held, *others = reversed(group.split(locked))
         fail_all(held.entries, WALLET_LOCKED)
         return others
 
     async def _after_failure(self, group: RetryGroup, failure: Exception) -> list[RetryGroup]:
         """Decide again, since the commit may have been applied; unless none was sent."""
-        self._committer.forget(group.entries)
+        self._committer.invalidate(group.entries)
         self._stall.journal_ready = False
-        if isinstance(failure, JournalUnavailable) and not group.lost:
+        if isinstance(failure, JournalUnavailable) and not group.unknown_outcomes:
             fail_all(group.entries, JOURNAL_DOWN)
             return []
-        self._counts["outcomes_unknown"] += not group.lost
+        self._counts["outcomes_unknown"] += not group.unknown_outcomes
         _log.warning(
             "outcome of a commit unknown", cause=str(failure), **log_context(group.entries)
         )
-        await asyncio.sleep(_RESOLVE_BACKOFF_S[min(group.lost, len(_RESOLVE_BACKOFF_S) - 1)])
-        return [group.again(lost=group.lost + 1)]
+        await asyncio.sleep(
+            _RESOLVE_BACKOFF_S[min(group.unknown_outcomes, len(_RESOLVE_BACKOFF_S) - 1)]
+        )
+        return [group.again(lost=group.unknown_outcomes + 1)]

@@ -20,10 +20,10 @@ from typing import Final
 
 import msgspec
 
-from actors.batch_committer import BatchCommitter, Relay
+from actors.batch_committer import BatchCommitter, EventRelay
 from actors.cache import WalletCache
 from actors.fair_queue import Overflow
-from actors.mailbox import Countdown, Entry, Mailbox
+from actors.mailbox import Countdown, Mailbox, QueuedRequest
 from actors.ports import Journal
 from actors.protocol import Failure, FailureCode, RequestResult
 from actors.retrying_committer import RetryingCommitter
@@ -32,7 +32,7 @@ from actors.shard_failures import JOURNAL_DOWN, OUTBOX_FULL, WALLET_LOCKED, fail
 from actors.stall_detector import StallDetector
 from wallet.commands import CommandRequest
 
-_WATCH_S: Final = 0.25
+_STALL_CHECK_INTERVAL_S: Final = 0.25
 """How often a shard looks whether its database still answers."""
 
 
@@ -54,7 +54,12 @@ class Shard:
     """Decides and writes. ``run`` is its only task; everything else is called on its loop."""
 
     def __init__(
-        self, *, journal: Journal, relay: Relay, limits: ShardLimits, now: Callable[[], datetime]
+        self,
+        *,
+        journal: Journal,
+        relay: EventRelay,
+        limits: ShardLimits,
+        now: Callable[[], datetime],
     ) -> None:
         self._relay = relay
         self._limits = limits
@@ -95,7 +100,7 @@ class Shard:
         """
         answered = Countdown(len(submissions))
         queued_at = asyncio.get_running_loop().time()
-        entries = [Entry(submission, answered, queued_at) for submission in submissions]
+        entries = [QueuedRequest(submission, answered, queued_at) for submission in submissions]
         for entry in entries:
             refused = self._admit(entry)
             if refused is not None:
@@ -103,7 +108,7 @@ class Shard:
         await answered.wait()
         return [entry.result for entry in entries]
 
-    def _admit(self, entry: Entry) -> Failure | None:
+    def _admit(self, entry: QueuedRequest) -> Failure | None:
         if self._relay.backlog >= self._limits.outbox_events_max:
             return failure_for(entry, OUTBOX_FULL)
         if self._stall.is_stalled():
@@ -141,14 +146,14 @@ class Shard:
             await self._committer.commit(entries)
             self._stall.stop()
 
-    async def watch(self) -> None:
+    async def reject_while_stalled(self) -> None:
         """Refuse what waits behind a batch that the database doesn't answer, until cancelled.
 
         The batch itself goes on: its outcome must be learnt. What is queued is surely not
         applied, and its callers shall know within about a second, not at their deadlines.
         """
         while True:
-            await asyncio.sleep(_WATCH_S)
+            await asyncio.sleep(_STALL_CHECK_INTERVAL_S)
             if self._stall.is_stalled():
                 waiting = self._mailbox.drain(
                     items_max=self._limits.mailbox_commands_max,

@@ -13,27 +13,27 @@ from typing import Final, cast
 from actors.dispatcher import ShardUnreachable
 from actors.frames import (
     FRAME_BYTES_MAX,
+    FrameDecoder,
     FrameError,
-    FrameReader,
-    Kind,
-    frame,
+    FrameKind,
+    encode_frame,
     greeting,
     parse_greeting,
 )
-from actors.keepalive import Heartbeat, detect_loss
+from actors.keepalive import Heartbeat, enable_keepalive
 from actors.protocol import VERSION
-from actors.shard_listener import Address
+from actors.shard_listener import RpcEndpoint
 
 _CONNECT_TIMEOUT_S: Final = 2.0
 
 
-class ShardBug(Exception):
+class RemoteCallError(Exception):
     """The shard raised where it should have answered."""
 
 
-async def open_channel(
-    address: Address, heartbeat: Heartbeat, tls: ssl.SSLContext | None = None
-) -> "ShardChannel":
+async def connect(
+    address: RpcEndpoint, heartbeat: Heartbeat, tls: ssl.SSLContext | None = None
+) -> "RpcClient":
     """Connect to a shard.
 
     Raises:
@@ -44,10 +44,10 @@ async def open_channel(
     try:
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             transport, channel = await loop.create_connection(
-                lambda: ShardChannel(heartbeat), address.host, address.port, ssl=tls
+                lambda: RpcClient(heartbeat), address.host, address.port, ssl=tls
             )
             try:
-                await channel.greet(address.secret)
+                await channel.authenticate(address.secret)
             except BaseException:
                 transport.abort()
                 raise
@@ -56,7 +56,7 @@ async def open_channel(
     return channel
 
 
-class ShardChannel(asyncio.Protocol):
+class RpcClient(asyncio.Protocol):
     """Calls over one connection; any number may be under way."""
 
     def __init__(self, heartbeat: Heartbeat) -> None:
@@ -69,21 +69,21 @@ class ShardChannel(asyncio.Protocol):
         self._told: asyncio.Future[None] | None = None
         """Done once a pong has come."""
         self._problem: str | None = None
-        self._reader = FrameReader(bytes_max=FRAME_BYTES_MAX)
+        self._reader = FrameDecoder(bytes_max=FRAME_BYTES_MAX)
         self._calls: dict[int, asyncio.Future[bytes]] = {}
         self._number = 0
         self._transport: asyncio.Transport
         self.closed = False
         self.stood_still = False
 
-    async def greet(self, secret: str) -> None:
+    async def authenticate(self, secret: str) -> None:
         """Say the secret, and wait until it is taken.
 
         Raises:
             ShardUnreachable: the shard broke the connection instead, or speaks another version.
         """
-        greeted = self._expect(0)
-        self._transport.write(frame(Kind.HELLO, 0, greeting(VERSION, secret.encode())))
+        greeted = self._register_call(0)
+        self._transport.write(encode_frame(FrameKind.AUTH, 0, greeting(VERSION, secret.encode())))
         try:
             version, _ = parse_greeting(await greeted)
         except ShardUnreachable as error:
@@ -102,14 +102,14 @@ class ShardChannel(asyncio.Protocol):
 
         Raises:
             ShardUnreachable: the connection is broken; ``delivered`` says whether it was before.
-            ShardBug: the shard raised.
+            RemoteCallError: the shard raised.
         """
         if self.closed:
             raise ShardUnreachable("the connection was closed", delivered=False)
         self._number = self._number % 0xFFFF_FFFF + 1
         number = self._number
-        answered = self._expect(number)
-        self._transport.write(frame(Kind.CALL, number, payload))
+        answered = self._register_call(number)
+        self._transport.write(encode_frame(FrameKind.CALL, number, payload))
         try:
             return await answered
         finally:
@@ -139,7 +139,7 @@ class ShardChannel(asyncio.Protocol):
             self._transport.abort()
             return
         self._heard = False
-        self._transport.write(frame(Kind.PING, 0, b""))
+        self._transport.write(encode_frame(FrameKind.PING, 0, b""))
         loop = asyncio.get_running_loop()
         self._ping_timer = loop.call_later(self._heartbeat.shard_ping_s, self._ping)
 
@@ -149,7 +149,7 @@ class ShardChannel(asyncio.Protocol):
         if not self._told.done():
             self._told.set_result(None)
 
-    def _expect(self, number: int) -> "asyncio.Future[bytes]":
+    def _register_call(self, number: int) -> "asyncio.Future[bytes]":
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._calls[number] = future
         return future
@@ -159,21 +159,21 @@ class ShardChannel(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no `asyncio.Transport`, but do all that one does.
         self._transport = cast("asyncio.Transport", transport)
-        detect_loss(transport.get_extra_info("socket"))
+        enable_keepalive(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
         try:
             for kind, number, payload in self._reader.feed(data):
-                if kind == Kind.PONG:
+                if kind == FrameKind.PONG:
                     self._problem = payload.decode(errors="replace") or None
                     self._tell()
                     continue
                 future = self._calls.get(number)
                 if future is None or future.done():
                     continue  # Its caller waits no longer.
-                if kind == Kind.ERROR:
-                    future.set_exception(ShardBug(payload.decode(errors="replace")))
+                if kind == FrameKind.ERROR:
+                    future.set_exception(RemoteCallError(payload.decode(errors="replace")))
                 else:
                     future.set_result(payload)
         except FrameError:

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Final
 
-from actors.batch import Batch
+from actors.batch import BatchDecider
 from wallet.commands import CommandRequest
 
 _RATE_WEIGHT: Final = 0.1
@@ -21,12 +21,14 @@ class ShardCounts:
         self.s_per_command = 0.0
         """Moving average: how fast the mailbox drains."""
 
-    def record(self, batch: Batch, submissions: list[CommandRequest], *, took_s: float) -> None:
+    def record(
+        self, batch: BatchDecider, submissions: list[CommandRequest], *, took_s: float
+    ) -> None:
         commands = sum(len(submission.items) for submission in submissions)
         self.s_per_command += _RATE_WEIGHT * (took_s / commands - self.s_per_command)
         self.counts["batches"] += 1
         self.counts["commands"] += commands
-        self.counts["events"] += len(batch.write.recorded)
+        self.counts["events"] += len(batch.write.events)
         self.counts["replays"] += batch.replays
         self.refusals.update(str(code) for code in batch.refusals)
         self.batch_commands_max_seen = max(self.batch_commands_max_seen, commands)

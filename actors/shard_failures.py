@@ -5,14 +5,14 @@ from typing import Final
 
 import msgspec
 
-from actors.mailbox import Entry
+from actors.mailbox import QueuedRequest
 from actors.protocol import Failure, FailureCode
 
 _LOGGED_REQUESTS_MAX: Final = 5
 """Requests of a batch that the log names."""
 
 
-def log_context(entries: list[Entry]) -> dict[str, object]:
+def log_context(entries: list[QueuedRequest]) -> dict[str, object]:
     """Log fields that name the requests of a batch: the first ones, and how many there are."""
     first = [entry.submission for entry in entries[:_LOGGED_REQUESTS_MAX]]
     return {
@@ -22,7 +22,7 @@ def log_context(entries: list[Entry]) -> dict[str, object]:
     }
 
 
-def expire(entries: list[Entry], *, maybe_applied: bool) -> list[Entry]:
+def expire(entries: list[QueuedRequest], *, maybe_applied: bool) -> list[QueuedRequest]:
     """Answer what can't be decided in time; return the rest."""
     now = asyncio.get_running_loop().time()
     in_time = [entry for entry in entries if entry.deadline > now]
@@ -34,7 +34,7 @@ def expire(entries: list[Entry], *, maybe_applied: bool) -> list[Entry]:
     return in_time
 
 
-def failure_for(entry: Entry, failure: Failure) -> Failure:
+def failure_for(entry: QueuedRequest, failure: Failure) -> Failure:
     """``failure`` for ``entry``: a second delivery can't promise that the first did nothing."""
     if entry.submission.attempt > 1 and failure.applied == "no":
         return msgspec.structs.replace(
@@ -43,7 +43,7 @@ def failure_for(entry: Entry, failure: Failure) -> Failure:
     return failure
 
 
-def fail_all(entries: list[Entry], failure: Failure) -> None:
+def fail_all(entries: list[QueuedRequest], failure: Failure) -> None:
     for entry in entries:
         entry.answer(failure_for(entry, failure))
 
@@ -88,7 +88,7 @@ WALLET_LOCKED: Final = Failure(
     detail=f"This wallet is locked in the database. {_NOT_APPLIED}",
     applied="no",
 )
-JOURNAL_REFUSES: Final = Failure(
+JOURNAL_REJECTED: Final = Failure(
     code=FailureCode.UNAVAILABLE,
     detail=f"The database can't write now. {_NOT_APPLIED}",
     applied="no",

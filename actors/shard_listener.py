@@ -22,26 +22,26 @@ import structlog
 from actors.frames import (
     FRAME_BYTES_MAX,
     GREETING_BYTES,
+    FrameDecoder,
     FrameError,
-    FrameReader,
-    Kind,
-    frame,
+    FrameKind,
+    encode_frame,
     greeting,
     parse_greeting,
 )
-from actors.keepalive import detect_loss
+from actors.keepalive import enable_keepalive
 from actors.protocol import VERSION
 
 _log = structlog.get_logger(__name__)
 
 _SECRET_BYTES: Final = 32
-_HELLO_TIMEOUT_S: Final = 5.0
+_AUTH_TIMEOUT_S: Final = 5.0
 
 Handler = Callable[[bytes], Awaitable[bytes]]
 Health = Callable[[], str | None]
 
 
-class Address(msgspec.Struct, frozen=True, kw_only=True):
+class RpcEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where a shard listens. ``secret`` opens its port; it must not be logged."""
 
     host: str
@@ -52,7 +52,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return f"Address({self.host}:{self.port})"
 
 
-class ShardListener:
+class RpcServer:
     """Answers calls with ``handler``, each as soon as it is done, whatever their order, and
     pings with what ``health`` says."""
 
@@ -61,10 +61,10 @@ class ShardListener:
         self._health = health
         self._tls = tls
         self._secret = secrets.token_hex(_SECRET_BYTES)
-        self._connections: set[_Connection] = set()
+        self._connections: set[_ServerConnection] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, host: str) -> Address:
+    async def start(self, host: str) -> RpcEndpoint:
         """Listen on a free port of ``host``, and on no other interface."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
@@ -72,10 +72,10 @@ class ShardListener:
             host,
             0,
             ssl=self._tls,
-            ssl_handshake_timeout=_HELLO_TIMEOUT_S if self._tls else None,
+            ssl_handshake_timeout=_AUTH_TIMEOUT_S if self._tls else None,
         )
         port = self._server.sockets[0].getsockname()[1]
-        return Address(host=host, port=port, secret=self._secret)
+        return RpcEndpoint(host=host, port=port, secret=self._secret)
 
     async def close(self) -> None:
         """Stop listening and break every connection."""
@@ -84,22 +84,24 @@ class ShardListener:
         for connection in list(self._connections):
             connection.abort()
 
-    def _accept(self) -> "_Connection":
-        return _Connection(self._handler, self._health, self._secret.encode(), self._connections)
+    def _accept(self) -> "_ServerConnection":
+        return _ServerConnection(
+            self._handler, self._health, self._secret.encode(), self._connections
+        )
 
 
-class _Connection(asyncio.Protocol):
+class _ServerConnection(asyncio.Protocol):
     """One caller."""
 
     def __init__(
-        self, handler: Handler, health: Health, secret: bytes, open_ones: "set[_Connection]"
+        self, handler: Handler, health: Health, secret: bytes, open_ones: "set[_ServerConnection]"
     ) -> None:
         self._handler = handler
         self._health = health
         self._secret = secret
         self._open_ones = open_ones
-        self._reader = FrameReader(bytes_max=GREETING_BYTES + len(secret))
-        self._trusted = False
+        self._reader = FrameDecoder(bytes_max=GREETING_BYTES + len(secret))
+        self._authenticated = False
         self._calls: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport
 
@@ -107,13 +109,13 @@ class _Connection(asyncio.Protocol):
         # uvloop's transports are no `asyncio.Transport`, but do all that one does.
         self._transport = cast("asyncio.Transport", transport)
         self._open_ones.add(self)
-        detect_loss(transport.get_extra_info("socket"))
-        self._hello_timer = asyncio.get_running_loop().call_later(_HELLO_TIMEOUT_S, self.abort)
+        enable_keepalive(transport.get_extra_info("socket"))
+        self._hello_timer = asyncio.get_running_loop().call_later(_AUTH_TIMEOUT_S, self.abort)
 
     def data_received(self, data: bytes) -> None:
         try:
             for kind, call, payload in self._reader.feed(data):
-                self._take(kind, call, payload)
+                self._handle_frame(kind, call, payload)
         except FrameError as error:
             _log.warning("connection refused", cause=str(error))
             self.abort()
@@ -126,29 +128,29 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
-    def _take(self, kind: int, call: int, payload: bytes) -> None:
-        if not self._trusted:
+    def _handle_frame(self, kind: int, call: int, payload: bytes) -> None:
+        if not self._authenticated:
             self._greet(kind, payload)
-        elif kind == Kind.CALL:
+        elif kind == FrameKind.CALL:
             task = asyncio.create_task(self._answer(call, payload))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
-        elif kind == Kind.PING:
-            self._write(frame(Kind.PONG, call, (self._health() or "").encode()))
+        elif kind == FrameKind.PING:
+            self._write(encode_frame(FrameKind.PONG, call, (self._health() or "").encode()))
         else:
             # Its neighbours are not to blame for it: their calls go on.
-            self._write(frame(Kind.ERROR, call, b"a frame of kind %d" % kind))
+            self._write(encode_frame(FrameKind.ERROR, call, b"a frame of kind %d" % kind))
 
     def _greet(self, kind: int, payload: bytes) -> None:
         version, secret = parse_greeting(payload)
-        if kind != Kind.HELLO or not hmac.compare_digest(secret, self._secret):
+        if kind != FrameKind.AUTH or not hmac.compare_digest(secret, self._secret):
             raise FrameError("no secret, or a wrong one")
-        self._write(frame(Kind.HELLO, 0, greeting(VERSION)))
+        self._write(encode_frame(FrameKind.AUTH, 0, greeting(VERSION)))
         if version != VERSION:
             _log.warning("connection refused", cause=f"it speaks version {version}")
             self._transport.close()
             return
-        self._trusted = True
+        self._authenticated = True
         self._reader.bytes_max = FRAME_BYTES_MAX
         self._hello_timer.cancel()
 
@@ -158,8 +160,8 @@ class _Connection(asyncio.Protocol):
 
     async def _answer(self, call: int, payload: bytes) -> None:
         try:
-            answer, kind = await self._handler(payload), Kind.REPLY
+            answer, kind = await self._handler(payload), FrameKind.REPLY
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
             _log.error("call failed", exc_info=error)
-            answer, kind = repr(error).encode(), Kind.ERROR
-        self._write(frame(kind, call, answer))
+            answer, kind = repr(error).encode(), FrameKind.ERROR
+        self._write(encode_frame(kind, call, answer))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from actors.hot_wallets import OTHER, SHOWN_MAX
+from actors.hot_wallets import OTHER, TOP_K
 from actors.statistics import ShardStatistics
 from telemetry.exporter import Sample
 
@@ -49,7 +49,7 @@ def samples(statistics: ShardStatistics) -> Iterator[Sample]:
 
 def _hot_wallets(statistics: ShardStatistics, labels: dict[str, str]) -> Iterator[Sample]:
     shares = [wallet.share for wallet in statistics.hot_wallets]
-    shares += [0.0] * (SHOWN_MAX - len(shares))
+    shares += [0.0] * (TOP_K - len(shares))
     for rank, share in enumerate(shares, start=1):
         yield Sample("wallet_shard_hot_wallet_share", share, {**labels, "rank": str(rank)})
     for wallet_id, count in {OTHER: 0, **statistics.hot_commands}.items():

@@ -10,21 +10,21 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
-from actors.chores import Chores
-from actors.connection import HealingConnection
+from actors.chores import BackgroundTasks
+from actors.connection import ReconnectingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
 from actors.postgres_probe import PROBE_SETTINGS, PostgresWriteProbe
-from actors.postgres_refill import PostgresRefill
-from actors.protocol import answer_call
+from actors.postgres_refill import PostgresBackfill
+from actors.protocol import serve_call
 from actors.ring import ring_of
 from actors.shard import Shard, ShardLimits
-from actors.shard_listener import Address, ShardListener
+from actors.shard_listener import RpcEndpoint, RpcServer
 from actors.shard_tls import TlsFiles
 from actors.statistics import ShardStatistics
-from actors.write_health import WatchedJournal, WriteHealth, WriteHealthLimits
+from actors.write_health import MonitoredJournal, WriteHealth, WriteHealthLimits
 from telemetry.tracing import configure_tracing
 from wallet.garbage import freeze_startup_objects
 from wallet.logs import configure_logging
@@ -50,7 +50,7 @@ class ShardProcess:
         outbox = _connection(settings, PostgresOutbox.SETTINGS)
         self._relay = OutboxRelay(
             outbox=PostgresOutbox(outbox, chores=_connection(settings, PostgresOutbox.SETTINGS)),
-            refill=PostgresRefill(outbox, stream=settings.stream_name),
+            refill=PostgresBackfill(outbox, stream=settings.stream_name),
             stream=self._stream,
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
             owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,
@@ -61,34 +61,34 @@ class ShardProcess:
         self._outbox_max = settings.outbox_events_max
         journal = PostgresJournal(_connection(settings, CONNECTION_SETTINGS))
         self._shard = Shard(
-            journal=WatchedJournal(journal, self._writes, loop.time),
+            journal=MonitoredJournal(journal, self._writes, loop.time),
             relay=self._relay,
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
         )
-        self._chores = Chores()
-        self._listener = ShardListener(
+        self._chores = BackgroundTasks()
+        self._listener = RpcServer(
             self._submit,
             self.writing_problem,
             limits_from(TlsFiles, settings).context(ssl.Purpose.CLIENT_AUTH),
         )
         self._listening = asyncio.Lock()
-        self._address: Address | None = None
+        self._address: RpcEndpoint | None = None
         self._tasks = [
             loop.create_task(task, name=name)
             for name, task in (
-                ("shard", self._keep(self._shard.run())),
-                ("watch", self._chores.keep_up("watch", self._shard.watch)),
-                ("relay", self._chores.keep_up("relay", self._relay.run)),
-                ("forget", self._chores.keep_up("forget", self._relay.forget)),
-                ("sweep", self._chores.keep_up("sweep", self._relay.sweep)),
-                ("probe", self._chores.keep_up("probe", self._writes.run)),
+                ("shard", self._supervise(self._shard.run())),
+                ("watch", self._chores.supervise("watch", self._shard.reject_while_stalled)),
+                ("relay", self._chores.supervise("relay", self._relay.run)),
+                ("forget", self._chores.supervise("forget", self._relay.prune)),
+                ("sweep", self._chores.supervise("sweep", self._relay.sweep)),
+                ("probe", self._chores.supervise("probe", self._writes.run)),
             )
         ]
         freeze_startup_objects()
         _log.info("shard active", shard=shard, shards=settings.shard_count, pid=os.getpid())
 
-    async def _keep(self, task: Coroutine[None, None, None]) -> None:
+    async def _supervise(self, task: Coroutine[None, None, None]) -> None:
         """Writing that ends is a bug; better a new actor than half a one."""
         try:
             await task
@@ -98,7 +98,7 @@ class ShardProcess:
             _log.critical("shard task failed", exc_info=True)
             os._exit(1)
 
-    async def listen(self, host: str) -> Address:
+    async def listen(self, host: str) -> RpcEndpoint:
         """Take commands on a port of ``host``; where, and with which secret, from then on."""
         async with self._listening:
             if self._address is None:
@@ -107,7 +107,7 @@ class ShardProcess:
 
     async def _submit(self, payload: bytes) -> bytes:
         """Encoded submissions in, encoded replies out, once all of them are answered."""
-        return await answer_call(payload, self._shard.submit)
+        return await serve_call(payload, self._shard.submit)
 
     def writing_problem(self) -> str | None:
         """Why this shard would not write what it is asked to write now; None if it would."""
@@ -126,7 +126,7 @@ class ShardProcess:
         """How this shard stands."""
         shard, relay, counts = self._shard, self._relay, self._shard.counts
         meters = shard.meters
-        meters.hot.turn(asyncio.get_event_loop().time())
+        meters.hot.roll_window(asyncio.get_event_loop().time())
         return ShardStatistics(
             shard=self._shard_number,
             pid=os.getpid(),
@@ -143,7 +143,7 @@ class ShardProcess:
             overloaded=counts["overloaded"],
             commands_per_s=meters.hot.commands_per_s,
             hot_wallets=meters.hot.hottest,
-            hot_commands=dict(meters.hot.named),
+            hot_commands=dict(meters.hot.labelled_commands),
             distributions={
                 **meters.snapshots(),
                 "publish_seconds": relay.publish_seconds.snapshot(),
@@ -172,8 +172,8 @@ def stream_options(settings: Settings) -> StreamOptions:
     )
 
 
-def _connection(settings: Settings, server_settings: dict[str, str]) -> HealingConnection:
-    return HealingConnection(
+def _connection(settings: Settings, server_settings: dict[str, str]) -> ReconnectingConnection:
+    return ReconnectingConnection(
         settings.database_url,
         statement_timeout_s=settings.database_timeout_s,
         connect_timeout_s=settings.database_connect_timeout_s,

@@ -8,7 +8,7 @@ from typing import Final, TypeVar, assert_never
 
 import msgspec
 
-from actors.ports import JournalRefused, StoredAnswer
+from actors.ports import JournalError, StoredAnswer
 from actors.protocol import (
     Applied,
     BatchCommitted,
@@ -142,7 +142,7 @@ def _version_of(result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBa
 
 
 # -- from JSON ---------------------------------------------------------------------------------
-# Each of these raises JournalRefused for what this release can't read.
+# Each of these raises JournalError for what this release can't read.
 
 
 def item_result_from(stored: StoredAnswer, *, replayed: bool) -> ItemResult:
@@ -199,4 +199,4 @@ def _decode(decoder: "msgspec.json.Decoder[T]", answer: bytes | msgspec.Raw) -> 
     try:
         return decoder.decode(answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise JournalRefused(f"a stored answer can't be read: {error}") from error
+        raise JournalError(f"a stored answer can't be read: {error}") from error

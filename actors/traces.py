@@ -37,7 +37,7 @@ async def submit_traced(
         span.end()
 
 
-def batch_traced(
+def trace_batch(
     submissions: Sequence[CommandRequest], recorded: list[RecordedEvent], times: BatchTimes
 ) -> None:
     """Leave the batch's spans, and give each event the trace of the request that made it."""
@@ -47,7 +47,7 @@ def batch_traced(
     tracing.batch_done(
         [str(submission.traceparent) for submission in traced],
         [
-            ("", times.taken),
+            ("", times.dequeued),
             ("load", times.loaded),
             ("decide", times.decided),
             ("postgres commit_batch", times.committed),
@@ -74,15 +74,15 @@ def _ids(submission: CommandRequest) -> list[str]:
     ]
 
 
-def publishing(messages: Sequence[Message]) -> tuple[Sequence[Message], list["Span"]]:
+def start_publish_spans(messages: Sequence[Message]) -> tuple[Sequence[Message], list["Span"]]:
     """``messages`` with the traces of their publishing, and the spans to end after it."""
     spans: list[Span] = []
     told: list[Message] = []
     for message in messages:
-        if message.trace is None:
+        if message.traceparent is None:
             told.append(message)
             continue
-        span = tracing.begin("publish", message.trace, "PRODUCER", {"event.id": message.id})
+        span = tracing.begin("publish", message.traceparent, "PRODUCER", {"event.id": message.id})
         spans.append(span)
         told.append(message._replace(trace=tracing.traceparent_of(span)))
     return told, spans

@@ -20,15 +20,15 @@ import msgspec
 import structlog
 
 from actors.ports import (
-    BatchWrite,
+    CommitRequest,
     Journal,
     JournalBusy,
     JournalConflict,
-    JournalRefused,
+    JournalError,
     JournalUnavailable,
-    Loaded,
-    Missing,
+    LoadedState,
     OutcomeUnknown,
+    ReadSet,
 )
 from wallet.ids import WalletId
 
@@ -146,7 +146,7 @@ class WriteHealth:
             self._probe_since = None
 
 
-class WatchedJournal:
+class MonitoredJournal:
     """Implements `Journal`: another one, whose successes and failures ``health`` hears of."""
 
     def __init__(self, journal: Journal, health: WriteHealth, clock: Callable[[], float]) -> None:
@@ -161,14 +161,14 @@ class WatchedJournal:
             self._note(failure)
             raise
 
-    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+    async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
         try:
             return await self._journal.load(missing, session=session)
         except JournalUnavailable as failure:
             self._note(failure)
             raise
 
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
         began = self._clock()
         self._health.commit_begins()
         try:
@@ -191,10 +191,10 @@ class WatchedJournal:
         if isinstance(failure, JournalBusy):
             return
         message = str(failure)
-        if not isinstance(failure, JournalRefused) or message[:2] in _SERVERS_STATE:
+        if not isinstance(failure, JournalError) or message[:2] in _SERVERS_STATE:
             self._health.failed(message)
 
 
-def _writes_rows(batch: BatchWrite) -> bool:
+def _writes_rows(batch: CommitRequest) -> bool:
     """Otherwise it only compares versions, and confirms at most what others have written."""
-    return bool(batch.recorded or batch.keys or batch.refused)
+    return bool(batch.events or batch.idempotency_records or batch.refused)

@@ -18,7 +18,7 @@ import nats
 from actors.jetstream import JetStream
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.postgres_outbox import PostgresOutbox
-from actors.postgres_refill import PostgresRefill
+from actors.postgres_refill import PostgresBackfill
 from actors.shard_process import limits_from, stream_options
 from migrations.migrate import upgrade
 from tests.support.servers import nats_server, postgres_server
@@ -85,7 +85,7 @@ async def _measure(
 
 async def _made_stream(settings: Settings) -> str:
     stream = JetStream(stream_options(settings))
-    incarnation = await stream.prepare()
+    incarnation = await stream.ensure_ready()
     await stream.close()
     return incarnation
 
@@ -103,14 +103,14 @@ async def _until(
     stream = JetStream(stream_options(settings))
     relay = OutboxRelay(
         outbox=PostgresOutbox(outbox, chores=chores),
-        refill=PostgresRefill(outbox, stream=settings.stream_name),
+        refill=PostgresBackfill(outbox, stream=settings.stream_name),
         stream=stream,
         limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
         owns=lambda _: True,
     )
     freeze_startup_objects()  # As a shard does.
     started, cpu_started = perf_counter(), process_time()
-    tasks = [asyncio.create_task(one()) for one in (relay.run, relay.forget, relay.sweep)]
+    tasks = [asyncio.create_task(one()) for one in (relay.run, relay.prune, relay.sweep)]
     took_s = cpu_s = 0.0
     for wanted in (is_done, then):
         while True:

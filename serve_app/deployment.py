@@ -21,7 +21,7 @@ from ray.serve.schema import LoggingConfig
 
 from actors.dispatcher import Dispatcher, DispatcherLimits
 from actors.keepalive import Heartbeat
-from actors.ray_shards import RayShards
+from actors.ray_shards import RayShardTransport
 from actors.shard_actor import ShardActor
 from actors.shard_actor import actor_name as shard_name
 from actors.shard_process import limits_from
@@ -78,7 +78,7 @@ class Ingress:
         RequestLog.enable_for(settings.log_level)
         configure_tracing("ingress")
         self._settings = settings
-        self._shards = RayShards(
+        self._shards = RayShardTransport(
             settings.shard_count,
             limits_from(Heartbeat, settings),
             limits_from(TlsFiles, settings),

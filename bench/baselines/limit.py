@@ -11,10 +11,10 @@ from typing import Final
 
 import asyncpg
 
-from actors.batch import Batch
+from actors.batch import BatchDecider
 from actors.cache import WalletCache
 from actors.journal_columns import commit_arguments
-from actors.ports import Loaded
+from actors.ports import LoadedState
 from actors.postgres_journal import COMMIT_BATCH, CONNECTION_SETTINGS
 from actors.protocol import Applied
 from bench.baselines.database import findings, new_wallet
@@ -87,11 +87,11 @@ class _Deciding:
 
     def next_batch(self, size: int) -> tuple[object, ...]:
         """The arguments of the commit of ``size`` debits of 1.00."""
-        batch = Batch(cache=self._cache, loaded=Loaded(), now=datetime.now(UTC))
+        batch = BatchDecider(cache=self._cache, loaded=LoadedState(), now=datetime.now(UTC))
         for _ in range(size):
             assert isinstance(batch.decide(self._debit()), Applied)
         arguments = commit_arguments(batch.write)
-        self._cache.put(batch.write.after[self._wallet_id])
+        self._cache.put(batch.write.wallets[self._wallet_id])
         return arguments
 
     def _debit(self) -> CommandRequest:

@@ -36,7 +36,7 @@ async def wallet_batch(request: Request) -> Response:
     services = services_of(request)
     wallet_id, key = wallet_id_of(request), idempotency_key_of(request)
     body = await read_body(request, services.settings.batch_body_bytes_max)
-    if (full := services.dispatcher.refusal(wallet_id)) is not None:
+    if (full := services.dispatcher.overload(wallet_id)) is not None:
         raise failure_problem(full)  # Before a thousand items are looked at.
     batch = batch_items.decode(batch_items.wallet_batch, body or b"{}")
     batch_items.require_count(len(batch.items), services.settings.batch_items_max)

@@ -19,10 +19,10 @@ from actors.memory_journal import (
     MemoryOutbox,
 )
 from actors.memory_transactions import MemoryTransaction
-from actors.ports import BatchWrite, Journal, Outbox, Refill
+from actors.ports import CommitRequest, Journal, Outbox, StreamBackfill
 from actors.postgres_journal import COMMIT_BATCH, PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
-from actors.postgres_refill import PostgresRefill
+from actors.postgres_refill import PostgresBackfill
 from tests.support import databases
 from tests.support.waiting import until, until_true
 from tests.support.write_side import connection
@@ -44,7 +44,7 @@ class OpenCommit(Protocol):
 class Backfill(NamedTuple):
     """A relay's right to backfill, and how it loses its connection."""
 
-    port: Refill
+    port: StreamBackfill
     disconnect: Callable[[], Awaitable[None]]
 
 
@@ -53,7 +53,7 @@ class Store(NamedTuple):
 
     journal: Journal
     outbox: Outbox
-    begin: Callable[[BatchWrite], Awaitable[OpenCommit]]
+    begin: Callable[[CommitRequest], Awaitable[OpenCommit]]
     """Another writer's transaction, left open."""
     someone_waits: Callable[[], Awaitable[None]]
     """Return once a call to the journal waits for an open transaction."""
@@ -103,7 +103,7 @@ def store_in_memory(
 ) -> Store:
     """A store on the database in memory, over connections that ``connect`` makes."""
 
-    async def begin(batch: BatchWrite) -> OpenCommit:
+    async def begin(batch: CommitRequest) -> OpenCommit:
         transaction = database.transaction(batch)
         assert transaction.advance() is None, "nobody else is at it"
         return _InMemory(transaction)
@@ -153,10 +153,12 @@ class _InPostgres:
 def _backfill_in_postgres(stack: AsyncExitStack, database: str) -> Backfill:
     link = connection(database)
     stack.push_async_callback(link.close)
-    return Backfill(PostgresRefill(link, stream="STREAM"), link.close)
+    return Backfill(PostgresBackfill(link, stream="STREAM"), link.close)
 
 
-async def _begin_in_postgres(stack: AsyncExitStack, database: str, batch: BatchWrite) -> OpenCommit:
+async def _begin_in_postgres(
+    stack: AsyncExitStack, database: str, batch: CommitRequest
+) -> OpenCommit:
     writer = await asyncpg.connect(database)
     stack.push_async_callback(writer.close)
     transaction = writer.transaction()

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from actors.ports import JournalConflict, Loaded, Missing, Span
+from actors.ports import EventRange, JournalConflict, LoadedState, ReadSet
 from tests.contract.conftest import Store
 from tests.support.domain import (
     LATER,
@@ -24,11 +24,11 @@ from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, 
 
 PENDING, COMPLETED, FAILED = TransferStatus
 
-EVERYTHING = Missing(
+EVERYTHING = ReadSet(
     wallets={WALLET_ID, OTHER_WALLET_ID},
     transfers={(WALLET_ID, transfer_id(n)) for n in range(5)},
     keys={(WALLET_ID, IdempotencyKey(f"k{n}")) for n in range(5)},
-    recorded={(WALLET_ID, transfer_id(n)) for n in range(5)},
+    created_transfers={(WALLET_ID, transfer_id(n)) for n in range(5)},
     references={"r", "s"},
 )
 
@@ -41,7 +41,7 @@ async def a_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) -> 
         status = PENDING if number < pending else COMPLETED
         making.transfer(WALLET_ID, a_transfer(id=transfer_id(number), status=status))
     await store.journal.commit(making.write)
-    return making.write.after[WALLET_ID]
+    return making.write.wallets[WALLET_ID]
 
 
 async def assert_refused(store: Store, making: WriteInTheMaking) -> None:
@@ -62,17 +62,17 @@ def completed_debit(number: int, amount: int = 100) -> Transfer:
 
 
 async def test_an_empty_journal_finds_nothing(store: Store) -> None:
-    assert await store.journal.load(EVERYTHING) == Loaded()
+    assert await store.journal.load(EVERYTHING) == LoadedState()
 
 
 async def test_a_wallet_is_read_as_it_was_written(store: Store) -> None:
     making = WriteInTheMaking()
     wallet = making.create(WALLET_ID, reference_id="r", shop="Žofie", empty="")
     await store.journal.commit(making.write)
-    loaded = await store.journal.load(Missing(wallets={WALLET_ID}, references={"r", "s"}))
-    assert loaded == Loaded(
+    loaded = await store.journal.load(ReadSet(wallets={WALLET_ID}, references={"r", "s"}))
+    assert loaded == LoadedState(
         wallets={WALLET_ID: wallet},
-        unpublished=[Span(WALLET_ID, 1, 1)],
+        unpublished=[EventRange(WALLET_ID, 1, 1)],
         references={"r": WALLET_ID},
     )
 
@@ -99,14 +99,14 @@ async def test_transfers_and_their_events_are_read_as_they_were_written(store: S
     ]
     await store.journal.commit(making.write)
     loaded = await store.journal.load(EVERYTHING)
-    assert loaded.wallets == {WALLET_ID: making.write.after[WALLET_ID]}
+    assert loaded.wallets == {WALLET_ID: making.write.wallets[WALLET_ID]}
     assert loaded.transfers == {(WALLET_ID, transfer.id): transfer for transfer in written}
-    assert loaded.recorded == {
+    assert loaded.created_transfers == {
         (WALLET_ID, one.event.transfer.id): one
-        for one in making.write.recorded
+        for one in making.write.events
         if isinstance(one.event, TransferChanged)
     }
-    assert len(loaded.recorded) == len(written)
+    assert len(loaded.created_transfers) == len(written)
 
 
 async def test_a_settled_transfer_is_read_settled_and_its_event_as_it_was(store: Store) -> None:
@@ -124,10 +124,10 @@ async def test_a_settled_transfer_is_read_settled_and_its_event_as_it_was(store:
     again = await store.journal.load(EVERYTHING)
     assert [again.transfers[WALLET_ID, one.id] for one in done] == done
     assert done[1].failure_reason is FailureReason.REVERTED
-    assert again.recorded == loaded.recorded
-    assert again.wallets[WALLET_ID] == making.write.after[WALLET_ID]
-    span = Span(WALLET_ID, 4, 5)
-    assert list(await store.outbox.read([span])) == [making.write.recorded]
+    assert again.created_transfers == loaded.created_transfers
+    assert again.wallets[WALLET_ID] == making.write.wallets[WALLET_ID]
+    span = EventRange(WALLET_ID, 4, 5)
+    assert list(await store.outbox.read([span])) == [making.write.events]
 
 
 async def test_a_transfer_may_be_created_and_settled_by_one_batch(store: Store) -> None:
@@ -138,7 +138,7 @@ async def test_a_transfer_may_be_created_and_settled_by_one_batch(store: Store) 
     await store.journal.commit(making.write)
     loaded = await store.journal.load(EVERYTHING)
     assert loaded.transfers == {(WALLET_ID, done.id): done}
-    assert loaded.recorded == {(WALLET_ID, done.id): making.write.recorded[1]}
+    assert loaded.created_transfers == {(WALLET_ID, done.id): making.write.events[1]}
 
 
 async def test_the_largest_amount_is_written_exactly(store: Store) -> None:
@@ -158,8 +158,8 @@ async def test_answers_are_read_as_they_were_written(store: Store) -> None:
     making.key(WALLET_ID, "k1", accepted)
     making.key(WALLET_ID, "k2", refused)
     await store.journal.commit(making.write)
-    loaded = await store.journal.load(Missing(keys=EVERYTHING.keys))
-    assert loaded == Loaded(
+    loaded = await store.journal.load(ReadSet(keys=EVERYTHING.keys))
+    assert loaded == LoadedState(
         keys={
             (WALLET_ID, IdempotencyKey("k1")): accepted,
             (WALLET_ID, IdempotencyKey("k2")): refused,
@@ -171,7 +171,7 @@ async def test_a_key_may_be_kept_for_a_scope_without_a_wallet(store: Store) -> N
     making = WriteInTheMaking()
     making.key(WALLET_ID, "k1", an_answer())
     await store.journal.commit(making.write)
-    loaded = await store.journal.load(Missing(keys=EVERYTHING.keys))
+    loaded = await store.journal.load(ReadSet(keys=EVERYTHING.keys))
     assert loaded.keys == {(WALLET_ID, "k1"): an_answer()}
 
 
@@ -180,14 +180,17 @@ async def test_one_key_may_be_used_by_two_wallets(store: Store) -> None:
     making.key(WALLET_ID, "k1", an_answer(version=1))
     making.key(OTHER_WALLET_ID, "k1", an_answer(version=2))
     await store.journal.commit(making.write)
-    loaded = await store.journal.load(Missing(keys={(OTHER_WALLET_ID, IdempotencyKey("k1"))}))
+    loaded = await store.journal.load(ReadSet(keys={(OTHER_WALLET_ID, IdempotencyKey("k1"))}))
     assert loaded.keys == {(OTHER_WALLET_ID, "k1"): an_answer(version=2)}
 
 
 async def test_a_transfer_belongs_to_one_wallet(store: Store) -> None:
     await a_wallet_in(store, pending=1)
     wanted = {(OTHER_WALLET_ID, transfer_id(0))}
-    assert await store.journal.load(Missing(transfers=wanted, recorded=wanted)) == Loaded()
+    assert (
+        await store.journal.load(ReadSet(transfers=wanted, created_transfers=wanted))
+        == LoadedState()
+    )
 
 
 async def test_many_wallets_travel_in_one_batch(store: Store) -> None:
@@ -197,9 +200,9 @@ async def test_many_wallets_travel_in_one_batch(store: Store) -> None:
         making.create(one)
         making.transfer(one, completed_debit(number, amount=number + 1))
     await store.journal.commit(making.write)
-    loaded = await store.journal.load(Missing(wallets=set(ids)))
-    assert loaded.wallets == making.write.after
-    assert sorted(loaded.unpublished) == [Span(one, 1, 2) for one in ids]
+    loaded = await store.journal.load(ReadSet(wallets=set(ids)))
+    assert loaded.wallets == making.write.wallets
+    assert sorted(loaded.unpublished) == [EventRange(one, 1, 2) for one in ids]
 
 
 # -- what conflicts is refused whole (INV-5) -----------------------------------------------------
@@ -238,7 +241,7 @@ async def test_a_refusal_on_the_current_version_writes_its_key_and_nothing_else(
     await store.journal.commit(refusal.write)
     loaded = await store.journal.load(EVERYTHING)
     assert loaded.wallets == {WALLET_ID: wallet}
-    assert loaded.unpublished == [Span(WALLET_ID, 1, 1)]
+    assert loaded.unpublished == [EventRange(WALLET_ID, 1, 1)]
     assert loaded.keys == {(WALLET_ID, "k1"): an_answer(refused=True)}
 
 
@@ -247,7 +250,7 @@ async def test_a_changed_and_a_refused_wallet_are_checked_alike(store: Store) ->
     for one in (WALLET_ID, OTHER_WALLET_ID):
         making.create(one)
     await store.journal.commit(making.write)
-    both = making.write.after
+    both = making.write.wallets
     newer = WriteInTheMaking(both[OTHER_WALLET_ID])
     newer.transfer(OTHER_WALLET_ID, completed_debit(0))
     await store.journal.commit(newer.write)
@@ -260,7 +263,7 @@ async def test_a_changed_and_a_refused_wallet_are_checked_alike(store: Store) ->
 async def test_a_batch_for_a_wallet_that_does_not_exist_is_refused(store: Store) -> None:
     imagined = WriteInTheMaking()
     imagined.create(WALLET_ID)
-    making = WriteInTheMaking(imagined.write.after[WALLET_ID])
+    making = WriteInTheMaking(imagined.write.wallets[WALLET_ID])
     making.transfer(WALLET_ID, completed_debit(0))
     await assert_refused(store, making)
 
@@ -302,7 +305,7 @@ async def test_two_wallets_may_use_one_transfer_id(store: Store) -> None:
     other.create(OTHER_WALLET_ID)
     other.transfer(OTHER_WALLET_ID, completed_debit(0))
     await store.journal.commit(other.write)
-    loaded = await store.journal.load(Missing(transfers={(OTHER_WALLET_ID, transfer_id(0))}))
+    loaded = await store.journal.load(ReadSet(transfers={(OTHER_WALLET_ID, transfer_id(0))}))
     assert len(loaded.transfers) == 1
 
 
@@ -334,7 +337,7 @@ async def test_a_transfer_is_settled_once(store: Store, status: TransferStatus) 
     first.settle(WALLET_ID, settled(held, COMPLETED))
     await store.journal.commit(first.write)
     # The version is right, the transfer is not pending any more.
-    again = WriteInTheMaking(first.write.after[WALLET_ID], now=LATER + timedelta(seconds=1))
+    again = WriteInTheMaking(first.write.wallets[WALLET_ID], now=LATER + timedelta(seconds=1))
     again.settle(WALLET_ID, settled(held, status))
     await assert_refused(store, again)
 
@@ -362,7 +365,7 @@ async def test_after_a_conflict_the_same_store_goes_on(store: Store) -> None:
     second.transfer(WALLET_ID, completed_debit(1))
     await store.journal.commit(first.write)
     await assert_refused(store, second)
-    again = WriteInTheMaking(first.write.after[WALLET_ID])
+    again = WriteInTheMaking(first.write.wallets[WALLET_ID])
     again.transfer(WALLET_ID, completed_debit(1))
     await store.journal.commit(again.write)
     loaded = await store.journal.load(EVERYTHING)

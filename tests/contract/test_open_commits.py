@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from actors.ports import BatchWrite, JournalConflict, Missing
+from actors.ports import CommitRequest, JournalConflict, ReadSet
 from tests.contract.conftest import Store
 from tests.support.domain import (
     OTHER_WALLET_ID,
@@ -40,7 +40,7 @@ def a_refusal(number: int, wallet: Wallet) -> WriteInTheMaking:
     return making
 
 
-def committing(store: Store, batch: BatchWrite) -> "asyncio.Task[None]":
+def committing(store: Store, batch: CommitRequest) -> "asyncio.Task[None]":
     async def commit() -> None:
         await store.journal.commit(batch)
 
@@ -50,9 +50,9 @@ def committing(store: Store, batch: BatchWrite) -> "asyncio.Task[None]":
 async def test_what_an_open_commit_wrote_is_seen_by_nobody(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
     held = await store.begin(a_debit(1, wallet).write)
-    asked = Missing(wallets={WALLET_ID}, recorded={_FIRST})
+    asked = ReadSet(wallets={WALLET_ID}, created_transfers={_FIRST})
     assert (await store.journal.load(asked)).wallets == {WALLET_ID: wallet}
-    assert (await store.journal.load(asked)).recorded == {}
+    assert (await store.journal.load(asked)).created_transfers == {}
     await held.commit()
     assert (await store.journal.load(asked)).wallets[WALLET_ID].version == 2
 
@@ -75,8 +75,8 @@ async def test_a_change_waits_for_an_open_one_that_comes_to_nothing(store: Store
     await store.someone_waits()
     await held.roll_back()
     await second
-    loaded = await store.journal.load(Missing(wallets={WALLET_ID}, recorded={_FIRST}))
-    assert (loaded.wallets[WALLET_ID].version, loaded.recorded) == (2, {})
+    loaded = await store.journal.load(ReadSet(wallets={WALLET_ID}, created_transfers={_FIRST}))
+    assert (loaded.wallets[WALLET_ID].version, loaded.created_transfers) == (2, {})
 
 
 async def test_a_first_refusal_rests_on_what_is_committed_and_waits_for_nobody(
@@ -96,8 +96,8 @@ async def test_a_refusal_for_good_waits_for_an_open_commit_of_that_transfer(stor
     await held.commit()
     with pytest.raises(JournalConflict):
         await refusal
-    loaded = await store.journal.load(Missing(recorded={_FIRST}))
-    assert (set(loaded.recorded), loaded.refused) == ({_FIRST}, {})
+    loaded = await store.journal.load(ReadSet(created_transfers={_FIRST}))
+    assert (set(loaded.created_transfers), loaded.refused) == ({_FIRST}, {})
 
 
 async def test_a_refusal_for_good_stands_if_the_open_commit_comes_to_nothing(store: Store) -> None:
@@ -107,8 +107,8 @@ async def test_a_refusal_for_good_stands_if_the_open_commit_comes_to_nothing(sto
     await store.someone_waits()
     await held.roll_back()
     await refusal
-    loaded = await store.journal.load(Missing(recorded={_FIRST}))
-    assert (loaded.recorded, loaded.refused) == ({}, {_FIRST: REFUSAL})
+    loaded = await store.journal.load(ReadSet(created_transfers={_FIRST}))
+    assert (loaded.created_transfers, loaded.refused) == ({}, {_FIRST: REFUSAL})
 
 
 async def test_a_commit_waits_for_an_open_refusal_of_its_transfer(store: Store) -> None:
@@ -127,7 +127,7 @@ async def test_what_was_refused_for_good_is_never_written(store: Store) -> None:
     await store.journal.commit(a_refusal(1, wallets[0]).write)
     with pytest.raises(JournalConflict):
         await store.journal.commit(a_debit(1, *wallets).write)
-    loaded = await store.journal.load(Missing(wallets={WALLET_ID, OTHER_WALLET_ID}))
+    loaded = await store.journal.load(ReadSet(wallets={WALLET_ID, OTHER_WALLET_ID}))
     assert [one.version for one in loaded.wallets.values()] == [1, 1]
     # The same id in another wallet is another transfer, and another id another one.
     await store.journal.commit(a_debit(1, wallets[1]).write)

@@ -1,6 +1,6 @@
 """What every outbox promises the relay: every commit's events, in order, until forgotten."""
 
-from actors.ports import Missing, Span
+from actors.ports import EventRange, ReadSet
 from tests.contract.conftest import Store
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, a_transfer, transfer_id
 from tests.support.writes import WriteInTheMaking
@@ -17,10 +17,10 @@ async def write(store: Store, wallet: Wallet | None, *numbers: int, id: WalletId
     for number in numbers:
         making.transfer(id, a_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED))
     await store.journal.commit(making.write)
-    return making.write.after[id]
+    return making.write.wallets[id]
 
 
-async def unpublished(store: Store, limit: int = 100) -> list[Span]:
+async def unpublished(store: Store, limit: int = 100) -> list[EventRange]:
     return list(await store.outbox.unpublished(limit=limit))
 
 
@@ -29,16 +29,18 @@ async def test_each_commit_leaves_a_row_a_changed_wallet(store: Store) -> None:
     await write(store, None, id=OTHER_WALLET_ID)
     await write(store, wallet, 3, id=WALLET_ID)
     assert await unpublished(store) == [
-        Span(WALLET_ID, 1, 3),
-        Span(WALLET_ID, 4, 4),
-        Span(OTHER_WALLET_ID, 1, 1),
+        EventRange(WALLET_ID, 1, 3),
+        EventRange(WALLET_ID, 4, 4),
+        EventRange(OTHER_WALLET_ID, 1, 1),
     ]
 
 
 async def test_a_span_s_events_are_read_back_in_version_order(store: Store) -> None:
     wallet = await write(store, None, 1, id=WALLET_ID)
     await write(store, wallet, 2, 3, id=WALLET_ID)
-    recorded: list[RecordedEvent] = list((await store.outbox.read([Span(WALLET_ID, 2, 4)]))[0])
+    recorded: list[RecordedEvent] = list(
+        (await store.outbox.read([EventRange(WALLET_ID, 2, 4)]))[0]
+    )
     assert [one.id for one in recorded] == [f"{WALLET_ID}:{version}" for version in (2, 3, 4)]
     assert [one.wallet_after.balance for one in recorded] == [100, 200, 300]
 
@@ -47,10 +49,10 @@ async def test_many_spans_are_read_at_once_each_as_it_was_asked_for(store: Store
     await write(store, None, 1, 2, 3, id=WALLET_ID)
     await write(store, None, 4, id=OTHER_WALLET_ID)
     spans = [
-        Span(WALLET_ID, 3, 4),
-        Span(OTHER_WALLET_ID, 1, 2),
-        Span(WALLET_ID, 1, 1),
-        Span(WALLET_ID, 3, 4),
+        EventRange(WALLET_ID, 3, 4),
+        EventRange(OTHER_WALLET_ID, 1, 2),
+        EventRange(WALLET_ID, 1, 1),
+        EventRange(WALLET_ID, 3, 4),
     ]
     read = await store.outbox.read(spans)
     assert [[one.id for one in events] for events in read] == [
@@ -63,23 +65,23 @@ async def test_deleted_rows_are_gone_and_their_events_stay_in_the_journal(store:
     wallet = await write(store, None, 1, id=WALLET_ID)
     wallet = await write(store, wallet, 2, id=WALLET_ID)
     await write(store, wallet, 3, id=WALLET_ID)
-    await store.outbox.delete([Span(WALLET_ID, 1, 2), Span(WALLET_ID, 4, 4)])
-    assert await unpublished(store) == [Span(WALLET_ID, 3, 3)]
-    assert [len(one) for one in await store.outbox.read([Span(WALLET_ID, 1, 4)])] == [4]
+    await store.outbox.delete([EventRange(WALLET_ID, 1, 2), EventRange(WALLET_ID, 4, 4)])
+    assert await unpublished(store) == [EventRange(WALLET_ID, 3, 3)]
+    assert [len(one) for one in await store.outbox.read([EventRange(WALLET_ID, 1, 4)])] == [4]
 
 
 async def test_one_span_deletes_all_rows_that_begin_in_it(store: Store) -> None:
     wallet = await write(store, None, id=WALLET_ID)
     for number in (1, 2, 3):
         wallet = await write(store, wallet, number, id=WALLET_ID)
-    await store.outbox.delete([Span(WALLET_ID, 2, 3)])
-    assert await unpublished(store) == [Span(WALLET_ID, 1, 1), Span(WALLET_ID, 4, 4)]
+    await store.outbox.delete([EventRange(WALLET_ID, 2, 3)])
+    assert await unpublished(store) == [EventRange(WALLET_ID, 1, 1), EventRange(WALLET_ID, 4, 4)]
 
 
 async def test_deleting_a_row_that_is_gone_is_no_error(store: Store) -> None:
     await write(store, None, 1, id=WALLET_ID)
     for _ in range(2):
-        await store.outbox.delete([Span(WALLET_ID, 1, 2)])
+        await store.outbox.delete([EventRange(WALLET_ID, 1, 2)])
     assert await unpublished(store) == []
 
 
@@ -87,7 +89,10 @@ async def test_a_limit_keeps_the_oldest(store: Store) -> None:
     wallet = await write(store, None, id=WALLET_ID)
     for number in (1, 2, 3):
         wallet = await write(store, wallet, number, id=WALLET_ID)
-    assert await unpublished(store, limit=2) == [Span(WALLET_ID, 1, 1), Span(WALLET_ID, 2, 2)]
+    assert await unpublished(store, limit=2) == [
+        EventRange(WALLET_ID, 1, 1),
+        EventRange(WALLET_ID, 2, 2),
+    ]
 
 
 async def test_only_rows_of_an_age_are_told_when_asked_for_and_those_before_them(
@@ -97,8 +102,8 @@ async def test_only_rows_of_an_age_are_told_when_asked_for_and_those_before_them
     await write(store, wallet, 1, id=WALLET_ID)
     assert await store.outbox.unpublished(limit=10, older_than_s=60.0) == []
     assert await store.outbox.unpublished(limit=10, older_than_s=-60.0) == [
-        Span(WALLET_ID, 1, 1),
-        Span(WALLET_ID, 2, 2),
+        EventRange(WALLET_ID, 1, 1),
+        EventRange(WALLET_ID, 2, 2),
     ]
 
 
@@ -107,6 +112,6 @@ async def test_loading_a_wallet_tells_what_is_unpublished_of_it_in_order(store: 
     await write(store, None, id=OTHER_WALLET_ID)
     wallet = await write(store, wallet, 2, 3, id=WALLET_ID)
     await write(store, wallet, 4, id=WALLET_ID)
-    await store.outbox.delete([Span(WALLET_ID, 1, 2)])
-    loaded = await store.journal.load(Missing(wallets={WALLET_ID}))
-    assert loaded.unpublished == [Span(WALLET_ID, 3, 4), Span(WALLET_ID, 5, 5)]
+    await store.outbox.delete([EventRange(WALLET_ID, 1, 2)])
+    loaded = await store.journal.load(ReadSet(wallets={WALLET_ID}))
+    assert loaded.unpublished == [EventRange(WALLET_ID, 3, 4), EventRange(WALLET_ID, 5, 5)]

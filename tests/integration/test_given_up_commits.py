@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from actors.connection import HealingConnection
+from actors.connection import ReconnectingConnection
 from actors.ports import JournalUnavailable, OutcomeUnknown, SessionLost
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.protocol import Applied, Failure
@@ -31,8 +31,8 @@ _BACKENDS = (
 _WAITING_FOR_STANDBY = f"{_BACKENDS} AND wait_event = 'SyncRep'"
 
 
-def impatient(database: str) -> HealingConnection:
-    return HealingConnection(
+def impatient(database: str) -> ReconnectingConnection:
+    return ReconnectingConnection(
         database,
         statement_timeout_s=_TIMEOUT_S,
         connect_timeout_s=2.0,
@@ -167,7 +167,7 @@ async def test_a_backend_that_was_given_up_is_ended_by_the_next_connection(
 async def test_a_cancelled_wait_for_a_standby_is_an_unknown_outcome(
     database: str, observer: "asyncpg.Connection[Any]"
 ) -> None:
-    connection = HealingConnection(
+    connection = ReconnectingConnection(
         database,
         statement_timeout_s=30.0,
         connect_timeout_s=2.0,

@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from actors.journal_columns import commit_arguments
-from actors.ports import Missing
+from actors.ports import ReadSet
 from actors.postgres_journal import PostgresJournal
 from tests.support.domain import a_transfer, transfer_id, wallet_id
 from tests.support.write_side import connection
@@ -44,7 +44,7 @@ async def test_a_batch_of_an_old_shard_is_written_as_it_was_meant(database: str)
     await old.execute(_COMMIT, *as_an_old_shard_sends_it(making))
 
     wallets = {wallet_id(number) for number in (1, 5, 7, 9)}
-    assert (await journal.load(Missing(wallets=wallets))).wallets == making.write.after
+    assert (await journal.load(ReadSet(wallets=wallets))).wallets == making.write.wallets
     await old.close()
     await inner.close()
 

@@ -12,10 +12,10 @@ import pytest
 
 from actors import failover
 from actors.dispatcher import ShardUnreachable
-from actors.failover import FailoverShards
+from actors.failover import FailoverTransport
 from actors.keepalive import Heartbeat
-from actors.shard_channel import ShardChannel, open_channel
-from actors.shard_listener import Address
+from actors.shard_channel import RpcClient
+from actors.shard_listener import RpcEndpoint
 from actors.shard_process import limits_from
 from tests.support.waiting import until_true
 from wallet.settings import Settings
@@ -23,12 +23,12 @@ from wallet.settings import Settings
 ECHO = """
 import asyncio, sys
 import msgspec
-from actors.shard_listener import ShardListener
+from actors.shard_listener import RpcServer
 
 async def main():
     async def answer(payload):
         return sys.argv[1].encode()
-    address = await ShardListener(answer, lambda: None).start("127.0.0.1")
+    address = await RpcServer(answer, lambda: None).start("127.0.0.1")
     print(msgspec.json.encode(address).decode(), flush=True)
     await asyncio.Event().wait()
 
@@ -41,14 +41,14 @@ WAIT_MAX_S = 20.0
 
 
 @asynccontextmanager
-async def shard_process(name: str) -> AsyncIterator[tuple[int, Address]]:
+async def shard_process(name: str) -> AsyncIterator[tuple[int, RpcEndpoint]]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", ECHO, name, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout
     try:
         line = await asyncio.wait_for(process.stdout.readline(), 20)
-        yield process.pid, msgspec.json.decode(line, type=Address)
+        yield process.pid, msgspec.json.decode(line, type=RpcEndpoint)
     finally:
         process.kill()
         await process.communicate()
@@ -58,19 +58,19 @@ def test_the_bounds_keep_the_promise() -> None:
     heartbeat = limits_from(Heartbeat, Settings(_env_file=None))
     given_up_s = heartbeat.shard_ping_s * (heartbeat.shard_pings_missed_max + 1)
 
-    assert given_up_s + failover.PATIENCE_S + failover.PAUSE_S < PROMISED_S
+    assert given_up_s + failover.CONNECT_GRACE_S + failover.RECONNECT_INTERVAL_S < PROMISED_S
 
 
 async def test_calls_leave_a_paused_shard_and_return_when_it_goes_on() -> None:
     heartbeat = limits_from(Heartbeat, Settings(_env_file=None))
     async with shard_process("one") as (pid, one), shard_process("two") as (_, two):
-        channels: list[ShardChannel] = []
+        channels: list[RpcClient] = []
 
-        async def connect(shard: int) -> ShardChannel:
-            channels.append(await open_channel((one, two)[shard], heartbeat))
+        async def connect(shard: int) -> RpcClient:
+            channels.append(await connect((one, two)[shard], heartbeat))
             return channels[-1]
 
-        shards = FailoverShards(connect, shard_count=2)
+        shards = FailoverTransport(connect, shard_count=2)
 
         async def answers(expected: bytes) -> bool:
             return await shards.call(0, b"x") == expected

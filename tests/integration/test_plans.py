@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from actors.ports import BatchWrite, Missing, Span, StoredAnswer
+from actors.ports import CommitRequest, EventRange, ReadSet, StoredAnswer
 from actors.postgres_journal import PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
 from projections.auditor import Auditor
@@ -151,7 +151,7 @@ def held_of(wallet: WalletId) -> TransferId:
     return transfer_id(1_000 + WALLETS.index(wallet))
 
 
-def a_first_write() -> BatchWrite:
+def a_first_write() -> CommitRequest:
     """Wallets with a transfer that is held, and a key each."""
     making = WriteInTheMaking()
     for wallet in WALLETS:
@@ -194,10 +194,10 @@ def by_key(*indexes: str) -> str:
 
 async def _loading(desk: Desk) -> None:
     transfers = {(wallet, held_of(wallet)) for wallet in WALLETS}
-    missing = Missing(
+    missing = ReadSet(
         wallets=set(WALLETS),
         transfers=transfers,
-        recorded=transfers,
+        created_transfers=transfers,
         keys={(wallet, IdempotencyKey("key")) for wallet in WALLETS},
         references={f"reference of {wallet}" for wallet in WALLETS},
     )
@@ -218,7 +218,7 @@ async def _loading(desk: Desk) -> None:
 
 
 async def _committing(desk: Desk) -> None:
-    loaded = await desk.journal.load(Missing(wallets=set(WALLETS)))
+    loaded = await desk.journal.load(ReadSet(wallets=set(WALLETS)))
     making = WriteInTheMaking(*loaded.wallets.values())
     making.create(wallet_id(999), reference_id="another")
     for wallet in WALLETS[1:20]:
@@ -245,7 +245,7 @@ async def _committing(desk: Desk) -> None:
     ]
     # Once wallets have refusals that bind, each new transfer is looked up among them.
     making = WriteInTheMaking(
-        *(await desk.journal.load(Missing(wallets=set(WALLETS)))).wallets.values()
+        *(await desk.journal.load(ReadSet(wallets=set(WALLETS)))).wallets.values()
     )
     for number, one in enumerate(WALLETS):
         making.transfer(one, a_transfer(id=transfer_id(7_000 + number)))
@@ -255,7 +255,7 @@ async def _committing(desk: Desk) -> None:
 
 
 async def _reading_a_backlog(desk: Desk) -> None:
-    spans = [Span(wallet, 1, 2) for wallet in WALLETS]
+    spans = [EventRange(wallet, 1, 2) for wallet in WALLETS]
     plans = await desk.relay_plans(lambda: desk.outbox.read(spans))
     (plan,) = plans
     assert "Index Scan wallet_events_pkey wallet_events" in plan
@@ -263,7 +263,7 @@ async def _reading_a_backlog(desk: Desk) -> None:
 
 
 async def _deleting_outbox_rows(desk: Desk) -> None:
-    spans = [Span(wallet, 1, 2) for wallet in WALLETS]
+    spans = [EventRange(wallet, 1, 2) for wallet in WALLETS]
     plans = await desk.relay_plans(lambda: desk.outbox.delete(spans))
     assert plans == [
         f"ModifyTable outbox (Nested Loop ({_LIST}, Subquery Scan (LockRows "
@@ -330,7 +330,7 @@ async def _project(store: ProjectionStore) -> None:
 
 async def _catching_up(desk: Desk) -> None:
     making = WriteInTheMaking(
-        *(await desk.journal.load(Missing(wallets={WALLETS[0]}))).wallets.values()
+        *(await desk.journal.load(ReadSet(wallets={WALLETS[0]}))).wallets.values()
     )
     held = msgspec.structs.replace(HELD, id=held_of(WALLETS[0]), created_version=2)
     making.settle(WALLETS[0], settled(held, TransferStatus.COMPLETED))

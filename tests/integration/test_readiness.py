@@ -10,10 +10,10 @@ from typing import cast
 import asyncpg
 import msgspec
 
-from actors.failover import FailoverShards
+from actors.failover import FailoverTransport
 from actors.keepalive import Heartbeat
-from actors.shard_channel import ShardChannel, open_channel
-from actors.shard_listener import Address
+from actors.shard_channel import RpcClient, connect
+from actors.shard_listener import RpcEndpoint
 from actors.statistics import ShardStatistics
 from projections.queries import Queries
 from serve_app.probes import Probes
@@ -38,7 +38,7 @@ SETTINGS = Settings(_env_file=None, shard_count=1)
 
 
 @asynccontextmanager
-async def shard_process(dsn: str, nats_url: str) -> AsyncIterator[Address]:
+async def shard_process(dsn: str, nats_url: str) -> AsyncIterator[RpcEndpoint]:
     settings = {
         "WALLET_DATABASE_URL": dsn,
         "WALLET_NATS_URL": nats_url,
@@ -53,7 +53,7 @@ async def shard_process(dsn: str, nats_url: str) -> AsyncIterator[Address]:
     assert process.stdout
     try:
         line = await asyncio.wait_for(process.stdout.readline(), 30)
-        yield msgspec.json.decode(line, type=Address)
+        yield msgspec.json.decode(line, type=RpcEndpoint)
     finally:
         process.kill()
         await process.communicate()
@@ -62,13 +62,13 @@ async def shard_process(dsn: str, nats_url: str) -> AsyncIterator[Address]:
 class Shards:
     """The one shard as a replica reaches it, without Ray."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: RpcEndpoint) -> None:
         self._address = address
-        self.channels: list[ShardChannel] = []
-        self._shards = FailoverShards(self._connect, shard_count=1)
+        self.channels: list[RpcClient] = []
+        self._shards = FailoverTransport(self._connect, shard_count=1)
 
-    async def _connect(self, _shard: int) -> ShardChannel:
-        self.channels.append(await open_channel(self._address, QUICK))
+    async def _connect(self, _shard: int) -> RpcClient:
+        self.channels.append(await connect(self._address, QUICK))
         return self.channels[-1]
 
     async def statistics(self, shard: int) -> ShardStatistics:

@@ -92,23 +92,23 @@ async def test_a_publish_to_a_deleted_stream_does_not_reach_its_successor(
     nats_url: str,
 ) -> None:
     one, other = JetStream(stream_options(nats_url)), JetStream(stream_options(nats_url))
-    lost = await one.prepare()
-    await one.publish([a_message(8)], connection=one.connection, incarnation=lost)
+    lost = await one.ensure_ready()
+    await one.publish([a_message(8)], connection=one.connection_epoch, incarnation=lost)
     await delete_stream(nats_url)
 
-    made = await other.prepare()
+    made = await other.ensure_ready()
     for _ in range(2):  # It knows nothing of the loss, and asking does not make it know.
         with pytest.raises(PublishFailed):
-            await one.publish([a_message(9)], connection=one.connection, incarnation=lost)
+            await one.publish([a_message(9)], connection=one.connection_epoch, incarnation=lost)
     first = [a_message(1), a_message(2)]
-    await other.publish(first, connection=other.connection, incarnation=made)
+    await other.publish(first, connection=other.connection_epoch, incarnation=made)
     with pytest.raises(PublishFailed):
-        await one.publish([a_message(9)], connection=one.connection, incarnation=lost)
+        await one.publish([a_message(9)], connection=one.connection_epoch, incarnation=lost)
 
-    assert await one.prepare() == made
+    assert await one.ensure_ready() == made
     with pytest.raises(PublishFailed):
-        await one.publish([a_message(9)], connection=one.connection, incarnation=lost)
-    await one.publish([a_message(3)], connection=one.connection, incarnation=made)
+        await one.publish([a_message(9)], connection=one.connection_epoch, incarnation=lost)
+    await one.publish([a_message(3)], connection=one.connection_epoch, incarnation=made)
     assert await subjects(nats_url) == [a_message(number).subject for number in (1, 2, 3)]
     await one.close()
     await other.close()
@@ -118,21 +118,21 @@ async def test_an_update_that_was_on_its_way_lets_nobody_into_the_next_stream(
     nats_url: str,
 ) -> None:
     one, other = JetStream(stream_options(nats_url)), JetStream(stream_options(nats_url))
-    lost = await one.prepare()
+    lost = await one.ensure_ready()
     client = await nats.connect(nats_url)
     late = (await client.jetstream().stream_info(STREAM)).config
     await delete_stream(nats_url)
-    made = await other.prepare()
+    made = await other.ensure_ready()
     # As the service updates: with an entrance that nobody was ever given.
     update = jetstream._config(stream_options(nats_url))
     assert update.subjects != late.subjects
     await client.jetstream().update_stream(update)
     with pytest.raises(PublishFailed):
-        await one.publish([a_message(9)], connection=one.connection, incarnation=lost)
+        await one.publish([a_message(9)], connection=one.connection_epoch, incarnation=lost)
     with pytest.raises(PublishFailed):
-        await other.publish([a_message(1)], connection=other.connection, incarnation=made)
-    assert await other.prepare() == made
-    await other.publish([a_message(1)], connection=other.connection, incarnation=made)
+        await other.publish([a_message(1)], connection=other.connection_epoch, incarnation=made)
+    assert await other.ensure_ready() == made
+    await other.publish([a_message(1)], connection=other.connection_epoch, incarnation=made)
     assert await subjects(nats_url) == [a_message(1).subject]
     for connection in (one, other, client):
         await connection.close()
@@ -140,7 +140,7 @@ async def test_an_update_that_was_on_its_way_lets_nobody_into_the_next_stream(
 
 async def test_readers_find_the_stream_by_its_subjects(nats_url: str) -> None:
     stream = JetStream(stream_options(nats_url))
-    await stream.prepare()
+    await stream.ensure_ready()
     client = await nats.connect(nats_url)
     found = await client.jetstream().find_stream_name_by_subject("wallet.events.>")
     assert found == STREAM
@@ -154,10 +154,12 @@ async def test_a_stream_of_a_former_version_is_given_an_entrance(nats_url: str) 
         name=STREAM, subjects=["wallet.events.>"], allow_batched=True
     )
     stream = JetStream(stream_options(nats_url))
-    incarnation = await stream.prepare()
+    incarnation = await stream.ensure_ready()
     assert incarnation == str(made.created)
     await client.jetstream().publish(a_message(1).subject, b"{}")  # by a shard of that version
-    await stream.publish([a_message(2)], connection=stream.connection, incarnation=incarnation)
+    await stream.publish(
+        [a_message(2)], connection=stream.connection_epoch, incarnation=incarnation
+    )
     assert await subjects(nats_url) == [a_message(1).subject, a_message(2).subject]
     await client.close()
     await stream.close()
@@ -165,16 +167,16 @@ async def test_a_stream_of_a_former_version_is_given_an_entrance(nats_url: str) 
 
 async def test_limits_are_brought_up_to_date_and_what_is_there_stays(nats_url: str) -> None:
     stream = JetStream(stream_options(nats_url))
-    made = await stream.prepare()
-    await stream.publish([a_message(1)], connection=stream.connection, incarnation=made)
+    made = await stream.ensure_ready()
+    await stream.publish([a_message(1)], connection=stream.connection_epoch, incarnation=made)
     options = stream_options(nats_url)
     changed = JetStream(msgspec.structs.replace(options, max_age_s=3_600.0))
-    assert await changed.prepare() == made
+    assert await changed.ensure_ready() == made
     client = await nats.connect(nats_url)
     config = (await client.jetstream().stream_info(STREAM)).config
     await client.close()
     assert config.max_age == 3_600
-    await changed.publish([a_message(2)], connection=changed.connection, incarnation=made)
+    await changed.publish([a_message(2)], connection=changed.connection_epoch, incarnation=made)
     assert await subjects(nats_url) == [a_message(1).subject, a_message(2).subject]
     await changed.close()
     await stream.close()

@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import asyncpg
 import pytest
 
-from actors.connection import HealingConnection
+from actors.connection import ReconnectingConnection
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
-from actors.write_health import ProbeFailed, WatchedJournal, WriteHealth, WriteHealthLimits
+from actors.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
 from tests.support.ids import new_id
 from tests.support.waiting import stop, until, until_true
 from tests.support.writes import WriteInTheMaking
@@ -24,7 +24,7 @@ Hindrance = Callable[[asyncpg.Connection], AbstractAsyncContextManager[None]]
 
 @asynccontextmanager
 async def a_probe(dsn: str, *, timeout_s: float = 30.0) -> AsyncIterator[PostgresWriteProbe]:
-    connection = HealingConnection(
+    connection = ReconnectingConnection(
         dsn, statement_timeout_s=timeout_s, connect_timeout_s=5.0, settings=PROBE_SETTINGS
     )
     try:
@@ -114,14 +114,14 @@ async def test_a_synchronous_standby_is_noticed_when_it_goes_and_returns(
 async def test_refusals_that_are_answered_do_not_hide_that_no_write_is_confirmed(
     dsn: str,
 ) -> None:
-    connection = HealingConnection(
+    connection = ReconnectingConnection(
         dsn, statement_timeout_s=30.0, connect_timeout_s=5.0, settings=CONNECTION_SETTINGS
     )
     creates = WriteInTheMaking()
     wallet = creates.create(WalletId(new_id()))
     refuses = WriteInTheMaking(wallet).write
     async with operator(dsn) as admin, watched(dsn) as health:
-        journal = WatchedJournal(
+        journal = MonitoredJournal(
             PostgresJournal(connection), health, asyncio.get_running_loop().time
         )
         await journal.commit(creates.write)

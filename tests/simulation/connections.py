@@ -8,7 +8,7 @@ from actors.memory_transactions import MemoryTransaction
 from actors.ports import (
     JournalBusy,
     JournalConflict,
-    JournalRefused,
+    JournalError,
     JournalUnavailable,
     OutcomeUnknown,
     SessionLost,
@@ -24,7 +24,7 @@ Work = Callable[[Callable[[Callable[[], T]], None]], object]
 _LOCK_SHARE: Final = 0.3
 """Of a statement's time-out: for so long the server lets it wait for a lock."""
 
-_REPORTED: Final = (JournalConflict, JournalRefused, JournalUnavailable, OutcomeUnknown)
+_REPORTED: Final = (JournalConflict, JournalError, JournalUnavailable, OutcomeUnknown)
 
 
 class Connection:
@@ -60,7 +60,7 @@ class Connection:
         Raises:
             SessionLost: that session has ended.
             JournalUnavailable: surely not run.
-            JournalConflict, JournalRefused: run, and refused.
+            JournalConflict, JournalError: run, and refused.
             OutcomeUnknown: no answer.
         """
         return await self._exchange(lambda reply: reply(statement), session)
@@ -116,7 +116,7 @@ class Connection:
         if dice.happens(odds.conflict):
             refusal = JournalConflict("could not serialize access")
         elif dice.happens(odds.refuse):
-            refusal = JournalRefused("disk full")
+            refusal = JournalError("disk full")
         lost = dice.happens(odds.lose_answer)
         back_s = dice.delay_s(odds.latency_s)
         loop = self._loop

@@ -17,7 +17,7 @@ from actors.memory_database import MemoryDatabase
 from actors.memory_transactions import MemoryTransaction
 from actors.outbox import OutboxRelay
 from actors.outbox_retention import OutboxRetention
-from actors.ports import BatchWrite, Journal, Loaded, Missing, OutcomeUnknown
+from actors.ports import CommitRequest, Journal, LoadedState, OutcomeUnknown, ReadSet
 from projections.store import BalanceRow
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.scenario import Make
@@ -41,10 +41,10 @@ class _Journal:
     async def connect(self) -> int:
         return await self._journal.connect()
 
-    async def load(self, missing: Missing, *, session: int) -> Loaded:
+    async def load(self, missing: ReadSet, *, session: int) -> LoadedState:
         return await self._journal.load(missing, session=session)
 
-    async def commit(self, write: BatchWrite, *, session: int) -> None:
+    async def commit(self, write: CommitRequest, *, session: int) -> None:
         await self._journal.commit(write, session=session)
 
     async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
@@ -52,15 +52,15 @@ class _Journal:
 
 
 class _PublishesFirst(_Journal):
-    async def commit(self, write: BatchWrite, *, session: int) -> None:
+    async def commit(self, write: CommitRequest, *, session: int) -> None:
         for span in write.spans():
-            recorded = [one for one in write.recorded if one.wallet_after.id == span.wallet_id]
+            recorded = [one for one in write.events if one.wallet_after.id == span.wallet_id]
             self._relay.add(span, recorded, [encode_recorded(one) for one in recorded])
         await self._journal.commit(write, session=session)
 
 
 class _TrustsLostAnswers(_Journal):
-    async def commit(self, write: BatchWrite, *, session: int) -> None:
+    async def commit(self, write: CommitRequest, *, session: int) -> None:
         try:
             await self._journal.commit(write, session=session)
         except OutcomeUnknown:
@@ -68,14 +68,14 @@ class _TrustsLostAnswers(_Journal):
 
 
 class _LeavesPredecessorsEvents(_Journal):
-    async def load(self, missing: Missing, *, session: int) -> Loaded:
+    async def load(self, missing: ReadSet, *, session: int) -> LoadedState:
         loaded = await self._journal.load(missing, session=session)
         return msgspec.structs.replace(loaded, unpublished=[])
 
 
 class _RefusesFromMemory(_Journal):
-    async def commit(self, write: BatchWrite, *, session: int) -> None:
-        if write.recorded:
+    async def commit(self, write: CommitRequest, *, session: int) -> None:
+        if write.events:
             await self._journal.commit(write, session=session)
 
 
@@ -180,7 +180,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         Breach.ACKNOWLEDGED_WRITE_MISSING, make=_world_with(_TrustsLostAnswers)
     ),
     "deliver again as if for the first time": Mutation(
-        Breach.REFUSED_WRITE_APPLIED, patches=((dispatcher, "_addressed", _always_first),)
+        Breach.REFUSED_WRITE_APPLIED, patches=((dispatcher, "_for_delivery", _always_first),)
     ),
     "refuse a second delivery for now only": Mutation(
         Breach.REFUSED_WRITE_APPLIED,

@@ -129,7 +129,13 @@ class World:
             )
         )
         host.process, host.shard, host.relay = process, shard, relay
-        for work in (shard.run(), shard.watch(), relay.run(), relay.forget(), relay.sweep()):
+        for work in (
+            shard.run(),
+            shard.reject_while_stalled(),
+            relay.run(),
+            relay.prune(),
+            relay.sweep(),
+        ):
             process.start(work)
 
     def wrap_journal(self, journal: Journal, _relay: OutboxRelay) -> Journal:
@@ -228,7 +234,7 @@ class _Transport:
         self._ingress = ingress
 
     async def call(self, shard: int, payload: bytes) -> bytes:
-        """Like `FailoverShards`: while a shard can't be reached, the next one is called."""
+        """Like `FailoverTransport`: while a shard can't be reached, the next one is called."""
         hosts = self._deployment.hosts
         broken = self._world.network.broken_share > 0.0
         start = shard + (broken and self._world.dice.happens(0.5))

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from actors.batch import Batch
+from actors.batch import BatchDecider
 from actors.cache import WalletCache
-from actors.ports import Loaded
+from actors.ports import LoadedState
 from tests.support.domain import LATER, WALLET_ID
 from wallet.commands import Command, CommandItem, CommandRequest, Idempotency
 from wallet.ids import IdempotencyKey, WalletId
@@ -20,8 +20,8 @@ def a_cache(*wallets: Wallet, pending: tuple[Transfer, ...] = ()) -> WalletCache
     return cache
 
 
-def a_batch(cache: WalletCache | None = None, **loaded: Any) -> Batch:
-    return Batch(cache=cache or a_cache(), loaded=Loaded(**loaded), now=LATER)
+def a_batch(cache: WalletCache | None = None, **loaded: Any) -> BatchDecider:
+    return BatchDecider(cache=cache or a_cache(), loaded=LoadedState(**loaded), now=LATER)
 
 
 def ask(

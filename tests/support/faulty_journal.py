@@ -7,7 +7,7 @@ from enum import Enum, auto
 from actors.memory_database import MemoryDatabase
 from actors.memory_journal import DirectConnection, MemoryJournal, MemoryOutbox
 from actors.memory_transactions import MemoryTransaction
-from actors.ports import JournalConflict, JournalUnavailable, Loaded, Missing, OutcomeUnknown
+from actors.ports import JournalConflict, JournalUnavailable, LoadedState, OutcomeUnknown, ReadSet
 
 
 class Fault(Enum):
@@ -91,7 +91,7 @@ class FaultyJournal(MemoryJournal, MemoryOutbox):
         """The next call is made over another session."""
         self.connection.drop()
 
-    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+    async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
         self.connection.require(session)
         self.loads += 1
         if self.loads_unavailable:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from actors.memory_database import MemoryDatabase
 from actors.memory_journal import MemoryBackfill
 from actors.outbox import OutboxRelay, RelayLimits
-from actors.ports import BatchWrite, JournalUnavailable, Span
+from actors.ports import CommitRequest, EventRange, JournalUnavailable
 from tests.support.domain import a_transfer, transfer_id
 from tests.support.fake_stream import FakeStream
 from tests.support.faulty_journal import FaultyJournal
@@ -26,7 +26,7 @@ class WatchedOutbox(FaultyJournal):
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         super().__init__(database)
-        self.spans_read: list[Span] = []
+        self.spans_read: list[EventRange] = []
         self.reads = 0
         self.reads_unavailable = 0
         self.deletes_unavailable = 0
@@ -43,7 +43,7 @@ class WatchedOutbox(FaultyJournal):
         """As if everything had reached the stream's disk."""
         self.database.outbox.clear()
 
-    async def read(self, spans: Sequence[Span]) -> Sequence[Sequence[RecordedEvent]]:
+    async def read(self, spans: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
         self.reads += 1
         self.spans_read += spans
         if self.reads_unavailable:
@@ -51,7 +51,7 @@ class WatchedOutbox(FaultyJournal):
             raise JournalUnavailable("injected: unavailable")
         return await super().read(spans)
 
-    async def delete(self, spans: Collection[Span]) -> None:
+    async def delete(self, spans: Collection[EventRange]) -> None:
         if self.deletes_unavailable:
             self.deletes_unavailable -= 1
             raise JournalUnavailable("injected: unavailable")
@@ -59,8 +59,8 @@ class WatchedOutbox(FaultyJournal):
         self.deleted.set()
 
     async def unpublished(
-        self, *, limit: int, after: Span | None = None, older_than_s: float = 0.0
-    ) -> Sequence[Span]:
+        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+    ) -> Sequence[EventRange]:
         self.sweeps += after is None
         return await super().unpublished(limit=limit, after=after, older_than_s=older_than_s)
 
@@ -83,7 +83,7 @@ class RelayDesk:
 
     def start(self, *, sweeping: bool = False) -> None:
         self._tasks.append(asyncio.create_task(self.relay.run()))
-        self._tasks.append(asyncio.create_task(self.relay.forget()))
+        self._tasks.append(asyncio.create_task(self.relay.prune()))
         if sweeping:
             self._tasks.append(asyncio.create_task(self.relay.sweep()))
 
@@ -93,7 +93,7 @@ class RelayDesk:
         for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
             assert isinstance(ended, asyncio.CancelledError), ended
 
-    async def commit(self, wallet: WalletId, *numbers: int) -> BatchWrite:
+    async def commit(self, wallet: WalletId, *numbers: int) -> CommitRequest:
         """Commit a debit a number, the wallet's creation before them if it is new."""
         known = self.outbox.database.wallets.get(wallet)
         making = WriteInTheMaking(*([known] if known else []))
@@ -106,14 +106,14 @@ class RelayDesk:
         await self.outbox.commit(making.write)
         return making.write
 
-    async def commit_and_add(self, wallet: WalletId, *numbers: int) -> BatchWrite:
+    async def commit_and_add(self, wallet: WalletId, *numbers: int) -> CommitRequest:
         write = await self.commit(wallet, *numbers)
         self.add(write)
         return write
 
-    def add(self, write: BatchWrite) -> None:
+    def add(self, write: CommitRequest) -> None:
         for span in write.spans():
-            recorded = [one for one in write.recorded if one.wallet_after.id == span.wallet_id]
+            recorded = [one for one in write.events if one.wallet_after.id == span.wallet_id]
             self.relay.add(span, recorded, [encode_recorded(one) for one in recorded])
 
     async def until_empty(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from actors.batch_committer import Relay
+from actors.batch_committer import EventRelay
 from actors.ports import Journal
 from actors.shard import Shard, ShardLimits
 from tests.support.domain import NOW
@@ -17,7 +17,7 @@ async def shard_in_memory(
     journal: Journal,
     *,
     limits: ShardLimits = LIMITS,
-    relay: Relay | None = None,
+    relay: EventRelay | None = None,
     now: Callable[[], datetime] = lambda: NOW,
 ) -> AsyncIterator[ShardUnderTest]:
     """A running shard on ``journal``; without a ``relay`` its events stay in the outbox."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from actors.connection import HealingConnection
+from actors.connection import ReconnectingConnection
 from actors.jetstream import JetStream, StreamOptions
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.ports import EventStream, Message
 from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
 from actors.postgres_outbox import PostgresOutbox
-from actors.postgres_refill import PostgresRefill
+from actors.postgres_refill import PostgresBackfill
 from actors.protocol import RequestResult
 from actors.shard import Shard, ShardLimits
 from tests.support.ids import new_id
@@ -51,8 +51,8 @@ RELAY_LIMITS = RelayLimits(
 )
 
 
-def connection(dsn: str, **settings: str) -> HealingConnection:
-    return HealingConnection(
+def connection(dsn: str, **settings: str) -> ReconnectingConnection:
+    return ReconnectingConnection(
         dsn,
         statement_timeout_s=5.0,
         connect_timeout_s=2.0,
@@ -173,7 +173,7 @@ async def running_shard(
         stream=stream or _NoStream(),
         limits=relay_limits,
         owns=owns,
-        refill=PostgresRefill(outbox, stream="WALLET_EVENTS"),
+        refill=PostgresBackfill(outbox, stream="WALLET_EVENTS"),
     )
     shard = Shard(
         journal=PostgresJournal(journal),
@@ -183,7 +183,7 @@ async def running_shard(
     )
     tasks = [asyncio.create_task(shard.run())]
     if stream is not None:
-        tasks += [asyncio.create_task(one) for one in (relay.run(), relay.forget(), relay.sweep())]
+        tasks += [asyncio.create_task(one) for one in (relay.run(), relay.prune(), relay.sweep())]
     test = asyncio.current_task()
     assert test is not None
 

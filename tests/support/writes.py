@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from actors.ports import BatchWrite, KeyRecord, RefusedDelivery, StoredAnswer
+from actors.ports import CommitRequest, IdempotencyRecord, RefusedDelivery, StoredAnswer
 from tests.support.domain import NOW
 from wallet.commands import Idempotency
 from wallet.events import Event, RecordedEvent, TransferChanged, WalletCreated
@@ -17,17 +17,17 @@ REFUSAL = '{"code":"insufficient_funds","detail":"Žofie"}'.encode()
 
 
 class WriteInTheMaking:
-    """A `BatchWrite` built event by event, from wallets as they are before it."""
+    """A `CommitRequest` built event by event, from wallets as they are before it."""
 
     def __init__(self, *wallets: Wallet, now: datetime = NOW) -> None:
         self._now = now
-        self.write = BatchWrite(
+        self.write = CommitRequest(
             now=now,
-            expected={wallet.id: wallet.version for wallet in wallets},
-            after={wallet.id: wallet for wallet in wallets},
-            created=[],
-            recorded=[],
-            keys=[],
+            expected_versions={wallet.id: wallet.version for wallet in wallets},
+            wallets={wallet.id: wallet for wallet in wallets},
+            created_wallets=[],
+            events=[],
+            idempotency_records=[],
         )
 
     def create(
@@ -41,14 +41,14 @@ class WriteInTheMaking:
             metadata=metadata,
             occurred_at=self._now,
         )
-        self.write.created.append(wallet_id)
+        self.write.created_wallets.append(wallet_id)
         return self._record(None, event, made_by=None)
 
     def transfer(
         self, wallet_id: WalletId, transfer: Transfer, *, made_by: str | None = None
     ) -> Transfer:
         """Record a new transfer; its place in the wallet's order is filled in."""
-        wallet = self.write.after[wallet_id]
+        wallet = self.write.wallets[wallet_id]
         placed = msgspec.structs.replace(
             transfer,
             created_version=wallet.version + 1,
@@ -61,12 +61,14 @@ class WriteInTheMaking:
     def settle(self, wallet_id: WalletId, transfer: Transfer) -> Transfer:
         """Record ``transfer``, as it is after its settlement."""
         after = msgspec.structs.replace(transfer, settled_at=self._now)
-        self._change(self.write.after[wallet_id], after, TransferStatus.PENDING, None)
+        self._change(self.write.wallets[wallet_id], after, TransferStatus.PENDING, None)
         return after
 
     def key(self, scope: WalletId, key: str, answer: StoredAnswer) -> None:
         keyed = Idempotency(key=IdempotencyKey(key), fingerprint=answer.fingerprint)
-        self.write.keys.append(KeyRecord(scope=scope, keyed=keyed, stored=answer))
+        self.write.idempotency_records.append(
+            IdempotencyRecord(scope=scope, idempotency=keyed, stored=answer)
+        )
 
     def refuse(self, wallet_id: WalletId, transfer_id: TransferId) -> None:
         """Refuse a transfer for good."""
@@ -86,8 +88,8 @@ class WriteInTheMaking:
 
     def _record(self, wallet: Wallet | None, event: Event, made_by: str | None) -> Wallet:
         after = evolve(wallet, event)
-        self.write.after[after.id] = after
-        self.write.recorded.append(RecordedEvent(event=event, wallet_after=after, made_by=made_by))
+        self.write.wallets[after.id] = after
+        self.write.events.append(RecordedEvent(event=event, wallet_after=after, made_by=made_by))
         return after
 
 

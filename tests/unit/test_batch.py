@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from actors.batch import what_is_missing
-from actors.ports import Missing, Span
+from actors.batch import required_reads
+from actors.ports import EventRange, ReadSet
 from actors.protocol import Applied
 from tests.support.batches import a_batch, a_cache, ask
 from tests.support.domain import (
@@ -33,7 +33,7 @@ PENDING, COMPLETED, FAILED = TransferStatus
 def test_nothing_is_read_when_everything_is_warm() -> None:
     cache = a_cache(a_wallet(), pending=(a_transfer(id=transfer_id(1)),))
     asked = [ask(debit()), ask(settle(transfer_id(1), "completed")), ask(credit())]
-    assert not what_is_missing(asked, cache, redo=False)
+    assert not required_reads(asked, cache, redo=False)
 
 
 def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
@@ -44,7 +44,7 @@ def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
         ask(settle(transfer_id(2), "failed"), wallet=OTHER_WALLET_ID),
         ask(create_wallet(wallet_id(9), reference_id="r"), wallet=wallet_id(9)),
     ]
-    assert what_is_missing(asked, cache, redo=False) == Missing(
+    assert required_reads(asked, cache, redo=False) == ReadSet(
         wallets={OTHER_WALLET_ID},
         keys={(WALLET_ID, IdempotencyKey("k"))},
         transfers={(WALLET_ID, transfer_id(1)), (OTHER_WALLET_ID, transfer_id(2))},
@@ -59,8 +59,8 @@ def test_what_may_have_been_applied_already_is_looked_up(attempt: int, redo: boo
         ask(debit(transfer_id=transfer_id(1)), attempt=attempt),
         ask(create_wallet(wallet_id(9)), wallet=wallet_id(9), attempt=attempt),
     ]
-    assert what_is_missing(asked, cache, redo=redo) == Missing(
-        wallets={wallet_id(9)}, recorded={(WALLET_ID, transfer_id(1))}
+    assert required_reads(asked, cache, redo=redo) == ReadSet(
+        wallets={wallet_id(9)}, created_transfers={(WALLET_ID, transfer_id(1))}
     )
 
 
@@ -71,16 +71,16 @@ def test_each_command_is_decided_on_what_the_one_before_left() -> None:
     batch = a_batch(a_cache(a_wallet(balance=100)))
     replies = [batch.decide(ask(credit("1"))), batch.decide(ask(credit("1")))]
     assert [codes(reply) for reply in replies] == [["done"], ["insufficient_funds"]]
-    assert batch.write.expected == {WALLET_ID: 5}
-    assert batch.write.after[WALLET_ID].version == 6
-    assert batch.write.spans() == [Span(WALLET_ID, 6, 6)]
+    assert batch.write.expected_versions == {WALLET_ID: 5}
+    assert batch.write.wallets[WALLET_ID].version == 6
+    assert batch.write.spans() == [EventRange(WALLET_ID, 6, 6)]
     assert [str(code) for code in batch.refusals] == ["insufficient_funds"]
 
 
 def test_the_answer_is_what_the_stream_will_say() -> None:
     batch = a_batch(a_cache(a_wallet()))
     result = applied(batch.decide(ask(debit("1"), made_by="key-7")))
-    (recorded,) = batch.write.recorded
+    (recorded,) = batch.write.events
     assert batch.bodies == [result.body] == [encode_recorded(recorded)]
     assert recorded.made_by == "key-7"
     assert isinstance(recorded.event, TransferChanged)
@@ -91,16 +91,16 @@ def test_a_refusal_rests_on_a_version_too_and_changes_nothing() -> None:
     wallet = a_wallet()
     batch = a_batch(a_cache(wallet))
     assert codes(batch.decide(ask(credit("1")))) == ["insufficient_funds"]
-    assert batch.write.expected == {WALLET_ID: 5}
-    assert batch.write.after == {WALLET_ID: wallet}
-    assert batch.write.recorded == []
+    assert batch.write.expected_versions == {WALLET_ID: 5}
+    assert batch.write.wallets == {WALLET_ID: wallet}
+    assert batch.write.events == []
     assert batch.write.spans() == []
 
 
 def test_a_wallet_that_does_not_exist_leaves_nothing_to_write() -> None:
     batch = a_batch()
     assert codes(batch.decide(ask(debit(), keys=("k",)))) == ["wallet_not_found"]
-    assert (batch.write.after, batch.write.keys) == ({}, [])
+    assert (batch.write.wallets, batch.write.idempotency_records) == ({}, [])
 
 
 def test_a_refusal_carries_the_request_that_was_refused() -> None:
@@ -112,7 +112,7 @@ def test_loaded_wallets_serve_when_the_cache_has_none() -> None:
     batch = a_batch(wallets={WALLET_ID: a_wallet(balance=7, version=3)})
     reply = batch.decide(ask(debit("0.01")))
     assert body(reply)["wallet"]["balance"] == "0.08"
-    assert batch.write.expected == {WALLET_ID: 3}
+    assert batch.write.expected_versions == {WALLET_ID: 3}
 
 
 def test_a_transfer_may_come_to_be_and_be_settled_in_one_batch() -> None:
@@ -154,8 +154,8 @@ def test_one_reference_makes_one_wallet_within_a_batch() -> None:
     ids = wallet_id(8), wallet_id(9)
     replies = [batch.decide(ask(create_wallet(one, reference_id="r"), wallet=one)) for one in ids]
     assert [codes(reply) for reply in replies] == [["done"], ["reference_id_taken"]]
-    assert batch.write.created == [wallet_id(8)]
-    assert list(batch.write.after) == [wallet_id(8)]
+    assert batch.write.created_wallets == [wallet_id(8)]
+    assert list(batch.write.wallets) == [wallet_id(8)]
 
 
 def test_a_wallet_and_its_first_money_may_travel_together() -> None:
@@ -163,20 +163,20 @@ def test_a_wallet_and_its_first_money_may_travel_together() -> None:
     new = wallet_id(9)
     batch.decide(ask(create_wallet(new), wallet=new))
     assert codes(batch.decide(ask(debit("3"), wallet=new))) == ["done"]
-    assert (batch.write.expected, batch.write.created) == ({}, [new])
-    assert batch.write.after[new].version == 2
-    assert batch.write.spans() == [Span(new, 1, 2)]
+    assert (batch.write.expected_versions, batch.write.created_wallets) == ({}, [new])
+    assert batch.write.wallets[new].version == 2
+    assert batch.write.spans() == [EventRange(new, 1, 2)]
 
 
 def test_a_creation_that_was_applied_before_answers_as_it_did_then() -> None:
     new = wallet_id(9)
     first = a_batch()
     answer = first.decide(ask(create_wallet(new, reference_id="r"), wallet=new))
-    grown = msgspec.structs.replace(first.write.after[new], version=4, balance=99, updated_at=NOW)
+    grown = msgspec.structs.replace(first.write.wallets[new], version=4, balance=99, updated_at=NOW)
     again = a_batch(wallets={new: grown}, references={"r": new})
     repeated = again.decide(ask(create_wallet(new, reference_id="r"), wallet=new, attempt=2))
     assert repeated == answer
-    assert (again.write.after, again.write.created) == ({}, [])
+    assert (again.write.wallets, again.write.created_wallets) == ({}, [])
 
 
 # -- redelivery --------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
     )
     reply = batch.decide(ask(debit("1", status="pending", transfer_id=transfer_id(1)), attempt=2))
     assert reply == Applied(id=transfer_id(1), version=3, body=encode_recorded(earlier))
-    assert (batch.write.after, batch.write.recorded) == ({}, [])
+    assert (batch.write.wallets, batch.write.events) == ({}, [])
 
 
 # -- several items -----------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_several_items_are_answered_one_by_one_with_the_wallet_after_all() -> No
     reply = batch.decide(ask(debit("5"), credit("9"), credit("2")))
     assert codes(reply) == ["done", "insufficient_funds", "done"]
     assert balances(reply)["balance"] == "3.00"
-    assert batch.write.after[WALLET_ID].version == 7
+    assert batch.write.wallets[WALLET_ID].version == 7
 
 
 def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
@@ -248,15 +248,15 @@ def test_an_undone_submission_that_came_first_still_rests_on_the_version() -> No
     wallet = a_wallet(balance=100)
     batch = a_batch(a_cache(wallet))
     rolled_back(batch.decide(ask(debit("1"), credit("9"), atomic=True)))
-    assert batch.write.expected == {WALLET_ID: 5}
-    assert batch.write.after == {WALLET_ID: wallet}
-    assert batch.write.recorded == []
+    assert batch.write.expected_versions == {WALLET_ID: 5}
+    assert batch.write.wallets == {WALLET_ID: wallet}
+    assert batch.write.events == []
 
 
 def test_an_atomic_submission_that_is_accepted_stays() -> None:
     batch = a_batch(a_cache(a_wallet()))
     committed(batch.decide(ask(debit("1"), credit("1"), atomic=True)))
-    assert batch.write.after[WALLET_ID].version == 7
+    assert batch.write.wallets[WALLET_ID].version == 7
 
 
 def test_a_batch_of_replayed_items_answers_with_a_wallet_at_a_version() -> None:
@@ -266,7 +266,7 @@ def test_a_batch_of_replayed_items_answers_with_a_wallet_at_a_version() -> None:
     batch = a_batch(a_cache(a_wallet()), recorded={(WALLET_ID, transfer_id(1)): earlier})
     again = debit("1", status="pending", transfer_id=transfer_id(1))
     batch.decide(ask(again, attempt=2, several=True))
-    assert batch.write.expected == {WALLET_ID: 5}
+    assert batch.write.expected_versions == {WALLET_ID: 5}
 
 
 def test_several_items_for_no_wallet_are_all_refused() -> None:
@@ -281,7 +281,7 @@ def test_a_transfer_delivered_twice_into_one_batch_is_applied_once() -> None:
     first = batch.decide(ask(command))
     again = batch.decide(ask(command, attempt=2))
     assert again == first
-    assert len(batch.write.recorded) == 1
+    assert len(batch.write.events) == 1
 
 
 def test_a_creation_delivered_twice_into_one_batch_makes_one_wallet() -> None:
@@ -290,4 +290,4 @@ def test_a_creation_delivered_twice_into_one_batch_makes_one_wallet() -> None:
     first = batch.decide(ask(command, wallet=wallet_id(9)))
     again = batch.decide(ask(command, wallet=wallet_id(9), attempt=2))
     assert again == first
-    assert batch.write.created == [wallet_id(9)]
+    assert batch.write.created_wallets == [wallet_id(9)]

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.batch import what_is_missing
-from actors.ports import Missing, StoredAnswer
+from actors.batch import required_reads
+from actors.ports import ReadSet, StoredAnswer
 from actors.protocol import BatchCommitted, Refused
 from tests.support.batches import a_batch, a_cache, ask, whole
 from tests.support.domain import (
@@ -29,8 +29,12 @@ def test_a_key_is_stored_with_its_answer_and_replayed_in_the_same_batch() -> Non
     again = batch.decide(ask(debit("1"), keys=("k",), request_id="r2"))
     assert again == msgspec.structs.replace(first, replayed=True)
     assert first.version == 6
-    assert (len(batch.write.recorded), len(batch.write.keys), batch.replays) == (1, 1, 1)
-    (record,) = batch.write.keys
+    assert (len(batch.write.events), len(batch.write.idempotency_records), batch.replays) == (
+        1,
+        1,
+        1,
+    )
+    (record,) = batch.write.idempotency_records
     assert (record.scope, record.stored) == (
         WALLET_ID,
         StoredAnswer(
@@ -64,7 +68,7 @@ def test_a_key_belongs_to_one_wallet() -> None:
     batch.decide(ask(debit("1"), keys=("k",)))
     other = batch.decide(ask(debit("2"), wallet=OTHER_WALLET_ID, keys=("k",), fingerprint=b"other"))
     assert codes(other) == ["done"]
-    assert len(batch.write.keys) == 2
+    assert len(batch.write.idempotency_records) == 2
 
 
 def test_a_declined_payment_is_remembered_under_its_key() -> None:
@@ -73,13 +77,13 @@ def test_a_declined_payment_is_remembered_under_its_key() -> None:
     batch.decide(ask(debit("9")))
     late = batch.decide(ask(credit("1"), keys=("k",), request_id="r2"))
     assert late == Refused(refusal=declined.refusal, replayed=True)
-    assert batch.write.keys[0].stored.refused
+    assert batch.write.idempotency_records[0].stored.refused
 
 
 def test_a_request_that_is_not_valid_does_not_use_up_its_key() -> None:
     batch = a_batch(a_cache(a_wallet()))
     assert codes(batch.decide(ask(debit("0.001"), keys=("k",)))) == ["validation_error"]
-    assert batch.write.keys == []
+    assert batch.write.idempotency_records == []
     right = ask(debit("0.01"), keys=("k",), fingerprint=b"other")
     assert codes(batch.decide(right)) == ["done"]
 
@@ -95,7 +99,7 @@ def test_a_keyed_creation_repeated_in_one_batch_makes_one_wallet() -> None:
     ]
     assert applied(first).id == wallet_id(7)
     assert again == msgspec.structs.replace(applied(first), replayed=True)
-    assert batch.write.created == [wallet_id(7)]
+    assert batch.write.created_wallets == [wallet_id(7)]
 
 
 # -- a key for the whole -----------------------------------------------------------------------
@@ -110,8 +114,8 @@ def test_a_keyed_batch_is_replayed_as_a_whole() -> None:
     assert not first.replayed
     assert again == msgspec.structs.replace(first, replayed=True)
     assert msgspec.json.encode(batch.write) == write
-    (record,) = batch.write.keys
-    assert (record.scope, record.keyed.key) == (WALLET_ID, "w")
+    (record,) = batch.write.idempotency_records
+    assert (record.scope, record.idempotency.key) == (WALLET_ID, "w")
 
 
 def test_a_keyed_batch_refused_once_is_refused_when_it_could_succeed() -> None:
@@ -121,7 +125,7 @@ def test_a_keyed_batch_refused_once_is_refused_when_it_could_succeed() -> None:
     again = batch.decide(whole(debit("1"), credit("9"), atomic=True, request_id="r2"))
     assert codes(first) == ["rolled back", "insufficient_funds"]
     assert again == msgspec.structs.replace(first, replayed=True)
-    assert batch.write.after[WALLET_ID].version == 6
+    assert batch.write.wallets[WALLET_ID].version == 6
 
 
 def test_a_batch_s_key_with_another_batch_is_refused_and_changes_nothing() -> None:
@@ -136,7 +140,7 @@ def test_a_batch_s_key_with_another_batch_is_refused_and_changes_nothing() -> No
 def test_a_batch_for_no_wallet_does_not_use_up_its_key() -> None:
     batch = a_batch()
     assert codes(batch.decide(whole(debit("1"), debit("2")))) == ["wallet_not_found"] * 2
-    assert batch.write.keys == []
+    assert batch.write.idempotency_records == []
 
 
 def test_a_batch_of_one_item_is_answered_as_a_batch() -> None:
@@ -148,15 +152,15 @@ def test_a_batch_of_one_item_is_answered_as_a_batch() -> None:
 def test_keys_of_a_batch_and_of_its_items_are_read() -> None:
     cache = a_cache(a_wallet())
     asked = [whole(debit("1"), debit("2"), keys=("k1", "k2"))]
-    missing = what_is_missing(asked, cache, redo=False)
-    assert missing == Missing(keys={(WALLET_ID, IdempotencyKey(key)) for key in ("w", "k1", "k2")})
+    missing = required_reads(asked, cache, redo=False)
+    assert missing == ReadSet(keys={(WALLET_ID, IdempotencyKey(key)) for key in ("w", "k1", "k2")})
 
 
 def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:
     batch = a_batch(a_cache(a_wallet()))
     reply = batch.decide(whole(debit("1"), debit("0.001"), atomic=True))
     assert codes(reply) == ["rolled back", "validation_error"]
-    assert batch.write.keys == []
+    assert batch.write.idempotency_records == []
 
 
 @pytest.mark.parametrize(
@@ -177,7 +181,7 @@ def test_a_part_s_key_belongs_to_the_request_that_it_was_part_of(
     again = batch.decide(part_of(sent, debit("1"), debit("2"), request_id="r2"))
     assert isinstance(again, BatchCommitted) is is_replay
     assert codes(again) == (codes(first) if is_replay else ["idempotency_key_reused"])
-    assert len(batch.write.recorded) == 2
+    assert len(batch.write.events) == 2
 
 
 def test_a_part_is_kept_whatever_it_came_to() -> None:
@@ -191,8 +195,8 @@ def test_a_part_is_kept_whatever_it_came_to() -> None:
 
 def test_a_claim_reads_its_key_and_no_wallet() -> None:
     scope = batch_scope(IdempotencyKey("k"))
-    missing = what_is_missing([ask(ClaimKey(), wallet=scope, keys=("k",))], a_cache(), redo=True)
-    assert missing == Missing(keys={(scope, IdempotencyKey("k"))})
+    missing = required_reads([ask(ClaimKey(), wallet=scope, keys=("k",))], a_cache(), redo=True)
+    assert missing == ReadSet(keys={(scope, IdempotencyKey("k"))})
 
 
 def part_of(request: bytes, *commands: Any, **fields: Any) -> CommandRequest:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from actors import shard_process as module
-from actors.chores import Chores
+from actors.chores import BackgroundTasks
 from actors.outbox import OutboxRelay
 from actors.ports import JournalConflict
 from actors.shard import Shard
@@ -20,7 +20,7 @@ SETTINGS = Settings(_env_file=None, database_url="postgres://127.0.0.1:1/none")
 
 
 async def test_a_chore_that_fails_begins_again_and_is_counted() -> None:
-    chores = Chores(pause_s=0.0)
+    chores = BackgroundTasks(pause_s=0.0)
     runs = 0
 
     async def chore() -> None:
@@ -30,19 +30,19 @@ async def test_a_chore_that_fails_begins_again_and_is_counted() -> None:
             raise JournalConflict("40P01 deadlock detected")
         await asyncio.Event().wait()
 
-    kept = asyncio.create_task(chores.keep_up("forget", chore))
+    kept = asyncio.create_task(chores.supervise("forget", chore))
     await until(lambda: runs == 3)
     assert chores.failures == {"forget": 2}
     await stop(kept)
 
 
 async def test_a_chore_that_ends_is_a_failure_too() -> None:
-    chores = Chores(pause_s=0.0)
+    chores = BackgroundTasks(pause_s=0.0)
 
     async def chore() -> None:
         await asyncio.sleep(0)
 
-    kept = asyncio.create_task(chores.keep_up("sweep", chore))
+    kept = asyncio.create_task(chores.supervise("sweep", chore))
     await until(lambda: chores.failures["sweep"] >= 2)
     await stop(kept)
 

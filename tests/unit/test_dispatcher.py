@@ -163,10 +163,10 @@ async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() ->
     refused = await desk.dispatcher.submit(a_submission("f4", wallet_id=flooded))
     assert isinstance(refused, Failure)
     assert (refused.code, refused.applied) == (FailureCode.OVERLOADED, "no")
-    full = desk.dispatcher.refusal(flooded)
+    full = desk.dispatcher.overload(flooded)
     assert full is not None
     assert full.detail == refused.detail
-    assert desk.dispatcher.refusal(quiet) is None
+    assert desk.dispatcher.overload(quiet) is None
     await desk.ask("q1", wallet_id=quiet)
     assert desk.dispatcher.queued == [4]
     await desk.close()
@@ -231,7 +231,7 @@ async def test_a_batch_that_is_larger_than_its_share_travels_alone() -> None:
 async def test_a_flooded_wallet_pauses_briefly_after_a_call_to_a_new_shard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_REST_MAX_S", 0.0)
+    monkeypatch.setattr(module, "_COOLDOWN_MAX_S", 0.0)
     desk = await desk_beside_a_neighbour(call_wallet_commands_max=1)
     await desk.ask("f1", "f2")
     first = await desk.shards.next_call()
@@ -245,25 +245,25 @@ async def test_a_flooded_wallet_pauses_briefly_after_a_call_to_a_new_shard(
 
 @pytest.mark.parametrize(("pause_s", "met"), [(0.99, True), (1.01, False), (600.0, False)])
 def test_who_came_long_ago_is_no_neighbour_of_who_comes_now(pause_s: float, met: bool) -> None:
-    neighbours = parcels.Neighbours()
-    neighbours.note(NEIGHBOUR, 10.0)
+    neighbours = parcels.ContentionDetector()
+    neighbours.record(NEIGHBOUR, 10.0)
     now = 10.0 + pause_s
-    neighbours.note(wallet_id(1), now)
-    assert neighbours.are_there(now) is met
+    neighbours.record(wallet_id(1), now)
+    assert neighbours.is_contended(now) is met
 
 
 def test_neighbours_count_as_there_for_a_second_after_the_last_that_came() -> None:
-    neighbours = parcels.Neighbours()
+    neighbours = parcels.ContentionDetector()
     for now, wallet in ((0.0, 1), (0.5, 7), (1.2, 1), (1.6, 1)):
-        neighbours.note(wallet_id(wallet), now)
-    assert neighbours.are_there(2.1)
-    assert not neighbours.are_there(2.3)
+        neighbours.record(wallet_id(wallet), now)
+    assert neighbours.is_contended(2.1)
+    assert not neighbours.is_contended(2.3)
 
 
 async def test_a_flooded_wallet_whose_neighbours_have_gone_travels_whole_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parcels, "_NEIGHBOURS_S", 0.02)
+    monkeypatch.setattr(parcels, "_CONTENTION_WINDOW_S", 0.02)
     desk = await desk_beside_a_neighbour(call_wallet_commands_max=2)
     await desk.ask("f1")
     (await desk.shards.next_call()).reply()

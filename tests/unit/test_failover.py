@@ -6,7 +6,7 @@ import pytest
 
 from actors import failover
 from actors.dispatcher import ShardUnreachable
-from actors.failover import FailoverShards
+from actors.failover import FailoverTransport
 
 
 class FakeChannel:
@@ -36,7 +36,7 @@ class Cluster:
         self.starting: dict[int, asyncio.Event] = {}
         self.channels: dict[int, FakeChannel] = {}
         self.looked_for: list[int] = []
-        self.shards = FailoverShards(self.connect, shard_count=shards)
+        self.shards = FailoverTransport(self.connect, shard_count=shards)
 
     async def connect(self, shard: int) -> FakeChannel:
         self.looked_for.append(shard)
@@ -57,8 +57,8 @@ class Cluster:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failover, "PATIENCE_S", 0.01)
-    monkeypatch.setattr(failover, "PAUSE_S", 0.0)
+    monkeypatch.setattr(failover, "CONNECT_GRACE_S", 0.01)
+    monkeypatch.setattr(failover, "RECONNECT_INTERVAL_S", 0.0)
 
 
 async def test_each_shard_is_called_itself_while_it_is_there() -> None:
@@ -102,7 +102,7 @@ async def test_nobody_waits_long_for_a_shard_that_is_starting() -> None:
 async def test_nobody_waits_at_all_for_a_shard_that_stood_still(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(failover, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(failover, "CONNECT_GRACE_S", 60.0)
     cluster = Cluster(2)
     assert [await cluster.call(shard) for shard in (0, 1)] == [b"0", b"1"]
     cluster.starting[1] = asyncio.Event()
@@ -117,7 +117,7 @@ async def test_nobody_waits_at_all_for_a_shard_that_stood_still(
 async def test_a_shard_that_is_gone_is_not_looked_for_all_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(failover, "PAUSE_S", 60.0)
+    monkeypatch.setattr(failover, "RECONNECT_INTERVAL_S", 60.0)
     cluster = Cluster(2)
     cluster.gone.add(1)
     assert [await cluster.call(1) for _ in range(5)] == [b"0"] * 5

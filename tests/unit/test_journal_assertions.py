@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from actors.journal_assertions import assert_loaded, assert_writable
-from actors.ports import BatchWrite, Loaded, Span
+from actors.ports import CommitRequest, EventRange, LoadedState
 from actors.shard import Shard
 from tests.support.batches import ask
 from tests.support.domain import (
@@ -32,7 +32,7 @@ from wallet.state import Transfer, TransferStatus
 KEY = (WALLET_ID, TRANSFER_ID)
 
 
-def a_write() -> BatchWrite:
+def a_write() -> CommitRequest:
     """Two debits of a wallet at version 5, and an answer under a key."""
     making = WriteInTheMaking(a_wallet())
     making.transfer(WALLET_ID, a_transfer(id=transfer_id(1)))
@@ -51,35 +51,35 @@ def test_what_the_rules_decided_is_writable() -> None:
 
 def test_a_written_wallet_has_a_version_that_is_checked() -> None:
     write = a_write()
-    write.expected.clear()
+    write.expected_versions.clear()
     with pytest.raises(AssertionError, match="INV-5"):
         assert_writable(write)
 
 
 def test_a_batch_that_lost_an_event_is_not_written() -> None:
     write = a_write()
-    del write.recorded[0]
+    del write.events[0]
     with pytest.raises(AssertionError, match="INV-10 versions are contiguous"):
         assert_writable(write)
 
 
 def test_a_version_without_event_is_not_written() -> None:
     write = a_write()
-    write.recorded.clear()
+    write.events.clear()
     with pytest.raises(AssertionError, match="INV-10 no version without event"):
         assert_writable(write)
 
 
 def test_a_balance_that_no_event_made_is_not_written() -> None:
     write = a_write()
-    write.after[WALLET_ID] = msgspec.structs.replace(write.after[WALLET_ID], balance=1)
+    write.wallets[WALLET_ID] = msgspec.structs.replace(write.wallets[WALLET_ID], balance=1)
     with pytest.raises(AssertionError, match="INV-12"):
         assert_writable(write)
 
 
 def test_a_key_has_one_answer() -> None:
     write = a_write()
-    write.keys *= 2
+    write.idempotency_records *= 2
     with pytest.raises(AssertionError, match="INV-6 one key"):
         assert_writable(write)
 
@@ -87,8 +87,9 @@ def test_a_key_has_one_answer() -> None:
 @pytest.mark.parametrize("scope", [WALLET_ID, OTHER_WALLET_ID])
 def test_an_answer_is_of_a_version_that_is_written(scope: Any) -> None:
     write = a_write()
-    write.keys = [
-        msgspec.structs.replace(one, scope=scope, stored=an_answer(8)) for one in write.keys
+    write.idempotency_records = [
+        msgspec.structs.replace(one, scope=scope, stored=an_answer(8))
+        for one in write.idempotency_records
     ]
     with pytest.raises(AssertionError, match="INV-6 an answer"):
         assert_writable(write)
@@ -106,11 +107,11 @@ def test_what_keeps_the_rules_is_loaded() -> None:
     wallet = a_wallet(balance=5)
     done = settled(a_transfer(id=transfer_id(1)), TransferStatus.FAILED)
     assert_loaded(
-        Loaded(
+        LoadedState(
             wallets={WALLET_ID: wallet},
-            unpublished=[Span(WALLET_ID, 3, 3), Span(WALLET_ID, 4, 5)],
+            unpublished=[EventRange(WALLET_ID, 3, 3), EventRange(WALLET_ID, 4, 5)],
             transfers={KEY: a_transfer(), (WALLET_ID, done.id): done},
-            recorded={KEY: changed(a_transfer(), wallet)},
+            created_transfers={KEY: changed(a_transfer(), wallet)},
         )
     )
 
@@ -127,21 +128,21 @@ def test_what_keeps_the_rules_is_loaded() -> None:
 )
 def test_a_damaged_wallet_is_not_decided_on(fields: dict[str, int], invariant: str) -> None:
     with pytest.raises(AssertionError, match=invariant):
-        assert_loaded(Loaded(wallets={WALLET_ID: a_wallet(**fields)}))
+        assert_loaded(LoadedState(wallets={WALLET_ID: a_wallet(**fields)}))
 
 
 @pytest.mark.parametrize(
     "rows",
     [
-        [Span(WALLET_ID, 2, 3), Span(WALLET_ID, 3, 5)],
-        [Span(WALLET_ID, 4, 5), Span(WALLET_ID, 2, 3)],
-        [Span(WALLET_ID, 5, 6)],
+        [EventRange(WALLET_ID, 2, 3), EventRange(WALLET_ID, 3, 5)],
+        [EventRange(WALLET_ID, 4, 5), EventRange(WALLET_ID, 2, 3)],
+        [EventRange(WALLET_ID, 5, 6)],
     ],
     ids=["overlap", "order", "unwritten"],
 )
-def test_outbox_rows_out_of_order_are_damage(rows: list[Span]) -> None:
+def test_outbox_rows_out_of_order_are_damage(rows: list[EventRange]) -> None:
     with pytest.raises(AssertionError, match="INV-9"):
-        assert_loaded(Loaded(wallets={WALLET_ID: a_wallet()}, unpublished=rows))
+        assert_loaded(LoadedState(wallets={WALLET_ID: a_wallet()}, unpublished=rows))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_outbox_rows_out_of_order_are_damage(rows: list[Span]) -> None:
 )
 def test_a_damaged_transfer_is_not_decided_on(transfer: Transfer, invariant: str) -> None:
     with pytest.raises(AssertionError, match=invariant):
-        assert_loaded(Loaded(transfers={KEY: transfer}))
+        assert_loaded(LoadedState(transfers={KEY: transfer}))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_a_damaged_transfer_is_not_decided_on(transfer: Transfer, invariant: str
 )
 def test_an_event_that_did_not_make_the_transfer_is_damage(recorded: Any) -> None:
     with pytest.raises(AssertionError, match="INV-7"):
-        assert_loaded(Loaded(recorded={KEY: recorded}))
+        assert_loaded(LoadedState(created_transfers={KEY: recorded}))
 
 
 async def end_of_shard(journal: FaultyJournal, asked: CommandRequest) -> BaseException | None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from actors.fair_queue import Overflow
-from actors.mailbox import Countdown, Entry, Mailbox
+from actors.mailbox import Countdown, Mailbox, QueuedRequest
 from actors.protocol import Applied, KeyClaimed
 from tests.support.domain import wallet_id
 from wallet.commands import CommandItem, CommandRequest, CreateTransfer
@@ -22,11 +22,11 @@ ITEM = CommandItem(
 
 def entry(
     wallet: WalletId, name: str = "", *, items: int = 1, countdown: Countdown | None = None
-) -> Entry:
+) -> QueuedRequest:
     submission = CommandRequest(
         wallet_id=wallet, items=(ITEM,) * items, request_id=name, timeout_s=3.0
     )
-    return Entry(submission, countdown or Countdown(1), queued_at=100.0)
+    return QueuedRequest(submission, countdown or Countdown(1), queued_at=100.0)
 
 
 def put(mailbox: Mailbox, wallet: WalletId, *names: str, items: int = 1) -> None:

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from actors import shard_metrics
-from actors.hot_wallets import NAMED_MAX, OTHER, SHOWN_MAX, WINDOW_S, HotWallet, HotWallets
-from actors.mailbox import Countdown, Entry
-from actors.meters import BatchTimes, ShardMeters
+from actors.hot_wallets import LABELLED_MAX, OTHER, TOP_K, WINDOW_S, HotWallet, HotWalletTracker
+from actors.mailbox import Countdown, QueuedRequest
+from actors.meters import BatchTimes, ShardTimings
 from actors.statistics import ShardStatistics
 from projections import projection_metrics
 from projections.statistics import AuditStatistics, ProjectionStatistics
@@ -39,7 +39,7 @@ SHARD = ShardStatistics(
     hot_wallets=[HotWallet(WalletId("w"), 13.0, 0.75)],
     hot_commands={"w": 14},
     distributions={
-        **ShardMeters().snapshots(),
+        **ShardTimings().snapshots(),
         "publish_seconds": Histogram().snapshot(),
     },
     outbox_events=15,
@@ -136,15 +136,17 @@ def test_an_observation_counts_in_every_bucket_that_it_fits() -> None:
 
 
 def test_each_request_of_a_batch_waits_through_all_of_its_stages() -> None:
-    meters = ShardMeters()
+    meters = ShardTimings()
     answered = Countdown(3)
-    entries = [Entry(ask(debit(), wallet=WalletId("w")), answered, 1.0)]
-    entries += [Entry(ask(*[debit()] * 4, wallet=WalletId("w")), answered, 2.0) for _ in range(2)]
+    entries = [QueuedRequest(ask(debit(), wallet=WalletId("w")), answered, 1.0)]
+    entries += [
+        QueuedRequest(ask(*[debit()] * 4, wallet=WalletId("w")), answered, 2.0) for _ in range(2)
+    ]
     times = BatchTimes(
-        queued_until=3.0, taken=7.0, loaded=7.25, decided=7.5, committed=8.5, answered=8.75
+        dequeued_loop_time=3.0, dequeued=7.0, loaded=7.25, decided=7.5, committed=8.5, answered=8.75
     )
 
-    meters.note(entries, times)
+    meters.record(entries, times)
 
     found = meters.snapshots()
     assert found["queue_seconds"].total == 2.0 + 1.0 + 1.0
@@ -162,42 +164,42 @@ def test_each_request_of_a_batch_waits_through_all_of_its_stages() -> None:
 
 
 def test_the_hottest_wallets_come_first_with_their_share() -> None:
-    hot = HotWallets()
-    hot.turn(0.0)
+    hot = HotWalletTracker()
+    hot.roll_window(0.0)
     for number in range(10):
         hot.add(WalletId(f"w{number}"), number * 10)
-    hot.turn(WINDOW_S / 2)
+    hot.roll_window(WINDOW_S / 2)
     assert hot.hottest == [], "the window is not over"
-    hot.turn(WINDOW_S)
+    hot.roll_window(WINDOW_S)
     assert [wallet.wallet_id for wallet in hot.hottest] == ["w9", "w8", "w7", "w6", "w5"]
-    assert len(hot.hottest) == SHOWN_MAX
+    assert len(hot.hottest) == TOP_K
     assert hot.hottest[0] == HotWallet(WalletId("w9"), 90 / WINDOW_S, 90 / 450)
     assert hot.commands_per_s == 450 / WINDOW_S
-    hot.turn(2 * WINDOW_S)
+    hot.roll_window(2 * WINDOW_S)
     assert hot.hottest == []
     assert hot.commands_per_s == 0.0
 
 
 def test_a_hot_wallet_is_found_among_very_many_and_memory_stays_bounded() -> None:
-    hot = HotWallets()
-    hot.turn(0.0)
+    hot = HotWalletTracker()
+    hot.roll_window(0.0)
     for number in range(100_000):
         hot.add(WalletId(f"w{number}"), 1)
         if number % 4 == 0:
             hot.add(WalletId("hot"), 1)
     assert len(hot._counts) <= 4_001
-    hot.turn(WINDOW_S)
+    hot.roll_window(WINDOW_S)
     assert hot.hottest[0] == HotWallet(WalletId("hot"), 25_000 / WINDOW_S, 0.2)
 
 
 def test_only_so_many_wallets_are_ever_named() -> None:
-    hot = HotWallets()
-    hot.turn(0.0)
-    for window in range(1, 3 * NAMED_MAX):
+    hot = HotWalletTracker()
+    hot.roll_window(0.0)
+    for window in range(1, 3 * LABELLED_MAX):
         hot.add(WalletId(f"w{window}"), 100)
-        hot.turn(window * WINDOW_S)
-    assert len(hot.named) == NAMED_MAX + 1
-    assert hot.named[OTHER] == (2 * NAMED_MAX - 1) * 100
+        hot.roll_window(window * WINDOW_S)
+    assert len(hot.labelled_commands) == LABELLED_MAX + 1
+    assert hot.labelled_commands[OTHER] == (2 * LABELLED_MAX - 1) * 100
 
 
 # -- exporting -----------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 import pytest
 
 from actors.outbox_ranges import join_adjacent, pack, split
-from actors.ports import Span
+from actors.ports import EventRange
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID
 
 
-def span(first: int, last: int) -> Span:
-    return Span(WALLET_ID, first, last)
+def span(first: int, last: int) -> EventRange:
+    return EventRange(WALLET_ID, first, last)
 
 
 @pytest.mark.parametrize(
@@ -20,12 +20,12 @@ def span(first: int, last: int) -> Span:
         (9, [span(4, 6)]),
     ],
 )
-def test_a_range_is_split_into_pieces_of_bounded_size(size: int, pieces: list[Span]) -> None:
+def test_a_range_is_split_into_pieces_of_bounded_size(size: int, pieces: list[EventRange]) -> None:
     assert list(split(span(4, 6), size)) == pieces
 
 
 def test_adjacent_rows_of_one_wallet_are_joined() -> None:
-    rows = [span(1, 1), span(2, 4), Span(OTHER_WALLET_ID, 5, 5), span(5, 5), span(7, 7)]
+    rows = [span(1, 1), span(2, 4), EventRange(OTHER_WALLET_ID, 5, 5), span(5, 5), span(7, 7)]
     assert list(join_adjacent(rows, 10)) == [rows[0:2], [rows[2]], [rows[3]], [rows[4]]]
 
 
@@ -36,15 +36,15 @@ def test_joined_rows_have_no_more_events_than_allowed() -> None:
 
 
 def test_packed_ranges_keep_their_order_and_split_only_what_is_too_large() -> None:
-    ranges = [span(1, 2), Span(OTHER_WALLET_ID, 1, 2), span(3, 8)]
+    ranges = [span(1, 2), EventRange(OTHER_WALLET_ID, 1, 2), span(3, 8)]
     assert list(pack(ranges, 3)) == [
         [span(1, 2)],
-        [Span(OTHER_WALLET_ID, 1, 2)],
+        [EventRange(OTHER_WALLET_ID, 1, 2)],
         [span(3, 5)],
         [span(6, 8)],
     ]
     assert list(pack(ranges, 4)) == [
-        [span(1, 2), Span(OTHER_WALLET_ID, 1, 2)],
+        [span(1, 2), EventRange(OTHER_WALLET_ID, 1, 2)],
         [span(3, 6)],
         [span(7, 8)],
     ]

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from actors.outbox import OutboxRelay, RelayLimits
-from actors.ports import Span
+from actors.ports import EventRange
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
 from tests.support.relays import LIMITS, RelayDesk, ids
@@ -30,7 +30,7 @@ async def test_a_committed_event_is_published_and_then_forgotten(desk: RelayDesk
     await desk.until_empty()
     await asyncio.sleep(0)
     (message,) = desk.stream.stored
-    (recorded,) = write.recorded
+    (recorded,) = write.events
     assert message.id == recorded.id == f"{WALLET_ID}:1"
     assert message.subject.startswith("wallet.events.")
     assert message.subject.endswith(f".{WALLET_ID}.wallet.created")
@@ -43,14 +43,14 @@ async def test_a_span_that_is_not_its_events_is_not_queued(desk: RelayDesk) -> N
     (span,) = write.spans()
     for wrong in (span._replace(last=3), span._replace(first=2)):
         with pytest.raises(AssertionError, match="INV-10 a span is its events"):
-            desk.relay.add(wrong, write.recorded, [b"{}", b"{}"])
+            desk.relay.add(wrong, write.events, [b"{}", b"{}"])
     assert desk.relay.backlog == 0
 
 
 async def test_a_journal_that_lacks_an_event_is_not_published(desk: RelayDesk) -> None:
     await desk.commit(WALLET_ID, 1, 2)
     del desk.outbox.database.events_by_wallet[WALLET_ID][1]
-    desk.relay.add_from_journal([Span(WALLET_ID, 1, 3)])
+    desk.relay.add_from_journal([EventRange(WALLET_ID, 1, 3)])
     with pytest.raises(AssertionError, match="INV-10 the journal has no gaps"):
         await desk.relay.run()
     assert desk.stream.stored == []
@@ -152,12 +152,12 @@ async def test_events_beyond_the_memory_s_bound_are_read_from_the_journal() -> N
     desk.start()
     await desk.until_empty()
     await asyncio.sleep(0)
-    assert desk.outbox.spans_read == [Span(WALLET_ID, 4, 5)]
+    assert desk.outbox.spans_read == [EventRange(WALLET_ID, 4, 5)]
     assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3, 4, 5, 6)
 
     await desk.commit_and_add(WALLET_ID, 6, 7, 8, 9)  # All 4 places are free again.
     await desk.until_empty()
-    assert desk.outbox.spans_read == [Span(WALLET_ID, 4, 5)]
+    assert desk.outbox.spans_read == [EventRange(WALLET_ID, 4, 5)]
     await desk.close()
 
 
@@ -165,18 +165,18 @@ async def test_a_span_read_back_is_published_as_it_would_have_been_from_memory(
     desk: RelayDesk,
 ) -> None:
     write = await desk.commit(WALLET_ID, 1)
-    desk.relay.add_from_journal([Span(WALLET_ID, 1, 2)])
+    desk.relay.add_from_journal([EventRange(WALLET_ID, 1, 2)])
     desk.start()
     await desk.until_empty()
     data = [bytes(decode_envelope(message.payload).data) for message in desk.stream.stored]
-    assert data == [encode_recorded(recorded) for recorded in write.recorded]
+    assert data == [encode_recorded(recorded) for recorded in write.events]
 
 
 async def test_what_one_publish_needs_is_read_in_one_query(desk: RelayDesk) -> None:
     wallets = [wallet_id(number) for number in range(30)]
     for wallet in wallets:
         await desk.commit(wallet)
-    desk.relay.add_from_journal([Span(wallet, 1, 1) for wallet in wallets])
+    desk.relay.add_from_journal([EventRange(wallet, 1, 1) for wallet in wallets])
     desk.start()
     await desk.until_empty()
     assert [len(call) for call in desk.stream.calls] == [10, 10, 10]
@@ -188,7 +188,7 @@ async def test_the_next_publish_is_read_while_this_one_is_under_way(desk: RelayD
     wallets = [wallet_id(number) for number in range(30)]
     for wallet in wallets:
         await desk.commit(wallet)
-    desk.relay.add_from_journal([Span(wallet, 1, 1) for wallet in wallets])
+    desk.relay.add_from_journal([EventRange(wallet, 1, 1) for wallet in wallets])
     desk.stream.gate.clear()
     desk.start()
     await desk.stream.until_called(1)
@@ -202,7 +202,7 @@ async def test_what_could_not_be_read_ahead_is_read_in_its_turn(desk: RelayDesk)
     wallets = [wallet_id(number) for number in range(20)]
     for wallet in wallets:
         await desk.commit(wallet)
-    desk.relay.add_from_journal([Span(wallet, 1, 1) for wallet in wallets])
+    desk.relay.add_from_journal([EventRange(wallet, 1, 1) for wallet in wallets])
     desk.stream.gate.clear()
     desk.start()
     await desk.stream.until_called(1)
@@ -216,7 +216,7 @@ async def test_what_could_not_be_read_ahead_is_read_in_its_turn(desk: RelayDesk)
 async def test_a_journal_that_is_away_is_waited_for(desk: RelayDesk) -> None:
     await desk.commit(WALLET_ID, 1)
     desk.outbox.reads_unavailable = 2
-    desk.relay.add_from_journal([Span(WALLET_ID, 1, 2)])
+    desk.relay.add_from_journal([EventRange(WALLET_ID, 1, 2)])
     desk.start()
     await desk.until_empty()
     assert desk.stream.calls == [ids(WALLET_ID, 1, 2)]
@@ -227,7 +227,7 @@ async def test_a_journal_that_is_away_is_waited_for(desk: RelayDesk) -> None:
 
 async def test_what_loading_a_wallet_found_goes_before_anything_new(desk: RelayDesk) -> None:
     await desk.commit(WALLET_ID, 1)
-    desk.relay.add_from_journal([Span(WALLET_ID, 1, 2)])
+    desk.relay.add_from_journal([EventRange(WALLET_ID, 1, 2)])
     await desk.commit_and_add(WALLET_ID, 2)
     desk.start()
     await desk.until_empty()
@@ -257,7 +257,7 @@ async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
     desk.start()
     await desk.until_empty()
     assert desk.outbox.spans_read == sorted(
-        [Span(WALLET_ID, 1, 10), Span(WALLET_ID, 11, 13), Span(other, 1, 1)]
+        [EventRange(WALLET_ID, 1, 10), EventRange(WALLET_ID, 11, 13), EventRange(other, 1, 1)]
     )
     assert desk.stream.ids == [
         one for span in desk.outbox.spans_read for one in ids(span[0], *range(span[1], span[2] + 1))

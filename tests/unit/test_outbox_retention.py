@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from actors import outbox_retention as module
-from actors.ports import Span
+from actors.ports import EventRange
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.relays import LIMITS, RelayDesk, ids
 from tests.support.waiting import until
@@ -27,7 +27,7 @@ async def test_rows_are_deleted_in_pieces_of_bounded_size(
     sizes: list[int] = []
     delete = desk.outbox.delete
 
-    async def noted(spans: Collection[Span]) -> None:
+    async def noted(spans: Collection[EventRange]) -> None:
         sizes.append(len(spans))
         await delete(spans)
 

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from actors import outbox_sweep as module
 from actors.outbox_sweep import OutboxSweep
-from actors.ports import JournalUnavailable, Span
+from actors.ports import EventRange, JournalUnavailable
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
 from tests.support.relays import LIMITS, RelayDesk, ids
@@ -36,7 +36,7 @@ async def test_a_row_swept_before_its_shard_reports_it_is_published_once(
     await desk.until_empty()
     await asyncio.sleep(0)
     assert desk.stream.calls == [ids(WALLET_ID, 1, 2, 3)]
-    assert following.spans() == [Span(WALLET_ID, 3, 3)]
+    assert following.spans() == [EventRange(WALLET_ID, 3, 3)]
     assert desk.relay.backlog == 0
 
 
@@ -164,8 +164,8 @@ async def test_an_outbox_that_can_not_be_swept_is_swept_later(
     unpublished = desk.outbox.unpublished
 
     async def failing(
-        *, limit: int, after: Span | None = None, older_than_s: float = 0.0
-    ) -> Sequence[Span]:
+        *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+    ) -> Sequence[EventRange]:
         nonlocal failures
         if failures:
             failures -= 1

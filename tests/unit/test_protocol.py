@@ -16,11 +16,11 @@ from actors.protocol import (
     KeyClaimed,
     Refused,
     RequestResult,
-    answer_call,
     decode_replies,
     decode_submissions,
     encode_replies,
     encode_submissions,
+    serve_call,
 )
 from tests.support.domain import WALLET_ID
 from wallet.commands import (
@@ -154,7 +154,7 @@ async def test_a_submission_that_cannot_be_read_fails_alone() -> None:
     plain = msgspec.msgpack.decode(encode_submissions([submission(name) for name in "abc"]))
     plain[1]["dry_run"] = True
 
-    replies = decode_replies(await answer_call(msgspec.msgpack.encode(plain), submit))
+    replies = decode_replies(await serve_call(msgspec.msgpack.encode(plain), submit))
 
     assert taken == ["a", "c"]
     assert (replies[0], replies[2]) == (done("a"), done("c"))
@@ -168,10 +168,10 @@ async def test_nothing_is_submitted_of_a_call_that_cannot_be_read_at_all() -> No
     async def submit(submissions: list[CommandRequest]) -> list[RequestResult]:
         raise AssertionError(submissions)
 
-    (reply,) = decode_replies(await answer_call(msgspec.msgpack.encode([{"no": 1}]), submit))
+    (reply,) = decode_replies(await serve_call(msgspec.msgpack.encode([{"no": 1}]), submit))
     assert isinstance(reply, Failure)
     with pytest.raises(msgspec.DecodeError):
-        await answer_call(b"\xc1", submit)
+        await serve_call(b"\xc1", submit)
 
 
 async def test_a_submission_without_reply_is_a_bug_of_the_shard() -> None:
@@ -179,7 +179,7 @@ async def test_a_submission_without_reply_is_a_bug_of_the_shard() -> None:
         return [Applied(id="x", version=1, body=b"x") for _ in submissions[1:]]
 
     with pytest.raises(AssertionError, match="INV-6"):
-        await answer_call(encode_submissions([submission("a"), submission("b")]), submit)
+        await serve_call(encode_submissions([submission("a"), submission("b")]), submit)
 
 
 def test_a_reply_that_cannot_be_read_fails_alone_and_promises_nothing() -> None:

@@ -39,8 +39,8 @@ async def _as_the_library_does() -> bytes:
     wire = Wire()
     for message, reply in zip(MESSAGES, REPLIES, strict=True):
         headers = {"Nats-Msg-Id": message.id}
-        if message.trace is not None:
-            headers["traceparent"] = message.trace
+        if message.traceparent is not None:
+            headers["traceparent"] = message.traceparent
         size = len(message.payload)
         await wire._send_publish(message.subject, reply, message.payload, size, headers)
     return b"".join(wire.sent)
@@ -49,7 +49,7 @@ async def _as_the_library_does() -> bytes:
 def test_the_bytes_are_the_librarys() -> None:
     async def run() -> None:
         wire = Wire()
-        await wire.publish_as_one(MESSAGES, REPLIES)
+        await wire.publish_many(MESSAGES, REPLIES)
         assert b"".join(wire.sent) == await _as_the_library_does()
         assert wire.flushes == 1
 
@@ -61,7 +61,7 @@ def test_one_that_is_too_large_keeps_all_of_them_back() -> None:
         wire = Wire()
         large = Message("wallet.events.7.w.transfer.completed", "w:5", b"x" * 2_000_000)
         with pytest.raises(MaxPayloadError):
-            await wire.publish_as_one((*MESSAGES, large), (*REPLIES, "inbox.b.4.fail.4.2.$FI"))
+            await wire.publish_many((*MESSAGES, large), (*REPLIES, "inbox.b.4.fail.4.2.$FI"))
         assert not wire.sent
 
     asyncio.run(run())

@@ -121,7 +121,7 @@ def test_a_keyed_item_of_an_atomic_batch_is_refused_for_good() -> None:
     commands = debit("1"), credit("10")
     results.rolled_back(batch.decide(ask(*commands, keys=(None, "k"), atomic=True, attempt=2)))
     assert [one.transfer_id for one in batch.write.refused] == [commands[1].transfer_id]
-    assert batch.write.keys == []
+    assert batch.write.idempotency_records == []
 
 
 async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
@@ -152,7 +152,7 @@ def test_a_recorded_refusal_is_answered_once_a_standby_has_it() -> None:
     batch = a_batch(a_cache(a_wallet(balance=100_000)), refused=refusals)
     results.refused(batch.decide(ask(command, attempt=3)))
     assert batch.write.confirm
-    assert batch.write.recorded == []
+    assert batch.write.events == []
 
 
 def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
@@ -160,8 +160,8 @@ def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
     cache = a_cache(a_wallet())
     single = a_batch(cache)
     single.decide(ask(command := credit("10"), keys=("k1",), request_id="r"))
-    (record,) = single.write.keys
-    again = a_batch(cache, keys={(WALLET_ID, record.keyed.key): record.stored})
+    (record,) = single.write.idempotency_records
+    again = a_batch(cache, keys={(WALLET_ID, record.idempotency.key): record.stored})
     keyed = Idempotency(key=IdempotencyKey("whole"), fingerprint=b"w")
     reply = again.decide(
         msgspec.structs.replace(
@@ -170,4 +170,4 @@ def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
         )
     )
     results.rolled_back(reply)
-    assert [one.keyed.key for one in again.write.keys] == ["whole"]
+    assert [one.idempotency.key for one in again.write.idempotency_records] == ["whole"]

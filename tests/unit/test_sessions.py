@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from actors.ports import BatchWrite, Loaded, Missing, Span
+from actors.ports import CommitRequest, EventRange, LoadedState, ReadSet
 from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.ids import new_id
 from tests.support.results import body, failed
@@ -29,11 +29,11 @@ class BreakingJournal(FaultyJournal):
 
     breaks_before = ""
 
-    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+    async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
         self._break("load")
         return await super().load(missing, session=session)
 
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
         self._break("commit")
         await super().commit(batch, session=session)
 
@@ -111,4 +111,4 @@ async def test_what_others_left_is_published_once_a_commit_says_that_it_stays() 
         commits = journal.commits
         await shard.ask(wallet, settle(new_id(), "completed"))  # It only reads, and is refused.
         assert journal.commits == commits + 1
-        assert relay.unread == [Span(wallet, 1, 1)]
+        assert relay.unread == [EventRange(wallet, 1, 1)]

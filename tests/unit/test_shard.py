@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from actors.ports import BatchWrite, JournalConflict, Span
+from actors.ports import CommitRequest, EventRange, JournalConflict
 from actors.protocol import Applied, Failure, FailureCode, RequestResult
 from actors.shard import ShardLimits
 from tests.support.faulty_journal import Fault, FaultyJournal
@@ -33,7 +33,7 @@ class GatedJournal(FaultyJournal):
         self.gate.set()
         self.at_the_gate = asyncio.Event()
 
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
         self.at_the_gate.set()
         await self.gate.wait()
         await super().commit(batch, session=session)
@@ -48,7 +48,7 @@ class FullRelay:
     def add(self, *_: object) -> None:
         pass
 
-    def add_from_journal(self, spans: Iterable[Span]) -> None:
+    def add_from_journal(self, spans: Iterable[EventRange]) -> None:
         pass
 
     def reset(self) -> None:
@@ -329,8 +329,8 @@ class ContestedJournal(FaultyJournal):
 
     contested: WalletId | None = None
 
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
-        if self.contested in batch.after:
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
+        if self.contested in batch.wallets:
             await asyncio.sleep(0)
             raise JournalConflict("behind", wallet_ids=frozenset({self.contested}))
         await super().commit(batch, session=session)
@@ -358,9 +358,9 @@ class OneAfterAnotherJournal(FaultyJournal):
 
     armed = False
 
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
-        if self.armed and len(batch.after) > 1:
-            raise JournalConflict("behind", wallet_ids=frozenset({min(batch.after)}))
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
+        if self.armed and len(batch.wallets) > 1:
+            raise JournalConflict("behind", wallet_ids=frozenset({min(batch.wallets)}))
         await super().commit(batch, session=session)
 
 

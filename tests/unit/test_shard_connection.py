@@ -11,11 +11,18 @@ import pytest
 
 from actors import shard_channel, shard_listener
 from actors.dispatcher import ShardUnreachable
-from actors.frames import FRAME_BYTES_MAX, FrameReader, Kind, frame, greeting, parse_greeting
-from actors.keepalive import Heartbeat, detect_loss
+from actors.frames import (
+    FRAME_BYTES_MAX,
+    FrameDecoder,
+    FrameKind,
+    encode_frame,
+    greeting,
+    parse_greeting,
+)
+from actors.keepalive import Heartbeat, enable_keepalive
 from actors.protocol import VERSION
-from actors.shard_channel import ShardBug, ShardChannel, open_channel
-from actors.shard_listener import Address, Health, ShardListener
+from actors.shard_channel import RemoteCallError, RpcClient, connect
+from actors.shard_listener import Health, RpcEndpoint, RpcServer
 from tests.support.virtual_time import VirtualTimeLoop
 from tests.support.waiting import until, until_true
 
@@ -47,8 +54,8 @@ async def echo(payload: bytes) -> bytes:
 @asynccontextmanager
 async def listening(
     handler: Callable[[bytes], Awaitable[bytes]], health: Health = lambda: None
-) -> AsyncIterator[tuple[ShardListener, Address]]:
-    listener = ShardListener(handler, health)
+) -> AsyncIterator[tuple[RpcServer, RpcEndpoint]]:
+    listener = RpcServer(handler, health)
     address = await listener.start(LOOPBACK)
     try:
         yield listener, address
@@ -58,16 +65,16 @@ async def listening(
 
 @asynccontextmanager
 async def connected(
-    address: Address, heartbeat: Heartbeat = PATIENT
-) -> AsyncIterator[ShardChannel]:
-    channel = await open_channel(address, heartbeat)
+    address: RpcEndpoint, heartbeat: Heartbeat = PATIENT
+) -> AsyncIterator[RpcClient]:
+    channel = await connect(address, heartbeat)
     try:
         yield channel
     finally:
         channel.close()
 
 
-async def answered(address: Address, sent: bytes) -> bytes:
+async def answered(address: RpcEndpoint, sent: bytes) -> bytes:
     """What a stranger gets who sends ``sent``, until the shard breaks the connection."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
     writer.write(sent)
@@ -120,7 +127,7 @@ async def test_a_bug_in_the_shard_reaches_its_caller_and_the_connection_stays() 
         return payload
 
     async with listening(fail_once) as (_, address), connected(address) as channel:
-        with pytest.raises(ShardBug, match="a bug"):
+        with pytest.raises(RemoteCallError, match="a bug"):
             await channel.call(b"poison")
         assert await channel.call(b"fine") == b"fine"
 
@@ -155,7 +162,7 @@ async def test_nobody_at_an_address_is_no_delivery() -> None:
     async with listening(echo) as (_, address):
         pass
     with pytest.raises(ShardUnreachable) as lost:
-        await open_channel(address, PATIENT)
+        await connect(address, PATIENT)
     assert not lost.value.delivered
 
 
@@ -165,7 +172,7 @@ async def test_a_shard_that_does_not_greet_is_given_up(monkeypatch: pytest.Monke
     host, port = server.sockets[0].getsockname()
     async with server:
         with pytest.raises(ShardUnreachable) as lost:
-            await open_channel(Address(host=host, port=port, secret="s"), PATIENT)
+            await connect(RpcEndpoint(host=host, port=port, secret="s"), PATIENT)
     assert not lost.value.delivered
 
 
@@ -173,18 +180,18 @@ async def test_a_frame_of_an_unknown_kind_fails_alone() -> None:
     shard = Shard()
     async with listening(shard.handle) as (_, address):
         reader, writer = await asyncio.open_connection(address.host, address.port)
-        writer.write(frame(Kind.HELLO, 0, greeting(VERSION, address.secret.encode())))
-        writer.write(frame(Kind.CALL, 1, b"x"))
+        writer.write(encode_frame(FrameKind.AUTH, 0, greeting(VERSION, address.secret.encode())))
+        writer.write(encode_frame(FrameKind.CALL, 1, b"x"))
         writer.write(b"\0\0\0\0" + b"\0\0\0\2" + b"\x09")
         (_, answer) = await shard.next_call()
         answer.set_result(b"y")
         found: list[tuple[int, int, bytes]] = []
-        frames = FrameReader(bytes_max=100)
+        frames = FrameDecoder(bytes_max=100)
         async with asyncio.timeout(5):
             while len(found) < 3:
                 found += frames.feed(await reader.read(1_000))
         writer.close()
-        assert found[1:] == [(Kind.ERROR, 2, b"a frame of kind 9"), (Kind.REPLY, 1, b"y")]
+        assert found[1:] == [(FrameKind.ERROR, 2, b"a frame of kind 9"), (FrameKind.REPLY, 1, b"y")]
 
 
 async def test_both_ends_have_the_kernel_look_for_a_vanished_peer(
@@ -192,13 +199,13 @@ async def test_both_ends_have_the_kernel_look_for_a_vanished_peer(
 ) -> None:
     seen: list[socket.socket] = []
     for module in (shard_channel, shard_listener):
-        monkeypatch.setattr(module, "detect_loss", seen.append)
+        monkeypatch.setattr(module, "enable_keepalive", seen.append)
     async with listening(echo) as (_, address), connected(address) as channel:
         await channel.call(b"x")
         assert len(seen) == 2
         for connection in seen:
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
-            detect_loss(connection)
+            enable_keepalive(connection)
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
@@ -208,9 +215,9 @@ async def test_both_ends_have_the_kernel_look_for_a_vanished_peer(
 async def test_a_caller_of_another_version_is_told_ours_and_gets_no_further() -> None:
     shard = Shard()
     async with listening(shard.handle) as (_, address):
-        hello = frame(Kind.HELLO, 0, greeting(VERSION + 1, address.secret.encode()))
-        told = await answered(address, hello + frame(Kind.CALL, 1, b"x"))
-        assert told == frame(Kind.HELLO, 0, greeting(VERSION))
+        hello = encode_frame(FrameKind.AUTH, 0, greeting(VERSION + 1, address.secret.encode()))
+        told = await answered(address, hello + encode_frame(FrameKind.CALL, 1, b"x"))
+        assert told == encode_frame(FrameKind.AUTH, 0, greeting(VERSION))
         assert shard.calls.empty()
 
 
@@ -220,7 +227,7 @@ async def test_a_caller_gives_up_a_shard_of_another_version(
     monkeypatch.setattr(shard_listener, "VERSION", VERSION + 1)
     async with listening(echo) as (_, address):
         with pytest.raises(ShardUnreachable, match=f"version {VERSION + 1}") as lost:
-            await open_channel(address, PATIENT)
+            await connect(address, PATIENT)
         assert not lost.value.delivered
 
 
@@ -251,19 +258,19 @@ class Silent(asyncio.Protocol):
 
     def __init__(self, pings: int) -> None:
         self._pings = pings
-        self._frames = FrameReader(bytes_max=FRAME_BYTES_MAX)
+        self._frames = FrameDecoder(bytes_max=FRAME_BYTES_MAX)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         for kind, call, payload in self._frames.feed(data):
-            if kind == Kind.HELLO:
+            if kind == FrameKind.AUTH:
                 version, _ = parse_greeting(payload)
-                self._transport.write(frame(Kind.HELLO, 0, greeting(version)))
-            elif kind == Kind.PING and self._pings > 0:
+                self._transport.write(encode_frame(FrameKind.AUTH, 0, greeting(version)))
+            elif kind == FrameKind.PING and self._pings > 0:
                 self._pings -= 1
-                self._transport.write(frame(Kind.PONG, call, b""))
+                self._transport.write(encode_frame(FrameKind.PONG, call, b""))
 
 
 @pytest.mark.parametrize("pings", [0, 5])
@@ -273,7 +280,7 @@ async def test_a_hanging_shard_is_given_up_and_its_calls_count_as_delivered(
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Silent(pings), LOOPBACK, 0)
     host, port = server.sockets[0].getsockname()
-    async with server, connected(Address(host=host, port=port, secret="s"), QUICK) as channel:
+    async with server, connected(RpcEndpoint(host=host, port=port, secret="s"), QUICK) as channel:
         with pytest.raises(ShardUnreachable, match="stands still") as lost:
             async with asyncio.timeout(5):
                 await channel.call(b"x")
@@ -308,7 +315,7 @@ async def test_a_wrong_secret_opens_nothing() -> None:
     async with listening(shard.handle) as (_, address):
         wrong = msgspec.structs.replace(address, secret="0" * len(address.secret))
         with pytest.raises(ShardUnreachable) as lost:
-            await open_channel(wrong, PATIENT)
+            await connect(wrong, PATIENT)
         assert not lost.value.delivered
         assert shard.calls.empty()
 
@@ -316,12 +323,12 @@ async def test_a_wrong_secret_opens_nothing() -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        frame(Kind.CALL, 1, b"x"),
-        frame(Kind.HELLO, 0, b""),
-        frame(Kind.HELLO, 0, greeting(VERSION)),
-        frame(Kind.HELLO, 0, greeting(VERSION, b"s" * 64)),
-        frame(Kind.PING, 0, b""),
-        frame(Kind.HELLO, 0, b"s" * 1_000),
+        encode_frame(FrameKind.CALL, 1, b"x"),
+        encode_frame(FrameKind.AUTH, 0, b""),
+        encode_frame(FrameKind.AUTH, 0, greeting(VERSION)),
+        encode_frame(FrameKind.AUTH, 0, greeting(VERSION, b"s" * 64)),
+        encode_frame(FrameKind.PING, 0, b""),
+        encode_frame(FrameKind.AUTH, 0, b"s" * 1_000),
         b"GET / HTTP/1.1\r\nHost: shard\r\n\r\n",
     ],
 )
@@ -333,7 +340,7 @@ async def test_a_stranger_gets_no_answer(sent: bytes) -> None:
 
 
 async def test_who_says_nothing_is_shown_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_listener, "_HELLO_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(shard_listener, "_AUTH_TIMEOUT_S", 0.05)
     async with listening(echo) as (_, address):
         assert await answered(address, b"") == b""
 

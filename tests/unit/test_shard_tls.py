@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from actors.dispatcher import ShardUnreachable
 from actors.keepalive import Heartbeat
-from actors.shard_channel import open_channel
-from actors.shard_listener import Address, ShardListener
+from actors.shard_channel import connect
+from actors.shard_listener import RpcEndpoint, RpcServer
 from actors.shard_tls import TlsFiles
 from tests.support.certificates import tls_files
 from wallet.settings import Settings
@@ -28,8 +28,8 @@ async def echo(payload: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def listening(files: TlsFiles) -> AsyncIterator[Address]:
-    listener = ShardListener(echo, lambda: None, files.context(SERVER))
+async def listening(files: TlsFiles) -> AsyncIterator[RpcEndpoint]:
+    listener = RpcServer(echo, lambda: None, files.context(SERVER))
     try:
         yield await listener.start("127.0.0.1")
     finally:
@@ -40,7 +40,7 @@ async def listening(files: TlsFiles) -> AsyncIterator[Address]:
 async def test_calls_go_through_tls(tmp_path: Path, size: int) -> None:
     files = tls_files(tmp_path)
     async with listening(files) as address:
-        channel = await open_channel(address, QUICK, files.context(CLIENT))
+        channel = await connect(address, QUICK, files.context(CLIENT))
         assert await channel.call(b"x" * size) == b"x" * size
         channel.close()
 
@@ -57,8 +57,8 @@ async def test_what_travels_is_not_readable(tmp_path: Path) -> None:
     host, port = server.sockets[0].getsockname()
     async with server:
         with pytest.raises(ShardUnreachable):
-            await open_channel(
-                Address(host=host, port=port, secret="a secret"), QUICK, files.context(CLIENT)
+            await connect(
+                RpcEndpoint(host=host, port=port, secret="a secret"), QUICK, files.context(CLIENT)
             )
     assert seen
     assert b"a secret" not in seen
@@ -80,7 +80,7 @@ async def test_a_caller_without_a_good_certificate_gets_nowhere(
         context = files.context(CLIENT)
     async with listening(files) as address:
         with pytest.raises(ShardUnreachable) as lost:
-            await open_channel(address, QUICK, context)
+            await connect(address, QUICK, context)
         assert not lost.value.delivered
 
 
@@ -92,7 +92,7 @@ async def test_a_listener_without_a_good_certificate_is_not_spoken_to(
     other = NONE if listener == "plain" else tls_files(tmp_path / "other")
     async with listening(other) as address:
         with pytest.raises(ShardUnreachable) as lost:
-            await open_channel(address, QUICK, files.context(CLIENT))
+            await connect(address, QUICK, files.context(CLIENT))
         assert not lost.value.delivered
 
 

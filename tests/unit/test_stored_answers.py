@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from actors.ports import JournalRefused, StoredAnswer
+from actors.ports import JournalError, StoredAnswer
 from actors.protocol import (
     Applied,
     BatchCommitted,
@@ -161,7 +161,7 @@ def test_a_stored_row_of_an_earlier_release_answers_a_repeated_batch(row: bytes)
     batch = a_batch(a_cache(a_wallet()), keys={key: a_row(row)})
     found = batch.decide(whole(debit("5"), credit("9"), request_id="r2"))
     assert found == batch_result_from(a_row(row), replayed=True)
-    assert batch.write.recorded == []
+    assert batch.write.events == []
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_a_stored_row_of_an_earlier_release_answers_a_repeated_batch(row: bytes)
     ids=["unknown_code", "no_id", "no_json"],
 )
 def test_a_row_that_cannot_be_read_is_an_error_of_the_journal(row: StoredAnswer) -> None:
-    with pytest.raises(JournalRefused, match="can't be read"):
+    with pytest.raises(JournalError, match="can't be read"):
         item_result_from(row, replayed=True)
-    with pytest.raises(JournalRefused, match="can't be read"):
+    with pytest.raises(JournalError, match="can't be read"):
         batch_result_from(row, replayed=True)
 
 

@@ -25,7 +25,7 @@ class CountingBackfill(MemoryBackfill):
 
     async def begin(self) -> bool:
         self.begun += 1
-        return await super().begin()
+        return await super().try_begin()
 
 
 def state_of(refill: MemoryBackfill) -> tuple[str | None, bool]:
@@ -89,13 +89,13 @@ async def test_while_another_relay_fills_the_stream_this_one_waits(
     monkeypatch.setattr(module, "_BACKFILL_POLL_INTERVAL_S", 0.001)
     refill = CountingBackfill()
     other = MemoryBackfill(refill.database)
-    assert await other.begin()
+    assert await other.try_begin()
     desk = await a_desk(refill)
     await desk.commit_and_add(WALLET_ID, 4)
     desk.start()
     await until(lambda: refill.begun >= 3)
     assert desk.stream.calls == []
-    await other.end("new")
+    await other.finish("new")
     await desk.until_empty()
     assert desk.stream.ids == ids(WALLET_ID, 4)
     await desk.close()

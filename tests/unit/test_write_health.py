@@ -7,19 +7,19 @@ from contextlib import asynccontextmanager
 import pytest
 
 from actors.ports import (
-    BatchWrite,
+    CommitRequest,
+    IdempotencyRecord,
     JournalBusy,
     JournalConflict,
-    JournalRefused,
+    JournalError,
     JournalUnavailable,
-    KeyRecord,
-    Loaded,
-    Missing,
+    LoadedState,
     OutcomeUnknown,
+    ReadSet,
     RefusedDelivery,
     StoredAnswer,
 )
-from actors.write_health import ProbeFailed, WatchedJournal, WriteHealth, WriteHealthLimits
+from actors.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
 from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, a_transfer, a_wallet, changed
 from tests.support.waiting import stop, until
 from wallet.commands import Idempotency
@@ -34,26 +34,26 @@ WALLET = a_wallet()
 def batch(
     *,
     recorded: Sequence[RecordedEvent] = (),
-    keys: Sequence[KeyRecord] = (),
+    keys: Sequence[IdempotencyRecord] = (),
     refused: Sequence[RefusedDelivery] = (),
     confirm: bool = False,
-) -> BatchWrite:
-    return BatchWrite(
+) -> CommitRequest:
+    return CommitRequest(
         now=NOW,
-        expected={WALLET_ID: WALLET.version},
-        after={WALLET_ID: WALLET},
-        created=[],
-        recorded=list(recorded),
-        keys=list(keys),
+        expected_versions={WALLET_ID: WALLET.version},
+        wallets={WALLET_ID: WALLET},
+        created_wallets=[],
+        events=list(recorded),
+        idempotency_records=list(keys),
         refused=list(refused),
         confirm=confirm,
     )
 
 
 RECORDED = changed(a_transfer(), WALLET)
-KEY = KeyRecord(
+KEY = IdempotencyRecord(
     scope=WALLET_ID,
-    keyed=Idempotency(key=IdempotencyKey("k"), fingerprint=b"f"),
+    idempotency=Idempotency(key=IdempotencyKey("k"), fingerprint=b"f"),
     stored=StoredAnswer(fingerprint=b"f", request_id="r", refused=True, answer=b"{}", version=1),
 )
 REFUSED = RefusedDelivery(wallet_id=WALLET_ID, transfer_id=TRANSFER_ID, answer=b"{}")
@@ -99,12 +99,12 @@ class FakeJournal:
     async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
         return frozenset()
 
-    async def load(self, missing: Missing, *, session: int | None = None) -> Loaded:
+    async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
         if self.failure is not None:
             raise self.failure
-        return Loaded()
+        return LoadedState()
 
-    async def commit(self, batch: BatchWrite, *, session: int | None = None) -> None:
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
         await self.free.wait()
         if self.failure is not None:
             raise self.failure
@@ -114,7 +114,7 @@ class World:
     def __init__(self) -> None:
         self.clock, self.probe, self.inner = Clock(), Probe(), FakeJournal()
         self.health = WriteHealth(self.probe, LIMITS, self.clock)
-        self.journal = WatchedJournal(self.inner, self.health, self.clock)
+        self.journal = MonitoredJournal(self.inner, self.health, self.clock)
 
     @asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
@@ -157,7 +157,7 @@ async def test_commits_that_are_confirmed_need_no_probe() -> None:
     [batch(recorded=[RECORDED]), batch(keys=[KEY]), batch(refused=[REFUSED])],
     ids=["events", "a key's answer", "a refused delivery"],
 )
-async def test_a_commit_that_wrote_proves_that_writes_go_through(writes: BatchWrite) -> None:
+async def test_a_commit_that_wrote_proves_that_writes_go_through(writes: CommitRequest) -> None:
     world = World()
     await world.journal.commit(writes)
     assert world.health.problem() is None
@@ -166,7 +166,7 @@ async def test_a_commit_that_wrote_proves_that_writes_go_through(writes: BatchWr
 @pytest.mark.parametrize(
     "writes_nothing", [UNKEYED_REFUSALS, batch(confirm=True)], ids=["refusals", "replays"]
 )
-async def test_a_commit_that_wrote_no_row_proves_nothing(writes_nothing: BatchWrite) -> None:
+async def test_a_commit_that_wrote_no_row_proves_nothing(writes_nothing: CommitRequest) -> None:
     world = World()
     world.health.failed("53100 could not extend file")
     world.clock.now += 1
@@ -229,9 +229,9 @@ async def test_what_waits_since_before_the_last_confirmed_write_says_nothing() -
     [
         JournalUnavailable("no connection"),
         OutcomeUnknown("57P01 shutting down"),
-        JournalRefused("53100 could not extend file: No space left on device"),
-        JournalRefused("25006 cannot execute INSERT in a read-only transaction"),
-        JournalRefused("55000 not in the state it needs"),
+        JournalError("53100 could not extend file: No space left on device"),
+        JournalError("25006 cannot execute INSERT in a read-only transaction"),
+        JournalError("55000 not in the state it needs"),
     ],
     ids=str,
 )
@@ -255,7 +255,7 @@ async def test_a_commit_that_failed_makes_it_not_ready_until_one_succeeds(
     "failure",
     [
         JournalConflict("WV001 version"),
-        JournalRefused("22P02 invalid input"),
+        JournalError("22P02 invalid input"),
         JournalBusy("55P03 canceling statement due to lock timeout"),
         JournalBusy("57014 canceling statement due to statement timeout"),
     ],
@@ -277,7 +277,7 @@ async def test_a_journal_that_cannot_be_read_makes_it_not_ready() -> None:
     await world.journal.commit(BATCH)
     world.inner.failure = JournalUnavailable("Postgres did not answer lately")
     with pytest.raises(JournalUnavailable):
-        await world.journal.load(Missing())
+        await world.journal.load(ReadSet())
     assert world.health.problem() == "Postgres did not answer lately"
 
 
@@ -286,15 +286,15 @@ async def test_a_read_that_met_a_lock_says_nothing_about_the_next_write() -> Non
     await world.journal.commit(BATCH)
     world.inner.failure = JournalBusy("55P03 canceling statement due to lock timeout")
     with pytest.raises(JournalBusy):
-        await world.journal.load(Missing())
+        await world.journal.load(ReadSet())
     assert world.health.problem() is None
 
 
 async def test_after_a_full_disk_a_probe_proves_nothing_until_it_gets_space() -> None:
     world = World()
     await world.journal.commit(BATCH)
-    world.inner.failure = JournalRefused("53100 could not extend file")
-    with pytest.raises(JournalRefused):
+    world.inner.failure = JournalError("53100 could not extend file")
+    with pytest.raises(JournalError):
         await world.journal.commit(BATCH)
     world.clock.now += 1
     async with world.probing():
