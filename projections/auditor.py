@@ -69,8 +69,8 @@ class Auditor:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._after = _FIRST
-        self._found = 0
+        self._cursor = _FIRST
+        self._found_this_round = 0
         self._drift = 0
         self._still_found = 0
         self._still = 0
@@ -84,27 +84,27 @@ class Auditor:
         """Look now and then until cancelled; an outage of Postgres is waited out."""
         while True:
             try:
-                await self.look()
+                await self.check_next_page()
             except _FAILURES as failure:
                 self._failures += 1
                 _log.warning("audit interrupted", error=f"{type(failure).__name__}: {failure}")
             await asyncio.sleep(PERIOD_S)
 
-    async def look(self) -> None:
+    async def check_next_page(self) -> None:
         """Compare the next wallets, and see what waits or was put aside."""
-        rows = await self._pool.fetch(_COMPARE, self._after, WALLETS_MAX, STANDS_STILL_S)
+        rows = await self._pool.fetch(_COMPARE, self._cursor, WALLETS_MAX, STANDS_STILL_S)
         for wallet_id, contradicts, _ in rows:
             if contradicts:
-                self._found += 1
+                self._found_this_round += 1
                 _log.error("audit mismatch", wallet_id=wallet_id)
         self._note_still([wallet_id for wallet_id, _, stands_still in rows if stands_still])
         self._wallets += len(rows)
         if len(rows) < WALLETS_MAX:
-            self._after, self._drift, self._found = _FIRST, self._found, 0
+            self._cursor, self._drift, self._found_this_round = _FIRST, self._found_this_round, 0
             self._still, self._still_found = self._still_found, 0
             self._rounds += 1
         else:
-            self._after = rows[-1][0]
+            self._cursor = rows[-1][0]
         self._dead_letters = await self._pool.fetchval(_DEAD_LETTERS)
         self._outbox_since = await self._pool.fetchval(_OUTBOX)
 
@@ -118,7 +118,7 @@ class Auditor:
         since = self._outbox_since
         waited_s = (datetime.now(UTC) - since).total_seconds() if since is not None else 0.0
         return AuditStatistics(
-            drift=max(self._drift, self._found),
+            mismatched_wallets=max(self._drift, self._found_this_round),
             standing_still=max(self._still, self._still_found),
             wallets=self._wallets,
             rounds=self._rounds,

@@ -25,8 +25,8 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from projections.fold import decode_message, fold
-from projections.puller import PullEnded, Puller
+from projections.fold import decode_message, project_events
+from projections.puller import PullEnded, PullSubscription
 from projections.store import DeadLetter, ProjectionStore
 from telemetry import tracing
 from telemetry.histogram import Histogram
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_TRANSIENT: Final = (
+_RETRYABLE: Final = (
     NatsError,
     PullEnded,
     asyncpg.PostgresError,
@@ -73,12 +73,12 @@ class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
     interval_s: float = 0.0
 
     @property
-    def durable(self) -> str:
+    def durable_prefix(self) -> str:
         """What the names of this group's consumers begin with: how the partitions are divided."""
         return f"projections-{self.group}-of-{self.groups}-"
 
     @property
-    def division(self) -> frozenset[str]:
+    def group_prefixes(self) -> frozenset[str]:
         """The same for every group of this division."""
         return frozenset(f"projections-{group}-of-{self.groups}-" for group in range(self.groups))
 
@@ -112,7 +112,7 @@ class ProjectionConsumer:
         self.fold_seconds = Histogram()
         self.ready = False
         self._name: str | None = None
-        self._oldest: datetime | None = datetime.now(UTC)
+        self._behind_since: datetime | None = datetime.now(UTC)
         """Since when there is something to fold, as far as is known; None: there is nothing."""
 
     @property
@@ -121,11 +121,11 @@ class ProjectionConsumer:
 
         While the stream can't be asked, the time since it last could.
         """
-        if self._oldest is None:
+        if self._behind_since is None:
             return 0.0
-        return max((datetime.now(UTC) - self._oldest).total_seconds(), 0.0)
+        return max((datetime.now(UTC) - self._behind_since).total_seconds(), 0.0)
 
-    async def measure(self) -> None:
+    async def refresh_lag(self) -> None:
         """Ask the stream how far behind it is, also while nothing can be folded."""
         if self._name is None:
             return
@@ -136,7 +136,7 @@ class ProjectionConsumer:
     async def run(self) -> None:
         """Fold until cancelled, through every outage of Postgres and NATS."""
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(_TRANSIENT),
+            retry=retry_if_exception_type(_RETRYABLE),
             # No end: a projection has nothing better to do than to wait for its sources.
             wait=wait_random_exponential(multiplier=0.05, max=2.0),
             after=self._note_failure,
@@ -147,7 +147,7 @@ class ProjectionConsumer:
     def _note_failure(self, state: Any) -> None:
         self.failures += 1
         self.ready = False
-        self._oldest = self._oldest or datetime.now(UTC)
+        self._behind_since = self._behind_since or datetime.now(UTC)
         error = state.outcome.exception()
         _log.warning("projection interrupted", error=f"{type(error).__name__}: {error}")
 
@@ -162,11 +162,11 @@ class ProjectionConsumer:
             with suppress(NatsError):  # The connection may be gone.
                 await puller.close()
 
-    async def _consume_some(self, puller: Puller) -> None:
-        messages = await puller.take()
+    async def _consume_some(self, puller: PullSubscription) -> None:
+        messages = await puller.fetch()
         if messages:
             taken = perf_counter()
-            spans = _projecting(messages) if tracing.on else ()
+            spans = _start_spans(messages) if tracing.on else ()
             await self._project(messages)
             for span in spans:
                 span.end()
@@ -174,12 +174,12 @@ class ProjectionConsumer:
             await messages[-1].ack()  # AckPolicy.ALL: it and everything before it.
         self.pending = puller.pending
         if not self.pending:
-            self._oldest = None
-        if messages and not puller.at_server:
+            self._behind_since = None
+        if messages and not puller.pending_on_server:
             # A transaction costs much and an event in it little: let some gather, for a moment.
             await asyncio.sleep(self._options.interval_s)
 
-    async def _new_puller(self) -> Puller:
+    async def _new_puller(self) -> PullSubscription:
         """A consumer of our own, from where the last one of this group had acknowledged.
 
         Not the same one: what a predecessor pulled and did not fold before it died would be
@@ -187,13 +187,13 @@ class ProjectionConsumer:
         """
         options = self._options
         former = await self._consumers()
-        name = f"{options.durable}{uuid6.uuid7().hex[-12:]}"
+        name = f"{options.durable_prefix}{uuid6.uuid7().hex[-12:]}"
         await self._jetstream.add_consumer(
             options.stream,
             ConsumerConfig(
                 durable_name=name,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=self._first_unfolded(former),
+                opt_start_seq=self._start_sequence(former),
                 ack_policy=AckPolicy.ALL,
                 ack_wait=options.ack_wait_s,
                 max_ack_pending=2 * options.batch_max,
@@ -202,7 +202,7 @@ class ProjectionConsumer:
         )
         await self._remove(former)
         self._name = name
-        return Puller(
+        return PullSubscription(
             self._client,
             stream=options.stream,
             consumer=name,
@@ -218,27 +218,29 @@ class ProjectionConsumer:
             if consumer.name.startswith("projections-")
         }
 
-    def _first_unfolded(self, former: dict[str, int]) -> int:
+    def _start_sequence(self, former: dict[str, int]) -> int:
         """Where to begin: after our group's last, or after what a former division all had."""
-        own = [floor for name, floor in former.items() if name.startswith(self._options.durable)]
+        own = [
+            floor for name, floor in former.items() if name.startswith(self._options.durable_prefix)
+        ]
         if own:
             return max(own) + 1
-        others = [floor for name, floor in former.items() if not self._is_current(name)]
+        others = [floor for name, floor in former.items() if not self._is_current_group(name)]
         return min(others, default=0) + 1
 
-    def _is_current(self, name: str) -> bool:
-        return any(name.startswith(durable) for durable in self._options.division)
+    def _is_current_group(self, name: str) -> bool:
+        return any(name.startswith(durable) for durable in self._options.group_prefixes)
 
     async def _remove(self, former: dict[str, int]) -> None:
         """Our group's former consumers; those of a former division once every group has begun."""
-        begun = {self._options.durable} | {
+        begun = {self._options.durable_prefix} | {
             durable
-            for durable in self._options.division
+            for durable in self._options.group_prefixes
             if any(name.startswith(durable) for name in former)
         }
         for name in former:
-            ours = name.startswith(self._options.durable)
-            outdated = not self._is_current(name) and begun == self._options.division
+            ours = name.startswith(self._options.durable_prefix)
+            outdated = not self._is_current_group(name) and begun == self._options.group_prefixes
             if ours or outdated:
                 with suppress(NotFoundError):  # Another group was faster.
                     await self._jetstream.delete_consumer(self._options.stream, name)
@@ -248,24 +250,26 @@ class ProjectionConsumer:
         try:
             await self._fold_and_store(messages)
         except POISON as error:
-            _log.warning("projection batch failed, retrying events one by one", error=_told(error))
+            _log.warning(
+                "projection batch failed, retrying events one by one", error=_describe(error)
+            )
             for message in messages:
-                await self._project_alone(message)
+                await self._project_one(message)
         self.events += len(messages)
         self.batches += 1
 
-    async def _project_alone(self, message: Msg) -> None:
+    async def _project_one(self, message: Msg) -> None:
         """Fold one event; after bounded tries put it aside, so that the others go on."""
         for attempt in range(1, _ATTEMPTS_MAX + 1):
             try:
                 await self._fold_and_store([message])
             except POISON as error:
                 if attempt == _ATTEMPTS_MAX:
-                    await self._put_aside(message, error)
+                    await self._dead_letter(message, error)
             else:
                 return
 
-    async def _put_aside(self, message: Msg, error: Exception) -> None:
+    async def _dead_letter(self, message: Msg, error: Exception) -> None:
         self.dead_letters += 1
         headers = message.headers or {}
         letter = DeadLetter(
@@ -273,7 +277,7 @@ class ProjectionConsumer:
             event_id=headers.get("Nats-Msg-Id", ""),
             subject=message.subject,
             payload=message.data,
-            reason=_told(error),
+            reason=_describe(error),
             attempts=_ATTEMPTS_MAX,
         )
         _log.error(
@@ -286,16 +290,16 @@ class ProjectionConsumer:
 
     async def _fold_and_store(self, messages: list[Msg]) -> None:
         events = [decode_message(message.subject, message.data) for message in messages]
-        self._oldest = events[0].time
-        gaps = await self._store.project(fold(events))
-        self._oldest = events[-1].time
+        self._behind_since = events[0].time
+        gaps = await self._store.project(project_events(events))
+        self._behind_since = events[-1].time
         for wallet_id in gaps:
             self.gaps += 1
             _log.warning("projection gap filled from the journal", wallet_id=wallet_id)
             await self._store.catch_up(wallet_id)
 
 
-def _projecting(messages: list[Msg]) -> "list[Span]":
+def _start_spans(messages: list[Msg]) -> "list[Span]":
     """Spans of the events that are traced, below their publishing's."""
     traced = ((message, (message.headers or {}).get(tracing.HEADER)) for message in messages)
     return [
@@ -305,5 +309,5 @@ def _projecting(messages: list[Msg]) -> "list[Span]":
     ]
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:1_000]

@@ -3,14 +3,14 @@
 import asyncpg
 
 from projections.consumer import POISON
-from projections.fold import decode_message, fold
+from projections.fold import decode_message, project_events
 from projections.store import DeadLetter, ProjectionStore
 from wallet.settings import Settings
 
 _LIMIT = 10_000
 
 
-async def listed(settings: Settings) -> list[DeadLetter]:
+async def list_dead_letters(settings: Settings) -> list[DeadLetter]:
     """The events that are put aside, oldest first, at most 10,000."""
     async with asyncpg.create_pool(settings.database_url, min_size=0, max_size=1) as pool:
         return await ProjectionStore(pool).dead_letters(limit=_LIMIT)
@@ -27,7 +27,9 @@ async def replay(settings: Settings) -> tuple[int, int]:
         store = ProjectionStore(pool)
         for letter in await store.dead_letters(limit=_LIMIT):
             try:
-                gaps = await store.project(fold([decode_message(letter.subject, letter.payload)]))
+                gaps = await store.project(
+                    project_events([decode_message(letter.subject, letter.payload)])
+                )
             except POISON:
                 continue
             for wallet_id in gaps:

@@ -11,7 +11,7 @@ import msgspec
 
 from projections.store import (
     BalanceRow,
-    FoldedBatch,
+    ProjectionChanges,
     SettlementRow,
     TransferRow,
     WalletRow,
@@ -25,7 +25,7 @@ _wallet: Final = msgspec.json.Decoder(WalletView)
 _transfer: Final = msgspec.json.Decoder(TransferResultView)
 
 
-def fold(events: Iterable[CloudEvent]) -> FoldedBatch:
+def project_events(events: Iterable[CloudEvent]) -> ProjectionChanges:
     """The rows that ``events`` leave. Per wallet the events come in version order; a repeated
     or older one is dropped.
 
@@ -33,10 +33,10 @@ def fold(events: Iterable[CloudEvent]) -> FoldedBatch:
         msgspec.MsgspecError: an event's data is not what its type says.
         EventMismatch: an event's data is another wallet's, or another version's.
     """
-    folding = _Folding()
+    folding = _ChangeSetBuilder()
     for event in events:
         folding.add(event)
-    return FoldedBatch(
+    return ProjectionChanges(
         wallets=list(folding.wallets.values()),
         balances=list(folding.balances.values()),
         transfers=list(folding.transfers.values()),
@@ -64,7 +64,7 @@ def decode_message(subject: str, payload: bytes) -> CloudEvent:
     return event
 
 
-class _Folding:
+class _ChangeSetBuilder:
     def __init__(self) -> None:
         self.wallets: dict[WalletId, WalletRow] = {}
         self.balances: dict[WalletId, BalanceRow] = {}

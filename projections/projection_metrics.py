@@ -23,7 +23,7 @@ def samples(statistics: ProjectionStatistics) -> Iterator[Sample]:
 
 
 def _audit(audit: AuditStatistics) -> Iterator[Sample]:
-    yield Sample("wallet_audit_drift", audit.drift, {})
+    yield Sample("wallet_audit_drift", audit.mismatched_wallets, {})
     yield Sample("wallet_audit_standing_still", audit.standing_still, {})
     yield Sample("wallet_audit_wallets_total", audit.wallets, {})
     yield Sample("wallet_audit_rounds_total", audit.rounds, {})

@@ -122,7 +122,7 @@ class ProjectionProcess:
 async def _measure(consumer: ProjectionConsumer) -> None:
     while True:
         await asyncio.sleep(_MEASURE_PERIOD_S)
-        await consumer.measure()
+        await consumer.refresh_lag()
 
 
 async def _note_error(error: Exception) -> None:

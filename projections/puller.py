@@ -33,7 +33,7 @@ class _Request(msgspec.Struct, frozen=True):
     """Nanoseconds."""
 
 
-class Puller:
+class PullSubscription:
     """Pulls from a durable consumer. ``open`` comes first, ``close`` last.
 
     At most ``batch_max`` messages wait here, beside those that were taken last: the consumer's
@@ -44,7 +44,7 @@ class Puller:
         self, client: Client, *, stream: str, consumer: str, batch_max: int, poll_s: float
     ) -> None:
         self._client = client
-        self._asks = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._batch_max = batch_max
         self._poll_s = poll_s
         self._inbox = client.new_inbox()
@@ -56,14 +56,14 @@ class Puller:
         self._reply = ""
         """Where the open request is answered; each has its own, so that no one's end is taken for
         another's."""
-        self._wanted = 0
+        self._outstanding = 0
         """Messages that the open request may still bring; 0: none is open."""
         self._ends_at = 0.0
         self._newest: Msg | None = None
 
     async def open(self) -> None:
         """Begin to listen."""
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._note)
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_message)
 
     async def close(self) -> None:
         """Stop listening. What is still sent comes again, once the consumer's ``ack_wait`` is over.
@@ -77,14 +77,14 @@ class Puller:
     @property
     def pending(self) -> int:
         """Messages that were not taken yet, here and at the server, as of the last arrival."""
-        return len(self._arrived) + self.at_server
+        return len(self._arrived) + self.pending_on_server
 
     @property
-    def at_server(self) -> int:
+    def pending_on_server(self) -> int:
         """Messages that the server had and hadn't sent, as of the last arrival."""
         return self._newest.metadata.num_pending if self._newest is not None else 0
 
-    async def take(self) -> list[Msg]:
+    async def fetch(self) -> list[Msg]:
         """What has arrived, in the stream's order; waits for the first.
 
         Empty if nothing came for ``poll_s``: then the stream has nothing for this consumer.
@@ -95,16 +95,16 @@ class Puller:
         while not self._arrived:
             if self._failure is not None:
                 raise self._failure
-            if not self._wanted:
-                await self._ask()
-            if not await self._something_changed():
+            if not self._outstanding:
+                await self._request()
+            if not await self._wait():
                 return []
         taken, self._arrived = self._arrived, []
-        if not self._wanted:
-            await self._ask()
+        if not self._outstanding:
+            await self._request()
         return taken
 
-    async def _something_changed(self) -> bool:
+    async def _wait(self) -> bool:
         """False: the request ended and had brought nothing."""
         self._changed.clear()
         try:
@@ -114,24 +114,24 @@ class Puller:
             raise PullEnded("the stream does not answer") from None
         return bool(self._arrived) or self._failure is not None
 
-    async def _ask(self) -> None:
+    async def _request(self) -> None:
         self._number += 1
         self._reply = f"{self._inbox}.{self._number}"
-        self._wanted = self._batch_max
+        self._outstanding = self._batch_max
         self._ends_at = asyncio.get_running_loop().time() + self._poll_s
         request = _Request(self._batch_max, int(self._poll_s * 1e9))
-        await self._client.publish(self._asks, msgspec.json.encode(request), self._reply)
+        await self._client.publish(self._request_subject, msgspec.json.encode(request), self._reply)
 
-    async def _note(self, message: Msg) -> None:
+    async def _on_message(self, message: Msg) -> None:
         status = message.headers.get("Status") if message.headers else None
         if status is None:
             self._arrived.append(message)
             self._newest = message
-            self._wanted = max(self._wanted - 1, 0)
+            self._outstanding = max(self._outstanding - 1, 0)
         elif status == _HEARTBEAT or message.subject != self._reply:
             return
         elif status in _NO_MESSAGES:
-            self._wanted = 0
+            self._outstanding = 0
         else:
             description = (message.headers or {}).get("Description", "")
             self._failure = PullEnded(f"the stream says {status} {description}")

@@ -134,7 +134,7 @@ class FoundTransfer(msgspec.Struct, frozen=True, kw_only=True):
     """The version that this was read at, or an earlier one."""
 
 
-class ReadsUnavailable(Exception):
+class ReadUnavailable(Exception):
     """Postgres did not answer a read."""
 
 
@@ -234,20 +234,20 @@ class Queries:
         await self._row("SELECT 1")
 
     async def _row(self, sql: str, *arguments: object) -> Row | None:
-        row: Row | None = await self._ask(lambda: self._pool.fetchrow(sql, *arguments))
+        row: Row | None = await self._execute(lambda: self._pool.fetchrow(sql, *arguments))
         return row
 
     async def _rows(self, sql: str, *arguments: object) -> list[Row]:
-        rows: list[Row] = await self._ask(lambda: self._pool.fetch(sql, *arguments))
+        rows: list[Row] = await self._execute(lambda: self._pool.fetch(sql, *arguments))
         return rows
 
-    async def _ask(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+    async def _execute(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         try:
             # Waiting for a connection counts, too: a read is never queued for longer.
             async with asyncio.timeout(self._timeout_s):
                 return await ask()
         except _FAILURES as error:
-            raise ReadsUnavailable(f"{type(error).__name__}: {error}") from error
+            raise ReadUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 def _metadata(text: str | None) -> Mapping[str, str]:

@@ -43,10 +43,10 @@ async def rebuild(
     connection = await asyncpg.connect(settings.database_url)
     done = 0
     try:
-        await _remove_strays(connection)
+        await _delete_orphans(connection)
         async for page in _pages(connection):
             for wallet_id in page:
-                await _rebuild_in_turn(connection, wallet_id)
+                await _rebuild_with_retry(connection, wallet_id)
             done += len(page)
             on_progress(done)
     finally:
@@ -67,7 +67,7 @@ async def _pages(connection: asyncpg.Connection) -> AsyncIterator[list[str]]:
         after = page[-1]
 
 
-async def _rebuild_in_turn(connection: asyncpg.Connection, wallet_id: str) -> None:
+async def _rebuild_with_retry(connection: asyncpg.Connection, wallet_id: str) -> None:
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(asyncpg.DeadlockDetectedError),
         stop=stop_after_attempt(_ATTEMPTS_MAX),
@@ -94,7 +94,7 @@ async def _rebuild_wallet(connection: asyncpg.Connection, wallet_id: str) -> Non
             pass
 
 
-async def _remove_strays(connection: asyncpg.Connection) -> None:
+async def _delete_orphans(connection: asyncpg.Connection) -> None:
     """Rows of wallets that the write side doesn't have can only be corruption."""
     for table in ("wallet_projections", "transfer_projections"):
         await connection.execute(

@@ -8,7 +8,7 @@ from telemetry.histogram import Distribution
 class AuditStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What an auditor has found. See `projections.auditor`."""
 
-    drift: int
+    mismatched_wallets: int
     """Wallets found contradicting in the last whole round, or in this one if there are more."""
     standing_still: int
     """Wallets whose projection lacks an event for too long, counted in the same way."""

@@ -90,7 +90,7 @@ class SettlementRow(msgspec.Struct):
     version: int
 
 
-class FoldedBatch(msgspec.Struct, kw_only=True):
+class ProjectionChanges(msgspec.Struct, kw_only=True):
     """A batch of events, folded to the rows that it changes."""
 
     wallets: Sequence[WalletRow]
@@ -105,7 +105,7 @@ class ProjectionStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def project(self, batch: FoldedBatch) -> list[WalletId]:
+    async def project(self, batch: ProjectionChanges) -> list[WalletId]:
         """Apply ``batch`` in one transaction; return the wallets that have a gap before it.
 
         Events that a projection has already are dropped by their version (INV-11).
@@ -162,7 +162,7 @@ class ProjectionStore:
         )
 
 
-def _assert_foldable(batch: FoldedBatch) -> None:
+def _assert_foldable(batch: ProjectionChanges) -> None:
     """Before the write: rows move forward, and no further than their wallets."""
     reached = {row.id: row.last_version for row in batch.balances}
     assert len(reached) == len(batch.balances), "INV-11 a wallet moves once a batch"

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from projections.queries import ReadsUnavailable
+from projections.queries import ReadUnavailable
 from serve_app import request_metrics, request_rules
 from serve_app.keys.api_key import KeyScope
 from serve_app.problems import Problem, problem_response
@@ -82,7 +82,7 @@ def problem_of_error(error: Exception, request: Request) -> Problem:
     """What to answer to ``error``; a bug is logged with all that is known of it."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, ReadsUnavailable):
+    if isinstance(error, ReadUnavailable):
         _log.warning("read failed", cause=str(error), **about(request))
         return Problem(
             "unavailable",

@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from actors.dispatcher import ShardUnreachable
 from actors.statistics import ShardStatistics
-from projections.queries import Queries, ReadsUnavailable
+from projections.queries import Queries, ReadUnavailable
 from serve_app.schemas import Component
 from wallet.settings import Settings
 
@@ -69,7 +69,7 @@ class Probes:
     async def postgres(self) -> Component:
         try:
             await self._queries.ping()
-        except ReadsUnavailable as error:
+        except ReadUnavailable as error:
             return Component(ready=False, detail=str(error))
         return Component(ready=True, detail="answers")
 

@@ -157,9 +157,9 @@ def show_dead_letters(settings: Settings, home: Home, console: Console) -> None:
     """A line for each event that was put aside, with its reason."""
     import asyncio
 
-    from projections.dead_letters import listed
+    from projections.dead_letters import list_dead_letters
 
-    letters = asyncio.run(listed(running_settings(settings, home)))
+    letters = asyncio.run(list_dead_letters(running_settings(settings, home)))
     for letter in letters:
         console.print(f"{letter.subject}  {letter.event_id}  {letter.reason}", highlight=False)
     console.print(f"{len(letters)} dead letters.")

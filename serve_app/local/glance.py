@@ -141,7 +141,9 @@ def _audit(projections: list[ProjectionStatistics]) -> Text:
     if found is None:
         return Text("Auditor is not running.", style="red")
     text = Text(f"Audit: {found.wallets:,} wallets compared in {found.rounds:,} rounds, ")
-    text.append(f"{found.drift:,} mismatched", "red" if found.drift else "green")
+    text.append(
+        f"{found.mismatched_wallets:,} mismatched", "red" if found.mismatched_wallets else "green"
+    )
     text.append(", dead letters ")
     text.append(f"{found.dead_letters:,}", "red" if found.dead_letters else "green")
     text.append(f", oldest outbox row {found.outbox_age_s:.1f} s")

@@ -3,7 +3,7 @@
 import asyncpg
 import nats
 
-from projections.dead_letters import listed, replay
+from projections.dead_letters import list_dead_letters, replay
 from projections.store import ProjectionStore
 from tests.integration.test_projection_crash import consumer, options, run_until_folded, written
 from tests.support.published import wait_for_messages
@@ -28,7 +28,7 @@ async def test_a_poison_event_stops_nothing_and_is_kept(database: str, nats_url:
         await run_until_folded([reader], database, wanted)
         assert reader.dead_letters == 1
     settings = Settings(database_url=database)
-    (letter,) = await listed(settings)
+    (letter,) = await list_dead_letters(settings)
     assert letter.payload == b'{"not": "an event"}'
     assert "ValidationError" in letter.reason
     assert await replay(settings) == (0, 1), "it is still poison, and still kept"
@@ -49,7 +49,7 @@ async def test_an_event_under_another_wallet_s_subject_is_put_aside(
     async with consumer(database, nats_url, ProjectionStore, options(batch_max=100)) as reader:
         await run_until_folded([reader], database, {wallet_id: 3})
         assert reader.dead_letters == 1
-    (letter,) = await listed(Settings(database_url=database))
+    (letter,) = await list_dead_letters(Settings(database_url=database))
     assert "EventMismatch" in letter.reason
 
 
@@ -68,4 +68,4 @@ async def test_a_letter_that_can_be_folded_by_now_is_folded(database: str, nats_
     )
     await connection.close()
     assert await replay(Settings(database_url=database)) == (1, 0)
-    assert await listed(Settings(database_url=database)) == []
+    assert await list_dead_letters(Settings(database_url=database)) == []

@@ -20,7 +20,7 @@ from projections.auditor import Auditor
 from projections.projection_process import CONNECTION_SETTINGS as PROJECTION_SETTINGS
 from projections.store import (
     BalanceRow,
-    FoldedBatch,
+    ProjectionChanges,
     ProjectionStore,
     SettlementRow,
     TransferRow,
@@ -316,7 +316,7 @@ async def _project(store: ProjectionStore) -> None:
     ]
     wallets = [WalletRow(wallet, None, "USD", 2, "active", None, NOW) for wallet in WALLETS]
     await store.project(
-        FoldedBatch(wallets=wallets, balances=balances, transfers=transfers, settlements=[])
+        ProjectionChanges(wallets=wallets, balances=balances, transfers=transfers, settlements=[])
     )
     settlements = [
         SettlementRow(wallet, held_of(wallet), "completed", None, None, None, NOW, 3)
@@ -324,7 +324,7 @@ async def _project(store: ProjectionStore) -> None:
     ]
     moved = [BalanceRow(wallet, 3, 3, "0", "0", "0", NOW) for wallet in WALLETS]
     await store.project(
-        FoldedBatch(wallets=[], balances=moved, transfers=[], settlements=settlements)
+        ProjectionChanges(wallets=[], balances=moved, transfers=[], settlements=settlements)
     )
 
 
@@ -341,7 +341,7 @@ async def _catching_up(desk: Desk) -> None:
 
 
 async def _auditing(desk: Desk) -> None:
-    plans = await desk.projection_plans(lambda: Auditor(desk.projecting).look())
+    plans = await desk.projection_plans(lambda: Auditor(desk.projecting).check_next_page())
     for plan in plans:
         assert "Seq Scan" not in plan or "projection_dead_letters" in plan, plan
         assert "Hash" not in plan, plan

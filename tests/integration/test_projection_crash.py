@@ -9,7 +9,7 @@ import nats
 import pytest
 
 from projections.consumer import ConsumerOptions, ProjectionConsumer
-from projections.store import FoldedBatch, ProjectionStore
+from projections.store import ProjectionChanges, ProjectionStore
 from tests.support.waiting import stop, until
 from tests.support.write_side import debit, running_shard
 from wallet.ids import WalletId
@@ -22,7 +22,7 @@ class Dying(Exception):
 class DyingStore(ProjectionStore):
     """Takes a batch and dies before anything of it is written."""
 
-    async def project(self, batch: FoldedBatch) -> list[WalletId]:
+    async def project(self, batch: ProjectionChanges) -> list[WalletId]:
         raise Dying
 
 

@@ -202,13 +202,13 @@ async def test_a_projection_that_lacks_an_event_for_long_is_flagged(
     await execute(database, f"DELETE FROM wallet_projections WHERE wallet_id = '{wallets[1]}'")
     pool = await asyncpg.create_pool(database, min_size=0, max_size=1)
     auditor = auditor_module.Auditor(pool)
-    await auditor.look()
+    await auditor.check_next_page()
     assert auditor.statistics().standing_still == 0, "it may be on its way"
     monkeypatch.setattr(auditor_module, "STANDS_STILL_S", 0.0)
-    await auditor.look()
-    assert (auditor.statistics().standing_still, auditor.statistics().drift) == (2, 0)
+    await auditor.check_next_page()
+    assert (auditor.statistics().standing_still, auditor.statistics().mismatched_wallets) == (2, 0)
     await rebuild(settings(database))
-    await auditor.look()
+    await auditor.check_next_page()
     assert auditor.statistics().standing_still == 0
     await pool.close()
 

@@ -9,7 +9,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from projections.puller import PullEnded, Puller
+from projections.puller import PullEnded, PullSubscription
 from tests.support.waiting import until, until_true
 
 STREAM = "PULLED"
@@ -17,7 +17,9 @@ BATCH_MAX = 10
 
 
 @asynccontextmanager
-async def pulling(nats_url: str, *, poll_s: float = 5.0) -> AsyncIterator[tuple[Client, Puller]]:
+async def pulling(
+    nats_url: str, *, poll_s: float = 5.0
+) -> AsyncIterator[tuple[Client, PullSubscription]]:
     """A stream of numbers, and who pulls from it."""
     client = await nats.connect(nats_url)
     jetstream = client.jetstream()
@@ -28,7 +30,9 @@ async def pulling(nats_url: str, *, poll_s: float = 5.0) -> AsyncIterator[tuple[
             durable_name="reader", ack_policy=AckPolicy.ALL, max_ack_pending=2 * BATCH_MAX
         ),
     )
-    puller = Puller(client, stream=STREAM, consumer="reader", batch_max=BATCH_MAX, poll_s=poll_s)
+    puller = PullSubscription(
+        client, stream=STREAM, consumer="reader", batch_max=BATCH_MAX, poll_s=poll_s
+    )
     await puller.open()
     try:
         yield client, puller
@@ -55,7 +59,7 @@ async def test_everything_comes_once_and_in_order_while_nobody_waits(nats_url: s
         await publish(client, *range(100))
         found: list[int] = []
         while len(found) < 100:
-            taken = await puller.take()
+            taken = await puller.fetch()
             assert len(taken) <= BATCH_MAX
             found += [int(message.data) for message in taken]
             await taken[-1].ack()
@@ -66,7 +70,7 @@ async def test_everything_comes_once_and_in_order_while_nobody_waits(nats_url: s
 async def test_what_comes_during_a_request_is_taken_at_once(nats_url: str) -> None:
     async with pulling(nats_url, poll_s=60.0) as (client, puller):
         for number in range(3):
-            waiting = asyncio.create_task(puller.take())
+            waiting = asyncio.create_task(puller.fetch())
             await until_true(lambda: asks(client))
             await publish(client, number)
             async with asyncio.timeout(5):
@@ -80,9 +84,9 @@ async def test_the_server_sends_while_a_batch_is_folded_and_no_more_than_agreed(
         await publish(client, *range(100))
         taken = 0
         while taken < BATCH_MAX:
-            taken += len(await puller.take())
+            taken += len(await puller.fetch())
         # Nobody takes what comes now.
-        await until(lambda: puller.at_server == 100 - 2 * BATCH_MAX)
+        await until(lambda: puller.pending_on_server == 100 - 2 * BATCH_MAX)
         assert not await asks(client)
         assert puller.pending == 100 - BATCH_MAX
 
@@ -92,18 +96,18 @@ async def test_a_request_that_brought_nothing_says_so_and_leaves_none_behind(
 ) -> None:
     async with pulling(nats_url, poll_s=0.05) as (client, puller):
         for _ in range(5):
-            assert await puller.take() == []
+            assert await puller.fetch() == []
         assert not await asks(client)
         await publish(client, 7)
         taken: list[int] = []
         while not taken:
-            taken = [int(message.data) for message in await puller.take()]
+            taken = [int(message.data) for message in await puller.fetch()]
         assert taken == [7]
 
 
 async def test_a_consumer_that_is_removed_ends_it(nats_url: str) -> None:
     async with pulling(nats_url) as (client, puller):
-        waiting = asyncio.create_task(puller.take())
+        waiting = asyncio.create_task(puller.fetch())
         await until_true(lambda: asks(client))
         await client.jetstream().delete_consumer(STREAM, "reader")
         with pytest.raises(PullEnded, match="Consumer Deleted"):
@@ -114,4 +118,4 @@ async def test_a_consumer_that_is_not_there_ends_it(nats_url: str) -> None:
     async with pulling(nats_url) as (client, puller):
         await client.jetstream().delete_consumer(STREAM, "reader")
         with pytest.raises(PullEnded):
-            await asyncio.wait_for(puller.take(), 5)
+            await asyncio.wait_for(puller.fetch(), 5)

@@ -13,7 +13,7 @@ from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from projections.store import (
     BalanceRow,
     DeadLetter,
-    FoldedBatch,
+    ProjectionChanges,
     SettlementRow,
     TransferRow,
     WalletRow,
@@ -55,7 +55,7 @@ class ProjectionTables:
         self.wallets: dict[str, ProjectedWallet] = {}
         self.transfers: dict[tuple[str, str], ProjectedTransfer] = {}
 
-    def project(self, batch: FoldedBatch) -> list[WalletId]:
+    def project(self, batch: ProjectionChanges) -> list[WalletId]:
         for wallet in batch.wallets:
             self._add_wallet(wallet)
         for balances in batch.balances:
@@ -135,7 +135,7 @@ class SimulatedStore:
         self._tables = tables
         self._connection = connection
 
-    async def project(self, batch: FoldedBatch) -> list[WalletId]:
+    async def project(self, batch: ProjectionChanges) -> list[WalletId]:
         return await self._ask(lambda: self._tables.project(batch))
 
     async def catch_up(self, wallet_id: WalletId) -> None:

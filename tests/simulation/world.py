@@ -20,7 +20,7 @@ from actors.protocol import decode_submissions, encode_replies
 from actors.ring import ring_of
 from actors.shard import Shard
 from projections.consumer import ConsumerOptions, ProjectionConsumer
-from projections.queries import Queries, ReadsUnavailable
+from projections.queries import Queries, ReadUnavailable
 from tests.simulation.chance import Dice, Odds
 from tests.simulation.connections import Connection
 from tests.simulation.loop import Process, SimulatedLoop
@@ -193,7 +193,7 @@ class World:
         try:
             async with asyncio.timeout(timeout_s):
                 return await self.network.call(client, ingress, work)
-        except (Lost, TimeoutError, ReadsUnavailable):
+        except (Lost, TimeoutError, ReadUnavailable):
             return None
 
     def _process(self, name: str) -> Process:

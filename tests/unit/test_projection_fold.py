@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from projections.fold import EventMismatch, decode_message, fold
-from projections.store import BalanceRow, FoldedBatch, SettlementRow, TransferRow, WalletRow
+from projections.fold import EventMismatch, decode_message, project_events
+from projections.store import BalanceRow, ProjectionChanges, SettlementRow, TransferRow, WalletRow
 from tests.support.domain import (
     LATER,
     NOW,
@@ -55,16 +55,18 @@ def a_settlement(
     return changed(done, a_wallet(version=version, balance=7), previous=PENDING, at=LATER)
 
 
-def versions(folded: FoldedBatch) -> dict[str, tuple[int, int]]:
+def versions(folded: ProjectionChanges) -> dict[str, tuple[int, int]]:
     return {row.id: (row.first_version, row.last_version) for row in folded.balances}
 
 
 def test_nothing_folds_to_nothing() -> None:
-    assert fold([]) == FoldedBatch(wallets=[], balances=[], transfers=[], settlements=[])
+    assert project_events([]) == ProjectionChanges(
+        wallets=[], balances=[], transfers=[], settlements=[]
+    )
 
 
 def test_a_creation_is_a_wallet_with_empty_balances() -> None:
-    assert fold(events(creation())) == FoldedBatch(
+    assert project_events(events(creation())) == ProjectionChanges(
         wallets=[WalletRow(WALLET_ID, "r", "USD", 2, "active", '{"a":"b"}', NOW)],
         balances=[BalanceRow(WALLET_ID, 1, 1, "000", "000", "000", NOW)],
         transfers=[],
@@ -73,13 +75,13 @@ def test_a_creation_is_a_wallet_with_empty_balances() -> None:
 
 
 def test_a_wallet_s_balances_are_those_of_its_last_event() -> None:
-    folded = fold(events(creation(), a_debit(2), a_debit(3), a_debit(4)))
+    folded = project_events(events(creation(), a_debit(2), a_debit(3), a_debit(4)))
     assert folded.balances == [BalanceRow(WALLET_ID, 1, 4, "300", "000", "000", LATER)]
     assert [row.version for row in folded.transfers] == [2, 3, 4]
 
 
 def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
-    (row,) = fold(events(a_debit(5, status=PENDING))).transfers
+    (row,) = project_events(events(a_debit(5, status=PENDING))).transfers
     assert row == TransferRow(
         WALLET_ID,
         transfer_id(5),
@@ -98,7 +100,7 @@ def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
 
 def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
     held = a_transfer(id=transfer_id(5), type=TransferType.CREDIT)
-    folded = fold(
+    folded = project_events(
         events(changed(held, a_wallet(version=5)), a_debit(6), a_settlement(held, version=7))
     )
     assert folded.settlements == []
@@ -112,7 +114,7 @@ def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
 @pytest.mark.parametrize("status", [COMPLETED, FAILED])
 def test_a_transfer_from_before_is_settled_on_its_own(status: TransferStatus) -> None:
     held = a_transfer(id=transfer_id(3))
-    folded = fold(events(a_settlement(held, version=9, status=status)))
+    folded = project_events(events(a_settlement(held, version=9, status=status)))
     assert folded.transfers == []
     reason = FailureReason.REVERTED if status is FAILED else None
     assert folded.settlements == [
@@ -123,22 +125,22 @@ def test_a_transfer_from_before_is_settled_on_its_own(status: TransferStatus) ->
 def test_repeated_and_older_events_are_dropped() -> None:
     in_order = [creation(), a_debit(2), a_debit(3)]
     repeated = [creation(), a_debit(2), creation(), a_debit(2), a_debit(3), a_debit(2)]
-    assert fold(events(*repeated)) == fold(events(*in_order))
+    assert project_events(events(*repeated)) == project_events(events(*in_order))
 
 
 def test_a_gap_inside_a_batch_leaves_only_what_follows_it_connected() -> None:
-    folded = fold(events(creation(), a_debit(2), a_debit(5), a_debit(6)))
+    folded = project_events(events(creation(), a_debit(2), a_debit(5), a_debit(6)))
     assert versions(folded) == {WALLET_ID: (5, 6)}
     assert folded.balances[0].balance == "500"
 
 
 def test_an_event_that_comes_too_late_does_not_close_its_gap() -> None:
-    folded = fold(events(a_debit(2), a_debit(4), a_debit(3)))
+    folded = project_events(events(a_debit(2), a_debit(4), a_debit(3)))
     assert versions(folded) == {WALLET_ID: (4, 4)}
 
 
 def test_wallets_in_one_batch_don_t_mix() -> None:
-    folded = fold(
+    folded = project_events(
         events(
             a_debit(2),
             a_debit(7, wallet=OTHER_WALLET_ID),
@@ -160,20 +162,20 @@ def test_amounts_of_every_scale_become_minor_units() -> None:
     for scale in (0, 2, 18):
         wallet = a_wallet(version=2, scale=scale, balance=12)
         transfer = a_transfer(amount=12, status=COMPLETED, settled_at=NOW)
-        rows += fold(events(changed(transfer, wallet))).balances
+        rows += project_events(events(changed(transfer, wallet))).balances
     assert [int(row.balance) for row in rows] == [12, 12, 12]
 
 
 def test_an_overdrawn_balance_keeps_its_sign() -> None:
     wallet = a_wallet(version=2, balance=-5, overdraft_limit=5)
-    (row,) = fold(events(changed(a_transfer(), wallet))).balances
+    (row,) = project_events(events(changed(a_transfer(), wallet))).balances
     assert int(row.balance) == -5
 
 
 def test_data_of_another_shape_than_its_type_says_is_refused() -> None:
     (envelope,) = events(a_debit(2))
     with pytest.raises(msgspec.MsgspecError):
-        fold([msgspec.structs.replace(envelope, type="wallet.created")])
+        project_events([msgspec.structs.replace(envelope, type="wallet.created")])
 
 
 def spoilt(**fields: object) -> CloudEvent:
@@ -193,7 +195,7 @@ def spoilt(**fields: object) -> CloudEvent:
 )
 def test_an_event_that_contradicts_itself_is_not_folded(event: CloudEvent) -> None:
     with pytest.raises(EventMismatch):
-        fold([event])
+        project_events([event])
 
 
 def test_a_message_is_read_as_what_its_subject_says() -> None:

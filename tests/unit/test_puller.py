@@ -9,7 +9,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from projections import puller as module
-from projections.puller import PullEnded, Puller
+from projections.puller import PullEnded, PullSubscription
 
 
 class FakeClient:
@@ -48,14 +48,14 @@ def client() -> FakeClient:
     return FakeClient()
 
 
-async def open_puller(client: Any, *, poll_s: float = 5.0) -> Puller:
-    puller = Puller(client, stream="S", consumer="C", batch_max=2, poll_s=poll_s)
+async def open_puller(client: Any, *, poll_s: float = 5.0) -> PullSubscription:
+    puller = PullSubscription(client, stream="S", consumer="C", batch_max=2, poll_s=poll_s)
     await puller.open()
     return puller
 
 
-async def begin(puller: Puller) -> asyncio.Task[list[Msg]]:
-    taking = asyncio.create_task(puller.take())
+async def begin(puller: PullSubscription) -> asyncio.Task[list[Msg]]:
+    taking = asyncio.create_task(puller.fetch())
     await asyncio.sleep(0)
     return taking
 
@@ -76,7 +76,7 @@ async def test_a_request_is_renewed_once_it_has_brought_what_it_asked_for(
     assert numbers(await taking) == [1]
     assert len(client.requests) == 1
     await client.send(2)
-    assert numbers(await puller.take()) == [2]
+    assert numbers(await puller.fetch()) == [2]
     assert [reply for _, _, reply in client.requests] == ["inbox.1", "inbox.2"]
     await puller.close()
     assert not client.listens
@@ -114,7 +114,7 @@ async def test_a_server_that_does_not_even_end_a_request_is_away(
     monkeypatch.setattr(module, "_GRACE_S", 0.02)
     puller = await open_puller(client, poll_s=0.01)
     with pytest.raises(PullEnded, match="does not answer"):
-        await asyncio.wait_for(puller.take(), 5)
+        await asyncio.wait_for(puller.fetch(), 5)
 
 
 async def test_what_came_before_the_end_is_taken_first(client: FakeClient) -> None:
@@ -124,7 +124,7 @@ async def test_what_came_before_the_end_is_taken_first(client: FakeClient) -> No
     await client.end(0, "409")
     assert numbers(await taking) == [1]
     with pytest.raises(PullEnded):
-        await asyncio.wait_for(puller.take(), 5)
+        await asyncio.wait_for(puller.fetch(), 5)
 
 
 @pytest.mark.parametrize("status", ["409", "503"])

@@ -7,9 +7,9 @@ import asyncpg
 import msgspec
 import pytest
 
-from projections.fold import fold
+from projections.fold import project_events
 from projections.queries import Queries, TransferFilter
-from projections.store import FoldedBatch, ProjectionStore
+from projections.store import ProjectionChanges, ProjectionStore
 from tests.support.domain import (
     NOW,
     OTHER_WALLET_ID,
@@ -114,7 +114,7 @@ async def test_a_page_is_in_order_and_within_its_bounds() -> None:
         await a_page(TRANSFER | {"created_version": 6})
 
 
-def folded() -> FoldedBatch:
+def folded() -> ProjectionChanges:
     """A creation, a transfer, and the settlement of one from before."""
     earlier = settled(a_transfer(id=transfer_id(9)), TransferStatus.FAILED)
     recorded = (
@@ -122,7 +122,7 @@ def folded() -> FoldedBatch:
         changed(a_transfer(), a_wallet(version=2)),
         changed(earlier, a_wallet(version=3), previous=TransferStatus.PENDING),
     )
-    return fold([decode_envelope(encode_event(one)) for one in recorded])
+    return project_events([decode_envelope(encode_event(one)) for one in recorded])
 
 
 async def test_what_was_folded_is_written() -> None:
