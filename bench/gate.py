@@ -16,12 +16,12 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.direct_route import direct
-from serve_app.keys.api_key import NewKey, generate
+from serve_app.direct_route import as_asgi
+from serve_app.keys.api_key import NewApiKey, generate
 from serve_app.keys.cache import CacheLimits, KeyCache
-from serve_app.keys.gate import Gate, RateLimit
-from serve_app.keys.store import KeyRecord
-from serve_app.services import Services
+from serve_app.keys.gate import Authenticator, RateLimit
+from serve_app.keys.store import ApiKeyRecord
+from serve_app.services import Dependencies
 from wallet.settings import Settings
 
 _ROUNDS: Final = 20
@@ -31,8 +31,8 @@ _REQUESTS: Final = 5_000
 class _OneKey:
     """Where the one key of this measurement is kept."""
 
-    def __init__(self, key: NewKey) -> None:
-        self._record = KeyRecord(
+    def __init__(self, key: NewApiKey) -> None:
+        self._record = ApiKeyRecord(
             key_id=key.key_id,
             name="bench",
             secret_hash=key.secret_hash,
@@ -40,17 +40,17 @@ class _OneKey:
             created_at=datetime.now(UTC),
         )
 
-    async def find(self, key_ids: Sequence[str]) -> dict[str, KeyRecord]:
+    async def find(self, key_ids: Sequence[str]) -> dict[str, ApiKeyRecord]:
         return dict.fromkeys(key_ids, self._record)
 
 
 class _App:
     """As much of an application as a route looks at."""
 
-    def __init__(self, gate: Gate | None) -> None:
+    def __init__(self, gate: Authenticator | None) -> None:
         nothing: Any = None
         self.state = self
-        self.services = Services(
+        self.services = Dependencies(
             settings=Settings(), dispatcher=nothing, queries=nothing, probes={}, gate=gate
         )
 
@@ -65,7 +65,7 @@ async def _nowhere(_message: Any) -> None:
 
 async def _seconds(app: _App, headers: list[tuple[bytes, bytes]]) -> float:
     """Processor seconds of a request, over one round."""
-    route = direct(_answer, "wallets:write")
+    route = as_asgi(_answer, "wallets:write")
     started = time.process_time()
     for _ in range(_REQUESTS):
         scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "app": app}
@@ -77,7 +77,7 @@ async def _measure(rate_per_s: float) -> tuple[float, float]:
     key = generate()
     clock = asyncio.get_running_loop().time
     cache = KeyCache(_OneKey(key), CacheLimits(staleness_s=3.0, keys_max=10), clock=clock)
-    gate = Gate(cache, RateLimit(rate_per_s=rate_per_s, burst_s=2.0), clock=clock)
+    gate = Authenticator(cache, RateLimit(rate_per_s=rate_per_s, burst_s=2.0), clock=clock)
     headers = [
         (b"host", b"localhost:8089"),
         (b"content-type", b"application/json"),

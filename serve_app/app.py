@@ -9,25 +9,25 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 
 from serve_app import documentation
-from serve_app.direct_route import direct, problem_of_error
-from serve_app.problems import Problem, problem_response
+from serve_app.direct_route import as_asgi, problem_from_exception
+from serve_app.problems import ProblemError, problem_response
 from serve_app.requests import request_id_of
-from serve_app.router import Application, RouteTable
-from serve_app.services import Services
+from serve_app.router import FastPathApplication, RouteTable
+from serve_app.services import Dependencies
 
 _table = RouteTable(
-    (method, route.path, direct(route.endpoint, route.needs, route.allowed))
+    (method, route.path, as_asgi(route.endpoint, route.needs, route.allowed))
     for route in documentation.ROUTES
     for method in route.methods
 )
 
 
-def create_app(services: Services | None = None) -> FastAPI:
+def create_app(services: Dependencies | None = None) -> FastAPI:
     """The application. Without ``services`` it can only describe itself (its OpenAPI document)."""
     app: FastAPI = FastAPIOffline(
         title="Wallet service",
         version=documentation.API_VERSION,
-        description=documentation.description_of(services),
+        description=documentation.api_description(services),
         openapi_tags=documentation.TAGS,
         redoc_url=None,
         static_url="/docs/assets",
@@ -40,23 +40,23 @@ def create_app(services: Services | None = None) -> FastAPI:
             page.methods = {"GET", "HEAD"}  # As Starlette's own routes have it.
     for route in documentation.ROUTES:
         app.router.routes.extend(route.as_routes())
-    app.add_exception_handler(HTTPException, _unknown_route)
-    app.add_exception_handler(Exception, _bug)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unhandled_error)
     app.openapi = lambda: documentation.openapi_of(app)  # type: ignore[method-assign]
     return app
 
 
-async def _unknown_route(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allowed = ", ".join(_methods_for(request) or ("GET", "HEAD"))
-        problem = Problem(
+        problem = ProblemError(
             "method_not_allowed",
             f"{request.method} is not for this route: send {allowed}.",
             headers={"Allow": allowed},
         )
     else:
-        problem = Problem("not_found", f"There is no route {request.url.path}.")
+        problem = ProblemError("not_found", f"There is no route {request.url.path}.")
     return problem_response(problem, request_id_of(request))
 
 
@@ -75,10 +75,10 @@ def _methods_for(request: Request) -> list[str]:
     return sorted(set().union(*methods))
 
 
-async def _bug(request: Request, error: Exception) -> Response:
-    return problem_response(problem_of_error(error, request), request_id_of(request))
+async def _unhandled_error(request: Request, error: Exception) -> Response:
+    return problem_response(problem_from_exception(error, request), request_id_of(request))
 
 
-def create_application(services: Services) -> Application:
+def create_application(services: Dependencies) -> FastPathApplication:
     """What the ingress serves: the API's routes, with `create_app` behind them."""
-    return Application(_table, create_app(services))
+    return FastPathApplication(_table, create_app(services))

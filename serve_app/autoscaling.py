@@ -7,7 +7,7 @@ Postgres is not a busy one, and a second wouldn't help them.
 In serve.yaml, below ``autoscaling_config``:
 
     policy:
-      policy_function: serve_app.autoscaling:ByProcessor
+      policy_function: serve_app.autoscaling:CpuUtilizationPolicy
       policy_kwargs: {target: 0.6}
 """
 
@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from ray.serve.config import AutoscalingContext
 
-PROCESSOR: Final = "processor"
+CPU_METRIC: Final = "processor"
 """Name of the measure: how much of one core a replica used."""
 
 
-class ProcessorUse:
+class CpuUsage:
     """What this process used of one core since it was asked last."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class ProcessorUse:
         return share
 
 
-class ByProcessor:
+class CpuUtilizationPolicy:
     """As many replicas as bring each to ``target`` of a core. Serve applies bounds and delays.
 
     HTTP is one thread, and waiting for it grows steeply past 0.6 or so.
@@ -47,7 +47,7 @@ class ByProcessor:
         self._target = target
 
     def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
-        measured = (context.aggregated_metrics or {}).get(PROCESSOR, {})
+        measured = (context.aggregated_metrics or {}).get(CPU_METRIC, {})
         if not measured:
             return context.target_num_replicas, {}
         return sum(measured.values()) / self._target, {}

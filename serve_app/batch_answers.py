@@ -18,8 +18,8 @@ from actors.protocol import (
     Refused,
     RequestResult,
 )
-from serve_app.problems import FieldError, Problem, problem_document
-from serve_app.replies import RawResponse, failure_problem, refusal_document, unexpected
+from serve_app.problems import FieldError, ProblemError, problem_document
+from serve_app.replies import PreparedResponse, failure_problem, refusal_document, unexpected
 from serve_app.schemas import (
     BatchResult,
     MultiBatchResults,
@@ -49,7 +49,7 @@ def item_result(command: Command, result: ItemResult) -> BatchResult:
     assert_never(result)
 
 
-def failed_result(problem: Problem, request_id: str) -> BatchResult:
+def failed_result(problem: ProblemError, request_id: str) -> BatchResult:
     """The result of an item that no decision was reached on."""
     document = problem_document(
         problem.code,
@@ -75,11 +75,11 @@ def result_lines(results: Iterable[BatchResult]) -> bytes:
     return _encoder.encode_lines(results)
 
 
-def batch_response(body: bytes, *, replayed: bool) -> RawResponse:
+def batch_response(body: bytes, *, replayed: bool) -> PreparedResponse:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if replayed:
         headers.append((b"idempotency-replayed", b"true"))
-    return RawResponse(body, 200, headers)
+    return PreparedResponse(body, 200, headers)
 
 
 def committed_batch(result: RequestResult) -> BatchCommitted:
@@ -92,7 +92,7 @@ def committed_batch(result: RequestResult) -> BatchCommitted:
     if isinstance(result, BatchCommitted):
         return result
     if isinstance(result, BatchRolledBack):
-        raise _undone(result)
+        raise _rolled_back_problem(result)
     if isinstance(result, Refused):
         raise refused_request(result.refusal)
     if isinstance(result, Failure):
@@ -102,18 +102,18 @@ def committed_batch(result: RequestResult) -> BatchCommitted:
     assert_never(result)
 
 
-def refused_request(refusal: Refusal) -> Problem:
+def refused_request(refusal: Refusal) -> ProblemError:
     """A batch's key came with another request before."""
-    return Problem(refusal.code, refusal.detail)
+    return ProblemError(refusal.code, refusal.detail)
 
 
-def _undone(result: BatchRolledBack) -> Problem:
+def _rolled_back_problem(result: BatchRolledBack) -> ProblemError:
     index, refusal = result.index, result.refusal
     pointer = f"/items/{index}"
     if refusal.code is RefusalCode.VALIDATION_ERROR:
         error = FieldError(pointer=pointer + (refusal.pointer or ""), detail=refusal.detail)
-        return Problem(refusal.code, refusal.detail, errors=[error])
-    return Problem(
+        return ProblemError(refusal.code, refusal.detail, errors=[error])
+    return ProblemError(
         "batch_refused",
         f"Item {index} was refused ({refusal.code}), so nothing of the batch was applied. "
         f"{refusal.detail}",

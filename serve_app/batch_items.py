@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from serve_app.fingerprints import fingerprint
 from serve_app.ids import new_id
-from serve_app.problems import FieldError, Problem, validation_problem
+from serve_app.problems import FieldError, ProblemError, validation_problem
 from serve_app.request_fields import (
     Amount,
     ItemKey,
@@ -110,7 +110,7 @@ WALLET_ITEM_FORMS: Final = tuple(
 
 
 def _count_up_to(most: int) -> Meta:
-    """Describes; `require_count` checks, by the settings."""
+    """Describes; `check_item_count` checks, by the settings."""
     return Meta(extra_json_schema={"minItems": 1, "maxItems": most})
 
 
@@ -137,7 +137,7 @@ BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 
 wallet_batch: Final = msgspec.json.Decoder(WalletBatchBody)
 multi_batch: Final = msgspec.json.Decoder(MultiWalletBatchBody)
-one_item: Final = msgspec.json.Decoder(WalletBatchItem)
+ndjson_item: Final = msgspec.json.Decoder(WalletBatchItem)
 
 
 def decode(decoder: msgspec.json.Decoder[BodyT], body: bytes) -> BodyT:
@@ -151,7 +151,7 @@ def decode(decoder: msgspec.json.Decoder[BodyT], body: bytes) -> BodyT:
     except msgspec.ValidationError as error:
         raise validation_problem(_field_error(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem("malformed_json", f"{error}.") from None
+        raise ProblemError("malformed_json", f"{error}.") from None
     require_unique_members(body, decoded)
     return decoded
 
@@ -165,7 +165,7 @@ def _field_error(message: str) -> FieldError:
     )
 
 
-def require_count(count: int, most: int) -> None:
+def check_item_count(count: int, most: int) -> None:
     """Between 1 and ``most`` items.
 
     Raises:
@@ -176,7 +176,7 @@ def require_count(count: int, most: int) -> None:
         raise validation_problem(FieldError(pointer="/items", detail=detail))
 
 
-def to_items(
+def to_commands(
     items: Sequence[BatchItem], pointers: Iterable[str]
 ) -> tuple[commands.CommandItem, ...]:
     """``items`` as the write side takes them; ``pointers`` name each in problems.

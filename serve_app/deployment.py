@@ -33,15 +33,15 @@ from projections.queries import PLANNER_SETTINGS, Queries
 from projections.statistics import ProjectionStatistics
 from serve_app import front, request_metrics
 from serve_app.app import create_application
-from serve_app.autoscaling import PROCESSOR, ProcessorUse
-from serve_app.keys.assembly import GateKeeper
-from serve_app.keys.exposure import insist_on_keys, is_open_to_strangers
-from serve_app.listening import serve_host
-from serve_app.probes import Probes, statistics_of
-from serve_app.request_log import RequestLog
-from serve_app.router import Application
-from serve_app.services import Services
-from serve_app.shared_probe import SharedProbe
+from serve_app.autoscaling import CPU_METRIC, CpuUsage
+from serve_app.keys.assembly import AuthenticatorFactory
+from serve_app.keys.exposure import check_bind_policy, is_exposed_unauthenticated
+from serve_app.listening import serve_bind_host
+from serve_app.probes import ReadinessChecks, collect_shard_statistics
+from serve_app.request_log import AccessLog
+from serve_app.router import FastPathApplication
+from serve_app.services import Dependencies
+from serve_app.shared_probe import SingleFlight
 from telemetry.exporter import EXPORT_PERIOD_S, Exporter
 from telemetry.tracing import configure_tracing
 from wallet.garbage import freeze_startup_objects
@@ -52,11 +52,11 @@ _log = structlog.get_logger(__name__)
 
 API: Final = "api"
 
-_UNBOUNDED: Final = 1_000_000
+_MAX_ONGOING_REQUESTS: Final = 1_000_000
 """Requests per replica as far as Serve is concerned: our own queues are the bounded ones, and
 they answer with a problem document and a Retry-After."""
 
-_PLACED_CPUS: Final = 0.01
+_MIN_CPUS_FOR_SPREAD: Final = 0.01
 """What Ray reserves for a process that needs no reservation. Asked for nothing at all, it starts at
 a random node each time, and replicas meet on one node while another has none."""
 
@@ -64,7 +64,7 @@ _SERVE_LOGGING: Final = LoggingConfig(enable_access_log=False, log_level="WARNIN
 """Serve formats a line per request and then drops it, unless its level forbids that."""
 
 
-async def _keep_session(_connection: object) -> None:
+async def _skip_reset(_connection: object) -> None:
     """Nothing to reset: reads leave nothing behind, and the usual reset is a round trip."""
 
 
@@ -75,7 +75,7 @@ class Ingress:
     def __init__(self, settings: Settings) -> None:
         # A replica's `sys.stdout` is Serve's, which drops what is below its own level.
         configure_logging(settings, to=sys.__stdout__)
-        RequestLog.enable_for(settings.log_level)
+        AccessLog.enable_for(settings.log_level)
         configure_tracing("ingress")
         self._settings = settings
         self._shards = RayShardTransport(
@@ -85,13 +85,13 @@ class Ingress:
         )
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))
         self._pool: asyncpg.Pool | None = None
-        self._processor_use = ProcessorUse()
-        self._gate_keeper = GateKeeper(settings)
+        self._processor_use = CpuUsage()
+        self._gate_keeper = AuthenticatorFactory(settings)
 
-    async def __serve_build_asgi_app__(self) -> Application:
-        settings, host = self._settings, await serve_host()
-        insist_on_keys(settings, host)
-        open_to_strangers = is_open_to_strangers(settings, host)
+    async def __serve_build_asgi_app__(self) -> FastPathApplication:
+        settings, host = self._settings, await serve_bind_host()
+        check_bind_policy(settings, host)
+        open_to_strangers = is_exposed_unauthenticated(settings, host)
         if open_to_strangers:
             _log.warning("authentication is off on a non-loopback address", host=host)
         self._pool = asyncpg.create_pool(
@@ -100,7 +100,7 @@ class Ingress:
             max_size=settings.read_pool_max,
             timeout=settings.database_connect_timeout_s,
             command_timeout=settings.database_timeout_s,
-            reset=_keep_session,
+            reset=_skip_reset,
             server_settings={
                 "application_name": "wallet-ingress",
                 "timezone": "UTC",
@@ -109,21 +109,21 @@ class Ingress:
         )
         await self._pool
         queries = Queries(self._pool, timeout_s=settings.database_timeout_s)
-        probes = Probes(settings, queries, self._shards)
+        probes = ReadinessChecks(settings, queries, self._shards)
         application = create_application(
-            Services(
+            Dependencies(
                 settings=settings,
                 dispatcher=self._dispatcher,
                 queries=queries,
                 probes={
-                    name: SharedProbe(probe, timeout_s=settings.ready_timeout_s)
-                    for name, probe in probes.all.items()
+                    name: SingleFlight(probe, timeout_s=settings.ready_timeout_s)
+                    for name, probe in probes.by_name.items()
                 },
                 gate=await self._gate_keeper.open() if settings.auth == "required" else None,
-                is_open_to_strangers=open_to_strangers,
+                is_exposed_unauthenticated=open_to_strangers,
             )
         )
-        front.install(application)
+        front.register(application)
         self._metrics = asyncio.create_task(self._export())
         freeze_startup_objects()
         return application
@@ -136,11 +136,11 @@ class Ingress:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked by Serve, for the policy in autoscaling.py."""
-        return {PROCESSOR: self._processor_use.share()}
+        return {CPU_METRIC: self._processor_use.share()}
 
     async def statistics(self) -> list[dict[str, Any]]:
         """The shards' statistics, for `wallet status`; a shard that doesn't answer is left out."""
-        found = await statistics_of(self._settings, self._shards)
+        found = await collect_shard_statistics(self._settings, self._shards)
         return [msgspec.to_builtins(one) for one in found if isinstance(one, ShardStatistics)]
 
     async def replica_statistics(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Projections:
     def __init__(self, settings: Settings) -> None:
         # A replica's `sys.stdout` is Serve's, which drops what is below its own level.
         configure_logging(settings, to=sys.__stdout__)
-        front.close()
+        front.disable()
         self._groups = settings.projection_groups
 
     async def statistics(self) -> list[dict[str, Any]]:
@@ -181,7 +181,7 @@ def api_application(settings: Settings) -> serve.Application:
             actor_class=ShardActor,
             init_kwargs={"shard": shard, "settings": settings},
             actor_options={
-                "num_cpus": max(settings.shard_num_cpus, _PLACED_CPUS),
+                "num_cpus": max(settings.shard_num_cpus, _MIN_CPUS_FOR_SPREAD),
                 "scheduling_strategy": "SPREAD",
             },
         )
@@ -191,12 +191,12 @@ def api_application(settings: Settings) -> serve.Application:
         Ingress,
         name="Ingress",
         num_replicas=settings.ingress_replicas,
-        max_ongoing_requests=_UNBOUNDED,
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=settings.drain_timeout_s,
         health_check_period_s=2,
         health_check_timeout_s=10,
-        ray_actor_options={"num_cpus": _PLACED_CPUS},
+        ray_actor_options={"num_cpus": _MIN_CPUS_FOR_SPREAD},
         logging_config=_SERVE_LOGGING,
         deployment_actors=shards,
     )
@@ -210,7 +210,7 @@ def projections_application(settings: Settings) -> serve.Application:
             name=projection_name(group),
             actor_class=ProjectionActor,
             init_kwargs={"group": group, "settings": settings},
-            actor_options={"num_cpus": _PLACED_CPUS, "scheduling_strategy": "SPREAD"},
+            actor_options={"num_cpus": _MIN_CPUS_FOR_SPREAD, "scheduling_strategy": "SPREAD"},
         )
         for group in range(settings.projection_groups)
     ]
@@ -218,14 +218,14 @@ def projections_application(settings: Settings) -> serve.Application:
         Projections,
         name="Projections",
         num_replicas=1,
-        ray_actor_options={"num_cpus": _PLACED_CPUS},
+        ray_actor_options={"num_cpus": _MIN_CPUS_FOR_SPREAD},
         logging_config=_SERVE_LOGGING,
         deployment_actors=actors,
     )
     return deployment.bind(settings)
 
 
-class Arguments(Settings):
+class ApplicationArguments(Settings):
     """What an application's `args` may say in deploy/serve.yaml: settings, which outrank the
     environment of the nodes. An unknown one is refused."""
 
@@ -241,11 +241,11 @@ class Arguments(Settings):
         return Settings.model_validate(self.model_dump(exclude={"revision"}))
 
 
-def api(arguments: Arguments) -> serve.Application:
+def api(arguments: ApplicationArguments) -> serve.Application:
     """`serve_app.deployment:api`, for `serve deploy` and KubeRay."""
     return api_application(arguments.settings())
 
 
-def projections(arguments: Arguments) -> serve.Application:
+def projections(arguments: ApplicationArguments) -> serve.Application:
     """`serve_app.deployment:projections`, for `serve deploy` and KubeRay."""
     return projections_application(arguments.settings())

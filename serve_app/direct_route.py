@@ -1,6 +1,6 @@
 """Endpoints as ASGI applications: the bare request in, a response out, problems as problems.
 
-`DirectRoute` puts such an endpoint into FastAPI's table, so that it stands in the OpenAPI document
+`RawRoute` puts such an endpoint into FastAPI's table, so that it stands in the OpenAPI document
 like any other route; requests reach it through `serve_app.router`.
 """
 
@@ -17,12 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from projections.queries import ReadUnavailable
 from serve_app import request_metrics, request_rules
 from serve_app.keys.api_key import KeyScope
-from serve_app.problems import Problem, problem_response
-from serve_app.request_log import RequestLog, about
+from serve_app.problems import ProblemError, problem_response
+from serve_app.request_log import AccessLog, log_context
 from serve_app.request_rules import Allowed, check_request
 from serve_app.requests import request_id_of
-from serve_app.services import services_of
-from serve_app.traces import answer_traced
+from serve_app.services import dependencies_of
+from serve_app.traces import run_in_span
 from telemetry import tracing
 
 _log = structlog.get_logger(__name__)
@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def direct(
+def as_asgi(
     endpoint: Endpoint, needs: KeyScope | None, allowed: Allowed = request_rules.NOTHING
 ) -> ASGIApp:
     """``endpoint`` as an ASGI application that answers every problem as a problem.
@@ -41,7 +41,7 @@ def direct(
     """
 
     name: str = endpoint.__name__
-    request_metrics.expect(name)
+    request_metrics.preregister(name)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -49,22 +49,24 @@ def direct(
             send = _without_body(send)
         request = Request(scope, receive, send)
         try:
-            if needs is not None and (gate := services_of(request).gate) is not None:
-                await gate.admit(scope, needs)
+            if needs is not None and (gate := dependencies_of(request).gate) is not None:
+                await gate.authenticate(scope, needs)
             check_request(scope, allowed)
             if tracing.on:
-                response = await answer_traced(endpoint, request, name)
+                response = await run_in_span(endpoint, request, name)
             else:
                 response = await endpoint(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
-            response = problem_response(problem_of_error(error, request), request_id_of(request))
+            response = problem_response(
+                problem_from_exception(error, request), request_id_of(request)
+            )
         response.raw_headers.append((b"x-request-id", request_id_of(request).encode()))
         await response(scope, receive, send)
         request_metrics.requests[name, response.status_code] += 1
         took_s = perf_counter() - started
         request_metrics.seconds[name].observe(took_s)
-        if RequestLog.enabled:
-            RequestLog.answered(request, name, response.status_code, took_s)
+        if AccessLog.enabled:
+            AccessLog.record(request, name, response.status_code, took_s)
 
     return serve
 
@@ -78,23 +80,23 @@ def _without_body(send: Send) -> Send:
     return send_head
 
 
-def problem_of_error(error: Exception, request: Request) -> Problem:
+def problem_from_exception(error: Exception, request: Request) -> ProblemError:
     """What to answer to ``error``; a bug is logged with all that is known of it."""
-    if isinstance(error, Problem):
+    if isinstance(error, ProblemError):
         return error
     if isinstance(error, ReadUnavailable):
-        _log.warning("read failed", cause=str(error), **about(request))
-        return Problem(
+        _log.warning("read failed", cause=str(error), **log_context(request))
+        return ProblemError(
             "unavailable",
             "The database does not answer.",
             headers={"Retry-After": "1"},
             applied="no",
         )
-    _log.error("unhandled exception", path=request.url.path, exc_info=error, **about(request))
-    return Problem("internal_error", "Something went wrong inside the service.")
+    _log.error("unhandled exception", path=request.url.path, exc_info=error, **log_context(request))
+    return ProblemError("internal_error", "Something went wrong inside the service.")
 
 
-class DirectRoute(APIRoute):
+class RawRoute(APIRoute):
     """An `APIRoute` whose endpoint takes the request and returns the response."""
 
     def __init__(
@@ -106,4 +108,4 @@ class DirectRoute(APIRoute):
         **options: Any,
     ) -> None:
         super().__init__(path, endpoint, response_model=None, **options)
-        self.app = direct(endpoint, needs, allowed)
+        self.app = as_asgi(endpoint, needs, allowed)

@@ -16,16 +16,16 @@ from serve_app.openapi_components import component_schemas
 from serve_app.route_docs import (
     FRESHNESS,
     IF_NONE_MATCH,
-    READ,
-    WRITE,
-    RouteDoc,
-    Shown,
-    Taken,
+    READ_PROBLEMS,
+    WRITE_PROBLEMS,
+    RequestBodySpec,
+    ResponseSpec,
+    RouteSpec,
     links,
     query,
 )
 from serve_app.routes import reads, service, writes
-from serve_app.services import Services
+from serve_app.services import Dependencies
 from serve_app.transfer_docs import TRANSFER_ROUTES
 from wallet.contract import REFERENCE_ID_MAX, TEXT_PATTERN
 from wallet.representation import WalletView
@@ -75,7 +75,7 @@ _PARTS_PATTERN: Final = f"^{_PART}(,{_PART})*$"
 
 ROUTES: Final = (
     *TRANSFER_ROUTES,
-    RouteDoc(
+    RouteSpec(
         method="POST",
         path="/v1/wallet",
         endpoint=writes.create_wallet,
@@ -84,20 +84,20 @@ ROUTES: Final = (
         description="A wallet has one currency, USD if none is sent. With a reference_id, a second "
         "wallet under the same one is refused.",
         answers={
-            201: Shown(
+            201: ResponseSpec(
                 what="The wallet, with no money in it.",
                 model=WalletView,
                 example=examples.NEW_WALLET,
                 links=_NEXT,
             )
         },
-        problems=("reference_id_taken", *WRITE),
-        body=Taken(
-            model=schemas.CreateWallet,
+        problems=("reference_id_taken", *WRITE_PROBLEMS),
+        body=RequestBodySpec(
+            model=schemas.CreateWalletBody,
             example={"reference_id": "customer-17", "currency": "USD"},
         ),
     ),
-    RouteDoc(
+    RouteSpec(
         method="GET",
         path="/v1/wallet/{wallet_id}",
         endpoint=reads.get_wallet,
@@ -106,22 +106,24 @@ ROUTES: Final = (
         description="From the projection, which follows the writes within milliseconds. The ETag "
         "is the version; `If-None-Match` is honoured.",
         answers={
-            200: Shown(what="The wallet.", model=WalletView),
-            304: Shown(what="Not changed since."),
+            200: ResponseSpec(what="The wallet.", model=WalletView),
+            304: ResponseSpec(what="Not changed since."),
         },
         etag=True,
-        problems=("wallet_not_found", *READ),
+        problems=("wallet_not_found", *READ_PROBLEMS),
         parameters=(*FRESHNESS, IF_NONE_MATCH),
     ),
-    RouteDoc(
+    RouteSpec(
         method="GET",
         path="/v1/wallet",
         endpoint=reads.find_wallets,
         tag="wallets",
         summary="Find a wallet by its reference_id",
         description="A list, of one wallet at most: reference_ids of wallets are unique.",
-        answers={200: Shown(what="A list of one wallet, or of none.", model=schemas.WalletList)},
-        problems=READ,
+        answers={
+            200: ResponseSpec(what="A list of one wallet, or of none.", model=schemas.WalletList)
+        },
+        problems=READ_PROBLEMS,
         parameters=(
             query(
                 "reference_id",
@@ -137,16 +139,16 @@ ROUTES: Final = (
             *FRESHNESS,
         ),
     ),
-    RouteDoc(
+    RouteSpec(
         method="GET",
         path="/healthz",
         endpoint=service.healthz,
         tag="service",
         summary="Is this process alive",
         description="Says nothing about what the process needs; see /readyz.",
-        answers={200: Shown(what="It is.", model=schemas.Health)},
+        answers={200: ResponseSpec(what="It is.", model=schemas.Health)},
     ),
-    RouteDoc(
+    RouteSpec(
         method="GET",
         path="/readyz",
         endpoint=service.readyz,
@@ -157,8 +159,8 @@ ROUTES: Final = (
         "`projections`: events are published, and read. With `only` some of them alone: writing "
         "and reading need no others than `postgres,shards`.",
         answers={
-            200: Shown(what="All of it is ready.", model=schemas.Readiness),
-            503: Shown(
+            200: ResponseSpec(what="All of it is ready.", model=schemas.Readiness),
+            503: ResponseSpec(
                 what="Something is not; the body says what.",
                 model=schemas.Readiness,
                 example=examples.NOT_READY,
@@ -173,7 +175,7 @@ ROUTES: Final = (
             ),
         ),
     ),
-    RouteDoc(
+    RouteSpec(
         method="GET",
         path="/problems",
         endpoint=service.list_problems,
@@ -181,13 +183,13 @@ ROUTES: Final = (
         summary="All problems",
         description="Every code that an error of this service can have.",
         answers={
-            200: Shown(
+            200: ResponseSpec(
                 what="Every code, with its status, title and remedy.",
                 model=schemas.ProblemKindList,
             )
         },
     ),
-    RouteDoc(
+    RouteSpec(
         method="GET",
         path="/problems/{code}",
         endpoint=service.explain_problem,
@@ -195,7 +197,7 @@ ROUTES: Final = (
         summary="A problem explained",
         description="What stands at a problem's `type`; a page for browsers.",
         answers={
-            200: Shown(
+            200: ResponseSpec(
                 what="What it means and what to do.",
                 model=schemas.ProblemKind,
                 other_media=("text/html",),
@@ -206,19 +208,19 @@ ROUTES: Final = (
 )
 
 
-def description_of(services: Services | None) -> str:
+def api_description(services: Dependencies | None) -> str:
     """The description, with what holds of keys for this service (none: as it should run)."""
     if services is None or services.gate is not None:
-        return DESCRIPTION + key_docs.KEYS_NEEDED
-    if services.is_open_to_strangers:
-        return key_docs.OPEN_TO_STRANGERS + DESCRIPTION
-    return DESCRIPTION + key_docs.NO_KEYS_ASKED
+        return DESCRIPTION + key_docs.AUTH_REQUIRED
+    if services.is_exposed_unauthenticated:
+        return key_docs.UNAUTHENTICATED_WARNING + DESCRIPTION
+    return DESCRIPTION + key_docs.AUTH_DISABLED
 
 
 def openapi_of(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of ``app``, made once."""
     if app.openapi_schema is None:
-        services: Services | None = app.state.services
+        services: Dependencies | None = app.state.services
         asks_for_keys = services is None or services.gate is not None
         document = get_openapi(
             title=app.title,

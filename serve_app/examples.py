@@ -5,7 +5,7 @@ from typing import Any, Final
 from projections.queries import TransferPageView
 from serve_app import schemas
 from serve_app.openapi_components import Model
-from serve_app.problems import CATALOGUE
+from serve_app.problems import PROBLEM_TYPES
 from wallet.representation import TransferResultView, TransferView, WalletView
 
 Json = dict[str, Any]
@@ -86,7 +86,7 @@ REVERTED: Final[Json] = (
 
 def problem(code: str) -> Json:
     """A problem document as a client would get it."""
-    kind = CATALOGUE[code]
+    kind = PROBLEM_TYPES[code]
     example: Json = {
         "type": f"/problems/{code}",
         "title": kind.title,
@@ -108,7 +108,7 @@ def problem(code: str) -> Json:
 
 def problem_kind(code: str) -> Json:
     """A kind of problem as the service explains it."""
-    kind = CATALOGUE[code]
+    kind = PROBLEM_TYPES[code]
     return {
         "type": f"/problems/{code}",
         "code": code,
@@ -141,7 +141,7 @@ NOT_READY: Final[Json] = {
     },
 }
 
-OF_MODEL: Final[dict[Model, Json]] = {
+EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
     WalletView: WALLET,
     schemas.WalletList: {"items": [WALLET]},
     TransferView: _CREDIT,

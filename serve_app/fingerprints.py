@@ -21,13 +21,14 @@ from wallet.commands import (
 
 def fingerprint(command: Command) -> bytes:
     """SHA-256 of what ``command`` asks for."""
-    return sha256(canonical_json(_asked(command))).digest()
+    return sha256(canonical_json(_fingerprinted_fields(command))).digest()
 
 
 def batch_fingerprint(items: Sequence[CommandItem], *, atomic: bool = False) -> bytes:
     """SHA-256 of what a batch asks of one wallet: items in order, with the keys that they have."""
     asked = [
-        [item.idempotency.key if item.idempotency else None, _asked(item.command)] for item in items
+        [item.idempotency.key if item.idempotency else None, _fingerprinted_fields(item.command)]
+        for item in items
     ]
     return sha256(canonical_json(["batch", atomic, asked])).digest()
 
@@ -41,7 +42,7 @@ def many_wallets_fingerprint(wallets: Sequence[str], parts: Iterable[bytes]) -> 
     return sha256(canonical_json(["many", wallets]) + b"".join(parts)).digest()
 
 
-def _asked(command: Command) -> list[object]:
+def _fingerprinted_fields(command: Command) -> list[object]:
     assert not isinstance(command, ClaimKey), "no client asks for this"
     common = [command.reference_id, command.metadata]
     if isinstance(command, CreateTransfer):

@@ -19,11 +19,11 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app.problems import Problem, problem_response
+from serve_app.problems import ProblemError, problem_response
 from serve_app.requests import request_id_of
-from serve_app.router import Application
+from serve_app.router import FastPathApplication
 
-_SERVES_OWN: Final = frozenset(
+_SERVE_CONTROL_HEADERS: Final = frozenset(
     {
         b"x-request-timeout-seconds",
         b"x-request-disconnect-disabled",
@@ -34,22 +34,22 @@ _SERVES_OWN: Final = frozenset(
     }
 )
 
-_applications: list[Application] = []
+_applications: list[FastPathApplication] = []
 _is_closed: bool = False
 
 
-def install(application: Application) -> None:
+def register(application: FastPathApplication) -> None:
     """Serve ``application``'s routes from now on in this process."""
     _applications[:] = [application]
 
 
-def close() -> None:
+def disable() -> None:
     """Answer 404 to everything in this process: it has no routes, yet Serve gives it a port."""
     global _is_closed  # of this process, as the port is
     _is_closed = True
 
 
-class Front:
+class FastPathMiddleware:
     """Around Serve's request handling, in every process of it that speaks HTTP."""
 
     def __init__(self, serve: ASGIApp) -> None:
@@ -58,14 +58,14 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             if _is_closed:
-                problem = Problem("not_found", "There are no routes here.")
+                problem = ProblemError("not_found", "There are no routes here.")
                 response = problem_response(problem, request_id_of(Request(scope)))
                 await response(scope, receive, send)
                 return
             for application in _applications:
-                if await application.answered(scope, receive, send):
+                if await application.handle(scope, receive, send):
                     return
-            headers = [pair for pair in scope["headers"] if pair[0] not in _SERVES_OWN]
+            headers = [pair for pair in scope["headers"] if pair[0] not in _SERVE_CONTROL_HEADERS]
             # Serve echoes whatever was sent, and ours would then name the request otherwise.
             request_id = request_id_of(Request(scope)).encode()
             scope["headers"] = [*headers, (b"x-request-id", request_id)]
@@ -74,4 +74,4 @@ class Front:
 
 def middlewares() -> list[Middleware]:
     """As Serve's callback wants them."""
-    return [Middleware(Front)]
+    return [Middleware(FastPathMiddleware)]

@@ -32,10 +32,10 @@ def create(
     ] = None,
 ) -> None:
     """Create a key and print it to standard output. It is shown only once."""
-    from serve_app.keys.commands import Wanted
+    from serve_app.keys.commands import NewKeyOptions
     from serve_app.keys.commands import create as make
 
-    wanted = Wanted(
+    wanted = NewKeyOptions(
         name=name, scopes=tuple(scope), expires_in_days=expires_in_days, rate_per_s=rate
     )
     key = make(settings(), home(), wanted)
@@ -73,7 +73,7 @@ def attribution(
     wallet_id: WalletArgument, transfer: TransferOption = None, limit: LimitOption = 20
 ) -> None:
     """Show which API key made each of a wallet's latest events, from the journal."""
-    from serve_app.keys.commands import who as show_who
+    from serve_app.keys.commands import attribute as show_who
 
     show_who(settings(), home(), wallet_id, transfer, limit, console())
 

@@ -4,7 +4,7 @@ import ray
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 
-async def serve_host() -> str | None:
+async def serve_bind_host() -> str | None:
     """The address that HAProxy and the replicas of this cluster listen on; None: all of them."""
     controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
     options = await controller.get_http_config.remote()

@@ -20,14 +20,14 @@ from actors.protocol import (
 from serve_app.batch_answers import failed_result, item_result, refused_request
 from serve_app.batch_items import WalletBatchItem
 from serve_app.fingerprints import batch_fingerprint, many_wallets_fingerprint
-from serve_app.problems import Problem
+from serve_app.problems import ProblemError
 from serve_app.replies import failure_problem, unexpected
 from serve_app.schemas import BatchResult
-from serve_app.services import Services
+from serve_app.services import Dependencies
 from wallet import commands
 from wallet.ids import IdempotencyKey, WalletId, batch_scope, canonical_uuid
 
-PORTION: Final = 1_000
+CHUNK_ITEMS: Final = 1_000
 """Items of one wallet in one transaction. No setting: the keys of a wallet's later portions
 depend on it, and a retry must find them again."""
 
@@ -47,15 +47,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class BatchContext:
     """What every part of one request shares."""
 
-    services: Services
+    services: Dependencies
     request_id: str
     timeout_s: float
     """For a batch as a whole; for a stream, each portion of it."""
     claim: Claim | None = None
-    made_by: str | None = None
+    api_key_id: str | None = None
     """Id of the API key."""
 
 
@@ -75,20 +75,20 @@ def by_wallet(asked: Sequence[WalletBatchItem]) -> Places:
     return places
 
 
-def _portions(places: Places) -> Iterator[tuple[str | None, int, list[int]]]:
+def _chunks(places: Places) -> Iterator[tuple[str | None, int, list[int]]]:
     """Each wallet's items as they are submitted: wallet, first item, where they stand."""
     for wallet, indexes in places.items():
-        for start in range(0, len(indexes), PORTION):
-            yield wallet, start, indexes[start : start + PORTION]
+        for start in range(0, len(indexes), CHUNK_ITEMS):
+            yield wallet, start, indexes[start : start + CHUNK_ITEMS]
 
 
 async def claim_key(
-    call: Call,
+    call: BatchContext,
     key: IdempotencyKey,
     places: Places,
     asked: Sequence[WalletBatchItem],
     items: Sequence[commands.CommandItem],
-) -> Call:
+) -> BatchContext:
     """``call`` with its key claimed: from now on no other request can use it.
 
     Without this a request under the same key that names other wallets would meet nobody who
@@ -99,7 +99,7 @@ async def claim_key(
     """
     parts = {
         (wallet, start): batch_fingerprint([items[index] for index in part])
-        for wallet, start, part in _portions(places)
+        for wallet, start, part in _chunks(places)
     }
     wallets = [canonical_uuid(item.wallet_id) or item.wallet_id for item in asked]
     whole = many_wallets_fingerprint(wallets, parts.values())
@@ -152,7 +152,11 @@ class Done(NamedTuple):
 
 
 async def submit_by_wallet(
-    call: Call, places: Places, items: Sequence[commands.CommandItem], *, undecided: Undecided
+    call: BatchContext,
+    places: Places,
+    items: Sequence[commands.CommandItem],
+    *,
+    undecided: Undecided,
 ) -> Done:
     """Each wallet's items as submissions of their own, all wallets at once.
 
@@ -165,7 +169,7 @@ async def submit_by_wallet(
 
     async def submit(wallet: str | None, indexes: list[int]) -> None:
         nonlocal not_replayed
-        for _, start, part in _portions({wallet: indexes}):
+        for _, start, part in _chunks({wallet: indexes}):
             in_time = replace(call, timeout_s=max(deadline - clock(), 0.0))
             asked = [items[index] for index in part]
             done = await _submit_part(in_time, wallet, start, asked, undecided)
@@ -177,7 +181,7 @@ async def submit_by_wallet(
 
 
 async def _submit_part(
-    call: Call,
+    call: BatchContext,
     wallet: str | None,
     start: int,
     items: Sequence[commands.CommandItem],
@@ -185,7 +189,7 @@ async def _submit_part(
 ) -> Done:
     claim = call.claim
     if wallet is None:
-        problem = Problem("wallet_not_found", "There is no wallet with this id.")
+        problem = ProblemError("wallet_not_found", "There is no wallet with this id.")
         request_id = claim.request_id if claim else call.request_id
         return Done(
             [failed_result(problem, request_id)] * len(items), bool(claim and claim.replayed)
@@ -201,7 +205,7 @@ async def _submit_part(
             timeout_s=call.timeout_s,
             is_batch=True,
             idempotency=_keyed_part(claim, wallet, start) if claim else None,
-            api_key_id=call.made_by,
+            api_key_id=call.api_key_id,
         )
     )
     if isinstance(result, BatchCommitted):
@@ -219,7 +223,7 @@ async def _submit_part(
     return Done([same] * len(items), replayed=False)
 
 
-def _failed(failure: Failure, call: Call) -> BatchResult:
+def _failed(failure: Failure, call: BatchContext) -> BatchResult:
     """The result of an item that this request got no decision on.
 
     Where the key had been claimed before, an earlier request may have applied what this one did

@@ -26,9 +26,9 @@ from serve_app import batch_items
 from serve_app.batch_answers import failed_result, result_lines
 from serve_app.batch_items import WalletBatchItem
 from serve_app.ids import new_request_id
-from serve_app.keys.admission import go_on
-from serve_app.many_wallets import Call, Undecided, by_wallet, submit_by_wallet
-from serve_app.problems import Problem
+from serve_app.keys.admission import continue_stream
+from serve_app.many_wallets import BatchContext, Undecided, by_wallet, submit_by_wallet
+from serve_app.problems import ProblemError
 from serve_app.schemas import BatchResult
 from wallet import commands
 
@@ -53,10 +53,10 @@ PIECE_MAX: Final = 2**16
 """Bytes that are sent at once: whether a client reads is seen from piece to piece."""
 
 
-def ndjson_response(call: Call, request: Request) -> StreamingResponse:
+def ndjson_response(call: BatchContext, request: Request) -> StreamingResponse:
     """The answers to a stream of items, as it comes."""
     chunks = request.stream()
-    return _TwoWayStream(
+    return _DuplexStreamingResponse(
         _results(call, request, chunks),
         chunks,
         result_of=lambda problem: result_lines([failed_result(problem, call.request_id)]),
@@ -130,7 +130,7 @@ async def read_lines(
 
 
 async def _results(
-    call: Call, request: Request, chunks: AsyncIterator[bytes]
+    call: BatchContext, request: Request, chunks: AsyncIterator[bytes]
 ) -> AsyncGenerator[bytes]:
     """A portion's results at a time, each as a line.
 
@@ -147,15 +147,15 @@ async def _results(
         chunks, line_bytes_max=settings.body_bytes_max, portion_max=settings.batch_items_max
     )
     async for lines in portions:
-        await go_on(request, len(lines), wait_max_s=call.timeout_s)
+        await continue_stream(request, len(lines), wait_max_s=call.timeout_s)
         results = await _submit_lines(call, lines, undecided)
         yield result_lines(results)
         if len(undecided) > UNDECIDED_MAX:
-            raise Problem("unavailable", _TOO_MANY_UNDECIDED, applied="no")
+            raise ProblemError("unavailable", _TOO_MANY_UNDECIDED, applied="no")
 
 
 async def _submit_lines(
-    call: Call, lines: Sequence[bytes | None], undecided: Undecided
+    call: BatchContext, lines: Sequence[bytes | None], undecided: Undecided
 ) -> list[BatchResult]:
     results: dict[int, BatchResult] = {}
     asked: list[WalletBatchItem] = []
@@ -164,8 +164,8 @@ async def _submit_lines(
     for index, line in enumerate(lines):
         try:
             item = _decoded(line, call.services.settings.body_bytes_max)
-            items.extend(batch_items.to_items([item], [""]))
-        except Problem as problem:
+            items.extend(batch_items.to_commands([item], [""]))
+        except ProblemError as problem:
             results[index] = failed_result(problem, call.request_id)
             continue
         asked.append(item)
@@ -179,8 +179,8 @@ async def _submit_lines(
 
 def _decoded(line: bytes | None, line_bytes_max: int) -> WalletBatchItem:
     if line is None:
-        raise Problem("body_too_large", f"Send at most {line_bytes_max} bytes a line.")
-    return batch_items.decode(batch_items.one_item, line)
+        raise ProblemError("body_too_large", f"Send at most {line_bytes_max} bytes a line.")
+    return batch_items.decode(batch_items.ndjson_item, line)
 
 
 class _NotRead(Exception):
@@ -244,7 +244,7 @@ class _Unread:
             await self._changed.wait()
 
 
-class _TwoWayStream(StreamingResponse):
+class _DuplexStreamingResponse(StreamingResponse):
     """Sends while the request still comes.
 
     The class it comes from may listen for the client's disconnection, and swallow the body so.
@@ -255,7 +255,7 @@ class _TwoWayStream(StreamingResponse):
         results: AsyncGenerator[bytes],
         chunks: AsyncIterator[bytes],
         *,
-        result_of: Callable[[Problem], bytes],
+        result_of: Callable[[ProblemError], bytes],
     ) -> None:
         super().__init__(results, media_type=NDJSON)
         self._results = results
@@ -292,15 +292,15 @@ class _TwoWayStream(StreamingResponse):
                 unread.add(results)
                 await unread.room()
         except _NotRead:
-            await self._end_early(unread, Problem("answers_not_read", _UNREAD, applied="no"))
-        except Problem as problem:
+            await self._end_early(unread, ProblemError("answers_not_read", _UNREAD, applied="no"))
+        except ProblemError as problem:
             await self._end_early(unread, problem)
         except ClientDisconnect:
             pass  # What came before is applied; nobody is there to read it.
         finally:
             await self._results.aclose()
 
-    async def _end_early(self, unread: _Unread, problem: Problem) -> None:
+    async def _end_early(self, unread: _Unread, problem: ProblemError) -> None:
         """Say why, and take what the client still sends: it may not read before it has sent it.
 
         For ``GONE_S`` at most: a client that sends a byte now and then would hold all of it.

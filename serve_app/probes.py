@@ -33,7 +33,7 @@ class Shards(Protocol):
         """
 
 
-async def statistics_of(
+async def collect_shard_statistics(
     settings: Settings, shards: Shards
 ) -> list[ShardStatistics | BaseException]:
     """Each shard's statistics, or why there are none.
@@ -48,7 +48,7 @@ async def statistics_of(
     return await asyncio.gather(*map(ask, range(settings.shard_count)), return_exceptions=True)
 
 
-class Probes:
+class ReadinessChecks:
     """The components of /readyz."""
 
     def __init__(self, settings: Settings, queries: Queries, shards: Shards) -> None:
@@ -57,7 +57,7 @@ class Probes:
         self._shards = shards
 
     @property
-    def all(self) -> dict[str, Callable[[], Awaitable[Component]]]:
+    def by_name(self) -> dict[str, Callable[[], Awaitable[Component]]]:
         """Every probe by the name of its component."""
         return {
             "postgres": self.postgres,
@@ -76,7 +76,7 @@ class Probes:
     async def shards(self) -> Component:
         """Ready: whatever the wallet, its command reaches a shard whose writes go through."""
         found, problems = await asyncio.gather(
-            statistics_of(self._settings, self._shards), self._writing_problems()
+            collect_shard_statistics(self._settings, self._shards), self._writing_problems()
         )
         answering = [one for one in found if isinstance(one, ShardStatistics)]
         queued = sum(one.mailbox_items for one in answering)
@@ -100,7 +100,7 @@ class Probes:
             return f"no shard can be reached ({failure})"
 
     async def nats(self) -> Component:
-        everyone = await statistics_of(self._settings, self._shards)
+        everyone = await collect_shard_statistics(self._settings, self._shards)
         found = [one for one in everyone if isinstance(one, ShardStatistics)]
         if not found:
             return Component(ready=False, detail="no shard to ask")

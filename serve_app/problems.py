@@ -14,7 +14,7 @@ from serve_app import request_metrics
 PROBLEM_JSON: Final = "application/problem+json"
 
 
-class Kind(NamedTuple):
+class ProblemType(NamedTuple):
     """A kind of problem. ``remedy`` tells what to do about it."""
 
     status: int
@@ -22,113 +22,113 @@ class Kind(NamedTuple):
     remedy: str
 
 
-CATALOGUE: Final[dict[str, Kind]] = {
-    "malformed_json": Kind(
+PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
+    "malformed_json": ProblemType(
         400, "Malformed JSON", "Send a JSON object in UTF-8, or no body where none is needed."
     ),
-    "key_required": Kind(
+    "key_required": ProblemType(
         401, "Missing API key", "Send Authorization: Bearer and a key of this service."
     ),
-    "key_invalid": Kind(
+    "key_invalid": ProblemType(
         401,
         "Invalid API key",
         "detail says why, to whoever has the whole key. A revoked or expired key stays so: ask "
         "the operator for a new one (`wallet keys create`).",
     ),
-    "scope_missing": Kind(
+    "scope_missing": ProblemType(
         403,
         "Missing scope",
         "Reading needs wallets:read, writing needs wallets:write; admin is for everything.",
     ),
-    "not_found": Kind(404, "Route not found", "See /docs for the routes of this service."),
-    "wallet_not_found": Kind(
+    "not_found": ProblemType(404, "Route not found", "See /docs for the routes of this service."),
+    "wallet_not_found": ProblemType(
         404, "Wallet not found", "Check the id, or find the wallet by its reference_id."
     ),
-    "transfer_not_found": Kind(
+    "transfer_not_found": ProblemType(
         404, "Transfer not found", "Check both ids: a transfer belongs to one wallet."
     ),
-    "problem_not_found": Kind(404, "Problem not found", "GET /problems lists all of them."),
-    "method_not_allowed": Kind(405, "Method not allowed", "See the Allow header, or /docs."),
-    "answers_not_read": Kind(
+    "problem_not_found": ProblemType(404, "Problem not found", "GET /problems lists all of them."),
+    "method_not_allowed": ProblemType(405, "Method not allowed", "See the Allow header, or /docs."),
+    "answers_not_read": ProblemType(
         408,
         "Response stream not read",
         "The last line of a stream that ended early. Lines without an answer were not executed: "
         "send them again, and read answers while sending.",
     ),
-    "insufficient_funds": Kind(
+    "insufficient_funds": ProblemType(
         409,
         "Insufficient funds",
         "A credit takes money OUT of the wallet. Debit the wallet (put money in) first, or ask "
         "for less. Under an Idempotency-Key this refusal is stored: use a new key to try again.",
     ),
-    "balance_out_of_range": Kind(
+    "balance_out_of_range": ProblemType(
         409, "Balance out of range", "Debit less, or settle what is pending."
     ),
-    "transfer_already_completed": Kind(
+    "transfer_already_completed": ProblemType(
         409,
         "Transfer already completed",
         "Only a pending transfer can be settled. To give the money back, make a new transfer.",
     ),
-    "transfer_already_failed": Kind(
+    "transfer_already_failed": ProblemType(
         409, "Transfer already failed", "Only a pending transfer can be settled. Make a new one."
     ),
-    "reference_id_taken": Kind(
+    "reference_id_taken": ProblemType(
         409,
         "reference_id already taken",
         "Use that wallet (GET /v1/wallet?reference_id=…), or send another reference_id.",
     ),
-    "batch_refused": Kind(
+    "batch_refused": ProblemType(
         409,
         "Atomic batch refused",
         "errors[] names the item that was refused and why. Nothing of the batch was applied.",
     ),
-    "wallet_frozen": Kind(409, "Wallet frozen", "It takes no transfers until released."),
-    "wallet_closed": Kind(409, "Wallet closed", "It takes no transfers any more."),
-    "version_not_reached": Kind(
+    "wallet_frozen": ProblemType(409, "Wallet frozen", "It takes no transfers until released."),
+    "wallet_closed": ProblemType(409, "Wallet closed", "It takes no transfers any more."),
+    "version_not_reached": ProblemType(
         409,
         "Version not reached",
         "Use the version from the response of a write to this wallet.",
     ),
-    "body_too_large": Kind(413, "Body too large", "Send less, or use the batch routes."),
-    "unsupported_media_type": Kind(
+    "body_too_large": ProblemType(413, "Body too large", "Send less, or use the batch routes."),
+    "unsupported_media_type": ProblemType(
         415, "Unsupported media type", "Send Content-Type: application/json."
     ),
-    "unsupported_content_encoding": Kind(
+    "unsupported_content_encoding": ProblemType(
         415,
         "Unsupported content encoding",
         "Send the body as it is: no Content-Encoding, or identity.",
     ),
-    "validation_error": Kind(
+    "validation_error": ProblemType(
         422, "Invalid request", "errors[] names each field and what to send instead."
     ),
-    "idempotency_key_reused": Kind(
+    "idempotency_key_reused": ProblemType(
         422,
         "Idempotency key reused",
         "A key belongs to one request permanently. Send a new key.",
     ),
-    "overloaded": Kind(
+    "overloaded": ProblemType(
         429,
         "Overloaded",
         "This request applied nothing. Try again after Retry-After, with the same Idempotency-Key.",
     ),
-    "rate_limited": Kind(
+    "rate_limited": ProblemType(
         429,
         "Rate limit exceeded",
         "This request applied nothing. Try again after Retry-After, with the same "
         "Idempotency-Key; or ask the operator for a higher rate.",
     ),
-    "internal_error": Kind(
+    "internal_error": ProblemType(
         500,
         "Internal server error",
         "Report it with the request_id. Repeating a write under its Idempotency-Key is safe.",
     ),
-    "unavailable": Kind(
+    "unavailable": ProblemType(
         503,
         "Service unavailable",
         "`applied` says whether this request may have been applied. Repeating it after "
         "Retry-After with the same Idempotency-Key is safe.",
     ),
-    "deadline_exceeded": Kind(
+    "deadline_exceeded": ProblemType(
         504,
         "Deadline exceeded",
         "`applied` says whether this request may have been applied. Repeating it with the same "
@@ -168,7 +168,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     ] = None
 
 
-class Problem(Exception):
+class ProblemError(Exception):
     """Raised anywhere in a request; becomes its answer."""
 
     def __init__(
@@ -202,7 +202,7 @@ def problem_document(
     errors: list[FieldError] | None = None,
     applied: Applied | None = None,
 ) -> ProblemDocument:
-    kind = CATALOGUE[code]
+    kind = PROBLEM_TYPES[code]
     request_metrics.problems[code] += 1
     return ProblemDocument(
         type=f"/problems/{code}",
@@ -216,7 +216,7 @@ def problem_document(
     )
 
 
-def problem_response(problem: Problem, request_id: str) -> Response:
+def problem_response(problem: ProblemError, request_id: str) -> Response:
     document = problem_document(
         problem.code,
         problem.detail,
@@ -232,9 +232,9 @@ def problem_response(problem: Problem, request_id: str) -> Response:
     )
 
 
-def validation_problem(*errors: FieldError) -> Problem:
+def validation_problem(*errors: FieldError) -> ProblemError:
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Problem(
+    return ProblemError(
         "validation_error", f"{first.pointer}: {first.detail}{more}", errors=list(errors)
     )

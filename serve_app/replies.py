@@ -17,7 +17,7 @@ from actors.protocol import (
     Refused,
     RequestResult,
 )
-from serve_app.problems import FieldError, Problem, ProblemDocument, problem_document
+from serve_app.problems import FieldError, ProblemDocument, ProblemError, problem_document
 from wallet.refusals import Refusal, RefusalCode
 
 _JSON: Final = b"application/json"
@@ -26,7 +26,7 @@ _PROBLEM: Final = b"application/problem+json"
 _encoder: Final = msgspec.json.Encoder()
 
 
-class RawResponse(Response):
+class PreparedResponse(Response):
     """A response whose headers are ready to send: no merging, no encoding per request."""
 
     def __init__(self, body: bytes, status: int, headers: list[tuple[bytes, bytes]]) -> None:
@@ -36,7 +36,7 @@ class RawResponse(Response):
         self.raw_headers = headers
 
 
-def respond(result: ItemResult, status: int, *, location: str | None = None) -> Response:
+def item_response(result: ItemResult, status: int, *, location: str | None = None) -> Response:
     """What was applied with ``status`` and where it is, what was refused as its problem."""
     if isinstance(result, Applied):
         body, media_type = result.body, _JSON
@@ -51,7 +51,7 @@ def respond(result: ItemResult, status: int, *, location: str | None = None) -> 
         headers.append((b"location", location.encode()))
     if result.replayed:
         headers.append((b"idempotency-replayed", b"true"))
-    return RawResponse(body, status, headers)
+    return PreparedResponse(body, status, headers)
 
 
 def refusal_document(refusal: Refusal) -> ProblemDocument:
@@ -61,7 +61,7 @@ def refusal_document(refusal: Refusal) -> ProblemDocument:
     return problem_document(refusal.code, refusal.detail, refusal.request_id, errors=errors)
 
 
-def only_answer(result: RequestResult) -> ItemResult:
+def single_result(result: RequestResult) -> ItemResult:
     """The result of a submission of one command.
 
     Raises:
@@ -81,11 +81,11 @@ def unexpected(result: RequestResult) -> Exception:
     return AssertionError(f"unexpected {type(result).__name__}")
 
 
-def failure_problem(failure: Failure) -> Problem:
+def failure_problem(failure: Failure) -> ProblemError:
     headers = {}
     if failure.code is not FailureCode.DEADLINE_EXCEEDED:
         headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_s)))
-    return Problem(
+    return ProblemError(
         failure.code,
         failure.detail,
         headers=headers,

@@ -12,7 +12,7 @@ _log = structlog.get_logger(__name__)
 _PATH_IDS = ("wallet_id", "transfer_id")
 
 
-def about(request: Request) -> dict[str, str]:
+def log_context(request: Request) -> dict[str, str]:
     """The fields that tell a request's lines from others'. Never a header, never a body."""
     found = {"request_id": request_id_of(request)}
     values: dict[str, Any] = request.scope.get("path_params") or {}
@@ -21,7 +21,7 @@ def about(request: Request) -> dict[str, str]:
     return found | ({"trace_id": trace_id} if trace_id else {})
 
 
-class RequestLog:
+class AccessLog:
     """Off unless DEBUG is logged: a line a request costs a quarter of the throughput."""
 
     enabled = False
@@ -31,8 +31,12 @@ class RequestLog:
         cls.enabled = level == "DEBUG"
 
     @staticmethod
-    def answered(request: Request, route: str, status: int, took_s: float) -> None:
+    def record(request: Request, route: str, status: int, took_s: float) -> None:
         milliseconds = round(took_s * 1000, 3)
         _log.debug(
-            "request completed", route=route, status=status, took_ms=milliseconds, **about(request)
+            "request completed",
+            route=route,
+            status=status,
+            took_ms=milliseconds,
+            **log_context(request),
         )

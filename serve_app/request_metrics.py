@@ -24,7 +24,7 @@ problems: Final[Counter[str]] = Counter(
 there from the start: Prometheus can't see an increase from nothing."""
 
 
-def expect(route: str) -> None:
+def preregister(route: str) -> None:
     """Count ``route``'s bugs from zero on."""
     requests[route, 500] += 0
 

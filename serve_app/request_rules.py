@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.types import Scope
 
-from serve_app.problems import FieldError, Problem, validation_problem
+from serve_app.problems import FieldError, ProblemError, validation_problem
 
 _SINGLE: Final = frozenset({b"content-type", b"idempotency-key", b"x-request-timeout-ms"})
 """Headers that mean one thing. (Authorization is the gate's.)"""
@@ -107,13 +107,13 @@ def _check_headers(headers: list[tuple[bytes, bytes]], allowed: Allowed) -> None
         elif name in allowed.refused_preconditions:
             raise _header_problem(name, "this route does not check it: leave it out")
         elif name == _ENCODING and value.strip().lower() not in (b"identity", b""):
-            raise Problem(
+            raise ProblemError(
                 "unsupported_content_encoding",
                 f"Send the body as it is, not encoded as {value.decode('latin-1')!r}.",
                 headers={"Accept-Encoding": "identity"},
             )
 
 
-def _header_problem(name: bytes, detail: str) -> Problem:
+def _header_problem(name: bytes, detail: str) -> ProblemError:
     pointer = f"#header/{name.decode().title()}"
     return validation_problem(FieldError(pointer=pointer, detail=detail))

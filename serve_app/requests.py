@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serve_app.ids import new_request_id
-from serve_app.problems import FieldError, Problem, validation_problem
+from serve_app.problems import FieldError, ProblemError, validation_problem
 from serve_app.schemas import AMOUNT_HINT
 from serve_app.unique_members import require_unique_members
 from wallet.contract import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX
@@ -84,7 +84,7 @@ def wallet_id_of(request: Request) -> WalletId:
     """The wallet named by the path. What is no UUID names no wallet."""
     wallet_id = canonical_uuid(request.path_params["wallet_id"])
     if wallet_id is None:
-        raise Problem("wallet_not_found", "There is no wallet with this id.")
+        raise ProblemError("wallet_not_found", "There is no wallet with this id.")
     return WalletId(wallet_id)
 
 
@@ -92,7 +92,7 @@ def transfer_id_of(request: Request) -> TransferId:
     """The transfer named by the path. What is no UUID names no transfer."""
     transfer_id = canonical_uuid(request.path_params["transfer_id"])
     if transfer_id is None:
-        raise Problem("transfer_not_found", "This wallet has no transfer with this id.")
+        raise ProblemError("transfer_not_found", "This wallet has no transfer with this id.")
     return TransferId(transfer_id)
 
 
@@ -113,11 +113,11 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 body = await _rest(request, body, bytes_max)
         except TimeoutError:
-            raise Problem("malformed_json", _SLOW_BODY) from None
+            raise ProblemError("malformed_json", _SLOW_BODY) from None
     if len(body) > bytes_max:
         raise _too_large(bytes_max)
     if body:
-        _require_json(request)
+        _check_content_type(request)
     return body
 
 
@@ -134,19 +134,19 @@ async def _rest(request: Request, first: bytes, bytes_max: int) -> bytes:
 def _piece(message: Message) -> tuple[bytes, bool]:
     """A piece of the body, and whether more may follow."""
     if message["type"] == "http.disconnect":
-        raise Problem("malformed_json", "The connection ended before the body did.")
+        raise ProblemError("malformed_json", "The connection ended before the body did.")
     return message.get("body", b""), message.get("more_body", False)
 
 
-def _too_large(bytes_max: int) -> Problem:
-    return Problem("body_too_large", f"Send at most {bytes_max} bytes.")
+def _too_large(bytes_max: int) -> ProblemError:
+    return ProblemError("body_too_large", f"Send at most {bytes_max} bytes.")
 
 
-def _require_json(request: Request) -> None:
+def _check_content_type(request: Request) -> None:
     declared = request.headers.get("content-type", "application/json")
     media_type = declared.partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise Problem(
+        raise ProblemError(
             "unsupported_media_type", f"Send Content-Type: application/json, not {media_type!r}."
         )
 
@@ -161,17 +161,17 @@ def parse_body(adapter: TypeAdapter[ModelT], body: bytes) -> ModelT:
         model = adapter.validate_json(body or b"{}")
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False, include_context=False)
-        raise problem_of(details) from None
+        raise problem_from_validation(details) from None
     require_unique_members(body, model)
     return model
 
 
-def problem_of(details: list[ErrorDetails]) -> Problem:
+def problem_from_validation(details: list[ErrorDetails]) -> ProblemError:
     """The problem that pydantic's findings amount to."""
     if details[0]["type"] == "json_invalid":
         if "number out of range" in details[0]["msg"]:
             return validation_problem(FieldError(pointer="", detail="a number is out of range"))
-        return Problem("malformed_json", details[0]["msg"].replace("Invalid JSON: ", "") + ".")
+        return ProblemError("malformed_json", details[0]["msg"].replace("Invalid JSON: ", "") + ".")
     fields: dict[str, str] = {}
     for found in details:
         pointer, detail = _field_error(found)

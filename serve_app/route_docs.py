@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from serve_app import examples
-from serve_app.direct_route import DirectRoute, Endpoint
+from serve_app.direct_route import Endpoint, RawRoute
 from serve_app.keys import key_docs
 from serve_app.keys.api_key import KeyScope
 from serve_app.openapi_components import Model, reference
-from serve_app.problems import CATALOGUE, PROBLEM_JSON, ProblemDocument
+from serve_app.problems import PROBLEM_JSON, PROBLEM_TYPES, ProblemDocument
 from serve_app.request_rules import Allowed
 from wallet.contract import (
     IDEMPOTENCY_KEY_MAX,
@@ -24,7 +24,7 @@ JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class ResponseSpec:
     """An answer that is no problem. ``example`` is the model's usual one if none is given."""
 
     what: str
@@ -38,14 +38,16 @@ class Shown:
     def content(self) -> Json:
         if self.model is None:
             return {}
-        example = self.example if self.example is not None else examples.OF_MODEL[self.model]
+        example = (
+            self.example if self.example is not None else examples.EXAMPLES_BY_MODEL[self.model]
+        )
         media: Json = {JSON: {"schema": reference(self.model), "example": example}}
         media |= {name: {"schema": {"type": "string"}} for name in self.other_media}
         return {"content": media, **({"links": self.links} if self.links else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class RequestBodySpec:
     """A request's body."""
 
     model: Model
@@ -60,7 +62,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouteDoc:
+class RouteSpec:
     """A route and everything that its description says."""
 
     method: str
@@ -68,10 +70,10 @@ class RouteDoc:
     endpoint: Endpoint
     tag: str
     summary: str
-    answers: dict[int, Shown]
+    answers: dict[int, ResponseSpec]
     problems: tuple[str, ...] = ()
     description: str
-    body: Taken | None = None
+    body: RequestBodySpec | None = None
     parameters: tuple[Json, ...] = ()
     """Beyond the path's and those that every route of the method takes."""
     etag: bool = False
@@ -98,12 +100,12 @@ class RouteDoc:
         of_method = Allowed.of_read if self.method == "GET" else Allowed.of_write
         return of_method(query=names["query"], headers=names["header"])
 
-    def as_routes(self) -> list[DirectRoute]:
+    def as_routes(self) -> list[RawRoute]:
         """A route a method; the document describes the first."""
         return [self._as_route(method) for method in self.methods]
 
-    def _as_route(self, method: str) -> DirectRoute:
-        return DirectRoute(
+    def _as_route(self, method: str) -> RawRoute:
+        return RawRoute(
             self.path,
             self.endpoint,
             self.needs,
@@ -159,7 +161,7 @@ class RouteDoc:
     def _codes_by_status(self) -> dict[int, list[str]]:
         by_status: dict[int, list[str]] = {}
         for code in (*(key_docs.PROBLEMS if self.needs else ()), *self.problems):
-            by_status.setdefault(CATALOGUE[code].status, []).append(code)
+            by_status.setdefault(PROBLEM_TYPES[code].status, []).append(code)
         assert not by_status.keys() & self.answers.keys(), "a status is a problem or it isn't"
         return by_status
 
@@ -183,7 +185,7 @@ _REMEMBERED_STATUSES: Final = (200, 201, 409)
 
 def _problem_answer(codes: list[str]) -> Json:
     return {
-        "description": " · ".join(f"`{code}`: {CATALOGUE[code].title}" for code in codes),
+        "description": " · ".join(f"`{code}`: {PROBLEM_TYPES[code].title}" for code in codes),
         "content": {
             PROBLEM_JSON: {
                 "schema": reference(ProblemDocument),
@@ -318,9 +320,9 @@ IF_NONE_MATCH: Final[Json] = {
     "schema": {"type": "string"},
 }
 
-ANYWHERE: Final = ("internal_error",)
-READ: Final = ("version_not_reached", "validation_error", "unavailable", *ANYWHERE)
-WRITE: Final = (
+COMMON_PROBLEMS: Final = ("internal_error",)
+READ_PROBLEMS: Final = ("version_not_reached", "validation_error", "unavailable", *COMMON_PROBLEMS)
+WRITE_PROBLEMS: Final = (
     "malformed_json",
     "body_too_large",
     "unsupported_media_type",
@@ -330,5 +332,5 @@ WRITE: Final = (
     "overloaded",
     "unavailable",
     "deadline_exceeded",
-    *ANYWHERE,
+    *COMMON_PROBLEMS,
 )

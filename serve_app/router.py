@@ -41,7 +41,7 @@ class RouteTable:
         return None
 
 
-class Application:
+class FastPathApplication:
     """API routes from ``table``, everything else (and the lifespan) from ``fallback``."""
 
     def __init__(self, table: RouteTable, fallback: ASGIApp) -> None:
@@ -49,10 +49,10 @@ class Application:
         self._fallback = fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not await self.answered(scope, receive, send):
+        if scope["type"] != "http" or not await self.handle(scope, receive, send):
             await self._fallback(scope, receive, send)
 
-    async def answered(self, scope: Scope, receive: Receive, send: Send) -> bool:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Whether the request was for an API route; then it has been answered."""
         match = self._table.match(scope["method"], scope["path"])
         if match is None:

@@ -78,7 +78,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class CreateWallet(_Request):
+class CreateWalletBody(_Request):
     """A new wallet, with no money in it. An empty body takes every default."""
 
     reference_id: ReferenceId | None = Field(
@@ -95,7 +95,7 @@ class CreateWallet(_Request):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class CreateTransfer(_Request):
+class CreateTransferBody(_Request):
     """A debit (money INTO the wallet) or a credit (money OUT of it)."""
 
     amount: Amount
@@ -108,7 +108,7 @@ class CreateTransfer(_Request):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class SettleTransfer(_Request):
+class SettleTransferBody(_Request):
     """Details of a settlement, all optional."""
 
     reference_id: ReferenceId | None = Field(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from serve_app.schemas import Component
 
 
-class SharedProbe:
+class SingleFlight:
     """Whoever asks while an answer is on its way gets that one. Each run ends by ``timeout_s``."""
 
     def __init__(self, probe: Callable[[], Awaitable[Component]], *, timeout_s: float) -> None:

@@ -22,7 +22,7 @@ FOLDER: Final = Path(__file__).parents[1] / "specification"
 
 Json = dict[str, Any]
 
-_WHAT_HAPPENED: Final = {
+_EVENT_DESCRIPTIONS: Final = {
     EventType.WALLET_CREATED: "A wallet was opened, with no money in it.",
     EventType.TRANSFER_PENDING: "A transfer was made and waits: a debit announces money INTO the "
     "wallet, a credit holds money that is to go OUT of it.",
@@ -57,7 +57,7 @@ def event_schema(event: EventType) -> Json:
     _, definitions = msgspec.json.schema_components([CloudEvent, TransferResultView, WalletView])
     envelope = definitions["CloudEvent"]
     data = definitions["TransferResultView" if transfers else "WalletView"]
-    _narrow(data["properties"])
+    _refine(data["properties"])
     envelope["properties"] |= {
         "specversion": {"const": "1.0"},
         "id": {
@@ -79,7 +79,7 @@ def event_schema(event: EventType) -> Json:
     if transfers:
         data["properties"]["status"] = {"const": str(_STATUS_AFTER[event])}
         balances = definitions["BalancesView"]
-        _narrow(balances["properties"])
+        _refine(balances["properties"])
         data["properties"]["wallet"] = balances
         envelope["properties"]["previousstatus"] = {
             "const": str(TransferStatus.PENDING),
@@ -92,11 +92,11 @@ def event_schema(event: EventType) -> Json:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **envelope,
         "title": str(event),
-        "description": _WHAT_HAPPENED[event],
+        "description": _EVENT_DESCRIPTIONS[event],
     }
 
 
-def _narrow(properties: Json) -> None:
+def _refine(properties: Json) -> None:
     """Say what a view's fields can hold: more than their Python types do."""
     known: dict[str, Json] = {
         "id": _UUID,
@@ -116,7 +116,7 @@ def _narrow(properties: Json) -> None:
     properties |= {name: known[name] for name in properties if name in known}
 
 
-def drifted(folder: Path = FOLDER) -> list[str]:
+def outdated(folder: Path = FOLDER) -> list[str]:
     """Paths of documents in ``folder`` that aren't what the code says, or are missing."""
     return [
         path
@@ -128,7 +128,7 @@ def drifted(folder: Path = FOLDER) -> list[str]:
 def write(folder: Path = FOLDER) -> list[str]:
     """Write every document that drifted; returns their paths."""
     made = documents()
-    changed = drifted(folder)
+    changed = outdated(folder)
     for path in changed:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(made[path], encoding="utf-8")

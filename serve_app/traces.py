@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.problems import Problem
+from serve_app.problems import ProblemError
 from serve_app.requests import request_id_of
 from telemetry import tracing
 
 
-async def answer_traced(
+async def run_in_span(
     endpoint: Callable[[Request], Awaitable[Response]], request: Request, route: str
 ) -> Response:
     """Answer within a span of the request's own, below the client's if it sent a traceparent."""
@@ -30,7 +30,7 @@ async def answer_traced(
     with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             response = await endpoint(request)
-        except Problem as problem:
+        except ProblemError as problem:
             span.set_attribute("wallet.problem", problem.code)
             raise
         except Exception as error:

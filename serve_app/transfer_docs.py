@@ -6,18 +6,27 @@ from projections.queries import TransferPageView
 from serve_app import examples, schemas
 from serve_app.batch_items import MultiWalletBatchBody, WalletBatchBody
 from serve_app.ndjson import NDJSON
-from serve_app.route_docs import FRESHNESS, READ, WRITE, RouteDoc, Shown, Taken, links, query
+from serve_app.route_docs import (
+    FRESHNESS,
+    READ_PROBLEMS,
+    WRITE_PROBLEMS,
+    RequestBodySpec,
+    ResponseSpec,
+    RouteSpec,
+    links,
+    query,
+)
 from serve_app.routes import batches, reads, writes
 from wallet.contract import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 from wallet.representation import TransferResultView, TransferView
 
-_CREATE_TRANSFER: Final = ("wallet_not_found", "wallet_frozen", "wallet_closed", *WRITE)
+_CREATE_TRANSFER: Final = ("wallet_not_found", "wallet_frozen", "wallet_closed", *WRITE_PROBLEMS)
 _SETTLE: Final = (
     "wallet_not_found",
     "transfer_not_found",
     "transfer_already_completed",
     "transfer_already_failed",
-    *WRITE,
+    *WRITE_PROBLEMS,
 )
 
 
@@ -33,8 +42,8 @@ _NEXT: Final = links(
 )
 
 
-def _written(example: dict[str, Any]) -> Shown:
-    return Shown(
+def _written(example: dict[str, Any]) -> ResponseSpec:
+    return ResponseSpec(
         what="The transfer, and the wallet after it.",
         model=TransferResultView,
         example=example,
@@ -43,7 +52,7 @@ def _written(example: dict[str, Any]) -> Shown:
 
 
 TRANSFER_ROUTES: Final = (
-    RouteDoc(
+    RouteSpec(
         method="POST",
         path="/v1/wallet/{wallet_id}/transfers/debit",
         endpoint=writes.debit_wallet,
@@ -53,13 +62,13 @@ TRANSFER_ROUTES: Final = (
         "in pending_debit, in the balance once completed. Completed: in the balance at once.",
         answers={201: _written(examples.WRITTEN_DEBIT)},
         problems=("balance_out_of_range", *_CREATE_TRANSFER),
-        body=Taken(
-            model=schemas.CreateTransfer,
+        body=RequestBodySpec(
+            model=schemas.CreateTransferBody,
             example={"amount": "10.50", "status": "completed", "reference_id": "order-1042"},
             required=True,
         ),
     ),
-    RouteDoc(
+    RouteSpec(
         method="POST",
         path="/v1/wallet/{wallet_id}/transfers/credit",
         endpoint=writes.credit_wallet,
@@ -70,13 +79,13 @@ TRANSFER_ROUTES: Final = (
         "back in the balance if reverted.",
         answers={201: _written(examples.WRITTEN_CREDIT)},
         problems=("insufficient_funds", *_CREATE_TRANSFER),
-        body=Taken(
-            model=schemas.CreateTransfer,
+        body=RequestBodySpec(
+            model=schemas.CreateTransferBody,
             example={"amount": "4.00", "reference_id": "order-1042"},
             required=True,
         ),
     ),
-    RouteDoc(
+    RouteSpec(
         method="POST",
         path="/v1/wallet/{wallet_id}/transfers/{transfer_id}/complete",
         endpoint=writes.complete_transfer,
@@ -86,9 +95,9 @@ TRANSFER_ROUTES: Final = (
         "gone for good. Repeating it answers with the same transfer.",
         answers={200: _written(examples.COMPLETED)},
         problems=("wallet_frozen", "wallet_closed", *_SETTLE),
-        body=Taken(model=schemas.SettleTransfer, example={}),
+        body=RequestBodySpec(model=schemas.SettleTransferBody, example={}),
     ),
-    RouteDoc(
+    RouteSpec(
         method="POST",
         path="/v1/wallet/{wallet_id}/transfers/{transfer_id}/revert",
         endpoint=writes.revert_transfer,
@@ -99,25 +108,25 @@ TRANSFER_ROUTES: Final = (
         "same transfer.",
         answers={200: _written(examples.REVERTED)},
         problems=_SETTLE,
-        body=Taken(model=schemas.SettleTransfer, example={}),
+        body=RequestBodySpec(model=schemas.SettleTransferBody, example={}),
     ),
-    RouteDoc(
+    RouteSpec(
         method="POST",
         path="/v1/wallet/{wallet_id}/transfers/batch",
-        endpoint=batches.wallet_batch,
+        endpoint=batches.post_wallet_batch,
         tag="transfers",
         summary="Several transfers and settlements of one wallet",
         description="Up to 1,000 items, decided in order and written in one transaction. Not "
         "atomic (default): each item on its own. Atomic: the first refusal undoes all of it. An "
         "Idempotency-Key covers the batch as a whole; items may have keys of their own.",
         answers={
-            200: Shown(
+            200: ResponseSpec(
                 what="A result an item, and the wallet after them.",
                 model=schemas.WalletBatchResults,
             )
         },
-        problems=("wallet_not_found", "batch_refused", *WRITE),
-        body=Taken(
+        problems=("wallet_not_found", "batch_refused", *WRITE_PROBLEMS),
+        body=RequestBodySpec(
             model=WalletBatchBody,
             example={
                 "items": [
@@ -128,10 +137,10 @@ TRANSFER_ROUTES: Final = (
             required=True,
         ),
     ),
-    RouteDoc(
+    RouteSpec(
         method="POST",
         path="/v1/transfers/batch",
-        endpoint=batches.multi_batch,
+        endpoint=batches.post_multi_wallet_batch,
         tag="transfers",
         summary="Transfers and settlements of many wallets",
         description="Up to 10,000 items, each names its wallet: in order per wallet, all wallets "
@@ -142,14 +151,14 @@ TRANSFER_ROUTES: Final = (
         "After an item without a decision, later items of its wallet may be answered 503 without "
         "being tried: `applied: no`, or `unknown` if the key was used before.",
         answers={
-            200: Shown(
+            200: ResponseSpec(
                 what="A result an item.",
                 model=schemas.MultiBatchResults,
                 other_media=(NDJSON,),
             )
         },
-        problems=WRITE,
-        body=Taken(
+        problems=WRITE_PROBLEMS,
+        body=RequestBodySpec(
             model=MultiWalletBatchBody,
             example={
                 "items": [{"wallet_id": examples.WALLET_ID, "type": "debit", "amount": "10.50"}],
@@ -158,18 +167,18 @@ TRANSFER_ROUTES: Final = (
             other_media=(NDJSON,),
         ),
     ),
-    RouteDoc(
+    RouteSpec(
         method="GET",
         path="/v1/wallet/{wallet_id}/transfers/{transfer_id}",
         endpoint=reads.get_transfer,
         tag="transfers",
         summary="Read a transfer",
         description="A debit put money INTO the wallet, a credit took it OUT.",
-        answers={200: Shown(what="The transfer.", model=TransferView)},
-        problems=("transfer_not_found", *READ),
+        answers={200: ResponseSpec(what="The transfer.", model=TransferView)},
+        problems=("transfer_not_found", *READ_PROBLEMS),
         parameters=FRESHNESS,
     ),
-    RouteDoc(
+    RouteSpec(
         method="GET",
         path="/v1/wallet/{wallet_id}/transfers",
         endpoint=reads.list_transfers,
@@ -178,8 +187,8 @@ TRANSFER_ROUTES: Final = (
         description="Pages stay stable while new transfers arrive. A page is what the wallet held "
         "at wallet_version. Before you repeat a transfer whose answer you lost and that had no "
         "Idempotency-Key, look for it with `consistency=strong`.",
-        answers={200: Shown(what="A page of transfers.", model=TransferPageView)},
-        problems=("wallet_not_found", *READ),
+        answers={200: ResponseSpec(what="A page of transfers.", model=TransferPageView)},
+        problems=("wallet_not_found", *READ_PROBLEMS),
         parameters=(
             query(
                 "status",

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from pydantic import BaseModel
 
-from serve_app.problems import FieldError, Problem, validation_problem
+from serve_app.problems import FieldError, ProblemError, validation_problem
 
 _ESCAPED_COLON: Final = b"\\u003"
 """Begins the only escape for a colon, in either case: such a colon is decoded but not counted."""
@@ -63,7 +63,7 @@ def _search(body: bytes) -> None:
     try:
         pointer = _first_repeated(_decode(body.decode()), "")
     except ValueError as error:  # What one decoder took and the other doesn't.
-        raise Problem("malformed_json", f"{error}.") from None
+        raise ProblemError("malformed_json", f"{error}.") from None
     if pointer is not None:
         detail = "this field is there twice: send it once"
         raise validation_problem(FieldError(pointer=pointer, detail=detail))

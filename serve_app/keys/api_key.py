@@ -27,7 +27,7 @@ _SHAPE: Final = re.compile(
 )
 
 
-class NewKey(NamedTuple):
+class NewApiKey(NamedTuple):
     """A key as it is shown once, and what is kept of it."""
 
     text: str
@@ -35,17 +35,17 @@ class NewKey(NamedTuple):
     secret_hash: bytes
 
 
-class Presented(NamedTuple):
+class Credential(NamedTuple):
     """A key that a client sent: it has the right shape, which says nothing about the rest."""
 
     key_id: str
     secret_hash: bytes
 
 
-def generate() -> NewKey:
+def generate() -> NewApiKey:
     """A new random key."""
     key_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_hex(_SECRET_BYTES)
-    return NewKey(f"{PREFIX}_{key_id}_{secret}", key_id, hash_of(secret.encode()))
+    return NewApiKey(f"{PREFIX}_{key_id}_{secret}", key_id, hash_of(secret.encode()))
 
 
 def hash_of(secret: bytes) -> bytes:
@@ -53,14 +53,14 @@ def hash_of(secret: bytes) -> bytes:
     return sha256(secret).digest()
 
 
-def presented(token: bytes) -> Presented | None:
+def parse_credential(token: bytes) -> Credential | None:
     """The parts of ``token``, or None if no key of ours looks like that."""
     found = _SHAPE.fullmatch(token)
     if found is None:
         return None
-    return Presented(found[1].decode(), hash_of(found[2]))
+    return Credential(found[1].decode(), hash_of(found[2]))
 
 
-def granted(scopes: list[str]) -> frozenset[str]:
+def granted_scopes(scopes: list[str]) -> frozenset[str]:
     """Everything that a key with ``scopes`` may do."""
     return frozenset(SCOPES) if "admin" in scopes else frozenset(scopes)

@@ -5,8 +5,8 @@ import asyncio
 import asyncpg
 
 from serve_app.keys.cache import CacheLimits, KeyCache
-from serve_app.keys.gate import Gate, RateLimit
-from serve_app.keys.last_use import keep_writing_last_uses
+from serve_app.keys.gate import Authenticator, RateLimit
+from serve_app.keys.last_use import flush_last_used_periodically
 from serve_app.keys.store import KeyStore
 from wallet.settings import Settings
 
@@ -15,14 +15,14 @@ _CONNECTIONS_MAX = 2
 Postgres must not keep the keys waiting."""
 
 
-class GateKeeper:
+class AuthenticatorFactory:
     """Owns what the gate works with. Made and closed by the composition root."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._task: asyncio.Task[None] | None = None
 
-    async def open(self) -> Gate:
+    async def open(self) -> Authenticator:
         """The gate, at work. Postgres need not answer yet: until it does, nobody is let in."""
         settings = self._settings
         pool = asyncpg.create_pool(
@@ -43,9 +43,9 @@ class GateKeeper:
         clock = asyncio.get_running_loop().time
         cache = KeyCache(store, limits, clock=clock)
         self._task = asyncio.create_task(
-            keep_writing_last_uses(
+            flush_last_used_periodically(
                 cache, store, period_s=settings.api_key_last_used_flush_interval_s
             )
         )
         rate = RateLimit(rate_per_s=settings.api_key_rate_per_s, burst_s=settings.api_key_burst_s)
-        return Gate(cache, rate, clock=clock)
+        return Authenticator(cache, rate, clock=clock)

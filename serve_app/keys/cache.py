@@ -20,12 +20,12 @@ from typing import Final, Protocol
 
 import structlog
 
-from serve_app.keys.store import KeyRecord, KeysUnavailable
+from serve_app.keys.store import ApiKeyRecord, KeysUnavailable
 from serve_app.keys.token_bucket import TokenBucket
 
 _log = structlog.get_logger(__name__)
 
-WAITING_MAX: Final = 1_000
+PENDING_LOOKUPS_MAX: Final = 1_000
 """Keys that wait for the next query; past it a key that isn't remembered gets a 503."""
 
 RETRY_S: Final = 0.25
@@ -35,7 +35,7 @@ RETRY_S: Final = 0.25
 class KeySource(Protocol):
     """Where keys are kept."""
 
-    async def find(self, key_ids: Sequence[str]) -> dict[str, KeyRecord]:
+    async def find(self, key_ids: Sequence[str]) -> dict[str, ApiKeyRecord]:
         """Those of ``key_ids`` that exist.
 
         Raises:
@@ -43,21 +43,21 @@ class KeySource(Protocol):
         """
 
 
-class Held:
+class CachedKey:
     """A key that is remembered. ``used_at`` and ``written_at`` are seconds since the epoch."""
 
-    __slots__ = ("asked_at_s", "bucket", "granted", "record", "used_at", "written_at")
+    __slots__ = ("bucket", "fetched_at_s", "granted", "record", "used_at", "written_at")
 
-    def __init__(self, record: KeyRecord, asked_at_s: float) -> None:
+    def __init__(self, record: ApiKeyRecord, asked_at_s: float) -> None:
         self.bucket: TokenBucket | None = None
         self.used_at = 0.0
         self.written_at = 0.0
         self.refresh(record, asked_at_s)
 
-    def refresh(self, record: KeyRecord, asked_at_s: float) -> None:
+    def refresh(self, record: ApiKeyRecord, asked_at_s: float) -> None:
         self.record = record
         self.granted = record.granted
-        self.asked_at_s = asked_at_s
+        self.fetched_at_s = asked_at_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,22 +79,22 @@ class KeyCache:
         self._limits = limits
         self._clock = clock
         # In the order in which they were asked for: the first is the least recently used.
-        self._held: dict[str, Held] = {}
-        self._unknown: dict[str, float] = {}
-        self._asked: dict[str, asyncio.Future[Held | None]] = {}
+        self._held: dict[str, CachedKey] = {}
+        self._negative: dict[str, float] = {}
+        self._asked: dict[str, asyncio.Future[CachedKey | None]] = {}
         self._next: list[str] = []
         """Of those asked for, the ones that no query is under way for yet."""
         self._query: asyncio.Task[None] | None = None
         self._failed: tuple[float, KeysUnavailable] | None = None
 
     def __len__(self) -> int:
-        return len(self._held) + len(self._unknown)
+        return len(self._held) + len(self._negative)
 
     @property
-    def held(self) -> list[Held]:
+    def held(self) -> list[CachedKey]:
         return list(self._held.values())
 
-    async def find(self, key_id: str) -> Held | None:
+    async def find(self, key_id: str) -> CachedKey | None:
         """The key, or None if there is none; no older than ``staleness_s``.
 
         Raises:
@@ -104,30 +104,30 @@ class KeyCache:
         staleness_s = self._limits.staleness_s
         held = self._held.get(key_id)
         if held is not None:
-            age_s = now - held.asked_at_s
+            age_s = now - held.fetched_at_s
             if age_s < staleness_s:
                 if age_s > staleness_s / 2 and self._failure(now) is None:
-                    self._ask(key_id)
+                    self._fetch(key_id)
                 return held
-        elif now - self._unknown.get(key_id, -staleness_s) < staleness_s:
+        elif now - self._negative.get(key_id, -staleness_s) < staleness_s:
             return None
         failure = self._failure(now)
         if failure is not None:
             raise failure
-        if held is None and key_id not in self._asked and len(self._next) >= WAITING_MAX:
+        if held is None and key_id not in self._asked and len(self._next) >= PENDING_LOOKUPS_MAX:
             raise KeysUnavailable("too many keys wait to be looked up")
-        return await asyncio.shield(self._ask(key_id))
+        return await asyncio.shield(self._fetch(key_id))
 
     def _failure(self, now: float) -> KeysUnavailable | None:
         if self._failed is not None and now - self._failed[0] < RETRY_S:
             return KeysUnavailable(str(self._failed[1]))
         return None
 
-    def _ask(self, key_id: str) -> asyncio.Future[Held | None]:
+    def _fetch(self, key_id: str) -> asyncio.Future[CachedKey | None]:
         asked = self._asked.get(key_id)
         if asked is None:
             asked = self._asked[key_id] = asyncio.get_running_loop().create_future()
-            asked.add_done_callback(_seen)
+            asked.add_done_callback(_consume_exception)
             self._next.append(key_id)
         if self._query is None:
             self._query = asyncio.create_task(self._run_queries())
@@ -158,16 +158,18 @@ class KeyCache:
             held = self._remember(key_id, found.get(key_id), asked_at_s)
             self._asked.pop(key_id).set_result(held)
 
-    def _remember(self, key_id: str, record: KeyRecord | None, asked_at_s: float) -> Held | None:
+    def _remember(
+        self, key_id: str, record: ApiKeyRecord | None, asked_at_s: float
+    ) -> CachedKey | None:
         held = self._held.pop(key_id, None)
-        self._unknown.pop(key_id, None)
+        self._negative.pop(key_id, None)
         if record is None:
-            self._unknown[key_id] = asked_at_s
-            if len(self._unknown) > self._limits.keys_max:
-                del self._unknown[next(iter(self._unknown))]
+            self._negative[key_id] = asked_at_s
+            if len(self._negative) > self._limits.keys_max:
+                del self._negative[next(iter(self._negative))]
             return None
         if held is None:
-            held = Held(record, asked_at_s)
+            held = CachedKey(record, asked_at_s)
         else:
             held.refresh(record, asked_at_s)
         self._held[key_id] = held
@@ -176,7 +178,7 @@ class KeyCache:
         return held
 
 
-def _seen(future: asyncio.Future[Held | None]) -> None:
+def _consume_exception(future: asyncio.Future[CachedKey | None]) -> None:
     """Nobody waits for a refresh: its failure is told when it matters."""
     if not future.cancelled():
         future.exception()

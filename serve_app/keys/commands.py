@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from serve_app.keys.api_key import PREFIX, SCOPES, NewKey, generate
-from serve_app.keys.store import KeyRecord, KeyStore, KeysUnavailable
+from serve_app.keys.api_key import PREFIX, SCOPES, NewApiKey, generate
+from serve_app.keys.store import ApiKeyRecord, KeyStore, KeysUnavailable
 from serve_app.local.commands import running_settings
 from serve_app.local.errors import StackError
 from serve_app.local.home import Home
@@ -28,7 +28,7 @@ _WIDTH: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class NewKeyOptions:
     """A key to be made. ``expires_in_days`` and ``rate_per_s``: None for none of its own."""
 
     name: str
@@ -37,7 +37,7 @@ class Wanted:
     rate_per_s: float | None = None
 
 
-def create(settings: Settings, home: Home, wanted: Wanted) -> NewKey:
+def create(settings: Settings, home: Home, wanted: NewKeyOptions) -> NewApiKey:
     """Make a key. Whoever calls this shows it: nobody else ever can."""
     unknown = sorted(set(wanted.scopes) - set(SCOPES))
     if unknown:
@@ -81,11 +81,11 @@ def show(settings: Settings, home: Home, console: Console) -> None:
             " ".join(key.scopes),
             _state(key, now),
             "" if key.rate_per_s is None else f"{key.rate_per_s:g}/s",
-            _day(key.created_at),
-            _day(key.expires_at),
-            _day(key.last_used_at),
+            _timestamp(key.created_at),
+            _timestamp(key.expires_at),
+            _timestamp(key.last_used_at),
         )
-    _print_whole(console, table)
+    _print_wide(console, table)
 
 
 def revoke(settings: Settings, home: Home, key_id: str, console: Console) -> None:
@@ -107,7 +107,7 @@ def revoke(settings: Settings, home: Home, key_id: str, console: Console) -> Non
     )
 
 
-def who(
+def attribute(
     settings: Settings,
     home: Home,
     wallet_id: str,
@@ -120,31 +120,33 @@ def who(
     transfer = canonical_uuid(transfer_id) if transfer_id is not None else None
     if wallet is None or (transfer_id is not None and transfer is None):
         raise StackError("Ids of wallets and transfers are UUIDs.")
-    made = _with_store(settings, home, lambda store: store.made(wallet, transfer, limit=limit))
+    made = _with_store(
+        settings, home, lambda store: store.attributed_events(wallet, transfer, limit=limit)
+    )
     table = Table(box=None, pad_edge=False)
     for title in ("VERSION", "WHEN", "WHAT", "TRANSFER", "KEY", "NAME"):
         table.add_column(title, no_wrap=True)
     for one in made:
         table.add_row(
             str(one.version),
-            _day(one.occurred_at),
+            _timestamp(one.occurred_at),
             one.type,
             one.transfer_id or "",
             one.key_id or "no key was asked for",
             escape(one.key_name or ""),
         )
     if made:
-        _print_whole(console, table)
+        _print_wide(console, table)
     else:
         console.print("The journal has no such event.")
 
 
-def _print_whole(console: Console, table: Table) -> None:
+def _print_wide(console: Console, table: Table) -> None:
     console.width = max(console.width, _WIDTH)
     console.print(table)
 
 
-def _state(key: KeyRecord, now: datetime) -> str:
+def _state(key: ApiKeyRecord, now: datetime) -> str:
     if key.revoked_at is not None:
         return "[red]revoked[/red]"
     if key.expires_at is not None and key.expires_at <= now:
@@ -152,7 +154,7 @@ def _state(key: KeyRecord, now: datetime) -> str:
     return "[green]good[/green]"
 
 
-def _day(moment: datetime | None) -> str:
+def _timestamp(moment: datetime | None) -> str:
     return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 

@@ -5,7 +5,7 @@ import ipaddress
 from wallet.settings import Settings
 
 
-class NobodyIsKeptOut(Exception):
+class InsecureBindAddress(Exception):
     """The service would let strangers in. Its text says what to do."""
 
 
@@ -21,14 +21,14 @@ def is_loopback(host: str | None) -> bool:
         return False  # a name, which may lead anywhere
 
 
-def is_open_to_strangers(settings: Settings, host: str | None) -> bool:
+def is_exposed_unauthenticated(settings: Settings, host: str | None) -> bool:
     """Whether somebody on another machine could move money without a key."""
     return settings.auth == "off" and not is_loopback(host)
 
 
-def refusal_to_listen(settings: Settings, host: str | None) -> str | None:
+def bind_policy_error(settings: Settings, host: str | None) -> str | None:
     """Why the service must not listen on ``host``, in words that say what to do; or None."""
-    if not is_open_to_strangers(settings, host) or settings.allow_unauthenticated_remote:
+    if not is_exposed_unauthenticated(settings, host) or settings.allow_unauthenticated_remote:
         return None
     return (
         f"Without keys the service listens on loopback only, not on {host or 'every interface'}: "
@@ -37,12 +37,12 @@ def refusal_to_listen(settings: Settings, host: str | None) -> str | None:
     )
 
 
-def insist_on_keys(settings: Settings, host: str | None) -> None:
+def check_bind_policy(settings: Settings, host: str | None) -> None:
     """Refuse to start a service that would let strangers in, unless that is wanted.
 
     Raises:
-        NobodyIsKeptOut: it would.
+        InsecureBindAddress: it would.
     """
-    refusal = refusal_to_listen(settings, host)
+    refusal = bind_policy_error(settings, host)
     if refusal is not None:
-        raise NobodyIsKeptOut(refusal)
+        raise InsecureBindAddress(refusal)

@@ -12,12 +12,12 @@ from typing import Final
 
 from starlette.types import Scope
 
-from serve_app.keys.admission import STATE, Admission, rate_limited
-from serve_app.keys.api_key import KeyScope, Presented, presented
-from serve_app.keys.cache import Held, KeyCache
+from serve_app.keys.admission import STATE, AuthenticatedRequest, rate_limited
+from serve_app.keys.api_key import Credential, KeyScope, parse_credential
+from serve_app.keys.cache import CachedKey, KeyCache
 from serve_app.keys.store import KeysUnavailable
 from serve_app.keys.token_bucket import TokenBucket
-from serve_app.problems import Problem
+from serve_app.problems import ProblemError
 
 _REALM: Final = 'Bearer realm="wallet"'
 
@@ -30,7 +30,7 @@ class RateLimit:
     burst_s: float
 
 
-class Gate:
+class Authenticator:
     """Admits requests of one replica. ``clock`` is monotonic, ``now`` tells the time; seconds."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Gate:
         self._clock = clock
         self._now = now
 
-    async def admit(self, scope: Scope, needed: KeyScope) -> None:
+    async def authenticate(self, scope: Scope, needed: KeyScope) -> None:
         """Let a request through, and remember in ``scope`` who it is.
 
         Raises:
@@ -54,29 +54,29 @@ class Gate:
                 nobody knows whether the key is good.
         """
         sent = _key_in(scope["headers"])
-        held = await self._good_key(sent, needed)
-        wait_s = self._take(held, 1)
+        held = await self._valid_key(sent, needed)
+        wait_s = self._take_tokens(held, 1)
         if wait_s:
             raise rate_limited(wait_s)
-        scope.setdefault("state", {})[STATE] = Admission(self, held, sent, needed)
+        scope.setdefault("state", {})[STATE] = AuthenticatedRequest(self, held, sent, needed)
 
-    async def opens(self, scope: Scope, needed: KeyScope) -> bool:
+    async def is_allowed(self, scope: Scope, needed: KeyScope) -> bool:
         """Whether the request's key, if it has one, may do ``needed``. Takes none of its rate."""
         try:
-            await self._good_key(_key_in(scope["headers"]), needed)
-        except Problem:
+            await self._valid_key(_key_in(scope["headers"]), needed)
+        except ProblemError:
             return False
         return True
 
-    async def admit_more(self, sent: Presented, needed: KeyScope, count: int) -> float:
+    async def recheck(self, sent: Credential, needed: KeyScope, count: int) -> float:
         """As `admit`, for ``count`` more of an admitted request; returns seconds to wait, or 0."""
-        return self._take(await self._good_key(sent, needed), count)
+        return self._take_tokens(await self._valid_key(sent, needed), count)
 
-    async def _good_key(self, sent: Presented, needed: KeyScope) -> Held:
+    async def _valid_key(self, sent: Credential, needed: KeyScope) -> CachedKey:
         try:
             held = await self._cache.find(sent.key_id)
         except KeysUnavailable:
-            raise Problem(
+            raise ProblemError(
                 "unavailable",
                 "Keys can't be checked now.",
                 headers={"Retry-After": "1"},
@@ -91,7 +91,7 @@ class Gate:
             raise _invalid("This key has expired.")
         if needed not in held.granted:
             challenge = f'{_REALM}, error="insufficient_scope", scope="{needed}"'
-            raise Problem(
+            raise ProblemError(
                 "scope_missing",
                 f"This needs a key with the scope {needed}.",
                 headers={"WWW-Authenticate": challenge},
@@ -99,7 +99,7 @@ class Gate:
         held.used_at = now
         return held
 
-    def _take(self, held: Held, count: int) -> float:
+    def _take_tokens(self, held: CachedKey, count: int) -> float:
         own = held.record.rate_per_s
         rate_per_s = self._limit.rate_per_s if own is None else own
         if not rate_per_s:
@@ -111,7 +111,7 @@ class Gate:
         return held.bucket.take(count, now_s)
 
 
-def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> Presented:
+def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
     """The key in the one Authorization header.
 
     Raises:
@@ -119,18 +119,18 @@ def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> Presented:
     """
     found = [value for name, value in headers if name == b"authorization"]
     if not found:
-        raise Problem(
+        raise ProblemError(
             "key_required",
             "Send an API key: Authorization: Bearer wk_…",
             headers={"WWW-Authenticate": _REALM},
         )
     scheme, _, token = found[0].partition(b" ")
-    sent = presented(token.strip()) if scheme.lower() == b"bearer" else None
+    sent = parse_credential(token.strip()) if scheme.lower() == b"bearer" else None
     if sent is None or len(found) > 1:
         raise _invalid("Send one header, Authorization: Bearer and the key, as it was shown.")
     return sent
 
 
-def _invalid(detail: str) -> Problem:
+def _invalid(detail: str) -> ProblemError:
     challenge = f'{_REALM}, error="invalid_token"'
-    return Problem("key_invalid", detail, headers={"WWW-Authenticate": challenge})
+    return ProblemError("key_invalid", detail, headers={"WWW-Authenticate": challenge})

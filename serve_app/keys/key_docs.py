@@ -7,17 +7,17 @@ SCHEME: Final = "apiKey"
 PROBLEMS: Final = ("key_required", "key_invalid", "scope_missing", "rate_limited")
 """Of every route that asks for a key."""
 
-KEYS_NEEDED: Final = """
+AUTH_REQUIRED: Final = """
 Routes under `/v1/` ask for an API key: `Authorization: Bearer wk_…`. Reading needs the scope
 `wallets:read`, writing `wallets:write`; `admin` is for everything. Health, problems and this page
 are for everybody.
 """
 
-NO_KEYS_ASKED: Final = """
+AUTH_DISABLED: Final = """
 This service runs with `WALLET_AUTH=off`: it asks for no keys.
 """
 
-OPEN_TO_STRANGERS: Final = """
+UNAUTHENTICATED_WARNING: Final = """
 > **Warning: authentication is disabled and the service is reachable from other machines.**
 > Anyone who can connect to this port can move money. Set `WALLET_AUTH=required`, unless another
 > layer authenticates clients.

@@ -10,7 +10,7 @@ from serve_app.keys.store import KeyStore, KeysUnavailable
 _log = structlog.get_logger(__name__)
 
 
-async def write_last_uses(cache: KeyCache, store: KeyStore) -> int:
+async def flush_last_used(cache: KeyCache, store: KeyStore) -> int:
     """Write what was used since it was written last, in one statement; returns how many keys."""
     fresh = [held for held in cache.held if held.used_at > held.written_at]
     if not fresh:
@@ -22,11 +22,13 @@ async def write_last_uses(cache: KeyCache, store: KeyStore) -> int:
     return len(fresh)
 
 
-async def keep_writing_last_uses(cache: KeyCache, store: KeyStore, *, period_s: float) -> None:
+async def flush_last_used_periodically(
+    cache: KeyCache, store: KeyStore, *, period_s: float
+) -> None:
     """Do so every ``period_s`` seconds, until cancelled: so often at most is a key written."""
     while True:
         await asyncio.sleep(period_s)
         try:
-            await write_last_uses(cache, store)
+            await flush_last_used(cache, store)
         except KeysUnavailable as failure:
             _log.warning("api key last-used flush failed", cause=str(failure))

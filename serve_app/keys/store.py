@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from serve_app.keys.api_key import NewKey, granted
+from serve_app.keys.api_key import NewApiKey, granted_scopes
 
 _FAILURES: Final = (
     OSError,
@@ -34,7 +34,7 @@ UPDATE api_keys k SET last_used_at = u.used_at
 FROM unnest($1::text[], $2::timestamptz[]) AS u (id, used_at)
 WHERE k.id = u.id AND (k.last_used_at IS NULL OR k.last_used_at < u.used_at)
 """
-_MADE: Final = """
+_ATTRIBUTED_EVENTS: Final = """
 SELECT e.version, e.type, e.occurred_at, e.transfer_id::text, e.made_by, k.name
 FROM wallet_events e LEFT JOIN api_keys k ON k.id = e.made_by
 WHERE e.wallet_id = $1::uuid AND ($2::uuid IS NULL OR e.transfer_id = $2::uuid)
@@ -49,7 +49,7 @@ class KeysUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRecord:
+class ApiKeyRecord:
     """A key as it is kept. Times are UTC."""
 
     key_id: str
@@ -65,11 +65,11 @@ class KeyRecord:
 
     @property
     def granted(self) -> frozenset[str]:
-        return granted(list(self.scopes))
+        return granted_scopes(list(self.scopes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class AttributedEvent:
     """One event of a wallet, and the key that made it (None: no key was asked for)."""
 
     version: int
@@ -91,18 +91,18 @@ class KeyStore:
         self._pool = pool
         self._timeout_s = timeout_s
 
-    async def find(self, key_ids: Sequence[str]) -> dict[str, KeyRecord]:
+    async def find(self, key_ids: Sequence[str]) -> dict[str, ApiKeyRecord]:
         """Those of ``key_ids`` that exist, revoked and expired ones too."""
         rows = await self._ask(lambda: self._pool.fetch(_FIND, list(key_ids)))
         return {row["id"]: _record(row) for row in rows}
 
-    async def all(self) -> list[KeyRecord]:
+    async def all(self) -> list[ApiKeyRecord]:
         """Every key that ever was, oldest first."""
         return [_record(row) for row in await self._ask(lambda: self._pool.fetch(_LIST))]
 
     async def add(
         self,
-        key: NewKey,
+        key: NewApiKey,
         *,
         name: str,
         scopes: Sequence[str],
@@ -124,11 +124,15 @@ class KeyStore:
         times = [datetime.fromtimestamp(used[key_id], UTC) for key_id in key_ids]
         await self._ask(lambda: self._pool.execute(_TOUCH, key_ids, times))
 
-    async def made(self, wallet_id: str, transfer_id: str | None, *, limit: int) -> list[Made]:
+    async def attributed_events(
+        self, wallet_id: str, transfer_id: str | None, *, limit: int
+    ) -> list[AttributedEvent]:
         """The latest ``limit`` events of a wallet, or of one transfer of it, newest first."""
-        rows = await self._ask(lambda: self._pool.fetch(_MADE, wallet_id, transfer_id, limit))
+        rows = await self._ask(
+            lambda: self._pool.fetch(_ATTRIBUTED_EVENTS, wallet_id, transfer_id, limit)
+        )
         return [
-            Made(
+            AttributedEvent(
                 version=row["version"],
                 type=row["type"],
                 occurred_at=row["occurred_at"],
@@ -147,6 +151,6 @@ class KeyStore:
             raise KeysUnavailable(f"{type(error).__name__}: {error}") from error
 
 
-def _record(row: Any) -> KeyRecord:
+def _record(row: Any) -> ApiKeyRecord:
     values = dict(row)
-    return KeyRecord(key_id=values.pop("id"), scopes=tuple(values.pop("scopes")), **values)
+    return ApiKeyRecord(key_id=values.pop("id"), scopes=tuple(values.pop("scopes")), **values)

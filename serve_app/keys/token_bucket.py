@@ -30,6 +30,6 @@ class TokenBucket:
         self._tokens -= count
         return 0.0
 
-    def owe(self, count: int) -> None:
+    def charge(self, count: int) -> None:
         """Take ``count`` tokens more for what was let through already."""
         self._tokens -= count

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from serve_app.keys.exposure import refusal_to_listen
+from serve_app.keys.exposure import bind_policy_error
 from serve_app.local.errors import StackError
 from serve_app.local.front_door import close_front_door
 from serve_app.local.ports import answers
@@ -47,7 +47,7 @@ def deploy(
         StackError: they don't start, or would let strangers in (the replicas look again, at
             where Serve really listens).
     """
-    refusal = refusal_to_listen(settings, settings.http_host)
+    refusal = bind_policy_error(settings, settings.http_host)
     if refusal is not None:
         raise StackError(refusal)
     import ray

@@ -6,7 +6,7 @@ migrations, NATS, and the Python imports of the process that deploys.
 
 import psutil
 
-from serve_app.keys.exposure import is_open_to_strangers, refusal_to_listen
+from serve_app.keys.exposure import bind_policy_error, is_exposed_unauthenticated
 from serve_app.local import ray_head
 from serve_app.local.background import Background
 from serve_app.local.child import spawn_deployer
@@ -137,10 +137,10 @@ def _deployer_is_done(home: Home) -> bool:
 
 
 def _insist_on_keys(settings: Settings, steps: Steps) -> None:
-    refusal = refusal_to_listen(settings, settings.http_host)
+    refusal = bind_policy_error(settings, settings.http_host)
     if refusal is not None:
         raise StackError(refusal)
-    if is_open_to_strangers(settings, settings.http_host):
+    if is_exposed_unauthenticated(settings, settings.http_host):
         steps.note(
             f"Authentication is off on {settings.http_host}:{settings.http_port}: anyone who "
             "can connect can move money"

@@ -14,8 +14,8 @@ from serve_app.batch_answers import (
 )
 from serve_app.batch_items import BatchItem
 from serve_app.fingerprints import batch_fingerprint
-from serve_app.keys.admission import count_items, made_by
-from serve_app.many_wallets import Call, by_wallet, claim_key, submit_by_wallet
+from serve_app.keys.admission import api_key_id_of, count_items
+from serve_app.many_wallets import BatchContext, by_wallet, claim_key, submit_by_wallet
 from serve_app.ndjson import NDJSON, ndjson_response
 from serve_app.problems import FieldError, validation_problem
 from serve_app.replies import failure_problem
@@ -26,21 +26,21 @@ from serve_app.requests import (
     timeout_of,
     wallet_id_of,
 )
-from serve_app.services import services_of
+from serve_app.services import dependencies_of
 from wallet import commands
 from wallet.ids import IdempotencyKey
 
 
-async def wallet_batch(request: Request) -> Response:
+async def post_wallet_batch(request: Request) -> Response:
     """Several transfers and settlements of one wallet, in order, in one transaction."""
-    services = services_of(request)
+    services = dependencies_of(request)
     wallet_id, key = wallet_id_of(request), idempotency_key_of(request)
     body = await read_body(request, services.settings.batch_body_bytes_max)
     if (full := services.dispatcher.overload(wallet_id)) is not None:
         raise failure_problem(full)  # Before a thousand items are looked at.
     batch = batch_items.decode(batch_items.wallet_batch, body or b"{}")
-    batch_items.require_count(len(batch.items), services.settings.batch_items_max)
-    items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
+    batch_items.check_item_count(len(batch.items), services.settings.batch_items_max)
+    items = batch_items.to_commands(batch.items, _pointers(len(batch.items)))
     _require_own_key(key, batch.items)
     count_items(request, len(items))
     keyed = None
@@ -56,7 +56,7 @@ async def wallet_batch(request: Request) -> Response:
             atomic=batch.atomic,
             is_batch=True,
             idempotency=keyed,
-            api_key_id=made_by(request),
+            api_key_id=api_key_id_of(request),
         )
     )
     committed = committed_batch(result)
@@ -84,23 +84,23 @@ def _require_own_key(key: IdempotencyKey | None, items: Sequence[BatchItem]) -> 
             )
 
 
-async def multi_batch(request: Request) -> Response:
+async def post_multi_wallet_batch(request: Request) -> Response:
     """Transfers and settlements of many wallets, each wallet's in order and on its own."""
-    services, key = services_of(request), idempotency_key_of(request)
-    call = Call(
+    services, key = dependencies_of(request), idempotency_key_of(request)
+    call = BatchContext(
         services=services,
         request_id=request_id_of(request),
         timeout_s=timeout_of(request, services.settings),
-        made_by=made_by(request),
+        api_key_id=api_key_id_of(request),
     )
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared == NDJSON:
         return _stream_response(call, request, key)
     body = await read_body(request, services.settings.batch_body_bytes_max)
     batch = batch_items.decode(batch_items.multi_batch, body or b"{}")
-    batch_items.require_count(len(batch.items), services.settings.multi_batch_items_max)
+    batch_items.check_item_count(len(batch.items), services.settings.multi_batch_items_max)
     _require_own_key(key, batch.items)
-    items = batch_items.to_items(batch.items, _pointers(len(batch.items)))
+    items = batch_items.to_commands(batch.items, _pointers(len(batch.items)))
     count_items(request, len(items))
     places = by_wallet(batch.items)
     if key is not None:
@@ -109,7 +109,7 @@ async def multi_batch(request: Request) -> Response:
     return batch_response(batch_body(done.results), replayed=done.replayed)
 
 
-def _stream_response(call: Call, request: Request, key: IdempotencyKey | None) -> Response:
+def _stream_response(call: BatchContext, request: Request, key: IdempotencyKey | None) -> Response:
     if key is not None:
         raise validation_problem(
             FieldError(

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from projections.queries import CursorError, TransferFilter
-from serve_app.problems import FieldError, Problem, validation_problem
-from serve_app.replies import RawResponse
+from serve_app.problems import FieldError, ProblemError, validation_problem
+from serve_app.replies import PreparedResponse
 from serve_app.request_rules import query_of
 from serve_app.requests import transfer_id_of, wallet_id_of
 from serve_app.schemas import WalletList
-from serve_app.services import services_of
+from serve_app.services import dependencies_of
 from wallet.contract import (
     PAGE_LIMIT_DEFAULT,
     PAGE_LIMIT_MAX,
@@ -102,7 +102,7 @@ def _query_of(adapter: TypeAdapter[QueryT], request: Request) -> QueryT:
 
 def _require_version(version: int, query: FreshQuery) -> None:
     if version < query.min_version:
-        raise Problem(
+        raise ProblemError(
             "version_not_reached",
             f"The wallet is at version {version}, min_version is {query.min_version}.",
         )
@@ -113,16 +113,16 @@ async def get_wallet(request: Request) -> Response:
     wallet_id = wallet_id_of(request)
     query = _query_of(_fresh_query, request)
     known = ",".join(request.headers.getlist("if-none-match"))
-    wallet = await services_of(request).queries.wallet(
+    wallet = await dependencies_of(request).queries.wallet(
         wallet_id, min_version=max(query.min_version, _seen_by(known)), strong=query.is_strong
     )
     if wallet is None:
-        raise Problem("wallet_not_found", "There is no wallet with this id.")
+        raise ProblemError("wallet_not_found", "There is no wallet with this id.")
     _require_version(wallet.version, query)
     etag = f'"{wallet.version}"'
     headers = [(b"etag", etag.encode()), _NO_CACHE]
     if _matches(known, etag):
-        return RawResponse(b"", 304, headers)
+        return PreparedResponse(b"", 304, headers)
     return _json(ENCODER.encode(wallet), *headers)
 
 
@@ -139,7 +139,7 @@ def _matches(if_none_match: str, etag: str) -> bool:
 async def find_wallets(request: Request) -> Response:
     """The wallet with a reference_id, in a list of one; an empty list if there is none."""
     query = _query_of(_find_query, request)
-    wallet = await services_of(request).queries.wallet_by_reference(
+    wallet = await dependencies_of(request).queries.wallet_by_reference(
         query.reference_id, min_version=query.min_version, strong=query.is_strong
     )
     if wallet is not None:
@@ -152,13 +152,13 @@ async def get_transfer(request: Request) -> Response:
     """A transfer of a wallet."""
     wallet_id, transfer_id = wallet_id_of(request), transfer_id_of(request)
     query = _query_of(_fresh_query, request)
-    found = await services_of(request).queries.transfer(
+    found = await dependencies_of(request).queries.transfer(
         wallet_id, transfer_id, min_version=query.min_version, strong=query.is_strong
     )
     if found is not None:
         _require_version(found.wallet_version, query)
     if found is None or found.transfer is None:
-        raise Problem("transfer_not_found", "This wallet has no transfer with this id.")
+        raise ProblemError("transfer_not_found", "This wallet has no transfer with this id.")
     return _json(ENCODER.encode(found.transfer), _NO_CACHE)
 
 
@@ -167,7 +167,7 @@ async def list_transfers(request: Request) -> Response:
     wallet_id = wallet_id_of(request)
     query = _query_of(_transfer_query, request)
     try:
-        page = await services_of(request).queries.transfers(
+        page = await dependencies_of(request).queries.transfers(
             wallet_id,
             TransferFilter(status=query.status, type=query.type),
             limit=query.limit,
@@ -180,7 +180,7 @@ async def list_transfers(request: Request) -> Response:
             FieldError(pointer="#query/cursor", detail="send a next_cursor of this list")
         ) from None
     if page is None:
-        raise Problem("wallet_not_found", "There is no wallet with this id.")
+        raise ProblemError("wallet_not_found", "There is no wallet with this id.")
     _require_version(page.wallet_version, query)
     return _json(ENCODER.encode(page), _NO_CACHE)
 
@@ -191,4 +191,4 @@ _NO_CACHE: Final = (b"cache-control", b"no-cache")
 
 def _json(body: bytes, *headers: tuple[bytes, bytes]) -> Response:
     length = (b"content-length", str(len(body)).encode())
-    return RawResponse(body, 200, [(b"content-type", b"application/json"), length, *headers])
+    return PreparedResponse(body, 200, [(b"content-type", b"application/json"), length, *headers])

@@ -7,9 +7,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from serve_app.problems import CATALOGUE, FieldError, Problem, validation_problem
+from serve_app.problems import PROBLEM_TYPES, FieldError, ProblemError, validation_problem
 from serve_app.schemas import Component, Health, ProblemKind, ProblemKindList, Readiness
-from serve_app.services import services_of
+from serve_app.services import dependencies_of
 from wallet.representation import ENCODER
 
 
@@ -23,7 +23,7 @@ async def readyz(request: Request) -> Response:
 
     ``?only=postgres,shards`` asks for those alone: writing and reading need no others.
     """
-    services = services_of(request)
+    services = dependencies_of(request)
     wanted = request.query_params.get("only")
     names = set(wanted.split(",")) if wanted is not None else set(services.probes)
     if not names <= set(services.probes):
@@ -36,12 +36,12 @@ async def readyz(request: Request) -> Response:
     found = await asyncio.gather(*(_probe(probe, timeout_s) for probe in probes.values()))
     components = dict(zip(probes, found, strict=True))
     ready = all(component.ready for component in found)
-    if services.gate is not None and not await services.gate.opens(request.scope, "admin"):
-        components = {name: _for_strangers(one) for name, one in components.items()}
+    if services.gate is not None and not await services.gate.is_allowed(request.scope, "admin"):
+        components = {name: _without_details(one) for name, one in components.items()}
     return _json(Readiness(ready=ready, components=components), 200 if ready else 503)
 
 
-def _for_strangers(component: Component) -> Component:
+def _without_details(component: Component) -> Component:
     """Whether, but not why: addresses and figures are for operators."""
     return Component(ready=component.ready, detail="ready" if component.ready else "not ready")
 
@@ -56,22 +56,22 @@ async def _probe(probe: Callable[[], Awaitable[Component]], timeout_s: float) ->
 
 async def list_problems(_request: Request) -> Response:
     """Every kind of problem that this service answers with."""
-    return _json(ProblemKindList(items=[_explained(code) for code in CATALOGUE]))
+    return _json(ProblemKindList(items=[_problem_type_json(code) for code in PROBLEM_TYPES]))
 
 
 async def explain_problem(request: Request) -> Response:
     """One kind of problem, explained; as a page for browsers, as JSON for programs."""
     code = request.path_params["code"]
-    if code not in CATALOGUE:
-        raise Problem("problem_not_found", "This service has no problem with this code.")
-    explained = _explained(code)
+    if code not in PROBLEM_TYPES:
+        raise ProblemError("problem_not_found", "This service has no problem with this code.")
+    explained = _problem_type_json(code)
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(_PAGE.format(**msgspec.structs.asdict(explained)))
     return _json(explained)
 
 
-def _explained(code: str) -> ProblemKind:
-    kind = CATALOGUE[code]
+def _problem_type_json(code: str) -> ProblemKind:
+    kind = PROBLEM_TYPES[code]
     return ProblemKind(
         type=f"/problems/{code}",
         code=code,

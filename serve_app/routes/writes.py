@@ -10,9 +10,9 @@ from actors.protocol import Applied, ItemResult
 from serve_app import schemas
 from serve_app.fingerprints import fingerprint
 from serve_app.ids import new_id
-from serve_app.keys.admission import made_by
+from serve_app.keys.admission import api_key_id_of
 from serve_app.problems import FieldError, validation_problem
-from serve_app.replies import only_answer, respond
+from serve_app.replies import item_response, single_result
 from serve_app.requests import (
     idempotency_key_of,
     parse_body,
@@ -22,20 +22,20 @@ from serve_app.requests import (
     transfer_id_of,
     wallet_id_of,
 )
-from serve_app.services import Services, services_of
+from serve_app.services import Dependencies, dependencies_of
 from wallet import commands
 from wallet.currencies import CurrencyError, resolve_scale
 from wallet.ids import TransferId, WalletId, wallet_creation_scope
 from wallet.settings import Settings
 
-_create_wallet = TypeAdapter(schemas.CreateWallet)
-_create_transfer = TypeAdapter(schemas.CreateTransfer)
-_settle_transfer = TypeAdapter(schemas.SettleTransfer)
+_create_wallet = TypeAdapter(schemas.CreateWalletBody)
+_create_transfer = TypeAdapter(schemas.CreateTransferBody)
+_settle_transfer = TypeAdapter(schemas.SettleTransferBody)
 
 
 async def create_wallet(request: Request) -> Response:
     """Open a wallet with no money in it."""
-    services = services_of(request)
+    services = dependencies_of(request)
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
     body = parse_body(_create_wallet, raw)
@@ -48,10 +48,10 @@ async def create_wallet(request: Request) -> Response:
     result = await _submit(services, request, scope, command, keyed)
     # The id stands in the result and not in our command: a replay names the first one's wallet.
     location = f"/v1/wallet/{result.id}" if isinstance(result, Applied) else None
-    return respond(result, 201, location=location)
+    return item_response(result, 201, location=location)
 
 
-def _wallet_command(body: schemas.CreateWallet, settings: Settings) -> commands.CreateWallet:
+def _wallet_command(body: schemas.CreateWalletBody, settings: Settings) -> commands.CreateWallet:
     currency = body.currency or settings.default_currency
     try:
         scale = resolve_scale(currency, body.scale)
@@ -69,7 +69,7 @@ def _wallet_command(body: schemas.CreateWallet, settings: Settings) -> commands.
 
 
 async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request) -> Response:
-    services = services_of(request)
+    services = dependencies_of(request)
     wallet_id = wallet_id_of(request)
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
@@ -87,11 +87,11 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
     location = None
     if isinstance(result, Applied):
         location = f"/v1/wallet/{wallet_id}/transfers/{result.id}"
-    return respond(result, 201, location=location)
+    return item_response(result, 201, location=location)
 
 
 async def _settle_transfer_as(status: Literal["completed", "failed"], request: Request) -> Response:
-    services = services_of(request)
+    services = dependencies_of(request)
     wallet_id, transfer_id = wallet_id_of(request), transfer_id_of(request)
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
@@ -104,7 +104,7 @@ async def _settle_transfer_as(status: Literal["completed", "failed"], request: R
     )
     keyed = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
     result = await _submit(services, request, wallet_id, command, keyed or None)
-    return respond(result, 200)
+    return item_response(result, 200)
 
 
 async def debit_wallet(request: Request) -> Response:
@@ -128,7 +128,7 @@ async def revert_transfer(request: Request) -> Response:
 
 
 async def _submit(
-    services: Services,
+    services: Dependencies,
     request: Request,
     scope: WalletId,
     command: commands.Command,
@@ -139,6 +139,6 @@ async def _submit(
         items=(commands.CommandItem(command=command, idempotency=keyed),),
         request_id=request_id_of(request),
         timeout_s=timeout_of(request, services.settings),
-        api_key_id=made_by(request),
+        api_key_id=api_key_id_of(request),
     )
-    return only_answer(await services.dispatcher.submit(submission))
+    return single_result(await services.dispatcher.submit(submission))

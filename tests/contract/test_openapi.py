@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from serve_app.app import create_app
 from serve_app.cli import app
-from serve_app.problems import CATALOGUE, PROBLEM_JSON
-from serve_app.specification import FOLDER, documents, drifted, write
+from serve_app.problems import PROBLEM_JSON, PROBLEM_TYPES
+from serve_app.specification import FOLDER, documents, outdated, write
 
 DOCUMENT: Any = create_app().openapi()
 
@@ -37,7 +37,7 @@ def _media(operation: Any) -> Iterator[tuple[str, Any]]:
 
 
 def test_the_exported_documents_are_what_the_code_says() -> None:
-    assert drifted() == [], "run `make specification` and review what changed"
+    assert outdated() == [], "run `make specification` and review what changed"
 
 
 def test_no_exported_document_is_left_over() -> None:
@@ -50,7 +50,7 @@ def test_writing_the_documents_again_changes_nothing(tmp_path: Any) -> None:
     assert set(write(tmp_path)) == set(documents())
     assert write(tmp_path) == []
     (tmp_path / "openapi.json").write_text("{}")
-    assert drifted(tmp_path) == ["openapi.json"]
+    assert outdated(tmp_path) == ["openapi.json"]
 
 
 def test_the_command_writes_them_where_it_is_told(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_command_writes_them_where_it_is_told(tmp_path: Path) -> None:
 
     assert first.exit_code == second.exit_code == 0
     assert len(first.output.splitlines()) == len(documents())
-    assert drifted(tmp_path) == []
+    assert outdated(tmp_path) == []
     assert second.output.startswith("Nothing to write")
 
 
@@ -110,7 +110,7 @@ def test_a_status_shows_each_of_its_problems(path: str, method: str, operation: 
         assert shown["schema"] == {"$ref": "#/components/schemas/Problem"}
         for code, example in shown["examples"].items():
             assert f"`{code}`" in answer["description"]
-            assert CATALOGUE[code].status == int(status) == example["value"]["status"]
+            assert PROBLEM_TYPES[code].status == int(status) == example["value"]["status"]
 
 
 def test_every_problem_belongs_to_a_route() -> None:
@@ -121,7 +121,7 @@ def test_every_problem_belongs_to_a_route() -> None:
         for code in content.get("examples", {})
     }
 
-    assert shown | _NOWHERE == set(CATALOGUE)
+    assert shown | _NOWHERE == set(PROBLEM_TYPES)
 
 
 def test_every_reference_leads_somewhere() -> None:

@@ -11,13 +11,13 @@ from pydantic import TypeAdapter
 
 from serve_app import batch_items, schemas
 from serve_app.app import create_app
-from serve_app.problems import Problem
+from serve_app.problems import ProblemError
 from serve_app.requests import parse_body
 from tests.support.domain import WALLET_ID
 
 COMPONENTS: Any = create_app().openapi()["components"]
 
-_create_transfer = TypeAdapter(schemas.CreateTransfer)
+_create_transfer = TypeAdapter(schemas.CreateTransferBody)
 
 
 def read_single(body: bytes) -> object:
@@ -26,18 +26,18 @@ def read_single(body: bytes) -> object:
 
 def read_wallet_batch(body: bytes) -> object:
     batch = batch_items.decode(batch_items.wallet_batch, body)
-    return batch_items.to_items(batch.items, [""] * len(batch.items))
+    return batch_items.to_commands(batch.items, [""] * len(batch.items))
 
 
 def read_multi_batch(body: bytes) -> object:
     batch = batch_items.decode(batch_items.multi_batch, body)
-    return batch_items.to_items(batch.items, [""] * len(batch.items))
+    return batch_items.to_commands(batch.items, [""] * len(batch.items))
 
 
 def is_accepted(read: Callable[[bytes], object], body: Any) -> bool:
     try:
         read(msgspec.json.encode(body))
-    except Problem as problem:
+    except ProblemError as problem:
         return problem.code != "validation_error"
     return True
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from serve_app.problems import CATALOGUE
+from serve_app.problems import PROBLEM_TYPES
 from tests.e2e.api import Api
 from tests.e2e.problems import assert_problem
 
@@ -62,23 +62,23 @@ def test_the_openapi_document_is_served(api: Api) -> None:
     assert "debit puts money INTO" in document.json()["info"]["description"].replace("D", "d")
 
 
-@pytest.mark.parametrize("code", list(CATALOGUE))
+@pytest.mark.parametrize("code", list(PROBLEM_TYPES))
 def test_every_problem_is_explained_at_its_type(api: Api, code: str) -> None:
     explained = api.get(f"/problems/{code}")
     page = api.get(f"/problems/{code}", headers={"Accept": "text/html,*/*"})
 
     assert explained.status_code == 200
-    assert explained.json()["status"] == CATALOGUE[code].status
+    assert explained.json()["status"] == PROBLEM_TYPES[code].status
     assert explained.json()["type"] == f"/problems/{code}"
     assert explained.json()["remedy"]
     assert page.status_code == 200
-    assert CATALOGUE[code].title.split("'")[0] in page.text
+    assert PROBLEM_TYPES[code].title.split("'")[0] in page.text
 
 
 def test_all_problems_are_listed(api: Api) -> None:
     listed = api.get("/problems").json()["items"]
 
-    assert [one["code"] for one in listed] == list(CATALOGUE)
+    assert [one["code"] for one in listed] == list(PROBLEM_TYPES)
 
 
 def test_a_problem_that_does_not_exist_is_not_found(api: Api) -> None:

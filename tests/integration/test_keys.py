@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from serve_app.keys.admission import Admission
-from serve_app.keys.api_key import NewKey, generate
+from serve_app.keys.admission import AuthenticatedRequest
+from serve_app.keys.api_key import NewApiKey, generate
 from serve_app.keys.cache import RETRY_S, CacheLimits, KeyCache
-from serve_app.keys.gate import Gate, RateLimit
-from serve_app.keys.last_use import write_last_uses
+from serve_app.keys.gate import Authenticator, RateLimit
+from serve_app.keys.last_use import flush_last_used
 from serve_app.keys.store import KeyStore, KeysUnavailable
-from serve_app.problems import Problem
+from serve_app.problems import ProblemError
 from tests.support.keys import with_key
 from tests.support.write_side import debit, running_shard
 
@@ -29,13 +29,13 @@ async def a_store(database: str) -> AsyncIterator[KeyStore]:
         yield KeyStore(pool, timeout_s=2.0)
 
 
-def a_gate(store: KeyStore) -> tuple[Gate, KeyCache]:
+def a_gate(store: KeyStore) -> tuple[Authenticator, KeyCache]:
     clock = asyncio.get_running_loop().time
     cache = KeyCache(store, CacheLimits(staleness_s=STALENESS_S, keys_max=100), clock=clock)
-    return Gate(cache, RateLimit(rate_per_s=0.0, burst_s=1.0), clock=clock), cache
+    return Authenticator(cache, RateLimit(rate_per_s=0.0, burst_s=1.0), clock=clock), cache
 
 
-async def made(store: KeyStore, *scopes: str) -> NewKey:
+async def made(store: KeyStore, *scopes: str) -> NewApiKey:
     key = generate()
     await store.add(key, name="a test's", scopes=scopes or ("wallets:read",))
     return key
@@ -97,18 +97,18 @@ async def test_a_revoked_key_stops_within_the_staleness(database: str) -> None:
     async with a_store(database) as store:
         gate, _ = a_gate(store)
         key = await made(store)
-        await gate.admit(with_key(key), "wallets:read")
+        await gate.authenticate(with_key(key), "wallets:read")
 
         await store.revoke(key.key_id)
         clock = asyncio.get_running_loop().time
         deadline = clock() + STALENESS_S
         passed = 0
         while clock() < deadline:  # a key in constant use is no exception
-            with suppress(Problem):
-                await gate.admit(with_key(key), "wallets:read")
+            with suppress(ProblemError):
+                await gate.authenticate(with_key(key), "wallets:read")
                 passed += 1
-        with pytest.raises(Problem, match="key_invalid: This key was revoked"):
-            await gate.admit(with_key(key), "wallets:read")
+        with pytest.raises(ProblemError, match="key_invalid: This key was revoked"):
+            await gate.authenticate(with_key(key), "wallets:read")
         assert passed > 0, "the test is of no use if it was never remembered"
 
 
@@ -116,12 +116,12 @@ async def test_last_uses_are_written_together_and_never_set_back(database: str) 
     async with a_store(database) as store:
         gate, cache = a_gate(store)
         used, unused = await made(store), await made(store)
-        await gate.admit(with_key(used), "wallets:read")
-        with pytest.raises(Problem):
-            await gate.admit(with_key(unused), "wallets:write")
+        await gate.authenticate(with_key(used), "wallets:read")
+        with pytest.raises(ProblemError):
+            await gate.authenticate(with_key(unused), "wallets:write")
 
-        assert await write_last_uses(cache, store) == 1
-        assert await write_last_uses(cache, store) == 0
+        assert await flush_last_used(cache, store) == 1
+        assert await flush_last_used(cache, store) == 0
         found = await store.find([used.key_id, unused.key_id])
         written = found[used.key_id].last_used_at
         assert written is not None
@@ -168,17 +168,17 @@ async def test_while_postgres_is_away_nobody_is_let_in_on_an_old_promise(
     async with a_store(database) as store:
         gate, _ = a_gate(store)
         key, stranger = await made(store), generate()
-        await gate.admit(with_key(key), "wallets:read")
+        await gate.authenticate(with_key(key), "wallets:read")
 
         async with away(postgres_server, database):
-            with pytest.raises(Problem, match="unavailable"):
-                await gate.admit(with_key(stranger), "wallets:read")
+            with pytest.raises(ProblemError, match="unavailable"):
+                await gate.authenticate(with_key(stranger), "wallets:read")
             await asyncio.sleep(STALENESS_S)  # the promise gets old, whatever else happens
-            with pytest.raises(Problem, match="unavailable"):
-                await gate.admit(with_key(key), "wallets:read")
+            with pytest.raises(ProblemError, match="unavailable"):
+                await gate.authenticate(with_key(key), "wallets:read")
 
         await asyncio.sleep(RETRY_S)
-        await gate.admit(with_key(key), "wallets:read")
+        await gate.authenticate(with_key(key), "wallets:read")
 
 
 async def test_the_journal_says_which_key_made_what(database: str) -> None:
@@ -187,12 +187,12 @@ async def test_the_journal_says_which_key_made_what(database: str) -> None:
         key = await made(store, "wallets:write")
         wallet = await shard.create_wallet()
         scope = with_key(key)
-        await gate.admit(scope, "wallets:write")
+        await gate.authenticate(scope, "wallets:write")
         admission = scope["state"]["admission"]
-        assert isinstance(admission, Admission)
+        assert isinstance(admission, AuthenticatedRequest)
 
         await shard.ask(wallet, debit("3"), made_by=admission.key_id)
-        events = await store.made(wallet, None, limit=10)
+        events = await store.attributed_events(wallet, None, limit=10)
 
     assert [(one.version, one.key_id, one.key_name) for one in events] == [
         (2, key.key_id, "a test's"),

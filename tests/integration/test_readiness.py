@@ -16,7 +16,7 @@ from actors.shard_channel import RpcClient, connect
 from actors.shard_listener import RpcEndpoint
 from actors.statistics import ShardStatistics
 from projections.queries import Queries
-from serve_app.probes import Probes
+from serve_app.probes import ReadinessChecks
 from tests.support.waiting import until_true
 from wallet.settings import Settings
 
@@ -82,7 +82,7 @@ async def test_a_replica_is_ready_exactly_while_its_shards_write(dsn: str, nats_
     admin = await asyncpg.connect(dsn)
     async with shard_process(dsn, nats_url) as address:
         shards = Shards(address)
-        probes = Probes(SETTINGS, cast("Queries", None), shards)
+        probes = ReadinessChecks(SETTINGS, cast("Queries", None), shards)
 
         async def is_ready() -> bool:
             return (await probes.shards()).ready

@@ -8,7 +8,7 @@ import pytest
 from actors.dispatcher import Dispatcher, DispatcherLimits
 from actors.protocol import decode_submissions, encode_replies
 from serve_app.app import create_application
-from serve_app.services import Services
+from serve_app.services import Dependencies
 from telemetry import tracing
 from tests.support.collector import CollectedSpan, Collector, running_collector
 from tests.support.read_side import queries_on, running_consumer
@@ -60,7 +60,7 @@ async def client(database: str, nats_url: str) -> AsyncIterator[httpx.AsyncClien
         # A stream that is made while a command is decided is filled from the journal, and events
         # that come from there carry no trace.
         await until(lambda: shard.relay.stream_ready)
-        services = Services(
+        services = Dependencies(
             settings=Settings(),
             dispatcher=Dispatcher(OneShard(shard), limits),
             queries=queries,

@@ -18,7 +18,7 @@ from actors.protocol import (
 )
 from actors.shard import Shard
 from serve_app.app import create_application
-from serve_app.services import Services
+from serve_app.services import Dependencies
 from tests.support.shards import shard_in_memory
 from wallet.commands import CommandRequest
 from wallet.ids import WalletId
@@ -72,7 +72,7 @@ class HttpSide:
         self.journal = journal
         self.transport = ShardInProcess(shard)
         self.application = create_application(
-            Services(
+            Dependencies(
                 settings=settings,
                 dispatcher=Dispatcher(self.transport, LIMITS),
                 queries=None,  # type: ignore[arg-type]  # not reached

@@ -7,10 +7,10 @@ from typing import Any
 
 from starlette.types import Scope
 
-from serve_app.keys.api_key import NewKey, generate
+from serve_app.keys.api_key import NewApiKey, generate
 from serve_app.keys.cache import CacheLimits, KeyCache
-from serve_app.keys.gate import Gate, RateLimit
-from serve_app.keys.store import KeyRecord, KeysUnavailable
+from serve_app.keys.gate import Authenticator, RateLimit
+from serve_app.keys.store import ApiKeyRecord, KeysUnavailable
 
 MADE_AT = datetime(2026, 1, 2, tzinfo=UTC)
 NO_LIMIT = RateLimit(rate_per_s=0.0, burst_s=1.0)
@@ -30,15 +30,15 @@ class KeysInMemory:
     """Where keys are kept. Answers at once, or when `may_answer` is set; or fails."""
 
     def __init__(self) -> None:
-        self.records: dict[str, KeyRecord] = {}
+        self.records: dict[str, ApiKeyRecord] = {}
         self.queries: list[list[str]] = []
         self.is_away = False
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    def make(self, *scopes: str, **fields: Any) -> NewKey:
+    def make(self, *scopes: str, **fields: Any) -> NewApiKey:
         key = generate()
-        self.records[key.key_id] = KeyRecord(
+        self.records[key.key_id] = ApiKeyRecord(
             key_id=key.key_id,
             name="a test's",
             secret_hash=key.secret_hash,
@@ -48,7 +48,7 @@ class KeysInMemory:
         )
         return key
 
-    async def find(self, key_ids: Sequence[str]) -> dict[str, KeyRecord]:
+    async def find(self, key_ids: Sequence[str]) -> dict[str, ApiKeyRecord]:
         self.queries.append(list(key_ids))
         answer = {key_id: self.records[key_id] for key_id in key_ids if key_id in self.records}
         await self.may_answer.wait()
@@ -66,7 +66,7 @@ class Gated:
         self.now = Clock(MADE_AT.timestamp())
         limits = CacheLimits(staleness_s=4.0, keys_max=keys_max)
         self.cache = KeyCache(self.keys, limits, clock=self.clock)
-        self.gate = Gate(self.cache, limit, clock=self.clock, now=self.now)
+        self.gate = Authenticator(self.cache, limit, clock=self.clock, now=self.now)
 
 
 def a_scope(*authorization: str) -> Scope:
@@ -75,5 +75,5 @@ def a_scope(*authorization: str) -> Scope:
     return {"type": "http", "headers": [(b"host", b"here"), *headers]}
 
 
-def with_key(key: NewKey) -> Scope:
+def with_key(key: NewApiKey) -> Scope:
     return a_scope(f"Bearer {key.text}")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from serve_app.keys.api_key import generate, granted, hash_of, presented
+from serve_app.keys.api_key import generate, granted_scopes, hash_of, parse_credential
 
 
 def test_a_key_is_recognised_by_programs_that_look_for_leaked_secrets() -> None:
@@ -24,7 +24,7 @@ def test_what_is_kept_of_a_key_does_not_open_anything() -> None:
 
     assert key.secret_hash == hash_of(secret.encode())
     assert secret not in key.secret_hash.hex()
-    forged = presented(f"wk_{key.key_id}_{key.secret_hash.hex()}".encode())
+    forged = parse_credential(f"wk_{key.key_id}_{key.secret_hash.hex()}".encode())
     assert forged is not None
     assert forged.secret_hash != key.secret_hash
 
@@ -32,7 +32,7 @@ def test_what_is_kept_of_a_key_does_not_open_anything() -> None:
 def test_a_key_that_is_sent_is_the_key_that_was_made() -> None:
     key = generate()
 
-    assert presented(key.text.encode()) == (key.key_id, key.secret_hash)
+    assert parse_credential(key.text.encode()) == (key.key_id, key.secret_hash)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_a_key_that_is_sent_is_the_key_that_was_made() -> None:
     ],
 )
 def test_what_has_another_shape_is_no_key(change: object) -> None:
-    assert presented(change(generate().text).encode()) is None  # type: ignore[operator]  # a str method
+    assert parse_credential(change(generate().text).encode()) is None  # type: ignore[operator]  # a str method
 
 
 def test_an_admin_may_do_everything_and_others_what_they_were_given() -> None:
-    assert granted(["admin"]) == {"admin", "wallets:read", "wallets:write"}
-    assert granted(["wallets:write"]) == {"wallets:write"}
+    assert granted_scopes(["admin"]) == {"admin", "wallets:read", "wallets:write"}
+    assert granted_scopes(["wallets:write"]) == {"wallets:write"}

@@ -8,12 +8,12 @@ import pytest
 
 with warnings.catch_warnings():  # of Ray's own code, when it is imported
     warnings.simplefilter("ignore")
-    from serve_app.autoscaling import PROCESSOR, ByProcessor, ProcessorUse
+    from serve_app.autoscaling import CPU_METRIC, CpuUsage, CpuUtilizationPolicy
 
 
 def context(*used: float, target_num_replicas: int = 1) -> Any:
     """What Serve tells a policy: how much of a core each replica used."""
-    measured = {PROCESSOR: dict(enumerate(used))} if used else {}
+    measured = {CPU_METRIC: dict(enumerate(used))} if used else {}
     return SimpleNamespace(aggregated_metrics=measured, target_num_replicas=target_num_replicas)
 
 
@@ -24,19 +24,19 @@ def context(*used: float, target_num_replicas: int = 1) -> Any:
 def test_there_are_as_many_as_bring_each_to_the_target(
     used: tuple[float, ...], wanted: float
 ) -> None:
-    replicas, _ = ByProcessor(target=0.6)(context(*used))
+    replicas, _ = CpuUtilizationPolicy(target=0.6)(context(*used))
 
     assert replicas == pytest.approx(wanted)
 
 
 def test_before_anything_is_measured_nothing_changes() -> None:
-    assert ByProcessor()(context(target_num_replicas=5))[0] == 5
+    assert CpuUtilizationPolicy()(context(target_num_replicas=5))[0] == 5
 
 
 @pytest.mark.parametrize("target", [0.0, -0.1, 1.1])
 def test_a_target_that_no_replica_can_reach_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match="of a core"):
-        ByProcessor(target=target)
+        CpuUtilizationPolicy(target=target)
 
 
 def test_a_busy_process_uses_more_of_a_core_than_an_idle_one(
@@ -45,7 +45,7 @@ def test_a_busy_process_uses_more_of_a_core_than_an_idle_one(
     processor, wall = iter([10.0, 10.2, 11.0]), iter([100.0, 101.0, 102.0])
     monkeypatch.setattr("time.process_time", lambda: next(processor))
     monkeypatch.setattr("time.monotonic", lambda: next(wall))
-    use = ProcessorUse()
+    use = CpuUsage()
 
     assert use.share() == pytest.approx(0.2)
     assert use.share() == pytest.approx(0.8)

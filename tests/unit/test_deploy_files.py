@@ -22,7 +22,7 @@ with warnings.catch_warnings():  # of Ray's own code, when it is imported
     warnings.simplefilter("ignore")
     from ray.serve.schema import ServeDeploySchema
 
-    from serve_app.deployment import Arguments
+    from serve_app.deployment import ApplicationArguments
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -107,7 +107,7 @@ def test_an_applications_arguments_are_settings(name: str) -> None:
     for application in SERVE_CONFIGS[name]["applications"]:
         module, _, function = application["import_path"].partition(":")
         assert callable(getattr(import_module(module), function))
-        assert Arguments(**application["args"]).revision
+        assert ApplicationArguments(**application["args"]).revision
 
 
 def test_the_autoscaling_policy_is_there() -> None:

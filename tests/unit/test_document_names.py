@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.problems import CATALOGUE
+from serve_app.problems import PROBLEM_TYPES
 from specification.generators.log_event_table import log_event_table
 from tests.unit.test_documents import functions_in, named, text_of
 from wallet.settings import Settings
@@ -99,4 +99,4 @@ def test_the_changelog_has_the_problems_new_titles() -> None:
     rows = list(renamed("code"))
     assert rows
     for code, _old, new in rows:
-        assert CATALOGUE[code].title == new, code
+        assert PROBLEM_TYPES[code].title == new, code

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.documentation import ROUTES
-from serve_app.problems import CATALOGUE
+from serve_app.problems import PROBLEM_TYPES
 from specification.generators.all_tables import ALL_TABLES
 from wallet.documents import replace_table, settings_table, unit_of
 from wallet.settings import Settings
@@ -182,7 +182,7 @@ def test_every_refusal_of_the_documents_is_in_the_catalogue() -> None:
         "".join(text_of(path) for path in DOCUMENTS),
     )
     assert named_codes
-    assert set(named_codes) <= set(CATALOGUE)
+    assert set(named_codes) <= set(PROBLEM_TYPES)
 
 
 # -- decisions -----------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 import pytest
 
 from serve_app.keys.exposure import (
-    NobodyIsKeptOut,
-    insist_on_keys,
-    is_open_to_strangers,
-    refusal_to_listen,
+    InsecureBindAddress,
+    bind_policy_error,
+    check_bind_policy,
+    is_exposed_unauthenticated,
 )
 from serve_app.local.deployer import deploy
 from serve_app.local.errors import StackError
@@ -18,33 +18,33 @@ BEYOND = ["0.0.0.0", "::", "192.0.2.2", "fd00::2", "wallet.example", "", None]
 
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_on_loopback_no_key_is_needed(host: str) -> None:
-    assert refusal_to_listen(Settings(), host) is None
-    assert not is_open_to_strangers(Settings(), host)
+    assert bind_policy_error(Settings(), host) is None
+    assert not is_exposed_unauthenticated(Settings(), host)
 
 
 @pytest.mark.parametrize("host", BEYOND)
 def test_beyond_loopback_it_refuses_and_says_what_to_do(host: str | None) -> None:
-    refusal = refusal_to_listen(Settings(), host)
+    refusal = bind_policy_error(Settings(), host)
 
     assert refusal is not None
     assert "WALLET_AUTH=required" in refusal
     assert "WALLET_ALLOW_UNAUTHENTICATED_REMOTE=true" in refusal
-    with pytest.raises(NobodyIsKeptOut, match="WALLET_AUTH=required"):
-        insist_on_keys(Settings(), host)
+    with pytest.raises(InsecureBindAddress, match="WALLET_AUTH=required"):
+        check_bind_policy(Settings(), host)
 
 
 @pytest.mark.parametrize("host", BEYOND)
 def test_with_keys_it_listens_anywhere(host: str | None) -> None:
-    insist_on_keys(Settings(auth="required"), host)
-    assert not is_open_to_strangers(Settings(auth="required"), host)
+    check_bind_policy(Settings(auth="required"), host)
+    assert not is_exposed_unauthenticated(Settings(auth="required"), host)
 
 
 @pytest.mark.parametrize("host", BEYOND)
 def test_told_so_it_listens_anywhere_but_knows_what_that_means(host: str | None) -> None:
     settings = Settings(allow_unauthenticated_remote=True)
 
-    insist_on_keys(settings, host)
-    assert is_open_to_strangers(settings, host)
+    check_bind_policy(settings, host)
+    assert is_exposed_unauthenticated(settings, host)
 
 
 def test_it_is_not_even_deployed_where_strangers_would_come() -> None:

@@ -144,7 +144,7 @@ async def test_no_more_real_keys_are_remembered_than_the_bound() -> None:
 async def test_only_so_many_unknown_keys_wait_for_a_query(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cache_module, "WAITING_MAX", 3)
+    monkeypatch.setattr(cache_module, "PENDING_LOOKUPS_MAX", 3)
     world = World()
     world.keys.may_answer.clear()
     first = asyncio.create_task(world.cache.find("f" * 16))

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from serve_app import direct_route, documentation
 from serve_app.app import create_app, create_application
-from serve_app.direct_route import direct
-from serve_app.route_docs import RouteDoc
-from serve_app.services import Services
+from serve_app.direct_route import as_asgi
+from serve_app.route_docs import RouteSpec
+from serve_app.services import Dependencies
 from tests.support.keys import Gated, with_key
 from wallet.settings import Settings
 
@@ -21,11 +21,11 @@ API = [route for route in documentation.ROUTES if route.path.startswith("/v1/")]
 FOR_EVERYBODY = ["/healthz", "/problems", "/problems/overloaded", "/openapi.json", "/docs"]
 
 
-def an_id(route: RouteDoc) -> str:
+def an_id(route: RouteSpec) -> str:
     return f"{route.method} {route.path}"
 
 
-def path_of(route: RouteDoc) -> str:
+def path_of(route: RouteSpec) -> str:
     some_id = "01a2067c-e291-71c5-b35b-2b30e09df98a"
     return route.path.replace("{wallet_id}", some_id).replace("{transfer_id}", some_id)
 
@@ -35,7 +35,7 @@ class Service:
 
     def __init__(self) -> None:
         self.world = Gated()
-        services: Any = Services(
+        services: Any = Dependencies(
             settings=Settings(auth="required"),
             dispatcher=None,  # type: ignore[arg-type]  # not reached
             queries=None,  # type: ignore[arg-type]  # not reached
@@ -65,7 +65,7 @@ async def client(service: Service, request: pytest.FixtureRequest) -> AsyncItera
 
 @pytest.mark.parametrize("route", API, ids=an_id)
 async def test_a_route_of_the_api_refuses_strangers(
-    client: httpx.AsyncClient, route: RouteDoc
+    client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
     answer = await client.request(route.method, path_of(route), json={})
 
@@ -76,7 +76,7 @@ async def test_a_route_of_the_api_refuses_strangers(
 
 @pytest.mark.parametrize("route", API, ids=an_id)
 async def test_no_method_of_a_route_of_the_api_is_for_strangers(
-    client: httpx.AsyncClient, route: RouteDoc
+    client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
     for method in route.methods:
         # Even what nobody may send is only told to whoever may come.
@@ -86,7 +86,7 @@ async def test_no_method_of_a_route_of_the_api_is_for_strangers(
 
 @pytest.mark.parametrize("route", API, ids=an_id)
 async def test_a_route_of_the_api_refuses_a_key_for_something_else(
-    client: httpx.AsyncClient, service: Service, route: RouteDoc
+    client: httpx.AsyncClient, service: Service, route: RouteSpec
 ) -> None:
     other = "wallets:write" if route.method == "GET" else "wallets:read"
     key = service.world.keys.make(other)
@@ -156,7 +156,7 @@ async def test_a_bug_is_logged_without_the_key(
         "app": service.ways["FastAPI"],
     }
     with structlog.testing.capture_logs() as logged:
-        await direct(broken, "wallets:read")(scope, receive, send)
+        await as_asgi(broken, "wallets:read")(scope, receive, send)
 
     assert sent[0]["status"] == 500
     assert logged
@@ -165,7 +165,7 @@ async def test_a_bug_is_logged_without_the_key(
 
 def test_what_runs_without_keys_says_so_in_its_description() -> None:
     def described(**fields: Any) -> Any:
-        services: Any = Services(
+        services: Any = Dependencies(
             settings=Settings(),
             dispatcher=None,  # type: ignore[arg-type]  # not reached
             queries=None,  # type: ignore[arg-type]  # not reached

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
-from serve_app.direct_route import direct
+from serve_app.direct_route import as_asgi
 from serve_app.keys.api_key import generate
-from serve_app.request_log import RequestLog
+from serve_app.request_log import AccessLog
 from serve_app.requests import read_body
 from tests.support.requests import a_request
 from wallet.logs import REDACTED, configure_logging, secrets_in
@@ -32,7 +32,7 @@ SETTINGS = Settings(
 def _as_before() -> Iterator[None]:
     yield
     structlog.reset_defaults()
-    RequestLog.enable_for("INFO")
+    AccessLog.enable_for("INFO")
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ async def answered(endpoint: Any, request: Request) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await direct(endpoint, None)(request.scope, request.receive, send)
+    await as_asgi(endpoint, None)(request.scope, request.receive, send)
     return sent
 
 
@@ -70,7 +70,7 @@ async def test_at_debug_every_request_has_a_line_with_its_ids(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configure_logging(SETTINGS)
-    RequestLog.enable_for(SETTINGS.log_level)
+    AccessLog.enable_for(SETTINGS.log_level)
     await answered(show_wallet, with_secrets())
     (line,) = lines(capsys)
     assert line["event"] == "request completed"
@@ -81,7 +81,7 @@ async def test_at_debug_every_request_has_a_line_with_its_ids(
 
 async def test_above_debug_requests_have_none(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(SETTINGS.model_copy(update={"log_level": "INFO"}))
-    RequestLog.enable_for("INFO")
+    AccessLog.enable_for("INFO")
     await answered(show_wallet, with_secrets())
     assert lines(capsys) == []
 
@@ -91,7 +91,7 @@ async def test_a_bug_is_logged_with_its_ids_and_without_any_secret(
     capsys: pytest.CaptureFixture[str], format_: str
 ) -> None:
     configure_logging(SETTINGS.model_copy(update={"log_format": format_}))
-    RequestLog.enable_for("DEBUG")
+    AccessLog.enable_for("DEBUG")
     await answered(break_down, with_secrets())
     text = capsys.readouterr().out
     assert "RuntimeError" in text

@@ -259,9 +259,9 @@ async def test_a_stream_that_ends_early_takes_the_rest_of_what_is_sent(
 ) -> None:
     # A client that still sends would never get to read why.
     async def revoked(_request: Request, _count: int, *, wait_max_s: float) -> None:
-        from serve_app.problems import Problem
+        from serve_app.problems import ProblemError
 
-        raise Problem("key_invalid", "revoked")
+        raise ProblemError("key_invalid", "revoked")
 
     monkeypatch.setattr(ndjson, "go_on", revoked)
     wallet = await side.new_wallet()

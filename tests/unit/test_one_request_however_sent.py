@@ -7,7 +7,7 @@ import pytest
 
 from actors.protocol import Applied, BatchCommitted, KeyClaimed, RequestResult
 from serve_app.app import create_application
-from serve_app.services import Services
+from serve_app.services import Dependencies
 from tests.support.domain import WALLET_ID
 from wallet.commands import ClaimKey, CommandRequest, Idempotency
 from wallet.settings import Settings
@@ -39,7 +39,7 @@ class Recorder:
 async def given_by(path: str, content: str, headers: dict[str, str]) -> list[CommandRequest]:
     """What of a request reaches the write side."""
     recorder = Recorder()
-    services: Any = Services(
+    services: Any = Dependencies(
         settings=Settings(_env_file=None),
         dispatcher=recorder,  # type: ignore[arg-type]  # has what is called of it
         queries=None,  # type: ignore[arg-type]  # not reached

@@ -9,7 +9,7 @@ import pytest
 from actors.dispatcher import ShardUnreachable
 from actors.statistics import ShardStatistics
 from projections.queries import Queries
-from serve_app.probes import Probes
+from serve_app.probes import ReadinessChecks
 from wallet.settings import Settings
 
 SETTINGS = Settings(_env_file=None, shard_count=3, ready_timeout_s=0.1)
@@ -52,18 +52,18 @@ def shards() -> FakeShards:
 
 
 @pytest.fixture
-def probes(shards: FakeShards) -> Probes:
-    return Probes(SETTINGS, cast("Queries", None), shards)
+def probes(shards: FakeShards) -> ReadinessChecks:
+    return ReadinessChecks(SETTINGS, cast("Queries", None), shards)
 
 
-async def test_shards_that_write_are_ready(probes: Probes) -> None:
+async def test_shards_that_write_are_ready(probes: ReadinessChecks) -> None:
     found = await probes.shards()
     assert (found.ready, found.detail) == (True, "3 of 3, 6 commands queued")
 
 
 @pytest.mark.parametrize("kind", ["away", "hanging"])
 async def test_a_replica_is_ready_without_a_shard_if_the_next_one_writes(
-    probes: Probes, shards: FakeShards, kind: str
+    probes: ReadinessChecks, shards: FakeShards, kind: str
 ) -> None:
     getattr(shards, kind).add(1)
     found = await probes.shards()
@@ -72,7 +72,7 @@ async def test_a_replica_is_ready_without_a_shard_if_the_next_one_writes(
 
 
 async def test_a_shard_whose_writes_fail_makes_the_replica_not_ready(
-    probes: Probes, shards: FakeShards
+    probes: ReadinessChecks, shards: FakeShards
 ) -> None:
     shards.problems[2] = "53100 disk full"
     found = await probes.shards()
@@ -82,7 +82,7 @@ async def test_a_shard_whose_writes_fail_makes_the_replica_not_ready(
 
 
 async def test_a_replica_is_not_ready_if_the_failover_shard_cannot_write(
-    probes: Probes, shards: FakeShards
+    probes: ReadinessChecks, shards: FakeShards
 ) -> None:
     shards.away |= {0}
     shards.problems[1] = "a commit has waited 3 s"
@@ -90,7 +90,7 @@ async def test_a_replica_is_not_ready_if_the_failover_shard_cannot_write(
 
 
 async def test_without_any_shard_the_replica_is_not_ready(
-    probes: Probes, shards: FakeShards
+    probes: ReadinessChecks, shards: FakeShards
 ) -> None:
     shards.away |= {0, 1, 2}
     found = await probes.shards()
@@ -99,7 +99,7 @@ async def test_without_any_shard_the_replica_is_not_ready(
 
 
 async def test_the_stream_is_judged_by_the_shards_that_answer(
-    probes: Probes, shards: FakeShards
+    probes: ReadinessChecks, shards: FakeShards
 ) -> None:
     shards.hanging.add(0)
     assert (await probes.nats()).ready

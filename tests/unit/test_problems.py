@@ -7,8 +7,14 @@ import pytest
 from starlette.responses import Response
 
 from actors.protocol import Applied, Failure, FailureCode, ItemResult, KeyClaimed, Refused
-from serve_app.problems import CATALOGUE, FieldError, Problem, problem_response, validation_problem
-from serve_app.replies import failure_problem, only_answer, refusal_document, respond
+from serve_app.problems import (
+    PROBLEM_TYPES,
+    FieldError,
+    ProblemError,
+    problem_response,
+    validation_problem,
+)
+from serve_app.replies import failure_problem, item_response, refusal_document, single_result
 from wallet.refusals import Refusal, RefusalCode
 
 STATUSES = {
@@ -52,22 +58,22 @@ def refusal(code: RefusalCode, **fields: str) -> Refused:
 
 
 def test_codes_and_statuses_are_a_contract() -> None:
-    known = {code: kind.status for code, kind in CATALOGUE.items() if code in STATUSES}
+    known = {code: kind.status for code, kind in PROBLEM_TYPES.items() if code in STATUSES}
     assert known == STATUSES
 
 
 @pytest.mark.parametrize("code", [*RefusalCode, *FailureCode])
 def test_everything_the_write_side_says_is_in_the_catalogue(code: str) -> None:
-    kind = CATALOGUE[code]
+    kind = PROBLEM_TYPES[code]
     assert kind.title
     assert kind.remedy
 
 
 @pytest.mark.parametrize("code", RefusalCode)
 def test_a_refusal_becomes_its_problem(code: RefusalCode) -> None:
-    response = respond(refusal(code), 201, location="/somewhere")
+    response = item_response(refusal(code), 201, location="/somewhere")
     found = document(response)
-    assert response.status_code == CATALOGUE[code].status == found["status"]
+    assert response.status_code == PROBLEM_TYPES[code].status == found["status"]
     assert response.headers["content-type"] == "application/problem+json"
     assert "location" not in response.headers
     assert int(response.headers["content-length"]) == len(response.body)
@@ -81,7 +87,7 @@ def test_a_refused_amount_points_to_itself() -> None:
 
 
 def test_an_accepted_answer_is_passed_on_as_it_is() -> None:
-    response = respond(Applied(id="1", version=1, body=b'{"id":1}'), 201, location="/there")
+    response = item_response(Applied(id="1", version=1, body=b'{"id":1}'), 201, location="/there")
     assert (response.status_code, response.body) == (201, b'{"id":1}')
     assert dict(response.headers) == {
         "content-type": "application/json",
@@ -93,9 +99,9 @@ def test_an_accepted_answer_is_passed_on_as_it_is() -> None:
 @pytest.mark.parametrize("answer", [DONE, refusal(RefusalCode.INSUFFICIENT_FUNDS)])
 def test_a_replay_is_marked_and_nothing_else_is(answer: ItemResult) -> None:
     replayed = msgspec.structs.replace(answer, replayed=True)
-    assert "idempotency-replayed" not in respond(answer, 200).headers
-    assert respond(replayed, 200).headers["idempotency-replayed"] == "true"
-    assert respond(replayed, 200).body == respond(answer, 200).body
+    assert "idempotency-replayed" not in item_response(answer, 200).headers
+    assert item_response(replayed, 200).headers["idempotency-replayed"] == "true"
+    assert item_response(replayed, 200).body == item_response(answer, 200).body
 
 
 def a_failure(code: FailureCode, **fields: Any) -> Failure:
@@ -126,19 +132,19 @@ def test_a_failure_tells_when_to_come_back_in_whole_seconds(
 
 def test_the_only_answer_is_the_answer_or_the_failure_as_a_problem() -> None:
     declined = refusal(RefusalCode.INSUFFICIENT_FUNDS)
-    assert (only_answer(DONE), only_answer(declined)) == (DONE, declined)
-    with pytest.raises(Problem) as problem:
-        only_answer(a_failure(FailureCode.UNAVAILABLE))
+    assert (single_result(DONE), single_result(declined)) == (DONE, declined)
+    with pytest.raises(ProblemError) as problem:
+        single_result(a_failure(FailureCode.UNAVAILABLE))
     assert problem.value.code == "unavailable"
 
 
 def test_a_result_that_no_single_command_has_is_a_bug() -> None:
     with pytest.raises(AssertionError, match="unexpected KeyClaimed"):
-        only_answer(KeyClaimed(request_id="r1"))
+        single_result(KeyClaimed(request_id="r1"))
 
 
 def test_a_problem_without_errors_does_not_list_any() -> None:
-    found = document(problem_response(Problem("not_found", "why"), "r1"))
+    found = document(problem_response(ProblemError("not_found", "why"), "r1"))
     assert set(found) == {"type", "title", "status", "detail", "code", "request_id"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from projections import queries
 from projections.queries import Queries
 from serve_app.app import create_application
-from serve_app.services import Services
+from serve_app.services import Dependencies
 from tests.support.domain import WALLET_ID
 from wallet.settings import Settings
 
@@ -57,7 +57,7 @@ class PoolBehind:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    services: Any = Services(
+    services: Any = Dependencies(
         settings=Settings(_env_file=None),
         dispatcher=None,  # type: ignore[arg-type]  # not reached
         queries=Queries(PoolBehind(), timeout_s=5.0),  # type: ignore[arg-type]  # has what is called of it

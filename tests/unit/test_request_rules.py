@@ -10,9 +10,9 @@ from starlette.routing import Mount, Route
 from projections.queries import TransferPageView
 from serve_app import documentation
 from serve_app.app import create_app, create_application
-from serve_app.route_docs import RouteDoc
+from serve_app.route_docs import RouteSpec
 from serve_app.schemas import Component
-from serve_app.services import Services
+from serve_app.services import Dependencies
 from tests.support.domain import WALLET_ID
 from wallet.settings import Settings
 
@@ -24,11 +24,11 @@ READS = [route for route in documentation.ROUTES if route.method == "GET"]
 WRITES = [route for route in documentation.ROUTES if route.method != "GET"]
 
 
-def an_id(parameter: RouteDoc | str) -> str:
+def an_id(parameter: RouteSpec | str) -> str:
     return parameter if isinstance(parameter, str) else f"{parameter.method} {parameter.path}"
 
 
-def path_of(route: RouteDoc) -> str:
+def path_of(route: RouteSpec) -> str:
     path = route.path.replace("{code}", "overloaded")
     return path.replace("{wallet_id}", WALLET_ID).replace("{transfer_id}", WALLET_ID)
 
@@ -49,7 +49,7 @@ async def _ready() -> Component:
     return Component(ready=True, detail="")
 
 
-_SERVICES: Any = Services(
+_SERVICES: Any = Dependencies(
     settings=Settings(_env_file=None),
     dispatcher=None,  # type: ignore[arg-type]  # nothing of this may reach it
     queries=NothingBehind(),  # type: ignore[arg-type]  # has what is called of it
@@ -91,7 +91,7 @@ def test_every_route_of_the_service_is_held_to_the_rules_or_named_here() -> None
 @pytest.mark.parametrize("route", documentation.ROUTES, ids=an_id)
 @pytest.mark.parametrize("query", ["dry_run=true", "atomic=true", "unheard_of", "=1", "Limit=1"])
 async def test_a_parameter_that_the_route_does_not_have_is_refused(
-    client: httpx.AsyncClient, route: RouteDoc, query: str
+    client: httpx.AsyncClient, route: RouteSpec, query: str
 ) -> None:
     for method in route.methods:
         answer = await client.request(method, f"{path_of(route)}?{query}", json={})
@@ -107,7 +107,7 @@ async def test_a_parameter_that_the_route_does_not_have_is_refused(
     ids=an_id,
 )
 async def test_a_parameter_that_comes_twice_is_refused(
-    client: httpx.AsyncClient, route: RouteDoc, name: str
+    client: httpx.AsyncClient, route: RouteSpec, name: str
 ) -> None:
     for value in ("1", "postgres"):
         answer = await client.get(f"{path_of(route)}?{name}={value}&{name}={value}")
@@ -129,7 +129,7 @@ async def test_a_parameter_that_comes_twice_is_refused(
     ["1_0", "%2B10", "+10", "10.0", "-1", "1e1", "0x10", "%201", "1%20", "%D9%A1", "", "ten"],
 )
 async def test_a_number_is_plain_digits(
-    client: httpx.AsyncClient, route: RouteDoc, name: str, sent: str
+    client: httpx.AsyncClient, route: RouteSpec, name: str, sent: str
 ) -> None:
     rest = "&reference_id=x" if route.path == "/v1/wallet" else ""
 
@@ -165,7 +165,7 @@ SINGLE = {"Idempotency-Key": "k-1", "X-Request-Timeout-Ms": "1000", "Content-Typ
 @pytest.mark.parametrize("route", WRITES, ids=an_id)
 @pytest.mark.parametrize("name", SINGLE)
 async def test_a_header_that_means_one_thing_comes_once(
-    client: httpx.AsyncClient, route: RouteDoc, name: str
+    client: httpx.AsyncClient, route: RouteSpec, name: str
 ) -> None:
     headers = [(name, SINGLE[name]), ("Accept", "*/*"), (name.lower(), SINGLE[name])]
 
@@ -177,7 +177,7 @@ async def test_a_header_that_means_one_thing_comes_once(
 @pytest.mark.parametrize("route", WRITES, ids=an_id)
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "identity, gzip", "x"])
 async def test_a_body_that_is_encoded_is_refused(
-    client: httpx.AsyncClient, route: RouteDoc, encoding: str
+    client: httpx.AsyncClient, route: RouteSpec, encoding: str
 ) -> None:
     headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
 
@@ -201,7 +201,7 @@ async def test_a_body_that_is_said_to_be_as_it_is_is_read(
 @pytest.mark.parametrize("route", WRITES, ids=an_id)
 @pytest.mark.parametrize("name", ["If-Match", "If-None-Match", "If-Unmodified-Since"])
 async def test_a_precondition_of_a_write_is_refused_and_not_ignored(
-    client: httpx.AsyncClient, route: RouteDoc, name: str
+    client: httpx.AsyncClient, route: RouteSpec, name: str
 ) -> None:
     answer = await client.request(route.method, path_of(route), headers={name: '"41"'}, json={})
 
@@ -210,7 +210,7 @@ async def test_a_precondition_of_a_write_is_refused_and_not_ignored(
 
 @pytest.mark.parametrize("route", READS, ids=an_id)
 async def test_a_read_refuses_the_precondition_that_it_does_not_check(
-    client: httpx.AsyncClient, route: RouteDoc
+    client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
     answer = await client.get(path_of(route), headers={"If-Match": '"41"'})
 

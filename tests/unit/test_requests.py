@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serve_app import requests, schemas
-from serve_app.problems import Problem
+from serve_app.problems import ProblemError
 from serve_app.requests import (
     idempotency_key_of,
     parse_body,
@@ -24,19 +24,19 @@ from tests.support.domain import WALLET_ID
 from tests.support.requests import a_request
 from wallet.settings import Settings
 
-TRANSFER = TypeAdapter(schemas.CreateTransfer)
-WALLET = TypeAdapter(schemas.CreateWallet)
-SETTLEMENT = TypeAdapter(schemas.SettleTransfer)
+TRANSFER = TypeAdapter(schemas.CreateTransferBody)
+WALLET = TypeAdapter(schemas.CreateWalletBody)
+SETTLEMENT = TypeAdapter(schemas.SettleTransferBody)
 SETTINGS = Settings(_env_file=None, request_timeout_s=10.0, request_timeout_max_s=60.0)
 
 
-def refused(call: Callable[[], object]) -> Problem:
-    with pytest.raises(Problem) as problem:
+def refused(call: Callable[[], object]) -> ProblemError:
+    with pytest.raises(ProblemError) as problem:
         call()
     return problem.value
 
 
-def pointers(problem: Problem) -> dict[str, str]:
+def pointers(problem: ProblemError) -> dict[str, str]:
     assert problem.code == "validation_error"
     return {error.pointer: error.detail for error in problem.errors}
 
@@ -178,10 +178,10 @@ def test_fields_at_their_bounds_are_taken(field: str) -> None:
 # -- reading bodies --------------------------------------------------------------------------------
 
 
-async def body_of(request: Request, bytes_max: int = 10) -> bytes | Problem:
+async def body_of(request: Request, bytes_max: int = 10) -> bytes | ProblemError:
     try:
         return await read_body(request, bytes_max)
-    except Problem as problem:
+    except ProblemError as problem:
         return problem
 
 
@@ -196,7 +196,7 @@ async def test_a_body_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPa
 
     problem = await body_of(Request({"type": "http", "headers": []}, receive))
 
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, ProblemError)
     assert problem.code == "malformed_json"
 
 
@@ -217,14 +217,14 @@ async def test_a_body_in_pieces_is_read_whole() -> None:
 )
 async def test_a_body_that_is_too_large_is_refused(request_: Request) -> None:
     problem = await body_of(request_)
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, ProblemError)
     assert problem.code == "body_too_large"
     assert "10 bytes" in problem.detail
 
 
 async def test_a_body_that_ends_too_soon_is_no_empty_body() -> None:
     problem = await body_of(a_request(chunks=[b"{}"], disconnects=True))
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, ProblemError)
     assert problem.code == "malformed_json"
 
 
@@ -242,7 +242,7 @@ async def test_a_body_must_be_declared_as_json(declared: str, taken: bool) -> No
     read = await body_of(a_request(headers={"content-type": declared}, chunks=[b"{}"]))
     assert (read == b"{}") is taken
     if not taken:
-        assert isinstance(read, Problem)
+        assert isinstance(read, ProblemError)
         assert read.code == "unsupported_media_type"
 
 
@@ -284,7 +284,7 @@ def test_a_request_s_own_timeout_counts_within_bounds() -> None:
         assert timeout_of(a_request(headers={"X-Request-Timeout-Ms": sent}), SETTINGS) == seconds
     for sent in ("0", "60001", "-1", "1.5", "", "soon", "²", "9" * 5_000):
         request = a_request(headers={"X-Request-Timeout-Ms": sent})
-        with pytest.raises(Problem) as problem:
+        with pytest.raises(ProblemError) as problem:
             timeout_of(request, SETTINGS)
         assert list(pointers(problem.value)) == ["#header/X-Request-Timeout-Ms"]
 

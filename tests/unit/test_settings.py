@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from serve_app.deployment import Arguments
+from serve_app.deployment import ApplicationArguments
 from wallet.settings import RENAMED, Settings
 
 
@@ -42,5 +42,5 @@ def test_every_former_name_leads_to_a_setting(former: str) -> None:
 
 def test_a_former_name_in_an_applications_arguments_is_read_with_a_warning() -> None:
     with pytest.warns(FutureWarning, match="mailbox_max is now called mailbox_commands_max"):
-        arguments = Arguments.model_validate({"mailbox_max": 5})
+        arguments = ApplicationArguments.model_validate({"mailbox_max": 5})
     assert arguments.settings().mailbox_commands_max == 5

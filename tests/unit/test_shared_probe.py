@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from serve_app.schemas import Component
-from serve_app.shared_probe import SharedProbe
+from serve_app.shared_probe import SingleFlight
 
 READY = Component(ready=True, detail="answers")
 
@@ -20,7 +20,7 @@ async def test_a_crowd_is_one_probe_and_the_next_to_come_another() -> None:
         await may_answer.wait()
         return READY
 
-    shared = SharedProbe(probe, timeout_s=5)
+    shared = SingleFlight(probe, timeout_s=5)
     crowd = [asyncio.create_task(shared()) for _ in range(100)]
     await asyncio.sleep(0)
     crowd[0].cancel()
@@ -41,7 +41,7 @@ async def test_a_probe_that_hangs_is_given_up_and_tried_anew() -> None:
             await asyncio.Event().wait()
         return READY
 
-    shared = SharedProbe(probe, timeout_s=0.01)
+    shared = SingleFlight(probe, timeout_s=0.01)
     with pytest.raises(TimeoutError):
         await shared()
     hangs = False
@@ -53,7 +53,7 @@ async def test_everybody_who_waits_is_told_of_a_failure() -> None:
         await asyncio.sleep(0)
         raise RuntimeError("broken")
 
-    shared = SharedProbe(probe, timeout_s=5)
+    shared = SingleFlight(probe, timeout_s=5)
     found = await asyncio.gather(*(shared() for _ in range(3)), return_exceptions=True)
 
     assert [str(one) for one in found] == ["broken"] * 3

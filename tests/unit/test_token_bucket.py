@@ -26,7 +26,7 @@ def test_a_batch_larger_than_a_burst_passes_and_a_pause_follows() -> None:
     bucket = TokenBucket(rate_per_s=10, burst=5, now_s=0)
 
     assert bucket.take(1, 0) == 0
-    bucket.owe(99)
+    bucket.charge(99)
     assert bucket.take(1, 0) == pytest.approx(9.6)
     assert bucket.take(1, 9.7) == 0
 

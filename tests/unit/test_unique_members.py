@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from serve_app import batch_items, schemas, unique_members
-from serve_app.problems import Problem
+from serve_app.problems import ProblemError
 from serve_app.requests import parse_body
 from tests.support.domain import WALLET_ID
 
-_create = TypeAdapter(schemas.CreateTransfer)
+_create = TypeAdapter(schemas.CreateTransferBody)
 
 ITEM = '"wallet_id":"' + WALLET_ID + '","type":"debit"'
 ENTRANCES: dict[str, tuple[Callable[[bytes], object], str, str]] = {
@@ -30,7 +30,7 @@ ENTRANCES: dict[str, tuple[Callable[[bytes], object], str, str]] = {
         "/items/1",
     ),
     "line": (
-        lambda body: batch_items.decode(batch_items.one_item, body),
+        lambda body: batch_items.decode(batch_items.ndjson_item, body),
         "{" + ITEM + ",%s}",
         "",
     ),
@@ -64,7 +64,7 @@ def test_a_member_that_is_there_twice_is_refused_and_pointed_to(
 ) -> None:
     read, template, place = ENTRANCES[entrance]
 
-    with pytest.raises(Problem) as refused:
+    with pytest.raises(ProblemError) as refused:
         read((template % members).encode())
 
     assert refused.value.code == "validation_error"
@@ -99,7 +99,7 @@ def test_a_member_of_the_batch_itself_is_there_once_too() -> None:
         f'{{"items":[{item}],"items":[{item}]}}',
         f'{{"items":[{item}],"atomic":true,"atomic":false}}',
     ):
-        with pytest.raises(Problem, match="twice"):
+        with pytest.raises(ProblemError, match="twice"):
             batch_items.decode(batch_items.wallet_batch, body.encode())
 
 
@@ -142,10 +142,10 @@ def test_exactly_the_bodies_with_a_repeated_member_are_refused(
     if escaped:
         text = text.replace("a:a", "a\\u003aa")
 
-    refused: Problem | None = None
+    refused: ProblemError | None = None
     try:
         read((template % text).encode())
-    except Problem as problem:
+    except ProblemError as problem:
         refused = problem
 
     assert (refused is not None) == is_repeated
