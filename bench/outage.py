@@ -25,7 +25,7 @@ from bench.generators.deck import Deck, Mode
 from bench.overload import batch_card, send
 from bench.service import Service, own_stack
 from bench.wallets import create_wallets
-from serve_app.local.processes import family
+from serve_app.local.processes import process_tree
 
 _WALLETS: Final = 256
 _CONNECTIONS: Final = 8
@@ -63,7 +63,7 @@ class Outage(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def _paused(service: Service) -> Iterator[None]:
     assert service.home is not None, "a stack of our own has a home"
-    servers = list(family(service.home.load().processes["nats"]))
+    servers = list(process_tree(service.home.load().processes["nats"]))
     for server in servers:
         os.kill(server.pid, signal.SIGSTOP)
     try:

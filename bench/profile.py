@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from serve_app.local.home import Home
-from serve_app.local.processes import carrying
+from serve_app.local.home import StateDirectory
+from serve_app.local.processes import processes_with_env
 from serve_app.local.ray_environment import STACK_VARIABLE
 
 ACTORS = {"shard": "ray::ShardActor", "ingress": "ray::ServeReplica:api:Ingress"}
@@ -112,9 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make profile")
     parser.add_argument("--seconds", type=int, default=20, help="how long (20)")
     seconds = parser.parse_args().seconds
-    home = Home.of_this_checkout()
+    home = StateDirectory.of_this_checkout()
     stack = home.load()
-    ours = carrying(STACK_VARIABLE, stack.id) if "ray" in stack.living() else []
+    ours = processes_with_env(STACK_VARIABLE, stack.id) if "ray" in stack.alive_processes() else []
     found = {
         name: [one for one in ours if " ".join(one.cmdline()).startswith(title)]
         for name, title in ACTORS.items()

@@ -16,9 +16,9 @@ from typing import Final
 
 import psutil
 
-from serve_app.local.home import Home
+from serve_app.local.home import StateDirectory
 from serve_app.local.ports import free_port
-from serve_app.local.processes import carrying, family
+from serve_app.local.processes import process_tree, processes_with_env
 from serve_app.local.ray_environment import STACK_VARIABLE
 
 _UP_TIMEOUT_S: Final = 240
@@ -41,7 +41,7 @@ class Service:
     database_url: str
     nats_url: str
     stream: str = "WALLET_EVENTS"
-    home: Home | None = None
+    home: StateDirectory | None = None
     pids: tuple[int, ...] = ()
     """Processes whose families are the service, where there is no home to ask."""
     headers: tuple[str, ...] = ()
@@ -54,9 +54,9 @@ class Service:
     def _found(self) -> Iterator[psutil.Process]:
         if self.home is not None:
             stack = self.home.load()
-            yield from carrying(STACK_VARIABLE, stack.id)
+            yield from processes_with_env(STACK_VARIABLE, stack.id)
             for recorded in stack.processes.values():
-                yield from family(recorded)
+                yield from process_tree(recorded)
         for pid in self.pids:
             root = psutil.Process(pid)
             yield root
@@ -90,13 +90,13 @@ class Service:
 
 def running_service() -> Service | None:
     """What `make up` started in this checkout, if it runs."""
-    return service_of(Home.of_this_checkout())
+    return service_of(StateDirectory.of_this_checkout())
 
 
-def service_of(home: Home) -> Service | None:
+def service_of(home: StateDirectory) -> Service | None:
     """The service of ``home``, if it runs."""
     stack = home.load()
-    if not stack.is_complete or not stack.living():
+    if not stack.is_complete or not stack.alive_processes():
         return None
     return Service(
         http_url=stack.http_url.replace("localhost", "127.0.0.1"),
@@ -115,7 +115,7 @@ def own_stack(settings: Mapping[str, str] | None = None) -> Iterator[Service]:
     """
     folder = Path(tempfile.mkdtemp(prefix="wallet-bench-"))
     folder.chmod(0o755)  # PostgreSQL's account must be able to enter
-    home = Home(folder / "home")
+    home = StateDirectory(folder / "home")
     environment = os.environ | {
         "WALLET_HTTP_PORT": str(free_port()),
         **(settings or {}),

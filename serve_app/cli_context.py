@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home
+from serve_app.local.home import StateDirectory
 from wallet.settings import Settings
 
 
@@ -18,8 +18,8 @@ def settings() -> Settings:
         raise StackError(f"Invalid value for {name}: {first['msg']}.") from wrong
 
 
-def home() -> Home:
-    return Home.of_this_checkout()
+def home() -> StateDirectory:
+    return StateDirectory.of_this_checkout()
 
 
 def console() -> Console:

@@ -18,7 +18,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
 from bench.baselines.statements import LOCK, WRITE
-from serve_app.local.turns import take_turns
+from serve_app.local.turns import use_batch_scheduling
 
 _POOL = int(os.environ.get("BASELINE_POOL", "8"))
 
@@ -56,7 +56,7 @@ async def _keep_session(_connection: object) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    take_turns()  # as our own processes do: it gains here, too
+    use_batch_scheduling()  # as our own processes do: it gains here, too
     url = os.environ["BASELINE_DATABASE_URL"]
     async with asyncpg.create_pool(
         url, min_size=_POOL, max_size=_POOL, reset=_keep_session, server_settings={"jit": "off"}

@@ -15,7 +15,7 @@ from serve_app.keys.api_key import PREFIX, SCOPES, NewApiKey, generate
 from serve_app.keys.store import ApiKeyRecord, KeyStore, KeysUnavailable
 from serve_app.local.commands import running_settings
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home
+from serve_app.local.home import StateDirectory
 from wallet.ids import canonical_uuid
 from wallet.settings import Settings
 
@@ -37,7 +37,7 @@ class NewKeyOptions:
     rate_per_s: float | None = None
 
 
-def create(settings: Settings, home: Home, wanted: NewKeyOptions) -> NewApiKey:
+def create(settings: Settings, home: StateDirectory, wanted: NewKeyOptions) -> NewApiKey:
     """Make a key. Whoever calls this shows it: nobody else ever can."""
     unknown = sorted(set(wanted.scopes) - set(SCOPES))
     if unknown:
@@ -64,7 +64,7 @@ def create(settings: Settings, home: Home, wanted: NewKeyOptions) -> NewApiKey:
     return key
 
 
-def show(settings: Settings, home: Home, console: Console) -> None:
+def show(settings: Settings, home: StateDirectory, console: Console) -> None:
     """A line a key, oldest first."""
     keys = _with_store(settings, home, lambda store: store.all())
     if not keys:
@@ -88,7 +88,7 @@ def show(settings: Settings, home: Home, console: Console) -> None:
     _print_wide(console, table)
 
 
-def revoke(settings: Settings, home: Home, key_id: str, console: Console) -> None:
+def revoke(settings: Settings, home: StateDirectory, key_id: str, console: Console) -> None:
     """Revoke a key; StackError if there is none."""
     key_id = key_id.removeprefix(f"{PREFIX}_").partition("_")[0]  # a whole key is understood, too
 
@@ -109,7 +109,7 @@ def revoke(settings: Settings, home: Home, key_id: str, console: Console) -> Non
 
 def attribute(
     settings: Settings,
-    home: Home,
+    home: StateDirectory,
     wallet_id: str,
     transfer_id: str | None,
     limit: int,
@@ -159,7 +159,7 @@ def _timestamp(moment: datetime | None) -> str:
 
 
 def _with_store(
-    settings: Settings, home: Home, work: Callable[[KeyStore], Awaitable[ResultT]]
+    settings: Settings, home: StateDirectory, work: Callable[[KeyStore], Awaitable[ResultT]]
 ) -> ResultT:
     settings = running_settings(settings, home)
 

@@ -52,13 +52,13 @@ def unprivileged_account() -> Account | None:
     )
 
 
-def may(account: Account, access: str, *paths: Path) -> bool:
+def has_access(account: Account, access: str, *paths: Path) -> bool:
     """Whether `account` may read ("r"), write ("w") or enter and run ("x") all of `paths`.
 
     Asks the system as that account, so every rule that the system knows counts.
     """
     try:
-        return all(_passes(account, access, path) for path in paths)
+        return all(_check_access(account, access, path) for path in paths)
     except PermissionError as refused:
         raise StackError(
             f"PostgreSQL refuses to run as root and this process may not become `{account.name}`:"
@@ -66,7 +66,7 @@ def may(account: Account, access: str, *paths: Path) -> bool:
         ) from refused
 
 
-def _passes(account: Account, access: str, path: Path) -> bool:
+def _check_access(account: Account, access: str, path: Path) -> bool:
     command = ["test", f"-{access}", str(path)]
     completed = subprocess.run(
         command, check=False, timeout=10, cwd="/", **account.popen_arguments()

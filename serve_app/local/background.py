@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Result = TypeVar("Result")
 
 
-class Background(Generic[Result]):
+class BackgroundThread(Generic[Result]):
     """A function that runs in a thread of its own from now on."""
 
     def __init__(self, work: Callable[[], Result]) -> None:

@@ -2,13 +2,13 @@
 
 import sys
 
-from serve_app.local.home import Home
-from serve_app.local.processes import RecordedProcess, spawn
+from serve_app.local.home import StateDirectory
+from serve_app.local.processes import ProcessRecord, spawn
 from serve_app.local.ray_environment import serve_environment
 from wallet.settings import Settings
 
 
-def spawn_deployer(action: str, settings: Settings, home: Home) -> RecordedProcess:
+def spawn_deployer(action: str, settings: Settings, home: StateDirectory) -> ProcessRecord:
     """Start `deploy` or `drain`; its log tells what went wrong in its last line with `Error`."""
     log = home.log_of(action)
     log.unlink(missing_ok=True)

@@ -5,77 +5,79 @@ import shutil
 from rich.console import Console
 
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home, Stack
-from serve_app.local.postgres_place import remove_place
+from serve_app.local.home import Stack, StateDirectory
+from serve_app.local.postgres_place import remove_data
 from serve_app.local.processes import is_alive
-from serve_app.local.readiness import ask
-from serve_app.local.record import Recorder
+from serve_app.local.readiness import fetch_readiness
+from serve_app.local.record import StackState
 from serve_app.local.servers import migrate as migrate_database
 from serve_app.local.shutdown import stop_stack
 from serve_app.local.startup import start_stack
-from serve_app.local.steps import Steps
-from serve_app.local.welcome import welcome
+from serve_app.local.steps import Progress
+from serve_app.local.welcome import print_quick_start
 from wallet.settings import Settings
 
 
-def up(settings: Settings, home: Home, console: Console) -> None:
+def up(settings: Settings, home: StateDirectory, console: Console) -> None:
     """Start the stack unless it runs; end by saying where it is and what to try."""
     home.create()
-    with Steps(console) as steps, home.locked(lambda: steps.note(_WAITING)):
+    with Progress(console) as steps, home.locked(lambda: steps.message(_WAITING)):
         stack = home.load()
         already = _is_up(stack)
         if already:
-            _insist_on_ready(stack)
+            _check_ready(stack)
         else:
-            recorder = Recorder(home, stack)
+            recorder = StackState(home, stack)
             if stop_stack(settings, home, recorder, steps):
-                steps.note("That was left over from an earlier start")
+                steps.message("That was left over from an earlier start")
             start_stack(settings, home, recorder, steps)
-    welcome(console, home.load().http_url, already=already, keys=settings.auth == "required")
+    print_quick_start(
+        console, home.load().http_url, already=already, keys=settings.auth == "required"
+    )
 
 
-def down(settings: Settings, home: Home, console: Console) -> None:
+def down(settings: Settings, home: StateDirectory, console: Console) -> None:
     """Stop what `up` started, gracefully; says so if there was nothing."""
     if not home.root.exists():
         console.print("Nothing is running.")
         return
-    with Steps(console) as steps, home.locked(lambda: steps.note(_WAITING)):
-        stopped = stop_stack(settings, home, Recorder(home, home.load()), steps)
+    with Progress(console) as steps, home.locked(lambda: steps.message(_WAITING)):
+        stopped = stop_stack(settings, home, StackState(home, home.load()), steps)
     console.print(
         "The wallet service is down. Its data is kept." if stopped else "Nothing is running."
     )
 
 
-def clean(home: Home, console: Console) -> None:
+def clean(home: StateDirectory, console: Console) -> None:
     """Remove everything that the home holds; refuses while anything runs."""
     if not home.root.exists():
         console.print("There is nothing to remove.")
         return
     with home.locked(lambda: console.print(_WAITING)):
         stack = home.load()
-        if stack.living():
+        if stack.alive_processes():
             raise StackError("The stack is running: `wallet down` (make down) first.")
-        remove_place(home.postgres)
+        remove_data(home.postgres)
         if stack.sockets is not None:
             shutil.rmtree(stack.sockets, ignore_errors=True)
         shutil.rmtree(home.root, ignore_errors=True)
     console.print(f"Removed {home.root} with all wallets in it.")
 
 
-def migrate(settings: Settings, home: Home, console: Console) -> None:
+def migrate(settings: Settings, home: StateDirectory, console: Console) -> None:
     """Bring the tables of the database in use up to date."""
     url = running_settings(settings, home).database_url
     with (
-        Steps(console) as steps,
+        Progress(console) as steps,
         steps.step("Migrating the database", "The database is migrated"),
     ):
         migrate_database(url)
 
 
-def running_settings(settings: Settings, home: Home) -> Settings:
+def running_settings(settings: Settings, home: StateDirectory) -> Settings:
     """The settings with the addresses of the running stack where they name none."""
     stack = home.load()
-    servers = stack.living()
+    servers = stack.alive_processes()
     found = {}
     if not settings.database_url and "postgres" in servers:
         found["database_url"] = stack.database_url
@@ -98,8 +100,8 @@ def _is_up(stack: Stack) -> bool:
     )
 
 
-def _insist_on_ready(stack: Stack) -> None:
-    answer = ask(stack.http_url)
+def _check_ready(stack: Stack) -> None:
+    answer = fetch_readiness(stack.http_url)
     if not answer.is_ready:
         raise StackError(
             f"The wallet service runs but isn't ready ({answer.summary}): wait a little, look at "
@@ -111,7 +113,7 @@ _WAITING = "Another `wallet` command is changing the stack: waiting for it"
 
 
 def deploy_onto(
-    settings: Settings, home: Home, address: str, application: str, console: Console
+    settings: Settings, home: StateDirectory, address: str, application: str, console: Console
 ) -> None:
     """Deploy one application onto the cluster at `address`, or onto the local stack's."""
     import os
@@ -120,7 +122,7 @@ def deploy_onto(
     from serve_app.local.ray_environment import serve_environment
 
     if not address:
-        if "ray" not in home.load().living():
+        if "ray" not in home.load().alive_processes():
             raise StackError(
                 "No Ray cluster is running here: start the stack with `wallet up`, or say which "
                 "one you mean with --address."
@@ -133,13 +135,13 @@ def deploy_onto(
             "Set WALLET_DATABASE_URL and WALLET_NATS_URL to servers that the cluster can reach."
         )
     with (
-        Steps(console) as steps,
+        Progress(console) as steps,
         steps.step(f"Deploying `{application}`", f"`{application}` is deployed"),
     ):
         deploy(settings, address, (application,))
 
 
-def rebuild_projections(settings: Settings, home: Home, console: Console) -> None:
+def rebuild_projections(settings: Settings, home: StateDirectory, console: Console) -> None:
     """Build the read side anew from the journal."""
     import asyncio
 
@@ -147,13 +149,13 @@ def rebuild_projections(settings: Settings, home: Home, console: Console) -> Non
 
     settings = running_settings(settings, home)
     with (
-        Steps(console) as steps,
+        Progress(console) as steps,
         steps.step("Rebuilding the projections", "The projections are rebuilt"),
     ):
         asyncio.run(rebuild(settings))
 
 
-def show_dead_letters(settings: Settings, home: Home, console: Console) -> None:
+def show_dead_letters(settings: Settings, home: StateDirectory, console: Console) -> None:
     """A line for each event that was put aside, with its reason."""
     import asyncio
 
@@ -165,7 +167,7 @@ def show_dead_letters(settings: Settings, home: Home, console: Console) -> None:
     console.print(f"{len(letters)} dead letters.")
 
 
-def replay_dead_letters(settings: Settings, home: Home, console: Console) -> None:
+def replay_dead_letters(settings: Settings, home: StateDirectory, console: Console) -> None:
     """Fold again what was put aside."""
     import asyncio
 
@@ -175,7 +177,7 @@ def replay_dead_letters(settings: Settings, home: Home, console: Console) -> Non
     console.print(f"{folded} events were folded, {remaining} are still put aside.")
 
 
-def verify(settings: Settings, home: Home, *, stream: bool, lag_max_s: float) -> int:
+def verify(settings: Settings, home: StateDirectory, *, stream: bool, lag_max_s: float) -> int:
     """Run the checker on the service that runs; returns its exit code."""
     from verification.program import Options, run
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from serve_app.keys.exposure import bind_policy_error
 from serve_app.local.errors import StackError
-from serve_app.local.front_door import close_front_door
+from serve_app.local.front_door import soft_stop_haproxy
 from serve_app.local.ports import answers
 from serve_app.local.processes import wait_until
 from wallet.settings import Settings
@@ -27,7 +27,7 @@ from wallet.settings import Settings
 API = "api"
 PROJECTIONS = "projections"
 
-DONE = "The deployer is done."
+DONE_MARKER = "The deployer is done."
 """The last line of a child that did what it was started for; only its parent learns exit codes."""
 
 _LISTENING_TIMEOUT_S = 60.0
@@ -74,7 +74,7 @@ def drain(settings: Settings, address: str) -> None:
     from ray import serve
 
     with _connected(address):
-        close_front_door()
+        soft_stop_haproxy()
         for application in serve.status().applications:
             serve.delete(application, _blocking=False)
         # Replicas that don't finish in time are stopped by Serve itself.
@@ -132,7 +132,7 @@ def _connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _deploy_once_ray_listens(settings: Settings, address: str, nodes: int) -> None:
+def _deploy_when_ray_is_up(settings: Settings, address: str, nodes: int) -> None:
     import ray.serve  # noqa: F401  # takes a second or two, which Ray needs to start anyway
 
     import serve_app.deployment  # noqa: F401
@@ -147,13 +147,13 @@ def main(action: str, nodes: int = 1) -> int:
     settings, address = Settings(), os.environ["RAY_ADDRESS"]
     try:
         if action == "deploy":
-            _deploy_once_ray_listens(settings, address, nodes)
+            _deploy_when_ray_is_up(settings, address, nodes)
         else:
             drain(settings, address)
     except StackError as failure:
         print(f"Error: {failure}", file=sys.stderr)
         return 1
-    print(DONE)
+    print(DONE_MARKER)
     return 0
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 
 from serve_app.local.haproxy_start import HOLDER
-from serve_app.local.processes import carrying
+from serve_app.local.processes import processes_with_env
 from serve_app.local.ray_environment import HAPROXY_CONFIG_VARIABLE, STACK_VARIABLE
 
 
-def close_front_door() -> None:
+def soft_stop_haproxy() -> None:
     """Soft-stop the HAProxy of the stack that this process belongs to, if it has one.
 
     Within the next seconds the applications have to be gone: Serve replaces a HAProxy that it
@@ -28,7 +28,7 @@ def close_front_door() -> None:
     for holder in Path(config).parent.glob(f"*/{HOLDER}"):
         holder.unlink(missing_ok=True)  # Nobody shall listen: no standby starts.
     folder = f"{Path(config).parent}/"
-    for process in carrying(STACK_VARIABLE, os.environ[STACK_VARIABLE]):
+    for process in processes_with_env(STACK_VARIABLE, os.environ[STACK_VARIABLE]):
         try:
             if any(argument.startswith(folder) for argument in process.cmdline()):
                 process.send_signal(signal.SIGUSR1)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from actors.statistics import ShardStatistics
 from projections.statistics import ProjectionStatistics
-from serve_app.local.observer import Look
+from serve_app.local.observer import StatusSnapshot
 from serve_app.replica_statistics import ReplicaStatistics
 from telemetry.histogram import Distribution
 
@@ -24,7 +24,7 @@ _SLOW_S: Final = 30.0
 StatisticsT = TypeVar("StatisticsT", bound=msgspec.Struct)
 
 
-def glance(before: Look, now: Look) -> RenderableType:
+def render_status(before: StatusSnapshot, now: StatusSnapshot) -> RenderableType:
     """What ``now`` shows, with rates since ``before``."""
     passed_s = max(now.at_s - before.at_s, 1e-3)
     return Group(
@@ -71,12 +71,12 @@ def _replicas(pairs: list[tuple[ReplicaStatistics, ReplicaStatistics]], passed_s
             now.replica,
             _number(requests / passed_s),
             _milliseconds(mean_s),
-            _bad(now.failed),
+            _error_count(now.failed),
             _number(now.overloaded),
             _number(now.queued),
             pool,
         )
-    return _or_nobody(table, "No replica responds.")
+    return _or_empty(table, "No replica responds.")
 
 
 def _shards(pairs: list[tuple[ShardStatistics, ShardStatistics]], passed_s: float) -> Table:
@@ -103,9 +103,9 @@ def _shards(pairs: list[tuple[ShardStatistics, ShardStatistics]], passed_s: floa
             _number(now.wallets_active),
             _number(now.conflicts),
             _number(now.outbox_events),
-            _waiting(now.outbox_age_s),
+            _age(now.outbox_age_s),
         )
-    return _or_nobody(table, "No shard responds.")
+    return _or_empty(table, "No shard responds.")
 
 
 def _projections(
@@ -117,11 +117,11 @@ def _projections(
             f"{now.group}" if now.ready else f"[red]{now.group} (disconnected)[/red]",
             _number((now.events - before.events) / passed_s),
             f"{now.pending:,}",
-            _waiting(now.lag_s),
+            _age(now.lag_s),
             _number(now.gaps),
-            _bad(now.dead_letters),
+            _error_count(now.dead_letters),
         )
-    return _or_nobody(table, "No projection responds.")
+    return _or_empty(table, "No projection responds.")
 
 
 def _hot_wallets(shards: list[ShardStatistics]) -> RenderableType:
@@ -158,7 +158,7 @@ def _mean_between(before: ShardStatistics, now: ShardStatistics, name: str) -> f
     return (found.total - then.total) / count if count else None
 
 
-def _or_nobody(table: Table, words: str) -> Table:
+def _or_empty(table: Table, words: str) -> Table:
     if not table.rows:
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_row(Text(words, style="red"))
@@ -171,7 +171,7 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.1f}"
 
 
-def _bad(value: int) -> str:
+def _error_count(value: int) -> str:
     return f"[red]{value:,}[/red]" if value else "0"
 
 
@@ -181,6 +181,6 @@ def _milliseconds(seconds: float | None) -> str:
     return f"{seconds * 1000:,.1f} ms" if seconds < 1 else f"{seconds:,.2f} s"
 
 
-def _waiting(seconds: float) -> str:
+def _age(seconds: float) -> str:
     shown = f"{seconds:,.1f} s"
     return f"[red]{shown}[/red]" if seconds > _SLOW_S else shown

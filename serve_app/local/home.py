@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serve_app.local.errors import StackError
 from serve_app.local.ports import free_port, is_free
-from serve_app.local.processes import RecordedProcess, is_alive
+from serve_app.local.processes import ProcessRecord, is_alive
 from serve_app.local.secret_files import write_private
 
 _VARIABLE = "WALLET_HOME"
@@ -42,26 +42,26 @@ class Stack(BaseModel):
     """In the environment of every process that this home starts."""
     ports: dict[str, int] = Field(default_factory=dict)
     sockets: Path | None = None
-    processes: dict[str, RecordedProcess] = Field(default_factory=dict)
+    processes: dict[str, ProcessRecord] = Field(default_factory=dict)
     database_url: str = ""
     nats_url: str = ""
     http_url: str = ""
     is_complete: bool = False
     """Whether that `up` got as far as a ready service."""
 
-    def living(self) -> dict[str, RecordedProcess]:
+    def alive_processes(self) -> dict[str, ProcessRecord]:
         """The recorded processes that still run."""
         return {name: process for name, process in self.processes.items() if is_alive(process)}
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class StateDirectory:
     """The folder itself. Reading it creates nothing."""
 
     root: Path
 
     @classmethod
-    def of_this_checkout(cls) -> "Home":
+    def of_this_checkout(cls) -> "StateDirectory":
         """Where WALLET_HOME says, else `.wallet` in the current folder."""
         return cls(Path(os.environ.get(_VARIABLE) or ".wallet").absolute())
 
@@ -143,7 +143,7 @@ def assign_ports(stack: Stack, names: tuple[str, ...]) -> None:
             stack.ports[name] = free_port(frozenset(stack.ports.values()))
 
 
-def assign_sockets(stack: Stack) -> Path:
+def assign_socket_dir(stack: Stack) -> Path:
     """The short, private folder for Unix sockets; made again if the system cleaned it away."""
     if stack.sockets is None or not stack.sockets.is_dir():
         stack.sockets = Path(tempfile.mkdtemp(prefix="wallet-", dir=_SOCKETS_PARENT))

@@ -19,7 +19,7 @@ sys.exit(main())
 """
 
 
-def link(checkout: Path, *, packages: Path, scripts: Path, python: str) -> None:
+def install(checkout: Path, *, packages: Path, scripts: Path, python: str) -> None:
     """Write the path file into `packages` and the command into `scripts`."""
     (packages / "wallet-service.pth").write_text(f"{checkout}\n", encoding="utf-8")
     launcher = scripts / "wallet"
@@ -28,7 +28,7 @@ def link(checkout: Path, *, packages: Path, scripts: Path, python: str) -> None:
 
 
 if __name__ == "__main__":
-    link(
+    install(
         Path(__file__).resolve().parents[2],
         packages=Path(sysconfig.get_path("purelib")),
         scripts=Path(sysconfig.get_path("scripts")),

@@ -30,7 +30,7 @@ def tail(path: Path, *, bytes_max: int = _TAIL_BYTES) -> list[str]:
         return []
 
 
-def last_line_with(path: Path, *words: str) -> str:
+def last_matching_line(path: Path, *words: str) -> str:
     """The last line of a log that has one of `words`, or an empty string."""
     matching = (line.strip() for line in reversed(tail(path)) if any(w in line for w in words))
     return next(matching, "")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve_app.local.errors import StackError
-from serve_app.local.logs import last_line_with
+from serve_app.local.logs import last_matching_line
 from serve_app.local.ports import answers
-from serve_app.local.processes import RecordedProcess, is_alive, spawn, stop, wait_until
-from serve_app.local.secret_files import secret_in, write_private
+from serve_app.local.processes import ProcessRecord, is_alive, spawn, stop, wait_until
+from serve_app.local.secret_files import read_or_create_secret, write_private
 
 USER = "wallet"
 
@@ -34,14 +34,16 @@ class NatsOptions:
     @property
     def url(self) -> str:
         """Address of the server, with the password."""
-        return f"nats://{USER}:{secret_in(self.folder / 'password')}@127.0.0.1:{self.port}"
+        return (
+            f"nats://{USER}:{read_or_create_secret(self.folder / 'password')}@127.0.0.1:{self.port}"
+        )
 
     @property
     def config_file(self) -> Path:
         return self.folder / "nats.conf"
 
 
-def start(options: NatsOptions) -> RecordedProcess:
+def start(options: NatsOptions) -> ProcessRecord:
     """Start the server and return at once; `wait_until_ready` waits for it."""
     options.folder.mkdir(parents=True, exist_ok=True)
     write_private(options.config_file, _config(options))
@@ -53,7 +55,7 @@ def start(options: NatsOptions) -> RecordedProcess:
     )
 
 
-def wait_until_ready(options: NatsOptions, process: RecordedProcess) -> None:
+def wait_until_ready(options: NatsOptions, process: ProcessRecord) -> None:
     """Wait until the server accepts connections; StackError with its own words if it ends."""
 
     def ready_or_gone() -> bool:
@@ -62,11 +64,11 @@ def wait_until_ready(options: NatsOptions, process: RecordedProcess) -> None:
     in_time = wait_until(ready_or_gone, timeout_s=_START_TIMEOUT_S)
     if in_time and is_alive(process):
         return
-    told = last_line_with(options.log_file, "[FTL]", "[ERR]") or "it left no message"
+    told = last_matching_line(options.log_file, "[FTL]", "[ERR]") or "it left no message"
     raise StackError(f"NATS did not start: {told} (see {options.log_file}).")
 
 
-def stop_server(process: RecordedProcess) -> bool:
+def stop_server(process: ProcessRecord) -> bool:
     """Shut the server down, its stored messages written; false if it wasn't running."""
     return stop(process, signals=_STOP_SIGNALS)
 
@@ -91,7 +93,7 @@ server_name: wallet
 listen: {text(f"127.0.0.1:{options.port}")}
 authorization {{
   user: {USER}
-  password: {text(secret_in(options.folder / "password"))}
+  password: {text(read_or_create_secret(options.folder / "password"))}
 }}
 jetstream {{
   store_dir: {text(str(options.folder / "jetstream"))}

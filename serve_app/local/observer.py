@@ -24,7 +24,7 @@ from serve_app.replica_statistics import ReplicaStatistics
 _ANSWER_TIMEOUT_S: Final = 5.0
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How the service stood at a moment. What doesn't answer is missing."""
 
     at_s: float
@@ -34,23 +34,23 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     projections: list[ProjectionStatistics]
 
 
-class Observer:
+class StatusSource:
     """Made by `observer`. Serve's handles want an event loop that runs all the time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    def look(self) -> Look:
+    def snapshot(self) -> StatusSnapshot:
         """Ask everybody, all at once."""
         return asyncio.run_coroutine_threadsafe(self._look(), self._loop).result()
 
-    async def _look(self) -> Look:
+    async def _look(self) -> StatusSnapshot:
         shards, replicas, projections = await asyncio.gather(
             _answers_of(API, "statistics"),
             _answers_of(API, "replica_statistics", everybody=True),
             _answers_of(PROJECTIONS, "statistics"),
         )
-        return Look(
+        return StatusSnapshot(
             at_s=time.monotonic(),
             shards=msgspec.convert(shards, list[ShardStatistics]),
             replicas=msgspec.convert(replicas, list[ReplicaStatistics]),
@@ -83,7 +83,7 @@ async def _answers_of(
 
 
 @contextmanager
-def observer(address: str) -> Iterator[Observer]:
+def status_source(address: str) -> Iterator[StatusSource]:
     """An observer of the cluster at ``address``, whose environment must be in place already.
 
     Raises:
@@ -100,7 +100,7 @@ def observer(address: str) -> Iterator[Observer]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
-        yield Observer(loop)
+        yield StatusSource(loop)
     finally:
         # In this order: what Ray still has to tell the loop would wait for ever on a closed one.
         ray.shutdown()

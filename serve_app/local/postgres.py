@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 
 from serve_app.local.errors import StackError
-from serve_app.local.logs import last_line_with, open_for_append
-from serve_app.local.postgres_place import Place
-from serve_app.local.processes import RecordedProcess, is_alive, record, spawn, stop, wait_until
-from serve_app.local.secret_files import secret_in
+from serve_app.local.logs import last_matching_line, open_for_append
+from serve_app.local.postgres_place import PostgresLayout
+from serve_app.local.processes import ProcessRecord, is_alive, record, spawn, stop, wait_until
+from serve_app.local.secret_files import read_or_create_secret
 
 USER = "wallet"
 DATABASE = "wallet"
@@ -59,14 +59,14 @@ _SETTINGS = {
 # them off in passing.
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 # For tests alone: a machine that loses power loses the database.
-_DISPOSABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_NON_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresOptions:
     """How one embedded server is run. `durable=False` is for servers that tests throw away."""
 
-    place: Place
+    place: PostgresLayout
     port: int
     log_file: Path
     durable: bool = True
@@ -74,7 +74,7 @@ class PostgresOptions:
     @property
     def url(self) -> str:
         """DSN of the wallet database, with the password."""
-        secret = secret_in(self.place.password_file)
+        secret = read_or_create_secret(self.place.password_file)
         return f"postgresql://{USER}:{secret}@127.0.0.1:{self.port}/{DATABASE}"
 
 
@@ -88,14 +88,14 @@ def initialise(options: PostgresOptions) -> bool:
         return False
     scratch = place.parent / "data.new"
     shutil.rmtree(scratch, ignore_errors=True)
-    _hand_over(place, scratch)
+    _chown(place, scratch)
     _initdb(options, scratch)
     _single_user(options, scratch, f"CREATE DATABASE {DATABASE}\n")
     scratch.rename(place.data)
     return True
 
 
-def start(options: PostgresOptions) -> RecordedProcess:
+def start(options: PostgresOptions) -> ProcessRecord:
     """Start the server and return at once; `wait_until_ready` waits for it.
 
     A server that already runs on this data folder is taken over instead.
@@ -103,7 +103,7 @@ def start(options: PostgresOptions) -> RecordedProcess:
     running = running_server(options.place)
     if running is not None:
         return running
-    settings = _SETTINGS | (_DURABLE if options.durable else _DISPOSABLE)
+    settings = _SETTINGS | (_DURABLE if options.durable else _NON_DURABLE)
     arguments = [f"--{name}={value}" for name, value in settings.items()]
     return spawn(
         "postgres",
@@ -120,7 +120,7 @@ def start(options: PostgresOptions) -> RecordedProcess:
     )
 
 
-def wait_until_ready(options: PostgresOptions, process: RecordedProcess) -> None:
+def wait_until_ready(options: PostgresOptions, process: ProcessRecord) -> None:
     """Wait until the server accepts connections; StackError with its own words if it ends."""
 
     def ready_or_gone() -> bool:
@@ -129,11 +129,11 @@ def wait_until_ready(options: PostgresOptions, process: RecordedProcess) -> None
     in_time = wait_until(ready_or_gone, timeout_s=_START_TIMEOUT_S)
     if in_time and is_alive(process):
         return
-    told = last_line_with(options.log_file, "FATAL", "ERROR", "PANIC") or "it left no message"
+    told = last_matching_line(options.log_file, "FATAL", "ERROR", "PANIC") or "it left no message"
     raise StackError(f"PostgreSQL did not start: {told} (see {options.log_file}).")
 
 
-def running_server(place: Place) -> RecordedProcess | None:
+def running_server(place: PostgresLayout) -> ProcessRecord | None:
     """The server that runs on this data folder, by PostgreSQL's own lock file."""
     lines = _lock_file(place)
     if len(lines) < 2 or lines[1] != str(place.data):
@@ -148,12 +148,12 @@ def running_server(place: Place) -> RecordedProcess | None:
     return found if is_alive(found) else None
 
 
-def stop_server(process: RecordedProcess) -> bool:
+def stop_server(process: ProcessRecord) -> bool:
     """Shut the server down with a checkpoint; false if it wasn't running."""
     return stop(process, signals=_STOP_SIGNALS)
 
 
-def _lock_file(place: Place) -> list[str]:
+def _lock_file(place: PostgresLayout) -> list[str]:
     try:
         text = (place.data / "postmaster.pid").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -161,7 +161,7 @@ def _lock_file(place: Place) -> list[str]:
     return [line.strip() for line in text.splitlines()]
 
 
-def _is_ready(place: Place, process: RecordedProcess) -> bool:
+def _is_ready(place: PostgresLayout, process: ProcessRecord) -> bool:
     """Whether the lock file says so and is this server's, not one that a crash left behind."""
     lines = _lock_file(place)
     return len(lines) > 7 and lines[0] == str(process.pid) and lines[7] == "ready"
@@ -170,7 +170,7 @@ def _is_ready(place: Place, process: RecordedProcess) -> bool:
 def _initdb(options: PostgresOptions, data: Path) -> None:
     place = options.place
     with tempfile.NamedTemporaryFile("w", dir=place.parent, encoding="ascii") as password:
-        password.write(secret_in(place.password_file))
+        password.write(read_or_create_secret(place.password_file))
         password.flush()
         if place.account:
             os.chown(password.name, place.account.uid, place.account.gid)
@@ -212,13 +212,13 @@ def _run(options: PostgresOptions, command: list[str], given: str) -> None:
                 **identity,
             )
         except (subprocess.SubprocessError, OSError) as failure:
-            told = last_line_with(options.log_file, "error", "FATAL", "ERROR") or str(failure)
+            told = last_matching_line(options.log_file, "error", "FATAL", "ERROR") or str(failure)
             raise StackError(
                 f"PostgreSQL's data folder could not be made: {told} (see {options.log_file})."
             ) from failure
 
 
-def _hand_over(place: Place, data: Path) -> None:
+def _chown(place: PostgresLayout, data: Path) -> None:
     """Give an empty folder to the server's account; initdb insists on owning it."""
     data.mkdir(mode=0o700)
     if place.account:

@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve_app.local.accounts import Account, may, unprivileged_account
+from serve_app.local.accounts import Account, has_access, unprivileged_account
 from serve_app.local.errors import StackError
 
 # /var/lib first: what lies in /var/tmp may be cleaned away after some weeks.
@@ -24,7 +24,7 @@ _LOCATION = "location"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class PostgresLayout:
     """What an embedded server works with."""
 
     folder: Path
@@ -43,22 +43,22 @@ class Place:
         return self.folder / "password"
 
     @property
-    def is_elsewhere(self) -> bool:
+    def is_relocated(self) -> bool:
         """Whether the data isn't where one would look for it."""
         return self.parent != self.folder
 
 
-def find_place(folder: Path) -> Place:
+def resolve_layout(folder: Path) -> PostgresLayout:
     """Decide on first use, and remember, where a server of `folder` keeps its data."""
     installed = _installed_binaries()
     account = unprivileged_account()
     folder.mkdir(parents=True, exist_ok=True)
     parent = _parent_of_data(folder, account)
-    binaries = installed if account is None else _reachable(installed, parent, account)
-    return Place(folder=folder, parent=parent, binaries=binaries, account=account)
+    binaries = installed if account is None else _accessible_binaries(installed, parent, account)
+    return PostgresLayout(folder=folder, parent=parent, binaries=binaries, account=account)
 
 
-def remove_place(folder: Path) -> None:
+def remove_data(folder: Path) -> None:
     """Remove the data of a stopped server, wherever it lies."""
     remembered = _remembered(folder)
     if remembered:
@@ -78,9 +78,9 @@ def _parent_of_data(folder: Path, account: Account | None) -> Path:
     if account is None or (folder / "data").exists():
         return folder
     folder.chmod(0o755)  # ours; what it holds has permissions of its own
-    if may(account, "x", folder):
+    if has_access(account, "x", folder):
         return folder
-    elsewhere = _make_elsewhere(account)
+    elsewhere = _create_relocated_dir(account)
     (folder / _LOCATION).write_text(f"{elsewhere}\n", encoding="utf-8")
     return elsewhere
 
@@ -92,9 +92,9 @@ def _remembered(folder: Path) -> Path | None:
         return None
 
 
-def _make_elsewhere(account: Account) -> Path:
+def _create_relocated_dir(account: Account) -> Path:
     for system_folder in _SYSTEM_FOLDERS:
-        if not (os.access(system_folder, os.W_OK) and may(account, "x", system_folder)):
+        if not (os.access(system_folder, os.W_OK) and has_access(account, "x", system_folder)):
             continue
         made = Path(tempfile.mkdtemp(prefix="wallet-postgres-", dir=system_folder))
         made.chmod(0o755)
@@ -105,7 +105,7 @@ def _make_elsewhere(account: Account) -> Path:
     )
 
 
-def _reachable(installed: Path, parent: Path, account: Account) -> Path:
+def _accessible_binaries(installed: Path, parent: Path, account: Account) -> Path:
     """The folder of the server's binaries, copied beside the data if they can't be reached."""
     if _usable(installed, account):
         return installed
@@ -132,7 +132,7 @@ def _installed_binaries() -> Path:
 def _usable(binaries: Path, account: Account) -> bool:
     install = binaries.parent
     samples = (install / "share" / "postgres.bki", install / "lib" / "dict_snowball.so")
-    return may(account, "x", binaries / "initdb", binaries / "postgres") and may(
+    return has_access(account, "x", binaries / "initdb", binaries / "postgres") and has_access(
         account, "r", *samples
     )
 

@@ -24,30 +24,30 @@ _POLL_S = 0.02
 _KILL_WAIT_S = 5.0
 
 
-class RecordedProcess(BaseModel):
+class ProcessRecord(BaseModel):
     """One process, for certain: `birth` tells it from a later process with the same pid."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     pid: int
-    birth: str
+    start_time: str
 
 
-def record(name: str, pid: int) -> RecordedProcess:
+def record(name: str, pid: int) -> ProcessRecord:
     """Record a process that runs now; raises psutil.NoSuchProcess if it doesn't."""
-    return RecordedProcess(name=name, pid=pid, birth=_birth_of(pid))
+    return ProcessRecord(name=name, pid=pid, start_time=_birth_of(pid))
 
 
-def is_alive(process: RecordedProcess) -> bool:
+def is_alive(process: ProcessRecord) -> bool:
     """Whether exactly that process still runs. A zombie doesn't: it only waits to be reaped."""
-    return find(process) is not None
+    return lookup(process) is not None
 
 
-def find(process: RecordedProcess) -> psutil.Process | None:
+def lookup(process: ProcessRecord) -> psutil.Process | None:
     """The living process that the record means, if there is one."""
     try:
-        if _birth_of(process.pid) != process.birth:
+        if _birth_of(process.pid) != process.start_time:
             return None
         found = psutil.Process(process.pid)
         return None if found.status() == psutil.STATUS_ZOMBIE else found
@@ -63,7 +63,7 @@ def spawn(
     environment: Mapping[str, str],
     account: Account | None = None,
     directory: Path = Path("/"),
-) -> RecordedProcess:
+) -> ProcessRecord:
     """Start a process in a session of its own, so that Ctrl-C here doesn't reach it there.
 
     Its output is appended to `log_file`. `account` is whom it runs as, if not as ourselves.
@@ -84,9 +84,9 @@ def spawn(
     return record(name, child.pid)
 
 
-def family(process: RecordedProcess) -> list[psutil.Process]:
+def process_tree(process: ProcessRecord) -> list[psutil.Process]:
     """The process and everything that descends from it, or nothing if it has gone."""
-    root = find(process)
+    root = lookup(process)
     if root is None:
         return []
     try:
@@ -96,7 +96,7 @@ def family(process: RecordedProcess) -> list[psutil.Process]:
 
 
 def stop(
-    process: RecordedProcess,
+    process: ProcessRecord,
     *,
     signals: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, 10.0),),
 ) -> bool:
@@ -105,14 +105,14 @@ def stop(
     Each signal of `signals` goes to the process alone, which has that many seconds to end its
     descendants and itself; whatever is left after the last is killed.
     """
-    members = family(process)
+    members = process_tree(process)
     if not members:
         return False
     for number, grace_s in signals:
         if members[0].is_running():
             _send(members[0], number)
         # Those it starts while it stops must not be missed.
-        members += [late for late in family(process) if late not in members]
+        members += [late for late in process_tree(process) if late not in members]
         if _all_ended(members, timeout_s=grace_s):
             return True
     kill(members)
@@ -126,7 +126,7 @@ def kill(members: Sequence[psutil.Process]) -> None:
     _all_ended(members, timeout_s=_KILL_WAIT_S)
 
 
-def carrying(variable: str, value: str) -> list[psutil.Process]:
+def processes_with_env(variable: str, value: str) -> list[psutil.Process]:
     """Living processes, except this one, whose environment has `variable`=`value`.
 
     Finds those that left their family: an orphan's parent is the system, but its environment

@@ -9,9 +9,9 @@ import os
 import subprocess
 from pathlib import Path
 
-from serve_app.local.haproxy_on_loopback import script_in
-from serve_app.local.home import Home, Stack
-from serve_app.local.secret_files import secret_in
+from serve_app.local.haproxy_on_loopback import write_wrapper
+from serve_app.local.home import Stack, StateDirectory
+from serve_app.local.secret_files import read_or_create_secret
 from wallet.settings import Settings
 
 STACK_VARIABLE = "WALLET_STACK_ID"
@@ -32,24 +32,26 @@ _ANSWER_MARGIN_S = 20  # on top of a request's own deadline, before HAProxy give
 _HAPROXY_THREADS_MAX = 4
 
 
-def serve_environment(settings: Settings, home: Home) -> dict[str, str]:
+def serve_environment(settings: Settings, home: StateDirectory) -> dict[str, str]:
     """Everything a Ray process, and a driver that connects to it, must have in its environment.
 
     Built on our own environment, less what would lead it to another cluster.
     """
     stack = home.load()
-    inherited = {name: value for name, value in os.environ.items() if not _is_foreign(name)}
+    inherited = {
+        name: value for name, value in os.environ.items() if not _belongs_to_other_cluster(name)
+    }
     return {
         **inherited,
         **_settings_variables(settings),
         **_ray(home, stack),
         **_serve(stack),
-        **(_haproxy(settings, home, stack) if haproxy_problem() is None else {}),
+        **(_haproxy(settings, home, stack) if haproxy_unavailable_reason() is None else {}),
         STACK_VARIABLE: stack.id,
     }
 
 
-def haproxy_problem() -> str | None:
+def haproxy_unavailable_reason() -> str | None:
     """Why HAProxy mode can't be used here, or None if it can."""
     try:
         binary = _haproxy_binary()
@@ -68,7 +70,7 @@ def _haproxy_binary() -> str:
     return str(get_haproxy_binary())
 
 
-def _is_foreign(name: str) -> bool:
+def _belongs_to_other_cluster(name: str) -> bool:
     """RAY_ADDRESS and RAY_JOB_… of a shell that works with another cluster; a venv's own PATH
     and the user's RAY_SERVE_… wishes are kept (ours win)."""
     return name in {"RAY_ADDRESS", "RAY_NAMESPACE", "RAY_RUNTIME_ENV_HOOK"} or name.startswith(
@@ -82,9 +84,9 @@ def _settings_variables(settings: Settings) -> dict[str, str]:
     return {f"WALLET_{name.upper()}": str(value) for name, value in values.items()}
 
 
-def _ray(home: Home, stack: Stack) -> dict[str, str]:
+def _ray(home: StateDirectory, stack: Stack) -> dict[str, str]:
     token_file = home.secrets / "ray-token"
-    secret_in(token_file)
+    read_or_create_secret(token_file)
     return {
         "RAY_ADDRESS": f"127.0.0.1:{stack.ports['ray']}",
         # Off, the node's address is 127.0.0.1, on Linux too: every port of Ray listens on
@@ -125,11 +127,11 @@ def _serve(stack: Stack) -> dict[str, str]:
     }
 
 
-def _haproxy(settings: Settings, home: Home, stack: Stack) -> dict[str, str]:
+def _haproxy(settings: Settings, home: StateDirectory, stack: Stack) -> dict[str, str]:
     sockets = stack.sockets
     assert sockets is not None, "assigned before the environment is made"
     folder = sockets / "h"
-    program = script_in(home.root, _haproxy_binary())
+    program = write_wrapper(home.root, _haproxy_binary())
     answer_s = math.ceil(settings.request_timeout_max_s) + _ANSWER_MARGIN_S
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",

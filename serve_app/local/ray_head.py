@@ -10,9 +10,9 @@ import sysconfig
 from pathlib import Path
 
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home, Stack
-from serve_app.local.logs import last_line_with, tail
-from serve_app.local.processes import RecordedProcess, is_alive, spawn, stop, wait_until
+from serve_app.local.home import Stack, StateDirectory
+from serve_app.local.logs import last_matching_line, tail
+from serve_app.local.processes import ProcessRecord, is_alive, spawn, stop, wait_until
 from serve_app.local.ray_environment import ray_temporary_folder, serve_environment
 from wallet.settings import Settings
 
@@ -25,12 +25,12 @@ _STARTED = "Ray runtime started"
 _OBJECT_STORE_BYTES = 100_000_000
 
 
-def start(settings: Settings, home: Home, stack: Stack) -> RecordedProcess:
+def start(settings: Settings, home: StateDirectory, stack: Stack) -> ProcessRecord:
     """Start the head and return at once; `wait_until_ready` waits for it."""
     log = home.log_of("ray")
     log.unlink(missing_ok=True)  # read below for what this start says
     _remove_old_sessions(stack)
-    _lead_to_logs(home, stack)
+    _link_logs(home, stack)
     return spawn(
         "ray",
         [str(_binary()), *_arguments(stack)],
@@ -39,21 +39,23 @@ def start(settings: Settings, home: Home, stack: Stack) -> RecordedProcess:
     )
 
 
-def wait_until_ready(home: Home, process: RecordedProcess) -> None:
+def wait_until_ready(home: StateDirectory, process: ProcessRecord) -> None:
     """Wait until drivers can connect; StackError with Ray's own words if it ends."""
     log = home.log_of("ray")
 
     def ready_or_gone() -> bool:
-        return bool(last_line_with(log, _STARTED)) or not is_alive(process)
+        return bool(last_matching_line(log, _STARTED)) or not is_alive(process)
 
     in_time = wait_until(ready_or_gone, timeout_s=_START_TIMEOUT_S)
     if in_time and is_alive(process):
         return
-    told = last_line_with(log, "Error", "ERR") or next(reversed(tail(log)), "it left no message")
+    told = last_matching_line(log, "Error", "ERR") or next(
+        reversed(tail(log)), "it left no message"
+    )
     raise StackError(f"Ray did not start: {told.strip()} (see {log}).")
 
 
-def stop_head(process: RecordedProcess) -> bool:
+def stop_head(process: ProcessRecord) -> bool:
     """End the head and all of its processes; false if it wasn't running."""
     return stop(process, signals=((signal.SIGTERM, _STOP_TIMEOUT_S),))
 
@@ -101,7 +103,7 @@ def _remove_old_sessions(stack: Stack) -> None:
             shutil.rmtree(session, ignore_errors=True)
 
 
-def _lead_to_logs(home: Home, stack: Stack) -> None:
+def _link_logs(home: StateDirectory, stack: Stack) -> None:
     """`logs/ray` leads to the logs of Ray's latest session."""
     link = home.logs / "ray"
     link.unlink(missing_ok=True)

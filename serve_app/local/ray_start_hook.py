@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from serve_app.local.turns import take_turns
+from serve_app.local.turns import use_batch_scheduling
 
 
 def prepare(parameters: Any, head: bool) -> None:
@@ -13,4 +13,4 @@ def prepare(parameters: Any, head: bool) -> None:
     """
     if head:
         parameters.ray_client_server_port = None
-    take_turns()
+    use_batch_scheduling()

@@ -13,7 +13,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Component:
     """One thing that the service needs."""
 
     name: str
@@ -26,7 +26,7 @@ class Readiness:
     """What GET /readyz said; no parts if nothing answered."""
 
     is_ready: bool
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Component, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -37,7 +37,7 @@ class Readiness:
         return "; ".join(waiting) or "ready"
 
 
-def ask(http_url: str) -> Readiness:
+def fetch_readiness(http_url: str) -> Readiness:
     """Ask once, bounded. Whatever goes wrong counts as not ready."""
     try:
         with _direct.open(f"{http_url}/readyz", timeout=_TIMEOUT_S) as answer:
@@ -49,12 +49,12 @@ def ask(http_url: str) -> Readiness:
         return Readiness(is_ready=False)
 
 
-def _parts(body: bytes) -> tuple[Part, ...]:
+def _parts(body: bytes) -> tuple[Component, ...]:
     """The answer's components. Another server's answer, or HAProxy's own, has none."""
     try:
         components: dict[str, dict[str, Any]] = json.loads(body)["components"]
         return tuple(
-            Part(name=name, is_ready=part["ready"] is True, detail=str(part["detail"]))
+            Component(name=name, is_ready=part["ready"] is True, detail=str(part["detail"]))
             for name, part in components.items()
         )
     except (ValueError, KeyError, TypeError, AttributeError):

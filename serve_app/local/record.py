@@ -3,21 +3,21 @@
 import threading
 
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home, Stack
-from serve_app.local.processes import RecordedProcess, stop
+from serve_app.local.home import Stack, StateDirectory
+from serve_app.local.processes import ProcessRecord, stop
 
 
-class Recorder:
+class StackState:
     """The stack that is being changed, kept on disk as it is in memory. Safe across threads."""
 
-    def __init__(self, home: Home, stack: Stack) -> None:
+    def __init__(self, home: StateDirectory, stack: Stack) -> None:
         self.stack = stack
         self._home = home
         self._lock = threading.Lock()
         self._is_closed = False
         self.save()
 
-    def add(self, process: RecordedProcess) -> None:
+    def add(self, process: ProcessRecord) -> None:
         """Remember a process that was just started; stop it if the start was given up meanwhile."""
         with self._lock:
             if not self._is_closed:

@@ -7,7 +7,7 @@ from pathlib import Path
 _SECRET_BYTES = 24
 
 
-def secret_in(path: Path) -> str:
+def read_or_create_secret(path: Path) -> str:
     """The secret kept in `path`, made up if the file doesn't exist yet. Safe in a URL."""
     try:
         return path.read_text(encoding="ascii").strip()

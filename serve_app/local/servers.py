@@ -5,25 +5,25 @@ from urllib.parse import urlsplit
 
 from serve_app.local import nats, postgres
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home, Stack, assign_ports
+from serve_app.local.home import Stack, StateDirectory, assign_ports
 from serve_app.local.logs import rotate
-from serve_app.local.postgres_place import find_place
-from serve_app.local.record import Recorder
-from serve_app.local.steps import Steps
+from serve_app.local.postgres_place import resolve_layout
+from serve_app.local.record import StackState
+from serve_app.local.steps import Progress
 from wallet.settings import Settings
 
 _NATS_TIMEOUT_S = 5.0
 
 
-def postgres_options(home: Home, stack: Stack) -> postgres.PostgresOptions:
+def postgres_options(home: StateDirectory, stack: Stack) -> postgres.PostgresOptions:
     """The embedded PostgreSQL of this home, with its port assigned."""
-    place = find_place(home.postgres)
+    place = resolve_layout(home.postgres)
     return postgres.PostgresOptions(
         place=place, port=stack.ports["postgres"], log_file=home.log_of("postgres")
     )
 
 
-def nats_options(home: Home, stack: Stack, *, sync_s: float) -> nats.NatsOptions:
+def nats_options(home: StateDirectory, stack: Stack, *, sync_s: float) -> nats.NatsOptions:
     """The embedded NATS of this home, with its port assigned."""
     return nats.NatsOptions(
         folder=home.nats,
@@ -33,7 +33,7 @@ def nats_options(home: Home, stack: Stack, *, sync_s: float) -> nats.NatsOptions
     )
 
 
-def assign_addresses(settings: Settings, home: Home, stack: Stack) -> None:
+def assign_addresses(settings: Settings, home: StateDirectory, stack: Stack) -> None:
     """Decide where PostgreSQL and NATS will be, before either runs."""
     stack.database_url = settings.database_url
     stack.nats_url = settings.nats_url
@@ -45,7 +45,7 @@ def assign_addresses(settings: Settings, home: Home, stack: Stack) -> None:
         stack.nats_url = nats_options(home, stack, sync_s=settings.stream_sync_interval_s).url
 
 
-def reach_given_servers(settings: Settings, steps: Steps) -> None:
+def check_external_servers(settings: Settings, steps: Progress) -> None:
     """Insist that the servers that the settings name answer, before anything is started."""
     if settings.database_url:
         with steps.step("Reaching PostgreSQL", "PostgreSQL answers, as WALLET_DATABASE_URL says"):
@@ -55,11 +55,11 @@ def reach_given_servers(settings: Settings, steps: Steps) -> None:
             asyncio.run(_reach_nats(settings))
 
 
-def start_postgres(home: Home, recorder: Recorder, steps: Steps) -> None:
+def start_postgres(home: StateDirectory, recorder: StackState, steps: Progress) -> None:
     """Start the embedded PostgreSQL and wait for it."""
     options = postgres_options(home, recorder.stack)
-    if options.place.is_elsewhere:
-        steps.note(f"PostgreSQL can't work as root: its data is in {options.place.parent}")
+    if options.place.is_relocated:
+        steps.message(f"PostgreSQL can't work as root: its data is in {options.place.parent}")
     rotate(options.log_file)
     with steps.step("Starting PostgreSQL 18", "PostgreSQL 18 is up"):
         postgres.initialise(options)
@@ -68,7 +68,9 @@ def start_postgres(home: Home, recorder: Recorder, steps: Steps) -> None:
         postgres.wait_until_ready(options, process)
 
 
-def start_nats(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+def start_nats(
+    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+) -> None:
     """Start the embedded NATS server and wait for it."""
     options = nats_options(home, recorder.stack, sync_s=settings.stream_sync_interval_s)
     rotate(options.log_file)
@@ -106,7 +108,7 @@ async def _reach_postgres(settings: Settings) -> None:
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as failure:
         raise StackError(
-            f"PostgreSQL can't be reached with WALLET_DATABASE_URL ({_told(failure)}): correct it, "
+            f"PostgreSQL can't be reached with WALLET_DATABASE_URL ({_first_line(failure)}): correct it, "
             "or leave it unset to have one started here."
         ) from failure
     await connection.close(timeout=settings.database_connect_timeout_s)
@@ -121,7 +123,7 @@ async def _reach_nats(settings: Settings) -> None:
             settings.nats_url,
             allow_reconnect=False,
             max_reconnect_attempts=1,  # counts the first attempt, which else never ends
-            error_cb=_say_nothing,
+            error_cb=_ignore,
         )
         try:
             await connection.jetstream(timeout=_NATS_TIMEOUT_S).account_info()
@@ -133,14 +135,14 @@ async def _reach_nats(settings: Settings) -> None:
     except (OSError, Error, ValueError, TimeoutError) as failure:
         raise StackError(
             f"NATS with JetStream can't be reached at {without_password(settings.nats_url)}, as "
-            f"WALLET_NATS_URL says ({_told(failure)}): correct it (and start that server with "
+            f"WALLET_NATS_URL says ({_first_line(failure)}): correct it (and start that server with "
             "-js), or leave it unset to have one started."
         ) from failure
 
 
-async def _say_nothing(_failure: Exception) -> None:
+async def _ignore(_failure: Exception) -> None:
     """The client would print a traceback for each attempt; the last failure is raised anyway."""
 
 
-def _told(failure: BaseException) -> str:
+def _first_line(failure: BaseException) -> str:
     return str(failure).strip().partition("\n")[0] or type(failure).__name__

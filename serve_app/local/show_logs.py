@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home
+from serve_app.local.home import StateDirectory
 from serve_app.local.logs import tail
 
 _POLL_S = 0.25
 
 
-def files_of(home: Home, name: str | None) -> list[tuple[str, Path]]:
+def files_of(home: StateDirectory, name: str | None) -> list[tuple[str, Path]]:
     """The logs that `name` means (all if None), each with the name to show beside its lines.
 
     `serve` means what the replicas, shards and proxies of Ray Serve write.

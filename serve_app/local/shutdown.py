@@ -2,30 +2,32 @@
 
 from serve_app.local import nats, postgres, ray_head
 from serve_app.local.child import spawn_deployer
-from serve_app.local.home import Home
-from serve_app.local.processes import carrying, is_alive, kill, stop, wait_until
+from serve_app.local.home import StateDirectory
+from serve_app.local.processes import is_alive, kill, processes_with_env, stop, wait_until
 from serve_app.local.ray_environment import STACK_VARIABLE
-from serve_app.local.record import Recorder
-from serve_app.local.steps import Steps
+from serve_app.local.record import StackState
+from serve_app.local.steps import Progress
 from wallet.settings import Settings
 
 _DRAIN_MARGIN_S = 45.0  # to start the child on a busy machine, connect, and end Serve
 _SERVERS = {"nats": ("NATS", nats.stop_server), "postgres": ("PostgreSQL", postgres.stop_server)}
 
 
-def stop_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> bool:
+def stop_stack(
+    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+) -> bool:
     """Stop everything that runs; false if nothing did.
 
     First the front door closes and what is in flight gets its answer; then Ray ends; then the
     servers that those answers were written to.
     """
-    living = recorder.stack.living()
+    living = recorder.stack.alive_processes()
     if "ray" in living and recorder.stack.is_complete:
         _drain(settings, home, recorder, steps)
     if "ray" in living:
         with steps.step("Stopping Ray", "Ray has stopped"):
             ray_head.stop_head(living["ray"])
-    strays = _stop_strays(recorder, steps)
+    strays = _kill_orphans(recorder, steps)
     for name, (title, stop_server) in _SERVERS.items():
         if name in living:
             with steps.step(f"Stopping {title}", f"{title} has stopped"):
@@ -36,27 +38,29 @@ def stop_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps)
     return bool(living) or strays
 
 
-def _drain(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+def _drain(settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress) -> None:
     with steps.step("Letting requests finish", "Requests in flight are answered"):
         child = spawn_deployer("drain", settings, home)
         recorder.add(child)
         bound_s = settings.drain_timeout_s + _DRAIN_MARGIN_S
         if not wait_until(lambda: not is_alive(child), timeout_s=bound_s):
-            steps.note(f"The service did not drain within {bound_s:.0f} s: stopping it anyway")
+            steps.message(f"The service did not drain within {bound_s:.0f} s: stopping it anyway")
 
 
-def _stop_strays(recorder: Recorder, steps: Steps) -> bool:
+def _kill_orphans(recorder: StackState, steps: Progress) -> bool:
     """End children that an interrupted command left, and orphans that Ray's own end left."""
     servers = {
         process.pid for process in recorder.stack.processes.values() if process.name in _SERVERS
     }
-    for name, process in recorder.stack.living().items():
+    for name, process in recorder.stack.alive_processes().items():
         if name not in _SERVERS:
             stop(process)
     strays = [
-        stray for stray in carrying(STACK_VARIABLE, recorder.stack.id) if stray.pid not in servers
+        stray
+        for stray in processes_with_env(STACK_VARIABLE, recorder.stack.id)
+        if stray.pid not in servers
     ]
     if strays:
-        steps.note(f"{len(strays)} process(es) left over from an earlier start ended")
+        steps.message(f"{len(strays)} process(es) left over from an earlier start ended")
         kill(strays)
     return bool(strays)

@@ -8,40 +8,42 @@ import psutil
 
 from serve_app.keys.exposure import bind_policy_error, is_exposed_unauthenticated
 from serve_app.local import ray_head
-from serve_app.local.background import Background
+from serve_app.local.background import BackgroundThread
 from serve_app.local.child import spawn_deployer
-from serve_app.local.deployer import DONE
+from serve_app.local.deployer import DONE_MARKER
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home, assign_ports, assign_sockets
-from serve_app.local.logs import last_line_with
+from serve_app.local.home import StateDirectory, assign_ports, assign_socket_dir
+from serve_app.local.logs import last_matching_line
 from serve_app.local.ports import is_free
-from serve_app.local.processes import RecordedProcess, is_alive, wait_until
-from serve_app.local.ray_environment import PORTS, haproxy_problem
-from serve_app.local.readiness import Readiness, ask
-from serve_app.local.record import Recorder
+from serve_app.local.processes import ProcessRecord, is_alive, wait_until
+from serve_app.local.ray_environment import PORTS, haproxy_unavailable_reason
+from serve_app.local.readiness import Readiness, fetch_readiness
+from serve_app.local.record import StackState
 from serve_app.local.servers import (
     assign_addresses,
+    check_external_servers,
     migrate,
-    reach_given_servers,
     start_nats,
     start_postgres,
 )
 from serve_app.local.shutdown import stop_stack
-from serve_app.local.steps import Steps
+from serve_app.local.steps import Progress
 from wallet.settings import Settings
 
 _READY_TIMEOUT_S = 180.0
 _LOCAL_HOSTS = ("0.0.0.0", "::", "127.0.0.1", "localhost")  # noqa: S104  # compared, not bound
 
 
-def start_stack(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+def start_stack(
+    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+) -> None:
     """Start everything and wait until the service is ready.
 
     A failure stops what was started and is raised; an interruption leaves it, recorded.
     """
-    _insist_on_keys(settings, steps)
-    _insist_on_free_port(settings)
-    reach_given_servers(settings, steps)
+    _check_bind_policy(settings, steps)
+    _check_port_free(settings)
+    check_external_servers(settings, steps)
     try:
         _start(settings, home, recorder, steps)
     except StackError:
@@ -56,7 +58,7 @@ def http_url(settings: Settings) -> str:
     return f"http://{host}:{settings.http_port}"
 
 
-def with_addresses(settings: Settings, recorder: Recorder) -> Settings:
+def with_addresses(settings: Settings, recorder: StackState) -> Settings:
     """The settings with the addresses of the servers that were started here."""
     addresses = {
         "database_url": recorder.stack.database_url,
@@ -65,14 +67,14 @@ def with_addresses(settings: Settings, recorder: Recorder) -> Settings:
     return settings.model_copy(update=addresses)
 
 
-def _start(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
-    _plan(settings, home, recorder)
-    problem = haproxy_problem()
+def _start(settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress) -> None:
+    _assign_addresses(settings, home, recorder)
+    problem = haproxy_unavailable_reason()
     if problem:
-        steps.note(f"Without HAProxy the service is about 8 times slower: {problem}")
+        steps.message(f"Without HAProxy the service is about 8 times slower: {problem}")
     deployed = with_addresses(settings, recorder)
-    ray = Background(lambda: _start_ray(deployed, home, recorder, steps))
-    database = Background(lambda: _start_database(settings, home, recorder, steps))
+    ray = BackgroundThread(lambda: _start_ray(deployed, home, recorder, steps))
+    database = BackgroundThread(lambda: _start_database(settings, home, recorder, steps))
     if not settings.nats_url:
         start_nats(settings, home, recorder, steps)
     database.result()
@@ -85,30 +87,34 @@ def _start(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> 
     recorder.save()
 
 
-def _plan(settings: Settings, home: Home, recorder: Recorder) -> None:
+def _assign_addresses(settings: Settings, home: StateDirectory, recorder: StackState) -> None:
     """Decide every address before anything runs: Ray's environment has them all."""
     assign_addresses(settings, home, recorder.stack)
     assign_ports(recorder.stack, PORTS)
-    assign_sockets(recorder.stack)
+    assign_socket_dir(recorder.stack)
     recorder.stack.http_url = http_url(settings)
     recorder.save()
 
 
-def _start_ray(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+def _start_ray(
+    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+) -> None:
     with steps.step("Starting Ray", "Ray is up"):
         process = ray_head.start(settings, home, recorder.stack)
         recorder.add(process)
         ray_head.wait_until_ready(home, process)
 
 
-def _start_database(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+def _start_database(
+    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+) -> None:
     if not settings.database_url:
         start_postgres(home, recorder, steps)
     with steps.step("Migrating the database", "The database is migrated"):
         migrate(recorder.stack.database_url)
 
 
-def _wait_until_ready(url: str, deployer: RecordedProcess, home: Home) -> None:
+def _wait_until_ready(url: str, deployer: ProcessRecord, home: StateDirectory) -> None:
     """Wait, bounded, until GET /readyz is 200 and the deployer is content."""
     answer = Readiness(is_ready=False)
 
@@ -118,7 +124,7 @@ def _wait_until_ready(url: str, deployer: RecordedProcess, home: Home) -> None:
             return False
         if not _deployer_is_done(home):
             return True
-        answer = ask(url)
+        answer = fetch_readiness(url)
         return answer.is_ready
 
     if not wait_until(settled, timeout_s=_READY_TIMEOUT_S):
@@ -128,36 +134,38 @@ def _wait_until_ready(url: str, deployer: RecordedProcess, home: Home) -> None:
         )
     if not answer.is_ready:
         log = home.log_of("deploy")
-        told = last_line_with(log, "Error") or last_line_with(log, "") or "it left no message"
+        told = (
+            last_matching_line(log, "Error") or last_matching_line(log, "") or "it left no message"
+        )
         raise StackError(f"The service could not be deployed: {told} (see {log}).")
 
 
-def _deployer_is_done(home: Home) -> bool:
-    return bool(last_line_with(home.log_of("deploy"), DONE))
+def _deployer_is_done(home: StateDirectory) -> bool:
+    return bool(last_matching_line(home.log_of("deploy"), DONE_MARKER))
 
 
-def _insist_on_keys(settings: Settings, steps: Steps) -> None:
+def _check_bind_policy(settings: Settings, steps: Progress) -> None:
     refusal = bind_policy_error(settings, settings.http_host)
     if refusal is not None:
         raise StackError(refusal)
     if is_exposed_unauthenticated(settings, settings.http_host):
-        steps.note(
+        steps.message(
             f"Authentication is off on {settings.http_host}:{settings.http_port}: anyone who "
             "can connect can move money"
         )
 
 
-def _insist_on_free_port(settings: Settings) -> None:
+def _check_port_free(settings: Settings) -> None:
     port = settings.http_port
     if is_free(port, settings.http_host):
         return
     raise StackError(
-        f"Port {port} on {settings.http_host} is in use{_by_whom(port)}: stop that, or choose "
+        f"Port {port} on {settings.http_host} is in use{_port_owner(port)}: stop that, or choose "
         "another port with WALLET_HTTP_PORT."
     )
 
 
-def _by_whom(port: int) -> str:
+def _port_owner(port: int) -> str:
     """` by NAME (pid N)` if the system tells us, which it may not for somebody else's process."""
     try:
         for connection in psutil.net_connections(kind="tcp"):

@@ -13,70 +13,71 @@ from rich.text import Text
 
 from serve_app.local.commands import running_settings
 from serve_app.local.errors import StackError
-from serve_app.local.glance import glance
-from serve_app.local.home import Home, Stack
-from serve_app.local.observer import Look, Observer, observer
+from serve_app.local.glance import render_status
+from serve_app.local.home import Stack, StateDirectory
+from serve_app.local.observer import StatusSnapshot, StatusSource, status_source
 from serve_app.local.processes import is_alive
 from serve_app.local.ray_environment import serve_environment
-from serve_app.local.readiness import Readiness, ask
+from serve_app.local.readiness import Readiness, fetch_readiness
 from wallet.settings import Settings
 
-_BETWEEN_LOOKS_S: Final = 1.0
+_SAMPLE_INTERVAL_S: Final = 1.0
 """Rates are over this time."""
 
 
-def status(settings: Settings, home: Home, console: Console) -> bool:
+def status(settings: Settings, home: StateDirectory, console: Console) -> bool:
     """Show everything once; true if the service is ready."""
     stack = home.load()
     if not stack.processes:
         console.print("Nothing is running.")
         return False
-    readiness = ask(stack.http_url)
+    readiness = fetch_readiness(stack.http_url)
     console.print(_processes(stack, readiness))
     console.print(_state(stack, readiness))
     try:
         with console.status("Asking the shards …"), _local_observer(settings, home) as service:
-            before = service.look()
-            time.sleep(_BETWEEN_LOOKS_S)
-            now = service.look()
+            before = service.snapshot()
+            time.sleep(_SAMPLE_INTERVAL_S)
+            now = service.snapshot()
     except StackError as failure:
         console.print(Text(str(failure), style="red"))
         return False
     console.print()
-    console.print(glance(before, now))
+    console.print(render_status(before, now))
     return readiness.is_ready
 
 
-def watch(settings: Settings, home: Home, console: Console) -> None:
+def watch(settings: Settings, home: StateDirectory, console: Console) -> None:
     """Show the service at a glance, anew every second, until interrupted."""
     stack = home.load()
     with _local_observer(settings, home) as service, Live(console=console, screen=True) as live:
-        for before, now in _looks(service):
-            live.update(_page(stack, before, now), refresh=True)
+        for before, now in _snapshots(service):
+            live.update(_live_page(stack, before, now), refresh=True)
 
 
-def _looks(service: Observer) -> Iterator[tuple[Look, Look]]:
-    before = service.look()
+def _snapshots(service: StatusSource) -> Iterator[tuple[StatusSnapshot, StatusSnapshot]]:
+    before = service.snapshot()
     while True:
-        time.sleep(_BETWEEN_LOOKS_S)
-        now = service.look()
+        time.sleep(_SAMPLE_INTERVAL_S)
+        now = service.snapshot()
         yield before, now
         before = now
 
 
-def _page(stack: Stack, before: Look, now: Look) -> RenderableType:
+def _live_page(stack: Stack, before: StatusSnapshot, now: StatusSnapshot) -> RenderableType:
     heading = Text.assemble(
-        _state(stack, ask(stack.http_url)), f"   {time.strftime('%X')}   Ctrl-C ends this"
+        _state(stack, fetch_readiness(stack.http_url)),
+        f"   {time.strftime('%X')}   Ctrl-C ends this",
     )
-    return Group(heading, Text(), glance(before, now))
+    return Group(heading, Text(), render_status(before, now))
 
 
 @contextmanager
-def _local_observer(settings: Settings, home: Home) -> Iterator[Observer]:
-    if "ray" not in home.load().living():
+def _local_observer(settings: Settings, home: StateDirectory) -> Iterator[StatusSource]:
+    if "ray" not in home.load().alive_processes():
         raise StackError("Ray is not running: start the stack with `wallet up` (make up).")
     os.environ.update(serve_environment(running_settings(settings, home), home))
-    with observer(os.environ["RAY_ADDRESS"]) as service:
+    with status_source(os.environ["RAY_ADDRESS"]) as service:
         yield service
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.status import Status
 
 
-class Steps:
+class Progress:
     """The steps of one command. Use it as a context manager around them."""
 
     def __init__(self, console: Console) -> None:
@@ -22,7 +22,7 @@ class Steps:
         self._running: list[str] = []
         self._status: Status | None = None
 
-    def __enter__(self) -> "Steps":
+    def __enter__(self) -> "Progress":
         if self._console.is_terminal:
             self._status = self._console.status("…")
             self._status.start()
@@ -44,7 +44,7 @@ class Steps:
             raise
         self._end(doing, f"[green]✓[/green] {done}", began)
 
-    def note(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Say something between steps."""
         with self._lock:
             self._console.print(f"  {text}", highlight=False, markup=False)

@@ -7,7 +7,7 @@ import sys
 _log = logging.getLogger(__name__)
 
 
-def take_turns() -> None:
+def use_batch_scheduling() -> None:
     """Let this thread, and what it starts from now on, interrupt nobody when it is woken.
 
     A request passes through HAProxy, a replica and a shard, and back. Each hop woke the next,

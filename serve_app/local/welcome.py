@@ -17,7 +17,7 @@ _KEY = ' -H "Authorization: Bearer $KEY"'
 _MAKE_KEY = "KEY=$({wallet} keys create me --scope wallets:read --scope wallets:write)"
 
 
-def welcome(console: Console, url: str, *, already: bool, keys: bool) -> None:
+def print_quick_start(console: Console, url: str, *, already: bool, keys: bool) -> None:
     """Where the service is, its documentation, and lines to try; with a key, if it needs one."""
     state = "is already up" if already else "is up"
     lines = [

@@ -20,11 +20,11 @@ import yaml
 
 from serve_app.local.ports import free_port
 from serve_app.local.processes import (
-    RecordedProcess,
-    carrying,
-    family,
+    ProcessRecord,
     is_alive,
     kill,
+    process_tree,
+    processes_with_env,
     spawn,
     wait_until,
 )
@@ -51,7 +51,7 @@ def ray_variables() -> dict[str, str]:
 class Node:
     """One node: `ray start --block` and everything below it."""
 
-    def __init__(self, name: str, process: RecordedProcess, http_port: int) -> None:
+    def __init__(self, name: str, process: ProcessRecord, http_port: int) -> None:
         self.name = name
         self.http_url = f"http://127.0.0.1:{http_port}"
         self._process = process
@@ -68,10 +68,10 @@ class Node:
 
     def kill(self) -> None:
         """End all of it at once, as a power cut would."""
-        kill([*family(self._process), *self._members()])
+        kill([*process_tree(self._process), *self._members()])
 
     def _members(self) -> list[psutil.Process]:
-        return carrying(_NODE_VARIABLE, self.name)
+        return processes_with_env(_NODE_VARIABLE, self.name)
 
 
 class Cluster:

@@ -15,7 +15,7 @@ from actors.ring import ring_of
 from bench.ledger import Ledger
 from bench.stream import connected
 from serve_app.local.processes import wait_until
-from serve_app.local.readiness import ask
+from serve_app.local.readiness import fetch_readiness
 from tests.cluster.nodes import Cluster, Node
 from tests.e2e.api import Api, new_id
 from tests.support.steady_load import SteadyLoad, assert_nothing_lost, steady_load
@@ -60,7 +60,7 @@ def test_every_node_has_a_part_of_the_service(cluster: Cluster) -> None:
 
 
 def _is_ready(node: Node) -> bool:
-    return ask(node.http_url).is_ready
+    return fetch_readiness(node.http_url).is_ready
 
 
 def test_every_node_answers_for_the_whole(cluster: Cluster) -> None:

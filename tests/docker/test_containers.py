@@ -11,7 +11,7 @@ import time
 import pytest
 
 from serve_app.local.processes import wait_until
-from serve_app.local.readiness import ask
+from serve_app.local.readiness import fetch_readiness
 from tests.docker.stack import Containers
 from tests.e2e.api import Api
 from tests.support.commands import CHECKOUT
@@ -37,7 +37,7 @@ def everywhere(containers: Containers, title: str) -> list[int]:
 
 
 def is_ready(containers: Containers) -> bool:
-    return wait_until(lambda: ask(containers.url).is_ready, timeout_s=60)
+    return wait_until(lambda: fetch_readiness(containers.url).is_ready, timeout_s=60)
 
 
 def test_our_containers_can_do_little(containers: Containers) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local.home import Home
+from serve_app.local.home import StateDirectory
 from tests.e2e.api import Api
 from tests.support.running_service import RunningService
 
@@ -14,7 +14,7 @@ _KEY = "wk_e2e_b7f1a0c93d5e4826"
 _PASSWORD = re.compile(r"://[^:@/]*:?([^:@/]{8,})@")
 
 
-def secrets_of(home: Home) -> set[str]:
+def secrets_of(home: StateDirectory) -> set[str]:
     """Everything secret that this stack knows."""
     stack = home.load()
     kept = {path.read_text(encoding="ascii").strip() for path in home.secrets.iterdir()}
@@ -23,7 +23,7 @@ def secrets_of(home: Home) -> set[str]:
     }
 
 
-def logs_of(home: Home) -> Iterator[Path]:
+def logs_of(home: StateDirectory) -> Iterator[Path]:
     yield from (path for path in home.logs.iterdir() if path.is_file())
     yield from (path for path in (home.logs / "ray").resolve().rglob("*") if path.is_file())
 

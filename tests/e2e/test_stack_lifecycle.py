@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from serve_app.local.home import Home
+from serve_app.local.home import StateDirectory
 from serve_app.local.ports import answers, free_port
-from serve_app.local.processes import carrying, family, kill
+from serve_app.local.processes import kill, process_tree, processes_with_env
 from serve_app.local.ray_environment import STACK_VARIABLE
 
 CHECKOUT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ CLIENTS = 8
 class Stack:
     """A stack in a folder of its own, worked as a person would: through the `wallet` command."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: StateDirectory) -> None:
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -58,7 +58,7 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     folder = Path(tempfile.mkdtemp(prefix="wallet-lifecycle-"))
-    running = Stack(Home(folder / "home"))
+    running = Stack(StateDirectory(folder / "home"))
     yield running
     running.wallet("down")
     running.wallet("clean", "--yes")
@@ -124,7 +124,7 @@ def test_a_stack_from_nothing_to_nothing(stack: Stack) -> None:
     stack.insist("up")  # every acknowledged write is there, and none twice
     assert stack.balance_of(wallet_id) == f"{clients.acknowledged}.00"
 
-    kill(family(stack.home.load().processes["ray"]))
+    kill(process_tree(stack.home.load().processes["ray"]))
     assert stack.wallet("status").returncode == 1
     stack.insist("down")
     _insist_that_nothing_runs(stack)
@@ -139,5 +139,5 @@ def test_a_stack_from_nothing_to_nothing(stack: Stack) -> None:
 def _insist_that_nothing_runs(stack: Stack) -> None:
     remembered = stack.home.load()
     assert remembered.processes == {}
-    assert carrying(STACK_VARIABLE, remembered.id) == []
+    assert processes_with_env(STACK_VARIABLE, remembered.id) == []
     assert not answers(stack.port)

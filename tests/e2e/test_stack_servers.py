@@ -13,22 +13,22 @@ import pytest
 from serve_app.local import nats, postgres
 from serve_app.local.errors import StackError
 from serve_app.local.ports import free_port
-from serve_app.local.postgres_place import find_place, remove_place
-from serve_app.local.processes import RecordedProcess, family, is_alive, kill, stop, wait_until
+from serve_app.local.postgres_place import remove_data, resolve_layout
+from serve_app.local.processes import ProcessRecord, is_alive, kill, process_tree, stop, wait_until
 from tests.support.servers import reachable_folder
 
 
 @pytest.fixture
 def options() -> Iterator[postgres.PostgresOptions]:
     with reachable_folder("postgres") as folder:
-        place = find_place(folder)
+        place = resolve_layout(folder)
         yield postgres.PostgresOptions(
             place=place, port=free_port(), log_file=folder.parent / "postgres.log"
         )
         running = postgres.running_server(place)
         if running:
             postgres.stop_server(running)
-        remove_place(folder)
+        remove_data(folder)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def nats_options(tmp_path: Path) -> nats.NatsOptions:
     )
 
 
-def run(options: postgres.PostgresOptions) -> RecordedProcess:
+def run(options: postgres.PostgresOptions) -> ProcessRecord:
     postgres.initialise(options)
     process = postgres.start(options)
     postgres.wait_until_ready(options, process)
@@ -78,7 +78,7 @@ async def test_data_outlives_a_stop_and_a_crash(options: postgres.PostgresOption
 
     second = run(options)
     await ask(options, "INSERT INTO kept VALUES (2)")
-    kill(family(second))  # leaves a lock file that names a process which is gone
+    kill(process_tree(second))  # leaves a lock file that names a process which is gone
 
     run(options)
     assert await ask(options, "SELECT sum(number) FROM kept") == 3

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from serve_app.local.processes import carrying, family
+from serve_app.local.processes import process_tree, processes_with_env
 from serve_app.local.ray_environment import STACK_VARIABLE
 from tests.e2e.api import Api, new_id
 from tests.e2e.problems import assert_problem
@@ -82,9 +82,9 @@ def listening(service: RunningService) -> dict[int, str]:
     """Every TCP port that a process of the stack listens on, with the process' title."""
     assert service.home is not None
     stack = service.home.load()
-    processes = carrying(STACK_VARIABLE, stack.id)
-    for recorded in stack.living().values():
-        processes += family(recorded)
+    processes = processes_with_env(STACK_VARIABLE, stack.id)
+    for recorded in stack.alive_processes().values():
+        processes += process_tree(recorded)
     found: dict[int, str] = {}
     for process in processes:
         try:

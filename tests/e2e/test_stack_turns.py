@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from serve_app.local.processes import family
+from serve_app.local.processes import process_tree
 from tests.support.running_service import RunningService
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the policy")
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 def policies(service: RunningService, server: str) -> dict[str, int]:
     if service.home is None:
         pytest.skip("needs the processes of a local stack")
-    members = family(service.home.load().processes[server])
+    members = process_tree(service.home.load().processes[server])
     return {
         f"{member.pid} {member.name()}": os.sched_getscheduler(member.pid) for member in members
     }

@@ -22,10 +22,10 @@ import psutil
 from nats.js.errors import NotFoundError
 
 from serve_app.local import nats, postgres
-from serve_app.local.home import Home
+from serve_app.local.home import StateDirectory
 from serve_app.local.ports import free_port
-from serve_app.local.postgres_place import find_place, remove_place
-from serve_app.local.processes import RecordedProcess, family, kill
+from serve_app.local.postgres_place import remove_data, resolve_layout
+from serve_app.local.processes import ProcessRecord, kill, process_tree
 from tests.support.postgres_proxy import PostgresProxy, proxy_before
 from tests.support.reaper import watched
 from tests.support.running_service import RunningService
@@ -42,19 +42,19 @@ class FaultyStack:
     """The service, its servers, and ways to hurt each. Made by `running_stack`."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.home = Home(folder / "home")
+        self.home = StateDirectory(folder / "home")
         self.url = f"http://127.0.0.1:{port}"
         self._port = port
         self._folder = folder
         self._postgres = postgres.PostgresOptions(
-            place=find_place(folder / "postgres"),
+            place=resolve_layout(folder / "postgres"),
             port=free_port(),
             log_file=folder / "postgres.log",
         )
         self._nats = nats.NatsOptions(
             folder=folder / "nats", port=free_port(), log_file=folder / "nats.log", sync_s=1.0
         )
-        self._servers: dict[str, RecordedProcess] = {}
+        self._servers: dict[str, ProcessRecord] = {}
         self.proxy: PostgresProxy
         self._through_proxy = ""
 
@@ -85,7 +85,7 @@ class FaultyStack:
         self._remember("nats", process)
         nats.wait_until_ready(self._nats, process)
 
-    def _remember(self, server: str, process: RecordedProcess) -> None:
+    def _remember(self, server: str, process: ProcessRecord) -> None:
         """Also for the watcher, who must find it."""
         self._servers[server] = process
         (self._folder / f"{server}.process").write_text(process.model_dump_json())
@@ -123,7 +123,7 @@ class FaultyStack:
 
     def kill(self, server: str) -> None:
         """kill −9, every process of it."""
-        kill(family(self._servers[server]))
+        kill(process_tree(self._servers[server]))
 
     def pause(self, server: str) -> None:
         self._signal(server, signal.SIGSTOP)
@@ -132,7 +132,7 @@ class FaultyStack:
         self._signal(server, signal.SIGCONT)
 
     def _signal(self, server: str, number: signal.Signals) -> None:
-        for process in family(self._servers[server]):
+        for process in process_tree(self._servers[server]):
             try:
                 process.send_signal(number)
             except psutil.NoSuchProcess:
@@ -184,7 +184,7 @@ class FaultyStack:
         return True
 
 
-def wallet_environment(home: Home) -> dict[str, str]:
+def wallet_environment(home: StateDirectory) -> dict[str, str]:
     """Ours without any setting, so that the service has its defaults."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
     return inherited | {"WALLET_HOME": str(home.root)}
@@ -210,18 +210,18 @@ def _new_folder() -> Path:
 
 def _remove_when_the_run_ends(folder: Path) -> None:
     sys.stdin.read()
-    home = Home(folder / "home")
+    home = StateDirectory(folder / "home")
     if home.root.exists():
         _run_wallet(home, "down")
     for file in folder.glob("*.process"):
-        kill(family(RecordedProcess.model_validate_json(file.read_bytes())))
+        kill(process_tree(ProcessRecord.model_validate_json(file.read_bytes())))
     if home.root.exists():
         _run_wallet(home, "clean", "--yes")
-    remove_place(folder / "postgres")
+    remove_data(folder / "postgres")
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_wallet(home: Home, *arguments: str) -> None:
+def _run_wallet(home: StateDirectory, *arguments: str) -> None:
     subprocess.run(
         [sys.executable, "-c", _ENTRY, *arguments],
         env=wallet_environment(home),

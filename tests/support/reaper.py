@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serve_app.local.processes import RecordedProcess, stop
+from serve_app.local.processes import ProcessRecord, stop
 
 _WATCHER_END_TIMEOUT_S = 30
 
 
 @contextmanager
-def reaped(process: RecordedProcess, *folders: Path) -> Iterator[None]:
+def reaped(process: ProcessRecord, *folders: Path) -> Iterator[None]:
     """While this lasts, the end of the run stops `process` and removes `folders`."""
     arguments = process.model_dump_json(), *map(str, folders)
     # Before the regular stop: then the watcher's work is the regular stop, done twice.
@@ -51,7 +51,7 @@ def watch(recorded: str, folders: list[str]) -> None:
     import shutil
 
     sys.stdin.read()
-    stop(RecordedProcess.model_validate_json(recorded))
+    stop(ProcessRecord.model_validate_json(recorded))
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

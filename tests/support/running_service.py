@@ -17,9 +17,9 @@ from typing import Final
 
 import psutil
 
-from serve_app.local.home import Home
+from serve_app.local.home import StateDirectory
 from serve_app.local.ports import free_port
-from serve_app.local.processes import carrying
+from serve_app.local.processes import processes_with_env
 from serve_app.local.ray_environment import STACK_VARIABLE
 from tests.support.commands import run_command
 from tests.support.reaper import watched
@@ -36,7 +36,7 @@ class RunningService:
     url: str
     database_url: str
     nats_url: str
-    home: Home | None = None
+    home: StateDirectory | None = None
     """The home of the stack, if it is one of `wallet up`: then its processes may be hurt."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Variables that the stack was started with."""
@@ -68,7 +68,7 @@ class RunningService:
         stack_id = self._own_home().load().id
         return [
             process
-            for process in carrying(STACK_VARIABLE, stack_id)
+            for process in processes_with_env(STACK_VARIABLE, stack_id)
             if " ".join(process.cmdline()).startswith(title)
         ]
 
@@ -76,7 +76,7 @@ class RunningService:
     def _port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def _own_home(self) -> Home:
+    def _own_home(self) -> StateDirectory:
         assert self.home is not None, "the service is no local stack"
         return self.home
 
@@ -91,7 +91,7 @@ def running_service() -> Iterator[RunningService]:
             url=url.rstrip("/"),
             database_url=os.environ.get("WALLET_TEST_DATABASE_URL", ""),
             nats_url=os.environ.get("WALLET_TEST_NATS_URL", ""),
-            home=Home(Path(home)) if home else None,
+            home=StateDirectory(Path(home)) if home else None,
         )
         return
     with own_service({}) as service:
@@ -101,7 +101,7 @@ def running_service() -> Iterator[RunningService]:
 @contextmanager
 def own_service(settings: Mapping[str, str]) -> Iterator[RunningService]:
     """A stack of its own, started with these variables, that lives as long as this context."""
-    home = Home(Path(tempfile.mkdtemp(prefix="wallet-e2e-")) / "home")
+    home = StateDirectory(Path(tempfile.mkdtemp(prefix="wallet-e2e-")) / "home")
     with watched("tests.support.running_service", str(home.root), timeout_s=2 * _DOWN_TIMEOUT_S):
         port = free_port()
         _wallet(home, "up", port=port, timeout_s=_UP_TIMEOUT_S, settings=settings)
@@ -116,7 +116,7 @@ def own_service(settings: Mapping[str, str]) -> Iterator[RunningService]:
 
 
 def _wallet(
-    home: Home,
+    home: StateDirectory,
     *arguments: str,
     timeout_s: float,
     port: int | None = None,
@@ -132,7 +132,7 @@ def _wallet(
     return run_command(command, env=inherited, timeout_s=timeout_s)
 
 
-def _remove_when_the_run_ends(home: Home) -> None:
+def _remove_when_the_run_ends(home: StateDirectory) -> None:
     """Wait until standard input closes, then stop the stack and remove its data."""
     import shutil
 
@@ -144,4 +144,4 @@ def _remove_when_the_run_ends(home: Home) -> None:
 
 
 if __name__ == "__main__":
-    _remove_when_the_run_ends(Home(Path(sys.argv[1])))
+    _remove_when_the_run_ends(StateDirectory(Path(sys.argv[1])))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from serve_app.local import nats, postgres
 from serve_app.local.ports import free_port
-from serve_app.local.postgres_place import find_place, remove_place
+from serve_app.local.postgres_place import remove_data, resolve_layout
 from tests.support.reaper import reaped
 
 POSTGRES_IMAGE = "postgres:18-alpine"
@@ -99,8 +99,8 @@ def _container_nats(stack: ExitStack) -> str:
 
 def _embedded_postgres(stack: ExitStack) -> str:
     folder = stack.enter_context(reachable_folder("postgres"))
-    place = find_place(folder)
-    stack.callback(remove_place, folder)
+    place = resolve_layout(folder)
+    stack.callback(remove_data, folder)
     options = postgres.PostgresOptions(
         place=place, port=free_port(), log_file=folder.parent / "postgres.log", durable=False
     )

@@ -17,7 +17,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 
-from serve_app.local.background import Background
+from serve_app.local.background import BackgroundThread
 from tests.simulation.chance import Dice
 from tests.support.http_transport import HttpTransport
 from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
@@ -72,7 +72,7 @@ class SteadyLoad:
         self._interval_s = interval_s
         self._acknowledged: Counter[str] = Counter()
         self._stopping = threading.Event()
-        self._running: Background[None] | None = None
+        self._running: BackgroundThread[None] | None = None
         with self._http() as http:
             self._wallets = [
                 [_new_wallet(http) for _ in range(wallets_per_client)] for _ in range(clients)
@@ -94,7 +94,7 @@ class SteadyLoad:
         return self._acknowledged[wallet]
 
     def start(self) -> None:
-        self._running = Background(lambda: asyncio.run(self._run()))
+        self._running = BackgroundThread(lambda: asyncio.run(self._run()))
 
     def stop(self) -> None:
         """Return once every client has finished its request.

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from serve_app.local import ray_environment
-from serve_app.local.home import Home, Stack
+from serve_app.local.home import Stack, StateDirectory
 from serve_app.local.ray_environment import PORTS, serve_environment
 from wallet.settings import Settings
 
@@ -63,8 +63,8 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What Ray's processes have in their environment on one machine."""
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(ray_environment, "haproxy_problem", lambda: None)
-    home = Home(tmp_path)
+    monkeypatch.setattr(ray_environment, "haproxy_unavailable_reason", lambda: None)
+    home = StateDirectory(tmp_path)
     home.create()
     ports = {name: 20_000 + number for number, name in enumerate(PORTS)}
     home.save(Stack(ports=ports, sockets=Path("/tmp/wallet-12345678")))

@@ -6,8 +6,8 @@ import msgspec
 from rich.console import Console
 
 from actors.hot_wallets import HotWallet
-from serve_app.local.glance import glance
-from serve_app.local.observer import Look
+from serve_app.local.glance import render_status
+from serve_app.local.observer import StatusSnapshot
 from serve_app.replica_statistics import ReplicaStatistics
 from telemetry.histogram import Histogram
 from tests.unit.test_metrics import PROJECTION, SHARD
@@ -25,9 +25,9 @@ REPLICA = ReplicaStatistics(
 )
 
 
-def shown(before: Look, now: Look) -> str:
+def shown(before: StatusSnapshot, now: StatusSnapshot) -> str:
     text = io.StringIO()
-    Console(width=200, file=text).print(glance(before, now))
+    Console(width=200, file=text).print(render_status(before, now))
     return text.getvalue()
 
 
@@ -41,8 +41,8 @@ def test_rates_are_what_happened_between_two_looks() -> None:
     commit = Histogram()
     commit.observe(0.004, 50)
     more = {**SHARD.distributions, "commit_seconds": commit.snapshot()}
-    before = Look(at_s=10.0, shards=[SHARD], replicas=[REPLICA], projections=[PROJECTION])
-    now = Look(
+    before = StatusSnapshot(at_s=10.0, shards=[SHARD], replicas=[REPLICA], projections=[PROJECTION])
+    now = StatusSnapshot(
         at_s=12.0,
         shards=[msgspec.structs.replace(SHARD, commands=2_006, distributions=more)],
         replicas=[msgspec.structs.replace(REPLICA, requests=500, seconds=3.0)],
@@ -56,7 +56,7 @@ def test_rates_are_what_happened_between_two_looks() -> None:
 
 
 def test_a_replaced_shard_begins_anew() -> None:
-    before = Look(at_s=0.0, shards=[SHARD], replicas=[], projections=[])
+    before = StatusSnapshot(at_s=0.0, shards=[SHARD], replicas=[], projections=[])
     successor = msgspec.structs.replace(SHARD, pid=2, commands=1)
     text = shown(before, msgspec.structs.replace(before, at_s=1.0, shards=[successor]))
     assert row_of(text, "SHARD")[:2] == ["1", "0"]
@@ -65,21 +65,21 @@ def test_a_replaced_shard_begins_anew() -> None:
 def test_hot_wallets_come_hottest_first_from_all_shards() -> None:
     wallets = [HotWallet(WalletId(name), rate, 0.5) for name, rate in (("cool", 1.0), ("hot", 9.0))]
     shards = [msgspec.structs.replace(SHARD, shard=n, hot_wallets=[wallets[n]]) for n in range(2)]
-    look = Look(at_s=0.0, shards=shards, replicas=[], projections=[])
+    look = StatusSnapshot(at_s=0.0, shards=shards, replicas=[], projections=[])
     assert row_of(shown(look, look), "HOT WALLET") == ["hot", "9.0", "50%", "1"]
 
 
 def test_what_is_wrong_is_said() -> None:
     shard = msgspec.structs.replace(SHARD, journal_ready=False, hot_wallets=[])
     projection = msgspec.structs.replace(PROJECTION, ready=False)
-    look = Look(at_s=0.0, shards=[shard], replicas=[], projections=[projection])
+    look = StatusSnapshot(at_s=0.0, shards=[shard], replicas=[], projections=[projection])
     text = shown(look, look)
     assert "No replica responds." in text
     assert "1 (database down)" in text
     assert "0 (disconnected)" in text
     assert "9 mismatched" in text
     assert "dead letters 13" in text
-    nobody = Look(at_s=0.0, shards=[], replicas=[], projections=[])
+    nobody = StatusSnapshot(at_s=0.0, shards=[], replicas=[], projections=[])
     text = shown(nobody, nobody)
     assert "No shard responds." in text
     assert "No projection responds." in text

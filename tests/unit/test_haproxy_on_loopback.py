@@ -14,7 +14,7 @@ from serve_app.local.haproxy_configuration import (
     UnknownConfiguration,
     prepared,
 )
-from serve_app.local.haproxy_on_loopback import script_in
+from serve_app.local.haproxy_on_loopback import write_wrapper
 from tests.support.front_door import FrontDoor
 
 TIMEOUTS = ClientTimeouts(header_s=7, idle_s=8)
@@ -127,18 +127,18 @@ def test_no_configuration_at_all_is_refused(text: str) -> None:
 
 
 def test_the_script_is_for_its_owner_and_stays_the_same(tmp_path: Path) -> None:
-    script = script_in(tmp_path, "/bin/echo")
+    script = write_wrapper(tmp_path, "/bin/echo")
     before = script.stat()
 
-    assert script_in(tmp_path, "/bin/echo") == script
+    assert write_wrapper(tmp_path, "/bin/echo") == script
     assert script.stat().st_ino == before.st_ino
     assert before.st_mode & 0o777 == 0o700
 
 
 def test_a_script_never_stands_in_front_of_itself(tmp_path: Path) -> None:
-    script = script_in(tmp_path, "/bin/echo")
+    script = write_wrapper(tmp_path, "/bin/echo")
 
-    assert script_in(tmp_path / "other", str(script)) == script
+    assert write_wrapper(tmp_path / "other", str(script)) == script
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="watchers are Linux's")

@@ -12,11 +12,11 @@ from rich.console import Console
 from serve_app import cli
 from serve_app.local import commands, startup, status
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home
-from serve_app.local.processes import RecordedProcess, is_alive, spawn, stop
-from serve_app.local.readiness import Part, Readiness
-from serve_app.local.record import Recorder
-from serve_app.local.steps import Steps
+from serve_app.local.home import StateDirectory
+from serve_app.local.processes import ProcessRecord, is_alive, spawn, stop
+from serve_app.local.readiness import Component, Readiness
+from serve_app.local.record import StackState
+from serve_app.local.steps import Progress
 from wallet.settings import Settings
 
 
@@ -38,13 +38,13 @@ def screen() -> Screen:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDirectory:
     monkeypatch.setenv("WALLET_HOME", str(tmp_path / "home"))
-    return Home(tmp_path / "home")
+    return StateDirectory(tmp_path / "home")
 
 
 @pytest.fixture
-def sleeper(tmp_path: Path) -> Iterator[RecordedProcess]:
+def sleeper(tmp_path: Path) -> Iterator[ProcessRecord]:
     """A process of an earlier start, called like one of the servers."""
     process = spawn(
         "nats",
@@ -61,7 +61,9 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Counts starts in place of making them."""
     made: list[Settings] = []
 
-    def start(settings: Settings, home: Home, recorder: Recorder, steps: Steps) -> None:
+    def start(
+        settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+    ) -> None:
         made.append(settings)
         recorder.stack.http_url = startup.http_url(settings)
         recorder.stack.is_complete = True
@@ -71,7 +73,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     return made
 
 
-def remember(home: Home, process: RecordedProcess, *, complete: bool) -> None:
+def remember(home: StateDirectory, process: ProcessRecord, *, complete: bool) -> None:
     home.create()
     stack = home.load()
     stack.processes[process.name] = process
@@ -81,7 +83,7 @@ def remember(home: Home, process: RecordedProcess, *, complete: bool) -> None:
 
 
 def test_up_starts_and_says_where_and_what_to_try(
-    home: Home, screen: Screen, starts: list[Settings]
+    home: StateDirectory, screen: Screen, starts: list[Settings]
 ) -> None:
     commands.up(Settings(http_port=8089), home, screen.console)
 
@@ -92,10 +94,10 @@ def test_up_starts_and_says_where_and_what_to_try(
 
 
 def test_up_again_only_says_that_it_is_already_up(
-    home: Home,
+    home: StateDirectory,
     screen: Screen,
     starts: list[Settings],
-    sleeper: RecordedProcess,
+    sleeper: ProcessRecord,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     remember(home, sleeper, complete=True)
@@ -109,14 +111,14 @@ def test_up_again_only_says_that_it_is_already_up(
 
 
 def test_up_again_on_a_service_that_is_not_ready_says_which_part(
-    home: Home,
+    home: StateDirectory,
     screen: Screen,
     starts: list[Settings],
-    sleeper: RecordedProcess,
+    sleeper: ProcessRecord,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     remember(home, sleeper, complete=True)
-    waiting = Part(name="nats", is_ready=False, detail="events wait")
+    waiting = Component(name="nats", is_ready=False, detail="events wait")
     monkeypatch.setattr(commands, "ask", lambda _url: Readiness(is_ready=False, parts=(waiting,)))
 
     with pytest.raises(StackError, match="nats: events wait"):
@@ -127,7 +129,7 @@ def test_up_again_on_a_service_that_is_not_ready_says_which_part(
 
 
 def test_deploying_onto_a_cluster_needs_servers_that_it_can_reach(
-    home: Home, screen: Screen
+    home: StateDirectory, screen: Screen
 ) -> None:
     with pytest.raises(StackError, match="WALLET_DATABASE_URL and WALLET_NATS_URL"):
         commands.deploy_onto(Settings(), home, "10.0.0.1:6379", "api", screen.console)
@@ -137,7 +139,7 @@ def test_deploying_onto_a_cluster_needs_servers_that_it_can_reach(
 
 
 def test_up_after_a_half_finished_start_ends_what_it_left_and_starts_anew(
-    home: Home, screen: Screen, starts: list[Settings], sleeper: RecordedProcess
+    home: StateDirectory, screen: Screen, starts: list[Settings], sleeper: ProcessRecord
 ) -> None:
     remember(home, sleeper, complete=False)
 
@@ -149,7 +151,7 @@ def test_up_after_a_half_finished_start_ends_what_it_left_and_starts_anew(
 
 
 def test_up_leaves_a_stranger_with_a_stale_pid_alone(
-    home: Home, screen: Screen, starts: list[Settings], sleeper: RecordedProcess
+    home: StateDirectory, screen: Screen, starts: list[Settings], sleeper: ProcessRecord
 ) -> None:
     stale = sleeper.model_copy(update={"birth": "long ago"})
     remember(home, stale, complete=True)
@@ -160,7 +162,9 @@ def test_up_leaves_a_stranger_with_a_stale_pid_alone(
     assert len(starts) == 1
 
 
-def test_a_port_in_use_is_one_line_and_nothing_is_started(home: Home, screen: Screen) -> None:
+def test_a_port_in_use_is_one_line_and_nothing_is_started(
+    home: StateDirectory, screen: Screen
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(http_port=taken.getsockname()[1])
 
@@ -170,7 +174,9 @@ def test_a_port_in_use_is_one_line_and_nothing_is_started(home: Home, screen: Sc
     assert home.load().processes == {}
 
 
-def test_down_with_nothing_running_says_so_and_creates_nothing(home: Home, screen: Screen) -> None:
+def test_down_with_nothing_running_says_so_and_creates_nothing(
+    home: StateDirectory, screen: Screen
+) -> None:
     commands.down(Settings(), home, screen.console)
 
     assert "Nothing is running." in screen.text
@@ -178,7 +184,7 @@ def test_down_with_nothing_running_says_so_and_creates_nothing(home: Home, scree
 
 
 def test_down_stops_what_is_recorded_and_forgets_it(
-    home: Home, screen: Screen, sleeper: RecordedProcess
+    home: StateDirectory, screen: Screen, sleeper: ProcessRecord
 ) -> None:
     remember(home, sleeper, complete=True)
 
@@ -190,7 +196,7 @@ def test_down_stops_what_is_recorded_and_forgets_it(
 
 
 def test_clean_refuses_while_anything_runs(
-    home: Home, screen: Screen, sleeper: RecordedProcess
+    home: StateDirectory, screen: Screen, sleeper: ProcessRecord
 ) -> None:
     remember(home, sleeper, complete=True)
 
@@ -200,7 +206,7 @@ def test_clean_refuses_while_anything_runs(
     assert home.root.exists()
 
 
-def test_clean_removes_the_home(home: Home, screen: Screen) -> None:
+def test_clean_removes_the_home(home: StateDirectory, screen: Screen) -> None:
     home.create()
     home.save(home.load())
 
@@ -210,7 +216,7 @@ def test_clean_removes_the_home(home: Home, screen: Screen) -> None:
 
 
 def test_status_of_a_dead_process_is_ended_and_not_ready(
-    home: Home, screen: Screen, sleeper: RecordedProcess
+    home: StateDirectory, screen: Screen, sleeper: ProcessRecord
 ) -> None:
     remember(home, sleeper, complete=True)
     stop(sleeper)
@@ -220,16 +226,16 @@ def test_status_of_a_dead_process_is_ended_and_not_ready(
     assert "Ray is not running" in screen.text
 
 
-def test_commands_that_need_a_database_say_that_none_runs(home: Home) -> None:
+def test_commands_that_need_a_database_say_that_none_runs(home: StateDirectory) -> None:
     with pytest.raises(StackError, match=r"wallet up.*WALLET_DATABASE_URL"):
         commands.running_settings(Settings(), home)
 
 
 def test_a_process_that_comes_after_the_start_was_given_up_is_stopped(
-    home: Home, sleeper: RecordedProcess
+    home: StateDirectory, sleeper: ProcessRecord
 ) -> None:
     home.create()
-    recorder = Recorder(home, home.load())
+    recorder = StackState(home, home.load())
     recorder.close()
 
     with pytest.raises(StackError):
@@ -240,7 +246,7 @@ def test_a_process_that_comes_after_the_start_was_given_up_is_stopped(
 
 
 def test_an_error_is_one_line_on_stderr_and_exit_code_1(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["wallet", "migrate"])
     monkeypatch.delenv("WALLET_DATABASE_URL", raising=False)
@@ -253,7 +259,7 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_1(
 
 
 def test_a_setting_that_is_wrong_is_named(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["wallet", "up"])
     monkeypatch.setenv("WALLET_HTTP_PORT", "many")
@@ -265,7 +271,7 @@ def test_a_setting_that_is_wrong_is_named(
 
 
 def test_books_that_can_not_be_checked_have_an_exit_code_of_their_own(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("WALLET_DATABASE_URL", raising=False)
     monkeypatch.setattr(sys, "argv", ["wallet", "verify"])

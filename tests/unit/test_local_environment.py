@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from serve_app.local import ray_environment
-from serve_app.local.home import Home, Stack
+from serve_app.local.home import Stack, StateDirectory
 from serve_app.local.ray_environment import PORTS, STACK_VARIABLE, serve_environment
 from wallet.settings import Settings
 
@@ -16,8 +16,8 @@ NODE_ID_LENGTH = 56
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path)
+def home(tmp_path: Path) -> StateDirectory:
+    home = StateDirectory(tmp_path)
     home.create()
     home.save(
         Stack(
@@ -30,12 +30,12 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture(autouse=True)
 def _haproxy_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_environment, "haproxy_problem", lambda: None)
+    monkeypatch.setattr(ray_environment, "haproxy_unavailable_reason", lambda: None)
     monkeypatch.setattr(ray_environment, "_haproxy_binary", lambda: "/bin/haproxy")
 
 
 def test_replicas_read_every_setting_as_this_process_did(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(database_url="postgresql://a", nats_url="nats://b", shard_count=7)
 
@@ -47,7 +47,7 @@ def test_replicas_read_every_setting_as_this_process_did(
     assert Settings() == settings
 
 
-def test_every_serve_variable_is_one_that_ray_serve_reads(home: Home) -> None:
+def test_every_serve_variable_is_one_that_ray_serve_reads(home: StateDirectory) -> None:
     folder = Path(ray.__file__).parent / "serve"
     source = "".join(path.read_text() for path in folder.rglob("*.py"))
 
@@ -56,7 +56,7 @@ def test_every_serve_variable_is_one_that_ray_serve_reads(home: Home) -> None:
             assert f'"{name}"' in source, name
 
 
-def test_haproxys_socket_paths_are_short_enough(home: Home) -> None:
+def test_haproxys_socket_paths_are_short_enough(home: StateDirectory) -> None:
     environment = serve_environment(Settings(), home)
 
     path = Path(environment["RAY_SERVE_HAPROXY_SOCKET_PATH"])
@@ -65,8 +65,8 @@ def test_haproxys_socket_paths_are_short_enough(home: Home) -> None:
     assert with_node <= SOCKET_PATH_MAX
 
 
-def test_two_stacks_share_no_port_and_no_path(home: Home, tmp_path: Path) -> None:
-    other = Home(tmp_path / "other")
+def test_two_stacks_share_no_port_and_no_path(home: StateDirectory, tmp_path: Path) -> None:
+    other = StateDirectory(tmp_path / "other")
     other.create()
     other.save(
         Stack(
@@ -85,7 +85,7 @@ def test_two_stacks_share_no_port_and_no_path(home: Home, tmp_path: Path) -> Non
 
 
 def test_another_cluster_of_the_shell_is_forgotten(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
@@ -96,7 +96,7 @@ def test_another_cluster_of_the_shell_is_forgotten(
     assert "RAY_JOB_CONFIG_JSON_ENV_VAR" not in environment
 
 
-def test_the_token_of_ray_is_private_and_stays_the_same(home: Home) -> None:
+def test_the_token_of_ray_is_private_and_stays_the_same(home: StateDirectory) -> None:
     first = Path(serve_environment(Settings(), home)["RAY_AUTH_TOKEN_PATH"])
     token = first.read_text()
 
@@ -106,8 +106,12 @@ def test_the_token_of_ray_is_private_and_stays_the_same(home: Home) -> None:
     assert first.stat().st_mode & 0o077 == 0
 
 
-def test_without_haproxy_nothing_of_it_is_set(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_environment, "haproxy_problem", lambda: "not on this platform")
+def test_without_haproxy_nothing_of_it_is_set(
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        ray_environment, "haproxy_unavailable_reason", lambda: "not on this platform"
+    )
 
     environment = serve_environment(Settings(), home)
 
@@ -115,7 +119,7 @@ def test_without_haproxy_nothing_of_it_is_set(home: Home, monkeypatch: pytest.Mo
     assert environment["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
 
 
-def test_haproxy_gives_up_after_the_service_itself_would(home: Home) -> None:
+def test_haproxy_gives_up_after_the_service_itself_would(home: StateDirectory) -> None:
     settings = Settings(request_timeout_s=42.5)
 
     environment = serve_environment(settings, home)

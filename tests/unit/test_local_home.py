@@ -8,26 +8,26 @@ import pytest
 
 from serve_app.local import home as home_module
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home, Stack, assign_ports, assign_sockets
+from serve_app.local.home import Stack, StateDirectory, assign_ports, assign_socket_dir
 from serve_app.local.ports import answers, free_port, is_free
 from tests.support.virtual_time import VirtualTime
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path / "home")
+def home(tmp_path: Path) -> StateDirectory:
+    home = StateDirectory(tmp_path / "home")
     home.create()
     return home
 
 
-def test_a_home_that_was_never_used_has_an_empty_stack(home: Home) -> None:
+def test_a_home_that_was_never_used_has_an_empty_stack(home: StateDirectory) -> None:
     stack = home.load()
 
     assert stack.processes == {}
     assert not stack.is_complete
 
 
-def test_what_is_saved_is_loaded_and_nobody_else_can_read_it(home: Home) -> None:
+def test_what_is_saved_is_loaded_and_nobody_else_can_read_it(home: StateDirectory) -> None:
     stack = Stack(ports={"ray": 1}, database_url="postgresql://u:secret@127.0.0.1/x")
 
     home.save(stack)
@@ -36,7 +36,7 @@ def test_what_is_saved_is_loaded_and_nobody_else_can_read_it(home: Home) -> None
     assert (home.root / "stack.json").stat().st_mode & 0o077 == 0
 
 
-def test_a_broken_stack_file_is_one_line_that_says_what_to_do(home: Home) -> None:
+def test_a_broken_stack_file_is_one_line_that_says_what_to_do(home: StateDirectory) -> None:
     (home.root / "stack.json").write_text("{half")
 
     with pytest.raises(StackError, match=r"stop what still runs by hand, then remove that file"):
@@ -82,21 +82,21 @@ def test_a_free_port_is_free_and_not_one_of_the_taken() -> None:
 
 def test_the_socket_folder_is_short_private_and_recreated_when_missing() -> None:
     stack = Stack()
-    first = assign_sockets(stack)
+    first = assign_socket_dir(stack)
     try:
         assert len(str(first)) <= 22
         assert first.stat().st_mode & 0o077 == 0
-        assert assign_sockets(stack) == first
+        assert assign_socket_dir(stack) == first
     finally:
         first.rmdir()
 
-    second = assign_sockets(stack)
+    second = assign_socket_dir(stack)
     second.rmdir()
     assert second != first
 
 
 def test_a_second_command_waits_for_the_first_and_says_so(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = VirtualTime()
     monkeypatch.setattr(home_module, "time", clock)
@@ -116,7 +116,7 @@ def test_a_second_command_waits_for_the_first_and_says_so(
 
 
 def test_a_second_command_goes_on_when_the_first_ends(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = VirtualTime()
     monkeypatch.setattr(home_module, "time", clock)
@@ -132,13 +132,13 @@ def test_a_home_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(StackError, match="set WALLET_HOME"):
-        Home(tmp_path / "file" / "home").create()
+        StateDirectory(tmp_path / "file" / "home").create()
 
 
 def test_wallet_home_says_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WALLET_HOME", str(tmp_path))
-    assert Home.of_this_checkout().root == tmp_path
+    assert StateDirectory.of_this_checkout().root == tmp_path
 
     monkeypatch.delenv("WALLET_HOME")
     monkeypatch.chdir(tmp_path)
-    assert Home.of_this_checkout().root == tmp_path / ".wallet"
+    assert StateDirectory.of_this_checkout().root == tmp_path / ".wallet"

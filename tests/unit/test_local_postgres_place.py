@@ -8,7 +8,7 @@ import pytest
 from serve_app.local import postgres_place
 from serve_app.local.accounts import Account
 from serve_app.local.errors import StackError
-from serve_app.local.postgres_place import find_place, remove_place
+from serve_app.local.postgres_place import remove_data, resolve_layout
 
 SOMEBODY = Account(name="somebody", uid=os.getuid(), gid=os.getgid())
 
@@ -39,10 +39,10 @@ def test_an_ordinary_user_keeps_the_data_in_the_home(
 ) -> None:
     monkeypatch.setattr(postgres_place, "unprivileged_account", lambda: None)
 
-    place = find_place(tmp_path / "postgres")
+    place = resolve_layout(tmp_path / "postgres")
 
     assert place.data == tmp_path / "postgres" / "data"
-    assert not place.is_elsewhere
+    assert not place.is_relocated
     assert (place.binaries / "initdb").exists()
 
 
@@ -51,24 +51,24 @@ def test_an_account_that_may_enter_the_home_keeps_the_data_there(
 ) -> None:
     run_as_somebody.append(Path("/"))
 
-    assert not find_place(tmp_path / "postgres").is_elsewhere
+    assert not resolve_layout(tmp_path / "postgres").is_relocated
 
 
 def test_an_account_without_access_gets_a_system_folder_and_keeps_it(
     tmp_path: Path, run_as_somebody: list[Path], system_folder: Path
 ) -> None:
-    first = find_place(tmp_path / "postgres")
+    first = resolve_layout(tmp_path / "postgres")
 
-    assert first.is_elsewhere
+    assert first.is_relocated
     assert first.parent.is_relative_to(system_folder)
     assert first.password_file.parent == tmp_path / "postgres"
-    assert find_place(tmp_path / "postgres") == first
+    assert resolve_layout(tmp_path / "postgres") == first
 
 
 def test_binaries_that_cannot_be_entered_are_copied_beside_the_data(
     tmp_path: Path, run_as_somebody: list[Path], system_folder: Path
 ) -> None:
-    place = find_place(tmp_path / "postgres")
+    place = resolve_layout(tmp_path / "postgres")
 
     assert place.binaries.is_relative_to(system_folder)
     assert os.access(place.binaries / "postgres", os.X_OK)
@@ -78,9 +78,9 @@ def test_binaries_that_cannot_be_entered_are_copied_beside_the_data(
 def test_removing_takes_the_folder_of_the_system_with_it(
     tmp_path: Path, run_as_somebody: list[Path], system_folder: Path
 ) -> None:
-    find_place(tmp_path / "postgres")
+    resolve_layout(tmp_path / "postgres")
 
-    remove_place(tmp_path / "postgres")
+    remove_data(tmp_path / "postgres")
 
     assert list(system_folder.iterdir()) == []
     assert not (tmp_path / "postgres").exists()
@@ -89,11 +89,11 @@ def test_removing_takes_the_folder_of_the_system_with_it(
 def test_data_that_has_vanished_is_not_replaced_by_an_empty_database(
     tmp_path: Path, run_as_somebody: list[Path]
 ) -> None:
-    place = find_place(tmp_path / "postgres")
+    place = resolve_layout(tmp_path / "postgres")
     place.parent.rename(place.parent.with_name("moved"))
 
     with pytest.raises(StackError, match="is gone"):
-        find_place(tmp_path / "postgres")
+        resolve_layout(tmp_path / "postgres")
 
 
 def test_missing_binaries_are_an_error_of_one_line_and_make_no_folder(
@@ -102,7 +102,7 @@ def test_missing_binaries_are_an_error_of_one_line_and_make_no_folder(
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
     with pytest.raises(StackError, match=r"remove \.venv and run `make up`"):
-        find_place(tmp_path / "postgres")
+        resolve_layout(tmp_path / "postgres")
 
     assert not (tmp_path / "postgres").exists()
     assert list(system_folder.iterdir()) == []

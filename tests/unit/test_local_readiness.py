@@ -11,10 +11,10 @@ import pytest
 
 from serve_app.local import show_logs
 from serve_app.local.errors import StackError
-from serve_app.local.home import Home
-from serve_app.local.logs import last_line_with, rotate, tail
+from serve_app.local.home import StateDirectory
+from serve_app.local.logs import last_matching_line, rotate, tail
 from serve_app.local.ports import free_port
-from serve_app.local.readiness import ask
+from serve_app.local.readiness import fetch_readiness
 from tests.support.virtual_time import VirtualTime
 
 READY = {"postgres": {"ready": True, "detail": "answers"}}
@@ -47,7 +47,7 @@ def service(status: int, body: str) -> Iterator[str]:
 
 def test_a_ready_service_is_ready_in_each_of_its_parts() -> None:
     with service(200, json.dumps({"ready": True, "components": READY})) as url:
-        answer = ask(url)
+        answer = fetch_readiness(url)
 
     assert answer.is_ready
     assert [(part.name, part.is_ready) for part in answer.parts] == [("postgres", True)]
@@ -55,7 +55,7 @@ def test_a_ready_service_is_ready_in_each_of_its_parts() -> None:
 
 def test_a_service_that_is_not_ready_says_which_part() -> None:
     with service(503, json.dumps({"ready": False, "components": WAITING})) as url:
-        answer = ask(url)
+        answer = fetch_readiness(url)
 
     assert not answer.is_ready
     assert answer.summary == "nats: events wait in the outbox"
@@ -64,22 +64,22 @@ def test_a_service_that_is_not_ready_says_which_part() -> None:
 @pytest.mark.parametrize("body", ["", "<html>500</html>", "[]", '{"components": 1}', '{"a": {}}'])
 def test_an_answer_from_something_else_is_not_ready(body: str) -> None:
     with service(500, body) as url:
-        answer = ask(url)
+        answer = fetch_readiness(url)
 
     assert not answer.is_ready
     assert answer.parts == ()
 
 
 def test_nobody_there_is_not_ready() -> None:
-    assert not ask(f"http://127.0.0.1:{free_port()}").is_ready
+    assert not fetch_readiness(f"http://127.0.0.1:{free_port()}").is_ready
 
 
 def test_the_last_line_that_tells_is_found(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text("FATAL: first\nFATAL: last\nbye\n")
 
-    assert last_line_with(log, "FATAL") == "FATAL: last"
-    assert last_line_with(log, "PANIC") == ""
+    assert last_matching_line(log, "FATAL") == "FATAL: last"
+    assert last_matching_line(log, "PANIC") == ""
     assert tail(tmp_path / "none.log") == []
 
 
@@ -96,7 +96,7 @@ def test_a_log_that_has_grown_large_is_put_aside(tmp_path: Path) -> None:
 def test_logs_are_chosen_by_name_and_an_unknown_name_lists_the_known(
     tmp_path: Path,
 ) -> None:
-    home = Home(tmp_path)
+    home = StateDirectory(tmp_path)
     home.create()
     home.log_of("nats").write_text("one\ntwo\n")
     home.log_of("postgres").write_text("three\n")

@@ -9,7 +9,7 @@ import pytest
 
 from serve_app.local import ray_start_hook
 from serve_app.local.ray_start_hook import prepare
-from serve_app.local.turns import take_turns
+from serve_app.local.turns import use_batch_scheduling
 
 # A process of its own calls the hook, as `ray start` does: this test's must keep its policy.
 _STARTER = """
@@ -35,7 +35,7 @@ def test_what_a_node_starts_takes_turns() -> None:
 def test_only_a_head_is_started_without_the_client_server(
     head: bool, port: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_start_hook, "take_turns", lambda: None)
+    monkeypatch.setattr(ray_start_hook, "use_batch_scheduling", lambda: None)
     parameters = SimpleNamespace(ray_client_server_port=10001)
 
     prepare(parameters, head)
@@ -52,6 +52,6 @@ def test_where_the_policy_can_not_be_had_it_is_said_and_nothing_fails(
 
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
 
-    take_turns()
+    use_batch_scheduling()
 
     assert "not in this sandbox" in caplog.text
