@@ -200,13 +200,13 @@ def verify(
     Exit code 1 if there are violations, 2 if the check failed.
     """
     from serve_app.local.commands import verify as prove
-    from verification.program import NOT_CHECKED
+    from verification.program import EXIT_ERROR
 
     try:
         code = prove(_settings(), _home(), stream=stream, lag_max_s=lag_max_s)
     except StackError as failure:
         typer.echo(f"Error: {failure}", err=True)
-        code = NOT_CHECKED
+        code = EXIT_ERROR
     if code:
         raise typer.Exit(code)
 

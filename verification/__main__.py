@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from verification.program import NOT_CHECKED, Options, run
+from verification.program import EXIT_ERROR, Options, run
 from wallet.settings import Settings
 
 _DEFAULTS = Settings.model_construct()
@@ -36,7 +36,7 @@ def main(
     """
     if not database_url:
         typer.echo("Say which database: --database-url or WALLET_DATABASE_URL.", err=True)
-        raise typer.Exit(NOT_CHECKED)
+        raise typer.Exit(EXIT_ERROR)
     options = Options(
         database_url=database_url,
         nats_url=nats_url,

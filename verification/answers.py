@@ -26,7 +26,7 @@ class _Wallet(_Sums):
     id: str
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class ReportedState(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer said. ``transfer_id`` is empty for a wallet."""
 
     wallet_id: str
@@ -38,14 +38,14 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     amount: int = 0
 
 
-def told_transfer(body: str) -> Told:
+def parse_transfer(body: str) -> ReportedState:
     """An answer to a debit, a credit or a settlement.
 
     Raises:
         msgspec.MsgspecError: it is no such answer.
     """
     answer = msgspec.json.decode(body, type=_Transfer)
-    return Told(
+    return ReportedState(
         wallet_id=answer.wallet_id,
         version=answer.wallet.version,
         sums=_sums(answer.wallet),
@@ -56,14 +56,14 @@ def told_transfer(body: str) -> Told:
     )
 
 
-def told_wallet(body: str) -> Told:
+def parse_wallet(body: str) -> ReportedState:
     """An answer to a creation of a wallet, or to a read of one.
 
     Raises:
         msgspec.MsgspecError: it is no such answer.
     """
     answer = msgspec.json.decode(body, type=_Wallet)
-    return Told(wallet_id=answer.id, version=answer.version, sums=_sums(answer))
+    return ReportedState(wallet_id=answer.id, version=answer.version, sums=_sums(answer))
 
 
 def _sums(answer: _Sums) -> Balances:

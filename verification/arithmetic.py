@@ -8,16 +8,16 @@ from typing import Final
 
 from verification.evidence import Balances
 
-_NOWHERE: Final = (0, 0, 0)
+_NO_SHARE: Final = (0, 0, 0)
 
-_WHERE: Final[dict[tuple[str, str], tuple[int, int, int]]] = {
+_SHARES: Final[dict[tuple[str, str], tuple[int, int, int]]] = {
     # (type, status): share of balance, pending_debit, pending_credit
     ("debit", "pending"): (0, 1, 0),
     ("debit", "completed"): (1, 0, 0),
-    ("debit", "failed"): _NOWHERE,
+    ("debit", "failed"): _NO_SHARE,
     ("credit", "pending"): (-1, 0, 1),
     ("credit", "completed"): (-1, 0, 0),
-    ("credit", "failed"): _NOWHERE,
+    ("credit", "failed"): _NO_SHARE,
 }
 
 _STEPS: Final = frozenset(
@@ -28,13 +28,15 @@ _STEPS: Final = frozenset(
 
 def step_allowed(transfer_type: str, before: str, after: str) -> bool:
     """Whether a transfer may go from status ``before`` to status ``after``."""
-    return (before, after) in _STEPS and (transfer_type, after) in _WHERE
+    return (before, after) in _STEPS and (transfer_type, after) in _SHARES
 
 
-def moved(sums: Balances, transfer_type: str, before: str, after: str, amount: int) -> Balances:
+def apply_step(
+    sums: Balances, transfer_type: str, before: str, after: str, amount: int
+) -> Balances:
     """``sums`` after a transfer of ``amount`` went from status ``before`` to ``after``."""
-    was = _WHERE.get((transfer_type, before), _NOWHERE)
-    now = _WHERE.get((transfer_type, after), _NOWHERE)
+    was = _SHARES.get((transfer_type, before), _NO_SHARE)
+    now = _SHARES.get((transfer_type, after), _NO_SHARE)
     return Balances(
         balance=sums.balance + (now[0] - was[0]) * amount,
         pending_debit=sums.pending_debit + (now[1] - was[1]) * amount,

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from verification.evidence import Evidence
-from verification.indexed import Indexed
-from verification.journal_rules import TransferLives, WalletFold
+from verification.evidence import Facts
+from verification.indexed import FactIndex
+from verification.journal_rules import TransferLifecycles, WalletReplay
 from verification.key_rules import judge_keys
-from verification.order_rules import Floors, judge_order
+from verification.order_rules import VersionLowerBounds, judge_order
 from verification.projection_rules import judge_transfer_projections, judge_wallet_projections
 from verification.refusal_rules import judge_refusals
 from verification.row_rules import (
@@ -20,14 +20,14 @@ from verification.violations import Violation
 from verification.write_rules import judge_writes
 
 
-def check(evidence: Evidence) -> list[Violation]:
+def check(evidence: Facts) -> list[Violation]:
     """Every violation of the six rules in ``evidence``, which is of a service at rest."""
-    indexed = Indexed(evidence)
+    indexed = FactIndex(evidence)
     violations = [*_judge_journal(indexed), *_judge_rows(indexed)]
     if evidence.history is not None:
         violations += judge_history(indexed)
     if evidence.stream is not None:
-        violations += judge_stream(indexed.by_place, evidence.stream)
+        violations += judge_stream(indexed.by_version, evidence.stream)
     if evidence.wallet_projections is not None:
         violations += judge_wallet_projections(evidence.wallets, evidence.wallet_projections)
     if evidence.transfer_projections is not None:
@@ -35,25 +35,25 @@ def check(evidence: Evidence) -> list[Violation]:
     return violations
 
 
-def judge_history(indexed: Indexed) -> Iterator[Violation]:
+def judge_history(indexed: FactIndex) -> Iterator[Violation]:
     """The rules about what clients were told: 1, 3 and 4."""
-    floors = Floors(indexed)
+    floors = VersionLowerBounds(indexed)
     yield from judge_writes(indexed)
     yield from judge_refusals(indexed, floors)
     yield from judge_order(indexed, floors)
     yield from judge_keys(indexed)
 
 
-def _judge_journal(indexed: Indexed) -> Iterator[Violation]:
+def _judge_journal(indexed: FactIndex) -> Iterator[Violation]:
     for wallet_id, events in indexed.journals.items():
-        fold = WalletFold(wallet_id, indexed.limits.get(wallet_id, 0))
-        lives = TransferLives(wallet_id)
+        fold = WalletReplay(wallet_id, indexed.limits.get(wallet_id, 0))
+        lives = TransferLifecycles(wallet_id)
         for event in events:
             yield from fold.add(event)
             yield from lives.add(event)
 
 
-def _judge_rows(indexed: Indexed) -> Iterator[Violation]:
+def _judge_rows(indexed: FactIndex) -> Iterator[Violation]:
     evidence = indexed.evidence
     yield from judge_wallet_rows(indexed.journals, evidence.wallets)
     yield from judge_transfer_rows(indexed.journals, evidence.transfers)

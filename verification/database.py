@@ -13,7 +13,7 @@ import asyncpg
 from verification.findings import Findings
 from verification.range_check import RangeCheck, Totals
 from verification.ranges import ranges
-from verification.violations import Breach, Violation
+from verification.violations import Violation, ViolationKind
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 
@@ -48,7 +48,7 @@ async def check_database(
                 connection, wallets, findings=findings, totals=totals, lag_max=lag_max
             )
             await check.run()
-        findings.forget()
+        findings.start_next_range()
         on_progress(totals)
     for currency, difference in sorted(totals.holds.items()):
         if difference:
@@ -63,7 +63,7 @@ async def events_expected(connection: asyncpg.Connection) -> int:
 
 def _not_conserved(currency: str, difference: int) -> Violation:
     return Violation(
-        breach=Breach.MONEY_NOT_CONSERVED,
+        kind=ViolationKind.MONEY_NOT_CONSERVED,
         wallet_id="*",
         detail=f"{currency}: wallets hold {difference:+} minor units over in - out",
     )

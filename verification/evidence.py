@@ -15,7 +15,7 @@ Outcome = Literal["acknowledged", "refused", "not_applied", "unknown"]
 Operation = Literal["create_wallet", "debit", "credit", "complete", "revert", "read"]
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One call of a client, and what came of it.
 
     ``intent`` names what the client wants, the same in every retry of it. It is sent as
@@ -24,7 +24,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     was sent, ``ended`` after the answer was read, or after the client gave up.
     """
 
-    intent: str
+    operation_id: str
     operation: Operation
     started: int
     ended: int
@@ -124,7 +124,7 @@ class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
     last_version: int
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known about a service that has come to rest.
 
     A part that is None was not looked at, and what rests on it is not judged.
@@ -133,7 +133,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     journal: Sequence[JournalEvent]
     wallets: Sequence[WalletRow]
     transfers: Sequence[TransferRow]
-    history: Sequence[Attempt] | None = None
+    history: Sequence[ClientCall] | None = None
     keys: Sequence[KeyRow] | None = None
     stream: Sequence[StreamMessage] | None = None
     outbox: Sequence[OutboxRow] | None = None

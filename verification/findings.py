@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from verification.violations import Breach, Violation
+from verification.violations import Violation, ViolationKind
 
 
 class Findings:
@@ -11,20 +11,20 @@ class Findings:
 
     def __init__(self, tell: Callable[[Violation], None]) -> None:
         self._tell = tell
-        self._told: set[tuple[str, Breach]] = set()
-        self.counts: Counter[Breach] = Counter()
+        self._reported: set[tuple[str, ViolationKind]] = set()
+        self.counts: Counter[ViolationKind] = Counter()
 
     def add(self, violations: Iterable[Violation]) -> None:
         for violation in violations:
-            self.counts[violation.breach] += 1
-            place = (violation.wallet_id, violation.breach)
-            if place not in self._told:
-                self._told.add(place)
+            self.counts[violation.kind] += 1
+            place = (violation.wallet_id, violation.kind)
+            if place not in self._reported:
+                self._reported.add(place)
                 self._tell(violation)
 
-    def forget(self) -> None:
+    def start_next_range(self) -> None:
         """The wallets that were told of will not come again."""
-        self._told.clear()
+        self._reported.clear()
 
     @property
     def total(self) -> int:

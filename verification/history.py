@@ -13,8 +13,8 @@ import msgspec
 
 from verification import rows
 from verification.checker import judge_history
-from verification.evidence import Attempt, Evidence
-from verification.indexed import Indexed, told_by
+from verification.evidence import ClientCall, Facts
+from verification.indexed import FactIndex, reported_state_of
 from verification.violations import Violation
 
 _WALLETS: Final = """
@@ -29,10 +29,10 @@ SELECT wallet_id::text, key, refused, answer, version FROM idempotency_keys
 WHERE wallet_id = ANY ($1::uuid[]) OR key = ANY ($2::text[])
 """
 
-_decoder: Final = msgspec.json.Decoder(Attempt)
+_decoder: Final = msgspec.json.Decoder(ClientCall)
 
 
-def read_history(path: Path) -> list[Attempt]:
+def read_history(path: Path) -> list[ClientCall]:
     """
     Raises:
         OSError: the file can't be read.
@@ -43,21 +43,21 @@ def read_history(path: Path) -> list[Attempt]:
 
 
 async def check_history(
-    connection: asyncpg.Connection, history: list[Attempt]
+    connection: asyncpg.Connection, history: list[ClientCall]
 ) -> Iterator[Violation]:
     """Every violation of the rules that need a history. The service must be at rest."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        indexed = Indexed(await _evidence(connection, history))
+        indexed = FactIndex(await _evidence(connection, history))
     return judge_history(indexed)
 
 
-async def _evidence(connection: asyncpg.Connection, history: list[Attempt]) -> Evidence:
-    intents = sorted({one.intent for one in history if one.operation == "create_wallet"})
+async def _evidence(connection: asyncpg.Connection, history: list[ClientCall]) -> Facts:
+    intents = sorted({one.operation_id for one in history if one.operation == "create_wallet"})
     found = await connection.fetch(_WALLETS, sorted(_wallets_named(history)), intents)
     wallets = [rows.wallet_of(row).row for row in found]
     ids = [wallet.wallet_id for wallet in wallets]
     creations = sorted({one.key for one in history if one.operation == "create_wallet"} - {""})
-    return Evidence(
+    return Facts(
         history=history,
         wallets=wallets,
         transfers=[],
@@ -66,11 +66,11 @@ async def _evidence(connection: asyncpg.Connection, history: list[Attempt]) -> E
     )
 
 
-def _wallets_named(history: Iterable[Attempt]) -> set[str]:
+def _wallets_named(history: Iterable[ClientCall]) -> set[str]:
     named = set()
     for attempt in history:
         if attempt.wallet_id:
             named.add(attempt.wallet_id)
-        elif attempt.outcome == "acknowledged" and (told := told_by(attempt)) is not None:
+        elif attempt.outcome == "acknowledged" and (told := reported_state_of(attempt)) is not None:
             named.add(told.wallet_id)
     return named

@@ -5,8 +5,8 @@ from functools import cached_property
 
 import msgspec
 
-from verification.answers import Told, told_transfer, told_wallet
-from verification.evidence import Attempt, Evidence, JournalEvent
+from verification.answers import ReportedState, parse_transfer, parse_wallet
+from verification.evidence import ClientCall, Facts, JournalEvent
 
 REMEMBERED = frozenset(
     {
@@ -22,14 +22,14 @@ REMEMBERED = frozenset(
 """Refusals that are kept under the client's key like a success."""
 
 
-class Intent:
+class ClientOperation:
     """Everything that became of one thing that a client wanted."""
 
     __slots__ = ("attempts", "events", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.attempts: list[Attempt] = []
+        self.attempts: list[ClientCall] = []
         self.events: list[JournalEvent] = []
 
     @property
@@ -37,29 +37,29 @@ class Intent:
         return min(attempt.started for attempt in self.attempts)
 
     @property
-    def first(self) -> Attempt:
+    def first(self) -> ClientCall:
         return self.attempts[0]
 
     @property
-    def acknowledged(self) -> list[Attempt]:
+    def acknowledged(self) -> list[ClientCall]:
         return [one for one in self.attempts if one.outcome == "acknowledged"]
 
     @property
-    def decided(self) -> list[Attempt]:
+    def decided(self) -> list[ClientCall]:
         """Attempts with an answer that a key must give again."""
         return [one for one in self.attempts if is_decided(one)]
 
 
-def is_decided(attempt: Attempt) -> bool:
+def is_decided(attempt: ClientCall) -> bool:
     if attempt.outcome == "acknowledged":
         return True
     return attempt.outcome == "refused" and attempt.code in REMEMBERED
 
 
-class Indexed:
+class FactIndex:
     """Look-ups over an `Evidence`, each made once."""
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: Facts) -> None:
         self.evidence = evidence
 
     @cached_property
@@ -73,7 +73,7 @@ class Indexed:
         return dict(journals)
 
     @cached_property
-    def by_place(self) -> dict[tuple[str, int], JournalEvent]:
+    def by_version(self) -> dict[tuple[str, int], JournalEvent]:
         return {(event.wallet_id, event.version): event for event in self.evidence.journal}
 
     @cached_property
@@ -82,7 +82,7 @@ class Indexed:
         return {row.wallet_id: row.overdraft_limit for row in self.evidence.wallets}
 
     @cached_property
-    def finals(self) -> dict[str, JournalEvent]:
+    def settlements(self) -> dict[str, JournalEvent]:
         """The event that made each transfer completed or failed."""
         return {
             event.transfer_id: event
@@ -100,12 +100,14 @@ class Indexed:
         }
 
     @cached_property
-    def intents(self) -> dict[str, Intent]:
+    def intents(self) -> dict[str, ClientOperation]:
         """Intents to write, with their attempts in the order of their start and their events."""
-        intents: dict[str, Intent] = {}
+        intents: dict[str, ClientOperation] = {}
         for attempt in sorted(self.evidence.history or (), key=lambda one: one.started):
             if attempt.operation != "read":
-                intent = intents.setdefault(attempt.intent, Intent(attempt.intent))
+                intent = intents.setdefault(
+                    attempt.operation_id, ClientOperation(attempt.operation_id)
+                )
                 intent.attempts.append(attempt)
         for event in self.evidence.journal:
             if event.reference_id in intents:
@@ -113,12 +115,12 @@ class Indexed:
         return intents
 
     def at(self, wallet_id: str, version: int) -> JournalEvent | None:
-        return self.by_place.get((wallet_id, version))
+        return self.by_version.get((wallet_id, version))
 
 
-def told_by(attempt: Attempt) -> Told | None:
+def reported_state_of(attempt: ClientCall) -> ReportedState | None:
     """What an accepted answer said, or None if it can't be understood."""
-    decode = told_wallet if attempt.operation in ("create_wallet", "read") else told_transfer
+    decode = parse_wallet if attempt.operation in ("create_wallet", "read") else parse_transfer
     try:
         return decode(attempt.body)
     except (msgspec.MsgspecError, ValueError):

@@ -1,17 +1,17 @@
 """Rule 2: versions are contiguous, balances follow by the fold, no balance below its limit.
 
-`WalletFold` takes a wallet's events one by one and keeps a handful of numbers, so that a
+`WalletReplay` takes a wallet's events one by one and keeps a handful of numbers, so that a
 journal of any length can be folded as it streams by.
 """
 
 from collections.abc import Iterator
 
-from verification.arithmetic import moved, step_allowed
+from verification.arithmetic import apply_step, step_allowed
 from verification.evidence import Balances, JournalEvent
-from verification.violations import Breach, Violation
+from verification.violations import Violation, ViolationKind
 
 
-class WalletFold:
+class WalletReplay:
     """One wallet's journal, event by event in version order."""
 
     __slots__ = ("overdraft_limit", "sums", "version", "wallet_id")
@@ -25,10 +25,10 @@ class WalletFold:
     def add(self, event: JournalEvent) -> Iterator[Violation]:
         """Judge the next event; then go on from what it says, so that one breach is told once."""
         if event.version <= self.version:
-            yield self._violation(Breach.VERSION_REPEATED, event, f"after {self.version}")
+            yield self._violation(ViolationKind.VERSION_REPEATED, event, f"after {self.version}")
             return
         if event.version != self.version + 1:
-            yield self._violation(Breach.VERSION_GAP, event, f"after {self.version}")
+            yield self._violation(ViolationKind.VERSION_GAP, event, f"after {self.version}")
         else:
             yield from self._judge_step(event)
         yield from self._judge_sums(event)
@@ -45,33 +45,37 @@ class WalletFold:
                 and bool(event.transfer_id)
                 and event.amount > 0
             )
-            expected = moved(
+            expected = apply_step(
                 self.sums, event.transfer_type, event.previous_status, event.status, event.amount
             )
         if not allowed:
             what = f"{event.previous_status or 'nothing'} -> {event.transfer_type} {event.type}"
-            yield self._violation(Breach.TRANSITION_FORBIDDEN, event, what)
+            yield self._violation(ViolationKind.TRANSITION_FORBIDDEN, event, what)
         elif event.after != expected:
             yield self._violation(
-                Breach.FOLD_BROKEN, event, f"left {_told(event.after)}, not {_told(expected)}"
+                ViolationKind.FOLD_BROKEN,
+                event,
+                f"left {_told(event.after)}, not {_told(expected)}",
             )
 
     def _judge_sums(self, event: JournalEvent) -> Iterator[Violation]:
         after = event.after
         if after.balance < -self.overdraft_limit:
             yield self._violation(
-                Breach.BALANCE_BELOW_LIMIT, event, f"{after.balance} < -{self.overdraft_limit}"
+                ViolationKind.BALANCE_BELOW_LIMIT,
+                event,
+                f"{after.balance} < -{self.overdraft_limit}",
             )
         if after.pending_debit < 0 or after.pending_credit < 0:
-            yield self._violation(Breach.HOLD_NEGATIVE, event, _told(after))
+            yield self._violation(ViolationKind.HOLD_NEGATIVE, event, _told(after))
 
-    def _violation(self, breach: Breach, event: JournalEvent, what: str) -> Violation:
+    def _violation(self, breach: ViolationKind, event: JournalEvent, what: str) -> Violation:
         return Violation(
-            breach=breach, wallet_id=self.wallet_id, detail=f"version={event.version} {what}"
+            kind=breach, wallet_id=self.wallet_id, detail=f"version={event.version} {what}"
         )
 
 
-class TransferLives:
+class TransferLifecycles:
     """Whether one wallet's transfers are created once and settled at most once."""
 
     __slots__ = ("_open", "_settled", "wallet_id")
@@ -88,21 +92,21 @@ class TransferLives:
         known = transfer_id in self._open or transfer_id in self._settled
         if not event.previous_status:
             if known:
-                yield self._violation(Breach.TRANSFER_CREATED_TWICE, event)
+                yield self._violation(ViolationKind.TRANSFER_CREATED_TWICE, event)
             elif event.status == "pending":
                 self._open[transfer_id] = (event.transfer_type, event.amount)
             else:
                 self._settled.add(transfer_id)
             return
         if transfer_id in self._settled:
-            yield self._violation(Breach.TRANSFER_SETTLED_TWICE, event)
+            yield self._violation(ViolationKind.TRANSFER_SETTLED_TWICE, event)
         elif self._open.pop(transfer_id, None) != (event.transfer_type, event.amount):
-            yield self._violation(Breach.SETTLEMENT_WITHOUT_TRANSFER, event)
+            yield self._violation(ViolationKind.SETTLEMENT_WITHOUT_TRANSFER, event)
         self._settled.add(transfer_id)
 
-    def _violation(self, breach: Breach, event: JournalEvent) -> Violation:
+    def _violation(self, breach: ViolationKind, event: JournalEvent) -> Violation:
         return Violation(
-            breach=breach,
+            kind=breach,
             wallet_id=self.wallet_id,
             detail=f"version={event.version} transfer={event.transfer_id} {event.type}",
         )

@@ -4,24 +4,24 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from verification.answers import Told, told_transfer, told_wallet
+from verification.answers import ReportedState, parse_transfer, parse_wallet
 from verification.evidence import JournalEvent, KeyRow
-from verification.violations import Breach, Violation
+from verification.violations import Violation, ViolationKind
 
-Place = tuple[str, int]
+EventKey = tuple[str, int]
 """A wallet and a version of it."""
 
 
-def places_told(keys: Sequence[KeyRow]) -> list[Place]:
+def referenced_versions(keys: Sequence[KeyRow]) -> list[EventKey]:
     """The events that the remembered answers tell of."""
     told = map(_told_by, keys)
     return sorted({(one.wallet_id, one.version) for one in told if one is not None})
 
 
 def judge_key_rows(
-    keys: Sequence[KeyRow], events: Mapping[Place, JournalEvent], versions: Mapping[str, int]
+    keys: Sequence[KeyRow], events: Mapping[EventKey, JournalEvent], versions: Mapping[str, int]
 ) -> Iterator[Violation]:
-    """``events`` are those at `places_told`; ``versions`` are the wallets', where they exist.
+    """``events`` are those at `referenced_versions`; ``versions`` are the wallets', where they exist.
 
     A key without a wallet is that of a creation, whose scope is the service's own matter.
     """
@@ -32,18 +32,20 @@ def judge_key_rows(
             event = events.get((told.wallet_id, told.version))
             strays = bool(told.transfer_id) and told.wallet_id != key.wallet_id
             if event is None or strays:
-                yield _violation(Breach.KEY_ROW_WITHOUT_EVENT, key, f"{detail} {told}")
+                yield _violation(ViolationKind.KEY_ROW_WITHOUT_EVENT, key, f"{detail} {told}")
             elif event.after != told.sums:
-                yield _violation(Breach.KEY_ROW_DIFFERS, key, f"{detail} {told}, journal {event}")
+                yield _violation(
+                    ViolationKind.KEY_ROW_DIFFERS, key, f"{detail} {told}, journal {event}"
+                )
         elif key.version > versions.get(key.wallet_id, key.version):
-            yield _violation(Breach.KEY_ROW_WITHOUT_EVENT, key, detail)
+            yield _violation(ViolationKind.KEY_ROW_WITHOUT_EVENT, key, detail)
 
 
-def _told_by(key: KeyRow) -> Told | None:
+def _told_by(key: KeyRow) -> ReportedState | None:
     """What the remembered answer says; None if it is a refusal, or a batch's, which tells many."""
     if key.refused:
         return None
-    for decode in (told_transfer, told_wallet):
+    for decode in (parse_transfer, parse_wallet):
         try:
             return decode(key.answer)
         except (msgspec.MsgspecError, ValueError):
@@ -51,5 +53,5 @@ def _told_by(key: KeyRow) -> Told | None:
     return None
 
 
-def _violation(breach: Breach, key: KeyRow, detail: str) -> Violation:
-    return Violation(breach=breach, wallet_id=key.wallet_id, detail=detail)
+def _violation(breach: ViolationKind, key: KeyRow, detail: str) -> Violation:
+    return Violation(kind=breach, wallet_id=key.wallet_id, detail=detail)

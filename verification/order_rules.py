@@ -9,15 +9,15 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 
-from verification.evidence import Attempt
-from verification.indexed import Indexed, Intent, told_by
-from verification.violations import Breach, Violation
+from verification.evidence import ClientCall
+from verification.indexed import ClientOperation, FactIndex, reported_state_of
+from verification.violations import Violation, ViolationKind
 
 
-class Floors:
+class VersionLowerBounds:
     """For each wallet: the highest version that had been told by a moment."""
 
-    def __init__(self, indexed: Indexed) -> None:
+    def __init__(self, indexed: FactIndex) -> None:
         told: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for attempt in indexed.evidence.history or ():
             if attempt.outcome == "acknowledged" and attempt.version:
@@ -42,14 +42,14 @@ def _running_maximum(versions: Iterator[int]) -> Iterator[int]:
         yield highest
 
 
-def _wallet_of(attempt: Attempt) -> str:
+def _wallet_of(attempt: ClientCall) -> str:
     if attempt.wallet_id:
         return attempt.wallet_id
-    told = told_by(attempt)
+    told = reported_state_of(attempt)
     return told.wallet_id if told else ""
 
 
-def judge_order(indexed: Indexed, floors: Floors) -> Iterator[Violation]:
+def judge_order(indexed: FactIndex, floors: VersionLowerBounds) -> Iterator[Violation]:
     """All of rule 3."""
     for intent in indexed.intents.values():
         yield from _judge_write(intent, floors)
@@ -59,45 +59,47 @@ def judge_order(indexed: Indexed, floors: Floors) -> Iterator[Violation]:
             yield from _judge_read(indexed, attempt, floors)
 
 
-def _judge_write(intent: Intent, floors: Floors) -> Iterator[Violation]:
+def _judge_write(intent: ClientOperation, floors: VersionLowerBounds) -> Iterator[Violation]:
     for event in intent.events[:1]:
         floor = floors.before(event.wallet_id, intent.started)
         if event.version <= floor:
             yield Violation(
-                breach=Breach.WRITE_OUT_OF_ORDER,
+                kind=ViolationKind.WRITE_OUT_OF_ORDER,
                 wallet_id=event.wallet_id,
                 detail=f"intent={intent.name} version={event.version}, but {floor} was told "
                 "before it started",
             )
 
 
-def _judge_repeats(intent: Intent, floors: Floors) -> Iterator[Violation]:
+def _judge_repeats(intent: ClientOperation, floors: VersionLowerBounds) -> Iterator[Violation]:
     """A settlement that repeats another tells the wallet as of now."""
     if intent.events or intent.first.operation not in ("complete", "revert"):
         return
     for attempt in intent.acknowledged:
         floor = floors.before(attempt.wallet_id, intent.started)
         if not attempt.replayed and attempt.version < floor:
-            yield _went_back(attempt, floor)
+            yield _stale_read(attempt, floor)
 
 
-def _judge_read(indexed: Indexed, attempt: Attempt, floors: Floors) -> Iterator[Violation]:
-    told = told_by(attempt)
+def _judge_read(
+    indexed: FactIndex, attempt: ClientCall, floors: VersionLowerBounds
+) -> Iterator[Violation]:
+    told = reported_state_of(attempt)
     event = indexed.at(attempt.wallet_id, attempt.version)
     if told is None or event is None or told.sums != event.after:
         yield Violation(
-            breach=Breach.READ_DIFFERS,
+            kind=ViolationKind.READ_DIFFERS,
             wallet_id=attempt.wallet_id,
             detail=f"version={attempt.version} told {told}, journal {event}",
         )
     floor = floors.before(attempt.wallet_id, attempt.started) if attempt.strong else 0
     if attempt.version < max(floor, attempt.min_version):
-        yield _went_back(attempt, max(floor, attempt.min_version))
+        yield _stale_read(attempt, max(floor, attempt.min_version))
 
 
-def _went_back(attempt: Attempt, floor: int) -> Violation:
+def _stale_read(attempt: ClientCall, floor: int) -> Violation:
     return Violation(
-        breach=Breach.READ_WENT_BACK,
+        kind=ViolationKind.READ_WENT_BACK,
         wallet_id=attempt.wallet_id,
-        detail=f"intent={attempt.intent} told version {attempt.version}, should be {floor} or more",
+        detail=f"intent={attempt.operation_id} told version {attempt.version}, should be {floor} or more",
     )

@@ -14,7 +14,7 @@ _PAGE: Final = 5_000
 Key = tuple[str, str]
 
 
-class Pages:
+class CursorPages:
     """A statement's rows from a server-side cursor. Needs a transaction."""
 
     def __init__(self, connection: asyncpg.Connection, statement: str, *arguments: Any) -> None:
@@ -34,10 +34,10 @@ class Pages:
             yield page
 
 
-class _Sorted:
+class _SortedReader:
     """One of several statements that are read side by side."""
 
-    def __init__(self, pages: Pages, key_of: Callable[[Row], Key]) -> None:
+    def __init__(self, pages: CursorPages, key_of: Callable[[Row], Key]) -> None:
         self._pages = pages
         self._key_of = key_of
         self._rows: list[Row] = []
@@ -67,11 +67,11 @@ class _Sorted:
         return taken
 
 
-async def side_by_side(
-    statements: Mapping[str, Pages], key_of: Callable[[Row], Key]
+async def merge_join(
+    statements: Mapping[str, CursorPages], key_of: Callable[[Row], Key]
 ) -> AsyncIterator[dict[Key, dict[str, list[Row]]]]:
     """Rows of equal keys together, some keys at a time. Every statement is sorted by the key."""
-    readers = {name: _Sorted(pages, key_of) for name, pages in statements.items()}
+    readers = {name: _SortedReader(pages, key_of) for name, pages in statements.items()}
     done: Key | None = None
     while True:
         for reader in readers.values():

@@ -13,13 +13,13 @@ from rich.console import Console
 from verification.database import check_database, connect, events_expected
 from verification.findings import Findings
 from verification.history import check_history, read_history
-from verification.screen import Screen
+from verification.screen import ConsoleReport
 from verification.stream_check import StreamTotals, check_stream
-from verification.stream_source import StreamUnreadable, connected
+from verification.stream_source import StreamUnreadable, open_stream
 
-SOUND: Final = 0
-BREACHED: Final = 1
-NOT_CHECKED: Final = 2
+EXIT_OK: Final = 0
+EXIT_VIOLATIONS: Final = 1
+EXIT_ERROR: Final = 2
 
 _FAILURES: Final = (
     OSError,
@@ -45,30 +45,30 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(options: Options, out: Console, err: Console) -> int:
     """Check; returns the exit code."""
-    with Screen(out, err) as screen:
+    with ConsoleReport(out, err) as screen:
         try:
             findings = asyncio.run(_check(options, screen))
         except _FAILURES as failure:
             told = str(failure).strip() or type(failure).__name__
             err.print(f"Could not check: {told}", style="red", markup=False, highlight=False)
-            return NOT_CHECKED
-        screen.verdict(findings)
-    return BREACHED if findings.total else SOUND
+            return EXIT_ERROR
+        screen.print_verdict(findings)
+    return EXIT_VIOLATIONS if findings.total else EXIT_OK
 
 
-async def _check(options: Options, screen: Screen) -> Findings:
-    findings = Findings(screen.tell)
+async def _check(options: Options, screen: ConsoleReport) -> Findings:
+    findings = Findings(screen.violation)
     # First what can fail at once.
     history = read_history(options.history) if options.history else None
     connection = await connect(options.database_url)
     try:
         stream = await _check_stream(options, connection, findings, screen)
-        screen.begin("Postgres", await events_expected(connection))
+        screen.start_phase("Postgres", await events_expected(connection))
         totals = await check_database(
             connection,
             findings,
             lag_max=timedelta(seconds=options.lag_max_s),
-            on_progress=lambda totals: screen.note(totals.events),
+            on_progress=lambda totals: screen.advance(totals.events),
         )
         if history is not None:
             findings.add(await check_history(connection, history))
@@ -79,15 +79,15 @@ async def _check(options: Options, screen: Screen) -> Findings:
 
 
 async def _check_stream(
-    options: Options, connection: asyncpg.Connection, findings: Findings, screen: Screen
+    options: Options, connection: asyncpg.Connection, findings: Findings, screen: ConsoleReport
 ) -> StreamTotals | None:
     if not options.nats_url:
         return None
-    screen.begin("Stream", 0)
-    async with connected(options.nats_url, options.stream) as source:
+    screen.start_phase("Stream", 0)
+    async with open_stream(options.nats_url, options.stream) as source:
         return await check_stream(
             connection,
             source,
             findings,
-            on_progress=lambda totals: screen.note(totals.messages, totals.of),
+            on_progress=lambda totals: screen.advance(totals.messages, totals.of),
         )

@@ -15,16 +15,16 @@ import msgspec
 from verification import rows
 from verification.evidence import Balances, JournalEvent, WalletRow
 from verification.findings import Findings
-from verification.journal_rules import TransferLives, WalletFold
-from verification.key_row_rules import judge_key_rows, places_told
-from verification.pages import Key, Pages, side_by_side
+from verification.journal_rules import TransferLifecycles, WalletReplay
+from verification.key_row_rules import judge_key_rows, referenced_versions
+from verification.pages import CursorPages, Key, merge_join
 from verification.projection_rules import judge_folded_transfer
 from verification.ranges import Range
 from verification.row_rules import judge_transfer_rows
 from verification.rows import Row, events_at
-from verification.violations import Breach, Violation
+from verification.violations import Violation, ViolationKind
 
-_NOWHERE: Final = WalletRow(wallet_id="", version=0, balances=Balances())
+_NO_WALLET: Final = WalletRow(wallet_id="", version=0, balances=Balances())
 
 
 class Totals(msgspec.Struct):
@@ -77,13 +77,13 @@ class RangeCheck:
         await self._judge_outbox()
         async for page in self._pages(rows.KEYS):
             keys = [rows.key_of(row) for row in page]
-            events = await events_at(self._connection, places_told(keys))
+            events = await events_at(self._connection, referenced_versions(keys))
             versions = {one: found.row.version for one, found in self._wallets.items()}
             self._findings.add(judge_key_rows(keys, events, versions))
             self._totals.keys += len(keys)
 
-    def _pages(self, statement: str) -> Pages:
-        return Pages(self._connection, statement, *self._bounds)
+    def _pages(self, statement: str) -> CursorPages:
+        return CursorPages(self._connection, statement, *self._bounds)
 
     async def _load(self) -> None:
         async for page in self._pages(rows.WALLETS):
@@ -100,13 +100,13 @@ class RangeCheck:
 
     async def _judge_journal(self) -> None:
         unseen = set(self._wallets)
-        fold = WalletFold("")
+        fold = WalletReplay("")
         async for page in self._pages(rows.EVENTS_BY_VERSION):
             for event in map(rows.event_of, page):
                 if event.wallet_id != fold.wallet_id:
                     self._findings.add(self._judge_end(fold))
                     unseen.discard(event.wallet_id)
-                    fold = WalletFold(event.wallet_id, self._limit_of(event.wallet_id))
+                    fold = WalletReplay(event.wallet_id, self._limit_of(event.wallet_id))
                 self._findings.add(fold.add(event))
                 projected = self._projected.get(event.wallet_id)
                 if projected is not None and projected.version == event.version:
@@ -114,22 +114,24 @@ class RangeCheck:
             self._totals.events += len(page)
         self._findings.add(self._judge_end(fold))
         for wallet_id in sorted(unseen):
-            self._findings.add(self._judge_end(WalletFold(wallet_id)))
+            self._findings.add(self._judge_end(WalletReplay(wallet_id)))
 
     def _limit_of(self, wallet_id: str) -> int:
         wallet = self._wallets.get(wallet_id)
         return wallet.row.overdraft_limit if wallet else 0
 
-    def _judge_end(self, fold: WalletFold) -> Iterator[Violation]:
+    def _judge_end(self, fold: WalletReplay) -> Iterator[Violation]:
         """The wallet's row is its last event."""
         if not fold.wallet_id:
             return
         wallet = self._wallets.get(fold.wallet_id)
         if wallet is None:
-            yield _violation(Breach.WALLET_ROW_MISSING, fold.wallet_id, f"version={fold.version}")
+            yield _violation(
+                ViolationKind.WALLET_ROW_MISSING, fold.wallet_id, f"version={fold.version}"
+            )
         elif (wallet.row.version, wallet.row.balances) != (fold.version, fold.sums):
             yield _violation(
-                Breach.WALLET_ROW_DIFFERS,
+                ViolationKind.WALLET_ROW_DIFFERS,
                 fold.wallet_id,
                 f"row: {wallet.row.version} {wallet.row.balances}, "
                 f"journal: {fold.version} {fold.sums}",
@@ -143,7 +145,7 @@ class RangeCheck:
             "row": self._pages(rows.TRANSFERS),
             "projected": self._pages(rows.PROJECTED_TRANSFERS),
         }
-        async for group in side_by_side(statements, _place_of):
+        async for group in merge_join(statements, _transfer_key):
             for (wallet_id, transfer_id), found in sorted(group.items()):
                 self._findings.add(self._judge_transfer(wallet_id, transfer_id, found))
 
@@ -151,7 +153,7 @@ class RangeCheck:
         self, wallet_id: str, transfer_id: str, found: dict[str, list[Row]]
     ) -> Iterator[Violation]:
         events = [rows.event_of(row) for row in found.get("events", ())]
-        lives = TransferLives(wallet_id)
+        lives = TransferLifecycles(wallet_id)
         for event in events:
             yield from lives.add(event)
         written = [rows.transfer_of(row) for row in found.get("row", ())]
@@ -166,29 +168,31 @@ class RangeCheck:
         if not events:
             if projected is not None:
                 detail = f"transfer={transfer_id}"
-                yield _violation(Breach.PROJECTION_UNKNOWN, wallet_id, detail)
+                yield _violation(ViolationKind.PROJECTION_UNKNOWN, wallet_id, detail)
             return
         yield from judge_folded_transfer(
             events,
             rows.transfer_of(projected) if projected else None,
             version=projected[8] if projected else 0,
-            wallet_version=self._projected.get(wallet_id, _NOWHERE).version,
+            wallet_version=self._projected.get(wallet_id, _NO_WALLET).version,
         )
 
     # -- by wallet ---------------------------------------------------------------------------------
 
     def _judge_projected(self) -> None:
         for wallet_id, wallet in self._wallets.items():
-            projected = self._projected.get(wallet_id, _NOWHERE)
+            projected = self._projected.get(wallet_id, _NO_WALLET)
             if projected.version < wallet.row.version:
-                self._note_lag(wallet, projected)
+                self._record_lag(wallet, projected)
             elif projected.version > wallet.row.version:
                 detail = f"{projected.version}, write side {wallet.row.version}"
-                self._findings.add([_violation(Breach.PROJECTION_DIFFERS, wallet_id, detail)])
+                self._findings.add(
+                    [_violation(ViolationKind.PROJECTION_DIFFERS, wallet_id, detail)]
+                )
         for wallet_id in sorted(self._projected.keys() - self._wallets.keys()):
-            self._findings.add([_violation(Breach.PROJECTION_UNKNOWN, wallet_id, "")])
+            self._findings.add([_violation(ViolationKind.PROJECTION_UNKNOWN, wallet_id, "")])
 
-    def _note_lag(self, wallet: rows.Wallet, projected: WalletRow) -> None:
+    def _record_lag(self, wallet: rows.Wallet, projected: WalletRow) -> None:
         """To be behind is no drift, unless it is for so long that nothing is on its way."""
         totals = self._totals
         totals.wallets_behind += 1
@@ -197,7 +201,11 @@ class RangeCheck:
         assert totals.now is not None, "asked at the start"
         if totals.now - wallet.updated_at < self._lag_max:
             return
-        breach = Breach.PROJECTION_BEHIND if projected.version else Breach.PROJECTION_MISSING
+        breach = (
+            ViolationKind.PROJECTION_BEHIND
+            if projected.version
+            else ViolationKind.PROJECTION_MISSING
+        )
         detail = f"{projected.version} of {wallet.row.version} since {wallet.updated_at}"
         self._findings.add([_violation(breach, wallet.row.wallet_id, detail)])
 
@@ -209,7 +217,9 @@ class RangeCheck:
                 wallet = self._wallets.get(row.wallet_id)
                 known = wallet.row.version if wallet else 0
                 if not ends[row.wallet_id] < row.first_version <= row.last_version <= known:
-                    violation = _violation(Breach.OUTBOX_ROW_UNSOUND, row.wallet_id, str(row))
+                    violation = _violation(
+                        ViolationKind.OUTBOX_ROW_UNSOUND, row.wallet_id, str(row)
+                    )
                     self._findings.add([violation])
                 ends[row.wallet_id] = max(ends[row.wallet_id], row.last_version)
 
@@ -217,13 +227,13 @@ class RangeCheck:
 def _judge_projection(projected: WalletRow, event: JournalEvent) -> Iterator[Violation]:
     if projected.balances != event.after:
         yield _violation(
-            Breach.PROJECTION_DIFFERS,
+            ViolationKind.PROJECTION_DIFFERS,
             event.wallet_id,
             f"version={event.version} {projected.balances}, journal {event.after}",
         )
 
 
-def _place_of(row: Row) -> Key:
+def _transfer_key(row: Row) -> Key:
     """Events have their transfer's id elsewhere than transfers have their own."""
     return (row[0], row[6] if len(row) == _EVENT_COLUMNS else row[1])
 
@@ -231,5 +241,5 @@ def _place_of(row: Row) -> Key:
 _EVENT_COLUMNS: Final = 12
 
 
-def _violation(breach: Breach, wallet_id: str, detail: str) -> Violation:
-    return Violation(breach=breach, wallet_id=wallet_id, detail=detail)
+def _violation(breach: ViolationKind, wallet_id: str, detail: str) -> Violation:
+    return Violation(kind=breach, wallet_id=wallet_id, detail=detail)

@@ -8,16 +8,16 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from verification.evidence import Attempt, JournalEvent
-from verification.indexed import Indexed, Intent
-from verification.order_rules import Floors
-from verification.violations import Breach, Violation
+from verification.evidence import ClientCall, JournalEvent
+from verification.indexed import ClientOperation, FactIndex
+from verification.order_rules import VersionLowerBounds
+from verification.violations import Violation, ViolationKind
 
 
-class Ceilings:
+class VersionUpperBounds:
     """For each wallet: the highest version whose request had started by a moment."""
 
-    def __init__(self, indexed: Indexed) -> None:
+    def __init__(self, indexed: FactIndex) -> None:
         starts: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for intent in indexed.intents.values():
             for event in intent.events:
@@ -36,9 +36,9 @@ class Ceilings:
         return self._highest[wallet_id][index - 1] if index else 0
 
 
-def judge_refusals(indexed: Indexed, floors: Floors) -> Iterator[Violation]:
+def judge_refusals(indexed: FactIndex, floors: VersionLowerBounds) -> Iterator[Violation]:
     """Every refusal that was decided anew was right at some version that the wallet then had."""
-    ceilings = Ceilings(indexed)
+    ceilings = VersionUpperBounds(indexed)
     for intent in indexed.intents.values():
         for attempt in intent.attempts:
             if attempt.outcome == "refused" and not attempt.replayed:
@@ -46,7 +46,11 @@ def judge_refusals(indexed: Indexed, floors: Floors) -> Iterator[Violation]:
 
 
 def _judge(
-    indexed: Indexed, intent: Intent, attempt: Attempt, floors: Floors, ceilings: Ceilings
+    indexed: FactIndex,
+    intent: ClientOperation,
+    attempt: ClientCall,
+    floors: VersionLowerBounds,
+    ceilings: VersionUpperBounds,
 ) -> Iterator[Violation]:
     judge = _JUDGES.get(attempt.code)
     if judge is None:
@@ -55,14 +59,14 @@ def _judge(
     highest = max(lowest, ceilings.at(attempt.wallet_id, attempt.ended))
     if not judge(indexed, attempt, lowest, highest):
         yield Violation(
-            breach=Breach.REFUSAL_UNJUSTIFIED,
+            kind=ViolationKind.REFUSAL_UNJUSTIFIED,
             wallet_id=attempt.wallet_id,
             detail=f"intent={intent.name} {attempt.operation} {attempt.code}: not so at any "
             f"version from {lowest} to {highest}",
         )
 
 
-def _insufficient(indexed: Indexed, attempt: Attempt, lowest: int, highest: int) -> bool:
+def _insufficient(indexed: FactIndex, attempt: ClientCall, lowest: int, highest: int) -> bool:
     limit = indexed.limits.get(attempt.wallet_id, 0)
     return any(
         event is not None and event.after.balance + limit < attempt.amount
@@ -72,23 +76,23 @@ def _insufficient(indexed: Indexed, attempt: Attempt, lowest: int, highest: int)
 
 
 def _settled_as(status: str) -> "Judge":
-    def judge(indexed: Indexed, attempt: Attempt, _lowest: int, highest: int) -> bool:
-        event = indexed.finals.get(attempt.transfer_id)
+    def judge(indexed: FactIndex, attempt: ClientCall, _lowest: int, highest: int) -> bool:
+        event = indexed.settlements.get(attempt.transfer_id)
         return event is not None and event.status == status and event.version <= highest
 
     return judge
 
 
-def _no_wallet(_indexed: Indexed, _attempt: Attempt, lowest: int, _highest: int) -> bool:
+def _no_wallet(_indexed: FactIndex, _attempt: ClientCall, lowest: int, _highest: int) -> bool:
     return lowest == 0
 
 
-def _no_transfer(indexed: Indexed, attempt: Attempt, lowest: int, _highest: int) -> bool:
+def _no_transfer(indexed: FactIndex, attempt: ClientCall, lowest: int, _highest: int) -> bool:
     event: JournalEvent | None = indexed.creations.get(attempt.transfer_id)
     return event is None or event.wallet_id != attempt.wallet_id or event.version > lowest
 
 
-Judge = Callable[[Indexed, Attempt, int, int], bool]
+Judge = Callable[[FactIndex, ClientCall, int, int], bool]
 
 _JUDGES: dict[str, Judge] = {
     "insufficient_funds": _insufficient,

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from verification.evidence import JournalEvent, OutboxRow, TransferRow, WalletRow
-from verification.violations import Breach, Violation
+from verification.violations import Violation, ViolationKind
 
 Journals = Mapping[str, Sequence[JournalEvent]]
 """Events by wallet, in version order."""
@@ -20,12 +20,12 @@ def judge_wallet_rows(journals: Journals, rows: Iterable[WalletRow]) -> Iterator
         if last is None or (last.version, last.after) != (row.version, row.balances):
             found = f"last event: {last.version} {last.after}" if last else "no events"
             yield Violation(
-                breach=Breach.WALLET_ROW_DIFFERS,
+                kind=ViolationKind.WALLET_ROW_DIFFERS,
                 wallet_id=row.wallet_id,
                 detail=f"row: {row.version} {row.balances}, {found}",
             )
     for wallet_id in sorted(unseen):
-        yield Violation(breach=Breach.WALLET_ROW_MISSING, wallet_id=wallet_id, detail="")
+        yield Violation(kind=ViolationKind.WALLET_ROW_MISSING, wallet_id=wallet_id, detail="")
 
 
 def transfers_of(events: Iterable[JournalEvent]) -> dict[str, TransferRow]:
@@ -58,11 +58,13 @@ def judge_transfer_rows(journals: Journals, rows: Iterable[TransferRow]) -> Iter
     for row in rows:
         should = expected.pop((row.wallet_id, row.transfer_id), None)
         if should is None:
-            yield _of_transfer(Breach.TRANSFER_ROW_WITHOUT_EVENT, row, "")
+            yield _of_transfer(ViolationKind.TRANSFER_ROW_WITHOUT_EVENT, row, "")
         elif should != row:
-            yield _of_transfer(Breach.TRANSFER_ROW_DIFFERS, row, f"row {row}, journal {should}")
+            yield _of_transfer(
+                ViolationKind.TRANSFER_ROW_DIFFERS, row, f"row {row}, journal {should}"
+            )
     for row in expected.values():
-        yield _of_transfer(Breach.TRANSFER_ROW_MISSING, row, "")
+        yield _of_transfer(ViolationKind.TRANSFER_ROW_MISSING, row, "")
 
 
 def judge_conservation(
@@ -81,7 +83,7 @@ def judge_conservation(
     for currency, difference in sorted(there.items()):
         if difference:
             yield Violation(
-                breach=Breach.MONEY_NOT_CONSERVED,
+                kind=ViolationKind.MONEY_NOT_CONSERVED,
                 wallet_id="*",
                 detail=f"{currency}: wallets hold {difference:+} minor units over in - out",
             )
@@ -95,11 +97,11 @@ def judge_outbox(journals: Journals, rows: Iterable[OutboxRow]) -> Iterator[Viol
         sound = ends.get(row.wallet_id, 0) < row.first_version <= row.last_version
         if not sound or not events or row.last_version > events[-1].version:
             yield Violation(
-                breach=Breach.OUTBOX_ROW_UNSOUND, wallet_id=row.wallet_id, detail=str(row)
+                kind=ViolationKind.OUTBOX_ROW_UNSOUND, wallet_id=row.wallet_id, detail=str(row)
             )
         ends[row.wallet_id] = row.last_version
 
 
-def _of_transfer(breach: Breach, row: TransferRow, what: str) -> Violation:
+def _of_transfer(breach: ViolationKind, row: TransferRow, what: str) -> Violation:
     detail = f"transfer={row.transfer_id} {what}".strip()
-    return Violation(breach=breach, wallet_id=row.wallet_id, detail=detail)
+    return Violation(kind=breach, wallet_id=row.wallet_id, detail=detail)

@@ -20,7 +20,7 @@ _LINE_EVERY_S: Final = 10.0
 """How often there is a line of progress where no line can move."""
 
 
-class Screen:
+class ConsoleReport:
     """Use it as a context manager around a check."""
 
     def __init__(self, out: Console, err: Console) -> None:
@@ -31,7 +31,7 @@ class Screen:
         self._task: TaskID | None = None
         self._began = self._said_at = time.monotonic()
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "ConsoleReport":
         if self._err.is_terminal:
             self._progress.start()
         return self
@@ -39,13 +39,13 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def begin(self, what: str, of: int) -> None:
+    def start_phase(self, what: str, of: int) -> None:
         """Another part begins, with about ``of`` things to look at."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(what, total=of)
 
-    def note(self, done: int, of: int | None = None) -> None:
+    def advance(self, done: int, of: int | None = None) -> None:
         """So many things are done."""
         assert self._task is not None, "a part has begun"
         self._progress.update(self._task, completed=done, total=of)
@@ -55,7 +55,7 @@ class Screen:
             task = self._progress.tasks[-1]
             self._err.print(f"{task.description}: {done:,} of about {int(task.total or 0):,}")
 
-    def tell(self, violation: Violation) -> None:
+    def violation(self, violation: Violation) -> None:
         self._line(str(violation))
 
     def summary(self, totals: Totals, stream: StreamTotals | None, attempts: int | None) -> None:
@@ -74,7 +74,7 @@ class Screen:
         if attempts is not None:
             self._line(f"History: {attempts:,} calls.")
 
-    def verdict(self, findings: Findings) -> None:
+    def print_verdict(self, findings: Findings) -> None:
         if not findings.total:
             self._line("No violations found.")
             return

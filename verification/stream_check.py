@@ -17,8 +17,8 @@ from verification.findings import Findings
 from verification.ranges import Range, ranges
 from verification.rows import events_at
 from verification.stream_rules import StreamOrder, judge_content
-from verification.stream_source import Raw, StreamBounds, StreamSource
-from verification.violations import Breach, Violation
+from verification.stream_source import StoredMessage, StreamBounds, StreamSource
+from verification.violations import Violation, ViolationKind
 
 _PUBLISHED: Final = """
 SELECT w.id::text, coalesce(o.first_version - 1, w.version), w.updated_at
@@ -90,7 +90,7 @@ async def _published_in(
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def _decoded(page: list[Raw], findings: Findings) -> list[StreamMessage]:
+def _decoded(page: list[StoredMessage], findings: Findings) -> list[StreamMessage]:
     messages = []
     for raw in page:
         try:
@@ -113,13 +113,17 @@ def _judge_ends(
         if version > (last or 0):
             detail = f"version={(last or 0) + 1} to {version}"
             findings.add(
-                [Violation(breach=Breach.STREAM_EVENT_MISSING, wallet_id=wallet_id, detail=detail)]
+                [
+                    Violation(
+                        kind=ViolationKind.STREAM_EVENT_MISSING, wallet_id=wallet_id, detail=detail
+                    )
+                ]
             )
 
 
-def _unreadable(raw: Raw, failure: Exception) -> Violation:
+def _unreadable(raw: StoredMessage, failure: Exception) -> Violation:
     return Violation(
-        breach=Breach.STREAM_EVENT_UNKNOWN,
+        kind=ViolationKind.STREAM_EVENT_UNKNOWN,
         wallet_id="*",
         detail=f"sequence={raw.sequence} id={raw.message_id} is no event: {failure}",
     )

@@ -8,7 +8,7 @@ pass with memory for its wallets, not for its messages.
 from collections.abc import Iterable, Iterator, Mapping
 
 from verification.evidence import JournalEvent, StreamMessage
-from verification.violations import Breach, Violation
+from verification.violations import Violation, ViolationKind
 
 
 class StreamOrder:
@@ -25,13 +25,15 @@ class StreamOrder:
         event = message.event
         last = self.last.get(event.wallet_id)
         if message.message_id != f"{event.wallet_id}:{event.version}":
-            yield stream_violation(Breach.STREAM_MESSAGE_ID_WRONG, message, message.message_id)
+            yield stream_violation(
+                ViolationKind.STREAM_MESSAGE_ID_WRONG, message, message.message_id
+            )
         if last is not None and event.version <= last:
             self.repetitions += 1
             return
         if event.version != (last or 0) + 1 and (last is not None or not self._starts_anywhere):
             yield stream_violation(
-                Breach.STREAM_EVENT_OUT_OF_ORDER, message, f"came after version {last or 0}"
+                ViolationKind.STREAM_EVENT_OUT_OF_ORDER, message, f"came after version {last or 0}"
             )
         self.last[event.wallet_id] = event.version
 
@@ -39,10 +41,10 @@ class StreamOrder:
 def judge_content(message: StreamMessage, recorded: JournalEvent | None) -> Iterator[Violation]:
     """The message is the journal's event of its wallet and version."""
     if recorded is None:
-        yield stream_violation(Breach.STREAM_EVENT_UNKNOWN, message, "not in the journal")
+        yield stream_violation(ViolationKind.STREAM_EVENT_UNKNOWN, message, "not in the journal")
     elif message.event != recorded:
         yield stream_violation(
-            Breach.STREAM_EVENT_DIFFERS, message, f"says {message.event}, journal {recorded}"
+            ViolationKind.STREAM_EVENT_DIFFERS, message, f"says {message.event}, journal {recorded}"
         )
 
 
@@ -59,14 +61,16 @@ def judge_stream(
         yield from judge_content(message, journal.get(place))
     for wallet_id, version in sorted(journal.keys() - there):
         yield Violation(
-            breach=Breach.STREAM_EVENT_MISSING, wallet_id=wallet_id, detail=f"version={version}"
+            kind=ViolationKind.STREAM_EVENT_MISSING,
+            wallet_id=wallet_id,
+            detail=f"version={version}",
         )
 
 
-def stream_violation(breach: Breach, message: StreamMessage, what: str) -> Violation:
+def stream_violation(breach: ViolationKind, message: StreamMessage, what: str) -> Violation:
     event = message.event
     return Violation(
-        breach=breach,
+        kind=breach,
         wallet_id=event.wallet_id,
         detail=f"version={event.version} sequence={message.sequence} {what}",
     )

@@ -15,7 +15,7 @@ _TIMEOUT_S: Final = 10.0
 _FETCH: Final = 1_000
 
 
-class Raw(msgspec.Struct, frozen=True):
+class StoredMessage(msgspec.Struct, frozen=True):
     """A message as it is stored."""
 
     sequence: int
@@ -74,7 +74,7 @@ class StreamSource:
             raise StreamUnreadable(f"stream {self._name}: {told}")
         return StreamBounds(info.state.first_seq, info.state.last_seq, info.state.first_ts)
 
-    async def pages(self, bounds: StreamBounds) -> AsyncIterator[list[Raw]]:
+    async def pages(self, bounds: StreamBounds) -> AsyncIterator[list[StoredMessage]]:
         """Messages in order, some at a time. Reading leaves no trace on the server."""
         if bounds.first > bounds.last:
             return
@@ -95,13 +95,15 @@ class StreamSource:
             await puller.unsubscribe()
 
 
-def _raw(message: Msg) -> Raw:
+def _raw(message: Msg) -> StoredMessage:
     message_id = (message.headers or {}).get("Nats-Msg-Id", "")
-    return Raw(message.metadata.sequence.stream, message_id, message.subject, message.data)
+    return StoredMessage(
+        message.metadata.sequence.stream, message_id, message.subject, message.data
+    )
 
 
 @asynccontextmanager
-async def connected(url: str, name: str) -> AsyncIterator[StreamSource]:
+async def open_stream(url: str, name: str) -> AsyncIterator[StreamSource]:
     """The stream ``name`` of the server at ``url``.
 
     Raises:

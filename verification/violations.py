@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 
-class Breach(StrEnum):
+class ViolationKind(StrEnum):
     """A way to break a rule. The names are stable: scripts and alerts may match them."""
 
     # 1: what clients were told against the journal
@@ -68,20 +68,20 @@ RULES: Final[dict[int, str]] = {
 }
 
 _FIRST_OF_RULE: Final = {
-    1: Breach.ACKNOWLEDGED_WRITE_MISSING,
-    2: Breach.VERSION_GAP,
-    3: Breach.WRITE_OUT_OF_ORDER,
-    4: Breach.REPLAY_DIFFERS,
-    5: Breach.STREAM_EVENT_MISSING,
-    6: Breach.PROJECTION_MISSING,
+    1: ViolationKind.ACKNOWLEDGED_WRITE_MISSING,
+    2: ViolationKind.VERSION_GAP,
+    3: ViolationKind.WRITE_OUT_OF_ORDER,
+    4: ViolationKind.REPLAY_DIFFERS,
+    5: ViolationKind.STREAM_EVENT_MISSING,
+    6: ViolationKind.PROJECTION_MISSING,
 }
 
 
-def _rules_of_breaches() -> dict[Breach, int]:
+def _rules_of_breaches() -> dict[ViolationKind, int]:
     starts = {breach: rule for rule, breach in _FIRST_OF_RULE.items()}
-    rules: dict[Breach, int] = {}
+    rules: dict[ViolationKind, int] = {}
     rule = 0
-    for breach in Breach:
+    for breach in ViolationKind:
         rule = starts.get(breach, rule)
         rules[breach] = rule
     return rules
@@ -93,13 +93,13 @@ _RULE_OF: Final = _rules_of_breaches()
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
     """One breach in one wallet. ``detail`` has what was found and what should have been."""
 
-    breach: Breach
+    kind: ViolationKind
     wallet_id: str
     detail: str
 
     @property
     def rule(self) -> int:
-        return _RULE_OF[self.breach]
+        return _RULE_OF[self.kind]
 
     def __str__(self) -> str:
-        return f"rule {self.rule} {self.breach} wallet={self.wallet_id} {self.detail}"
+        return f"rule {self.rule} {self.kind} wallet={self.wallet_id} {self.detail}"

@@ -13,7 +13,7 @@ from tests.support.client_state import SharedClientState
 from tests.support.http_transport import TIMEOUT_S, HttpTransport, client_gave_up
 from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
 from tests.support.operation_source import OperationMix, OperationSource
-from verification.evidence import Attempt
+from verification.evidence import ClientCall
 
 _IMPATIENCE_S: Final = 0.2
 _IMPATIENT_SHARE: Final = 0.03
@@ -34,7 +34,7 @@ class Decided:
 
     __slots__ = ("asked", "ended", "started", "wallet_id")
 
-    def __init__(self, wallet_id: str, asked: int, attempt: Attempt) -> None:
+    def __init__(self, wallet_id: str, asked: int, attempt: ClientCall) -> None:
         self.wallet_id = wallet_id
         self.asked = asked
         self.started = attempt.started
@@ -105,7 +105,7 @@ class Load:
             / 1e9
         )
 
-    def record(self, attempts: Sequence[Attempt], asked: int) -> None:
+    def record(self, attempts: Sequence[ClientCall], asked: int) -> None:
         """Implements `load_client.Record`."""
         self.state.record(attempts, asked)
         first = attempts[0]

@@ -14,7 +14,7 @@ from tests.faults.clients import IMPATIENT, Load
 from tests.faults.faults import Fault, Scale
 from tests.faults.stack import FaultyStack
 from verification.database import connect
-from verification.evidence import Attempt
+from verification.evidence import ClientCall
 from verification.history import check_history
 
 CLIENTS: Final = 20
@@ -47,7 +47,7 @@ class Result(msgspec.Struct, kw_only=True):
     violations: list[str]
     missed: list[str]
     """Promises about these faults that were not kept."""
-    history: list[Attempt]
+    history: list[ClientCall]
 
     @property
     def title(self) -> str:
@@ -123,7 +123,7 @@ async def _drained(stack: FaultyStack) -> float | None:
     return time.monotonic() - began
 
 
-async def _violations(stack: FaultyStack, history: list[Attempt]) -> list[str]:
+async def _violations(stack: FaultyStack, history: list[ClientCall]) -> list[str]:
     """What clients were told, against Postgres. The rest is looked at when all is over."""
     connection = await connect(stack.database_url)
     try:

@@ -43,7 +43,7 @@ def test_an_answer_or_none_is_what_the_client_then_knows(
 ) -> None:
     (attempt,) = attempts_from([OPERATION], TIMING, answer)
     assert attempt.outcome == outcome
-    assert (attempt.intent, attempt.key, attempt.amount) == ("a", "k", 5)
+    assert (attempt.operation_id, attempt.key, attempt.amount) == ("a", "k", 5)
 
 
 def test_each_item_of_a_batch_has_its_own_outcome() -> None:

@@ -19,10 +19,10 @@ from tests.support.waiting import until_true
 from tests.support.write_side import debit, running_shard
 from verification import program
 from verification.database import check_database, connect
-from verification.evidence import Attempt
+from verification.evidence import ClientCall
 from verification.findings import Findings
-from verification.program import BREACHED, NOT_CHECKED, SOUND, Options
-from verification.violations import Breach, Violation
+from verification.program import EXIT_ERROR, EXIT_OK, EXIT_VIOLATIONS, Options
+from verification.violations import Violation, ViolationKind
 from wallet.ids import WalletId
 
 AT_REST = timedelta(0)
@@ -70,8 +70,8 @@ async def violations_in(database: str, *, lag_max: timedelta = AT_REST) -> list[
     return found
 
 
-async def breaches_in(database: str, *, lag_max: timedelta = AT_REST) -> set[Breach]:
-    return {violation.breach for violation in await violations_in(database, lag_max=lag_max)}
+async def breaches_in(database: str, *, lag_max: timedelta = AT_REST) -> set[ViolationKind]:
+    return {violation.kind for violation in await violations_in(database, lag_max=lag_max)}
 
 
 async def run_program(**options: object) -> tuple[int, str]:
@@ -88,11 +88,15 @@ A_TRANSFER = f"wallet_id = {ONE_WALLET} AND status = 'completed' AND created_ver
 DAMAGES = {
     "a balance": (
         [f"UPDATE wallets SET balance = balance + 1 WHERE id = {ONE_WALLET}"],
-        {Breach.WALLET_ROW_DIFFERS, Breach.MONEY_NOT_CONSERVED},
+        {ViolationKind.WALLET_ROW_DIFFERS, ViolationKind.MONEY_NOT_CONSERVED},
     ),
     "a version that is missing": (
         [f"DELETE FROM wallet_events WHERE wallet_id = {ONE_WALLET} AND version = 2"],
-        {Breach.VERSION_GAP, Breach.TRANSFER_ROW_WITHOUT_EVENT, Breach.PROJECTION_UNKNOWN},
+        {
+            ViolationKind.VERSION_GAP,
+            ViolationKind.TRANSFER_ROW_WITHOUT_EVENT,
+            ViolationKind.PROJECTION_UNKNOWN,
+        },
     ),
     "the last event": (
         [
@@ -100,15 +104,19 @@ DAMAGES = {
             "(SELECT version FROM wallets w WHERE w.id = e.wallet_id)"
         ],
         {
-            Breach.WALLET_ROW_DIFFERS,
-            Breach.TRANSFER_ROW_WITHOUT_EVENT,
-            Breach.PROJECTION_UNKNOWN,
-            Breach.KEY_ROW_WITHOUT_EVENT,
+            ViolationKind.WALLET_ROW_DIFFERS,
+            ViolationKind.TRANSFER_ROW_WITHOUT_EVENT,
+            ViolationKind.PROJECTION_UNKNOWN,
+            ViolationKind.KEY_ROW_WITHOUT_EVENT,
         },
     ),
     "an amount in the journal": (
         [f"UPDATE wallet_events SET amount = 999 WHERE wallet_id = {ONE_WALLET} AND version = 2"],
-        {Breach.FOLD_BROKEN, Breach.TRANSFER_ROW_DIFFERS, Breach.PROJECTION_DIFFERS},
+        {
+            ViolationKind.FOLD_BROKEN,
+            ViolationKind.TRANSFER_ROW_DIFFERS,
+            ViolationKind.PROJECTION_DIFFERS,
+        },
     ),
     "a transfer, doubled": (
         [
@@ -116,19 +124,23 @@ DAMAGES = {
             "settled_amount, created_version, null, null, null, created_at "
             f"FROM transfers WHERE {A_TRANSFER}"
         ],
-        {Breach.TRANSFER_ROW_WITHOUT_EVENT, Breach.MONEY_NOT_CONSERVED},
+        {ViolationKind.TRANSFER_ROW_WITHOUT_EVENT, ViolationKind.MONEY_NOT_CONSERVED},
     ),
     "a transfer, lost": (
         [f"DELETE FROM transfers WHERE {A_TRANSFER}"],
-        {Breach.TRANSFER_ROW_MISSING, Breach.MONEY_NOT_CONSERVED},
+        {ViolationKind.TRANSFER_ROW_MISSING, ViolationKind.MONEY_NOT_CONSERVED},
     ),
     "a transfer's status": (
         [f"UPDATE transfers SET status = 'pending' WHERE {A_TRANSFER}"],
-        {Breach.TRANSFER_ROW_DIFFERS, Breach.MONEY_NOT_CONSERVED},
+        {ViolationKind.TRANSFER_ROW_DIFFERS, ViolationKind.MONEY_NOT_CONSERVED},
     ),
     "a wallet, lost": (
         [f"DELETE FROM wallets WHERE id = {ONE_WALLET}"],
-        {Breach.WALLET_ROW_MISSING, Breach.PROJECTION_UNKNOWN, Breach.MONEY_NOT_CONSERVED},
+        {
+            ViolationKind.WALLET_ROW_MISSING,
+            ViolationKind.PROJECTION_UNKNOWN,
+            ViolationKind.MONEY_NOT_CONSERVED,
+        },
     ),
     "a wallet without events": (
         [
@@ -136,45 +148,45 @@ DAMAGES = {
             "version, created_at, updated_at) VALUES (gen_random_uuid(), 'USD', 2, 0, 0, 0, 1, "
             "now(), now())"
         ],
-        {Breach.WALLET_ROW_DIFFERS, Breach.PROJECTION_MISSING},
+        {ViolationKind.WALLET_ROW_DIFFERS, ViolationKind.PROJECTION_MISSING},
     ),
     "a key of no wallet": (
         ["UPDATE idempotency_keys SET wallet_id = gen_random_uuid() WHERE key LIKE 'key-%'"],
-        {Breach.KEY_ROW_WITHOUT_EVENT},
+        {ViolationKind.KEY_ROW_WITHOUT_EVENT},
     ),
     "a remembered answer": (
         [
             "UPDATE idempotency_keys SET answer = "
             """replace(answer, '"balance":"', '"balance":"9') WHERE key LIKE 'key-%'"""
         ],
-        {Breach.KEY_ROW_DIFFERS},
+        {ViolationKind.KEY_ROW_DIFFERS},
     ),
     "an outbox row of no event": (
         [
             "INSERT INTO outbox (wallet_id, first_version, last_version) SELECT id, version + 1, "
             f"version + 2 FROM wallets WHERE id = {ONE_WALLET}"
         ],
-        {Breach.OUTBOX_ROW_UNSOUND},
+        {ViolationKind.OUTBOX_ROW_UNSOUND},
     ),
     "a projected balance": (
         [f"UPDATE wallet_projections SET balance = 5 WHERE wallet_id = {ONE_WALLET}"],
-        {Breach.PROJECTION_DIFFERS},
+        {ViolationKind.PROJECTION_DIFFERS},
     ),
     "a projected wallet, lost": (
         [f"DELETE FROM wallet_projections WHERE wallet_id = {ONE_WALLET}"],
-        {Breach.PROJECTION_MISSING},
+        {ViolationKind.PROJECTION_MISSING},
     ),
     "a projected wallet, set back": (
         [f"UPDATE wallet_projections SET version = version - 1 WHERE wallet_id = {ONE_WALLET}"],
-        {Breach.PROJECTION_BEHIND, Breach.PROJECTION_DIFFERS},
+        {ViolationKind.PROJECTION_BEHIND, ViolationKind.PROJECTION_DIFFERS},
     ),
     "a projected transfer, lost": (
         [f"DELETE FROM transfer_projections WHERE {A_TRANSFER}"],
-        {Breach.PROJECTION_MISSING},
+        {ViolationKind.PROJECTION_MISSING},
     ),
     "a projected transfer's status": (
         [f"UPDATE transfer_projections SET status = 'failed' WHERE {A_TRANSFER}"],
-        {Breach.PROJECTION_DIFFERS},
+        {ViolationKind.PROJECTION_DIFFERS},
     ),
 }
 
@@ -210,8 +222,8 @@ async def test_a_transfer_settled_twice_is_found_though_its_sums_agree(
         ),
     )
     found = await breaches_in(database, lag_max=timedelta(hours=1))
-    assert Breach.TRANSFER_SETTLED_TWICE in found
-    assert Breach.HOLD_NEGATIVE in found
+    assert ViolationKind.TRANSFER_SETTLED_TWICE in found
+    assert ViolationKind.HOLD_NEGATIVE in found
 
 
 async def test_projections_that_lag_are_no_drift_until_they_lag_too_long(
@@ -224,19 +236,21 @@ async def test_projections_that_lag_are_no_drift_until_they_lag_too_long(
             await until_equal(database)
         await some_of_everything(shard, wallets)
     assert await breaches_in(database, lag_max=timedelta(hours=1)) == set()
-    assert await breaches_in(database) == {Breach.PROJECTION_BEHIND}
+    assert await breaches_in(database) == {ViolationKind.PROJECTION_BEHIND}
     await damage(database, "UPDATE wallet_projections SET balance = 5")
-    assert await breaches_in(database, lag_max=timedelta(hours=1)) == {Breach.PROJECTION_DIFFERS}
+    assert await breaches_in(database, lag_max=timedelta(hours=1)) == {
+        ViolationKind.PROJECTION_DIFFERS
+    }
 
 
 async def test_the_program_says_what_is_wrong_and_where(database: str, nats_url: str) -> None:
     wallets = await money_moved(database, nats_url)
     options = {"database_url": database, "nats_url": nats_url, "lag_max_s": 0.0}
     code, said = await run_program(**options)
-    assert (code, "No violations found." in said) == (SOUND, True), said
+    assert (code, "No violations found." in said) == (EXIT_OK, True), said
     await damage(database, f"UPDATE wallets SET balance = 1 WHERE id = '{wallets[2]}'")
     code, said = await run_program(**options)
-    assert code == BREACHED
+    assert code == EXIT_VIOLATIONS
     assert f"rule 2 wallet_row_differs wallet={wallets[2]}" in said
 
 
@@ -253,12 +267,12 @@ async def test_the_stream_is_held_against_the_journal(database: str, nats_url: s
         database, f"UPDATE wallet_events SET failure_reason = 'x' WHERE wallet_id = '{wallets[0]}'"
     )
     code, said = await run_program(database_url=database, nats_url=nats_url)
-    assert code == BREACHED
+    assert code == EXIT_VIOLATIONS
     for breach in (
-        Breach.STREAM_EVENT_MISSING,
-        Breach.STREAM_EVENT_OUT_OF_ORDER,
-        Breach.STREAM_EVENT_UNKNOWN,
-        Breach.STREAM_EVENT_DIFFERS,
+        ViolationKind.STREAM_EVENT_MISSING,
+        ViolationKind.STREAM_EVENT_OUT_OF_ORDER,
+        ViolationKind.STREAM_EVENT_UNKNOWN,
+        ViolationKind.STREAM_EVENT_DIFFERS,
     ):
         assert f" {breach} " in said, said
 
@@ -269,11 +283,11 @@ async def test_what_clients_were_told_is_held_against_the_journal(
     async with running_shard(database, nats_url) as shard:
         wallet_id = await shard.create_wallet(reference_id="made")
         told = await shard.ask(wallet_id, debit("5", reference_id="paid"))
-    created = Attempt(
-        intent="made", operation="create_wallet", started=1, ended=2, outcome="unknown"
+    created = ClientCall(
+        operation_id="made", operation="create_wallet", started=1, ended=2, outcome="unknown"
     )
-    paid = Attempt(
-        intent="paid",
+    paid = ClientCall(
+        operation_id="paid",
         operation="debit",
         started=3,
         ended=4,
@@ -288,18 +302,20 @@ async def test_what_clients_were_told_is_held_against_the_journal(
     history = tmp_path / "history.jsonl"
     options = {"database_url": database, "history": history}
     history.write_bytes(b"\n".join(map(msgspec.json.encode, (created, paid))))
-    assert (await run_program(**options))[0] == SOUND
+    assert (await run_program(**options))[0] == EXIT_OK
     history.write_bytes(b"\n".join(map(msgspec.json.encode, (created, paid, lost))))
     code, said = await run_program(**options)
-    assert code == BREACHED
-    assert f" {Breach.ACKNOWLEDGED_WRITE_MISSING} wallet={wallet_id} intent=paid again" in said
+    assert code == EXIT_VIOLATIONS
+    assert (
+        f" {ViolationKind.ACKNOWLEDGED_WRITE_MISSING} wallet={wallet_id} intent=paid again" in said
+    )
 
 
 async def test_what_can_not_be_checked_is_neither_sound_nor_wrong(tmp_path: Path) -> None:
     nobody = "postgresql://nobody@127.0.0.1:1/nothing"
-    assert (await run_program(database_url=nobody))[0] == NOT_CHECKED
+    assert (await run_program(database_url=nobody))[0] == EXIT_ERROR
     nowhere = tmp_path / "none"
-    assert (await run_program(database_url=nobody, history=nowhere))[0] == NOT_CHECKED
+    assert (await run_program(database_url=nobody, history=nowhere))[0] == EXIT_ERROR
 
 
 async def test_it_is_right_while_writes_go_on(database: str, nats_url: str) -> None:
@@ -319,6 +335,6 @@ async def test_it_is_right_while_writes_go_on(database: str, nats_url: str) -> N
             writing = asyncio.create_task(write())
             for _ in range(5):
                 code, said = await run_program(database_url=database, nats_url=nats_url)
-                assert code == SOUND, said
+                assert code == EXIT_OK, said
             stopping.set()
             assert await writing > 1

@@ -13,7 +13,7 @@ from tests.simulation.world import World
 from tests.support.client_state import SharedClientState
 from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy
 from tests.support.operation_source import OperationMix, OperationSource
-from verification.evidence import Attempt
+from verification.evidence import ClientCall
 from wallet.ids import WalletId
 
 _RETRY: Final = RetryPolicy(wait_s=0.1, wait_max_s=12.8, attempts_max=8)
@@ -29,7 +29,7 @@ class _SimulatedTransport:
 
     async def send(
         self, operations: Sequence[RequestedOperation], *, atomic: bool
-    ) -> list[Attempt]:
+    ) -> list[ClientCall]:
         world, plan = self._world, self._world.plan
         deployment = self._dice.choose(world.deployments)
         ingress, dispatcher = deployment.ingress, deployment.dispatcher
@@ -47,7 +47,7 @@ class _SimulatedTransport:
             )
         return attempts_of(operations, reply, started, world.loop.moment())
 
-    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> Attempt | None:
+    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> ClientCall | None:
         world = self._world
         deployment = self._dice.choose(world.deployments)
         ingress, queries = deployment.ingress, deployment.queries
@@ -62,8 +62,8 @@ class _SimulatedTransport:
         )
         if view is None or view.version < min_version:
             return None
-        return Attempt(
-            intent="",
+        return ClientCall(
+            operation_id="",
             operation="read",
             wallet_id=view.id,
             started=started,

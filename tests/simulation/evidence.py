@@ -8,7 +8,7 @@ from tests.support.client_state import SharedClientState
 from verification.cloud_events import decode_message
 from verification.evidence import (
     Balances,
-    Evidence,
+    Facts,
     JournalEvent,
     KeyRow,
     OutboxRow,
@@ -20,9 +20,9 @@ from wallet.events import RecordedEvent, TransferChanged
 from wallet.state import Wallet
 
 
-def evidence_of(world: World, state: SharedClientState) -> Evidence:
+def evidence_of(world: World, state: SharedClientState) -> Facts:
     database, tables = world.database, world.tables
-    return Evidence(
+    return Facts(
         history=state.history,
         journal=[_event(recorded) for recorded in database.events],
         wallets=[_wallet(wallet) for wallet in database.wallets.values()],

@@ -23,7 +23,7 @@ from tests.simulation.projections import ProjectionTables
 from tests.simulation.scenario import Make
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
-from verification.violations import Breach
+from verification.violations import ViolationKind
 from wallet.commands import CommandRequest
 from wallet.ids import WalletId
 from wallet.representation import encode_recorded
@@ -135,7 +135,7 @@ class Mutation:
 
     def __init__(
         self,
-        breach: Breach,
+        breach: ViolationKind,
         *,
         make: Make = World,
         patches: tuple[tuple[object, str, object], ...] = (),
@@ -158,44 +158,45 @@ class Mutation:
 
 MUTATIONS: Final[dict[str, Mutation]] = {
     "drop the version check": Mutation(
-        Breach.VERSION_REPEATED, patches=((MemoryTransaction, "_check_versions", _do_nothing),)
+        ViolationKind.VERSION_REPEATED,
+        patches=((MemoryTransaction, "_check_versions", _do_nothing),),
     ),
     "publish before the commit": Mutation(
-        Breach.STREAM_EVENT_UNKNOWN, make=_world_with(_PublishesFirst)
+        ViolationKind.STREAM_EVENT_UNKNOWN, make=_world_with(_PublishesFirst)
     ),
     "forget the key table": Mutation(
-        Breach.WRITE_APPLIED_TWICE, patches=((MemoryDatabase, "_store_keys", _do_nothing),)
+        ViolationKind.WRITE_APPLIED_TWICE, patches=((MemoryDatabase, "_store_keys", _do_nothing),)
     ),
     "settle twice": Mutation(
-        Breach.TRANSFER_SETTLED_TWICE,
+        ViolationKind.TRANSFER_SETTLED_TWICE,
         patches=(
             (MemoryTransaction, "_check_transfers", _do_nothing),
             (batch, "decide_settlement", _settle_again),
         ),
     ),
     "apply an event twice in the projection": Mutation(
-        Breach.PROJECTION_DIFFERS, make=_AddingWorld
+        ViolationKind.PROJECTION_DIFFERS, make=_AddingWorld
     ),
     "take a lost acknowledgement for a success": Mutation(
-        Breach.ACKNOWLEDGED_WRITE_MISSING, make=_world_with(_TrustsLostAnswers)
+        ViolationKind.ACKNOWLEDGED_WRITE_MISSING, make=_world_with(_TrustsLostAnswers)
     ),
     "deliver again as if for the first time": Mutation(
-        Breach.REFUSED_WRITE_APPLIED, patches=((dispatcher, "_for_delivery", _always_first),)
+        ViolationKind.REFUSED_WRITE_APPLIED, patches=((dispatcher, "_for_delivery", _always_first),)
     ),
     "refuse a second delivery for now only": Mutation(
-        Breach.REFUSED_WRITE_APPLIED,
+        ViolationKind.REFUSED_WRITE_APPLIED,
         patches=((MemoryTransaction, "_check_refused_deliveries", _do_nothing),),
     ),
     "relay without what predecessors left": Mutation(
-        Breach.STREAM_EVENT_OUT_OF_ORDER, make=_world_with(_LeavesPredecessorsEvents)
+        ViolationKind.STREAM_EVENT_OUT_OF_ORDER, make=_world_with(_LeavesPredecessorsEvents)
     ),
     "forget an event at its acknowledgement": Mutation(
-        Breach.STREAM_EVENT_MISSING, patches=((OutboxRetention, "_retain_until", _at_once),)
+        ViolationKind.STREAM_EVENT_MISSING, patches=((OutboxRetention, "_retain_until", _at_once),)
     ),
     "fill whichever stream is there": Mutation(
-        Breach.STREAM_EVENT_OUT_OF_ORDER, patches=((StreamServer, "listens_at", _always),)
+        ViolationKind.STREAM_EVENT_OUT_OF_ORDER, patches=((StreamServer, "listens_at", _always),)
     ),
     "refuse from memory": Mutation(
-        Breach.REFUSAL_UNJUSTIFIED, make=_world_with(_RefusesFromMemory)
+        ViolationKind.REFUSAL_UNJUSTIFIED, make=_world_with(_RefusesFromMemory)
     ),
 }

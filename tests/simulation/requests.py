@@ -25,7 +25,7 @@ from tests.support.load_client import (
     RequestedOperation,
     attempt_at,
 )
-from verification.evidence import Attempt, Outcome
+from verification.evidence import ClientCall, Outcome
 from wallet.commands import (
     Command,
     CommandItem,
@@ -93,7 +93,7 @@ def attempts_of(
     reply: RequestResult | None,
     started: int,
     ended: int,
-) -> list[Attempt]:
+) -> list[ClientCall]:
     """What the client writes down; ``reply`` is None if none came."""
     timing = CallTiming(started, ended)
     if reply is None:
@@ -120,7 +120,7 @@ def attempts_of(
     return [_answered(operation, timing, reply)]
 
 
-def _answered(operation: RequestedOperation, timing: CallTiming, result: ItemResult) -> Attempt:
+def _answered(operation: RequestedOperation, timing: CallTiming, result: ItemResult) -> ClientCall:
     if isinstance(result, Refused):
         return attempt_at(
             operation,

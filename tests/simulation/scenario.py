@@ -20,7 +20,7 @@ from tests.simulation.plan import Plan, plan_of
 from tests.simulation.world import World
 from tests.support.client_state import SharedClientState
 from verification.checker import check
-from verification.evidence import Evidence
+from verification.evidence import Facts
 from verification.violations import Violation
 
 _DRAIN_S_MAX: Final = 900.0
@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     steps: int
     harms: list[str]
-    evidence: Evidence
+    evidence: Facts
 
     @property
     def ok(self) -> bool:

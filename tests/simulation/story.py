@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tests.simulation.scenario import Outcome
-from verification.evidence import Attempt
+from verification.evidence import ClientCall
 
 
 def story_of(outcome: Outcome) -> Iterator[str]:
@@ -27,7 +27,7 @@ def story_of(outcome: Outcome) -> Iterator[str]:
     yield "ok" if outcome.ok else "not ok"
 
 
-def _line(attempt: Attempt) -> str:
+def _line(attempt: ClientCall) -> str:
     what = f"{attempt.operation} {attempt.amount or ''} {attempt.transfer_id[:8]}".strip()
     pending = " pending" if attempt.pending else ""
     key = f" key={attempt.key}" if attempt.key else ""
@@ -35,6 +35,6 @@ def _line(attempt: Attempt) -> str:
     version = f" v{attempt.version}" if attempt.version else ""
     told = f" ({attempt.body})" if attempt.body and not attempt.status else ""
     return (
-        f"{attempt.started:>5}-{attempt.ended:<5} {attempt.intent} {attempt.wallet_id[:8]} "
+        f"{attempt.started:>5}-{attempt.ended:<5} {attempt.operation_id} {attempt.wallet_id[:8]} "
         f"{what}{pending}{key} -> {attempt.outcome} {attempt.code}{version}{replayed}{told}"
     )

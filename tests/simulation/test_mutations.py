@@ -14,6 +14,6 @@ def test_a_broken_rule_is_caught_by_name(name: str) -> None:
     with mutation.applied() as make:
         for seed in range(_SEEDS_MAX):
             outcome = run_seed(seed, make=make)
-            if any(violation.breach is mutation.breach for violation in outcome.violations):
+            if any(violation.kind is mutation.breach for violation in outcome.violations):
                 return
     pytest.fail(f"{_SEEDS_MAX} seeds without {mutation.breach}")

@@ -3,21 +3,21 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from verification.answers import told_transfer, told_wallet
-from verification.evidence import Attempt
+from verification.answers import parse_transfer, parse_wallet
+from verification.evidence import ClientCall
 
 
 class SharedClientState:
     """Settled transfers stay: clients ask to settle them again, too."""
 
     def __init__(self) -> None:
-        self.history: list[Attempt] = []
+        self.history: list[ClientCall] = []
         self.wallets: list[str] = []
         self._pending: defaultdict[str, list[str]] = defaultdict(list)
         self._versions: defaultdict[str, int] = defaultdict(int)
         self._keys: defaultdict[str, list[str]] = defaultdict(list)
 
-    def record(self, attempts: Sequence[Attempt], _asked: int) -> None:
+    def record(self, attempts: Sequence[ClientCall], _asked: int) -> None:
         """Implements `load_client.Record`."""
         for attempt in attempts:
             self.history.append(attempt)
@@ -26,15 +26,15 @@ class SharedClientState:
             if attempt.outcome == "acknowledged":
                 self._learn(attempt)
 
-    def _learn(self, attempt: Attempt) -> None:
+    def _learn(self, attempt: ClientCall) -> None:
         if attempt.operation == "create_wallet":
-            wallet_id = told_wallet(attempt.body).wallet_id
+            wallet_id = parse_wallet(attempt.body).wallet_id
             if wallet_id not in self.wallets:
                 self.wallets.append(wallet_id)
             return
         self._versions[attempt.wallet_id] = max(self._versions[attempt.wallet_id], attempt.version)
         if attempt.pending:
-            self._pending[attempt.wallet_id].append(told_transfer(attempt.body).transfer_id)
+            self._pending[attempt.wallet_id].append(parse_transfer(attempt.body).transfer_id)
 
     def pending_of(self, wallet_id: str) -> list[str]:
         return self._pending[wallet_id][-4:]

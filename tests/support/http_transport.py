@@ -14,7 +14,7 @@ from tests.support.load_client import (
     attempt_at,
     version_in,
 )
-from verification.evidence import Attempt, Outcome
+from verification.evidence import ClientCall, Outcome
 
 TIMEOUT_S: Final = 15.0
 """Longer than a request's default deadline: the service's own response comes first."""
@@ -53,7 +53,7 @@ class HttpTransport:
 
     async def send(
         self, operations: Sequence[RequestedOperation], *, atomic: bool
-    ) -> list[Attempt]:
+    ) -> list[ClientCall]:
         path, body, headers = request_for(operations, atomic=atomic)
         timeout_s = self._timeout_s()
         started = time.monotonic_ns()
@@ -69,7 +69,7 @@ class HttpTransport:
             attempts = [msgspec.structs.replace(one, code=code) for one in attempts]
         return attempts
 
-    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> Attempt | None:
+    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> ClientCall | None:
         query: dict[str, Any] = {"consistency": "strong"} if strong else {}
         if min_version:
             query["min_version"] = min_version
@@ -82,8 +82,8 @@ class HttpTransport:
             return None
         if response.status_code != 200:
             return None
-        return Attempt(
-            intent="",
+        return ClientCall(
+            operation_id="",
             operation="read",
             wallet_id=wallet_id,
             started=started,
@@ -142,7 +142,7 @@ def attempts_from(
     operations: Sequence[RequestedOperation],
     timing: CallTiming,
     response: httpx.Response | Exception,
-) -> list[Attempt]:
+) -> list[ClientCall]:
     """What the client records, an attempt for each operation."""
     if isinstance(response, Exception):
         # A refused connection carried nothing; of any other the server may have read it all.
@@ -162,7 +162,7 @@ def attempts_from(
 
 def _from_item(
     operation: RequestedOperation, timing: CallTiming, item: _Item, *, replayed: bool
-) -> Attempt:
+) -> ClientCall:
     if item.problem is not None:
         return _from_problem(operation, timing, item.status, item.problem, replayed=replayed)
     body = bytes(item.transfer)
@@ -179,7 +179,7 @@ def _from_item(
 
 def _from_response(
     operation: RequestedOperation, timing: CallTiming, response: httpx.Response
-) -> Attempt:
+) -> ClientCall:
     replayed = "idempotency-replayed" in response.headers
     if response.is_success:
         return attempt_at(
@@ -207,7 +207,7 @@ def _from_problem(
     problem: _Problem,
     *,
     replayed: bool,
-) -> Attempt:
+) -> ClientCall:
     return attempt_at(
         operation,
         timing,

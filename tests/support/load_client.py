@@ -13,12 +13,12 @@ from typing import Final, Protocol
 import msgspec
 
 from tests.simulation.chance import Dice
-from verification.evidence import Attempt, Operation, Outcome
+from verification.evidence import ClientCall, Operation, Outcome
 
 BATCH_REFUSED: Final = "batch_refused"
 """Code of an atomic batch of which one item was refused: nothing was applied."""
 
-Record = Callable[[Sequence[Attempt], int], None]
+Record = Callable[[Sequence[ClientCall], int], None]
 """Takes the attempts of one call, and when the first call for these operations began."""
 
 
@@ -46,10 +46,10 @@ class Transport(Protocol):
 
     async def send(
         self, operations: Sequence[RequestedOperation], *, atomic: bool
-    ) -> list[Attempt]:
+    ) -> list[ClientCall]:
         """One request. An attempt for each operation, in their order; never raises."""
 
-    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> Attempt | None:
+    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> ClientCall | None:
         """Read a wallet. The attempt, without an intent; None: no wallet came back."""
 
 
@@ -120,7 +120,7 @@ class LoadClient:
 
 
 def retryable(
-    operations: Sequence[RequestedOperation], attempts: Sequence[Attempt], *, atomic: bool
+    operations: Sequence[RequestedOperation], attempts: Sequence[ClientCall], *, atomic: bool
 ) -> list[RequestedOperation]:
     """Those that were not applied, and those with a key whose outcome is unknown.
 
@@ -135,7 +135,7 @@ def retryable(
     ]
 
 
-def failure_in(attempt: Attempt) -> str | None:
+def failure_in(attempt: ClientCall) -> str | None:
     """Why an attempt was not decided, in words; None if it was."""
     if attempt.outcome in ("acknowledged", "refused") or attempt.code == BATCH_REFUSED:
         return None
@@ -153,10 +153,10 @@ def attempt_at(
     body: str = "",
     replayed: bool = False,
     version: int = 0,
-) -> Attempt:
+) -> ClientCall:
     """The record of one call for ``operation``."""
-    return Attempt(
-        intent=operation.intent,
+    return ClientCall(
+        operation_id=operation.intent,
         operation=operation.operation,
         wallet_id=operation.wallet_id,
         transfer_id=operation.transfer_id,

@@ -21,7 +21,7 @@ from serve_app.local.background import BackgroundThread
 from tests.simulation.chance import Dice
 from tests.support.http_transport import HttpTransport
 from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
-from verification.evidence import Attempt
+from verification.evidence import ClientCall
 
 _RETRY: Final = RetryPolicy(wait_s=0.05, wait_max_s=0.05, give_up_s=30.0)
 _TIMEOUT_S: Final = 30.0
@@ -155,9 +155,9 @@ class SteadyLoad:
                 due_s += self._interval_s
 
     async def _debit(self, transport: HttpTransport, wallet: str, due_s: float) -> None:
-        attempts: list[Attempt] = []
+        attempts: list[ClientCall] = []
 
-        def record(made: Sequence[Attempt], _asked: int) -> None:
+        def record(made: Sequence[ClientCall], _asked: int) -> None:
             attempts.extend(made)
             self.failures.update(filter(None, map(_failure_in, made)))
 
@@ -178,7 +178,7 @@ class SteadyLoad:
         self.outcomes.append(RequestOutcome(due_s=due_s, took_s=took_s, failures=failures))
 
 
-def _failure_in(attempt: Attempt) -> str | None:
+def _failure_in(attempt: ClientCall) -> str | None:
     """No debit may be refused: a refusal is a failure, too."""
     if attempt.outcome == "refused":
         return f"{attempt.status} {attempt.code}"

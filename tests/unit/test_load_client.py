@@ -16,7 +16,7 @@ from tests.support.load_client import (
     failure_in,
     retryable,
 )
-from verification.evidence import Attempt, Outcome
+from verification.evidence import ClientCall, Outcome
 
 KEYED = RequestedOperation(intent="keyed", operation="debit", wallet_id="w", amount=5, key="k")
 KEYLESS = RequestedOperation(intent="keyless", operation="debit", wallet_id="w", amount=5)
@@ -34,17 +34,17 @@ class ScriptedTransport:
 
     async def send(
         self, operations: Sequence[RequestedOperation], *, atomic: bool
-    ) -> list[Attempt]:
+    ) -> list[ClientCall]:
         self.sent.append([operation.intent for operation in operations])
         outcome = next(self._outcomes)
         code = BATCH_REFUSED if atomic and outcome == "not_applied" else ""
         return [attempt_at(operation, TIMING, outcome, code=code) for operation in operations]
 
-    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> Attempt | None:
+    async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> ClientCall | None:
         raise NotImplementedError
 
 
-def a_client(transport: ScriptedTransport, record: list[Attempt], **policy: float) -> LoadClient:
+def a_client(transport: ScriptedTransport, record: list[ClientCall], **policy: float) -> LoadClient:
     retry = RetryPolicy(**{"wait_s": 0.0, "wait_max_s": 0.0} | policy)  # type: ignore[arg-type]
     ticks = count(step=1_000_000_000)
     return LoadClient(
@@ -71,10 +71,10 @@ def test_only_what_cannot_happen_twice_is_retried(
 
 async def test_a_client_retries_until_it_knows_and_records_every_call() -> None:
     transport = ScriptedTransport("not_applied", "unknown", "acknowledged")
-    record: list[Attempt] = []
+    record: list[ClientCall] = []
     assert await a_client(transport, record).pursue([KEYED, KEYLESS]) == 0
     assert transport.sent == [["keyed", "keyless"], ["keyed", "keyless"], ["keyed"]]
-    assert [(one.intent, one.outcome) for one in record] == [
+    assert [(one.operation_id, one.outcome) for one in record] == [
         ("keyed", "not_applied"),
         ("keyless", "not_applied"),
         ("keyed", "unknown"),

@@ -9,9 +9,9 @@ import pytest
 
 from verification.evidence import Balances, JournalEvent, TransferRow
 from verification.findings import Findings
-from verification.pages import side_by_side
+from verification.pages import merge_join
 from verification.projection_rules import judge_folded_transfer
-from verification.violations import Breach, Violation
+from verification.violations import Violation, ViolationKind
 
 Row = tuple[str, str, int]
 
@@ -34,7 +34,7 @@ def key_of(row: Any) -> tuple[str, str]:
 
 async def merged(**statements: FakePages) -> dict[tuple[str, str], dict[str, list[Row]]]:
     found: dict[tuple[str, str], dict[str, list[Row]]] = {}
-    async for group in side_by_side(statements, key_of):  # type: ignore[arg-type]  # tuples do
+    async for group in merge_join(statements, key_of):  # type: ignore[arg-type]  # tuples do
         assert not group.keys() & found.keys(), "a key comes once, whole"
         found |= group  # type: ignore[arg-type]  # tuples do
     return found
@@ -79,9 +79,9 @@ HELD_ROW = TransferRow(
 DONE_ROW = msgspec.structs.replace(HELD_ROW, status="completed")
 
 
-def breaches(found: TransferRow | None, version: int, wallet_version: int) -> list[Breach]:
+def breaches(found: TransferRow | None, version: int, wallet_version: int) -> list[ViolationKind]:
     return [
-        violation.breach
+        violation.kind
         for violation in judge_folded_transfer(
             [HELD, DONE], found, version=version, wallet_version=wallet_version
         )
@@ -92,20 +92,20 @@ def breaches(found: TransferRow | None, version: int, wallet_version: int) -> li
     ("found", "version", "wallet_version", "expected"),
     [
         (None, 0, 1, []),
-        (None, 0, 2, [Breach.PROJECTION_MISSING]),
+        (None, 0, 2, [ViolationKind.PROJECTION_MISSING]),
         (HELD_ROW, 2, 2, []),
         (HELD_ROW, 2, 3, []),
-        (HELD_ROW, 2, 4, [Breach.PROJECTION_BEHIND]),
-        (HELD_ROW, 4, 4, [Breach.PROJECTION_DIFFERS]),
-        (HELD_ROW, 3, 4, [Breach.PROJECTION_DIFFERS]),
-        (HELD_ROW, 1, 1, [Breach.PROJECTION_DIFFERS]),
-        (DONE_ROW, 2, 2, [Breach.PROJECTION_DIFFERS]),
+        (HELD_ROW, 2, 4, [ViolationKind.PROJECTION_BEHIND]),
+        (HELD_ROW, 4, 4, [ViolationKind.PROJECTION_DIFFERS]),
+        (HELD_ROW, 3, 4, [ViolationKind.PROJECTION_DIFFERS]),
+        (HELD_ROW, 1, 1, [ViolationKind.PROJECTION_DIFFERS]),
+        (DONE_ROW, 2, 2, [ViolationKind.PROJECTION_DIFFERS]),
         (DONE_ROW, 4, 4, []),
         (DONE_ROW, 4, 1, []),  # ahead of its wallet, whose earlier events are still to come
     ],
 )
 def test_a_transfers_projection_is_what_the_events_up_to_it_left(
-    found: TransferRow | None, version: int, wallet_version: int, expected: list[Breach]
+    found: TransferRow | None, version: int, wallet_version: int, expected: list[ViolationKind]
 ) -> None:
     assert breaches(found, version, wallet_version) == expected
 
@@ -113,11 +113,11 @@ def test_a_transfers_projection_is_what_the_events_up_to_it_left(
 def test_a_breach_is_told_once_a_wallet_and_counted_every_time() -> None:
     told: list[Violation] = []
     findings = Findings(told.append)
-    gap = Violation(breach=Breach.VERSION_GAP, wallet_id="w", detail="1")
+    gap = Violation(kind=ViolationKind.VERSION_GAP, wallet_id="w", detail="1")
     other = msgspec.structs.replace(gap, wallet_id="v")
     findings.add([gap, msgspec.structs.replace(gap, detail="2"), other])
     assert told == [gap, other]
-    assert findings.counts == {Breach.VERSION_GAP: 3}
-    findings.forget()
+    assert findings.counts == {ViolationKind.VERSION_GAP: 3}
+    findings.start_next_range()
     findings.add([gap])
     assert findings.total == 4
