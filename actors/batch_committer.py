@@ -103,7 +103,7 @@ class BatchCommitter:
         times = BatchTimes(
             queued_until, taken, loaded_at, decided, committed, answered=perf_counter()
         )
-        if tracing.on:
+        if tracing.enabled:
             trace_batch(submissions, batch.write.events, times)
         # Before any later event of these wallets can be relayed, the earlier ones must be. (INV-9)
         self._relay.add_from_journal(loaded.unpublished)

@@ -82,7 +82,7 @@ class Dispatcher:
     async def submit(self, submission: CommandRequest) -> RequestResult:
         """The shard's reply, or a failure by the submission's deadline."""
         lane = self._lanes[self._ring.shard_of(submission.wallet_id)]
-        if tracing.on:
+        if tracing.enabled:
             return await submit_traced(lane.submit, submission)
         return await lane.submit(submission)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from actors.hot_wallets import HotWalletTracker
 from actors.mailbox import QueuedRequest
-from telemetry.histogram import COMMANDS, Distribution, Histogram
+from telemetry.histogram import COMMANDS_BUCKETS, Histogram, HistogramSnapshot
 
 
 class BatchTimes(NamedTuple):
@@ -29,7 +29,7 @@ class ShardTimings:
         self._decide = Histogram()
         self._commit = Histogram()
         self._reply = Histogram()
-        self._batch_commands = Histogram(COMMANDS)
+        self._batch_commands = Histogram(COMMANDS_BUCKETS)
         self.hot = HotWalletTracker()
 
     def record(self, entries: list[QueuedRequest], times: BatchTimes) -> None:
@@ -49,7 +49,7 @@ class ShardTimings:
         self._reply.observe(times.answered - times.committed, count)
         self._batch_commands.observe(commands)
 
-    def snapshots(self) -> dict[str, Distribution]:
+    def snapshots(self) -> dict[str, HistogramSnapshot]:
         """By the name that each has in the catalogue, less its prefix."""
         return {
             "queue_seconds": self._queue.snapshot(),

@@ -54,7 +54,7 @@ class RangePublisher:
     async def _publish_part(
         self, messages: Sequence[Message], connection: int, incarnation: str | None
     ) -> None:
-        if not tracing.on:
+        if not tracing.enabled:
             await self._stream.publish(messages, connection=connection, incarnation=incarnation)
             return
         messages, spans = start_publish_spans(messages)

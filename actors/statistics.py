@@ -3,7 +3,7 @@
 import msgspec
 
 from actors.hot_wallets import HotWallet
-from telemetry.histogram import Distribution
+from telemetry.histogram import HistogramSnapshot
 
 
 class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """In the last whole window of `actors.hot_wallets`."""
     hot_wallets: list[HotWallet]
     hot_commands: dict[str, int]
-    distributions: dict[str, Distribution]
+    distributions: dict[str, HistogramSnapshot]
     """By their metric's name, less its prefix."""
     outbox_events: int
     outbox_age_s: float

@@ -29,7 +29,7 @@ async def submit_traced(
         "wallet.id": submission.wallet_id,
         "wallet.commands": len(submission.items),
     }
-    span = tracing.begin("dispatch", parent, "CLIENT", about)
+    span = tracing.start_span("dispatch", parent, "CLIENT", about)
     try:
         trace = tracing.traceparent_of(span)
         return await submit(msgspec.structs.replace(submission, trace=trace))
@@ -44,7 +44,7 @@ def trace_batch(
     traced = [submission for submission in submissions if submission.traceparent is not None]
     if not traced:
         return
-    tracing.batch_done(
+    tracing.record_batch_span(
         [str(submission.traceparent) for submission in traced],
         [
             ("", times.dequeued),
@@ -82,7 +82,9 @@ def start_publish_spans(messages: Sequence[Message]) -> tuple[Sequence[Message],
         if message.traceparent is None:
             told.append(message)
             continue
-        span = tracing.begin("publish", message.traceparent, "PRODUCER", {"event.id": message.id})
+        span = tracing.start_span(
+            "publish", message.traceparent, "PRODUCER", {"event.id": message.id}
+        )
         spans.append(span)
         told.append(message._replace(trace=tracing.traceparent_of(span)))
     return told, spans

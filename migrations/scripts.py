@@ -3,13 +3,13 @@
 from alembic import op
 
 
-def run_script(script: str, *, whole: bool = False) -> None:
+def run_script(script: str, *, single_statement: bool = False) -> None:
     """Execute the statements of ``script``, separated by ``;`` at the end of a line.
 
     ``whole``: the script is one statement with semicolons inside (a function's body).
     The driver prepares every statement, and a prepared statement can't hold two.
     """
     connection = op.get_bind()
-    for statement in [script] if whole else script.split(";\n"):
+    for statement in [script] if single_statement else script.split(";\n"):
         if statement.strip():
             connection.exec_driver_sql(statement)

@@ -166,7 +166,7 @@ class ProjectionConsumer:
         messages = await puller.fetch()
         if messages:
             taken = perf_counter()
-            spans = _start_spans(messages) if tracing.on else ()
+            spans = _start_spans(messages) if tracing.enabled else ()
             await self._project(messages)
             for span in spans:
                 span.end()
@@ -303,7 +303,9 @@ def _start_spans(messages: list[Msg]) -> "list[Span]":
     """Spans of the events that are traced, below their publishing's."""
     traced = ((message, (message.headers or {}).get(tracing.HEADER)) for message in messages)
     return [
-        tracing.begin("project", trace, "CONSUMER", {"messaging.destination.name": message.subject})
+        tracing.start_span(
+            "project", trace, "CONSUMER", {"messaging.destination.name": message.subject}
+        )
         for message, trace in traced
         if trace is not None
     ]

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from telemetry.histogram import Distribution
+from telemetry.histogram import HistogramSnapshot
 
 
 class AuditStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +32,6 @@ class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     lag_s: float
     ready: bool
-    fold_seconds: Distribution
+    fold_seconds: HistogramSnapshot
     audit: AuditStatistics | None = None
     """Of the group that audits."""

@@ -52,7 +52,7 @@ def as_asgi(
             if needs is not None and (gate := dependencies_of(request).gate) is not None:
                 await gate.authenticate(scope, needs)
             check_request(scope, allowed)
-            if tracing.on:
+            if tracing.enabled:
                 response = await run_in_span(endpoint, request, name)
             else:
                 response = await endpoint(request)

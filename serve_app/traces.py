@@ -16,7 +16,7 @@ async def run_in_span(
     """Answer within a span of the request's own, below the client's if it sent a traceparent."""
     from opentelemetry.trace import Status, StatusCode, use_span
 
-    span = tracing.begin(route, request.headers.get(tracing.HEADER), "SERVER")
+    span = tracing.start_span(route, request.headers.get(tracing.HEADER), "SERVER")
     if not span.is_recording():
         return await endpoint(request)
     request.scope.setdefault("state", {})["trace_id"] = tracing.trace_id_of(span)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """How a metric behaves."""
 
     COUNTER = "counter"
@@ -19,21 +19,21 @@ class Kind(StrEnum):
 class Metric(NamedTuple):
     """A metric. ``labels``: the names of its labels, besides those that Ray adds."""
 
-    kind: Kind
+    kind: MetricKind
     description: str
     labels: tuple[str, ...] = ()
 
 
 def _counter(description: str, *labels: str) -> Metric:
-    return Metric(Kind.COUNTER, description, labels)
+    return Metric(MetricKind.COUNTER, description, labels)
 
 
 def _gauge(description: str, *labels: str) -> Metric:
-    return Metric(Kind.GAUGE, description, labels)
+    return Metric(MetricKind.GAUGE, description, labels)
 
 
 def _histogram(description: str, *labels: str) -> Metric:
-    return Metric(Kind.HISTOGRAM, description, labels)
+    return Metric(MetricKind.HISTOGRAM, description, labels)
 
 
 _INGRESS: Final = {
@@ -173,6 +173,6 @@ CATALOGUE: Final[dict[str, Metric]] = {**_INGRESS, **_SHARD, **_PROJECTION, **_A
 
 def exported_names(name: str) -> list[str]:
     """The names under which Prometheus sees a metric."""
-    if CATALOGUE[name].kind is Kind.HISTOGRAM:
+    if CATALOGUE[name].kind is MetricKind.HISTOGRAM:
         return [f"ray_{name}_{part}_total" for part in ("bucket", "sum", "count")]
     return [f"ray_{name}"]

@@ -238,7 +238,7 @@ def dashboard() -> dict[str, Any]:
         for place, panel in enumerate(row.panels):
             across, down = place % _COLUMNS, place // _COLUMNS
             at = {"h": _HEIGHT, "w": _WIDTH, "x": across * _WIDTH, "y": top + down * _HEIGHT}
-            placed.append(_placed(panel, len(placed) + 1, at))
+            placed.append(_panel_json(panel, len(placed) + 1, at))
         top += -(-len(row.panels) // _COLUMNS) * _HEIGHT
     return {
         "uid": "wallet",
@@ -253,7 +253,7 @@ def dashboard() -> dict[str, Any]:
     }
 
 
-def _placed(panel: Panel, number: int, at: dict[str, int]) -> dict[str, Any]:
+def _panel_json(panel: Panel, number: int, at: dict[str, int]) -> dict[str, Any]:
     source = {"type": "prometheus", "uid": "prometheus"}
     return {
         "id": number,
@@ -275,10 +275,10 @@ def _placed(panel: Panel, number: int, at: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def text() -> str:
+def render() -> str:
     """The file, as it should be."""
     return json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    FILE.write_text(text(), encoding="utf-8")
+    FILE.write_text(render(), encoding="utf-8")

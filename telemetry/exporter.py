@@ -13,13 +13,13 @@ from typing import Final, NamedTuple
 
 from ray.util.metrics import Counter, Gauge
 
-from telemetry.catalogue import CATALOGUE, Kind
-from telemetry.histogram import Distribution
+from telemetry.catalogue import CATALOGUE, MetricKind
+from telemetry.histogram import HistogramSnapshot
 
 EXPORT_PERIOD_S: Final = 1.0
 """How often a process exports. Prometheus rarely scrapes more often."""
 
-_NEARLY_NOTHING: Final = sys.float_info.min
+_COUNTER_EPSILON: Final = sys.float_info.min
 """What a counter begins with, so that its series is there before its first event: Prometheus can't
 see an increase from nothing to one. Ray's counters take no zero; added to one, this vanishes."""
 
@@ -31,7 +31,7 @@ class Sample(NamedTuple):
     started."""
 
     name: str
-    value: float | Distribution
+    value: float | HistogramSnapshot
     labels: Labels
 
 
@@ -45,10 +45,10 @@ class Exporter:
 
     def export(self, samples: Iterable[Sample]) -> None:
         for name, value, labels in samples:
-            if isinstance(value, Distribution):
-                for part, count, place in _parts(name, value, labels):
+            if isinstance(value, HistogramSnapshot):
+                for part, count, place in _histogram_samples(name, value, labels):
                     self._increase(part, count, place, name)
-            elif CATALOGUE[name].kind is Kind.GAUGE:
+            elif CATALOGUE[name].kind is MetricKind.GAUGE:
                 self._gauge(name).set(value, tags=labels)
             else:
                 self._increase(name, value, labels, name)
@@ -69,13 +69,13 @@ class Exporter:
         before = self._totals.get(key)
         self._totals[key] = total
         if before is None:
-            counter.inc(total or _NEARLY_NOTHING, tags=labels)
+            counter.inc(total or _COUNTER_EPSILON, tags=labels)
         elif total > before:
             counter.inc(total - before, tags=labels)
 
 
-def _parts(
-    name: str, distribution: Distribution, labels: Labels
+def _histogram_samples(
+    name: str, distribution: HistogramSnapshot, labels: Labels
 ) -> Iterator[tuple[str, float, Labels]]:
     for bound, count in distribution.cumulative():
         yield f"{name}_bucket", count, {**labels, "le": bound}

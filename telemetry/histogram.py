@@ -6,14 +6,28 @@ from typing import Final
 
 import msgspec
 
-SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+SECONDS_BUCKETS: Final = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    10.0,
+)
 """Bounds for what takes from half a millisecond to a deadline."""
 
-COMMANDS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0)
+COMMANDS_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0)
 """Bounds for how many commands share something."""
 
 
-class Distribution(msgspec.Struct, frozen=True):
+class HistogramSnapshot(msgspec.Struct, frozen=True):
     """A snapshot. ``counts[i]`` observations were at most ``bounds[i]`` and above the bound before;
     the last, one more than there are bounds, were above all of them."""
 
@@ -43,7 +57,7 @@ class Histogram:
 
     __slots__ = ("_bounds", "_counts", "_total")
 
-    def __init__(self, bounds: tuple[float, ...] = SECONDS) -> None:
+    def __init__(self, bounds: tuple[float, ...] = SECONDS_BUCKETS) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
@@ -53,5 +67,5 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += times
         self._total += value * times
 
-    def snapshot(self) -> Distribution:
-        return Distribution(self._bounds, tuple(self._counts), self._total)
+    def snapshot(self) -> HistogramSnapshot:
+        return HistogramSnapshot(self._bounds, tuple(self._counts), self._total)

@@ -24,7 +24,7 @@ ENDPOINT_VARIABLE: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 HEADER: Final = "traceparent"
 
-on: bool = False
+enabled: bool = False
 """Whether this process traces."""
 
 _tracer: "Tracer | None" = None
@@ -33,8 +33,8 @@ _provider: "TracerProvider | None" = None
 
 def configure_tracing(part: str) -> None:
     """Turn tracing on in this process, if the environment asks for it. ``part``: what it is."""
-    global on, _tracer, _provider
-    if on or not os.environ.get(ENDPOINT_VARIABLE):
+    global enabled, _tracer, _provider
+    if enabled or not os.environ.get(ENDPOINT_VARIABLE):
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -44,18 +44,18 @@ def configure_tracing(part: str) -> None:
     provider = TracerProvider(resource=Resource.create({"service.name": f"wallet-{part}"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     _provider, _tracer = provider, provider.get_tracer("wallet")
-    on = True
+    enabled = True
 
 
 def shut_down() -> None:
     """Send what is left, and turn tracing off."""
-    global on, _tracer
+    global enabled, _tracer
     if _provider is not None:
         _provider.shutdown()
-    on, _tracer = False, None
+    enabled, _tracer = False, None
 
 
-def _spans() -> "Tracer":
+def _require_tracer() -> "Tracer":
     assert _tracer is not None, "callers look at `on` first"
     return _tracer
 
@@ -88,16 +88,16 @@ def _kind(name: str) -> "SpanKind":
     return SpanKind[name]
 
 
-def begin(
+def start_span(
     name: str, parent: str | None, kind: str, attributes: Mapping[str, str | int] | None = None
 ) -> "Span":
     """A span that its caller ends. ``parent``: a ``traceparent``."""
-    return _spans().start_span(
+    return _require_tracer().start_span(
         name, context_of(parent), kind=_kind(kind), attributes=dict(attributes or {})
     )
 
 
-def batch_done(
+def record_batch_span(
     traces: Iterable[str], marks: Sequence[tuple[str, float]], attributes: Mapping[str, str | int]
 ) -> None:
     """A batch that has been answered: one span, linked to each request's, and its stages below.
@@ -109,12 +109,12 @@ def batch_done(
     wall_ns = time_ns() - int(perf_counter() * 1e9)
     at = [wall_ns + int(mark * 1e9) for _, mark in marks]
     links = [Link(get_current_span(context_of(trace)).get_span_context()) for trace in traces]
-    whole = _spans().start_span(
+    whole = _require_tracer().start_span(
         "batch", context_of(None), links=links, attributes=dict(attributes), start_time=at[0]
     )
     inside = set_span_in_context(whole)
     for place, (name, _) in enumerate(marks[1:], start=1):
         kind = _kind("CLIENT" if name.startswith("postgres") else "INTERNAL")
-        stage = _spans().start_span(name, inside, kind=kind, start_time=at[place - 1])
+        stage = _require_tracer().start_span(name, inside, kind=kind, start_time=at[place - 1])
         stage.end(at[place])
     whole.end(at[-1])

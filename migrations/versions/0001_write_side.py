@@ -244,7 +244,7 @@ END $$;
 
 def upgrade() -> None:
     run_script(_TABLES)
-    run_script(_COMMIT_BATCH, whole=True)
+    run_script(_COMMIT_BATCH, single_statement=True)
 
 
 def downgrade() -> None:

@@ -180,8 +180,8 @@ END $$;
 
 def upgrade() -> None:
     run_script(_TABLES)
-    run_script(_PROJECT_BATCH, whole=True)
-    run_script(_CATCH_UP, whole=True)
+    run_script(_PROJECT_BATCH, single_statement=True)
+    run_script(_CATCH_UP, single_statement=True)
 
 
 def downgrade() -> None:

@@ -49,11 +49,11 @@ $$
 
 
 def upgrade() -> None:
-    run_script(_set(TARGET), whole=True)
+    run_script(_set(TARGET), single_statement=True)
 
 
 def downgrade() -> None:
-    run_script(_set(-1), whole=True)
+    run_script(_set(-1), single_statement=True)
 
 
 def _set(target: int) -> str:

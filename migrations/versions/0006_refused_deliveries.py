@@ -266,14 +266,16 @@ END $$
 def upgrade() -> None:
     run_script(_TABLES)
     run_script("DROP FUNCTION commit_batch")
-    run_script(_COMMIT_BATCH, whole=True)
-    run_script(_FOR_OLD_SHARDS, whole=True)
+    run_script(_COMMIT_BATCH, single_statement=True)
+    run_script(_FOR_OLD_SHARDS, single_statement=True)
 
 
 def downgrade() -> None:
-    run_script(f"DROP FUNCTION commit_batch({_types(_OLD_PARAMETERS)})", whole=True)
+    run_script(f"DROP FUNCTION commit_batch({_types(_OLD_PARAMETERS)})", single_statement=True)
     run_script("DROP FUNCTION commit_batch")
-    run_script(import_module("migrations.versions.0001_write_side")._COMMIT_BATCH, whole=True)
+    run_script(
+        import_module("migrations.versions.0001_write_side")._COMMIT_BATCH, single_statement=True
+    )
     run_script("DROP TABLE refused_deliveries")
 
 

@@ -163,11 +163,13 @@ END $$;
 
 
 def upgrade() -> None:
-    run_script(_PROJECT_BATCH, whole=True)
-    run_script(_CATCH_UP, whole=True)
+    run_script(_PROJECT_BATCH, single_statement=True)
+    run_script(_CATCH_UP, single_statement=True)
 
 
 def downgrade() -> None:
     former = import_module("migrations.versions.0002_read_side")
     for function in (former._PROJECT_BATCH, former._CATCH_UP):
-        run_script(function.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"), whole=True)
+        run_script(
+            function.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"), single_statement=True
+        )

@@ -12,7 +12,7 @@ from actors.statistics import ShardStatistics
 from projections.statistics import ProjectionStatistics
 from serve_app.local.observer import StatusSnapshot
 from serve_app.replica_statistics import ReplicaStatistics
-from telemetry.histogram import Distribution
+from telemetry.histogram import HistogramSnapshot
 
 _STAGES: Final = ("queue", "load", "decide", "commit", "reply")
 
@@ -83,7 +83,7 @@ def _shards(pairs: list[tuple[ShardStatistics, ShardStatistics]], passed_s: floa
     stages = (stage.upper() for stage in _STAGES)
     table = _table(
         "SHARD",
-        "COMMANDS/S",
+        "COMMANDS_BUCKETS/S",
         "CMDS/BATCH",
         *stages,
         "MAILBOX",
@@ -129,7 +129,7 @@ def _hot_wallets(shards: list[ShardStatistics]) -> RenderableType:
     if not hot:
         return Text("No wallet was written to in the last seconds.\n", style="dim")
     hot.sort(key=lambda found: -found[0].commands_per_s)
-    table = _table("HOT WALLET", "COMMANDS/S", "SHARD SHARE", "SHARD")
+    table = _table("HOT WALLET", "COMMANDS_BUCKETS/S", "SHARD SHARE", "SHARD")
     for wallet, shard in hot[:_HOT_SHOWN]:
         rate = f"{wallet.commands_per_s:,.1f}"
         table.add_row(wallet.wallet_id, rate, f"{wallet.share:.0%}", str(shard))
@@ -152,8 +152,8 @@ def _audit(projections: list[ProjectionStatistics]) -> Text:
 
 def _mean_between(before: ShardStatistics, now: ShardStatistics, name: str) -> float | None:
     """The mean of what was observed in between; None if nothing was."""
-    then: Distribution = before.distributions[name]
-    found: Distribution = now.distributions[name]
+    then: HistogramSnapshot = before.distributions[name]
+    found: HistogramSnapshot = now.distributions[name]
     count = found.count - then.count
     return (found.total - then.total) / count if count else None
 

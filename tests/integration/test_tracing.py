@@ -134,6 +134,6 @@ async def test_without_an_endpoint_there_is_no_tracing(
 ) -> None:
     monkeypatch.delenv(tracing.ENDPOINT_VARIABLE, raising=False)
     tracing.configure_tracing("test")
-    assert not tracing.on
+    assert not tracing.enabled
     wallet = (await client.post("/v1/wallet")).json()["id"]
     await put_in(client, wallet, traceparent=f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01")

@@ -14,7 +14,7 @@ from projections import projection_metrics
 from projections.statistics import AuditStatistics, ProjectionStatistics
 from serve_app import request_metrics
 from telemetry import exporter
-from telemetry.catalogue import CATALOGUE, Kind, exported_names
+from telemetry.catalogue import CATALOGUE, MetricKind, exported_names
 from telemetry.exporter import Exporter, Sample
 from telemetry.histogram import Histogram
 from tests.support.batches import ask
@@ -106,12 +106,14 @@ def test_every_metric_is_in_the_catalogue_and_the_other_way_round(ingress: list[
     for sample in found:
         metric = CATALOGUE[sample.name]
         assert set(sample.labels) == set(metric.labels), sample.name
-        assert isinstance(sample.value, int | float) != (metric.kind is Kind.HISTOGRAM), sample.name
+        assert isinstance(sample.value, int | float) != (metric.kind is MetricKind.HISTOGRAM), (
+            sample.name
+        )
 
 
 def test_counters_are_named_as_totals_and_nothing_else_is() -> None:
     for name, metric in CATALOGUE.items():
-        assert name.endswith("_total") == (metric.kind is Kind.COUNTER), name
+        assert name.endswith("_total") == (metric.kind is MetricKind.COUNTER), name
 
 
 def test_statistics_survive_their_way_through_json() -> None:

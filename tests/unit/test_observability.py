@@ -49,7 +49,7 @@ def test_every_metric_is_looked_at_by_somebody() -> None:
 
 def test_the_dashboard_is_what_the_code_writes() -> None:
     written = dashboard.FILE.read_text(encoding="utf-8")
-    assert written == dashboard.text(), "run `python -m telemetry.dashboard`"
+    assert written == dashboard.render(), "run `python -m telemetry.dashboard`"
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
