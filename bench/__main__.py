@@ -14,7 +14,7 @@ from bench import page, plots, report, results, tables
 from bench.audit import AuditFailed
 from bench.baselines.database import baseline_database
 from bench.generators import wrk
-from bench.generators.generate import PYTHON_DISTORTS
+from bench.generators.generate import PYTHON_GENERATOR_NOTE
 from bench.generators.load import LoadFailed
 from bench.machine import POSTGRES_SETTINGS, commit, this_machine, versions
 from bench.measure import Bench
@@ -105,7 +105,7 @@ async def _run(
 async def _do(reporter: Reporter, name: str, step: Callable[[], Awaitable[str]]) -> None:
     with reporter.step(name):
         said = await step()
-    reporter.line(f"{name}: {said}" if said else name)
+    reporter.print_line(f"{name}: {said}" if said else name)
 
 
 async def _circumstances(bench: Bench, plan: Plan) -> Circumstances:
@@ -117,7 +117,7 @@ async def _circumstances(bench: Bench, plan: Plan) -> Circumstances:
         postgres=await bench.ledger.settings(POSTGRES_SETTINGS),
         service={"shards": bench.service.shard_count()},
         generator="wrk" if bench.wrk_allowed else "Python",
-        notes=() if bench.wrk_allowed else (PYTHON_DISTORTS.strip(),),
+        notes=() if bench.wrk_allowed else (PYTHON_GENERATOR_NOTE.strip(),),
     )
 
 

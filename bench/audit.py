@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.generators.deck import Mode
+from bench.generators.deck import ResponseMode
 from bench.generators.result import LoadResult
-from bench.ledger import Ledger, State
-from bench.stream import EventStream
+from bench.ledger import DatabaseState, State
+from bench.stream import StreamState
 
 
 class AuditFailed(Exception):
@@ -28,21 +28,21 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """Those, and their settlements."""
 
 
-def expected_of(result: LoadResult, mode: Mode, *, reads: bool = False) -> Expected:
+def expected_of(result: LoadResult, mode: ResponseMode, *, reads: bool = False) -> Expected:
     """What the answers of a load amount to."""
     if reads:
         return Expected(transfers=0, events=0)
-    if mode is Mode.ITEMS:
+    if mode is ResponseMode.ITEMS:
         return Expected(transfers=result.items_accepted, events=result.items_accepted)
     created = result.statuses.get("201", 0)
-    settled = result.statuses.get("200", 0) if mode is Mode.SETTLE else 0
+    settled = result.statuses.get("200", 0) if mode is ResponseMode.SETTLE else 0
     return Expected(transfers=created, events=created + settled)
 
 
-class Books:
+class ConsistencyAudit:
     """The state of a set of wallets before a load, to be compared with the one after it."""
 
-    def __init__(self, ledger: Ledger, stream: EventStream, wallets: Sequence[str]) -> None:
+    def __init__(self, ledger: DatabaseState, stream: StreamState, wallets: Sequence[str]) -> None:
         self._ledger = ledger
         self._stream = stream
         self.wallets = wallets
@@ -51,20 +51,20 @@ class Books:
         self._messages: Counter[str]
         self._sequence = 0
 
-    async def open(self) -> None:
+    async def snapshot(self) -> None:
         """Note how things are. Nothing else may write to the wallets from here on."""
         self.before = await self._ledger.state(self.wallets)
         self._versions = await self._ledger.versions(self.wallets)
         self._messages = await self._stream.counts(self.wallets)
         self._sequence = await self._stream.last_sequence()
 
-    async def findings(self, result: LoadResult, expected: Expected) -> list[str]:
+    async def mismatches(self, result: LoadResult, expected: Expected) -> list[str]:
         """What doesn't agree, in words; empty if everything does."""
         after = await self._ledger.state(self.wallets)
         return [
             *_unknown(result),
             *count_findings(expected, self.before, after),
-            *await self._ledger.broken_rules(self.wallets),
+            *await self._ledger.violations(self.wallets),
             *await self._stream_findings(),
         ]
 
@@ -78,7 +78,7 @@ class Books:
         ]
         if wrong:
             return [f"{len(wrong)} wallets have not as many new events on the stream as versions"]
-        return await self._stream.breaches(self._versions, versions, self._sequence)
+        return await self._stream.violations(self._versions, versions, self._sequence)
 
 
 def _unknown(result: LoadResult) -> list[str]:

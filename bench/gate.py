@@ -28,7 +28,7 @@ _ROUNDS: Final = 20
 _REQUESTS: Final = 5_000
 
 
-class _OneKey:
+class _SingleKeySource:
     """Where the one key of this measurement is kept."""
 
     def __init__(self, key: NewApiKey) -> None:
@@ -59,7 +59,7 @@ async def _answer(_request: Request) -> Response:
     return Response(b"{}")
 
 
-async def _nowhere(_message: Any) -> None:
+async def _discard(_message: Any) -> None:
     return None
 
 
@@ -69,14 +69,14 @@ async def _seconds(app: _App, headers: list[tuple[bytes, bytes]]) -> float:
     started = time.process_time()
     for _ in range(_REQUESTS):
         scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "app": app}
-        await route(scope, _nowhere, _nowhere)  # type: ignore[arg-type]  # a dict is a scope
+        await route(scope, _discard, _discard)  # type: ignore[arg-type]  # a dict is a scope
     return (time.process_time() - started) / _REQUESTS
 
 
 async def _measure(rate_per_s: float) -> tuple[float, float]:
     key = generate()
     clock = asyncio.get_running_loop().time
-    cache = KeyCache(_OneKey(key), CacheLimits(staleness_s=3.0, keys_max=10), clock=clock)
+    cache = KeyCache(_SingleKeySource(key), CacheLimits(staleness_s=3.0, keys_max=10), clock=clock)
     gate = Authenticator(cache, RateLimit(rate_per_s=rate_per_s, burst_s=2.0), clock=clock)
     headers = [
         (b"host", b"localhost:8089"),

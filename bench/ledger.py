@@ -90,7 +90,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     now: datetime
 
 
-class Ledger:
+class DatabaseState:
     """Reads the service's database, with a connection that the caller owns."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
@@ -119,7 +119,7 @@ class Ledger:
         rows = await self._connection.fetch(_BATCHES, wallets, since)
         return [(row["occurred_at"], row["events"]) for row in rows]
 
-    async def broken_rules(self, wallets: Sequence[str]) -> list[str]:
+    async def violations(self, wallets: Sequence[str]) -> list[str]:
         """What isn't as it must be, in words."""
         findings = []
         for rule, query in _RULES.items():

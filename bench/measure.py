@@ -6,12 +6,12 @@ from pathlib import Path
 
 import uuid6
 
-from bench.audit import AuditFailed, Books, expected_of
-from bench.generators.deck import Deck
+from bench.audit import AuditFailed, ConsistencyAudit, expected_of
+from bench.generators.deck import RequestScript
 from bench.generators.generate import generate
-from bench.generators.load import Load, LoadFailed
+from bench.generators.load import LoadFailed, LoadSpec
 from bench.generators.result import LoadResult
-from bench.ledger import Ledger
+from bench.ledger import DatabaseState
 from bench.processes import usage_of
 from bench.record import Measured, batch_sizes_of, measured_of
 from bench.scenarios import (
@@ -19,12 +19,12 @@ from bench.scenarios import (
     Kind,
     Scenario,
     Spread,
-    deck_of,
-    funding_deck,
+    funding_script,
+    script_of,
 )
 from bench.service import Service
 from bench.settle import wait_until_drained
-from bench.stream import EventStream
+from bench.stream import StreamState
 from bench.wallets import create_wallets, send_counted
 
 
@@ -34,8 +34,8 @@ class Bench:
     def __init__(
         self,
         service: Service,
-        ledger: Ledger,
-        stream: EventStream,
+        ledger: DatabaseState,
+        stream: StreamState,
         *,
         pool_wallets: int,
         wrk_allowed: bool,
@@ -61,24 +61,24 @@ class Bench:
             return await create_wallets(self.service, 1)
         pool = await self.pool()
         if scenario.funded and not self._is_funded:
-            deck = funding_deck(pool, in_batches=self.has_batches)
-            await self.send("funding", deck, pool, len(deck.cards))
+            deck = funding_script(pool, in_batches=self.has_batches)
+            await self.send("funding", deck, pool, len(deck.templates))
             self._is_funded = True
         return pool
 
     def load_of(
         self,
-        deck: Deck,
+        deck: RequestScript,
         *,
         connections: int,
         duration_s: float,
         folder: Path,
         rate: float | None = None,
-    ) -> Load:
+    ) -> LoadSpec:
         """``deck`` as a load on the service; the file is written into ``folder``."""
         file = folder / f"{uuid6.uuid7().hex}.deck"
         deck.write(file)
-        return Load(
+        return LoadSpec(
             url=self.service.http_url,
             deck=str(file),
             mode=deck.mode,
@@ -106,9 +106,9 @@ class Bench:
         """
         wallets = wallets or await self.wallets_of(scenario)
         await wait_until_drained(self.ledger, wallets)
-        deck = deck_of(scenario, wallets)
-        books = Books(self.ledger, self.stream, wallets)
-        await books.open()
+        deck = script_of(scenario, wallets)
+        books = ConsistencyAudit(self.ledger, self.stream, wallets)
+        await books.snapshot()
         await self.ledger.checkpoint()
         usage = usage_of(self.service)
         with tempfile.TemporaryDirectory(prefix="wallet-bench-") as folder:
@@ -123,7 +123,7 @@ class Bench:
         drained_at = await wait_until_drained(self.ledger, wallets)
         cpu_s = usage_of(self.service).since(usage)
         expected = expected_of(result, deck.mode, reads=scenario.kind is Kind.READ)
-        findings = await books.findings(result, expected)
+        findings = await books.mismatches(result, expected)
         if findings:
             raise AuditFailed(scenario.name, findings)
         batches = await self.ledger.batches(wallets, books.before.now) if scenario.writes else []
@@ -138,7 +138,7 @@ class Bench:
     async def send(
         self,
         name: str,
-        deck: Deck,
+        deck: RequestScript,
         wallets: Sequence[str],
         requests: int,
         *,
@@ -151,14 +151,14 @@ class Bench:
                 it is refused items of batches and ``takes_refusals``.
         """
         await wait_until_drained(self.ledger, wallets)
-        books = Books(self.ledger, self.stream, wallets)
-        await books.open()
+        books = ConsistencyAudit(self.ledger, self.stream, wallets)
+        await books.snapshot()
         result = await send_counted(self.service, deck, requests)
         all_answered = result.accepted == requests
         if result.errors and not (takes_refusals and all_answered):
             raise LoadFailed(f"{name}: not everything was accepted: {result.errors}")
         await wait_until_drained(self.ledger, wallets)
-        findings = await books.findings(result, expected_of(result, deck.mode))
+        findings = await books.mismatches(result, expected_of(result, deck.mode))
         if findings:
             raise AuditFailed(name, findings)
         return result

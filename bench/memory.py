@@ -7,7 +7,7 @@ import msgspec
 
 from bench.measure import Bench
 from bench.processes import memory_of
-from bench.scenarios import BATCH_ITEMS, BY_NAME, deck_of
+from bench.scenarios import BATCH_ITEMS, BY_NAME, script_of
 
 WARM_UP_TRANSFERS: Final = 50_000
 """Done before the first reading: caches, pools and the database's buffers fill once."""
@@ -35,7 +35,7 @@ async def measure_memory(bench: Bench, transfers: int) -> MemoryGrowth:
         AuditFailed, LoadFailed: see `Bench.send`.
     """
     wallets = await bench.pool()
-    deck = deck_of(BY_NAME["uniform_batch"], wallets)
+    deck = script_of(BY_NAME["uniform_batch"], wallets)
     warm_up = min(WARM_UP_TRANSFERS, transfers // 2)
     await bench.send("memory_growth", deck, wallets, warm_up // BATCH_ITEMS)
     before = memory_of(bench.service.processes())

@@ -8,13 +8,13 @@ from typing import Final
 import msgspec
 
 from actors.ring import ring_of
-from bench.audit import AuditFailed, Books, expected_of
-from bench.generators.deck import Deck
+from bench.audit import AuditFailed, ConsistencyAudit, expected_of
+from bench.generators.deck import RequestScript
 from bench.generators.generate import generate
-from bench.generators.load import Load
+from bench.generators.load import LoadSpec
 from bench.generators.result import LoadResult
 from bench.measure import Bench
-from bench.scenarios import BY_NAME, deck_of
+from bench.scenarios import BY_NAME, script_of
 from bench.settle import wait_until_drained
 from bench.wallets import create_wallets
 from wallet.ids import WalletId
@@ -83,31 +83,31 @@ def _load(
     connections: int,
     duration_s: float,
     rate: float | None,
-) -> Load:
-    deck: Deck = deck_of(BY_NAME["hot_unary"], [wallet])
+) -> LoadSpec:
+    deck: RequestScript = script_of(BY_NAME["hot_unary"], [wallet])
     return bench.load_of(
         deck, connections=connections, duration_s=duration_s, folder=folder, rate=rate
     )
 
 
-async def _audited(bench: Bench, loads: dict[str, Load]) -> list[LoadResult]:
+async def _audited(bench: Bench, loads: dict[str, LoadSpec]) -> list[LoadResult]:
     """Run loads at once, one a wallet; a fixed-rate one begins when the others are under way."""
     await wait_until_drained(bench.ledger, list(loads))
-    books = {wallet: Books(bench.ledger, bench.stream, [wallet]) for wallet in loads}
+    books = {wallet: ConsistencyAudit(bench.ledger, bench.stream, [wallet]) for wallet in loads}
     for book in books.values():
-        await book.open()
+        await book.snapshot()
     lead_s = _FLOOD_LEAD_S if len(loads) > 1 else 0.0
     results = await asyncio.gather(
         *(_delayed(bench, load, lead_s if load.rate else 0.0) for load in loads.values())
     )
     await wait_until_drained(bench.ledger, list(loads))
     for (wallet, load), result in zip(loads.items(), results, strict=True):
-        findings = await books[wallet].findings(result, expected_of(result, load.mode))
+        findings = await books[wallet].mismatches(result, expected_of(result, load.mode))
         if findings:
             raise AuditFailed("neighbour", findings)
     return list(results)
 
 
-async def _delayed(bench: Bench, load: Load, wait_s: float) -> LoadResult:
+async def _delayed(bench: Bench, load: LoadSpec, wait_s: float) -> LoadResult:
     await asyncio.sleep(wait_s)
     return await generate(load, wrk_allowed=bench.wrk_allowed)

@@ -21,7 +21,7 @@ import asyncpg
 import msgspec
 import nats
 
-from bench.generators.deck import Deck, Mode
+from bench.generators.deck import RequestScript, ResponseMode
 from bench.overload import batch_card, send
 from bench.service import Service, own_stack
 from bench.wallets import create_wallets
@@ -110,8 +110,10 @@ class Sampler:
 
 async def measure(service: Service, folder: Path, outage_s: float) -> Outage:
     wallets = await create_wallets(service, _WALLETS)
-    deck = Deck(
-        cards=[batch_card(wallet) for wallet in wallets], mode=Mode.ITEMS, items_per_request=_ITEMS
+    deck = RequestScript(
+        templates=[batch_card(wallet) for wallet in wallets],
+        mode=ResponseMode.ITEMS,
+        items_per_request=_ITEMS,
     )
     sampler = Sampler(service)
     sampling = asyncio.create_task(sampler.run())

@@ -21,9 +21,9 @@ import httpx
 import msgspec
 from rich.console import Console
 
-from bench.generators.deck import Card, Deck, Mode
+from bench.generators.deck import RequestScript, RequestTemplate, ResponseMode
 from bench.generators.generate import generate
-from bench.generators.load import Load
+from bench.generators.load import LoadSpec
 from bench.generators.result import LoadResult
 from bench.processes import memory_of
 from bench.service import Service, own_stack
@@ -57,7 +57,7 @@ class Probe(msgspec.Struct, frozen=True):
         return self.ended - self.began
 
 
-class Probes:
+class LatencyProbes:
     """Single transfers to wallets of their own, one after the other, in the background."""
 
     def __init__(self, url: str, wallets: Sequence[str]) -> None:
@@ -145,10 +145,12 @@ class Overload(msgspec.Struct, frozen=True, kw_only=True):
 async def measure(service: Service, folder: Path, seconds: float, console: Console) -> Overload:
     wallets = await create_wallets(service, 2 * _WALLETS)
     flooded, quiet = wallets[:_WALLETS], wallets[_WALLETS:]
-    deck = Deck(
-        cards=[batch_card(wallet) for wallet in flooded], mode=Mode.ITEMS, items_per_request=ITEMS
+    deck = RequestScript(
+        templates=[batch_card(wallet) for wallet in flooded],
+        mode=ResponseMode.ITEMS,
+        items_per_request=ITEMS,
     )
-    probes, memory = Probes(service.http_url, quiet), Memory(service)
+    probes, memory = LatencyProbes(service.http_url, quiet), Memory(service)
     try:
         await send(service, deck, folder, connections=8, seconds=seconds / 3)  # warm
         calm = time.monotonic()
@@ -199,7 +201,7 @@ async def measure(service: Service, folder: Path, seconds: float, console: Conso
 
 async def send(
     service: Service,
-    deck: Deck,
+    deck: RequestScript,
     folder: Path,
     *,
     connections: int,
@@ -209,7 +211,7 @@ async def send(
     path = folder / "deck"
     deck.write(path)
     return await generate(
-        Load(
+        LoadSpec(
             url=service.http_url,
             deck=str(path),
             mode=deck.mode,
@@ -222,7 +224,7 @@ async def send(
     )
 
 
-async def _recovery(probes: Probes, over: float, quiet_p99: float) -> float | None:
+async def _recovery(probes: LatencyProbes, over: float, quiet_p99: float) -> float | None:
     """When the first probe of a well second began, after ``over``."""
     slow_s = max(_SLOW_FACTOR * quiet_p99, 0.1)
     while time.monotonic() < over + _RECOVERY_S_MAX:
@@ -244,10 +246,10 @@ def _percentile(probes: Sequence[Probe], share: float) -> float:
     return times[min(int(share * len(times)), len(times) - 1)] if times else 0.0
 
 
-def batch_card(wallet: str) -> Card:
+def batch_card(wallet: str) -> RequestTemplate:
     item = {"type": "debit", "amount": "1.00", "status": "completed"}
     body = json.dumps({"items": [item] * ITEMS}, separators=(",", ":"))
-    return Card(method="POST", path=f"/v1/wallet/{wallet}/transfers/batch", body=body)
+    return RequestTemplate(method="POST", path=f"/v1/wallet/{wallet}/transfers/batch", body=body)
 
 
 def main() -> int:

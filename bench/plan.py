@@ -35,7 +35,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Whether ``scenario`` is measured at fixed rates, too."""
         return scenario.open_loop and (self.is_thorough or scenario.name == "hot_unary")
 
-    def open_looks(self, scenario: Scenario) -> int:
+    def open_loop_runs(self, scenario: Scenario) -> int:
         """How often each open loop of ``scenario`` is measured."""
         return self.hot_looks if scenario.name == "hot_unary" else 1
 

@@ -38,7 +38,7 @@ class Reporter:
         yield
         self._progress.advance(self._task)
 
-    def line(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Something that is known now."""
         stamp = time.strftime("%H:%M:%S")
         self._console.print(f"[dim]{stamp}[/dim] {text}", highlight=False, soft_wrap=True)

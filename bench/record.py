@@ -54,7 +54,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     batch_sizes: BatchSizes | None = None
 
 
-def middle_of(looks: Sequence[Measured]) -> Measured:
+def median_run_of(looks: Sequence[Measured]) -> Measured:
     """The look with the median p99, which knows the others' too. Their number is odd.
 
     A slow percent is a matter of seconds, and a machine that others share is slower in some: one

@@ -8,14 +8,14 @@ import asyncpg
 
 from bench.baselines import fastapi_service, limit, pgbench
 from bench.baselines.figures import Baseline
-from bench.ledger import Ledger
+from bench.ledger import DatabaseState
 from bench.measure import Bench
 from bench.memory import measure_memory
 from bench.neighbour import measure_neighbour
 from bench.plan import OPEN_LOOP_CONNECTIONS, OPEN_LOOP_SHARES, Plan
 from bench.processes import usage_of
 from bench.ratios import Measurements
-from bench.record import Measured, middle_of
+from bench.record import Measured, median_run_of
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario, needs_batch_route
 from bench.service import Service
 from bench.stream import connected
@@ -86,7 +86,7 @@ class Run:
             self.found.closed.setdefault(scenario.name, {})[connections] = measured
             if connections == scenario.headline:
                 self.found.headline[scenario.name] = measured
-            return said(measured)
+            return summary(measured)
 
         return f"{scenario.name}, {connections} connections", measure
 
@@ -101,11 +101,11 @@ class Run:
                     duration_s=self._plan.open_s,
                     rate=max(share * self.found.peak(scenario.name), 1.0),
                 )
-                for _ in range(self._plan.open_looks(scenario))
+                for _ in range(self._plan.open_loop_runs(scenario))
             ]
-            measured = middle_of(looks)
+            measured = median_run_of(looks)
             self.found.open.setdefault(scenario.name, {})[percent] = measured
-            return said(measured)
+            return summary(measured)
 
         return f"{scenario.name}, open loop at {percent} % of its peak", measure
 
@@ -146,7 +146,7 @@ class Run:
 
     def _fastapi_step(self, url: str, workers: int) -> Step:
         async def measure() -> str:
-            async with fastapi_service.running(url, workers=workers) as http_url:
+            async with fastapi_service.running_baseline(url, workers=workers) as http_url:
                 for connections in (1, 256):
                     found = await fastapi_service.measure(
                         http_url,
@@ -157,7 +157,7 @@ class Run:
                         wrk_allowed=self.bench.wrk_allowed,
                     )
                     self.found.fastapi.append(found)
-            return said_of_baseline(found)
+            return baseline_summary(found)
 
         return f"baseline (a) FastAPI, row lock, {workers} uvicorn workers", measure
 
@@ -165,7 +165,7 @@ class Run:
         async def measure() -> str:
             found = await pgbench.measure(url, clients=clients, duration_s=self._plan.baseline_s)
             self.found.pgbench.append(found)
-            return said_of_baseline(found)
+            return baseline_summary(found)
 
         return f"baseline (b) pgbench, row lock, {clients} clients", measure
 
@@ -173,12 +173,12 @@ class Run:
         async def measure() -> str:
             found = await limit.measure(url, batch=size, duration_s=self._plan.baseline_s / 2)
             self.found.limit[size] = found
-            return said_of_baseline(found)
+            return baseline_summary(found)
 
         return f"baseline (c) the limit, batches of {size}", measure
 
 
-def said(measured: Measured) -> str:
+def summary(measured: Measured) -> str:
     """A measurement in a line."""
     per_s = f"{measured.requests_per_s:,.0f} requests/s"
     if measured.transfers:
@@ -189,7 +189,7 @@ def said(measured: Measured) -> str:
     return f"{per_s}, p50 {measured.p50_ms:.1f} ms, p99 {measured.p99_ms:.1f} ms{of_looks}{errors}"
 
 
-def said_of_baseline(found: Baseline) -> str:
+def baseline_summary(found: Baseline) -> str:
     """A baseline in a line."""
     return f"{found.transfers_per_s:,.0f} transfers/s, p50 {found.p50_ms:.2f} ms"
 
@@ -202,7 +202,7 @@ async def opened(service: Service, plan: Plan, *, wrk_allowed: bool) -> AsyncIte
         async with connected(service.nats_url, service.stream) as stream:
             yield Bench(
                 service,
-                Ledger(connection),
+                DatabaseState(connection),
                 stream,
                 pool_wallets=plan.pool_wallets,
                 wrk_allowed=wrk_allowed,

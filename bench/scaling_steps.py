@@ -6,12 +6,12 @@ from typing import Final
 
 import msgspec
 
-from bench.generators.deck import Deck
+from bench.generators.deck import RequestScript
 from bench.growth import Tables
 from bench.measure import Bench
 from bench.processes import memory_of, usage_of
 from bench.record import Measured
-from bench.scenarios import BY_NAME, deck_of
+from bench.scenarios import BY_NAME, script_of
 
 SHAPE_SCENARIOS: Final = ("hot_unary", "uniform_unary", "hot_batch", "uniform_batch")
 
@@ -124,7 +124,7 @@ def measure_wallets(count: int, seconds: float) -> Callable[[Bench, Tables], Awa
         ids = await tables.add_wallets(count)
         await tables.tidy()
         touched = ids[:: max(len(ids) // _TOUCHED_MAX, 1)][:_TOUCHED_MAX]
-        deck = deck_of(BY_NAME["uniform_unary"], touched)
+        deck = script_of(BY_NAME["uniform_unary"], touched)
         shards = memory_of(bench.service.processes()).get("shards", 0)
         cold_per_s, cold_cpu_s = await _touch(bench, deck, touched)
         grown = memory_of(bench.service.processes()).get("shards", 0) - shards
@@ -176,9 +176,9 @@ async def _warm_up(bench: Bench) -> None:
     await bench.measure(BY_NAME["hot_unary"], connections=64, duration_s=_WARM_UP_S)
 
 
-async def _touch(bench: Bench, deck: Deck, wallets: list[str]) -> tuple[float, float]:
+async def _touch(bench: Bench, deck: RequestScript, wallets: list[str]) -> tuple[float, float]:
     """Requests/s, and CPU seconds of the whole service, for one transfer to each wallet."""
     before = usage_of(bench.service)
-    sent = await bench.send("wallets", deck, wallets, len(deck.cards))
+    sent = await bench.send("wallets", deck, wallets, len(deck.templates))
     cpu_s = sum(usage_of(bench.service).since(before).values())
     return sent.accepted / sent.duration_s, cpu_s

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from bench.generators.deck import Card, Deck, Mode
+from bench.generators.deck import RequestScript, RequestTemplate, ResponseMode
 
 POOL_WALLETS: Final = 10_000
 ZIPF_S: Final = 1.1
@@ -145,22 +145,30 @@ SCENARIOS: Final = (
 BY_NAME: Final = {scenario.name: scenario for scenario in SCENARIOS}
 
 
-def deck_of(scenario: Scenario, wallets: Sequence[str]) -> Deck:
+def script_of(scenario: Scenario, wallets: Sequence[str]) -> RequestScript:
     """The requests of ``scenario`` to ``wallets`` (one if hot). The same ones every time."""
     rng = random.Random(_SEED)
     drawn = _draw(scenario.spread, wallets, rng)
     if scenario.kind is Kind.BATCH:
-        return Deck(cards=_batches(scenario, drawn), mode=Mode.ITEMS, items_per_request=BATCH_ITEMS)
+        return RequestScript(
+            templates=_batches(scenario, drawn),
+            mode=ResponseMode.ITEMS,
+            items_per_request=BATCH_ITEMS,
+        )
     if scenario.kind is Kind.READ:
         query = "?consistency=strong" if scenario.strong else ""
-        cards = [Card(method="GET", path=f"/v1/wallet/{wallet}{query}") for wallet in drawn]
-        return Deck(cards=cards, items_per_request=0)
+        cards = [
+            RequestTemplate(method="GET", path=f"/v1/wallet/{wallet}{query}") for wallet in drawn
+        ]
+        return RequestScript(templates=cards, items_per_request=0)
     if scenario.kind is Kind.TWO_PHASE:
         cards = [_transfer(wallet, "debit", "pending") for wallet in drawn]
-        return Deck(cards=cards, mode=Mode.SETTLE)
+        return RequestScript(templates=cards, mode=ResponseMode.SETTLE)
     if scenario.kind is Kind.MIXED:
-        return Deck(cards=[_mixed(wallet, rng) for wallet in drawn])
-    return Deck(cards=[_transfer(w, "debit", "completed", keyed=scenario.keyed) for w in drawn])
+        return RequestScript(templates=[_mixed(wallet, rng) for wallet in drawn])
+    return RequestScript(
+        templates=[_transfer(w, "debit", "completed", keyed=scenario.keyed) for w in drawn]
+    )
 
 
 def _draw(spread: Spread, wallets: Sequence[str], rng: random.Random) -> list[str]:
@@ -175,9 +183,9 @@ def _draw(spread: Spread, wallets: Sequence[str], rng: random.Random) -> list[st
 
 def _transfer(
     wallet: str, kind: str, status: str, *, keyed: bool = False, amount: str = "1.00"
-) -> Card:
+) -> RequestTemplate:
     path = f"/v1/wallet/{wallet}/transfers/{kind}"
-    return Card(method="POST", path=path, body=_body(amount, status), keyed=keyed)
+    return RequestTemplate(method="POST", path=path, body=_body(amount, status), keyed=keyed)
 
 
 @cache
@@ -185,14 +193,14 @@ def _body(amount: str, status: str) -> str:
     return json.dumps({"amount": amount, "status": status}, separators=(",", ":"))
 
 
-def _mixed(wallet: str, rng: random.Random) -> Card:
+def _mixed(wallet: str, rng: random.Random) -> RequestTemplate:
     drawn = rng.random()
     if drawn < 0.2:
-        return Card(method="GET", path=f"/v1/wallet/{wallet}")
+        return RequestTemplate(method="GET", path=f"/v1/wallet/{wallet}")
     return _transfer(wallet, "debit" if drawn < 0.8 else "credit", "completed")
 
 
-def _batches(scenario: Scenario, wallets: Sequence[str]) -> list[Card]:
+def _batches(scenario: Scenario, wallets: Sequence[str]) -> list[RequestTemplate]:
     if scenario.spread is Spread.HOT:
         items = [_item() for _ in range(BATCH_ITEMS)]
         return [_batch(_PATH_BATCH_HOT.format(wallet_id=wallets[0]), items)]
@@ -209,21 +217,25 @@ def _item(wallet: str | None = None, *, amount: str = "1.00") -> dict[str, str]:
     return item if wallet is None else {"wallet_id": wallet, **item}
 
 
-def _batch(path: str, items: list[dict[str, str]]) -> Card:
+def _batch(path: str, items: list[dict[str, str]]) -> RequestTemplate:
     # Only a wallet's batch can be atomic; it isn't here: as in a backfill, each stands alone.
     body: dict[str, object] = {"items": items}
     if path != _PATH_BATCH_ANY:
         body["atomic"] = False
-    return Card(method="POST", path=path, body=json.dumps(body, separators=(",", ":")))
+    return RequestTemplate(method="POST", path=path, body=json.dumps(body, separators=(",", ":")))
 
 
-def funding_deck(wallets: Sequence[str], *, in_batches: bool) -> Deck:
+def funding_script(wallets: Sequence[str], *, in_batches: bool) -> RequestScript:
     """A debit of 1,000,000.00 to each wallet: what goes out later never finds it empty."""
     if not in_batches:
-        return Deck(cards=[_transfer(w, "debit", "completed", amount=_FUNDS) for w in wallets])
+        return RequestScript(
+            templates=[_transfer(w, "debit", "completed", amount=_FUNDS) for w in wallets]
+        )
     parts = [wallets[n : n + BATCH_ITEMS] for n in range(0, len(wallets), BATCH_ITEMS)]
     items = ([_item(wallet, amount=_FUNDS) for wallet in part] for part in parts)
-    return Deck(cards=[_batch(_PATH_BATCH_ANY, some) for some in items], mode=Mode.ITEMS)
+    return RequestScript(
+        templates=[_batch(_PATH_BATCH_ANY, some) for some in items], mode=ResponseMode.ITEMS
+    )
 
 
 def needs_batch_route(scenario: Scenario) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from bench.generators.load import LoadFailed
-from bench.ledger import Ledger
+from bench.ledger import DatabaseState
 
 TIMEOUT_S: Final = 300.0
 
@@ -15,7 +15,7 @@ _ASKING_SHARE: Final = 0.1
 """At most this much of the time is spent asking: the answer costs the database, too."""
 
 
-async def wait_until_drained(ledger: Ledger, wallets: Sequence[str]) -> float:
+async def wait_until_drained(ledger: DatabaseState, wallets: Sequence[str]) -> float:
     """When (Unix time) every wallet's projection was seen at its wallet's version.
 
     From then on the stream can be counted, too: it is where projections have everything from.

@@ -20,7 +20,7 @@ _TIMEOUT_S: Final = 10.0
 _FETCH: Final = 1_000
 
 
-class EventStream:
+class StreamState:
     """Reads the service's stream, with a connection that the caller owns."""
 
     def __init__(self, client: Client, name: str) -> None:
@@ -62,7 +62,7 @@ class EventStream:
         subjects: dict[str, int] = state.get("subjects") or {}
         return subjects
 
-    async def breaches(
+    async def violations(
         self, before: Mapping[str, int], after: Mapping[str, int], since: int
     ) -> list[str]:
         """What is wrong with the order of the events from ``before`` to ``after``.
@@ -117,10 +117,10 @@ _PAGE: Final = 100_000
 
 
 @asynccontextmanager
-async def connected(url: str, name: str) -> AsyncIterator[EventStream]:
+async def connected(url: str, name: str) -> AsyncIterator[StreamState]:
     """The stream ``name`` of the server at ``url``."""
     client = await nats.connect(url, connect_timeout=5, name="wallet-bench")
     try:
-        yield EventStream(client, name)
+        yield StreamState(client, name)
     finally:
         await client.close()

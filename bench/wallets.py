@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from bench.generators.deck import Card, Deck, Mode
-from bench.generators.load import Load, LoadFailed
+from bench.generators.deck import RequestScript, RequestTemplate, ResponseMode
+from bench.generators.load import LoadFailed, LoadSpec
 from bench.generators.python import Generator
 from bench.generators.requests import RequestSource
 from bench.generators.result import LoadResult
@@ -30,24 +30,24 @@ async def create_wallets(service: Service, count: int) -> list[str]:
         if status == 201:
             ids.append(json.loads(body)["id"])
 
-    deck = Deck(cards=[Card(method="POST", path="/v1/wallet", body="{}")])
+    deck = RequestScript(templates=[RequestTemplate(method="POST", path="/v1/wallet", body="{}")])
     result = await _send(service, deck, count, on_answer=learn)
     if len(ids) != count:
         raise LoadFailed(f"{len(ids)} of {count} wallets were opened, the rest: {result.errors}")
     return ids
 
 
-async def send_counted(service: Service, deck: Deck, requests: int) -> LoadResult:
+async def send_counted(service: Service, deck: RequestScript, requests: int) -> LoadResult:
     """Send exactly ``requests`` cards of ``deck``, as fast as answers come."""
     return await _send(service, deck, requests, on_answer=None)
 
 
 async def _send(
-    service: Service, deck: Deck, requests: int, on_answer: OnAnswer | None
+    service: Service, deck: RequestScript, requests: int, on_answer: OnAnswer | None
 ) -> LoadResult:
     # A batch is a thousand transfers: a few connections keep the service busy with them.
-    most = _BATCH_CONNECTIONS if deck.mode is Mode.ITEMS else _CONNECTIONS
-    load = Load(
+    most = _BATCH_CONNECTIONS if deck.mode is ResponseMode.ITEMS else _CONNECTIONS
+    load = LoadSpec(
         url=service.http_url,
         deck="",
         mode=deck.mode,
@@ -56,5 +56,5 @@ async def _send(
         key_prefix="",
         headers=service.headers,
     )
-    source = RequestSource(deck.cards, url=service.http_url, headers=service.headers)
+    source = RequestSource(deck.templates, url=service.http_url, headers=service.headers)
     return await Generator(load, source, requests_max=requests, on_answer=on_answer).run()

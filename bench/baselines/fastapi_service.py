@@ -14,11 +14,11 @@ from typing import Final
 import uuid6
 
 from bench.baselines.database import findings, new_wallet
-from bench.baselines.figures import Baseline, insist
+from bench.baselines.figures import Baseline, check
 from bench.generators.generate import generate
-from bench.generators.load import Load, LoadFailed
+from bench.generators.load import LoadFailed, LoadSpec
 from bench.generators.result import LoadResult
-from bench.scenarios import BY_NAME, deck_of
+from bench.scenarios import BY_NAME, script_of
 from serve_app.local.ports import free_port
 
 WORKERS: Final = (1, 2)
@@ -31,7 +31,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @asynccontextmanager
-async def running(database_url: str, *, workers: int) -> AsyncIterator[str]:
+async def running_baseline(database_url: str, *, workers: int) -> AsyncIterator[str]:
     """The baseline's URL, while it runs."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
@@ -72,11 +72,11 @@ async def measure(
         AuditFailed: what was answered is not what is stored.
     """
     wallet = await new_wallet(database_url)
-    deck = deck_of(BY_NAME["hot_unary"], [wallet])
+    deck = script_of(BY_NAME["hot_unary"], [wallet])
     with tempfile.TemporaryDirectory(prefix="wallet-bench-") as folder:
         file = Path(folder) / "deck"
         deck.write(file)
-        load = Load(
+        load = LoadSpec(
             url=url,
             deck=str(file),
             mode=deck.mode,
@@ -85,7 +85,7 @@ async def measure(
             key_prefix=uuid6.uuid7().hex,
         )
         result = await generate(load, wrk_allowed=wrk_allowed)
-    insist("fastapi", await findings(database_url, wallet, result.accepted))
+    check("fastapi", await findings(database_url, wallet, result.accepted))
     return _figures(result, workers)
 
 

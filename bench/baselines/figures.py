@@ -22,7 +22,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """How it was run, where there are several ways."""
 
 
-def insist(baseline: str, findings: Sequence[str]) -> None:
+def check(baseline: str, findings: Sequence[str]) -> None:
     """A baseline that lost something is no baseline.
 
     Raises:

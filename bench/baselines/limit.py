@@ -18,7 +18,7 @@ from actors.ports import LoadedState
 from actors.postgres_journal import COMMIT_BATCH, CONNECTION_SETTINGS
 from actors.protocol import Applied
 from bench.baselines.database import findings, new_wallet
-from bench.baselines.figures import Baseline, insist
+from bench.baselines.figures import Baseline, check
 from bench.generators.latency import Latencies
 from serve_app.ids import new_id
 from wallet.commands import CommandItem, CommandRequest, CreateTransfer
@@ -40,7 +40,7 @@ async def measure(url: str, *, batch: int, duration_s: float) -> Baseline:
         latencies, seconds, transfers = await _commit(connection, wallet_id, batch, duration_s)
     finally:
         await connection.close()
-    insist("limit", await findings(url, wallet_id, transfers))
+    check("limit", await findings(url, wallet_id, transfers))
     summary = latencies.summary()
     return Baseline(
         concurrency=1,

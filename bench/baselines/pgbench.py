@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from bench.baselines.database import findings, new_wallet
-from bench.baselines.figures import Baseline, insist
+from bench.baselines.figures import Baseline, check
 from bench.baselines.statements import WRITE
 from bench.generators.latency import Latencies
 from bench.generators.load import LoadFailed
@@ -62,7 +62,7 @@ async def measure(url: str, *, clients: int, duration_s: float) -> Baseline:
         output = await _run(url, file, wallet, clients=clients, duration_s=duration_s)
         latencies = _latencies(Path(folder))
     transactions = int(_number(r"transactions actually processed: (\d+)", output))
-    insist("pgbench", await findings(url, wallet, transactions))
+    check("pgbench", await findings(url, wallet, transactions))
     tps = _number(r"tps = ([\d.]+) \(without", output)
     summary = latencies.summary()
     return Baseline(

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 
-class Mode(StrEnum):
+class ResponseMode(StrEnum):
     """What a generator does with the answers, besides counting them by status."""
 
     PLAIN = "plain"
@@ -18,7 +18,7 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class RequestTemplate:
     """One request. ``keyed``: it gets an Idempotency-Key of its own each time it is sent."""
 
     method: str
@@ -33,26 +33,27 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deck:
+class RequestScript:
     """Cards that are sent in order and over again. The order is part of the scenario."""
 
-    cards: Sequence[Card]
-    mode: Mode = Mode.PLAIN
+    templates: Sequence[RequestTemplate]
+    mode: ResponseMode = ResponseMode.PLAIN
     items_per_request: int = 1
     """Transfers that one request asks for (0 for reads)."""
 
     def write(self, path: Path) -> None:
         """One card a line: method, path, 1 if keyed, body."""
         lines = (
-            f"{card.method}\t{card.path}\t{int(card.keyed)}\t{card.body}\n" for card in self.cards
+            f"{card.method}\t{card.path}\t{int(card.keyed)}\t{card.body}\n"
+            for card in self.templates
         )
         path.write_text("".join(lines), encoding="utf-8")
 
 
-def read_cards(path: Path) -> list[Card]:
+def read_templates(path: Path) -> list[RequestTemplate]:
     """The cards that `Deck.write` wrote."""
     cards = []
     for line in path.read_text(encoding="utf-8").splitlines():
         method, target, keyed, body = line.split("\t")
-        cards.append(Card(method=method, path=target, body=body, keyed=keyed == "1"))
+        cards.append(RequestTemplate(method=method, path=target, body=body, keyed=keyed == "1"))
     return cards

@@ -6,16 +6,16 @@ import sys
 import msgspec
 
 from bench.generators import wrk
-from bench.generators.load import Load, LoadFailed
+from bench.generators.load import LoadFailed, LoadSpec
 from bench.generators.result import GRACE_S, LoadResult
 
-PYTHON_DISTORTS = (
+PYTHON_GENERATOR_NOTE = (
     "The closed loops run on the Python generator, which takes CPU from the service that it "
     "measures: throughput is understated and latency overstated. "
 )
 
 
-async def generate(load: Load, *, wrk_allowed: bool = True) -> LoadResult:
+async def generate(load: LoadSpec, *, wrk_allowed: bool = True) -> LoadResult:
     """Closed loops with wrk if it may be used, everything else with Python.
 
     Raises:
@@ -26,7 +26,7 @@ async def generate(load: Load, *, wrk_allowed: bool = True) -> LoadResult:
     return await _python(load)
 
 
-async def _python(load: Load) -> LoadResult:
+async def _python(load: LoadSpec) -> LoadResult:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

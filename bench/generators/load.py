@@ -2,20 +2,20 @@
 
 import msgspec
 
-from bench.generators.deck import Mode
+from bench.generators.deck import ResponseMode
 
 
 class LoadFailed(Exception):
     """The load could not be generated or measured; nothing can be said about the service."""
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True):
+class LoadSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to send and how. ``url`` is scheme, host and port of a service."""
 
     url: str
     deck: str
     """File that `Deck.write` wrote."""
-    mode: Mode
+    mode: ResponseMode
     connections: int
     duration_s: float
     key_prefix: str

@@ -22,9 +22,9 @@ from typing import Final
 import msgspec
 
 from bench.generators.connection import Connection
-from bench.generators.deck import Mode
+from bench.generators.deck import ResponseMode
 from bench.generators.latency import Latencies
-from bench.generators.load import Load
+from bench.generators.load import LoadSpec
 from bench.generators.requests import RequestSource, address_of
 from bench.generators.result import GRACE_S, LoadResult
 
@@ -41,7 +41,7 @@ class Generator:
 
     def __init__(
         self,
-        load: Load,
+        load: LoadSpec,
         source: RequestSource,
         *,
         requests_max: int | None = None,
@@ -144,7 +144,7 @@ class Generator:
         self._latencies.add(self._ended - connection.intended)
         self._statuses[status] += 1
         self._source.note(status, body)
-        if self._load.mode is Mode.ITEMS and status == 200:
+        if self._load.mode is ResponseMode.ITEMS and status == 200:
             self._items["accepted"] += body.count(b'{"status":20')
             self._refused_items.update(map(bytes.decode, _PROBLEM.findall(body)))
         if self._on_answer is not None:
@@ -195,11 +195,11 @@ def main() -> None:
     """Run the load on stdin, report on stdout."""
     import uvloop
 
-    from bench.generators.deck import read_cards
+    from bench.generators.deck import read_templates
 
-    load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
+    load = msgspec.json.decode(sys.stdin.buffer.read(), type=LoadSpec)
     source = RequestSource(
-        read_cards(Path(load.deck)),
+        read_templates(Path(load.deck)),
         url=load.url,
         headers=load.headers,
         mode=load.mode,

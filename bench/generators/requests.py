@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from bench.generators.deck import Card, Mode
+from bench.generators.deck import RequestTemplate, ResponseMode
 
 _CREATED: Final = re.compile(rb'\{"id":"([0-9a-f-]{36})","wallet_id":"([0-9a-f-]{36})"')
 
@@ -19,7 +19,7 @@ def address_of(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port or 80
 
 
-def encode(card: Card, url: str, headers: Sequence[str], key: str = "") -> bytes:
+def encode(card: RequestTemplate, url: str, headers: Sequence[str], key: str = "") -> bytes:
     """One HTTP/1.1 request."""
     host, port = address_of(url)
     body = card.body.encode()
@@ -38,16 +38,16 @@ class RequestSource:
 
     def __init__(
         self,
-        cards: Sequence[Card],
+        cards: Sequence[RequestTemplate],
         *,
         url: str,
         headers: Sequence[str] = (),
-        mode: Mode = Mode.PLAIN,
+        mode: ResponseMode = ResponseMode.PLAIN,
         key_prefix: str = "",
     ) -> None:
         self._url = url
         self._headers = headers
-        self._settles = mode is Mode.SETTLE
+        self._settles = mode is ResponseMode.SETTLE
         self._prefix = key_prefix.encode()
         self._parts = [
             encode(card, url, headers, "@KEY@" if card.keyed else "").split(b"@KEY@")
@@ -76,4 +76,6 @@ class RequestSource:
         assert created is not None, "the service tells id and wallet of a transfer first"
         transfer, wallet = created[1].decode(), created[2].decode()
         path = f"/v1/wallet/{wallet}/transfers/{transfer}/complete"
-        self._settlements.append(encode(Card(method="POST", path=path), self._url, self._headers))
+        self._settlements.append(
+            encode(RequestTemplate(method="POST", path=path), self._url, self._headers)
+        )

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from bench.generators.load import Load, LoadFailed
+from bench.generators.load import LoadFailed, LoadSpec
 from bench.generators.result import GRACE_S, LoadResult
 
 HOW_TO_INSTALL: Final = (
@@ -28,7 +28,7 @@ def find_wrk() -> str | None:
     return shutil.which("wrk")
 
 
-async def closed_loop(load: Load) -> LoadResult:
+async def closed_loop(load: LoadSpec) -> LoadResult:
     """Send for ``load.duration_s``, wait for every answer, return what came.
 
     Raises:
@@ -53,7 +53,7 @@ async def closed_loop(load: Load) -> LoadResult:
     )
 
 
-def _command(load: Load) -> list[str]:
+def _command(load: LoadSpec) -> list[str]:
     wrk = find_wrk()
     if wrk is None:
         raise LoadFailed(HOW_TO_INSTALL)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from actors.ring import ring_of
-from bench.ledger import Ledger
+from bench.ledger import DatabaseState
 from bench.stream import connected
 from serve_app.local.processes import wait_until
 from serve_app.local.readiness import fetch_readiness
@@ -151,15 +151,15 @@ async def test_books_and_stream_agree_after_all_of_it(cluster: Cluster) -> None:
     try:
         rows = await connection.fetch("SELECT id::text FROM wallets")
         wallets = [row["id"] for row in rows]
-        ledger = Ledger(connection)
+        ledger = DatabaseState(connection)
         deadline = time.monotonic() + 60
         while await ledger.unpublished(wallets) or await ledger.wallets_behind(wallets):
             assert time.monotonic() < deadline, "the events don't arrive"
             await asyncio.sleep(0.2)
 
-        assert await ledger.broken_rules(wallets) == []
+        assert await ledger.violations(wallets) == []
         versions = await ledger.versions(wallets)
         async with connected(cluster.nats_url, "WALLET_EVENTS") as stream:
-            assert await stream.breaches(dict.fromkeys(wallets, 0), versions, since=0) == []
+            assert await stream.violations(dict.fromkeys(wallets, 0), versions, since=0) == []
     finally:
         await connection.close(timeout=10)

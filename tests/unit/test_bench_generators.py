@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench.generators import python
-from bench.generators.deck import Card, Deck, Mode, read_cards
+from bench.generators.deck import RequestScript, RequestTemplate, ResponseMode, read_templates
 from bench.generators.latency import Latencies, percentile
-from bench.generators.load import Load
+from bench.generators.load import LoadSpec
 from bench.generators.python import Generator
 from bench.generators.requests import RequestSource, encode
 
@@ -21,16 +21,16 @@ TRANSFER = "01a20661-b79b-7859-b245-d1cdb37fd593"
 
 def test_a_deck_is_read_as_it_was_written(tmp_path: Path) -> None:
     cards = [
-        Card(method="POST", path="/a", body='{"amount":"1.00"}', keyed=True),
-        Card(method="GET", path="/b"),
+        RequestTemplate(method="POST", path="/a", body='{"amount":"1.00"}', keyed=True),
+        RequestTemplate(method="GET", path="/b"),
     ]
-    Deck(cards=cards).write(tmp_path / "deck")
-    assert read_cards(tmp_path / "deck") == cards
+    RequestScript(templates=cards).write(tmp_path / "deck")
+    assert read_templates(tmp_path / "deck") == cards
 
 
 def test_a_card_of_several_lines_is_refused() -> None:
     with pytest.raises(ValueError, match="one line"):
-        Card(method="POST", path="/a", body="{\n}")
+        RequestTemplate(method="POST", path="/a", body="{\n}")
 
 
 def test_percentiles_are_exact_by_nearest_rank() -> None:
@@ -49,7 +49,7 @@ def test_latencies_are_told_in_milliseconds() -> None:
 
 
 def test_a_request_names_host_length_and_type_of_its_body() -> None:
-    request = encode(Card(method="POST", path="/x", body="{}"), URL, ["X-A: b"])
+    request = encode(RequestTemplate(method="POST", path="/x", body="{}"), URL, ["X-A: b"])
     head, _, body = request.partition(b"\r\n\r\n")
     assert body == b"{}"
     assert head.split(b"\r\n") == [
@@ -62,13 +62,15 @@ def test_a_request_names_host_length_and_type_of_its_body() -> None:
 
 
 def test_every_keyed_request_has_a_key_of_its_own() -> None:
-    card = Card(method="POST", path="/x", body="{}", keyed=True)
+    card = RequestTemplate(method="POST", path="/x", body="{}", keyed=True)
     source = RequestSource([card], url=URL, key_prefix="run-")
     assert [b"Idempotency-Key: run-%d\r\n" % n in source.next() for n in (1, 2)] == [True, True]
 
 
 def test_what_was_created_is_settled_before_more_is_created() -> None:
-    source = RequestSource([Card(method="POST", path="/create")], url=URL, mode=Mode.SETTLE)
+    source = RequestSource(
+        [RequestTemplate(method="POST", path="/create")], url=URL, mode=ResponseMode.SETTLE
+    )
     source.note(201, f'{{"id":"{TRANSFER}","wallet_id":"{WALLET}","type":"debit"}}'.encode())
     path = f"/v1/wallet/{WALLET}/transfers/{TRANSFER}/complete"
     assert source.next().startswith(f"POST {path} HTTP".encode())
@@ -120,9 +122,13 @@ def answer_of(status: str, body: bytes = b"") -> bytes:
 
 
 def generator(
-    url: str, *, mode: Mode = Mode.PLAIN, rate: float | None = None, requests_max: int | None = None
+    url: str,
+    *,
+    mode: ResponseMode = ResponseMode.PLAIN,
+    rate: float | None = None,
+    requests_max: int | None = None,
 ) -> Generator:
-    load = Load(
+    load = LoadSpec(
         url=url,
         deck="",
         mode=mode,
@@ -131,7 +137,9 @@ def generator(
         key_prefix="",
         rate=rate,
     )
-    source = RequestSource([Card(method="POST", path="/x", body="{}")], url=url, mode=mode)
+    source = RequestSource(
+        [RequestTemplate(method="POST", path="/x", body="{}")], url=url, mode=mode
+    )
     return Generator(load, source, requests_max=requests_max)
 
 
@@ -142,7 +150,7 @@ async def test_answers_are_counted_by_status_and_items_by_outcome() -> None:
     )
     answers = [(answer_of("200 OK", body), 0.0), (answer_of("429 Too Many"), 0.0)]
     async with service(answers) as url:
-        result = await generator(url, mode=Mode.ITEMS, requests_max=2).run()
+        result = await generator(url, mode=ResponseMode.ITEMS, requests_max=2).run()
     assert dict(result.statuses) == {"200": 1, "429": 1}
     assert (result.items_accepted, result.items_refused) == (1, 1)
     assert result.accepted == 1

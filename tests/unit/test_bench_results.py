@@ -10,7 +10,7 @@ from bench import page, report, results
 from bench.audit import Expected, count_findings, expected_of
 from bench.baselines import pgbench
 from bench.baselines.figures import Baseline
-from bench.generators.deck import Mode
+from bench.generators.deck import ResponseMode
 from bench.generators.result import Latency, LoadResult
 from bench.ledger import State
 from bench.machine import Machine
@@ -18,7 +18,7 @@ from bench.memory import MemoryGrowth
 from bench.neighbour import Neighbour
 from bench.processes import part_of
 from bench.ratios import TARGETS, Measurements, ratios_of
-from bench.record import BatchSizes, Measured, batch_sizes_of, measured_of, middle_of
+from bench.record import BatchSizes, Measured, batch_sizes_of, measured_of, median_run_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -44,23 +44,23 @@ def state(*, versions: int, transfers: int) -> State:
 
 
 def test_a_write_promises_a_transfer_and_an_event() -> None:
-    assert expected_of(load_result(), Mode.PLAIN) == Expected(transfers=1000, events=1000)
+    assert expected_of(load_result(), ResponseMode.PLAIN) == Expected(transfers=1000, events=1000)
 
 
 def test_reads_among_writes_promise_nothing() -> None:
     result = load_result(statuses={"201": 8, "200": 2})
-    assert expected_of(result, Mode.PLAIN) == Expected(transfers=8, events=8)
-    assert expected_of(result, Mode.PLAIN, reads=True) == Expected(transfers=0, events=0)
+    assert expected_of(result, ResponseMode.PLAIN) == Expected(transfers=8, events=8)
+    assert expected_of(result, ResponseMode.PLAIN, reads=True) == Expected(transfers=0, events=0)
 
 
 def test_a_settlement_promises_an_event_and_no_transfer() -> None:
     result = load_result(statuses={"201": 10, "200": 7})
-    assert expected_of(result, Mode.SETTLE) == Expected(transfers=10, events=17)
+    assert expected_of(result, ResponseMode.SETTLE) == Expected(transfers=10, events=17)
 
 
 def test_a_batch_promises_its_accepted_items() -> None:
     result = load_result(statuses={"200": 2}, items_accepted=1999, items_refused=1)
-    assert expected_of(result, Mode.ITEMS) == Expected(transfers=1999, events=1999)
+    assert expected_of(result, ResponseMode.ITEMS) == Expected(transfers=1999, events=1999)
 
 
 def test_as_many_rows_as_answers_is_in_order() -> None:
@@ -183,7 +183,7 @@ def baseline(per_s: float, **changes: Any) -> Baseline:
 def test_of_several_looks_the_middle_one_counts_and_tells_of_the_others() -> None:
     looks = [measured(2000.0, p99_ms=p99_ms) for p99_ms in (80.0, 30.0, 40.0)]
 
-    middle = middle_of(looks)
+    middle = median_run_of(looks)
 
     assert middle.p99_ms == 40.0
     assert middle.p99_ms_of_looks == [80.0, 30.0, 40.0]
@@ -192,12 +192,12 @@ def test_of_several_looks_the_middle_one_counts_and_tells_of_the_others() -> Non
 def test_a_single_look_stands_for_itself() -> None:
     look = measured(2000.0, p99_ms=80.0)
 
-    assert middle_of([look]) == look
+    assert median_run_of([look]) == look
 
 
 def test_of_two_looks_there_is_no_middle_one() -> None:
     with pytest.raises(AssertionError):
-        middle_of([measured(2000.0), measured(2000.0)])
+        median_run_of([measured(2000.0), measured(2000.0)])
 
 
 def measurements() -> Measurements:
