@@ -11,7 +11,15 @@ import pytest
 import yaml
 
 from serve_app.specification import FOLDER, event_schema
-from tests.support.domain import NOW, WALLET_ID, a_transfer, a_wallet, changed, created, settled
+from tests.support.domain import (
+    NOW,
+    WALLET_ID,
+    changed,
+    created,
+    make_transfer,
+    make_wallet,
+    settled,
+)
 from wallet.event_codec import encode_event, subject_of
 from wallet.events import EventType, RecordedEvent
 from wallet.state import TransferStatus, TransferType
@@ -20,24 +28,24 @@ DOCUMENT: Any = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="ut
 
 PARTITIONS = 16
 
-_PENDING = a_transfer()
-_HELD = a_transfer(type=TransferType.CREDIT)
-_AT_ONCE = a_transfer(status=TransferStatus.COMPLETED, settled_at=NOW)
+_PENDING = make_transfer()
+_HELD = make_transfer(type=TransferType.CREDIT)
+_AT_ONCE = make_transfer(status=TransferStatus.COMPLETED, settled_at=NOW)
 
 EVENTS: dict[str, RecordedEvent] = {
-    "a wallet": created(a_wallet(version=1)),
+    "a wallet": created(make_wallet(version=1)),
     "a wallet with everything": created(
-        a_wallet(version=1, reference_id="customer-17", metadata={"a": "b"}, scale=0)
+        make_wallet(version=1, reference_id="customer-17", metadata={"a": "b"}, scale=0)
     ),
-    "a pending debit": changed(_PENDING, a_wallet(pending_debit=100)),
-    "a pending credit": changed(_HELD, a_wallet(balance=5, pending_credit=100)),
-    "a debit at once": changed(_AT_ONCE, a_wallet(balance=100)),
+    "a pending debit": changed(_PENDING, make_wallet(pending_debit=100)),
+    "a pending credit": changed(_HELD, make_wallet(balance=5, pending_credit=100)),
+    "a debit at once": changed(_AT_ONCE, make_wallet(balance=100)),
     "a completion": changed(
-        settled(_HELD, TransferStatus.COMPLETED), a_wallet(), previous=TransferStatus.PENDING
+        settled(_HELD, TransferStatus.COMPLETED), make_wallet(), previous=TransferStatus.PENDING
     ),
     "a reversal": changed(
         settled(_HELD, TransferStatus.FAILED),
-        a_wallet(balance=100),
+        make_wallet(balance=100),
         previous=TransferStatus.PENDING,
     ),
 }

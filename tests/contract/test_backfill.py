@@ -2,8 +2,8 @@
 
 from actors.ports import EventRange
 from tests.contract.conftest import Store
-from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, a_transfer
-from tests.support.writes import WriteInTheMaking
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, make_transfer
+from tests.support.writes import CommitRequestBuilder
 from wallet.state import TransferStatus
 
 
@@ -52,10 +52,10 @@ async def test_a_backfill_that_failed_leaves_the_former_incarnation(store: Store
 
 
 async def test_all_events_of_each_wallet_come_in_pages_by_wallet(store: Store) -> None:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     for wallet_id in (WALLET_ID, OTHER_WALLET_ID):
         making.create(wallet_id)
-    making.transfer(WALLET_ID, a_transfer(status=TransferStatus.COMPLETED))
+    making.transfer(WALLET_ID, make_transfer(status=TransferStatus.COMPLETED))
     await store.journal.commit(making.write)
     await store.outbox.delete(await store.outbox.unpublished(limit=10))
     port = store.backfill().port

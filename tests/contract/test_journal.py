@@ -11,12 +11,12 @@ from tests.support.domain import (
     NOW,
     OTHER_WALLET_ID,
     WALLET_ID,
-    a_transfer,
+    make_transfer,
     settled,
     transfer_id,
     wallet_id,
 )
-from tests.support.writes import WriteInTheMaking, an_answer
+from tests.support.writes import CommitRequestBuilder, an_answer
 from wallet.events import TransferChanged
 from wallet.ids import IdempotencyKey
 from wallet.money import MINOR_MAX
@@ -35,16 +35,16 @@ EVERYTHING = ReadSet(
 
 async def a_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) -> Wallet:
     """A wallet, with a debit of 1.00 per transfer asked for: the pending ones first."""
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     making.create(WALLET_ID, reference_id="r")
     for number in range(pending + completed):
         status = PENDING if number < pending else COMPLETED
-        making.transfer(WALLET_ID, a_transfer(id=transfer_id(number), status=status))
+        making.transfer(WALLET_ID, make_transfer(id=transfer_id(number), status=status))
     await store.journal.commit(making.write)
     return making.write.wallets[WALLET_ID]
 
 
-async def assert_refused(store: Store, making: WriteInTheMaking) -> None:
+async def assert_refused(store: Store, making: CommitRequestBuilder) -> None:
     """The commit conflicts, and nothing at all is different after it."""
     before = await store.journal.load(EVERYTHING)
     rows = await store.outbox.unpublished(limit=100)
@@ -55,7 +55,7 @@ async def assert_refused(store: Store, making: WriteInTheMaking) -> None:
 
 
 def completed_debit(number: int, amount: int = 100) -> Transfer:
-    return a_transfer(id=transfer_id(number), status=COMPLETED, amount=amount)
+    return make_transfer(id=transfer_id(number), status=COMPLETED, amount=amount)
 
 
 # -- what was written is what is read ----------------------------------------------------------
@@ -66,7 +66,7 @@ async def test_an_empty_journal_finds_nothing(store: Store) -> None:
 
 
 async def test_a_wallet_is_read_as_it_was_written(store: Store) -> None:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     wallet = making.create(WALLET_ID, reference_id="r", shop="Žofie", empty="")
     await store.journal.commit(making.write)
     loaded = await store.journal.load(ReadSet(wallets={WALLET_ID}, references={"r", "s"}))
@@ -78,14 +78,14 @@ async def test_a_wallet_is_read_as_it_was_written(store: Store) -> None:
 
 
 async def test_transfers_and_their_events_are_read_as_they_were_written(store: Store) -> None:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     making.create(WALLET_ID)
     written = [
         making.transfer(WALLET_ID, transfer, made_by=made_by)
         for transfer, made_by in (
             (completed_debit(0, amount=500), "key-1"),
             (
-                a_transfer(
+                make_transfer(
                     id=transfer_id(1),
                     type=TransferType.CREDIT,
                     amount=200,
@@ -94,7 +94,7 @@ async def test_transfers_and_their_events_are_read_as_they_were_written(store: S
                 ),
                 None,
             ),
-            (a_transfer(id=transfer_id(2)), None),
+            (make_transfer(id=transfer_id(2)), None),
         )
     ]
     await store.journal.commit(making.write)
@@ -113,7 +113,7 @@ async def test_a_settled_transfer_is_read_settled_and_its_event_as_it_was(store:
     wallet = await a_wallet_in(store, pending=2)
     loaded = await store.journal.load(EVERYTHING)
     first, second = (loaded.transfers[WALLET_ID, transfer_id(number)] for number in (0, 1))
-    making = WriteInTheMaking(wallet, now=LATER)
+    making = CommitRequestBuilder(wallet, now=LATER)
     done = [
         making.settle(
             WALLET_ID, settled(first, COMPLETED, reference_id="new", metadata={"x": "y"})
@@ -131,9 +131,9 @@ async def test_a_settled_transfer_is_read_settled_and_its_event_as_it_was(store:
 
 
 async def test_a_transfer_may_be_created_and_settled_by_one_batch(store: Store) -> None:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     making.create(WALLET_ID)
-    held = making.transfer(WALLET_ID, a_transfer(id=transfer_id(0)))
+    held = making.transfer(WALLET_ID, make_transfer(id=transfer_id(0)))
     done = making.settle(WALLET_ID, settled(held, COMPLETED))
     await store.journal.commit(making.write)
     loaded = await store.journal.load(EVERYTHING)
@@ -142,7 +142,7 @@ async def test_a_transfer_may_be_created_and_settled_by_one_batch(store: Store) 
 
 
 async def test_the_largest_amount_is_written_exactly(store: Store) -> None:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     making.create(WALLET_ID)
     making.transfer(WALLET_ID, completed_debit(0, amount=MINOR_MAX))
     await store.journal.commit(making.write)
@@ -153,7 +153,7 @@ async def test_the_largest_amount_is_written_exactly(store: Store) -> None:
 
 async def test_answers_are_read_as_they_were_written(store: Store) -> None:
     wallet = await a_wallet_in(store)
-    making = WriteInTheMaking(wallet)
+    making = CommitRequestBuilder(wallet)
     accepted, refused = an_answer(version=7), an_answer(refused=True, request_id="r2")
     making.key(WALLET_ID, "k1", accepted)
     making.key(WALLET_ID, "k2", refused)
@@ -168,7 +168,7 @@ async def test_answers_are_read_as_they_were_written(store: Store) -> None:
 
 
 async def test_a_key_may_be_kept_for_a_scope_without_a_wallet(store: Store) -> None:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     making.key(WALLET_ID, "k1", an_answer())
     await store.journal.commit(making.write)
     loaded = await store.journal.load(ReadSet(keys=EVERYTHING.keys))
@@ -176,7 +176,7 @@ async def test_a_key_may_be_kept_for_a_scope_without_a_wallet(store: Store) -> N
 
 
 async def test_one_key_may_be_used_by_two_wallets(store: Store) -> None:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     making.key(WALLET_ID, "k1", an_answer(version=1))
     making.key(OTHER_WALLET_ID, "k1", an_answer(version=2))
     await store.journal.commit(making.write)
@@ -194,7 +194,7 @@ async def test_a_transfer_belongs_to_one_wallet(store: Store) -> None:
 
 
 async def test_many_wallets_travel_in_one_batch(store: Store) -> None:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     ids = [wallet_id(number) for number in range(100, 150)]
     for number, one in enumerate(ids):
         making.create(one)
@@ -210,11 +210,11 @@ async def test_many_wallets_travel_in_one_batch(store: Store) -> None:
 
 async def test_a_batch_decided_on_an_old_version_is_refused_whole(store: Store) -> None:
     old = await a_wallet_in(store)
-    newer = WriteInTheMaking(old)
+    newer = CommitRequestBuilder(old)
     newer.transfer(WALLET_ID, completed_debit(0))
     await store.journal.commit(newer.write)
 
-    stale = WriteInTheMaking(old)
+    stale = CommitRequestBuilder(old)
     stale.create(OTHER_WALLET_ID, reference_id="s")
     stale.transfer(WALLET_ID, completed_debit(1))
     stale.key(WALLET_ID, "k1", an_answer())
@@ -223,11 +223,11 @@ async def test_a_batch_decided_on_an_old_version_is_refused_whole(store: Store) 
 
 async def test_a_refusal_decided_on_an_old_version_is_not_remembered(store: Store) -> None:
     old = await a_wallet_in(store)
-    newer = WriteInTheMaking(old)
+    newer = CommitRequestBuilder(old)
     newer.transfer(WALLET_ID, completed_debit(0))
     await store.journal.commit(newer.write)
 
-    refusal = WriteInTheMaking(old)
+    refusal = CommitRequestBuilder(old)
     refusal.key(WALLET_ID, "k1", an_answer(refused=True))
     await assert_refused(store, refusal)
 
@@ -236,7 +236,7 @@ async def test_a_refusal_on_the_current_version_writes_its_key_and_nothing_else(
     store: Store,
 ) -> None:
     wallet = await a_wallet_in(store)
-    refusal = WriteInTheMaking(wallet, now=LATER)
+    refusal = CommitRequestBuilder(wallet, now=LATER)
     refusal.key(WALLET_ID, "k1", an_answer(refused=True))
     await store.journal.commit(refusal.write)
     loaded = await store.journal.load(EVERYTHING)
@@ -246,31 +246,31 @@ async def test_a_refusal_on_the_current_version_writes_its_key_and_nothing_else(
 
 
 async def test_a_changed_and_a_refused_wallet_are_checked_alike(store: Store) -> None:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     for one in (WALLET_ID, OTHER_WALLET_ID):
         making.create(one)
     await store.journal.commit(making.write)
     both = making.write.wallets
-    newer = WriteInTheMaking(both[OTHER_WALLET_ID])
+    newer = CommitRequestBuilder(both[OTHER_WALLET_ID])
     newer.transfer(OTHER_WALLET_ID, completed_debit(0))
     await store.journal.commit(newer.write)
 
-    mixed = WriteInTheMaking(*both.values())
+    mixed = CommitRequestBuilder(*both.values())
     mixed.transfer(WALLET_ID, completed_debit(1))
     await assert_refused(store, mixed)
 
 
 async def test_a_batch_for_a_wallet_that_does_not_exist_is_refused(store: Store) -> None:
-    imagined = WriteInTheMaking()
+    imagined = CommitRequestBuilder()
     imagined.create(WALLET_ID)
-    making = WriteInTheMaking(imagined.write.wallets[WALLET_ID])
+    making = CommitRequestBuilder(imagined.write.wallets[WALLET_ID])
     making.transfer(WALLET_ID, completed_debit(0))
     await assert_refused(store, making)
 
 
 async def test_a_wallet_is_created_once(store: Store) -> None:
     await a_wallet_in(store)
-    again = WriteInTheMaking(now=LATER)
+    again = CommitRequestBuilder(now=LATER)
     again.create(WALLET_ID)
     again.create(OTHER_WALLET_ID)
     await assert_refused(store, again)
@@ -278,14 +278,14 @@ async def test_a_wallet_is_created_once(store: Store) -> None:
 
 async def test_a_reference_belongs_to_one_wallet(store: Store) -> None:
     await a_wallet_in(store)
-    again = WriteInTheMaking()
+    again = CommitRequestBuilder()
     again.create(OTHER_WALLET_ID, reference_id="r")
     await assert_refused(store, again)
 
 
 async def test_a_transfer_id_is_used_once(store: Store) -> None:
     wallet = await a_wallet_in(store, completed=1)
-    again = WriteInTheMaking(wallet)
+    again = CommitRequestBuilder(wallet)
     again.key(WALLET_ID, "k1", an_answer())
     again.transfer(WALLET_ID, completed_debit(0))
     await assert_refused(store, again)
@@ -293,7 +293,7 @@ async def test_a_transfer_id_is_used_once(store: Store) -> None:
 
 async def test_a_transfer_id_is_used_once_within_a_batch(store: Store) -> None:
     wallet = await a_wallet_in(store)
-    twice = WriteInTheMaking(wallet)
+    twice = CommitRequestBuilder(wallet)
     twice.transfer(WALLET_ID, completed_debit(0))
     twice.transfer(WALLET_ID, completed_debit(0))
     await assert_refused(store, twice)
@@ -301,7 +301,7 @@ async def test_a_transfer_id_is_used_once_within_a_batch(store: Store) -> None:
 
 async def test_two_wallets_may_use_one_transfer_id(store: Store) -> None:
     await a_wallet_in(store, completed=1)
-    other = WriteInTheMaking()
+    other = CommitRequestBuilder()
     other.create(OTHER_WALLET_ID)
     other.transfer(OTHER_WALLET_ID, completed_debit(0))
     await store.journal.commit(other.write)
@@ -311,17 +311,17 @@ async def test_two_wallets_may_use_one_transfer_id(store: Store) -> None:
 
 async def test_a_key_is_used_once(store: Store) -> None:
     wallet = await a_wallet_in(store)
-    first = WriteInTheMaking(wallet)
+    first = CommitRequestBuilder(wallet)
     first.key(WALLET_ID, "k1", an_answer())
     await store.journal.commit(first.write)
-    again = WriteInTheMaking(wallet)
+    again = CommitRequestBuilder(wallet)
     again.transfer(WALLET_ID, completed_debit(0))
     again.key(WALLET_ID, "k1", an_answer(request_id="r2"))
     await assert_refused(store, again)
 
 
 async def test_a_key_that_belongs_to_no_wallet_is_used_once(store: Store) -> None:
-    first, again = WriteInTheMaking(), WriteInTheMaking()
+    first, again = CommitRequestBuilder(), CommitRequestBuilder()
     first.key(WALLET_ID, "k1", an_answer())
     await store.journal.commit(first.write)
     assert (await store.journal.load(EVERYTHING)).keys == {(WALLET_ID, "k1"): an_answer()}
@@ -333,11 +333,11 @@ async def test_a_key_that_belongs_to_no_wallet_is_used_once(store: Store) -> Non
 async def test_a_transfer_is_settled_once(store: Store, status: TransferStatus) -> None:
     wallet = await a_wallet_in(store, pending=2)
     held = (await store.journal.load(EVERYTHING)).transfers[WALLET_ID, transfer_id(0)]
-    first = WriteInTheMaking(wallet, now=LATER)
+    first = CommitRequestBuilder(wallet, now=LATER)
     first.settle(WALLET_ID, settled(held, COMPLETED))
     await store.journal.commit(first.write)
     # The version is right, the transfer is not pending any more.
-    again = WriteInTheMaking(first.write.wallets[WALLET_ID], now=LATER + timedelta(seconds=1))
+    again = CommitRequestBuilder(first.write.wallets[WALLET_ID], now=LATER + timedelta(seconds=1))
     again.settle(WALLET_ID, settled(held, status))
     await assert_refused(store, again)
 
@@ -345,7 +345,7 @@ async def test_a_transfer_is_settled_once(store: Store, status: TransferStatus) 
 async def test_a_transfer_is_settled_once_within_a_batch(store: Store) -> None:
     wallet = await a_wallet_in(store, pending=2)
     held = (await store.journal.load(EVERYTHING)).transfers[WALLET_ID, transfer_id(0)]
-    twice = WriteInTheMaking(wallet, now=LATER)
+    twice = CommitRequestBuilder(wallet, now=LATER)
     twice.settle(WALLET_ID, settled(held, COMPLETED))
     twice.settle(WALLET_ID, settled(held, FAILED))
     await assert_refused(store, twice)
@@ -353,19 +353,19 @@ async def test_a_transfer_is_settled_once_within_a_batch(store: Store) -> None:
 
 async def test_a_transfer_that_does_not_exist_is_not_settled(store: Store) -> None:
     wallet = await a_wallet_in(store, pending=1)
-    making = WriteInTheMaking(wallet)
-    making.settle(WALLET_ID, settled(a_transfer(id=transfer_id(4), created_at=NOW), COMPLETED))
+    making = CommitRequestBuilder(wallet)
+    making.settle(WALLET_ID, settled(make_transfer(id=transfer_id(4), created_at=NOW), COMPLETED))
     await assert_refused(store, making)
 
 
 async def test_after_a_conflict_the_same_store_goes_on(store: Store) -> None:
     old = await a_wallet_in(store)
-    first, second = WriteInTheMaking(old), WriteInTheMaking(old)
+    first, second = CommitRequestBuilder(old), CommitRequestBuilder(old)
     first.transfer(WALLET_ID, completed_debit(0))
     second.transfer(WALLET_ID, completed_debit(1))
     await store.journal.commit(first.write)
     await assert_refused(store, second)
-    again = WriteInTheMaking(first.write.wallets[WALLET_ID])
+    again = CommitRequestBuilder(first.write.wallets[WALLET_ID])
     again.transfer(WALLET_ID, completed_debit(1))
     await store.journal.commit(again.write)
     loaded = await store.journal.load(EVERYTHING)

@@ -9,10 +9,10 @@ from tests.contract.conftest import Store
 from tests.support.domain import (
     OTHER_WALLET_ID,
     WALLET_ID,
-    a_transfer,
+    make_transfer,
     transfer_id,
 )
-from tests.support.writes import REFUSAL, WriteInTheMaking, an_answer
+from tests.support.writes import REFUSAL, CommitRequestBuilder, an_answer
 from wallet.ids import IdempotencyKey, WalletId
 from wallet.state import TransferStatus, Wallet
 
@@ -20,22 +20,22 @@ _FIRST = (WALLET_ID, transfer_id(1))
 
 
 async def wallets_in(store: Store, *wallet_ids: WalletId) -> list[Wallet]:
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     wallets = [making.create(one) for one in wallet_ids]
     await store.journal.commit(making.write)
     return wallets
 
 
-def a_debit(number: int, *wallets: Wallet) -> WriteInTheMaking:
-    making = WriteInTheMaking(*wallets)
+def a_debit(number: int, *wallets: Wallet) -> CommitRequestBuilder:
+    making = CommitRequestBuilder(*wallets)
     for wallet in wallets:
-        done = a_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED)
+        done = make_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED)
         making.transfer(wallet.id, done)
     return making
 
 
-def a_refusal(number: int, wallet: Wallet) -> WriteInTheMaking:
-    making = WriteInTheMaking(wallet)
+def a_refusal(number: int, wallet: Wallet) -> CommitRequestBuilder:
+    making = CommitRequestBuilder(wallet)
     making.refuse(wallet.id, transfer_id(number))
     return making
 
@@ -84,7 +84,7 @@ async def test_a_first_refusal_rests_on_what_is_committed_and_waits_for_nobody(
 ) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
     held = await store.begin(a_debit(1, wallet).write)
-    await store.journal.commit(WriteInTheMaking(wallet).write)
+    await store.journal.commit(CommitRequestBuilder(wallet).write)
     await held.commit()
 
 
@@ -137,7 +137,7 @@ async def test_what_was_refused_for_good_is_never_written(store: Store) -> None:
 async def test_one_key_is_waited_for_and_then_taken(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
     key = (OTHER_WALLET_ID, IdempotencyKey("k1"))  # Of a scope without a row to lock.
-    first, second = WriteInTheMaking(), WriteInTheMaking(wallet)
+    first, second = CommitRequestBuilder(), CommitRequestBuilder(wallet)
     first.key(*key, an_answer())
     second.key(*key, an_answer(request_id="r2"))
     held = await store.begin(first.write)

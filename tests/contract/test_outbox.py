@@ -2,8 +2,8 @@
 
 from actors.ports import EventRange, ReadSet
 from tests.contract.conftest import Store
-from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, a_transfer, transfer_id
-from tests.support.writes import WriteInTheMaking
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, make_transfer, transfer_id
+from tests.support.writes import CommitRequestBuilder
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 from wallet.state import TransferStatus, Wallet
@@ -11,11 +11,11 @@ from wallet.state import TransferStatus, Wallet
 
 async def write(store: Store, wallet: Wallet | None, *numbers: int, id: WalletId) -> Wallet:
     """A commit with a debit per number, the wallet's creation before them if it is new."""
-    making = WriteInTheMaking(*([wallet] if wallet else []))
+    making = CommitRequestBuilder(*([wallet] if wallet else []))
     if wallet is None:
         making.create(id)
     for number in numbers:
-        making.transfer(id, a_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED))
+        making.transfer(id, make_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED))
     await store.journal.commit(making.write)
     return making.write.wallets[id]
 

@@ -21,7 +21,7 @@ from tests.e2e.problems import assert_problem
 from tests.support import stranger
 from tests.support.running_service import RunningService, own_service
 
-NO_STRANGERS: Final = stranger.impossible_here()
+NO_STRANGERS: Final = stranger.unavailable_reason()
 STALENESS_S: Final = 2.0
 ENTRY: Final = "import sys; from serve_app.cli import main; sys.exit(main())"
 
@@ -105,8 +105,8 @@ def test_no_port_answers_a_stranger(service: RunningService) -> None:
     for part in ("haproxy", "postgres", "nats", "gcs_server", "raylet", "ray::Shard", "ray::Serve"):
         assert part in titles, f"{part} was not found: the list can't be complete"
 
-    with stranger.stranger() as namespace:
-        answers = stranger.tries(namespace, f"/v1/wallet/{new_id()}", sorted(ports))
+    with stranger.remote_client() as namespace:
+        answers = stranger.try_ports(namespace, f"/v1/wallet/{new_id()}", sorted(ports))
 
     assert answers[front] == "401", "the stranger must be able to reach this machine"
     told = {f"{port} {ports[port]}": answers[port] for port in ports}

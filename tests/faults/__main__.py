@@ -21,8 +21,8 @@ from rich.console import Console
 
 from tests.faults.faults import FAULTS, QUICK, Fault, Scale
 from tests.faults.report import show, write_page
-from tests.faults.rounds import Result, play
-from tests.faults.stack import FaultyStack, running_stack
+from tests.faults.rounds import Result, run_round
+from tests.faults.stack import ChaosStack, running_stack
 
 _TOGETHER: Final = 3
 """Faults at once."""
@@ -67,7 +67,7 @@ async def chaos(
             title = " + ".join(fault.name for fault in faults)
             console.print(f"{number}/{len(rounds)} {title} …", highlight=False)
             began = time.monotonic()
-            result = await play(stack, faults, name=f"r{number}", seed=seed, scale=scale)
+            result = await run_round(stack, faults, name=f"r{number}", seed=seed, scale=scale)
             results.append(result)
             _say(console, result, time.monotonic() - began)
         await _prove(stack, results, console)
@@ -87,7 +87,7 @@ def _say(console: Console, result: Result, took_s: float) -> None:
         console.print(f"    {violation}", style="red", highlight=False, soft_wrap=True)
 
 
-async def _prove(stack: FaultyStack, results: Sequence[Result], console: Console) -> None:
+async def _prove(stack: ChaosStack, results: Sequence[Result], console: Console) -> None:
     """The checker's program on everything; each breach goes to the round of its wallet."""
     console.print("Checking everything …")
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ from typing import Final
 
 import httpx
 
-from tests.simulation.chance import Dice
+from tests.simulation.chance import SeededRandom
 from tests.support.client_state import SharedClientState
 from tests.support.http_transport import TIMEOUT_S, HttpTransport, client_gave_up
 from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
@@ -123,7 +123,7 @@ class _Client:
 
     def __init__(self, load: Load, name: str, seed: str) -> None:
         self._load = load
-        self._dice = dice = Dice(f"{seed} {name}")
+        self._dice = dice = SeededRandom(f"{seed} {name}")
         self._source = OperationSource(name, load.state, dice, _MIX)
         transport = HttpTransport(load.http, timeout_s=self._timeout_s)
         self._client = LoadClient(transport, load.record, dice, _RETRY, time.monotonic_ns)

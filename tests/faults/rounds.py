@@ -12,7 +12,7 @@ import msgspec
 
 from tests.faults.clients import IMPATIENT, Load
 from tests.faults.faults import Fault, Scale
-from tests.faults.stack import FaultyStack
+from tests.faults.stack import ChaosStack
 from verification.database import connect
 from verification.evidence import ClientCall
 from verification.history import check_history
@@ -54,8 +54,8 @@ class Result(msgspec.Struct, kw_only=True):
         return " + ".join(self.faults)
 
 
-async def play(
-    stack: FaultyStack, faults: Sequence[Fault], *, name: str, seed: str, scale: Scale
+async def run_round(
+    stack: ChaosStack, faults: Sequence[Fault], *, name: str, seed: str, scale: Scale
 ) -> Result:
     """Play one round."""
     random = Random(f"{seed} {name}")
@@ -63,7 +63,7 @@ async def play(
     await load.start()
     await asyncio.sleep(random.uniform(_CALM_S, 2 * _CALM_S))
     began = time.monotonic_ns()
-    moments = await asyncio.gather(*(_hurt(stack, one, random, scale) for one in faults))
+    moments = await asyncio.gather(*(_inject(stack, one, random, scale) for one in faults))
     lasted_s = (time.monotonic_ns() - began) / 1e9
     moment = max(moments)
     back = await _until_back(load, moment)
@@ -90,13 +90,13 @@ async def play(
         result.violations.append(f"not every wallet was written to within {_BACK_S_MAX:.0f} s")
     if load.abandoned:
         result.violations.append(f"{load.abandoned} outcomes were never learned")
-    result.missed = missed_by(faults, result)
+    result.missed = missed_promises(faults, result)
     return result
 
 
-async def _hurt(stack: FaultyStack, fault: Fault, random: Random, scale: Scale) -> int:
+async def _inject(stack: ChaosStack, fault: Fault, random: Random, scale: Scale) -> int:
     await asyncio.sleep(random.uniform(0.0, 1.0))
-    return await fault.hurt(stack, random, scale)
+    return await fault.inject(stack, random, scale)
 
 
 async def _until_back(load: Load, moment: int) -> float | None:
@@ -109,7 +109,7 @@ async def _until_back(load: Load, moment: int) -> float | None:
     return back
 
 
-async def _drained(stack: FaultyStack) -> float | None:
+async def _drained(stack: ChaosStack) -> float | None:
     """How long it took until everything was published and projected; None: too long."""
     began = time.monotonic()
     connection = await asyncpg.connect(stack.database_url)
@@ -123,7 +123,7 @@ async def _drained(stack: FaultyStack) -> float | None:
     return time.monotonic() - began
 
 
-async def _violations(stack: FaultyStack, history: list[ClientCall]) -> list[str]:
+async def _violations(stack: ChaosStack, history: list[ClientCall]) -> list[str]:
     """What clients were told, against Postgres. The rest is looked at when all is over."""
     connection = await connect(stack.database_url)
     try:
@@ -132,7 +132,7 @@ async def _violations(stack: FaultyStack, history: list[ClientCall]) -> list[str
         await connection.close()
 
 
-def missed_by(faults: Sequence[Fault], result: Result) -> list[str]:
+def missed_promises(faults: Sequence[Fault], result: Result) -> list[str]:
     if len(faults) > 1:
         return []
     (fault,) = faults

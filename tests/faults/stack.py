@@ -38,7 +38,7 @@ _TIMEOUT_S: Final = 240
 _RETRY_S: Final = 0.5
 
 
-class FaultyStack:
+class ChaosStack:
     """The service, its servers, and ways to hurt each. Made by `running_stack`."""
 
     def __init__(self, folder: Path, port: int) -> None:
@@ -191,10 +191,10 @@ def wallet_environment(home: StateDirectory) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def running_stack(port: int | None = None) -> AsyncIterator[FaultyStack]:
+async def running_stack(port: int | None = None) -> AsyncIterator[ChaosStack]:
     """A stack in a folder of its own, for as long as this lasts."""
     folder = _new_folder()
-    stack = FaultyStack(folder, port or free_port())
+    stack = ChaosStack(folder, port or free_port())
     with watched("tests.faults.stack", str(folder), timeout_s=_TIMEOUT_S):
         stack.start_servers()
         async with proxy_before(stack.database_url) as (proxy, url):

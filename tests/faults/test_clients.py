@@ -8,7 +8,7 @@ import pytest
 from tests.faults.__main__ import rounds_of
 from tests.faults.clients import IMPATIENT
 from tests.faults.faults import FAULTS, Fault
-from tests.faults.rounds import Result, missed_by
+from tests.faults.rounds import Result, missed_promises
 from tests.support.http_transport import attempts_from
 from tests.support.load_client import CallTiming, RequestedOperation
 
@@ -100,7 +100,7 @@ def a_result(back_s: float | None, **errors: int) -> Result:
 def test_a_promise_is_missed_by_what_clients_saw(
     fault: str, result: Result, missed: list[str]
 ) -> None:
-    assert missed_by([FAULT[fault]], result) == missed
+    assert missed_promises([FAULT[fault]], result) == missed
 
 
 def test_a_seed_is_one_order_of_faults_and_a_full_run_has_them_all() -> None:

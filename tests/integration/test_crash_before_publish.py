@@ -10,7 +10,7 @@ from wallet.ids import WalletId
 
 async def write(shard: ShardUnderTest, wallets: list[WalletId], times: int) -> None:
     for _ in range(times):
-        await asyncio.gather(*(shard.ask(wallet_id, debit()) for wallet_id in wallets))
+        await asyncio.gather(*(shard.request(wallet_id, debit()) for wallet_id in wallets))
 
 
 async def test_a_successor_publishes_what_a_crashed_shard_committed(

@@ -21,7 +21,7 @@ async def test_a_poison_event_stops_nothing_and_is_kept(database: str, nats_url:
     await client.close()
     wallet_id = WalletId(next(iter(wanted)))
     async with running_shard(database, nats_url) as shard:
-        await shard.ask(wallet_id, debit())
+        await shard.request(wallet_id, debit())
         await wait_for_messages(nats_url, 8)
     wanted[wallet_id] = 3
     async with consumer(database, nats_url, ProjectionStore, options(batch_max=100)) as reader:
@@ -44,7 +44,7 @@ async def test_an_event_under_another_wallet_s_subject_is_put_aside(
     await client.close()
     (wallet_id,) = wanted
     async with running_shard(database, nats_url) as shard:
-        await shard.ask(WalletId(wallet_id), debit())
+        await shard.request(WalletId(wallet_id), debit())
         await wait_for_messages(nats_url, 4)
     async with consumer(database, nats_url, ProjectionStore, options(batch_max=100)) as reader:
         await run_until_folded([reader], database, {wallet_id: 3})

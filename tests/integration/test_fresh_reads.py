@@ -35,9 +35,9 @@ def ids_of(page: TransferPageView) -> list[str]:
 async def test_a_list_has_a_transfer_that_no_projection_has_seen(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        first = body(await shard.ask(wallet, debit("7")))["id"]
+        first = body(await shard.request(wallet, debit("7")))["id"]
         await project(database)
-        second = body(await shard.ask(wallet, debit("1")))
+        second = body(await shard.request(wallet, debit("1")))
 
         behind = await page_of(queries, wallet)
         assert (ids_of(behind), behind.wallet_version) == ([first], 2)
@@ -52,7 +52,7 @@ async def test_a_list_has_a_transfer_that_no_projection_has_seen(database: str) 
 async def test_an_unprojected_wallets_list_is_not_said_to_be_empty(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        made = body(await shard.ask(wallet, debit("7")))["id"]
+        made = body(await shard.request(wallet, debit("7")))["id"]
 
         page = await page_of(queries, wallet)
 
@@ -62,9 +62,9 @@ async def test_an_unprojected_wallets_list_is_not_said_to_be_empty(database: str
 async def test_a_transfer_is_as_fresh_as_its_reader_asks(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        held = TransferId(body(await shard.ask(wallet, debit("7", status="pending")))["id"])
+        held = TransferId(body(await shard.request(wallet, debit("7", status="pending")))["id"])
         await project(database)
-        await shard.ask(wallet, settle(held, "completed"))
+        await shard.request(wallet, settle(held, "completed"))
 
         behind = await queries.transfer(wallet, held)
         assert behind is not None
@@ -85,7 +85,7 @@ async def test_a_wallet_found_by_its_reference_is_as_fresh_as_its_reader_asks(
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet(reference_id="shop-1")
         await project(database)
-        await shard.ask(wallet, debit("7"))
+        await shard.request(wallet, debit("7"))
 
         behind = await queries.wallet_by_reference("shop-1")
         assert behind is not None
@@ -101,13 +101,13 @@ async def test_a_wallet_found_by_its_reference_is_as_fresh_as_its_reader_asks(
 async def test_both_sides_list_the_same_pages(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        await shard.ask(wallet, debit("100"))
+        await shard.request(wallet, debit("100"))
         held = [
-            body(await shard.ask(wallet, credit("1", status="pending")))["id"] for _ in range(9)
+            body(await shard.request(wallet, credit("1", status="pending")))["id"] for _ in range(9)
         ]
         for number, transfer in enumerate(held):
             if number % 3:
-                await shard.ask(
+                await shard.request(
                     wallet, settle(transfer, "completed" if number % 3 == 1 else "failed")
                 )
         await project(database)
@@ -132,14 +132,16 @@ async def test_both_sides_list_the_same_pages(database: str) -> None:
 async def test_strong_pages_neither_skip_nor_repeat_while_transfers_arrive(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        made = [body(await shard.ask(wallet, debit("1", status="pending")))["id"] for _ in range(9)]
+        made = [
+            body(await shard.request(wallet, debit("1", status="pending")))["id"] for _ in range(9)
+        ]
         seen: list[str] = []
         cursor, is_strong = None, True
         while True:
             page = await page_of(queries, wallet, limit=2, cursor=cursor, strong=is_strong)
             seen += ids_of(page)
-            await shard.ask(wallet, debit("1"))
-            await shard.ask(wallet, settle(made[len(seen) % 9], "completed"))
+            await shard.request(wallet, debit("1"))
+            await shard.request(wallet, settle(made[len(seen) % 9], "completed"))
             cursor, is_strong = page.next_cursor, not is_strong
             await project(database)
             if cursor is None:
@@ -151,7 +153,7 @@ async def test_strong_pages_neither_skip_nor_repeat_while_transfers_arrive(datab
 async def test_a_page_never_shows_what_is_newer_than_the_version_it_names(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        made = [body(await shard.ask(wallet, debit("1")))["id"] for _ in range(4)]
+        made = [body(await shard.request(wallet, debit("1")))["id"] for _ in range(4)]
         await project(database)
         connection = await asyncpg.connect(database)
         try:

@@ -17,8 +17,8 @@ from actors.shard import Shard
 from tests.support.ids import new_id
 from tests.support.results import body
 from tests.support.waiting import stop, until_true
-from tests.support.write_side import LIMITS, NoRelay, ShardUnderTest, credit, debit
-from tests.support.writes import WriteInTheMaking
+from tests.support.write_side import LIMITS, DetachedRelay, ShardUnderTest, credit, debit
+from tests.support.writes import CommitRequestBuilder
 from wallet.ids import WalletId
 
 _TIMEOUT_S = 0.4
@@ -47,7 +47,7 @@ def impatient(database: str) -> ReconnectingConnection:
 @asynccontextmanager
 async def impatient_shard(database: str) -> AsyncIterator[ShardUnderTest]:
     connection = impatient(database)
-    relay = NoRelay()
+    relay = DetachedRelay()
     shard = Shard(
         journal=PostgresJournal(connection),
         relay=relay,
@@ -106,7 +106,7 @@ async def ask_often(shard: ShardUnderTest, wallet: WalletId, times: int) -> list
     """Requests one after another; what each was answered of being applied, or its result."""
     outcomes: list[str] = []
     for _ in range(times):
-        reply = await shard.ask(wallet, debit("1"), timeout_s=1.5 * _TIMEOUT_S)
+        reply = await shard.request(wallet, debit("1"), timeout_s=1.5 * _TIMEOUT_S)
         outcomes.append(reply.applied if isinstance(reply, Failure) else "done")
     return outcomes
 
@@ -123,7 +123,7 @@ async def test_a_locked_table_is_an_orderly_no_and_holds_no_backends(
             assert await most_backends(watcher, asking) <= 2
         assert asking.result() == ["no"] * 8
         await watcher.close()
-        assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
+        assert body(await shard.request(wallet, debit("1")))["wallet"]["version"] == 2
 
 
 async def test_a_commit_that_no_standby_has_is_never_a_yes_and_piles_nothing_up(
@@ -137,11 +137,11 @@ async def test_a_commit_that_no_standby_has_is_never_a_yes_and_piles_nothing_up(
             assert "done" not in asking.result()
             assert asking.result()[0] == "unknown"
             # It is visible by now, and still not replicated: its own repetition is no yes either.
-            repeated = await shard.ask(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
+            repeated = await shard.request(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
             assert isinstance(repeated, Failure)
-            again = await shard.ask(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
+            again = await shard.request(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
             assert isinstance(again, Failure)
-        answer = body(await shard.ask(wallet, debit("1"), key="k"))
+        answer = body(await shard.request(wallet, debit("1"), key="k"))
         assert answer["status"] == "completed"
 
 
@@ -153,7 +153,7 @@ async def test_a_backend_that_was_given_up_is_ended_by_the_next_connection(
     connection = impatient(database)
     journal = PostgresJournal(connection)
     session = await connection.connect()
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     making.create(WalletId(new_id()))
     async with a_standby_that_is_away(observer):
         with pytest.raises(OutcomeUnknown):
@@ -175,7 +175,7 @@ async def test_a_cancelled_wait_for_a_standby_is_an_unknown_outcome(
     )
     journal = PostgresJournal(connection)
     await connection.connect()
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     making.create(WalletId(new_id()))
     async with a_standby_that_is_away(observer), asyncio.timeout(30):
         commit = asyncio.create_task(_committed(journal, making))
@@ -192,7 +192,7 @@ async def test_a_cancelled_wait_for_a_standby_is_an_unknown_outcome(
     await connection.close()
 
 
-async def _committed(journal: PostgresJournal, making: WriteInTheMaking) -> None:
+async def _committed(journal: PostgresJournal, making: CommitRequestBuilder) -> None:
     await journal.commit(making.write)
 
 
@@ -232,8 +232,8 @@ async def test_money_that_the_database_forgot_is_not_made_again(
     owner writes another version 3, and the first owner still remembers its own."""
     async with impatient_shard(database) as remembers, impatient_shard(database) as writes:
         wallet = await remembers.create_wallet()
-        await remembers.ask(wallet, debit("600"))
-        await remembers.ask(wallet, debit("900"))
+        await remembers.request(wallet, debit("600"))
+        await remembers.request(wallet, debit("900"))
         for statement in (
             "DELETE FROM transfers WHERE wallet_id = $1 AND created_version = 3",
             "DELETE FROM wallet_events WHERE wallet_id = $1 AND version = 3",
@@ -246,8 +246,8 @@ async def test_money_that_the_database_forgot_is_not_made_again(
             "WHERE application_name = $1",
             _NAME,
         )
-        assert body(await writes.ask(wallet, debit("300")))["wallet"]["balance"] == "900.00"
-        after = body(await remembers.ask(wallet, credit("1")))
+        assert body(await writes.request(wallet, debit("300")))["wallet"]["balance"] == "900.00"
+        after = body(await remembers.request(wallet, credit("1")))
     assert after["wallet"]["balance"] == "899.00"
     assert await observer.fetchval("SELECT balance FROM wallets WHERE id = $1", wallet) == 89_900
 
@@ -261,10 +261,12 @@ async def test_a_refusal_that_no_standby_has_is_not_answered(
         command = credit("10")
         async with a_standby_that_is_away(observer):
             for attempt in (2, 3):
-                reply = await shard.ask(wallet, command, attempt=attempt, timeout_s=3 * _TIMEOUT_S)
+                reply = await shard.request(
+                    wallet, command, attempt=attempt, timeout_s=3 * _TIMEOUT_S
+                )
                 assert isinstance(reply, Failure)
                 assert reply.applied == "unknown"
-        refused = await shard.ask(wallet, command, attempt=4)
+        refused = await shard.request(wallet, command, attempt=4)
         assert body(refused)["code"] == "insufficient_funds"
 
 
@@ -283,7 +285,7 @@ async def test_a_locked_row_refuses_its_own_wallet_and_no_other(
         async with observer.transaction():
             await observer.execute("SELECT 1 FROM wallets WHERE id = $1 FOR UPDATE", wallets[2])
             replies = await asyncio.gather(
-                *(shard.ask(wallet, debit("1")) for wallet in wallets for _ in range(2))
+                *(shard.request(wallet, debit("1")) for wallet in wallets for _ in range(2))
             )
             applied = [reply.applied if isinstance(reply, Failure) else "yes" for reply in replies]
             assert applied == [
@@ -292,12 +294,12 @@ async def test_a_locked_row_refuses_its_own_wallet_and_no_other(
             assert shard.shard.journal_ready
             # It holds up nobody again: for a moment it is refused before anything is asked.
             commits = shard.shard.counts["batches"]
-            again = await shard.ask(wallets[2], debit("1"))
+            again = await shard.request(wallets[2], debit("1"))
             assert isinstance(again, Failure)
             assert "locked" in again.detail
             assert shard.shard.counts["batches"] == commits
 
         async def taken() -> bool:
-            return isinstance(await shard.ask(wallets[2], debit("1")), Applied)
+            return isinstance(await shard.request(wallets[2], debit("1")), Applied)
 
         await until_true(taken)

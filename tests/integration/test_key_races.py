@@ -27,7 +27,7 @@ async def race(
     """The same key with each of ``amounts``, at once, on the owners in turn."""
     return await asyncio.gather(
         *(
-            owners[number % len(owners)].ask(wallet_id, debit(amount), key="k")
+            owners[number % len(owners)].request(wallet_id, debit(amount), key="k")
             for number, amount in enumerate(amounts)
         )
     )
@@ -70,13 +70,13 @@ async def test_ten_equal_refusals_under_one_key_are_one_refusal(database: str) -
         wallet_id = await one.create_wallet()
         replies = await asyncio.gather(
             *(
-                owner.ask(wallet_id, credit("1"), key="k")
+                owner.request(wallet_id, credit("1"), key="k")
                 for owner in (one, other)
                 for _ in range(_AT_ONCE // 2)
             )
         )
-        await one.ask(wallet_id, debit("100"))
-        late = await other.ask(wallet_id, credit("1"), key="k")
+        await one.request(wallet_id, debit("100"))
+        late = await other.request(wallet_id, credit("1"), key="k")
     refusals = [refused(reply).refusal for reply in [*replies, late]]
     assert refusals == [refusals[0]] * (_AT_ONCE + 1)
     assert body(late)["code"] == "insufficient_funds"
@@ -87,7 +87,7 @@ async def test_ten_creations_under_one_key_make_one_wallet(database: str) -> Non
     async with running_shard(database) as one, running_shard(database) as other:
         replies = await asyncio.gather(
             *(
-                owner.ask(scope, create_wallet(WalletId(new_id())), key="open")
+                owner.request(scope, create_wallet(WalletId(new_id())), key="open")
                 for owner in (one, other)
                 for _ in range(_AT_ONCE // 2)
             )

@@ -25,11 +25,11 @@ async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(databa
     async with proxy_before(database) as (proxy, through), running_shard(through) as shard:
         wallet_id = await shard.create_wallet()
         proxy.lose_answers = 1
-        answer = body(await shard.ask(wallet_id, debit("5")))
+        answer = body(await shard.request(wallet_id, debit("5")))
         assert proxy.lost == 1, "the answer was not lost: this test proved nothing"
         assert shard.shard.counts["outcomes_unknown"] == 1
         assert (answer["wallet"]["version"], answer["wallet"]["balance"]) == (2, "5.00")
-        after = body(await shard.ask(wallet_id, debit("1")))
+        after = body(await shard.request(wallet_id, debit("1")))
         assert (after["wallet"]["version"], after["wallet"]["balance"]) == (3, "6.00")
     assert await events(database) == 2
 
@@ -40,7 +40,7 @@ async def test_a_keyed_commit_whose_answer_is_lost_is_no_replay_to_its_client(
     async with proxy_before(database) as (proxy, through), running_shard(through) as shard:
         wallet_id = await shard.create_wallet()
         proxy.lose_answers = 1
-        reply = await shard.ask(wallet_id, debit("5"), key="k")
+        reply = await shard.request(wallet_id, debit("5"), key="k")
         assert proxy.lost == 1
         assert not applied(reply).replayed
     assert await events(database) == 1
@@ -51,7 +51,7 @@ async def test_terminated_connections_lose_and_double_nothing(database: str) -> 
         wallet_id = await shard.create_wallet()
 
         async def client() -> list[int]:
-            replies = [await shard.ask(wallet_id, debit("1")) for _ in range(30)]
+            replies = [await shard.request(wallet_id, debit("1")) for _ in range(30)]
             return [
                 body(reply)["wallet"]["version"] for reply in replies if isinstance(reply, Applied)
             ]

@@ -13,9 +13,9 @@ from serve_app.local import nats
 from serve_app.local.ports import free_port
 from tests.support.databases import outbox_rows, until_outbox_is_empty
 from tests.support.published import versions_by_wallet, wait_for_events
-from tests.support.reaper import reaped
+from tests.support.reaper import killed_on_exit
 from tests.support.results import body, failed
-from tests.support.traffic import EVENTS_A_ROUND, open_wallets, some_of_everything
+from tests.support.traffic import EVENTS_A_ROUND, open_wallets, run_mixed_workload
 from tests.support.waiting import until
 from tests.support.write_side import LIMITS, RELAY_LIMITS, debit, running_shard
 
@@ -37,7 +37,7 @@ class OwnNats:
     def start(self) -> None:
         process = nats.start(self._options)
         self._running.callback(nats.stop_server, process)
-        self._running.enter_context(reaped(process))
+        self._running.enter_context(killed_on_exit(process))
         nats.wait_until_ready(self._options, process)
 
     def stop(self) -> None:
@@ -70,13 +70,13 @@ async def test_the_outbox_grows_while_nats_is_away_and_drains_in_order(
     per_wallet = 1 + 2 * EVENTS_A_ROUND
     async with running_shard(database, own_nats.url) as shard:
         wallets = await open_wallets(shard, 5)
-        await some_of_everything(shard, wallets, rounds=1)
+        await run_mixed_workload(shard, wallets, rounds=1)
         await until(lambda: shard.relay.backlog == 0)
         # Rows that are kept after their acknowledgement go back to the backlog with the connection.
         await until_outbox_is_empty(database)
 
         own_nats.stop()
-        await some_of_everything(shard, wallets, rounds=1)
+        await run_mixed_workload(shard, wallets, rounds=1)
         assert shard.relay.backlog == 5 * EVENTS_A_ROUND
         assert await outbox_rows(database) > 0
         await until(lambda: not shard.relay.stream_ready)
@@ -97,19 +97,19 @@ async def test_events_lost_in_a_power_failure_are_published_again_first(
     keeping = msgspec.structs.replace(RELAY_LIMITS, outbox_retention_s=60.0)
     async with running_shard(database, own_nats.url, relay_limits=keeping) as shard:
         wallet = await shard.create_wallet()
-        await shard.ask(wallet, debit("1"))
+        await shard.request(wallet, debit("1"))
         await wait_for_events(own_nats.url, 2)
         own_nats.stop()
         own_nats.keep()
         own_nats.start()
         for _ in range(3):
-            await shard.ask(wallet, debit("1"))
+            await shard.request(wallet, debit("1"))
         await wait_for_events(own_nats.url, 5)
         assert shard.relay.backlog == 0
 
         own_nats.lose_power()
         own_nats.start()
-        await shard.ask(wallet, debit("1"))
+        await shard.request(wallet, debit("1"))
         events = await wait_for_events(own_nats.url, 6)
     assert versions_by_wallet(events) == {wallet: [1, 2, 3, 4, 5, 6]}
     assert await outbox_rows(database) > 0, "none is forgotten before its time"
@@ -135,12 +135,12 @@ async def test_an_outbox_that_is_full_refuses_until_nats_is_back(
     async with running_shard(database, own_nats.url, limits=limits) as shard:
         wallet = await shard.create_wallet()
         for _ in range(4):
-            await shard.ask(wallet, debit("1"))
-        refused = failed(await shard.ask(wallet, debit("1")))
+            await shard.request(wallet, debit("1"))
+        refused = failed(await shard.request(wallet, debit("1")))
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
         own_nats.start()
         await until(lambda: shard.relay.backlog == 0)
-        after = body(await shard.ask(wallet, debit("1")))
+        after = body(await shard.request(wallet, debit("1")))
     assert after["wallet"] == {
         "version": 6,
         "balance": "5.00",

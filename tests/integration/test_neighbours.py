@@ -27,7 +27,7 @@ async def test_two_deliveries_of_one_command_in_one_batch_apply_it_once(database
             [submission(wallet_id, command, attempt=attempt) for attempt in (1, 2)]
         )
         assert applied(replies[0]).body == applied(replies[1]).body
-        after = body(await shard.ask(wallet_id, debit("1")))
+        after = body(await shard.request(wallet_id, debit("1")))
     assert (after["wallet"]["version"], after["wallet"]["balance"]) == (3, "8.00")
 
 
@@ -47,12 +47,12 @@ async def test_a_command_that_the_database_refuses_takes_no_neighbour_with_it(
     async with running_shard(database) as shard:
         one, other = [await shard.create_wallet() for _ in range(2)]
         # The API refuses control characters; Postgres can't store this one.
-        poison = shard.ask(one, debit("1", reference_id="a\x00b"))
+        poison = shard.request(one, debit("1", reference_id="a\x00b"))
         replies = await asyncio.gather(
-            shard.ask(one, debit("2")), poison, shard.ask(other, debit("3"))
+            shard.request(one, debit("2")), poison, shard.request(other, debit("3"))
         )
         assert failed(replies[1]).applied == "no"
         assert body(replies[0])["wallet"]["balance"] == "2.00"
         assert body(replies[2])["wallet"]["balance"] == "3.00"
-        after = body(await shard.ask(one, debit("1")))
+        after = body(await shard.request(one, debit("1")))
     assert after["wallet"]["balance"] == "3.00"

@@ -6,9 +6,9 @@ import pytest
 from actors.journal_columns import commit_arguments
 from actors.ports import ReadSet
 from actors.postgres_journal import PostgresJournal
-from tests.support.domain import a_transfer, transfer_id, wallet_id
+from tests.support.domain import make_transfer, transfer_id, wallet_id
 from tests.support.write_side import connection
-from tests.support.writes import WriteInTheMaking, an_answer
+from tests.support.writes import CommitRequestBuilder, an_answer
 from wallet.state import TransferStatus
 
 _OLD_PARAMETERS = 36
@@ -17,7 +17,7 @@ _WALLET_COLUMNS = range(1, 7)
 _NEW_WALLET_COLUMNS = range(7, 12)
 
 
-def as_an_old_shard_sends_it(making: WriteInTheMaking) -> list[object]:
+def as_an_old_shard_sends_it(making: CommitRequestBuilder) -> list[object]:
     """Its first parameters, with wallets in another order than by id."""
     arguments = list(commit_arguments(making.write)[:_OLD_PARAMETERS])
     for number in (*_WALLET_COLUMNS, *_NEW_WALLET_COLUMNS):
@@ -29,16 +29,16 @@ def as_an_old_shard_sends_it(making: WriteInTheMaking) -> list[object]:
 
 async def test_a_batch_of_an_old_shard_is_written_as_it_was_meant(database: str) -> None:
     journal = PostgresJournal(inner := connection(database))
-    first = WriteInTheMaking()
+    first = CommitRequestBuilder()
     kept = first.create(wallet_id(5), reference_id="five")
     await journal.commit(first.write)
 
-    making = WriteInTheMaking(kept)
+    making = CommitRequestBuilder(kept)
     for number in (9, 1, 7):
         made = making.create(wallet_id(number), reference_id=f"r{number}", number=str(number))
-        done = a_transfer(id=transfer_id(number), amount=number, status=TransferStatus.COMPLETED)
+        done = make_transfer(id=transfer_id(number), amount=number, status=TransferStatus.COMPLETED)
         making.transfer(made.id, done)
-    making.transfer(kept.id, a_transfer(id=transfer_id(5)))
+    making.transfer(kept.id, make_transfer(id=transfer_id(5)))
     making.key(kept.id, "k", an_answer())
     old = await asyncpg.connect(database)
     await old.execute(_COMMIT, *as_an_old_shard_sends_it(making))
@@ -51,15 +51,15 @@ async def test_a_batch_of_an_old_shard_is_written_as_it_was_meant(database: str)
 
 async def test_an_old_shard_does_not_write_what_was_refused_for_good(database: str) -> None:
     journal = PostgresJournal(inner := connection(database))
-    first = WriteInTheMaking()
+    first = CommitRequestBuilder()
     wallet = first.create(wallet_id(5))
     await journal.commit(first.write)
-    refusal = WriteInTheMaking(wallet)
+    refusal = CommitRequestBuilder(wallet)
     refusal.refuse(wallet.id, transfer_id(1))
     await journal.commit(refusal.write)
 
-    late = WriteInTheMaking(wallet)
-    late.transfer(wallet.id, a_transfer(id=transfer_id(1)))
+    late = CommitRequestBuilder(wallet)
+    late.transfer(wallet.id, make_transfer(id=transfer_id(1)))
     old = await asyncpg.connect(database)
     with pytest.raises(asyncpg.PostgresError, match="refused for good"):
         await old.execute(_COMMIT, *as_an_old_shard_sends_it(late))

@@ -26,10 +26,10 @@ from projections.store import (
     TransferRow,
     WalletRow,
 )
-from tests.support.domain import a_transfer, settled, transfer_id, wallet_id
+from tests.support.domain import make_transfer, settled, transfer_id, wallet_id
 from tests.support.plans import plans_of
 from tests.support.write_side import connection
-from tests.support.writes import WriteInTheMaking
+from tests.support.writes import CommitRequestBuilder
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.state import TransferStatus
 
@@ -144,7 +144,7 @@ async def desk(request: pytest.FixtureRequest, database: str) -> AsyncIterator[D
     await made.close()
 
 
-HELD = a_transfer(status=TransferStatus.PENDING)
+HELD = make_transfer(status=TransferStatus.PENDING)
 
 
 def held_of(wallet: WalletId) -> TransferId:
@@ -153,7 +153,7 @@ def held_of(wallet: WalletId) -> TransferId:
 
 def a_first_write() -> CommitRequest:
     """Wallets with a transfer that is held, and a key each."""
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     for wallet in WALLETS:
         making.create(wallet, reference_id=f"reference of {wallet}")
         making.transfer(wallet, msgspec.structs.replace(HELD, id=held_of(wallet)))
@@ -219,7 +219,7 @@ async def _loading(desk: Desk) -> None:
 
 async def _committing(desk: Desk) -> None:
     loaded = await desk.journal.load(ReadSet(wallets=set(WALLETS)))
-    making = WriteInTheMaking(*loaded.wallets.values())
+    making = CommitRequestBuilder(*loaded.wallets.values())
     making.create(wallet_id(999), reference_id="another")
     for wallet in WALLETS[1:20]:
         held = msgspec.structs.replace(HELD, id=held_of(wallet), created_version=2)
@@ -244,11 +244,11 @@ async def _committing(desk: Desk) -> None:
         f"ModifyTable refused_deliveries (Sort ({_LIST}))",
     ]
     # Once wallets have refusals that bind, each new transfer is looked up among them.
-    making = WriteInTheMaking(
+    making = CommitRequestBuilder(
         *(await desk.journal.load(ReadSet(wallets=set(WALLETS)))).wallets.values()
     )
     for number, one in enumerate(WALLETS):
-        making.transfer(one, a_transfer(id=transfer_id(7_000 + number)))
+        making.transfer(one, make_transfer(id=transfer_id(7_000 + number)))
     plans = await desk.shard_plans(lambda: desk.journal.commit(making.write))
     refused = "Index Only Scan refused_deliveries_pkey refused_deliveries"
     assert plans[2:4] == [f"Result ({refused})", f"Aggregate ({by_key(refused)})"]
@@ -329,7 +329,7 @@ async def _project(store: ProjectionStore) -> None:
 
 
 async def _catching_up(desk: Desk) -> None:
-    making = WriteInTheMaking(
+    making = CommitRequestBuilder(
         *(await desk.journal.load(ReadSet(wallets={WALLETS[0]}))).wallets.values()
     )
     held = msgspec.structs.replace(HELD, id=held_of(WALLETS[0]), created_version=2)

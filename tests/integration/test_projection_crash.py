@@ -77,7 +77,7 @@ async def written(database: str, nats_url: str, wallets: int) -> dict[str, int]:
     async with running_shard(database, nats_url) as shard:
         ids = [await shard.create_wallet() for _ in range(wallets)]
         for wallet_id in ids:
-            await shard.ask(wallet_id, debit())
+            await shard.request(wallet_id, debit())
         await until(lambda: shard.relay.backlog == 0)
     return dict.fromkeys(ids, 2)
 

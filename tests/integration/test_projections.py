@@ -13,7 +13,7 @@ from projections import store as store_module
 from projections.rebuild import rebuild
 from tests.support.published import STREAM, events_on_stream, wait_for_events
 from tests.support.read_side import differences, running_consumer, until_equal
-from tests.support.traffic import EVENTS_A_ROUND, open_wallets, some_of_everything
+from tests.support.traffic import EVENTS_A_ROUND, open_wallets, run_mixed_workload
 from tests.support.waiting import until
 from tests.support.write_side import debit, running_shard
 from wallet.ids import WalletId
@@ -36,7 +36,7 @@ async def published(database: str, nats_url: str, *, wallets: int = 6) -> list[W
     """Wallets with some of everything, all of it on the stream and nothing folded."""
     async with running_shard(database, nats_url) as shard:
         ids = await open_wallets(shard, wallets)
-        await some_of_everything(shard, ids, rounds=2)
+        await run_mixed_workload(shard, ids, rounds=2)
         await wait_for_events(nats_url, wallets * (1 + 2 * EVENTS_A_ROUND))
     return ids
 
@@ -56,7 +56,7 @@ async def test_what_a_shard_writes_is_folded_while_it_writes(database: str, nats
         await shard.create_wallet()  # makes the stream
         async with running_consumer(database, nats_url, batch_max=7) as consumer:
             wallets = await open_wallets(shard, 8)
-            await some_of_everything(shard, wallets)
+            await run_mixed_workload(shard, wallets)
             await until_equal(database)
             assert consumer.gaps == 0
             await until(lambda: consumer.pending == 0)
@@ -109,7 +109,7 @@ async def test_a_lost_last_event_is_made_up_for_by_the_next_one(
         assert behind, "nobody can know of it yet"
         assert all(wallets[0] in difference for difference in behind)
         async with running_shard(database, nats_url) as shard:
-            await shard.ask(wallets[0], debit("1"))
+            await shard.request(wallets[0], debit("1"))
             await until_equal(database)
 
 
@@ -145,7 +145,7 @@ async def test_a_rebuild_mends_whatever_is_wrong(
     monkeypatch.setattr(rebuild_module, "_PAGE", 2)
     async with running_shard(database) as shard:
         wallets = await open_wallets(shard, 5)
-        await some_of_everything(shard, wallets, rounds=1)
+        await run_mixed_workload(shard, wallets, rounds=1)
     told: list[int] = []
     assert await rebuild(settings(database), told.append) == 5
     assert told == [2, 4, 5]
@@ -163,7 +163,7 @@ async def test_a_rebuild_in_pieces_shows_everything_meanwhile(
     monkeypatch.setattr(rebuild_module, "CATCH_UP_EVENTS_MAX", 5)
     async with running_shard(database) as shard:
         (wallet,) = await open_wallets(shard, 1)
-        await some_of_everything(shard, [wallet], rounds=4)
+        await run_mixed_workload(shard, [wallet], rounds=4)
     await rebuild(settings(database))
     await execute(database, CORRUPTIONS[0])
     reader = await asyncpg.connect(database)
@@ -191,7 +191,7 @@ async def test_a_projection_that_lacks_an_event_for_long_is_flagged(
 ) -> None:
     async with running_shard(database) as shard:
         wallets = await open_wallets(shard, 3)
-        await some_of_everything(shard, wallets, rounds=1)
+        await run_mixed_workload(shard, wallets, rounds=1)
     await rebuild(settings(database))
     await execute(
         database,
@@ -226,7 +226,7 @@ async def test_a_rebuild_while_the_service_writes_and_folds_ends_equal(
             async def write() -> int:
                 rounds = 0
                 while not done.is_set():
-                    await some_of_everything(shard, wallets, rounds=1)
+                    await run_mixed_workload(shard, wallets, rounds=1)
                     rounds += 1
                 return rounds
 

@@ -48,7 +48,7 @@ async def test_a_read_is_as_fresh_as_it_asks_to_be(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
         await project(database)
-        await shard.ask(wallet, debit("7"))  # Not projected yet.
+        await shard.request(wallet, debit("7"))  # Not projected yet.
 
         eventual = await queries.wallet(wallet)
         assert eventual is not None
@@ -69,7 +69,7 @@ async def test_every_answered_write_can_be_read_at_its_version(database: str) ->
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
         for number in range(10):
-            written = body(await shard.ask(wallet, debit("1")))["wallet"]
+            written = body(await shard.request(wallet, debit("1")))["wallet"]
             if number % 3 == 0:
                 await project(database)
             read = await queries.wallet(wallet, min_version=written["version"])
@@ -81,7 +81,7 @@ async def test_every_answered_write_can_be_read_at_its_version(database: str) ->
 async def test_what_is_not_projected_yet_is_found_all_the_same(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet(reference_id="shop-1", metadata={"a": "b"})
-        made = body(await shard.ask(wallet, debit("7", status="pending")))
+        made = body(await shard.request(wallet, debit("7", status="pending")))
         before = (
             await queries.wallet(wallet),
             await queries.wallet_by_reference("shop-1"),
@@ -100,7 +100,7 @@ async def test_what_is_not_projected_yet_is_found_all_the_same(database: str) ->
 async def test_what_does_not_exist_is_none(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         one, other = [await shard.create_wallet() for _ in range(2)]
-        made = TransferId(body(await shard.ask(one, debit("7")))["id"])
+        made = TransferId(body(await shard.request(one, debit("7")))["id"])
         await project(database)
         nowhere = WalletId(new_id())
         assert await queries.wallet(nowhere) is None
@@ -124,7 +124,7 @@ async def test_what_does_not_exist_is_none(database: str) -> None:
 async def test_pages_hold_everything_once_newest_first(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        made = [body(await shard.ask(wallet, debit("1")))["id"] for _ in range(12)]
+        made = [body(await shard.request(wallet, debit("1")))["id"] for _ in range(12)]
         await project(database)
         for limit in (1, 4, 6, 11, 12, 13, 200):
             assert await all_pages(queries, wallet, limit=limit) == made[::-1], limit
@@ -133,14 +133,14 @@ async def test_pages_hold_everything_once_newest_first(database: str) -> None:
 async def test_pages_stay_stable_while_new_transfers_arrive(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        made = [body(await shard.ask(wallet, debit("1")))["id"] for _ in range(11)]
+        made = [body(await shard.request(wallet, debit("1")))["id"] for _ in range(11)]
         await project(database)
         page = await queries.transfers(wallet, EVERYTHING, limit=4, cursor=None)
         seen: list[str] = []
         while page is not None:
             seen += [item.id for item in page.items]
             for _ in range(3):
-                await shard.ask(wallet, debit("1"))
+                await shard.request(wallet, debit("1"))
             await project(database)
             if page.next_cursor is None:
                 break
@@ -151,12 +151,14 @@ async def test_pages_stay_stable_while_new_transfers_arrive(database: str) -> No
 async def test_pages_stay_stable_while_transfers_are_settled(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        made = [body(await shard.ask(wallet, debit("1", status="pending")))["id"] for _ in range(6)]
+        made = [
+            body(await shard.request(wallet, debit("1", status="pending")))["id"] for _ in range(6)
+        ]
         await project(database)
         first = await queries.transfers(wallet, EVERYTHING, limit=3, cursor=None)
         assert first is not None
         for transfer in made:
-            await shard.ask(wallet, settle(transfer, "completed"))
+            await shard.request(wallet, settle(transfer, "completed"))
         await project(database)
         rest = await queries.transfers(wallet, EVERYTHING, limit=3, cursor=first.next_cursor)
         assert rest is not None
@@ -168,13 +170,13 @@ async def test_pages_stay_stable_while_transfers_are_settled(database: str) -> N
 async def test_filters_take_what_they_name_and_nothing_else(database: str) -> None:
     async with running_shard(database) as shard, queries_on(database) as queries:
         wallet = await shard.create_wallet()
-        await shard.ask(wallet, debit("100"))
+        await shard.request(wallet, debit("100"))
         by_status: dict[Any, list[str]] = {"pending": [], "completed": [], "failed": []}
         for status, ids in by_status.items():
             for _ in range(3):
-                held = body(await shard.ask(wallet, credit("1", status="pending")))["id"]
+                held = body(await shard.request(wallet, credit("1", status="pending")))["id"]
                 if status != "pending":
-                    await shard.ask(wallet, settle(held, status))
+                    await shard.request(wallet, settle(held, status))
                 ids.append(held)
         await project(database)
         for status, ids in by_status.items():

@@ -23,7 +23,7 @@ from wallet.ids import WalletId
 async def test_a_completed_debit_puts_money_into_the_wallet(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
-        answer = body(await shard.ask(wallet_id, debit("10.5")))
+        answer = body(await shard.request(wallet_id, debit("10.5")))
     assert answer["amount"] == "10.50"
     assert answer["wallet"] == {
         "version": 2,
@@ -36,25 +36,25 @@ async def test_a_completed_debit_puts_money_into_the_wallet(database: str) -> No
 async def test_a_pending_credit_holds_the_money_until_it_is_settled(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
-        await shard.ask(wallet_id, debit("10"))
-        held = body(await shard.ask(wallet_id, credit("4", status="pending")))
+        await shard.request(wallet_id, debit("10"))
+        held = body(await shard.request(wallet_id, credit("4", status="pending")))
         assert held["wallet"]["balance"] == "6.00"
         assert held["wallet"]["pending_credit"] == "4.00"
-        done = body(await shard.ask(wallet_id, settle(held["id"], "completed")))
+        done = body(await shard.request(wallet_id, settle(held["id"], "completed")))
         assert (done["status"], done["wallet"]["pending_credit"]) == ("completed", "0.00")
-        again = body(await shard.ask(wallet_id, settle(held["id"], "completed")))
+        again = body(await shard.request(wallet_id, settle(held["id"], "completed")))
         assert again == done
-        failing = await shard.ask(wallet_id, settle(held["id"], "failed"))
+        failing = await shard.request(wallet_id, settle(held["id"], "failed"))
         assert body(failing)["code"] == "transfer_already_completed"
 
 
 async def test_a_credit_beyond_the_balance_is_refused_and_changes_nothing(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
-        await shard.ask(wallet_id, debit("10"))
-        beyond = await shard.ask(wallet_id, credit("10.01"))
+        await shard.request(wallet_id, debit("10"))
+        beyond = await shard.request(wallet_id, credit("10.01"))
         assert body(beyond)["code"] == "insufficient_funds"
-        exact = body(await shard.ask(wallet_id, credit("10")))
+        exact = body(await shard.request(wallet_id, credit("10")))
     assert exact["wallet"]["version"] == 3
     assert exact["wallet"]["balance"] == "0.00"
 
@@ -62,27 +62,27 @@ async def test_a_credit_beyond_the_balance_is_refused_and_changes_nothing(databa
 async def test_a_cold_shard_continues_where_another_stopped(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
-        pending = body(await shard.ask(wallet_id, debit("3", status="pending")))
+        pending = body(await shard.request(wallet_id, debit("3", status="pending")))
     async with running_shard(database) as successor:
-        done = body(await successor.ask(wallet_id, settle(pending["id"], "failed")))
+        done = body(await successor.request(wallet_id, settle(pending["id"], "failed")))
         assert (done["status"], done["failure_reason"]) == ("failed", "reverted")
         assert done["wallet"] == {**pending["wallet"], "version": 3, "pending_debit": "0.00"}
-        missing = await successor.ask(wallet_id, settle(new_id(), "failed"))
+        missing = await successor.request(wallet_id, settle(new_id(), "failed"))
         assert body(missing)["code"] == "transfer_not_found"
-        nowhere = await successor.ask(WalletId(new_id()), debit())
+        nowhere = await successor.request(WalletId(new_id()), debit())
         assert body(nowhere)["code"] == "wallet_not_found"
 
 
 async def test_a_key_gives_the_same_answer_again_also_for_a_refusal(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
-        first = refused(await shard.ask(wallet_id, credit("5"), key="k1"))
-        await shard.ask(wallet_id, debit("100"))
-        again = refused(await shard.ask(wallet_id, credit("5"), key="k1"))
+        first = refused(await shard.request(wallet_id, credit("5"), key="k1"))
+        await shard.request(wallet_id, debit("100"))
+        again = refused(await shard.request(wallet_id, credit("5"), key="k1"))
         assert again.refusal == first.refusal
         assert again.replayed
         assert not first.replayed
-        reused = await shard.ask(wallet_id, credit("6"), key="k1")
+        reused = await shard.request(wallet_id, credit("6"), key="k1")
         assert body(reused)["code"] == "idempotency_key_reused"
 
 
@@ -99,8 +99,8 @@ async def test_a_row_of_an_earlier_release_answers_its_request_again(database: s
             keyed_by("k1", command).fingerprint,
             row,
         )
-        again = await shard.ask(wallet_id, command, key="k1")
-        after = body(await shard.ask(wallet_id, debit("1")))
+        again = await shard.request(wallet_id, command, key="k1")
+        after = body(await shard.request(wallet_id, debit("1")))
     await connection.close()
     assert again == Applied(id=transfer_id, version=2, body=row.encode(), replayed=True)
     assert after["wallet"]["balance"] == "1.00"
@@ -111,21 +111,23 @@ async def test_a_keyed_creation_makes_one_wallet(database: str) -> None:
     async with running_shard(database) as shard:
         replies = await asyncio.gather(
             *(
-                shard.ask(scope, create_wallet(WalletId(new_id()), reference_id="r"), key="open-1")
+                shard.request(
+                    scope, create_wallet(WalletId(new_id()), reference_id="r"), key="open-1"
+                )
                 for _ in range(5)
             )
         )
         bodies = {applied(reply).body for reply in replies}
         assert len(bodies) == 1
-        taken = await shard.ask(scope, create_wallet(WalletId(new_id()), reference_id="r"))
+        taken = await shard.request(scope, create_wallet(WalletId(new_id()), reference_id="r"))
         assert body(taken)["code"] == "reference_id_taken"
 
 
 async def test_a_refused_atomic_submission_is_undone_as_a_whole(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
-        pending = body(await shard.ask(wallet_id, debit("3", status="pending")))
-        result = await shard.ask(
+        pending = body(await shard.request(wallet_id, debit("3", status="pending")))
+        result = await shard.request(
             wallet_id,
             settle(pending["id"], "completed"),
             debit("1"),
@@ -133,7 +135,7 @@ async def test_a_refused_atomic_submission_is_undone_as_a_whole(database: str) -
             atomic=True,
         )
         assert rolled_back(result).index == 2
-        after = body(await shard.ask(wallet_id, settle(pending["id"], "failed")))
+        after = body(await shard.request(wallet_id, settle(pending["id"], "failed")))
         assert after["wallet"]["version"] == 3
         assert after["wallet"]["balance"] == "0.00"
 
@@ -141,14 +143,14 @@ async def test_a_refused_atomic_submission_is_undone_as_a_whole(database: str) -
 async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
     async with running_shard(database) as one, running_shard(database) as other:
         wallet_id = await one.create_wallet()
-        await one.ask(wallet_id, debit("50"))
+        await one.request(wallet_id, debit("50"))
         # Each knows the wallet at a version that the other has moved on from.
-        await other.ask(wallet_id, debit("1"))
-        await one.ask(wallet_id, debit("1"))
+        await other.request(wallet_id, debit("1"))
+        await one.request(wallet_id, debit("1"))
 
         async def worker(owner: ShardUnderTest, kind: int) -> list[RequestResult]:
             return [
-                await owner.ask(wallet_id, credit("1") if kind % 2 else debit("0.5"))
+                await owner.request(wallet_id, credit("1") if kind % 2 else debit("0.5"))
                 for _ in range(25)
             ]
 
@@ -185,9 +187,9 @@ async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
 async def test_an_owner_that_is_behind_settles_what_another_one_created(database: str) -> None:
     async with running_shard(database) as one, running_shard(database) as other:
         wallet_id = await one.create_wallet()
-        await one.ask(wallet_id, debit("5"))
-        pending = body(await other.ask(wallet_id, debit("2", status="pending")))
+        await one.request(wallet_id, debit("5"))
+        pending = body(await other.request(wallet_id, debit("2", status="pending")))
         # What `one` remembers of the wallet knows of no such hold.
-        done = body(await one.ask(wallet_id, settle(pending["id"], "completed")))
+        done = body(await one.request(wallet_id, settle(pending["id"], "completed")))
     assert done["wallet"]["balance"] == "7.00"
     assert done["wallet"]["pending_debit"] == "0.00"

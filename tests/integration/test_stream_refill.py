@@ -27,7 +27,7 @@ async def delete_stream(url: str) -> None:
 
 async def write(shard: ShardUnderTest, wallets: list[WalletId], times: int) -> None:
     for _ in range(times):
-        await asyncio.gather(*(shard.ask(wallet_id, debit()) for wallet_id in wallets))
+        await asyncio.gather(*(shard.request(wallet_id, debit()) for wallet_id in wallets))
 
 
 async def test_a_deleted_stream_is_filled_again_before_anything_new(

@@ -24,7 +24,7 @@ async def outcomes(
     counted: Counter[str] = Counter()
     for _ in range(_REQUESTS):
         shard, wallet = random.choice(shards), random.choice(wallets)
-        reply = await shard.ask(wallet, debit("1"))
+        reply = await shard.request(wallet, debit("1"))
         counted[reply.detail if isinstance(reply, Failure) else "done"] += 1
     return counted
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.support.published import wait_for_events
 from tests.support.read_side import running_consumer, until_equal
 from tests.support.results import applied, body
-from tests.support.traffic import EVENTS_A_ROUND, open_wallets, some_of_everything
+from tests.support.traffic import EVENTS_A_ROUND, open_wallets, run_mixed_workload
 from tests.support.waiting import until_true
 from tests.support.write_side import debit, running_shard
 from verification import program
@@ -32,9 +32,9 @@ async def money_moved(database: str, nats_url: str) -> list[WalletId]:
     """Wallets with some of everything, published and projected."""
     async with running_shard(database, nats_url) as shard:
         wallets = await open_wallets(shard, 6)
-        await some_of_everything(shard, wallets, rounds=2)
+        await run_mixed_workload(shard, wallets, rounds=2)
         for wallet_id in wallets:
-            await shard.ask(wallet_id, debit("7"), key=f"key-{wallet_id}")
+            await shard.request(wallet_id, debit("7"), key=f"key-{wallet_id}")
         await wait_for_events(nats_url, 6 * (2 + 2 * EVENTS_A_ROUND))
         async with running_consumer(database, nats_url):
             await until_equal(database)
@@ -209,7 +209,7 @@ async def test_a_transfer_settled_twice_is_found_though_its_sums_agree(
 ) -> None:
     async with running_shard(database, nats_url) as shard:
         wallet_id = await shard.create_wallet()
-        held = body(await shard.ask(wallet_id, debit("5", status="pending")))["id"]
+        held = body(await shard.request(wallet_id, debit("5", status="pending")))["id"]
     columns = "transfer_type, previous_status, amount, transfer_id, created_version"
     await damage(
         database,
@@ -234,7 +234,7 @@ async def test_projections_that_lag_are_no_drift_until_they_lag_too_long(
         await wait_for_events(nats_url, 3)
         async with running_consumer(database, nats_url):
             await until_equal(database)
-        await some_of_everything(shard, wallets)
+        await run_mixed_workload(shard, wallets)
     assert await breaches_in(database, lag_max=timedelta(hours=1)) == set()
     assert await breaches_in(database) == {ViolationKind.PROJECTION_BEHIND}
     await damage(database, "UPDATE wallet_projections SET balance = 5")
@@ -282,7 +282,7 @@ async def test_what_clients_were_told_is_held_against_the_journal(
 ) -> None:
     async with running_shard(database, nats_url) as shard:
         wallet_id = await shard.create_wallet(reference_id="made")
-        told = await shard.ask(wallet_id, debit("5", reference_id="paid"))
+        told = await shard.request(wallet_id, debit("5", reference_id="paid"))
     created = ClientCall(
         operation_id="made", operation="create_wallet", started=1, ended=2, outcome="unknown"
     )
@@ -327,7 +327,7 @@ async def test_it_is_right_while_writes_go_on(database: str, nats_url: str) -> N
         async def write() -> int:
             rounds = 0
             while not stopping.is_set():
-                await some_of_everything(shard, wallets, rounds=1)
+                await run_mixed_workload(shard, wallets, rounds=1)
                 rounds += 1
             return rounds
 

@@ -14,7 +14,7 @@ from actors.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
 from actors.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
 from tests.support.ids import new_id
 from tests.support.waiting import stop, until, until_true
-from tests.support.writes import WriteInTheMaking
+from tests.support.writes import CommitRequestBuilder
 from wallet.ids import WalletId
 
 LIMITS = WriteHealthLimits(write_probe_s=0.05, write_ready_s=0.3)
@@ -117,9 +117,9 @@ async def test_refusals_that_are_answered_do_not_hide_that_no_write_is_confirmed
     connection = ReconnectingConnection(
         dsn, statement_timeout_s=30.0, connect_timeout_s=5.0, settings=CONNECTION_SETTINGS
     )
-    creates = WriteInTheMaking()
+    creates = CommitRequestBuilder()
     wallet = creates.create(WalletId(new_id()))
-    refuses = WriteInTheMaking(wallet).write
+    refuses = CommitRequestBuilder(wallet).write
     async with operator(dsn) as admin, watched(dsn) as health:
         journal = MonitoredJournal(
             PostgresJournal(connection), health, asyncio.get_running_loop().time

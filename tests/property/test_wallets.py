@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from actors.protocol import Failure, FailureCode, RequestResult
 from tests.property.model import Ask, Item, Model, Told
-from tests.property.two_shards import TwoShards, as_told, assert_same_state
+from tests.property.two_shards import TwoShards, as_reported, assert_same_state
 from tests.support.faulty_journal import Fault
 from wallet.ids import IdempotencyKey, wallet_creation_scope
 
@@ -331,7 +331,7 @@ def is_lost(fault: Fault | None) -> bool:
 
 
 def in_model_words(replies: list[RequestResult]) -> list[Told]:
-    return [as_told(reply) for reply in replies]
+    return [as_reported(reply) for reply in replies]
 
 
 def assert_nothing_was_applied(asks: list[Ask], replies: list[RequestResult]) -> None:

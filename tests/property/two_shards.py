@@ -18,7 +18,7 @@ from actors.protocol import (
 from actors.shard import Shard
 from tests.property.model import Ask, Item, Model, Told, in_minor
 from tests.support.faulty_journal import FaultyJournal
-from tests.support.write_side import LIMITS, NoRelay
+from tests.support.write_side import LIMITS, DetachedRelay
 from wallet import commands
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 
@@ -52,7 +52,7 @@ class TwoShards:
         if number in self._running:
             self._stop(number)
         self._shards[number] = Shard(
-            journal=self.journal, relay=NoRelay(), limits=_LIMITS, now=lambda: self._now
+            journal=self.journal, relay=DetachedRelay(), limits=_LIMITS, now=lambda: self._now
         )
         self._running[number] = self._loop.create_task(self._shards[number].run())
 
@@ -147,7 +147,7 @@ def _command(item: Item) -> commands.Command:
 # -- comparing ---------------------------------------------------------------------------------
 
 
-def as_told(result: RequestResult) -> Told:
+def as_reported(result: RequestResult) -> Told:
     """A shard's result in the model's words."""
     if isinstance(result, BatchCommitted):
         return {

@@ -11,7 +11,7 @@ from functools import partial
 
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.scenario import Outcome, run_seed
-from tests.simulation.story import story_of
+from tests.simulation.story import format_history
 
 _PORTION = 20
 
@@ -35,7 +35,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _one(options: argparse.Namespace) -> int:
     outcome = _run(options.seed, options)
-    for line in story_of(outcome):
+    for line in format_history(outcome):
         print(line)
     return 0 if outcome.ok else 1
 

@@ -9,7 +9,7 @@ import msgspec
 T = TypeVar("T")
 
 
-class Odds(msgspec.Struct, kw_only=True):
+class FaultProbabilities(msgspec.Struct, kw_only=True):
     """Probabilities of faults, per call. All zero: nothing fails. The nemesis changes them."""
 
     fail_before: float = 0.0
@@ -34,7 +34,7 @@ class Odds(msgspec.Struct, kw_only=True):
         self.apply_late = self.conflict = self.refuse = self.hold = 0.0
 
 
-class Dice:
+class SeededRandom:
     """A source of chance for one use, so that uses don't disturb each other."""
 
     def __init__(self, seed: str) -> None:

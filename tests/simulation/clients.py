@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from tests.simulation.chance import Dice
+from tests.simulation.chance import SeededRandom
 from tests.simulation.loop import Process
 from tests.simulation.requests import attempts_of, submission_for
 from tests.simulation.world import World
@@ -22,7 +22,7 @@ _RETRY: Final = RetryPolicy(wait_s=0.1, wait_max_s=12.8, attempts_max=8)
 class _SimulatedTransport:
     """Implements `Transport`: any ingress, across the simulated network."""
 
-    def __init__(self, world: World, process: Process, dice: Dice) -> None:
+    def __init__(self, world: World, process: Process, dice: SeededRandom) -> None:
         self._world = world
         self._process = process
         self._dice = dice
@@ -83,7 +83,7 @@ class Client:
         plan = world.plan
         self._plan = plan
         self._state = state
-        self._dice = dice = Dice(f"client {number} {plan.seed}")
+        self._dice = dice = SeededRandom(f"client {number} {plan.seed}")
         self._process = world.client(f"client-{number}")
         mix = OperationMix(
             idempotent_share=plan.keyed_share,

@@ -13,7 +13,7 @@ from actors.ports import (
     OutcomeUnknown,
     SessionLost,
 )
-from tests.simulation.chance import Dice, Odds
+from tests.simulation.chance import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process, SimulatedLoop
 
 T = TypeVar("T")
@@ -35,7 +35,13 @@ class Connection:
     """
 
     def __init__(
-        self, loop: SimulatedLoop, server: Process, odds: Odds, dice: Dice, *, timeout_s: float
+        self,
+        loop: SimulatedLoop,
+        server: Process,
+        odds: FaultProbabilities,
+        dice: SeededRandom,
+        *,
+        timeout_s: float,
     ) -> None:
         self._loop = loop
         self._server = server

@@ -22,7 +22,7 @@ from typing import Any, TypeVarTuple
 Arguments = TypeVarTuple("Arguments")
 
 
-class Stuck(Exception):
+class Deadlock(Exception):
     """Nothing is ready, nothing is due, and the run has not ended; or it runs in circles."""
 
 
@@ -116,7 +116,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._add_due()
         while not self._ready:
             if not self._scheduled:
-                raise Stuck("nothing is ready and nothing is due")
+                raise Deadlock("nothing is ready and nothing is due")
             self._now = max(self._now, self._scheduled[0].when())
             self._add_due()
         handle = self._choose()
@@ -130,7 +130,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             return
         self.ticks += 1
         if self.ticks > self._ticks_max:
-            raise Stuck(f"no end after {self.ticks} steps")
+            raise Deadlock(f"no end after {self.ticks} steps")
         handle._run()
 
     def _add_due(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tests.simulation.chance import Dice, Odds
+from tests.simulation.chance import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process
 from tests.simulation.world import Deployment, World
 
@@ -25,8 +25,8 @@ class Nemesis:
     def __init__(self, world: World) -> None:
         self._world = world
         self._plan = world.plan
-        self._dice = Dice(f"nemesis {world.plan.seed}")
-        self._losses = Dice(f"losses {world.plan.seed}")
+        self._dice = SeededRandom(f"nemesis {world.plan.seed}")
+        self._losses = SeededRandom(f"losses {world.plan.seed}")
         self._process = world.client("nemesis")
         self._paused: list[Process] = []
         self.done: list[str] = []
@@ -35,9 +35,9 @@ class Nemesis:
         return self._process.start(self._do_harm())
 
     async def _do_harm(self) -> None:
-        await asyncio.gather(self._rage(), self._lose_streams())
+        await asyncio.gather(self._inject_loop(), self._lose_streams())
 
-    async def _rage(self) -> None:
+    async def _inject_loop(self) -> None:
         harms: list[Callable[[], Awaitable[None]]] = [
             self._kill_shard,
             self._kill_shard,
@@ -97,7 +97,7 @@ class Nemesis:
                 return
             await asyncio.sleep(self._plan.commit_s)
 
-    def mend(self) -> None:
+    def heal(self) -> None:
         """Make everything work again, and start what is dead."""
         world = self._world
         for odds in (world.journal_odds, world.outbox_odds, world.stream_odds, world.store_odds):
@@ -198,7 +198,7 @@ class Nemesis:
         process.resume()
 
     async def _bad_journal(self) -> None:
-        await self._spoil(self._world.journal_odds)
+        await self._corrupt(self._world.journal_odds)
 
     async def _hold_commits(self) -> None:
         """A standby is away: commits wait, with their locks, and shards die meanwhile."""
@@ -210,15 +210,15 @@ class Nemesis:
         self._world.journal_odds.hold = 0.0
 
     async def _bad_stream(self) -> None:
-        await self._spoil(self._world.stream_odds)
+        await self._corrupt(self._world.stream_odds)
 
     async def _bad_outbox(self) -> None:
-        await self._spoil(self._world.outbox_odds)
+        await self._corrupt(self._world.outbox_odds)
 
     async def _bad_store(self) -> None:
-        await self._spoil(self._world.store_odds)
+        await self._corrupt(self._world.store_odds)
 
-    async def _spoil(self, odds: Odds) -> None:
+    async def _corrupt(self, odds: FaultProbabilities) -> None:
         for name in _SPOILED:
             if self._dice.happens(0.5):
                 setattr(odds, name, self._dice.choose((0.05, 0.3, 0.8)))

@@ -13,7 +13,7 @@ from wallet.settings import Settings
 _DEFAULTS = Settings.model_construct()
 
 
-class Plan(msgspec.Struct, kw_only=True):
+class RunConfig(msgspec.Struct, kw_only=True):
     """One run. Small bounds on purpose: what is rare in production must be common here."""
 
     seed: int
@@ -64,14 +64,14 @@ class Plan(msgspec.Struct, kw_only=True):
         )
 
 
-def plan_of(seed: int) -> Plan:
+def config_for_seed(seed: int) -> RunConfig:
     """The run that ``seed`` stands for."""
     random = Random(f"deliveries {seed}")
     plan = _any_plan(seed)
     return _with_parted_deliveries(plan, random) if random.random() < 0.35 else plan
 
 
-def _with_parted_deliveries(plan: Plan, random: Random) -> Plan:
+def _with_parted_deliveries(plan: RunConfig, random: Random) -> RunConfig:
     """``plan``, so that a command's deliveries often overlap: one wallet that everybody wants money
     of without a key, patient clients, and faults that part what was sent from what was learnt."""
     return msgspec.structs.replace(
@@ -93,7 +93,7 @@ def _with_parted_deliveries(plan: Plan, random: Random) -> Plan:
     )
 
 
-def _any_plan(seed: int) -> Plan:
+def _any_plan(seed: int) -> RunConfig:
     random = Random(f"plan {seed}")
     choose = random.choice
     operations = random.randint(4, 14)
@@ -101,7 +101,7 @@ def _any_plan(seed: int) -> Plan:
     # Faults fall within the time in which there is load, however long that is.
     length_s = choose((0.1, 1.0, 10.0))
     latency_s = choose((0.0005, 0.005, 0.02))
-    return Plan(
+    return RunConfig(
         seed=seed,
         clients=random.randint(2, 5),
         operations=operations,

@@ -18,7 +18,7 @@ from actors.protocol import (
     Refused,
     RequestResult,
 )
-from tests.simulation.chance import Dice
+from tests.simulation.chance import SeededRandom
 from tests.support.load_client import (
     BATCH_REFUSED,
     CallTiming,
@@ -40,7 +40,7 @@ from wallet.money import canonical_amount, from_minor
 
 
 def submission_for(
-    operations: Sequence[RequestedOperation], dice: Dice, *, timeout_s: float, atomic: bool
+    operations: Sequence[RequestedOperation], dice: SeededRandom, *, timeout_s: float, atomic: bool
 ) -> CommandRequest:
     """The submission that an ingress makes of a request."""
     first = operations[0]
@@ -61,7 +61,7 @@ def submission_for(
     )
 
 
-def _command(operation: RequestedOperation, wallet_id: WalletId, dice: Dice) -> Command:
+def _command(operation: RequestedOperation, wallet_id: WalletId, dice: SeededRandom) -> Command:
     if operation.operation == "create_wallet":
         return CreateWallet(
             wallet_id=wallet_id, currency="USD", scale=2, reference_id=operation.intent

@@ -16,7 +16,7 @@ from tests.simulation.clients import Client
 from tests.simulation.evidence import evidence_of
 from tests.simulation.loop import SimulatedLoop, run
 from tests.simulation.nemesis import Nemesis
-from tests.simulation.plan import Plan, plan_of
+from tests.simulation.plan import RunConfig, config_for_seed
 from tests.simulation.world import World
 from tests.support.client_state import SharedClientState
 from verification.checker import check
@@ -55,15 +55,15 @@ Make = type[World]
 
 def run_seed(seed: int, *, make: Make = World) -> Outcome:
     """Run ``seed`` and judge what it left. ``make`` is where a mutation goes in."""
-    plan = plan_of(seed)
+    plan = config_for_seed(seed)
     loop = SimulatedLoop(Random(f"loop {seed}"), shuffle_within=plan.shuffle_within)
     world = make(loop, plan)
     state = SharedClientState()
     nemesis = Nemesis(world)
     failures: list[str] = []
-    with _quiet(), _seeded(seed):
+    with _is_idle(), _seeded(seed):
         try:
-            run(loop, _play(world, state, nemesis, plan))
+            run(loop, _run(world, state, nemesis, plan))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the seed's outcome
             failures.append(f"{type(error).__name__}: {error}")
     failures += [f"{type(error).__name__}: {error}" for error in world.failures]
@@ -81,16 +81,16 @@ def run_seed(seed: int, *, make: Make = World) -> Outcome:
     )
 
 
-async def _play(world: World, state: SharedClientState, nemesis: Nemesis, plan: Plan) -> None:
+async def _run(world: World, state: SharedClientState, nemesis: Nemesis, plan: RunConfig) -> None:
     world.start()
     clients = [Client(world, state, number).start() for number in range(plan.clients)]
     await asyncio.gather(nemesis.start(), return_exceptions=True)
-    nemesis.mend()
+    nemesis.heal()
     await asyncio.gather(*clients, return_exceptions=True)
-    await _rest(world)
+    await _wait_idle(world)
 
 
-async def _rest(world: World) -> None:
+async def _wait_idle(world: World) -> None:
     """Wait until everything is published and projected."""
     loop = world.loop
     # What was late may still be on its way to a server.
@@ -123,7 +123,7 @@ def _lag(world: World) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _is_idle() -> Iterator[None]:
     """No logs: a run is full of warnings that are meant."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -6,7 +6,7 @@ from tests.simulation.scenario import Outcome
 from verification.evidence import ClientCall
 
 
-def story_of(outcome: Outcome) -> Iterator[str]:
+def format_history(outcome: Outcome) -> Iterator[str]:
     yield f"seed {outcome.seed}: faults {', '.join(outcome.harms) or 'none'}"
     for attempt in sorted(outcome.evidence.history or (), key=lambda one: one.started):
         yield _line(attempt)

@@ -132,12 +132,12 @@ class SimulatedStream:
         self._connection = connection
         self._last_sequence = 0
         self._incarnation = ""
-        self.connection = 0
+        self.connection_epoch = 0
 
-    async def prepare(self) -> str:
+    async def ensure_ready(self) -> str:
         incarnation, starts = await self._ask(lambda: (self._server.ensure(), self._server.starts))
-        if starts != self.connection:
-            self.connection, self._last_sequence = starts, 0
+        if starts != self.connection_epoch:
+            self.connection_epoch, self._last_sequence = starts, 0
         if incarnation != self._incarnation:
             self._incarnation, self._last_sequence = incarnation, 0
         return incarnation
@@ -153,7 +153,7 @@ class SimulatedStream:
             raise PublishFailed("the stream is another one by now")
         self._note_sequence(await self._ask(request))
 
-    async def answers(self, *, connection: int) -> None:
+    async def ping(self, *, connection: int) -> None:
         await self._ask(lambda: self._server.require_start(connection))
 
     def _note_sequence(self, sequence: int) -> None:

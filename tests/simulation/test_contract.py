@@ -11,7 +11,7 @@ from tests.contract.test_backfill import *  # noqa: F403
 from tests.contract.test_journal import *  # noqa: F403
 from tests.contract.test_open_commits import *  # noqa: F403
 from tests.contract.test_outbox import *  # noqa: F403
-from tests.simulation.chance import Dice, Odds
+from tests.simulation.chance import FaultProbabilities, SeededRandom
 from tests.simulation.connections import Connection
 from tests.simulation.loop import Process
 
@@ -21,9 +21,9 @@ async def store() -> AsyncIterator[Store]:
     """An empty simulated Postgres, on the test's own loop."""
     loop = asyncio.get_running_loop()
     server = Process(loop, "postgres")  # type: ignore[arg-type]
-    odds = Odds(latency_s=0.0)
+    odds = FaultProbabilities(latency_s=0.0)
 
     def connect() -> Connection:
-        return Connection(loop, server, odds, Dice("contract"), timeout_s=5.0)  # type: ignore[arg-type]
+        return Connection(loop, server, odds, SeededRandom("contract"), timeout_s=5.0)  # type: ignore[arg-type]
 
     yield store_in_memory(MemoryDatabase(), connect)

@@ -21,11 +21,11 @@ from actors.ring import ring_of
 from actors.shard import Shard
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.queries import Queries, ReadUnavailable
-from tests.simulation.chance import Dice, Odds
+from tests.simulation.chance import FaultProbabilities, SeededRandom
 from tests.simulation.connections import Connection
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.network import Lost, Network
-from tests.simulation.plan import Plan
+from tests.simulation.plan import RunConfig
 from tests.simulation.projections import ProjectionTables, SimulatedStore
 from tests.simulation.reads import SimulatedPool
 from tests.simulation.stream import Reader, SimulatedStream, StreamServer
@@ -57,12 +57,12 @@ class Deployment:
 class World:
     """Builds processes, and rebuilds them when they die."""
 
-    def __init__(self, loop: SimulatedLoop, plan: Plan) -> None:
+    def __init__(self, loop: SimulatedLoop, plan: RunConfig) -> None:
         self.loop = loop
         self.plan = plan
-        self.dice = Dice(f"world {plan.seed}")
+        self.dice = SeededRandom(f"world {plan.seed}")
         self.journal_odds, self.outbox_odds, self.stream_odds, self.store_odds = (
-            Odds(latency_s=plan.commit_s) for _ in range(4)
+            FaultProbabilities(latency_s=plan.commit_s) for _ in range(4)
         )
         self.network = Network(loop, Random(f"network {plan.seed}"), latency_s=plan.latency_s)
         self.processes: list[Process] = []
@@ -201,12 +201,12 @@ class World:
         self.processes.append(process)
         return process
 
-    def _connection(self, use: str, odds: Odds) -> Connection:
+    def _connection(self, use: str, odds: FaultProbabilities) -> Connection:
         return Connection(
             self.loop,
             self.postgres,
             odds,
-            Dice(f"{use} {len(self.processes)} {self.plan.seed}"),
+            SeededRandom(f"{use} {len(self.processes)} {self.plan.seed}"),
             timeout_s=self.plan.statement_timeout_s,
         )
 
@@ -215,7 +215,7 @@ class World:
             self.loop,
             self.nats,
             self.stream_odds,
-            Dice(f"{use} {len(self.processes)} {self.plan.seed}"),
+            SeededRandom(f"{use} {len(self.processes)} {self.plan.seed}"),
             timeout_s=self.plan.statement_timeout_s,
         )
 

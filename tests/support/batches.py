@@ -24,7 +24,7 @@ def a_batch(cache: WalletCache | None = None, **loaded: Any) -> BatchDecider:
     return BatchDecider(cache=cache or a_cache(), loaded=LoadedState(**loaded), now=LATER)
 
 
-def ask(
+def request(
     *commands: Command,
     wallet: WalletId = WALLET_ID,
     keys: tuple[str | None, ...] = (),
@@ -53,9 +53,9 @@ def ask(
     )
 
 
-def whole(
+def keyed_batch(
     *commands: Command, key: str = "w", fingerprint: bytes = b"f", **fields: Any
 ) -> CommandRequest:
     keyed = Idempotency(key=IdempotencyKey(key), fingerprint=fingerprint)
     values: dict[str, Any] = {"keyed": keyed, "several": True}
-    return ask(*commands, **values | fields)
+    return request(*commands, **values | fields)

@@ -23,7 +23,7 @@ def transfer_id(number: int) -> TransferId:
     return TransferId(f"01900000-0000-7000-9000-{number:012x}")
 
 
-def a_wallet(**fields: Any) -> Wallet:
+def make_wallet(**fields: Any) -> Wallet:
     """A wallet in USD at version 5, empty unless told otherwise."""
     values: dict[str, Any] = {
         "id": WALLET_ID,
@@ -36,7 +36,7 @@ def a_wallet(**fields: Any) -> Wallet:
     return Wallet(**values | fields)
 
 
-def a_transfer(**fields: Any) -> Transfer:
+def make_transfer(**fields: Any) -> Transfer:
     """A pending debit of 1.00 unless told otherwise."""
     values: dict[str, Any] = {
         "id": TRANSFER_ID,

@@ -30,7 +30,7 @@ class FakeStream:
         self.gate = asyncio.Event()
         """Publishing waits until it is set."""
         self.gate.set()
-        self.connection = 0
+        self.connection_epoch = 0
         self._is_connected = False
         self._changed = asyncio.Condition()
 
@@ -39,16 +39,16 @@ class FakeStream:
         del self.stored[keeps:]
         self._is_connected = False
 
-    async def prepare(self) -> str | None:
+    async def ensure_ready(self) -> str | None:
         if self.unreachable:
             raise PublishFailed("told to be away")
-        self.connection += not self._is_connected
+        self.connection_epoch += not self._is_connected
         self._is_connected = True
         return self.incarnation
 
-    async def answers(self, *, connection: int) -> None:
+    async def ping(self, *, connection: int) -> None:
         await asyncio.sleep(0)
-        if self.unreachable or not self._is_connected or connection != self.connection:
+        if self.unreachable or not self._is_connected or connection != self.connection_epoch:
             raise PublishFailed("told to be away")
 
     async def publish(
@@ -59,7 +59,7 @@ class FakeStream:
         await self.gate.wait()
         fault = self.faults.popleft() if self.faults else None
         refused = incarnation != self.incarnation
-        is_another = not self._is_connected or connection != self.connection
+        is_another = not self._is_connected or connection != self.connection_epoch
         if self.unreachable or is_another or refused or fault is StreamFault.NOT_STORED:
             raise PublishFailed("told to fail")
         known = {message.id for message in self.stored}

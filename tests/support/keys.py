@@ -26,7 +26,7 @@ class Clock:
         return self.now_s
 
 
-class KeysInMemory:
+class InMemoryKeySource:
     """Where keys are kept. Answers at once, or when `may_answer` is set; or fails."""
 
     def __init__(self) -> None:
@@ -57,11 +57,11 @@ class KeysInMemory:
         return answer
 
 
-class Gated:
+class AuthFixture:
     """A gate with everything that it stands on. Staleness is 4 s, as `clock` counts."""
 
     def __init__(self, limit: RateLimit = NO_LIMIT, *, keys_max: int = 100) -> None:
-        self.keys = KeysInMemory()
+        self.keys = InMemoryKeySource()
         self.clock = Clock()
         self.now = Clock(MADE_AT.timestamp())
         limits = CacheLimits(staleness_s=4.0, keys_max=keys_max)

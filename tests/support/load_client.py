@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from tests.simulation.chance import Dice
+from tests.simulation.chance import SeededRandom
 from verification.evidence import ClientCall, Operation, Outcome
 
 BATCH_REFUSED: Final = "batch_refused"
@@ -79,7 +79,7 @@ class LoadClient:
         self,
         transport: Transport,
         record: Record,
-        dice: Dice,
+        dice: SeededRandom,
         retry: RetryPolicy,
         clock: Callable[[], int],
     ) -> None:

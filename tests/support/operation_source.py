@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tests.simulation.chance import Dice
+from tests.simulation.chance import SeededRandom
 from tests.support.client_state import SharedClientState
 from tests.support.load_client import RequestedOperation
 
@@ -29,7 +29,9 @@ class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
 class OperationSource:
     """The operations of one client, whose name is in every intent and key."""
 
-    def __init__(self, name: str, state: SharedClientState, dice: Dice, mix: OperationMix) -> None:
+    def __init__(
+        self, name: str, state: SharedClientState, dice: SeededRandom, mix: OperationMix
+    ) -> None:
         self._name = name
         self._state = state
         self._dice = dice

@@ -17,7 +17,7 @@ _WATCHER_END_TIMEOUT_S = 30
 
 
 @contextmanager
-def reaped(process: ProcessRecord, *folders: Path) -> Iterator[None]:
+def killed_on_exit(process: ProcessRecord, *folders: Path) -> Iterator[None]:
     """While this lasts, the end of the run stops `process` and removes `folders`."""
     arguments = process.model_dump_json(), *map(str, folders)
     # Before the regular stop: then the watcher's work is the regular stop, done twice.

@@ -7,10 +7,10 @@ from actors.memory_database import MemoryDatabase
 from actors.memory_journal import MemoryBackfill
 from actors.outbox import OutboxRelay, RelayLimits
 from actors.ports import CommitRequest, EventRange, JournalUnavailable
-from tests.support.domain import a_transfer, transfer_id
+from tests.support.domain import make_transfer, transfer_id
 from tests.support.fake_stream import FakeStream
 from tests.support.faulty_journal import FaultyJournal
-from tests.support.writes import WriteInTheMaking
+from tests.support.writes import CommitRequestBuilder
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 from wallet.representation import encode_recorded
@@ -21,7 +21,7 @@ LIMITS = RelayLimits(
 )
 
 
-class WatchedOutbox(FaultyJournal):
+class InstrumentedOutbox(FaultyJournal):
     """Counts what the relay reads, and fails as a test says."""
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
@@ -65,7 +65,7 @@ class WatchedOutbox(FaultyJournal):
         return await super().unpublished(limit=limit, after=after, older_than_s=older_than_s)
 
 
-class RelayDesk:
+class RelayFixture:
     """A relay between an outbox and a stream, and a way to commit something."""
 
     def __init__(
@@ -74,7 +74,7 @@ class RelayDesk:
         owns: Callable[[WalletId], bool] = lambda _: True,
         refill: MemoryBackfill | None = None,
     ) -> None:
-        self.outbox = WatchedOutbox(refill.database if refill else None)
+        self.outbox = InstrumentedOutbox(refill.database if refill else None)
         self.stream = FakeStream()
         self.relay = OutboxRelay(
             outbox=self.outbox, stream=self.stream, limits=limits, owns=owns, refill=refill
@@ -96,12 +96,12 @@ class RelayDesk:
     async def commit(self, wallet: WalletId, *numbers: int) -> CommitRequest:
         """Commit a debit a number, the wallet's creation before them if it is new."""
         known = self.outbox.database.wallets.get(wallet)
-        making = WriteInTheMaking(*([known] if known else []))
+        making = CommitRequestBuilder(*([known] if known else []))
         if known is None:
             making.create(wallet)
         for number in numbers:
             making.transfer(
-                wallet, a_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED)
+                wallet, make_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED)
             )
         await self.outbox.commit(making.write)
         return making.write

@@ -60,5 +60,5 @@ class ScriptedShards:
         async with asyncio.timeout(5):
             return await self._arrived.get()
 
-    def nothing_arrived(self) -> bool:
+    def no_calls(self) -> bool:
         return self._arrived.empty()

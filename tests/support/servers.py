@@ -13,7 +13,7 @@ from pathlib import Path
 from serve_app.local import nats, postgres
 from serve_app.local.ports import free_port
 from serve_app.local.postgres_place import remove_data, resolve_layout
-from tests.support.reaper import reaped
+from tests.support.reaper import killed_on_exit
 
 POSTGRES_IMAGE = "postgres:18-alpine"
 NATS_IMAGE = "nats:2.15-alpine"
@@ -107,7 +107,7 @@ def _embedded_postgres(stack: ExitStack) -> str:
     postgres.initialise(options)
     process = postgres.start(options)
     stack.callback(postgres.stop_server, process)
-    stack.enter_context(reaped(process, folder.parent, place.parent))
+    stack.enter_context(killed_on_exit(process, folder.parent, place.parent))
     postgres.wait_until_ready(options, process)
     return options.url
 
@@ -119,7 +119,7 @@ def _embedded_nats(stack: ExitStack) -> str:
     )
     process = nats.start(options)
     stack.callback(nats.stop_server, process)
-    stack.enter_context(reaped(process, folder.parent))
+    stack.enter_context(killed_on_exit(process, folder.parent))
     nats.wait_until_ready(options, process)
     return options.url
 

@@ -9,7 +9,7 @@ from actors.batch_committer import EventRelay
 from actors.ports import Journal
 from actors.shard import Shard, ShardLimits
 from tests.support.domain import NOW
-from tests.support.write_side import LIMITS, NoRelay, ShardUnderTest
+from tests.support.write_side import LIMITS, DetachedRelay, ShardUnderTest
 
 
 @asynccontextmanager
@@ -21,7 +21,7 @@ async def shard_in_memory(
     now: Callable[[], datetime] = lambda: NOW,
 ) -> AsyncIterator[ShardUnderTest]:
     """A running shard on ``journal``; without a ``relay`` its events stay in the outbox."""
-    relay = relay or NoRelay()
+    relay = relay or DetachedRelay()
     shard = Shard(journal=journal, relay=relay, limits=limits, now=now)
     running = asyncio.create_task(shard.run())
     try:

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from serve_app.local.background import BackgroundThread
-from tests.simulation.chance import Dice
+from tests.simulation.chance import SeededRandom
 from tests.support.http_transport import HttpTransport
 from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
 from verification.evidence import ClientCall
@@ -165,7 +165,7 @@ class SteadyLoad:
         debit = RequestedOperation(
             intent=intent, operation="debit", wallet_id=wallet, amount=100, key=intent
         )
-        client = LoadClient(transport, record, Dice(intent), _RETRY, time.monotonic_ns)
+        client = LoadClient(transport, record, SeededRandom(intent), _RETRY, time.monotonic_ns)
         await client.pursue([debit])
         if attempts[-1].outcome != "acknowledged":
             self.given_up += 1

@@ -27,7 +27,7 @@ _STRANGERS: Final = "198.18.77.2"
 _GRPC_METHOD: Final = "/ray.serve.ASGIService/HandleRequest"
 
 
-def impossible_here() -> str | None:
+def unavailable_reason() -> str | None:
     """Why there can be no stranger on this machine, or None if there can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "network namespaces need root on Linux"
@@ -41,7 +41,7 @@ def impossible_here() -> str | None:
 
 
 @contextmanager
-def stranger() -> Iterator[str]:
+def remote_client() -> Iterator[str]:
     """A network namespace with one wire to this machine; gives its name."""
     name = f"wallet-{os.getpid()}"
     ours, theirs = f"wo{os.getpid()}", f"wt{os.getpid()}"
@@ -58,7 +58,7 @@ def stranger() -> Iterator[str]:
         _ip("netns", "del", name, check=False)
 
 
-def tries(namespace: str, path: str, ports: list[int]) -> dict[int, str]:
+def try_ports(namespace: str, path: str, ports: list[int]) -> dict[int, str]:
     """What each port answers to the stranger: ``closed``, an HTTP status, or a gRPC code."""
     command = ["ip", "netns", "exec", namespace, sys.executable, "-m", "tests.support.stranger"]
     done = subprocess.run(

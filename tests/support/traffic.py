@@ -22,7 +22,7 @@ async def open_wallets(shard: ShardUnderTest, count: int) -> list[WalletId]:
     ]
 
 
-async def some_of_everything(
+async def run_mixed_workload(
     shard: ShardUnderTest, wallets: Sequence[WalletId], *, rounds: int = 3
 ) -> None:
     """Every transition of the fold in every wallet, ``rounds`` times, the wallets side by side."""
@@ -34,13 +34,15 @@ EVENTS_A_ROUND = 11
 
 
 async def _one_round(shard: ShardUnderTest, wallet: WalletId) -> None:
-    await shard.ask(wallet, debit("10", metadata={"from": "me"}, reference_id="paid"))
+    await shard.request(wallet, debit("10", metadata={"from": "me"}, reference_id="paid"))
     held = [
-        body(await shard.ask(wallet, make("2", status="pending", metadata={"a": "1"})))["id"]
+        body(await shard.request(wallet, make("2", status="pending", metadata={"a": "1"})))["id"]
         for make in (debit, debit, credit, credit)
     ]
-    await shard.ask(wallet, credit("3"))
+    await shard.request(wallet, credit("3"))
     for transfer, end in zip(held, ("completed", "failed") * 2, strict=True):
-        await shard.ask(wallet, settle(transfer, end, reference_id="settled", metadata={"b": "2"}))
-    await shard.ask(wallet, credit("1000000"))  # refused: no event
-    await shard.ask(wallet, debit("1", status="pending"))  # stays pending
+        await shard.request(
+            wallet, settle(transfer, end, reference_id="settled", metadata={"b": "2"})
+        )
+    await shard.request(wallet, credit("1000000"))  # refused: no event
+    await shard.request(wallet, debit("1", status="pending"))  # stays pending

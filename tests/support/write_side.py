@@ -78,7 +78,7 @@ class ShardUnderTest:
         self.shard = shard
         self.relay: OutboxRelay = relay  # or one that tests never ask
 
-    async def ask(
+    async def request(
         self, wallet_id: WalletId, *commands: Command, key: str | None = None, **fields: Any
     ) -> RequestResult:
         keyed = keyed_by(key, *commands) if key is not None else None
@@ -94,7 +94,7 @@ class ShardUnderTest:
 
     async def create_wallet(self, **fields: Any) -> WalletId:
         wallet_id = WalletId(new_id())
-        made = applied(await self.ask(wallet_id, create_wallet(wallet_id, **fields)))
+        made = applied(await self.request(wallet_id, create_wallet(wallet_id, **fields)))
         assert made.id == wallet_id
         return wallet_id
 
@@ -138,7 +138,7 @@ def settle(transfer_id: str, status: Any, **fields: Any) -> SettleTransfer:
     return SettleTransfer(transfer_id=TransferId(transfer_id), status=status, **fields)
 
 
-class NoRelay:
+class DetachedRelay:
     """A relay that was cut off right after the commit: events stay in the outbox."""
 
     backlog = 0
@@ -170,14 +170,14 @@ async def running_shard(
         stream = JetStream(stream_options(nats_url))
     relay = OutboxRelay(
         outbox=PostgresOutbox(outbox, chores=outbox),
-        stream=stream or _NoStream(),
+        stream=stream or _UnusedStream(),
         limits=relay_limits,
         owns=owns,
         refill=PostgresBackfill(outbox, stream="WALLET_EVENTS"),
     )
     shard = Shard(
         journal=PostgresJournal(journal),
-        relay=relay if stream is not None else NoRelay(),
+        relay=relay if stream is not None else DetachedRelay(),
         limits=limits,
         now=lambda: datetime.now(UTC),
     )
@@ -206,10 +206,10 @@ async def running_shard(
             await stream.close()
 
 
-class _NoStream:
+class _UnusedStream:
     connection = 0
 
-    async def prepare(self) -> str | None:
+    async def ensure_ready(self) -> str | None:
         raise AssertionError("this shard has no stream")
 
     async def publish(
@@ -217,5 +217,5 @@ class _NoStream:
     ) -> None:
         raise AssertionError("this shard has no stream")
 
-    async def answers(self, *, connection: int) -> None:
+    async def ping(self, *, connection: int) -> None:
         raise AssertionError("this shard has no stream")

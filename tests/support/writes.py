@@ -16,7 +16,7 @@ from wallet.state import Transfer, TransferStatus, Wallet
 REFUSAL = '{"code":"insufficient_funds","detail":"Žofie"}'.encode()
 
 
-class WriteInTheMaking:
+class CommitRequestBuilder:
     """A `CommitRequest` built event by event, from wallets as they are before it."""
 
     def __init__(self, *wallets: Wallet, now: datetime = NOW) -> None:

@@ -6,14 +6,14 @@ import pytest
 from actors.batch import required_reads
 from actors.ports import EventRange, ReadSet
 from actors.protocol import Applied
-from tests.support.batches import a_batch, a_cache, ask
+from tests.support.batches import a_batch, a_cache, request
 from tests.support.domain import (
     NOW,
     OTHER_WALLET_ID,
     WALLET_ID,
-    a_transfer,
-    a_wallet,
     changed,
+    make_transfer,
+    make_wallet,
     transfer_id,
     wallet_id,
 )
@@ -31,18 +31,18 @@ PENDING, COMPLETED, FAILED = TransferStatus
 
 
 def test_nothing_is_read_when_everything_is_warm() -> None:
-    cache = a_cache(a_wallet(), pending=(a_transfer(id=transfer_id(1)),))
-    asked = [ask(debit()), ask(settle(transfer_id(1), "completed")), ask(credit())]
+    cache = a_cache(make_wallet(), pending=(make_transfer(id=transfer_id(1)),))
+    asked = [request(debit()), request(settle(transfer_id(1), "completed")), request(credit())]
     assert not required_reads(asked, cache, redo=False)
 
 
 def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
-    cache = a_cache(a_wallet())
+    cache = a_cache(make_wallet())
     asked = [
-        ask(debit(), keys=("k",)),
-        ask(settle(transfer_id(1), "completed")),
-        ask(settle(transfer_id(2), "failed"), wallet=OTHER_WALLET_ID),
-        ask(create_wallet(wallet_id(9), reference_id="r"), wallet=wallet_id(9)),
+        request(debit(), keys=("k",)),
+        request(settle(transfer_id(1), "completed")),
+        request(settle(transfer_id(2), "failed"), wallet=OTHER_WALLET_ID),
+        request(create_wallet(wallet_id(9), reference_id="r"), wallet=wallet_id(9)),
     ]
     assert required_reads(asked, cache, redo=False) == ReadSet(
         wallets={OTHER_WALLET_ID},
@@ -54,10 +54,10 @@ def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
 
 @pytest.mark.parametrize(("attempt", "redo"), [(2, False), (1, True)])
 def test_what_may_have_been_applied_already_is_looked_up(attempt: int, redo: bool) -> None:
-    cache = a_cache(a_wallet())
+    cache = a_cache(make_wallet())
     asked = [
-        ask(debit(transfer_id=transfer_id(1)), attempt=attempt),
-        ask(create_wallet(wallet_id(9)), wallet=wallet_id(9), attempt=attempt),
+        request(debit(transfer_id=transfer_id(1)), attempt=attempt),
+        request(create_wallet(wallet_id(9)), wallet=wallet_id(9), attempt=attempt),
     ]
     assert required_reads(asked, cache, redo=redo) == ReadSet(
         wallets={wallet_id(9)}, created_transfers={(WALLET_ID, transfer_id(1))}
@@ -68,8 +68,8 @@ def test_what_may_have_been_applied_already_is_looked_up(attempt: int, redo: boo
 
 
 def test_each_command_is_decided_on_what_the_one_before_left() -> None:
-    batch = a_batch(a_cache(a_wallet(balance=100)))
-    replies = [batch.decide(ask(credit("1"))), batch.decide(ask(credit("1")))]
+    batch = a_batch(a_cache(make_wallet(balance=100)))
+    replies = [batch.decide(request(credit("1"))), batch.decide(request(credit("1")))]
     assert [codes(reply) for reply in replies] == [["done"], ["insufficient_funds"]]
     assert batch.write.expected_versions == {WALLET_ID: 5}
     assert batch.write.wallets[WALLET_ID].version == 6
@@ -78,8 +78,8 @@ def test_each_command_is_decided_on_what_the_one_before_left() -> None:
 
 
 def test_the_answer_is_what_the_stream_will_say() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    result = applied(batch.decide(ask(debit("1"), made_by="key-7")))
+    batch = a_batch(a_cache(make_wallet()))
+    result = applied(batch.decide(request(debit("1"), made_by="key-7")))
     (recorded,) = batch.write.events
     assert batch.bodies == [result.body] == [encode_recorded(recorded)]
     assert recorded.made_by == "key-7"
@@ -88,9 +88,9 @@ def test_the_answer_is_what_the_stream_will_say() -> None:
 
 
 def test_a_refusal_rests_on_a_version_too_and_changes_nothing() -> None:
-    wallet = a_wallet()
+    wallet = make_wallet()
     batch = a_batch(a_cache(wallet))
-    assert codes(batch.decide(ask(credit("1")))) == ["insufficient_funds"]
+    assert codes(batch.decide(request(credit("1")))) == ["insufficient_funds"]
     assert batch.write.expected_versions == {WALLET_ID: 5}
     assert batch.write.wallets == {WALLET_ID: wallet}
     assert batch.write.events == []
@@ -99,26 +99,26 @@ def test_a_refusal_rests_on_a_version_too_and_changes_nothing() -> None:
 
 def test_a_wallet_that_does_not_exist_leaves_nothing_to_write() -> None:
     batch = a_batch()
-    assert codes(batch.decide(ask(debit(), keys=("k",)))) == ["wallet_not_found"]
+    assert codes(batch.decide(request(debit(), keys=("k",)))) == ["wallet_not_found"]
     assert (batch.write.wallets, batch.write.idempotency_records) == ({}, [])
 
 
 def test_a_refusal_carries_the_request_that_was_refused() -> None:
     batch = a_batch()
-    assert body(batch.decide(ask(debit(), request_id="r7")))["request_id"] == "r7"
+    assert body(batch.decide(request(debit(), request_id="r7")))["request_id"] == "r7"
 
 
 def test_loaded_wallets_serve_when_the_cache_has_none() -> None:
-    batch = a_batch(wallets={WALLET_ID: a_wallet(balance=7, version=3)})
-    reply = batch.decide(ask(debit("0.01")))
+    batch = a_batch(wallets={WALLET_ID: make_wallet(balance=7, version=3)})
+    reply = batch.decide(request(debit("0.01")))
     assert body(reply)["wallet"]["balance"] == "0.08"
     assert batch.write.expected_versions == {WALLET_ID: 3}
 
 
 def test_a_transfer_may_come_to_be_and_be_settled_in_one_batch() -> None:
-    batch = a_batch(a_cache(a_wallet(balance=100)))
-    batch.decide(ask(credit("1", status="pending", transfer_id=transfer_id(1))))
-    done = batch.decide(ask(settle(transfer_id(1), "failed")))
+    batch = a_batch(a_cache(make_wallet(balance=100)))
+    batch.decide(request(credit("1", status="pending", transfer_id=transfer_id(1))))
+    done = batch.decide(request(settle(transfer_id(1), "failed")))
     assert body(done)["wallet"] == {
         "version": 7,
         "balance": "1.00",
@@ -129,20 +129,20 @@ def test_a_transfer_may_come_to_be_and_be_settled_in_one_batch() -> None:
 
 
 def test_a_transfer_that_is_pending_in_memory_is_settled_without_a_read() -> None:
-    cache = a_cache(a_wallet(pending_debit=100), pending=(a_transfer(id=transfer_id(1)),))
-    reply = a_batch(cache).decide(ask(settle(transfer_id(1), "completed")))
+    cache = a_cache(make_wallet(pending_debit=100), pending=(make_transfer(id=transfer_id(1)),))
+    reply = a_batch(cache).decide(request(settle(transfer_id(1), "completed")))
     assert body(reply)["wallet"]["balance"] == "1.00"
 
 
 def test_deciding_changes_nothing_in_the_cache() -> None:
-    pending = a_transfer(id=transfer_id(1))
-    cache = a_cache(a_wallet(pending_debit=100), pending=(pending,))
+    pending = make_transfer(id=transfer_id(1))
+    cache = a_cache(make_wallet(pending_debit=100), pending=(pending,))
     batch = a_batch(cache)
-    batch.decide(ask(debit()))
-    batch.decide(ask(settle(transfer_id(1), "completed")))
+    batch.decide(request(debit()))
+    batch.decide(request(settle(transfer_id(1), "completed")))
     active = cache.get(WALLET_ID)
     assert active is not None
-    assert active.state == a_wallet(pending_debit=100)
+    assert active.state == make_wallet(pending_debit=100)
     assert active.pending == {pending.id: pending}
 
 
@@ -152,7 +152,9 @@ def test_deciding_changes_nothing_in_the_cache() -> None:
 def test_one_reference_makes_one_wallet_within_a_batch() -> None:
     batch = a_batch()
     ids = wallet_id(8), wallet_id(9)
-    replies = [batch.decide(ask(create_wallet(one, reference_id="r"), wallet=one)) for one in ids]
+    replies = [
+        batch.decide(request(create_wallet(one, reference_id="r"), wallet=one)) for one in ids
+    ]
     assert [codes(reply) for reply in replies] == [["done"], ["reference_id_taken"]]
     assert batch.write.created_wallets == [wallet_id(8)]
     assert list(batch.write.wallets) == [wallet_id(8)]
@@ -161,8 +163,8 @@ def test_one_reference_makes_one_wallet_within_a_batch() -> None:
 def test_a_wallet_and_its_first_money_may_travel_together() -> None:
     batch = a_batch()
     new = wallet_id(9)
-    batch.decide(ask(create_wallet(new), wallet=new))
-    assert codes(batch.decide(ask(debit("3"), wallet=new))) == ["done"]
+    batch.decide(request(create_wallet(new), wallet=new))
+    assert codes(batch.decide(request(debit("3"), wallet=new))) == ["done"]
     assert (batch.write.expected_versions, batch.write.created_wallets) == ({}, [new])
     assert batch.write.wallets[new].version == 2
     assert batch.write.spans() == [EventRange(new, 1, 2)]
@@ -171,10 +173,10 @@ def test_a_wallet_and_its_first_money_may_travel_together() -> None:
 def test_a_creation_that_was_applied_before_answers_as_it_did_then() -> None:
     new = wallet_id(9)
     first = a_batch()
-    answer = first.decide(ask(create_wallet(new, reference_id="r"), wallet=new))
+    answer = first.decide(request(create_wallet(new, reference_id="r"), wallet=new))
     grown = msgspec.structs.replace(first.write.wallets[new], version=4, balance=99, updated_at=NOW)
     again = a_batch(wallets={new: grown}, references={"r": new})
-    repeated = again.decide(ask(create_wallet(new, reference_id="r"), wallet=new, attempt=2))
+    repeated = again.decide(request(create_wallet(new, reference_id="r"), wallet=new, attempt=2))
     assert repeated == answer
     assert (again.write.wallets, again.write.created_wallets) == ({}, [])
 
@@ -183,12 +185,14 @@ def test_a_creation_that_was_applied_before_answers_as_it_did_then() -> None:
 
 
 def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
-    earlier = changed(a_transfer(id=transfer_id(1)), a_wallet(version=3, pending_debit=100))
+    earlier = changed(make_transfer(id=transfer_id(1)), make_wallet(version=3, pending_debit=100))
     batch = a_batch(
-        a_cache(a_wallet(version=5, balance=777)),
+        a_cache(make_wallet(version=5, balance=777)),
         recorded={(WALLET_ID, transfer_id(1)): earlier},
     )
-    reply = batch.decide(ask(debit("1", status="pending", transfer_id=transfer_id(1)), attempt=2))
+    reply = batch.decide(
+        request(debit("1", status="pending", transfer_id=transfer_id(1)), attempt=2)
+    )
     assert reply == Applied(id=transfer_id(1), version=3, body=encode_recorded(earlier))
     assert (batch.write.wallets, batch.write.events) == ({}, [])
 
@@ -197,8 +201,8 @@ def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
 
 
 def test_several_items_are_answered_one_by_one_with_the_wallet_after_all() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    reply = batch.decide(ask(debit("5"), credit("9"), credit("2")))
+    batch = a_batch(a_cache(make_wallet()))
+    reply = batch.decide(request(debit("5"), credit("9"), credit("2")))
     assert codes(reply) == ["done", "insufficient_funds", "done"]
     assert balances(reply)["balance"] == "3.00"
     assert batch.write.wallets[WALLET_ID].version == 7
@@ -206,17 +210,17 @@ def test_several_items_are_answered_one_by_one_with_the_wallet_after_all() -> No
 
 def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
     cache = a_cache(
-        a_wallet(balance=500, pending_debit=200),
-        pending=(a_transfer(id=transfer_id(1)), a_transfer(id=transfer_id(2))),
+        make_wallet(balance=500, pending_debit=200),
+        pending=(make_transfer(id=transfer_id(1)), make_transfer(id=transfer_id(2))),
     )
     batch = a_batch(cache)
-    batch.decide(ask(debit("1"), keys=("before",)))
-    batch.decide(ask(settle(transfer_id(2), "completed")))
+    batch.decide(request(debit("1"), keys=("before",)))
+    batch.decide(request(settle(transfer_id(2), "completed")))
     write, bodies = msgspec.json.encode(batch.write), list(batch.bodies)
     transfers = dict(batch.transfers)
 
     reply = batch.decide(
-        ask(
+        request(
             settle(transfer_id(1), "failed"),
             debit("3", status="pending", transfer_id=transfer_id(3)),
             settle(transfer_id(3), "completed"),
@@ -232,7 +236,7 @@ def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
     assert batch.transfers == transfers
 
     after = batch.decide(
-        ask(
+        request(
             settle(transfer_id(1), "completed"),
             debit("3", transfer_id=transfer_id(3)),
             keys=("k1", "k2"),
@@ -245,41 +249,41 @@ def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
 
 
 def test_an_undone_submission_that_came_first_still_rests_on_the_version() -> None:
-    wallet = a_wallet(balance=100)
+    wallet = make_wallet(balance=100)
     batch = a_batch(a_cache(wallet))
-    rolled_back(batch.decide(ask(debit("1"), credit("9"), atomic=True)))
+    rolled_back(batch.decide(request(debit("1"), credit("9"), atomic=True)))
     assert batch.write.expected_versions == {WALLET_ID: 5}
     assert batch.write.wallets == {WALLET_ID: wallet}
     assert batch.write.events == []
 
 
 def test_an_atomic_submission_that_is_accepted_stays() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    committed(batch.decide(ask(debit("1"), credit("1"), atomic=True)))
+    batch = a_batch(a_cache(make_wallet()))
+    committed(batch.decide(request(debit("1"), credit("1"), atomic=True)))
     assert batch.write.wallets[WALLET_ID].version == 7
 
 
 def test_a_batch_of_replayed_items_answers_with_a_wallet_at_a_version() -> None:
     # What was answered before needs no check; what the wallet is told to be now does: another
     # owner may have moved it on.
-    earlier = changed(a_transfer(id=transfer_id(1)), a_wallet(version=6, pending_debit=100))
-    batch = a_batch(a_cache(a_wallet()), recorded={(WALLET_ID, transfer_id(1)): earlier})
+    earlier = changed(make_transfer(id=transfer_id(1)), make_wallet(version=6, pending_debit=100))
+    batch = a_batch(a_cache(make_wallet()), recorded={(WALLET_ID, transfer_id(1)): earlier})
     again = debit("1", status="pending", transfer_id=transfer_id(1))
-    batch.decide(ask(again, attempt=2, several=True))
+    batch.decide(request(again, attempt=2, several=True))
     assert batch.write.expected_versions == {WALLET_ID: 5}
 
 
 def test_several_items_for_no_wallet_are_all_refused() -> None:
-    reply = a_batch().decide(ask(debit("1"), debit("2")))
+    reply = a_batch().decide(request(debit("1"), debit("2")))
     assert codes(reply) == ["wallet_not_found", "wallet_not_found"]
     assert committed(reply).wallet == b"null"
 
 
 def test_a_transfer_delivered_twice_into_one_batch_is_applied_once() -> None:
-    batch = a_batch(a_cache(a_wallet()))
+    batch = a_batch(a_cache(make_wallet()))
     command = debit("1", transfer_id=transfer_id(1))
-    first = batch.decide(ask(command))
-    again = batch.decide(ask(command, attempt=2))
+    first = batch.decide(request(command))
+    again = batch.decide(request(command, attempt=2))
     assert again == first
     assert len(batch.write.events) == 1
 
@@ -287,7 +291,7 @@ def test_a_transfer_delivered_twice_into_one_batch_is_applied_once() -> None:
 def test_a_creation_delivered_twice_into_one_batch_makes_one_wallet() -> None:
     batch = a_batch()
     command = create_wallet(wallet_id(9), reference_id="r")
-    first = batch.decide(ask(command, wallet=wallet_id(9)))
-    again = batch.decide(ask(command, wallet=wallet_id(9), attempt=2))
+    first = batch.decide(request(command, wallet=wallet_id(9)))
+    again = batch.decide(request(command, wallet=wallet_id(9), attempt=2))
     assert again == first
     assert batch.write.created_wallets == [wallet_id(9)]

@@ -8,11 +8,11 @@ import pytest
 from actors.batch import required_reads
 from actors.ports import ReadSet, StoredAnswer
 from actors.protocol import BatchCommitted, Refused
-from tests.support.batches import a_batch, a_cache, ask, whole
+from tests.support.batches import a_batch, a_cache, keyed_batch, request
 from tests.support.domain import (
     OTHER_WALLET_ID,
     WALLET_ID,
-    a_wallet,
+    make_wallet,
     wallet_id,
 )
 from tests.support.results import applied, balances, codes, committed, refused, rolled_back
@@ -24,9 +24,9 @@ from wallet.ids import IdempotencyKey, batch_scope
 
 
 def test_a_key_is_stored_with_its_answer_and_replayed_in_the_same_batch() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    first = applied(batch.decide(ask(debit("1"), keys=("k",), request_id="r1")))
-    again = batch.decide(ask(debit("1"), keys=("k",), request_id="r2"))
+    batch = a_batch(a_cache(make_wallet()))
+    first = applied(batch.decide(request(debit("1"), keys=("k",), request_id="r1")))
+    again = batch.decide(request(debit("1"), keys=("k",), request_id="r2"))
     assert again == msgspec.structs.replace(first, replayed=True)
     assert first.version == 6
     assert (len(batch.write.events), len(batch.write.idempotency_records), batch.replays) == (
@@ -44,9 +44,9 @@ def test_a_key_is_stored_with_its_answer_and_replayed_in_the_same_batch() -> Non
 
 
 def test_our_own_second_delivery_is_no_replay_to_the_client() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    first = batch.decide(ask(debit("1"), keys=("k",), request_id="r1"))
-    again = batch.decide(ask(debit("1"), keys=("k",), request_id="r1", attempt=2))
+    batch = a_batch(a_cache(make_wallet()))
+    first = batch.decide(request(debit("1"), keys=("k",), request_id="r1"))
+    again = batch.decide(request(debit("1"), keys=("k",), request_id="r1", attempt=2))
     assert again == first
 
 
@@ -54,37 +54,39 @@ def test_our_own_second_delivery_is_no_replay_to_the_client() -> None:
 def test_a_key_with_another_request_is_refused_and_changes_nothing(same_batch: bool) -> None:
     stored = StoredAnswer(fingerprint=b"f", request_id="r0", refused=False, answer=b"{}", version=3)
     loaded = {} if same_batch else {"keys": {(WALLET_ID, "k"): stored}}
-    batch = a_batch(a_cache(a_wallet()), **loaded)
+    batch = a_batch(a_cache(make_wallet()), **loaded)
     if same_batch:
-        batch.decide(ask(debit("1"), keys=("k",)))
+        batch.decide(request(debit("1"), keys=("k",)))
     before = msgspec.json.encode(batch.write)
-    reply = batch.decide(ask(debit("2"), keys=("k",), fingerprint=b"other"))
+    reply = batch.decide(request(debit("2"), keys=("k",), fingerprint=b"other"))
     assert codes(reply) == ["idempotency_key_reused"]
     assert msgspec.json.encode(batch.write) == before
 
 
 def test_a_key_belongs_to_one_wallet() -> None:
-    batch = a_batch(a_cache(a_wallet(), a_wallet(id=OTHER_WALLET_ID)))
-    batch.decide(ask(debit("1"), keys=("k",)))
-    other = batch.decide(ask(debit("2"), wallet=OTHER_WALLET_ID, keys=("k",), fingerprint=b"other"))
+    batch = a_batch(a_cache(make_wallet(), make_wallet(id=OTHER_WALLET_ID)))
+    batch.decide(request(debit("1"), keys=("k",)))
+    other = batch.decide(
+        request(debit("2"), wallet=OTHER_WALLET_ID, keys=("k",), fingerprint=b"other")
+    )
     assert codes(other) == ["done"]
     assert len(batch.write.idempotency_records) == 2
 
 
 def test_a_declined_payment_is_remembered_under_its_key() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    declined = refused(batch.decide(ask(credit("1"), keys=("k",))))
-    batch.decide(ask(debit("9")))
-    late = batch.decide(ask(credit("1"), keys=("k",), request_id="r2"))
+    batch = a_batch(a_cache(make_wallet()))
+    declined = refused(batch.decide(request(credit("1"), keys=("k",))))
+    batch.decide(request(debit("9")))
+    late = batch.decide(request(credit("1"), keys=("k",), request_id="r2"))
     assert late == Refused(refusal=declined.refusal, replayed=True)
     assert batch.write.idempotency_records[0].stored.refused
 
 
 def test_a_request_that_is_not_valid_does_not_use_up_its_key() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    assert codes(batch.decide(ask(debit("0.001"), keys=("k",)))) == ["validation_error"]
+    batch = a_batch(a_cache(make_wallet()))
+    assert codes(batch.decide(request(debit("0.001"), keys=("k",)))) == ["validation_error"]
     assert batch.write.idempotency_records == []
-    right = ask(debit("0.01"), keys=("k",), fingerprint=b"other")
+    right = request(debit("0.01"), keys=("k",), fingerprint=b"other")
     assert codes(batch.decide(right)) == ["done"]
 
 
@@ -93,7 +95,7 @@ def test_a_keyed_creation_repeated_in_one_batch_makes_one_wallet() -> None:
     batch = a_batch()
     first, again = [
         batch.decide(
-            ask(create_wallet(wallet_id(n)), wallet=scope, keys=("k",), request_id=f"r{n}")
+            request(create_wallet(wallet_id(n)), wallet=scope, keys=("k",), request_id=f"r{n}")
         )
         for n in (7, 8)
     ]
@@ -106,10 +108,10 @@ def test_a_keyed_creation_repeated_in_one_batch_makes_one_wallet() -> None:
 
 
 def test_a_keyed_batch_is_replayed_as_a_whole() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    first = committed(batch.decide(whole(debit("5"), credit("9"), request_id="r1")))
+    batch = a_batch(a_cache(make_wallet()))
+    first = committed(batch.decide(keyed_batch(debit("5"), credit("9"), request_id="r1")))
     write = msgspec.json.encode(batch.write)
-    again = batch.decide(whole(debit("5"), credit("9"), request_id="r2"))
+    again = batch.decide(keyed_batch(debit("5"), credit("9"), request_id="r2"))
     assert codes(first) == ["done", "insufficient_funds"]
     assert not first.replayed
     assert again == msgspec.structs.replace(first, replayed=True)
@@ -119,46 +121,46 @@ def test_a_keyed_batch_is_replayed_as_a_whole() -> None:
 
 
 def test_a_keyed_batch_refused_once_is_refused_when_it_could_succeed() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    first = rolled_back(batch.decide(whole(debit("1"), credit("9"), atomic=True)))
-    batch.decide(ask(debit("100")))
-    again = batch.decide(whole(debit("1"), credit("9"), atomic=True, request_id="r2"))
+    batch = a_batch(a_cache(make_wallet()))
+    first = rolled_back(batch.decide(keyed_batch(debit("1"), credit("9"), atomic=True)))
+    batch.decide(request(debit("100")))
+    again = batch.decide(keyed_batch(debit("1"), credit("9"), atomic=True, request_id="r2"))
     assert codes(first) == ["rolled back", "insufficient_funds"]
     assert again == msgspec.structs.replace(first, replayed=True)
     assert batch.write.wallets[WALLET_ID].version == 6
 
 
 def test_a_batch_s_key_with_another_batch_is_refused_and_changes_nothing() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    batch.decide(whole(debit("1"), debit("2")))
+    batch = a_batch(a_cache(make_wallet()))
+    batch.decide(keyed_batch(debit("1"), debit("2")))
     write = msgspec.json.encode(batch.write)
-    reply = batch.decide(whole(debit("1"), debit("3"), fingerprint=b"other"))
+    reply = batch.decide(keyed_batch(debit("1"), debit("3"), fingerprint=b"other"))
     assert codes(reply) == ["idempotency_key_reused"]
     assert msgspec.json.encode(batch.write) == write
 
 
 def test_a_batch_for_no_wallet_does_not_use_up_its_key() -> None:
     batch = a_batch()
-    assert codes(batch.decide(whole(debit("1"), debit("2")))) == ["wallet_not_found"] * 2
+    assert codes(batch.decide(keyed_batch(debit("1"), debit("2")))) == ["wallet_not_found"] * 2
     assert batch.write.idempotency_records == []
 
 
 def test_a_batch_of_one_item_is_answered_as_a_batch() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    reply = batch.decide(whole(debit("1")))
+    batch = a_batch(a_cache(make_wallet()))
+    reply = batch.decide(keyed_batch(debit("1")))
     assert balances(reply)["version"] == 6
 
 
 def test_keys_of_a_batch_and_of_its_items_are_read() -> None:
-    cache = a_cache(a_wallet())
-    asked = [whole(debit("1"), debit("2"), keys=("k1", "k2"))]
+    cache = a_cache(make_wallet())
+    asked = [keyed_batch(debit("1"), debit("2"), keys=("k1", "k2"))]
     missing = required_reads(asked, cache, redo=False)
     assert missing == ReadSet(keys={(WALLET_ID, IdempotencyKey(key)) for key in ("w", "k1", "k2")})
 
 
 def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:
-    batch = a_batch(a_cache(a_wallet()))
-    reply = batch.decide(whole(debit("1"), debit("0.001"), atomic=True))
+    batch = a_batch(a_cache(make_wallet()))
+    reply = batch.decide(keyed_batch(debit("1"), debit("0.001"), atomic=True))
     assert codes(reply) == ["rolled back", "validation_error"]
     assert batch.write.idempotency_records == []
 
@@ -176,7 +178,7 @@ def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:
 def test_a_part_s_key_belongs_to_the_request_that_it_was_part_of(
     kept: bytes, sent: bytes, is_replay: bool
 ) -> None:
-    batch = a_batch(a_cache(a_wallet()))
+    batch = a_batch(a_cache(make_wallet()))
     first = batch.decide(part_of(kept, debit("1"), debit("2")))
     again = batch.decide(part_of(sent, debit("1"), debit("2"), request_id="r2"))
     assert isinstance(again, BatchCommitted) is is_replay
@@ -195,10 +197,10 @@ def test_a_part_is_kept_whatever_it_came_to() -> None:
 
 def test_a_claim_reads_its_key_and_no_wallet() -> None:
     scope = batch_scope(IdempotencyKey("k"))
-    missing = required_reads([ask(ClaimKey(), wallet=scope, keys=("k",))], a_cache(), redo=True)
+    missing = required_reads([request(ClaimKey(), wallet=scope, keys=("k",))], a_cache(), redo=True)
     assert missing == ReadSet(keys={(scope, IdempotencyKey("k"))})
 
 
 def part_of(request: bytes, *commands: Any, **fields: Any) -> CommandRequest:
     keyed = Idempotency(key=IdempotencyKey("w"), fingerprint=b"f", request=request)
-    return whole(*commands, keyed=keyed, **fields)
+    return keyed_batch(*commands, keyed=keyed, **fields)

@@ -3,7 +3,7 @@
 import pytest
 
 from actors.cache import WalletCache
-from tests.support.domain import a_transfer, a_wallet, settled, transfer_id, wallet_id
+from tests.support.domain import make_transfer, make_wallet, settled, transfer_id, wallet_id
 from wallet.ids import WalletId
 from wallet.state import TransferStatus
 
@@ -16,24 +16,24 @@ def a_cache(wallets_max: int = 2, transfers_max: int = 2) -> WalletCache:
 
 def put(cache: WalletCache, *wallets: WalletId) -> None:
     for wallet in wallets:
-        cache.put(a_wallet(id=wallet))
+        cache.put(make_wallet(id=wallet))
 
 
 def test_a_wallet_is_remembered_at_its_last_state() -> None:
     cache = a_cache()
-    cache.put(a_wallet(id=A, version=1))
-    cache.put(a_wallet(id=A, version=2, balance=7))
+    cache.put(make_wallet(id=A, version=1))
+    cache.put(make_wallet(id=A, version=2, balance=7))
     active = cache.get(A)
     assert active is not None
-    assert active.state == a_wallet(id=A, version=2, balance=7)
+    assert active.state == make_wallet(id=A, version=2, balance=7)
     assert (len(cache), cache.activations) == (1, 1)
 
 
 def test_memory_never_moves_back() -> None:
     cache = a_cache()
-    cache.put(a_wallet(id=A, version=2))
+    cache.put(make_wallet(id=A, version=2))
     with pytest.raises(AssertionError, match="INV-8"):
-        cache.put(a_wallet(id=A, version=1))
+        cache.put(make_wallet(id=A, version=1))
 
 
 def test_the_least_recently_used_wallet_leaves_first() -> None:
@@ -48,7 +48,7 @@ def test_the_least_recently_used_wallet_leaves_first() -> None:
 def test_a_wallet_that_comes_back_knows_none_of_its_former_transfers() -> None:
     cache = a_cache(wallets_max=1)
     put(cache, A)
-    cache.put_transfer(A, a_transfer(id=transfer_id(1)))
+    cache.put_transfer(A, make_transfer(id=transfer_id(1)))
     put(cache, B, A)
     active = cache.get(A)
     assert active is not None
@@ -58,7 +58,7 @@ def test_a_wallet_that_comes_back_knows_none_of_its_former_transfers() -> None:
 def test_the_next_state_keeps_pending_transfers_and_drops_settled_ones() -> None:
     cache = a_cache()
     put(cache, A)
-    first, second = a_transfer(id=transfer_id(1)), a_transfer(id=transfer_id(2))
+    first, second = make_transfer(id=transfer_id(1)), make_transfer(id=transfer_id(2))
     cache.put_transfer(A, first)
     cache.put_transfer(A, second)
     put(cache, A)
@@ -72,7 +72,7 @@ def test_the_oldest_pending_transfer_leaves_first() -> None:
     cache = a_cache(transfers_max=2)
     put(cache, A)
     for number in (1, 2, 3):
-        cache.put_transfer(A, a_transfer(id=transfer_id(number)))
+        cache.put_transfer(A, make_transfer(id=transfer_id(number)))
     active = cache.get(A)
     assert active is not None
     assert list(active.pending) == [transfer_id(2), transfer_id(3)]
@@ -80,7 +80,7 @@ def test_the_oldest_pending_transfer_leaves_first() -> None:
 
 def test_transfers_of_a_wallet_that_is_not_active_are_not_kept() -> None:
     cache = a_cache()
-    cache.put_transfer(A, a_transfer())
+    cache.put_transfer(A, make_transfer())
     assert cache.get(A) is None
     assert len(cache) == 0
 
@@ -88,7 +88,7 @@ def test_transfers_of_a_wallet_that_is_not_active_are_not_kept() -> None:
 def test_a_forgotten_wallet_is_gone_with_its_transfers() -> None:
     cache = a_cache()
     put(cache, A)
-    cache.put_transfer(A, a_transfer())
+    cache.put_transfer(A, make_transfer())
     cache.forget(A)
     cache.forget(A)
     assert cache.get(A) is None

@@ -25,7 +25,7 @@ NEIGHBOUR = wallet_id(7)
 Asking = asyncio.Task[RequestResult]
 
 
-class Desk:
+class DispatcherFixture:
     """A dispatcher, the shards that it calls, and who waits for it."""
 
     def __init__(self, **limits: int) -> None:
@@ -66,9 +66,9 @@ class Desk:
         await asyncio.gather(*self.asking, return_exceptions=True)
 
 
-async def desk_beside_a_neighbour(**limits: int) -> Desk:
+async def desk_beside_a_neighbour(**limits: int) -> DispatcherFixture:
     """Its lane has just carried another wallet's command."""
-    desk = Desk(**limits)
+    desk = DispatcherFixture(**limits)
     await desk.ask("q1", wallet_id=NEIGHBOUR)
     (await desk.shards.next_call()).reply()
     await let_callbacks_run()
@@ -86,15 +86,15 @@ def a_submission(name: str, *, items: int = 1, **fields: Any) -> CommandRequest:
 
 
 @pytest_asyncio.fixture
-async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DispatcherFixture]:
     """One shard, one call at a time, and no waiting before a second try."""
     monkeypatch.setattr(module, "_backoff_s", lambda _failures: 0.0)
-    made = Desk()
+    made = DispatcherFixture()
     yield made
     await made.close()
 
 
-async def test_a_submission_is_answered_with_its_shard_s_reply(desk: Desk) -> None:
+async def test_a_submission_is_answered_with_its_shard_s_reply(desk: DispatcherFixture) -> None:
     (asking,) = await desk.ask("r1")
     call = await desk.shards.next_call()
     assert call.submissions[0].attempt == 1
@@ -102,7 +102,9 @@ async def test_a_submission_is_answered_with_its_shard_s_reply(desk: Desk) -> No
     assert await asking == reply_to("r1")
 
 
-async def test_what_comes_in_one_turn_of_the_event_loop_travels_together(desk: Desk) -> None:
+async def test_what_comes_in_one_turn_of_the_event_loop_travels_together(
+    desk: DispatcherFixture,
+) -> None:
     tasks = await desk.ask("r1", "r2", "r3")
     call = await desk.shards.next_call()
     assert call.names == ["r1", "r2", "r3"]
@@ -110,7 +112,9 @@ async def test_what_comes_in_one_turn_of_the_event_loop_travels_together(desk: D
     await asyncio.gather(*tasks)
 
 
-async def test_what_queues_while_a_call_is_under_way_travels_together(desk: Desk) -> None:
+async def test_what_queues_while_a_call_is_under_way_travels_together(
+    desk: DispatcherFixture,
+) -> None:
     tasks = [*await desk.ask("r1"), *await desk.ask("r2"), *await desk.ask("r3", "r4")]
     first = await desk.shards.next_call()
     assert first.names == ["r1"]
@@ -124,12 +128,12 @@ async def test_what_queues_while_a_call_is_under_way_travels_together(desk: Desk
 
 
 async def test_no_more_calls_are_open_than_allowed() -> None:
-    desk = Desk(shard_calls_in_flight_max=3)
+    desk = DispatcherFixture(shard_calls_in_flight_max=3)
     tasks = []
     for number in range(10):
         tasks += await desk.ask(f"r{number}", wallet_id=wallet_id(number))
     calls = [await desk.shards.next_call() for _ in range(3)]
-    assert desk.shards.nothing_arrived()
+    assert desk.shards.no_calls()
     for call in calls:
         call.reply()
     (await desk.shards.next_call()).reply()
@@ -138,12 +142,12 @@ async def test_no_more_calls_are_open_than_allowed() -> None:
 
 
 async def test_a_wallet_has_one_call_at_a_time_and_other_wallets_another() -> None:
-    desk = Desk(shard_calls_in_flight_max=2)
+    desk = DispatcherFixture(shard_calls_in_flight_max=2)
     flooded, quiet = wallet_id(0), wallet_id(1)
     await desk.ask("f1", wallet_id=flooded)
     first = await desk.shards.next_call()
     await desk.ask("f2", "f3", wallet_id=flooded)
-    assert desk.shards.nothing_arrived()
+    assert desk.shards.no_calls()
     await desk.ask("q1", wallet_id=quiet)
     second = await desk.shards.next_call()
     assert second.names == ["q1"]
@@ -156,7 +160,7 @@ async def test_a_wallet_has_one_call_at_a_time_and_other_wallets_another() -> No
 
 
 async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() -> None:
-    desk = Desk(ingress_queue_max=10, ingress_wallet_queue_max=3)
+    desk = DispatcherFixture(ingress_queue_max=10, ingress_wallet_queue_max=3)
     flooded, quiet = wallet_id(0), wallet_id(1)
     await desk.ask("called", wallet_id=flooded)
     await desk.ask("f1", "f2", "f3", wallet_id=flooded)
@@ -173,7 +177,7 @@ async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() ->
 
 
 async def test_a_flooded_wallet_alone_travels_whole_and_never_rests() -> None:
-    desk = Desk(call_wallet_commands_max=2)
+    desk = DispatcherFixture(call_wallet_commands_max=2)
     await desk.ask("first")
     await desk.ask("f1", "f2", "f3", "f4", "f5")
     (await desk.shards.next_call()).reply()
@@ -197,7 +201,7 @@ async def test_a_flooded_wallet_under_contention_has_a_share_and_pauses() -> Non
     first.reply()
     answered = clock()
     await let_callbacks_run()
-    assert desk.shards.nothing_arrived()
+    assert desk.shards.no_calls()
 
     # Its neighbours don't rest.
     await desk.ask("q2", wallet_id=NEIGHBOUR)
@@ -239,7 +243,7 @@ async def test_a_flooded_wallet_pauses_briefly_after_a_call_to_a_new_shard(
     await asyncio.sleep(0.3)  # The time that the call takes.
     first.reply()
     await let_callbacks_run()
-    assert not desk.shards.nothing_arrived()
+    assert not desk.shards.no_calls()
     await desk.close()
 
 
@@ -274,7 +278,7 @@ async def test_a_flooded_wallet_whose_neighbours_have_gone_travels_whole_again(
 
 
 async def test_a_call_carries_no_more_commands_than_allowed() -> None:
-    desk = Desk(call_commands_max=5)
+    desk = DispatcherFixture(call_commands_max=5)
     await desk.ask("first")
     await desk.ask("r1", "r2", items=2)
     await desk.ask("huge", items=9)
@@ -289,7 +293,7 @@ async def test_a_call_carries_no_more_commands_than_allowed() -> None:
 
 
 async def test_each_wallet_goes_to_the_shard_of_the_ring() -> None:
-    desk = Desk(shard_count=4)
+    desk = DispatcherFixture(shard_count=4)
     wallets = [wallet_id(number) for number in range(12)]
     for wallet in wallets:
         await desk.ask(wallet, wallet_id=wallet)
@@ -303,7 +307,7 @@ async def test_each_wallet_goes_to_the_shard_of_the_ring() -> None:
 
 
 async def test_a_dead_shard_does_not_hold_up_the_others() -> None:
-    desk = Desk(shard_count=2)
+    desk = DispatcherFixture(shard_count=2)
     one, other = wallet_id(0), wallet_id(2)
     assert ring_of(2).shard_of(one) != ring_of(2).shard_of(other)
     await desk.ask("stuck", wallet_id=one)
@@ -318,7 +322,7 @@ async def test_a_dead_shard_does_not_hold_up_the_others() -> None:
 
 
 async def test_a_full_queue_refuses_at_once_and_says_that_nothing_was_applied() -> None:
-    desk = Desk(ingress_queue_max=2)
+    desk = DispatcherFixture(ingress_queue_max=2)
     await desk.ask("called")
     await desk.ask("q1", "q2")
     reply = await desk.dispatcher.submit(a_submission("too many"))
@@ -330,7 +334,7 @@ async def test_a_full_queue_refuses_at_once_and_says_that_nothing_was_applied() 
 
 
 async def test_the_queue_s_bound_counts_commands() -> None:
-    desk = Desk(ingress_queue_max=3)
+    desk = DispatcherFixture(ingress_queue_max=3)
     await desk.ask("called")
     await desk.ask("q1", items=2)
     refused = await desk.dispatcher.submit(a_submission("too many", items=2))
@@ -341,7 +345,7 @@ async def test_the_queue_s_bound_counts_commands() -> None:
 
 
 async def test_a_large_submission_fits_into_an_empty_queue() -> None:
-    desk = Desk(ingress_queue_max=3)
+    desk = DispatcherFixture(ingress_queue_max=3)
     await desk.ask("called")
     await desk.ask("huge", items=9)
     assert desk.dispatcher.queued == [9]
@@ -352,7 +356,7 @@ async def test_a_large_submission_fits_into_an_empty_queue() -> None:
 
 
 async def test_a_call_lost_with_its_shard_is_delivered_as_a_second_attempt(
-    desk: Desk,
+    desk: DispatcherFixture,
 ) -> None:
     (asking,) = await desk.ask("r1")
     first = await desk.shards.next_call()
@@ -368,7 +372,9 @@ async def test_a_call_lost_with_its_shard_is_delivered_as_a_second_attempt(
     assert await asking == reply_to("r1")
 
 
-async def test_a_call_that_never_reached_its_shard_is_no_second_attempt(desk: Desk) -> None:
+async def test_a_call_that_never_reached_its_shard_is_no_second_attempt(
+    desk: DispatcherFixture,
+) -> None:
     (asking,) = await desk.ask("r1")
     (await desk.shards.next_call()).die(delivered=False)
     again = await desk.shards.next_call()
@@ -377,7 +383,7 @@ async def test_a_call_that_never_reached_its_shard_is_no_second_attempt(desk: De
     assert await asking == reply_to("r1")
 
 
-async def test_a_delivery_tells_how_long_the_client_still_waits(desk: Desk) -> None:
+async def test_a_delivery_tells_how_long_the_client_still_waits(desk: DispatcherFixture) -> None:
     await desk.ask("first")
     first = await desk.shards.next_call()
     await desk.ask("queued", timeout_s=5.0)
@@ -388,7 +394,7 @@ async def test_a_delivery_tells_how_long_the_client_still_waits(desk: Desk) -> N
 
 
 async def test_a_deadline_that_passes_in_the_queue_means_nothing_was_applied(
-    desk: Desk,
+    desk: DispatcherFixture,
 ) -> None:
     await desk.ask("first")
     first = await desk.shards.next_call()
@@ -403,7 +409,9 @@ async def test_a_deadline_that_passes_in_the_queue_means_nothing_was_applied(
     assert (await desk.shards.next_call()).names == ["next"]
 
 
-async def test_a_deadline_that_passes_after_a_delivery_leaves_it_open(desk: Desk) -> None:
+async def test_a_deadline_that_passes_after_a_delivery_leaves_it_open(
+    desk: DispatcherFixture,
+) -> None:
     reply = await desk.dispatcher.submit(a_submission("r1", timeout_s=0.01))
     assert isinstance(reply, Failure)
     assert reply.code is FailureCode.DEADLINE_EXCEEDED
@@ -412,7 +420,7 @@ async def test_a_deadline_that_passes_after_a_delivery_leaves_it_open(desk: Desk
 
 @pytest.mark.parametrize(("arrived", "applied"), [(True, "unknown"), (False, "no")])
 async def test_a_deadline_between_two_tries_tells_whether_an_earlier_one_arrived(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, arrived: bool, applied: str
+    desk: DispatcherFixture, monkeypatch: pytest.MonkeyPatch, arrived: bool, applied: str
 ) -> None:
     (asking,) = await desk.ask("r1", timeout_s=0.3)
     (await desk.shards.next_call()).die(delivered=arrived)
@@ -425,7 +433,7 @@ async def test_a_deadline_between_two_tries_tells_whether_an_earlier_one_arrived
     assert reply.applied == applied
 
 
-async def test_a_call_that_nobody_waits_for_any_more_is_given_up(desk: Desk) -> None:
+async def test_a_call_that_nobody_waits_for_any_more_is_given_up(desk: DispatcherFixture) -> None:
     reply = await desk.dispatcher.submit(a_submission("r1", timeout_s=0.01))
     assert isinstance(reply, Failure)
     await desk.shards.next_call()  # Its shard hangs: no reply will come.
@@ -434,7 +442,9 @@ async def test_a_call_that_nobody_waits_for_any_more_is_given_up(desk: Desk) -> 
     assert await asking == reply_to("r2")
 
 
-async def test_who_has_gone_is_not_delivered_and_its_neighbours_are(desk: Desk) -> None:
+async def test_who_has_gone_is_not_delivered_and_its_neighbours_are(
+    desk: DispatcherFixture,
+) -> None:
     await desk.ask("first")
     first = await desk.shards.next_call()
     gone, stays = await desk.ask("gone", "stays")
@@ -447,7 +457,9 @@ async def test_who_has_gone_is_not_delivered_and_its_neighbours_are(desk: Desk) 
     assert await stays == reply_to("stays")
 
 
-async def test_who_goes_while_its_call_is_under_way_is_not_delivered_again(desk: Desk) -> None:
+async def test_who_goes_while_its_call_is_under_way_is_not_delivered_again(
+    desk: DispatcherFixture,
+) -> None:
     await desk.ask("first")
     first = await desk.shards.next_call()
     gone, _stays = await desk.ask("gone", "stays")
@@ -461,7 +473,7 @@ async def test_who_goes_while_its_call_is_under_way_is_not_delivered_again(desk:
 
 
 async def test_a_bug_in_a_call_reaches_those_who_wait_for_it_and_nobody_else(
-    desk: Desk,
+    desk: DispatcherFixture,
 ) -> None:
     (asking,) = await desk.ask("r1")
     (await desk.shards.next_call()).fail(RuntimeError("a bug"))
@@ -472,7 +484,7 @@ async def test_a_bug_in_a_call_reaches_those_who_wait_for_it_and_nobody_else(
     assert await following == reply_to("r2")
 
 
-async def test_a_reply_too_few_is_a_bug(desk: Desk) -> None:
+async def test_a_reply_too_few_is_a_bug(desk: DispatcherFixture) -> None:
     await desk.ask("first")
     first = await desk.shards.next_call()
     tasks = await desk.ask("r1", "r2")
@@ -483,7 +495,9 @@ async def test_a_reply_too_few_is_a_bug(desk: Desk) -> None:
         await tasks[1]
 
 
-async def test_a_flooded_wallet_s_answers_leave_turns_to_its_neighbours(desk: Desk) -> None:
+async def test_a_flooded_wallet_s_answers_leave_turns_to_its_neighbours(
+    desk: DispatcherFixture,
+) -> None:
     await desk.ask("first")
     first = await desk.shards.next_call()
     flood = [f"r{number}" for number in range(40)]

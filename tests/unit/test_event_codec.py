@@ -8,10 +8,10 @@ from tests.support.domain import (
     NOW,
     TRANSFER_ID,
     WALLET_ID,
-    a_transfer,
-    a_wallet,
     changed,
     created,
+    make_transfer,
+    make_wallet,
     settled,
     wallet_id,
 )
@@ -22,19 +22,19 @@ from wallet.state import FailureReason, TransferStatus, TransferType
 
 PENDING, COMPLETED, FAILED = TransferStatus
 
-CREATED = created(a_wallet(version=1, reference_id="shop-1", metadata={"tier": "gold"}))
+CREATED = created(make_wallet(version=1, reference_id="shop-1", metadata={"tier": "gold"}))
 HELD = changed(
-    a_transfer(type=TransferType.CREDIT, amount=1050, metadata={"a": "Ž"}),
-    a_wallet(version=2, balance=950, pending_credit=1050),
+    make_transfer(type=TransferType.CREDIT, amount=1050, metadata={"a": "Ž"}),
+    make_wallet(version=2, balance=950, pending_credit=1050),
 )
 REVERTED = changed(
     settled(
-        a_transfer(type=TransferType.CREDIT, amount=1050),
+        make_transfer(type=TransferType.CREDIT, amount=1050),
         FAILED,
         failure_reason=FailureReason.REVERTED,
         reference_id="why",
     ),
-    a_wallet(version=3, balance=2000),
+    make_wallet(version=3, balance=2000),
     previous=PENDING,
     at=LATER,
 )
@@ -118,8 +118,8 @@ def test_an_event_tells_what_its_transfer_was_before_if_it_was() -> None:
 def test_a_transfer_s_event_is_named_after_what_it_became(
     status: TransferStatus, previous: TransferStatus | None, type_: str
 ) -> None:
-    transfer = a_transfer(status=status, settled_at=None if status is PENDING else NOW)
-    assert changed(transfer, a_wallet(), previous=previous).event.type == type_
+    transfer = make_transfer(status=status, settled_at=None if status is PENDING else NOW)
+    assert changed(transfer, make_wallet(), previous=previous).event.type == type_
 
 
 def test_a_subject_tells_partition_wallet_and_type() -> None:

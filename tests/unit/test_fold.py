@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from tests.support.domain import LATER, NOW, WALLET_ID, a_transfer, a_wallet, settled
+from tests.support.domain import LATER, NOW, WALLET_ID, make_transfer, make_wallet, settled
 from wallet.events import TransferChanged, WalletCreated
 from wallet.fold import BALANCE_EFFECTS, evolve, fold_table
 from wallet.money import MINOR_MAX
@@ -30,7 +30,7 @@ DESIGNED = {
 def event_of(
     kind: TransferType, before: TransferStatus | None, after: TransferStatus, amount: int = 100
 ) -> TransferChanged:
-    transfer = a_transfer(type=kind, amount=amount)
+    transfer = make_transfer(type=kind, amount=amount)
     if after is not PENDING:
         transfer = settled(transfer, after)
     return TransferChanged(transfer=transfer, previous=before, occurred_at=LATER)
@@ -48,7 +48,9 @@ def test_the_executable_table_is_the_designed_one() -> None:
 def test_every_transition_moves_the_three_sums_and_nothing_else(
     kind: TransferType, before: TransferStatus | None, after: TransferStatus
 ) -> None:
-    wallet = a_wallet(balance=1_000, pending_debit=1_000, pending_credit=1_000, metadata={"a": "b"})
+    wallet = make_wallet(
+        balance=1_000, pending_debit=1_000, pending_credit=1_000, metadata={"a": "b"}
+    )
     moved = evolve(wallet, event_of(kind, before, after, amount=7))
     by_balance, by_debit, by_credit = DESIGNED[kind, before, after]
     assert sums(moved) == (1_000 + 7 * by_balance, 1_000 + 7 * by_debit, 1_000 + 7 * by_credit)
@@ -63,12 +65,12 @@ def test_no_other_transition_exists() -> None:
     every = set(product(TransferType, (None, *TransferStatus), TransferStatus))
     for kind, before, after in every - set(DESIGNED):
         with pytest.raises(KeyError):
-            evolve(a_wallet(balance=1_000), event_of(kind, before, after))
+            evolve(make_wallet(balance=1_000), event_of(kind, before, after))
 
 
 @pytest.mark.parametrize("kind", TransferType)
 def test_holding_and_completing_is_the_same_as_completing_at_once(kind: TransferType) -> None:
-    before = a_wallet(balance=500)
+    before = make_wallet(balance=500)
     at_once = evolve(before, event_of(kind, None, COMPLETED))
     held = evolve(before, event_of(kind, None, PENDING))
     assert sums(evolve(held, event_of(kind, PENDING, COMPLETED))) == sums(at_once)
@@ -76,7 +78,7 @@ def test_holding_and_completing_is_the_same_as_completing_at_once(kind: Transfer
 
 @pytest.mark.parametrize("kind", TransferType)
 def test_holding_and_reverting_leaves_the_sums_as_they_were(kind: TransferType) -> None:
-    before = a_wallet(balance=500)
+    before = make_wallet(balance=500)
     held = evolve(before, event_of(kind, None, PENDING))
     assert sums(held) != sums(before)
     assert sums(evolve(held, event_of(kind, PENDING, FAILED))) == sums(before)
@@ -113,7 +115,7 @@ def test_a_second_creation_is_a_bug() -> None:
         occurred_at=NOW,
     )
     with pytest.raises(AssertionError, match="created once"):
-        evolve(a_wallet(), event)
+        evolve(make_wallet(), event)
 
 
 def test_a_transfer_without_a_wallet_is_a_bug() -> None:
@@ -123,21 +125,21 @@ def test_a_transfer_without_a_wallet_is_a_bug() -> None:
 
 def test_an_overdrawn_wallet_is_a_bug_unless_its_limit_allows_it() -> None:
     with pytest.raises(AssertionError, match="INV-1"):
-        evolve(a_wallet(balance=99), event_of(CREDIT, None, COMPLETED))
+        evolve(make_wallet(balance=99), event_of(CREDIT, None, COMPLETED))
     with pytest.raises(AssertionError, match="INV-1"):
-        evolve(a_wallet(balance=0, overdraft_limit=99), event_of(CREDIT, None, COMPLETED))
-    allowed = evolve(a_wallet(balance=0, overdraft_limit=100), event_of(CREDIT, None, COMPLETED))
+        evolve(make_wallet(balance=0, overdraft_limit=99), event_of(CREDIT, None, COMPLETED))
+    allowed = evolve(make_wallet(balance=0, overdraft_limit=100), event_of(CREDIT, None, COMPLETED))
     assert allowed.balance == -100
 
 
 @pytest.mark.parametrize("kind", TransferType)
 def test_a_hold_released_twice_is_a_bug(kind: TransferType) -> None:
     with pytest.raises(AssertionError, match="INV-2"):
-        evolve(a_wallet(balance=1_000), event_of(kind, PENDING, FAILED))
+        evolve(make_wallet(balance=1_000), event_of(kind, PENDING, FAILED))
 
 
 def test_more_than_an_amount_may_be_is_a_bug_counting_what_is_pending() -> None:
-    full = a_wallet(balance=MINOR_MAX - 150, pending_debit=50)
+    full = make_wallet(balance=MINOR_MAX - 150, pending_debit=50)
     assert evolve(full, event_of(DEBIT, None, PENDING)).pending_debit == 150
     with pytest.raises(AssertionError, match="INV-3"):
         evolve(full, event_of(DEBIT, None, PENDING, amount=101))
@@ -152,7 +154,7 @@ def test_the_printed_table_has_a_row_a_transition() -> None:
 
 
 def test_evolving_leaves_the_value_before_as_it_was() -> None:
-    before: Wallet = a_wallet(balance=500)
-    transfer: Transfer = a_transfer()
+    before: Wallet = make_wallet(balance=500)
+    transfer: Transfer = make_transfer()
     evolve(before, TransferChanged(transfer=transfer, previous=None, occurred_at=LATER))
-    assert before == a_wallet(balance=500)
+    assert before == make_wallet(balance=500)

@@ -14,7 +14,7 @@ from serve_app.keys.admission import api_key_id_of, continue_stream, count_items
 from serve_app.keys.api_key import generate
 from serve_app.keys.gate import RateLimit
 from serve_app.problems import ProblemError, problem_response
-from tests.support.keys import MADE_AT, Gated, a_scope, with_key
+from tests.support.keys import MADE_AT, AuthFixture, a_scope, with_key
 
 
 async def refusal(admitting: Awaitable[Any]) -> ProblemError:
@@ -24,7 +24,7 @@ async def refusal(admitting: Awaitable[Any]) -> ProblemError:
 
 
 async def test_a_good_key_passes_and_is_known_by_its_public_id() -> None:
-    world = Gated()
+    world = AuthFixture()
     key = world.keys.make()
     scope = with_key(key)
 
@@ -35,13 +35,13 @@ async def test_a_good_key_passes_and_is_known_by_its_public_id() -> None:
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
 async def test_the_scheme_is_spelled_as_anybody_likes(scheme: str) -> None:
-    world = Gated()
+    world = AuthFixture()
 
     await world.gate.authenticate(a_scope(scheme + world.keys.make().text), "wallets:read")
 
 
 async def test_without_a_key_nobody_passes() -> None:
-    problem = await refusal(Gated().gate.authenticate(a_scope(), "wallets:read"))
+    problem = await refusal(AuthFixture().gate.authenticate(a_scope(), "wallets:read"))
 
     assert problem.code == "key_required"
     assert problem.headers == {"WWW-Authenticate": 'Bearer realm="wallet"'}
@@ -52,7 +52,7 @@ async def test_without_a_key_nobody_passes() -> None:
     ["", "Bearer", "Bearer ", "Bearer x", "Basic dXNlcjpwYXNz", "Bearer wk_1_2", "Bearer \xff\xfe"],
 )
 async def test_what_is_no_key_does_not_pass_and_asks_nobody(sent: str) -> None:
-    world = Gated()
+    world = AuthFixture()
 
     problem = await refusal(world.gate.authenticate(a_scope(sent), "wallets:read"))
 
@@ -62,7 +62,7 @@ async def test_what_is_no_key_does_not_pass_and_asks_nobody(sent: str) -> None:
 
 
 async def test_two_keys_at_once_do_not_pass_even_if_both_are_good() -> None:
-    world = Gated()
+    world = AuthFixture()
     both = [f"Bearer {world.keys.make().text}" for _ in range(2)]
 
     assert (
@@ -71,7 +71,7 @@ async def test_two_keys_at_once_do_not_pass_even_if_both_are_good() -> None:
 
 
 async def test_the_right_id_with_another_secret_does_not_pass() -> None:
-    world = Gated()
+    world = AuthFixture()
     good, other = world.keys.make(), generate()
     forged = f"wk_{good.key_id}_{other.text.rpartition('_')[2]}"
 
@@ -82,7 +82,7 @@ async def test_the_right_id_with_another_secret_does_not_pass() -> None:
 
 
 async def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = Gated()
+    world = AuthFixture()
     key = world.keys.make()
     compared: list[tuple[bytes, bytes]] = []
 
@@ -99,7 +99,7 @@ async def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_revoked_key_does_not_pass() -> None:
-    world = Gated()
+    world = AuthFixture()
     key = world.keys.make(revoked_at=MADE_AT)
 
     problem = await refusal(world.gate.authenticate(with_key(key), "wallets:read"))
@@ -108,7 +108,7 @@ async def test_a_revoked_key_does_not_pass() -> None:
 
 
 async def test_a_key_expires_at_its_moment_though_it_is_remembered() -> None:
-    world = Gated()
+    world = AuthFixture()
     key = world.keys.make(expires_at=MADE_AT + timedelta(seconds=2))
     await world.gate.authenticate(with_key(key), "wallets:read")
 
@@ -120,7 +120,7 @@ async def test_a_key_expires_at_its_moment_though_it_is_remembered() -> None:
 
 
 async def test_a_key_is_for_what_it_was_made_for() -> None:
-    world = Gated()
+    world = AuthFixture()
     key = world.keys.make("wallets:read")
     await world.gate.authenticate(with_key(key), "wallets:read")
 
@@ -132,7 +132,7 @@ async def test_a_key_is_for_what_it_was_made_for() -> None:
 
 
 async def test_an_admin_opens_everything_and_others_not_what_is_for_admins() -> None:
-    world = Gated()
+    world = AuthFixture()
 
     assert await world.gate.is_allowed(with_key(world.keys.make("admin")), "admin")
     assert await world.gate.is_allowed(with_key(world.keys.make("admin")), "wallets:write")
@@ -141,7 +141,7 @@ async def test_an_admin_opens_everything_and_others_not_what_is_for_admins() -> 
 
 
 async def test_while_nobody_knows_whether_a_key_is_good_it_does_not_pass() -> None:
-    world = Gated()
+    world = AuthFixture()
     key = world.keys.make()
     world.keys.is_away = True
 
@@ -152,7 +152,7 @@ async def test_while_nobody_knows_whether_a_key_is_good_it_does_not_pass() -> No
 
 
 async def test_no_refusal_repeats_what_was_sent() -> None:
-    world = Gated(RateLimit(rate_per_s=0.001, burst_s=1.0))
+    world = AuthFixture(RateLimit(rate_per_s=0.001, burst_s=1.0))
     unknown, revoked = generate(), world.keys.make(revoked_at=MADE_AT)
     narrow = world.keys.make("wallets:read")
     await world.gate.authenticate(with_key(narrow), "wallets:read")
@@ -174,7 +174,7 @@ async def test_no_refusal_repeats_what_was_sent() -> None:
 
 
 async def test_a_key_that_comes_too_often_is_told_when_to_come_again() -> None:
-    world = Gated(RateLimit(rate_per_s=0.5, burst_s=4.0))
+    world = AuthFixture(RateLimit(rate_per_s=0.5, burst_s=4.0))
     key = world.keys.make()
     for _ in range(2):
         await world.gate.authenticate(with_key(key), "wallets:read")
@@ -188,7 +188,7 @@ async def test_a_key_that_comes_too_often_is_told_when_to_come_again() -> None:
 
 
 async def test_one_keys_rate_is_not_anothers_and_its_own_outranks_the_settings() -> None:
-    world = Gated(RateLimit(rate_per_s=1, burst_s=1.0))
+    world = AuthFixture(RateLimit(rate_per_s=1, burst_s=1.0))
     slow, unlimited = world.keys.make(), world.keys.make(rate_per_s=0.0)
     await world.gate.authenticate(with_key(slow), "wallets:read")
 
@@ -200,7 +200,7 @@ async def test_one_keys_rate_is_not_anothers_and_its_own_outranks_the_settings()
 
 
 async def test_a_rate_is_kept_while_the_key_is_read_again() -> None:
-    world = Gated(RateLimit(rate_per_s=0.1, burst_s=1.0))
+    world = AuthFixture(RateLimit(rate_per_s=0.1, burst_s=1.0))
     key = world.keys.make()
     await world.gate.authenticate(with_key(key), "wallets:read")
 
@@ -212,7 +212,7 @@ async def test_a_rate_is_kept_while_the_key_is_read_again() -> None:
 
 
 async def test_the_items_of_a_batch_count() -> None:
-    world = Gated(RateLimit(rate_per_s=10, burst_s=1.0))
+    world = AuthFixture(RateLimit(rate_per_s=10, burst_s=1.0))
     key = world.keys.make()
     scope = with_key(key)
     await world.gate.authenticate(scope, "wallets:write")
@@ -224,7 +224,7 @@ async def test_the_items_of_a_batch_count() -> None:
 
 
 async def test_a_stream_is_slowed_down_but_waits_no_longer_than_it_may() -> None:
-    world = Gated(RateLimit(rate_per_s=100, burst_s=0.01))
+    world = AuthFixture(RateLimit(rate_per_s=100, burst_s=0.01))
     scope = with_key(world.keys.make())
     await world.gate.authenticate(scope, "wallets:write")
     request = Request(scope)
@@ -239,7 +239,7 @@ async def test_a_stream_is_slowed_down_but_waits_no_longer_than_it_may() -> None
 
 
 async def test_a_stream_ends_when_its_key_is_revoked() -> None:
-    world = Gated()
+    world = AuthFixture()
     key = world.keys.make()
     scope = with_key(key)
     await world.gate.authenticate(scope, "wallets:write")

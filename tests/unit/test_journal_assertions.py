@@ -10,22 +10,22 @@ import pytest
 from actors.journal_assertions import assert_loaded, assert_writable
 from actors.ports import CommitRequest, EventRange, LoadedState
 from actors.shard import Shard
-from tests.support.batches import ask
+from tests.support.batches import request
 from tests.support.domain import (
     OTHER_WALLET_ID,
     TRANSFER_ID,
     WALLET_ID,
-    a_transfer,
-    a_wallet,
     changed,
     created,
+    make_transfer,
+    make_wallet,
     settled,
     transfer_id,
 )
 from tests.support.faulty_journal import FaultyJournal
 from tests.support.waiting import stop
-from tests.support.write_side import LIMITS, NoRelay, debit
-from tests.support.writes import WriteInTheMaking, an_answer
+from tests.support.write_side import LIMITS, DetachedRelay, debit
+from tests.support.writes import CommitRequestBuilder, an_answer
 from wallet.commands import CommandRequest
 from wallet.state import Transfer, TransferStatus
 
@@ -34,16 +34,16 @@ KEY = (WALLET_ID, TRANSFER_ID)
 
 def a_write() -> CommitRequest:
     """Two debits of a wallet at version 5, and an answer under a key."""
-    making = WriteInTheMaking(a_wallet())
-    making.transfer(WALLET_ID, a_transfer(id=transfer_id(1)))
-    making.transfer(WALLET_ID, a_transfer(id=transfer_id(2)))
+    making = CommitRequestBuilder(make_wallet())
+    making.transfer(WALLET_ID, make_transfer(id=transfer_id(1)))
+    making.transfer(WALLET_ID, make_transfer(id=transfer_id(2)))
     making.key(WALLET_ID, "k", an_answer(7))
     return making.write
 
 
 def test_what_the_rules_decided_is_writable() -> None:
     assert_writable(a_write())
-    making = WriteInTheMaking()
+    making = CommitRequestBuilder()
     making.create(WALLET_ID)
     making.key(OTHER_WALLET_ID, "the scope of a creation", an_answer(1))
     assert_writable(making.write)
@@ -96,22 +96,22 @@ def test_an_answer_is_of_a_version_that_is_written(scope: Any) -> None:
 
 
 def test_what_is_refused_for_good_is_not_written() -> None:
-    making = WriteInTheMaking(a_wallet())
-    making.transfer(WALLET_ID, a_transfer())
+    making = CommitRequestBuilder(make_wallet())
+    making.transfer(WALLET_ID, make_transfer())
     making.refuse(WALLET_ID, TRANSFER_ID)
     with pytest.raises(AssertionError, match="INV-7"):
         assert_writable(making.write)
 
 
 def test_what_keeps_the_rules_is_loaded() -> None:
-    wallet = a_wallet(balance=5)
-    done = settled(a_transfer(id=transfer_id(1)), TransferStatus.FAILED)
+    wallet = make_wallet(balance=5)
+    done = settled(make_transfer(id=transfer_id(1)), TransferStatus.FAILED)
     assert_loaded(
         LoadedState(
             wallets={WALLET_ID: wallet},
             unpublished=[EventRange(WALLET_ID, 3, 3), EventRange(WALLET_ID, 4, 5)],
-            transfers={KEY: a_transfer(), (WALLET_ID, done.id): done},
-            created_transfers={KEY: changed(a_transfer(), wallet)},
+            transfers={KEY: make_transfer(), (WALLET_ID, done.id): done},
+            created_transfers={KEY: changed(make_transfer(), wallet)},
         )
     )
 
@@ -128,7 +128,7 @@ def test_what_keeps_the_rules_is_loaded() -> None:
 )
 def test_a_damaged_wallet_is_not_decided_on(fields: dict[str, int], invariant: str) -> None:
     with pytest.raises(AssertionError, match=invariant):
-        assert_loaded(LoadedState(wallets={WALLET_ID: a_wallet(**fields)}))
+        assert_loaded(LoadedState(wallets={WALLET_ID: make_wallet(**fields)}))
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_a_damaged_wallet_is_not_decided_on(fields: dict[str, int], invariant: s
 )
 def test_outbox_rows_out_of_order_are_damage(rows: list[EventRange]) -> None:
     with pytest.raises(AssertionError, match="INV-9"):
-        assert_loaded(LoadedState(wallets={WALLET_ID: a_wallet()}, unpublished=rows))
+        assert_loaded(LoadedState(wallets={WALLET_ID: make_wallet()}, unpublished=rows))
 
 
 @pytest.mark.parametrize(
     ("transfer", "invariant"),
     [
-        (a_transfer(id=transfer_id(1)), "INV-7"),
-        (a_transfer(created_version=1), "INV-10"),
-        (a_transfer(status=TransferStatus.COMPLETED), "INV-4"),
-        (settled(a_transfer(), TransferStatus.PENDING), "INV-4"),
+        (make_transfer(id=transfer_id(1)), "INV-7"),
+        (make_transfer(created_version=1), "INV-10"),
+        (make_transfer(status=TransferStatus.COMPLETED), "INV-4"),
+        (settled(make_transfer(), TransferStatus.PENDING), "INV-4"),
     ],
 )
 def test_a_damaged_transfer_is_not_decided_on(transfer: Transfer, invariant: str) -> None:
@@ -162,10 +162,10 @@ def test_a_damaged_transfer_is_not_decided_on(transfer: Transfer, invariant: str
 @pytest.mark.parametrize(
     "recorded",
     [
-        changed(a_transfer(), a_wallet(id=OTHER_WALLET_ID)),
-        changed(a_transfer(id=transfer_id(1)), a_wallet()),
-        changed(a_transfer(), a_wallet(), previous=TransferStatus.PENDING),
-        created(a_wallet()),
+        changed(make_transfer(), make_wallet(id=OTHER_WALLET_ID)),
+        changed(make_transfer(id=transfer_id(1)), make_wallet()),
+        changed(make_transfer(), make_wallet(), previous=TransferStatus.PENDING),
+        created(make_wallet()),
     ],
 )
 def test_an_event_that_did_not_make_the_transfer_is_damage(recorded: Any) -> None:
@@ -175,7 +175,9 @@ def test_an_event_that_did_not_make_the_transfer_is_damage(recorded: Any) -> Non
 
 async def end_of_shard(journal: FaultyJournal, asked: CommandRequest) -> BaseException | None:
     """How a shard ends that is asked this."""
-    shard = Shard(journal=journal, relay=NoRelay(), limits=LIMITS, now=lambda: datetime.now(UTC))
+    shard = Shard(
+        journal=journal, relay=DetachedRelay(), limits=LIMITS, now=lambda: datetime.now(UTC)
+    )
     asking = asyncio.create_task(shard.submit([asked]))
     running = asyncio.create_task(shard.run())
     await asyncio.wait([running], timeout=5)
@@ -184,7 +186,7 @@ async def end_of_shard(journal: FaultyJournal, asked: CommandRequest) -> BaseExc
 
 
 async def journal_with_a_wallet() -> FaultyJournal:
-    journal, making = FaultyJournal(), WriteInTheMaking()
+    journal, making = FaultyJournal(), CommitRequestBuilder()
     making.create(WALLET_ID)
     await journal.commit(making.write)
     return journal
@@ -194,7 +196,7 @@ async def test_a_shard_that_reads_damage_ends_and_writes_nothing() -> None:
     journal = await journal_with_a_wallet()
     damaged = msgspec.structs.replace(journal.database.wallets[WALLET_ID], pending_debit=-1)
     journal.database.wallets[WALLET_ID] = damaged
-    end = await end_of_shard(journal, ask(debit()))
+    end = await end_of_shard(journal, request(debit()))
     assert isinstance(end, AssertionError)
     assert "INV-2" in str(end)
     assert (journal.commits, journal.database.wallets[WALLET_ID]) == (1, damaged)
@@ -206,7 +208,7 @@ async def test_a_shard_whose_batch_contradicts_itself_writes_nothing(
     journal = await journal_with_a_wallet()
     before = journal.database.wallets[WALLET_ID]
     monkeypatch.setattr("actors.batch.evolve", lambda _wallet, _event: before)
-    end = await end_of_shard(journal, ask(debit()))
+    end = await end_of_shard(journal, request(debit()))
     assert isinstance(end, AssertionError)
     assert "INV-10" in str(end)
     assert (journal.commits, journal.database.wallets[WALLET_ID]) == (1, before)

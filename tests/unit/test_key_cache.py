@@ -10,14 +10,14 @@ import pytest
 from serve_app.keys import cache as cache_module
 from serve_app.keys.cache import CacheLimits, KeyCache
 from serve_app.keys.store import KeysUnavailable
-from tests.support.keys import MADE_AT, Clock, KeysInMemory
+from tests.support.keys import MADE_AT, Clock, InMemoryKeySource
 
 STALENESS_S = 4.0
 
 
 class World:
     def __init__(self, *, keys_max: int = 100) -> None:
-        self.keys = KeysInMemory()
+        self.keys = InMemoryKeySource()
         self.clock = Clock()
         limits = CacheLimits(staleness_s=STALENESS_S, keys_max=keys_max)
         self.cache = KeyCache(self.keys, limits, clock=self.clock)

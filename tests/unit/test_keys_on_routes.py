@@ -14,7 +14,7 @@ from serve_app.app import create_app, create_application
 from serve_app.direct_route import as_asgi
 from serve_app.route_docs import RouteSpec
 from serve_app.services import Dependencies
-from tests.support.keys import Gated, with_key
+from tests.support.keys import AuthFixture, with_key
 from wallet.settings import Settings
 
 API = [route for route in documentation.ROUTES if route.path.startswith("/v1/")]
@@ -34,7 +34,7 @@ class Service:
     """The HTTP side with a gate and nothing behind it: what passes the gate ends as a 500."""
 
     def __init__(self) -> None:
-        self.world = Gated()
+        self.world = AuthFixture()
         services: Any = Dependencies(
             settings=Settings(auth="required"),
             dispatcher=None,  # type: ignore[arg-type]  # not reached

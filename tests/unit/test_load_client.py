@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from tests.simulation.chance import Dice
+from tests.simulation.chance import SeededRandom
 from tests.support.load_client import (
     BATCH_REFUSED,
     CallTiming,
@@ -48,7 +48,11 @@ def a_client(transport: ScriptedTransport, record: list[ClientCall], **policy: f
     retry = RetryPolicy(**{"wait_s": 0.0, "wait_max_s": 0.0} | policy)  # type: ignore[arg-type]
     ticks = count(step=1_000_000_000)
     return LoadClient(
-        transport, lambda made, _: record.extend(made), Dice("test"), retry, lambda: next(ticks)
+        transport,
+        lambda made, _: record.extend(made),
+        SeededRandom("test"),
+        retry,
+        lambda: next(ticks),
     )
 
 

@@ -17,7 +17,7 @@ from telemetry import exporter
 from telemetry.catalogue import CATALOGUE, MetricKind, exported_names
 from telemetry.exporter import Exporter, Sample
 from telemetry.histogram import Histogram
-from tests.support.batches import ask
+from tests.support.batches import request
 from tests.support.write_side import debit
 from wallet.ids import WalletId
 
@@ -140,9 +140,10 @@ def test_an_observation_counts_in_every_bucket_that_it_fits() -> None:
 def test_each_request_of_a_batch_waits_through_all_of_its_stages() -> None:
     meters = ShardTimings()
     answered = Countdown(3)
-    entries = [QueuedRequest(ask(debit(), wallet=WalletId("w")), answered, 1.0)]
+    entries = [QueuedRequest(request(debit(), wallet=WalletId("w")), answered, 1.0)]
     entries += [
-        QueuedRequest(ask(*[debit()] * 4, wallet=WalletId("w")), answered, 2.0) for _ in range(2)
+        QueuedRequest(request(*[debit()] * 4, wallet=WalletId("w")), answered, 2.0)
+        for _ in range(2)
     ]
     times = BatchTimes(
         dequeued_loop_time=3.0, dequeued=7.0, loaded=7.25, decided=7.5, committed=8.5, answered=8.75

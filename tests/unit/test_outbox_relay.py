@@ -10,20 +10,20 @@ from actors.outbox import OutboxRelay, RelayLimits
 from actors.ports import EventRange
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
-from tests.support.relays import LIMITS, RelayDesk, ids
+from tests.support.relays import LIMITS, RelayFixture, ids
 from tests.support.waiting import until
 from wallet.event_codec import decode_envelope
 from wallet.representation import encode_recorded
 
 
 @pytest_asyncio.fixture
-async def desk() -> AsyncIterator[RelayDesk]:
-    made = RelayDesk()
+async def desk() -> AsyncIterator[RelayFixture]:
+    made = RelayFixture()
     yield made
     await made.close()
 
 
-async def test_a_committed_event_is_published_and_then_forgotten(desk: RelayDesk) -> None:
+async def test_a_committed_event_is_published_and_then_forgotten(desk: RelayFixture) -> None:
     desk.start()
     write = await desk.commit_and_add(WALLET_ID)
     assert desk.relay.backlog == 1
@@ -38,7 +38,7 @@ async def test_a_committed_event_is_published_and_then_forgotten(desk: RelayDesk
     assert (desk.relay.backlog, desk.relay.published) == (0, 1)
 
 
-async def test_a_span_that_is_not_its_events_is_not_queued(desk: RelayDesk) -> None:
+async def test_a_span_that_is_not_its_events_is_not_queued(desk: RelayFixture) -> None:
     write = await desk.commit(WALLET_ID, 1)
     (span,) = write.spans()
     for wrong in (span._replace(last=3), span._replace(first=2)):
@@ -47,7 +47,7 @@ async def test_a_span_that_is_not_its_events_is_not_queued(desk: RelayDesk) -> N
     assert desk.relay.backlog == 0
 
 
-async def test_a_journal_that_lacks_an_event_is_not_published(desk: RelayDesk) -> None:
+async def test_a_journal_that_lacks_an_event_is_not_published(desk: RelayFixture) -> None:
     await desk.commit(WALLET_ID, 1, 2)
     del desk.outbox.database.events_by_wallet[WALLET_ID][1]
     desk.relay.add_from_journal([EventRange(WALLET_ID, 1, 3)])
@@ -56,7 +56,7 @@ async def test_a_journal_that_lacks_an_event_is_not_published(desk: RelayDesk) -
     assert desk.stream.stored == []
 
 
-async def test_commits_are_published_in_their_order_and_together(desk: RelayDesk) -> None:
+async def test_commits_are_published_in_their_order_and_together(desk: RelayFixture) -> None:
     await desk.commit_and_add(WALLET_ID, 1)
     await desk.commit_and_add(OTHER_WALLET_ID)
     await desk.commit_and_add(WALLET_ID, 2, 3)
@@ -67,7 +67,7 @@ async def test_commits_are_published_in_their_order_and_together(desk: RelayDesk
     ]
 
 
-async def test_a_publish_is_no_larger_than_allowed(desk: RelayDesk) -> None:
+async def test_a_publish_is_no_larger_than_allowed(desk: RelayFixture) -> None:
     await desk.commit_and_add(WALLET_ID, *range(5))
     await desk.commit_and_add(WALLET_ID, *range(5, 10))
     await desk.commit_and_add(WALLET_ID, *range(10, 35))
@@ -77,7 +77,7 @@ async def test_a_publish_is_no_larger_than_allowed(desk: RelayDesk) -> None:
     assert desk.stream.ids == ids(WALLET_ID, *range(1, 37))
 
 
-async def test_what_comes_while_publishing_waits_for_its_turn(desk: RelayDesk) -> None:
+async def test_what_comes_while_publishing_waits_for_its_turn(desk: RelayFixture) -> None:
     desk.stream.gate.clear()
     desk.start()
     await desk.commit_and_add(WALLET_ID)
@@ -92,7 +92,7 @@ async def test_what_comes_while_publishing_waits_for_its_turn(desk: RelayDesk) -
 
 @pytest.mark.parametrize("fault", StreamFault)
 async def test_a_failed_publish_is_repeated_before_anything_newer(
-    desk: RelayDesk, fault: StreamFault
+    desk: RelayFixture, fault: StreamFault
 ) -> None:
     desk.stream.faults.extend([fault, fault])
     await desk.commit_and_add(WALLET_ID, 1)
@@ -106,7 +106,7 @@ async def test_a_failed_publish_is_repeated_before_anything_newer(
     assert desk.relay.stream_ready
 
 
-async def test_nothing_is_forgotten_before_it_is_acknowledged(desk: RelayDesk) -> None:
+async def test_nothing_is_forgotten_before_it_is_acknowledged(desk: RelayFixture) -> None:
     desk.stream.gate.clear()
     desk.start()
     await desk.commit_and_add(WALLET_ID)
@@ -117,7 +117,7 @@ async def test_nothing_is_forgotten_before_it_is_acknowledged(desk: RelayDesk) -
     await desk.until_empty()
 
 
-async def test_a_stream_that_is_away_is_waited_for(desk: RelayDesk) -> None:
+async def test_a_stream_that_is_away_is_waited_for(desk: RelayFixture) -> None:
     desk.stream.unreachable = True
     desk.start()
     await desk.commit_and_add(WALLET_ID, 1)
@@ -133,7 +133,7 @@ async def test_a_stream_that_is_away_is_waited_for(desk: RelayDesk) -> None:
 # -- memory --------------------------------------------------------------------------------------
 
 
-async def test_warm_events_are_never_read_back(desk: RelayDesk) -> None:
+async def test_warm_events_are_never_read_back(desk: RelayFixture) -> None:
     desk.start()
     await desk.commit_and_add(WALLET_ID, 1, 2)
     await desk.until_empty()
@@ -141,7 +141,7 @@ async def test_warm_events_are_never_read_back(desk: RelayDesk) -> None:
 
 
 async def test_events_beyond_the_memory_s_bound_are_read_from_the_journal() -> None:
-    desk = RelayDesk(
+    desk = RelayFixture(
         RelayLimits(
             publish_batch_max=4, outbox_memory_events_max=4, outbox_sweep_interval_s=1, partitions=4
         )
@@ -162,7 +162,7 @@ async def test_events_beyond_the_memory_s_bound_are_read_from_the_journal() -> N
 
 
 async def test_a_span_read_back_is_published_as_it_would_have_been_from_memory(
-    desk: RelayDesk,
+    desk: RelayFixture,
 ) -> None:
     write = await desk.commit(WALLET_ID, 1)
     desk.relay.add_from_journal([EventRange(WALLET_ID, 1, 2)])
@@ -172,7 +172,7 @@ async def test_a_span_read_back_is_published_as_it_would_have_been_from_memory(
     assert data == [encode_recorded(recorded) for recorded in write.events]
 
 
-async def test_what_one_publish_needs_is_read_in_one_query(desk: RelayDesk) -> None:
+async def test_what_one_publish_needs_is_read_in_one_query(desk: RelayFixture) -> None:
     wallets = [wallet_id(number) for number in range(30)]
     for wallet in wallets:
         await desk.commit(wallet)
@@ -184,7 +184,7 @@ async def test_what_one_publish_needs_is_read_in_one_query(desk: RelayDesk) -> N
     assert desk.stream.ids == [f"{wallet}:1" for wallet in wallets]
 
 
-async def test_the_next_publish_is_read_while_this_one_is_under_way(desk: RelayDesk) -> None:
+async def test_the_next_publish_is_read_while_this_one_is_under_way(desk: RelayFixture) -> None:
     wallets = [wallet_id(number) for number in range(30)]
     for wallet in wallets:
         await desk.commit(wallet)
@@ -198,7 +198,7 @@ async def test_the_next_publish_is_read_while_this_one_is_under_way(desk: RelayD
     await desk.until_empty()
 
 
-async def test_what_could_not_be_read_ahead_is_read_in_its_turn(desk: RelayDesk) -> None:
+async def test_what_could_not_be_read_ahead_is_read_in_its_turn(desk: RelayFixture) -> None:
     wallets = [wallet_id(number) for number in range(20)]
     for wallet in wallets:
         await desk.commit(wallet)
@@ -213,7 +213,7 @@ async def test_what_could_not_be_read_ahead_is_read_in_its_turn(desk: RelayDesk)
     assert desk.stream.ids == [f"{wallet}:1" for wallet in wallets]
 
 
-async def test_a_journal_that_is_away_is_waited_for(desk: RelayDesk) -> None:
+async def test_a_journal_that_is_away_is_waited_for(desk: RelayFixture) -> None:
     await desk.commit(WALLET_ID, 1)
     desk.outbox.reads_unavailable = 2
     desk.relay.add_from_journal([EventRange(WALLET_ID, 1, 2)])
@@ -225,7 +225,7 @@ async def test_a_journal_that_is_away_is_waited_for(desk: RelayDesk) -> None:
 # -- ranges of the table --------------------------------------------------------------------------
 
 
-async def test_what_loading_a_wallet_found_goes_before_anything_new(desk: RelayDesk) -> None:
+async def test_what_loading_a_wallet_found_goes_before_anything_new(desk: RelayFixture) -> None:
     await desk.commit(WALLET_ID, 1)
     desk.relay.add_from_journal([EventRange(WALLET_ID, 1, 2)])
     await desk.commit_and_add(WALLET_ID, 2)
@@ -234,7 +234,7 @@ async def test_what_loading_a_wallet_found_goes_before_anything_new(desk: RelayD
     assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3)
 
 
-async def test_a_span_that_is_queued_is_not_queued_again(desk: RelayDesk) -> None:
+async def test_a_span_that_is_queued_is_not_queued_again(desk: RelayFixture) -> None:
     write = await desk.commit_and_add(WALLET_ID, 1)
     desk.relay.add_from_journal(write.spans() * 2)
     assert desk.relay.backlog == 2
@@ -244,7 +244,7 @@ async def test_a_span_that_is_queued_is_not_queued_again(desk: RelayDesk) -> Non
 
 
 async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
-    desk: RelayDesk,
+    desk: RelayFixture,
 ) -> None:
     other = wallet_id(7)
     for number in range(1, 13):
@@ -272,7 +272,7 @@ async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
 
 
 async def test_many_wallets_of_several_relays_keep_their_version_order() -> None:
-    one, other = RelayDesk(), RelayDesk()
+    one, other = RelayFixture(), RelayFixture()
     other.outbox, other.stream = one.outbox, one.stream
     other.relay = OutboxRelay(
         outbox=one.outbox, stream=one.stream, limits=LIMITS, owns=lambda _: True

@@ -9,19 +9,19 @@ import pytest_asyncio
 from actors import outbox_retention as module
 from actors.ports import EventRange
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
-from tests.support.relays import LIMITS, RelayDesk, ids
+from tests.support.relays import LIMITS, RelayFixture, ids
 from tests.support.waiting import until
 
 
 @pytest_asyncio.fixture
-async def desk() -> AsyncIterator[RelayDesk]:
-    made = RelayDesk()
+async def desk() -> AsyncIterator[RelayFixture]:
+    made = RelayFixture()
     yield made
     await made.close()
 
 
 async def test_rows_are_deleted_in_pieces_of_bounded_size(
-    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+    desk: RelayFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PRUNE_ROWS_MAX", 15)
     sizes: list[int] = []
@@ -40,7 +40,7 @@ async def test_rows_are_deleted_in_pieces_of_bounded_size(
     assert max(sizes) <= 15
 
 
-async def test_chores_that_fail_are_counted(desk: RelayDesk) -> None:
+async def test_chores_that_fail_are_counted(desk: RelayFixture) -> None:
     desk.outbox.deletes_unavailable = 2
     desk.start()
     await desk.commit_and_add(WALLET_ID)
@@ -49,7 +49,7 @@ async def test_chores_that_fail_are_counted(desk: RelayDesk) -> None:
 
 
 async def test_rows_whose_deletion_failed_are_deleted_later_and_not_republished(
-    desk: RelayDesk,
+    desk: RelayFixture,
 ) -> None:
     desk.outbox.deletes_unavailable = 1
     desk.start(sweeping=True)
@@ -63,14 +63,16 @@ async def test_rows_whose_deletion_failed_are_deleted_later_and_not_republished(
 
 
 @pytest_asyncio.fixture
-async def keeping() -> AsyncIterator[RelayDesk]:
+async def keeping() -> AsyncIterator[RelayFixture]:
     """A desk whose relay keeps rows for longer than the test takes."""
-    made = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
+    made = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     yield made
     await made.close()
 
 
-async def test_rows_of_acknowledged_events_are_kept_and_are_no_backlog(keeping: RelayDesk) -> None:
+async def test_rows_of_acknowledged_events_are_kept_and_are_no_backlog(
+    keeping: RelayFixture,
+) -> None:
     keeping.start(sweeping=True)
     await keeping.commit_and_add(WALLET_ID, 1)
     await keeping.stream.until_stored(2)
@@ -82,7 +84,7 @@ async def test_rows_of_acknowledged_events_are_kept_and_are_no_backlog(keeping: 
 
 
 async def test_what_the_server_lost_in_a_power_failure_is_published_again_first(
-    keeping: RelayDesk,
+    keeping: RelayFixture,
 ) -> None:
     keeping.start()
     await keeping.commit_and_add(WALLET_ID, 1)
@@ -99,7 +101,7 @@ async def test_what_the_server_lost_in_a_power_failure_is_published_again_first(
 
 
 async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
+    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
     desk.start()
     desk.outbox.deletes_unavailable = 1_000  # The row is still there when the power goes.
     await desk.commit_and_add(WALLET_ID, 1)
@@ -112,7 +114,7 @@ async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
 
 
 async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
+    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
     desk.start()
     await desk.commit_and_add(WALLET_ID, 1)
     await desk.stream.until_stored(2)
@@ -125,7 +127,7 @@ async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -
 
 
 async def test_a_reset_while_rows_are_kept_forgets_that_they_were_published() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
+    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     desk.start(sweeping=True)
     await desk.commit_and_add(WALLET_ID, 1)
     await desk.stream.until_stored(2)

@@ -12,19 +12,19 @@ from actors.outbox_sweep import OutboxSweep
 from actors.ports import EventRange, JournalUnavailable
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
-from tests.support.relays import LIMITS, RelayDesk, ids
+from tests.support.relays import LIMITS, RelayFixture, ids
 from tests.support.waiting import until
 
 
 @pytest_asyncio.fixture
-async def desk() -> AsyncIterator[RelayDesk]:
-    made = RelayDesk()
+async def desk() -> AsyncIterator[RelayFixture]:
+    made = RelayFixture()
     yield made
     await made.close()
 
 
 async def test_a_row_swept_before_its_shard_reports_it_is_published_once(
-    desk: RelayDesk,
+    desk: RelayFixture,
 ) -> None:
     # Committed, and the sweep runs before the shard's task does.
     write = await desk.commit(WALLET_ID, 1)
@@ -41,7 +41,7 @@ async def test_a_row_swept_before_its_shard_reports_it_is_published_once(
 
 
 async def test_a_span_reported_after_its_relay_is_dropped_by_the_stream(
-    desk: RelayDesk,
+    desk: RelayFixture,
 ) -> None:
     write = await desk.commit(WALLET_ID, 1)
     desk.relay.add_from_journal(await desk.outbox.unpublished(limit=10))
@@ -54,7 +54,7 @@ async def test_a_span_reported_after_its_relay_is_dropped_by_the_stream(
     assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3)
 
 
-async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayDesk) -> None:
+async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayFixture) -> None:
     await desk.commit(WALLET_ID, 1)
     await desk.commit(OTHER_WALLET_ID)
     await desk.commit(WALLET_ID, 2)
@@ -66,7 +66,7 @@ async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayDesk) -> None:
 
 
 async def test_the_first_sweep_does_not_wait_once_the_stream_is_there() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_sweep_interval_s=60.0))
+    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_sweep_interval_s=60.0))
     await desk.commit(WALLET_ID, 1)
     desk.start(sweeping=True)
     await desk.until_empty()
@@ -74,7 +74,7 @@ async def test_the_first_sweep_does_not_wait_once_the_stream_is_there() -> None:
 
 
 async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
-    desk = RelayDesk(owns=lambda wallet: wallet == WALLET_ID)
+    desk = RelayFixture(owns=lambda wallet: wallet == WALLET_ID)
     await desk.commit(WALLET_ID)
     await desk.commit(OTHER_WALLET_ID)
     desk.start(sweeping=True)
@@ -89,7 +89,7 @@ async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
 async def test_rows_of_others_hide_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SWEEP_PAGE", 3)
     ours = wallet_id(20)
-    desk = RelayDesk(owns=lambda wallet: wallet == ours)
+    desk = RelayFixture(owns=lambda wallet: wallet == ours)
     for number in range(21):
         await desk.commit(wallet_id(number), 1)
         await desk.commit(wallet_id(number), 2)
@@ -102,7 +102,7 @@ async def test_rows_of_others_hide_none_of_ours(monkeypatch: pytest.MonkeyPatch)
 async def test_a_sweep_waits_while_much_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SWEEP_PAGE", 2)
     monkeypatch.setattr(module, "_SWEEP_AHEAD", 5)
-    desk = RelayDesk()
+    desk = RelayFixture()
     wallets = [wallet_id(number) for number in range(40)]
     for wallet in wallets:
         await desk.commit(wallet)
@@ -118,7 +118,7 @@ async def test_a_sweep_waits_while_much_is_queued(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
-    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+    desk: RelayFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
     pause = OutboxSweep._pause
@@ -145,7 +145,7 @@ async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
 
 
 async def test_the_first_sweep_takes_rows_of_any_age_and_later_sweeps_old_ones() -> None:
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
+    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     await desk.commit(WALLET_ID)
     desk.start(sweeping=True)
     await desk.stream.until_stored(1)
@@ -157,7 +157,7 @@ async def test_the_first_sweep_takes_rows_of_any_age_and_later_sweeps_old_ones()
 
 
 async def test_an_outbox_that_can_not_be_swept_is_swept_later(
-    desk: RelayDesk, monkeypatch: pytest.MonkeyPatch
+    desk: RelayFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await desk.commit(WALLET_ID)
     failures = 2
@@ -181,7 +181,7 @@ async def test_an_outbox_that_can_not_be_swept_is_swept_later(
 # -- reset ----------------------------------------------------------------------------------------
 
 
-async def test_after_a_reset_everything_is_found_again_in_the_table(desk: RelayDesk) -> None:
+async def test_after_a_reset_everything_is_found_again_in_the_table(desk: RelayFixture) -> None:
     desk.stream.unreachable = True
     desk.start(sweeping=True)
     await desk.commit_and_add(WALLET_ID, 1)
@@ -195,7 +195,7 @@ async def test_after_a_reset_everything_is_found_again_in_the_table(desk: RelayD
 
 
 async def test_after_a_reset_nothing_is_published_that_the_table_does_not_have(
-    desk: RelayDesk,
+    desk: RelayFixture,
 ) -> None:
     desk.stream.faults.append(StreamFault.NOT_STORED)
     desk.stream.gate.clear()

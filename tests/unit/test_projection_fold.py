@@ -12,10 +12,10 @@ from tests.support.domain import (
     NOW,
     OTHER_WALLET_ID,
     WALLET_ID,
-    a_transfer,
-    a_wallet,
     changed,
     created,
+    make_transfer,
+    make_wallet,
     settled,
     transfer_id,
 )
@@ -33,18 +33,18 @@ def events(*recorded: RecordedEvent) -> list[CloudEvent]:
 
 
 def creation(wallet: WalletId = WALLET_ID) -> RecordedEvent:
-    return created(a_wallet(id=wallet, version=1, reference_id="r", metadata={"a": "b"}))
+    return created(make_wallet(id=wallet, version=1, reference_id="r", metadata={"a": "b"}))
 
 
 def a_debit(
     version: int, *, wallet: WalletId = WALLET_ID, status: TransferStatus = COMPLETED
 ) -> RecordedEvent:
     """The debit of 1.00 that made ``version``, the only kind of event before it."""
-    transfer = a_transfer(
+    transfer = make_transfer(
         id=transfer_id(version), status=status, settled_at=NOW if status is COMPLETED else None
     )
     return changed(
-        transfer, a_wallet(id=wallet, version=version, balance=100 * (version - 1)), at=LATER
+        transfer, make_wallet(id=wallet, version=version, balance=100 * (version - 1)), at=LATER
     )
 
 
@@ -52,7 +52,7 @@ def a_settlement(
     transfer: Transfer, version: int, status: TransferStatus = FAILED
 ) -> RecordedEvent:
     done = settled(transfer, status, reference_id="why", metadata={"x": "y"})
-    return changed(done, a_wallet(version=version, balance=7), previous=PENDING, at=LATER)
+    return changed(done, make_wallet(version=version, balance=7), previous=PENDING, at=LATER)
 
 
 def versions(folded: ProjectionChanges) -> dict[str, tuple[int, int]]:
@@ -99,9 +99,9 @@ def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
 
 
 def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
-    held = a_transfer(id=transfer_id(5), type=TransferType.CREDIT)
+    held = make_transfer(id=transfer_id(5), type=TransferType.CREDIT)
     folded = project_events(
-        events(changed(held, a_wallet(version=5)), a_debit(6), a_settlement(held, version=7))
+        events(changed(held, make_wallet(version=5)), a_debit(6), a_settlement(held, version=7))
     )
     assert folded.settlements == []
     row = folded.transfers[0]
@@ -113,7 +113,7 @@ def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
 
 @pytest.mark.parametrize("status", [COMPLETED, FAILED])
 def test_a_transfer_from_before_is_settled_on_its_own(status: TransferStatus) -> None:
-    held = a_transfer(id=transfer_id(3))
+    held = make_transfer(id=transfer_id(3))
     folded = project_events(events(a_settlement(held, version=9, status=status)))
     assert folded.transfers == []
     reason = FailureReason.REVERTED if status is FAILED else None
@@ -160,15 +160,15 @@ def test_wallets_in_one_batch_don_t_mix() -> None:
 def test_amounts_of_every_scale_become_minor_units() -> None:
     rows: list[Any] = []
     for scale in (0, 2, 18):
-        wallet = a_wallet(version=2, scale=scale, balance=12)
-        transfer = a_transfer(amount=12, status=COMPLETED, settled_at=NOW)
+        wallet = make_wallet(version=2, scale=scale, balance=12)
+        transfer = make_transfer(amount=12, status=COMPLETED, settled_at=NOW)
         rows += project_events(events(changed(transfer, wallet))).balances
     assert [int(row.balance) for row in rows] == [12, 12, 12]
 
 
 def test_an_overdrawn_balance_keeps_its_sign() -> None:
-    wallet = a_wallet(version=2, balance=-5, overdraft_limit=5)
-    (row,) = project_events(events(changed(a_transfer(), wallet))).balances
+    wallet = make_wallet(version=2, balance=-5, overdraft_limit=5)
+    (row,) = project_events(events(changed(make_transfer(), wallet))).balances
     assert int(row.balance) == -5
 
 

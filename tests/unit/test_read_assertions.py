@@ -15,10 +15,10 @@ from tests.support.domain import (
     OTHER_WALLET_ID,
     TRANSFER_ID,
     WALLET_ID,
-    a_transfer,
-    a_wallet,
     changed,
     created,
+    make_transfer,
+    make_wallet,
     settled,
     transfer_id,
 )
@@ -116,11 +116,11 @@ async def test_a_page_is_in_order_and_within_its_bounds() -> None:
 
 def folded() -> ProjectionChanges:
     """A creation, a transfer, and the settlement of one from before."""
-    earlier = settled(a_transfer(id=transfer_id(9)), TransferStatus.FAILED)
+    earlier = settled(make_transfer(id=transfer_id(9)), TransferStatus.FAILED)
     recorded = (
-        created(a_wallet(version=1)),
-        changed(a_transfer(), a_wallet(version=2)),
-        changed(earlier, a_wallet(version=3), previous=TransferStatus.PENDING),
+        created(make_wallet(version=1)),
+        changed(make_transfer(), make_wallet(version=2)),
+        changed(earlier, make_wallet(version=3), previous=TransferStatus.PENDING),
     )
     return project_events([decode_envelope(encode_event(one)) for one in recorded])
 

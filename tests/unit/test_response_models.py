@@ -9,11 +9,11 @@ from serve_app.schemas import (
     WalletBatchResults,
     encoded_already,
 )
-from tests.support.domain import a_transfer, a_wallet
+from tests.support.domain import make_transfer, make_wallet
 from wallet.representation import ENCODER, balances_view, transfer_result_view
 
-TRANSFER = transfer_result_view(a_transfer(), a_wallet())
-BALANCES = balances_view(a_wallet())
+TRANSFER = transfer_result_view(make_transfer(), make_wallet())
+BALANCES = balances_view(make_wallet())
 
 
 def test_an_encoded_transfer_gives_the_same_result_as_the_transfer() -> None:

@@ -11,8 +11,8 @@ from tests.support.domain import (
     OTHER_WALLET_ID,
     TRANSFER_ID,
     WALLET_ID,
-    a_transfer,
-    a_wallet,
+    make_transfer,
+    make_wallet,
     settled,
 )
 from wallet.commands import CreateTransfer, CreateWallet, SettleTransfer
@@ -108,7 +108,7 @@ def test_an_accepted_transfer_is_an_event_at_the_next_version(kind: TransferType
         reference_id="r",
         metadata={"a": "b"},
     )
-    decision = decide(a_wallet(balance=150, version=7), command)
+    decision = decide(make_wallet(balance=150, version=7), command)
     assert decision == TransferChanged(
         transfer=Transfer(
             id=TRANSFER_ID,
@@ -127,7 +127,7 @@ def test_an_accepted_transfer_is_an_event_at_the_next_version(kind: TransferType
 
 
 def test_a_pending_transfer_is_not_settled_yet() -> None:
-    decision = decide(a_wallet(), transfer("debit", "1", "pending"))
+    decision = decide(make_wallet(), transfer("debit", "1", "pending"))
     assert isinstance(decision, TransferChanged)
     assert (decision.transfer.status, decision.transfer.settled_at) == (PENDING, None)
 
@@ -143,7 +143,7 @@ def test_a_transfer_of_no_wallet_is_refused(kind: TransferType, status: str) -> 
 def test_a_wallet_that_is_not_active_takes_no_transfers(
     kind: TransferType, status: WalletStatus
 ) -> None:
-    wallet = a_wallet(balance=1_000, status=status)
+    wallet = make_wallet(balance=1_000, status=status)
     refused = refusal(decide(wallet, transfer(kind, "1")))
     assert code_of(refused) is NOT_ACTIVE[status]
     assert f"The wallet is {status}" in refused.detail
@@ -151,7 +151,7 @@ def test_a_wallet_that_is_not_active_takes_no_transfers(
 
 @pytest.mark.parametrize("amount", ["0.001", "1.123", "1" + "0" * 37])
 def test_an_amount_that_does_not_fit_the_wallet_points_to_itself(amount: str) -> None:
-    refused = refusal(decide(a_wallet(balance=1_000), transfer("credit", amount)))
+    refused = refusal(decide(make_wallet(balance=1_000), transfer("credit", amount)))
     assert code_of(refused) is RefusalCode.VALIDATION_ERROR
     assert refused.pointer == "/amount"
     assert "does not fit USD" in refused.detail
@@ -159,7 +159,7 @@ def test_an_amount_that_does_not_fit_the_wallet_points_to_itself(amount: str) ->
 
 @pytest.mark.parametrize("status", ["pending", "completed"])
 def test_a_credit_may_take_exactly_what_there_is_and_not_a_cent_more(status: str) -> None:
-    wallet = a_wallet(balance=1_000)
+    wallet = make_wallet(balance=1_000)
     assert isinstance(decide(wallet, transfer("credit", "10", status)), TransferChanged)
     refused = refusal(decide(wallet, transfer("credit", "10.01", status)))
     assert code_of(refused) is RefusalCode.INSUFFICIENT_FUNDS
@@ -169,7 +169,7 @@ def test_a_credit_may_take_exactly_what_there_is_and_not_a_cent_more(status: str
 
 @pytest.mark.parametrize("status", ["pending", "completed"])
 def test_an_overdraft_limit_is_available_to_the_last_cent(status: str) -> None:
-    wallet = a_wallet(balance=-50, overdraft_limit=100)
+    wallet = make_wallet(balance=-50, overdraft_limit=100)
     assert isinstance(decide(wallet, transfer("credit", "0.5", status)), TransferChanged)
     refused = refusal(decide(wallet, transfer("credit", "0.51", status)))
     assert code_of(refused) is RefusalCode.INSUFFICIENT_FUNDS
@@ -177,14 +177,14 @@ def test_an_overdraft_limit_is_available_to_the_last_cent(status: str) -> None:
 
 
 def test_money_that_is_held_or_announced_can_not_be_taken_out() -> None:
-    wallet = a_wallet(balance=0, pending_debit=1_000, pending_credit=1_000)
+    wallet = make_wallet(balance=0, pending_debit=1_000, pending_credit=1_000)
     assert code_of(decide(wallet, transfer("credit", "0.01"))) is RefusalCode.INSUFFICIENT_FUNDS
 
 
 @pytest.mark.parametrize("status", ["pending", "completed"])
 def test_a_debit_may_fill_the_wallet_to_the_brim_and_not_beyond(status: str) -> None:
     # Whatever is pending may still come in, so it counts as if it were in.
-    wallet = a_wallet(balance=MINOR_MAX - 300, pending_debit=100, pending_credit=100)
+    wallet = make_wallet(balance=MINOR_MAX - 300, pending_debit=100, pending_credit=100)
     assert isinstance(decide(wallet, transfer("debit", "1", status)), TransferChanged)
     refused = refusal(decide(wallet, transfer("debit", "1.01", status)))
     assert code_of(refused) is RefusalCode.BALANCE_OUT_OF_RANGE
@@ -194,10 +194,10 @@ def test_a_debit_may_fill_the_wallet_to_the_brim_and_not_beyond(status: str) -> 
 def test_a_transfer_is_refused_for_the_first_reason_in_order() -> None:
     hopeless = transfer("credit", "0.001")
     assert code_of(decide(None, hopeless)) is RefusalCode.WALLET_NOT_FOUND
-    frozen = a_wallet(status=WalletStatus.FROZEN)
+    frozen = make_wallet(status=WalletStatus.FROZEN)
     assert code_of(decide(frozen, hopeless)) is RefusalCode.WALLET_FROZEN
-    assert code_of(decide(a_wallet(), hopeless)) is RefusalCode.VALIDATION_ERROR
-    assert code_of(decide(a_wallet(), transfer("credit", "1"))) is RefusalCode.INSUFFICIENT_FUNDS
+    assert code_of(decide(make_wallet(), hopeless)) is RefusalCode.VALIDATION_ERROR
+    assert code_of(decide(make_wallet(), transfer("credit", "1"))) is RefusalCode.INSUFFICIENT_FUNDS
 
 
 # -- settlements ---------------------------------------------------------------------------------
@@ -209,8 +209,8 @@ def test_a_transfer_is_refused_for_the_first_reason_in_order() -> None:
 def test_a_pending_transfer_is_settled_once_and_keeps_its_past(
     status: str, reason: FailureReason | None
 ) -> None:
-    earlier = a_transfer(reference_id="r", metadata={"a": "1"})
-    decision = decide_to_settle(a_wallet(pending_debit=100), earlier, settle(status))
+    earlier = make_transfer(reference_id="r", metadata={"a": "1"})
+    decision = decide_to_settle(make_wallet(pending_debit=100), earlier, settle(status))
     assert decision == TransferChanged(
         transfer=settled(earlier, TransferStatus(status), failure_reason=reason),
         previous=PENDING,
@@ -219,9 +219,9 @@ def test_a_pending_transfer_is_settled_once_and_keeps_its_past(
 
 
 def test_a_settlement_may_replace_the_reference_and_add_to_the_metadata() -> None:
-    earlier = a_transfer(reference_id="r", metadata={"a": "1", "b": "2"})
+    earlier = make_transfer(reference_id="r", metadata={"a": "1", "b": "2"})
     command = settle("completed", reference_id="s", metadata={"b": "3", "c": "4"})
-    decision = decide_to_settle(a_wallet(pending_debit=100), earlier, command)
+    decision = decide_to_settle(make_wallet(pending_debit=100), earlier, command)
     assert isinstance(decision, TransferChanged)
     assert decision.transfer.reference_id == "s"
     assert decision.transfer.metadata == {"a": "1", "b": "3", "c": "4"}
@@ -249,8 +249,10 @@ def entries(count: int, *, prefix: str = "k") -> dict[str, str]:
 def test_a_settlement_takes_metadata_to_its_bound_and_no_further(
     status: str, had: dict[str, str], sent: dict[str, str], is_taken: bool
 ) -> None:
-    earlier = a_transfer(metadata=had)
-    decision = decide_to_settle(a_wallet(pending_debit=100), earlier, settle(status, metadata=sent))
+    earlier = make_transfer(metadata=had)
+    decision = decide_to_settle(
+        make_wallet(pending_debit=100), earlier, settle(status, metadata=sent)
+    )
     if is_taken:
         assert isinstance(decision, TransferChanged)
         assert decision.transfer.metadata == had | sent
@@ -264,9 +266,9 @@ def test_a_settlement_takes_metadata_to_its_bound_and_no_further(
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
 def test_a_repeated_settlement_answers_with_the_transfer_as_it_is(status: str) -> None:
-    done = settled(a_transfer(), TransferStatus(status))
+    done = settled(make_transfer(), TransferStatus(status))
     again = settle(status, reference_id="other", metadata={"other": "x"})
-    assert decide_to_settle(a_wallet(), done, again) is done
+    assert decide_to_settle(make_wallet(), done, again) is done
 
 
 @pytest.mark.parametrize(
@@ -279,8 +281,8 @@ def test_a_repeated_settlement_answers_with_the_transfer_as_it_is(status: str) -
 def test_the_opposite_settlement_is_refused_and_told_what_the_transfer_is(
     is_now: TransferStatus, wanted: str, code: RefusalCode
 ) -> None:
-    done = settled(a_transfer(), is_now)
-    refused = refusal(decide_to_settle(a_wallet(), done, settle(wanted)))
+    done = settled(make_transfer(), is_now)
+    refused = refusal(decide_to_settle(make_wallet(), done, settle(wanted)))
     assert code_of(refused) is code
     assert f"The transfer is {is_now} since 2026-01-02T03:04:06" in refused.detail
 
@@ -289,29 +291,29 @@ def test_the_opposite_settlement_is_refused_and_told_what_the_transfer_is(
 def test_a_wallet_that_is_not_active_releases_holds_but_completes_nothing(
     status: WalletStatus,
 ) -> None:
-    wallet = a_wallet(status=status, pending_debit=100)
-    refused = decide_to_settle(wallet, a_transfer(), settle("completed"))
+    wallet = make_wallet(status=status, pending_debit=100)
+    refused = decide_to_settle(wallet, make_transfer(), settle("completed"))
     assert code_of(refused) is NOT_ACTIVE[status]
-    reverted = decide_to_settle(wallet, a_transfer(), settle("failed"))
+    reverted = decide_to_settle(wallet, make_transfer(), settle("failed"))
     assert isinstance(reverted, TransferChanged)
 
 
 def test_a_settlement_is_refused_for_the_first_reason_in_order() -> None:
-    failed = settled(a_transfer(), FAILED)
-    frozen = a_wallet(status=WalletStatus.FROZEN)
+    failed = settled(make_transfer(), FAILED)
+    frozen = make_wallet(status=WalletStatus.FROZEN)
     complete = settle("completed")
     assert code_of(decide_to_settle(None, None, complete)) is RefusalCode.WALLET_NOT_FOUND
     assert code_of(decide_to_settle(frozen, None, complete)) is RefusalCode.TRANSFER_NOT_FOUND
     already = decide_to_settle(frozen, failed, complete)
     assert code_of(already) is RefusalCode.TRANSFER_ALREADY_FAILED
     # Repeating what is done is no new transfer: it works on a frozen wallet, too.
-    done = settled(a_transfer(), COMPLETED)
+    done = settled(make_transfer(), COMPLETED)
     assert decide_to_settle(frozen, done, complete) is done
 
 
 def test_a_settlement_of_another_wallet_s_transfer_finds_nothing() -> None:
     # The shard looks transfers up by wallet and id; the rules see that there is none.
-    refused = decide_to_settle(a_wallet(id=OTHER_WALLET_ID), None, settle("completed"))
+    refused = decide_to_settle(make_wallet(id=OTHER_WALLET_ID), None, settle("completed"))
     assert code_of(refused) is RefusalCode.TRANSFER_NOT_FOUND
 
 

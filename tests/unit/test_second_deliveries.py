@@ -7,15 +7,15 @@ import pytest
 
 from actors.memory_database import MemoryDatabase
 from tests.support import results
-from tests.support.batches import a_batch, a_cache, ask
-from tests.support.domain import WALLET_ID, a_transfer, a_wallet, settled
+from tests.support.batches import a_batch, a_cache, request
+from tests.support.domain import WALLET_ID, make_transfer, make_wallet, settled
 from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.ids import new_id
 from tests.support.results import body
 from tests.support.shards import shard_in_memory
 from tests.support.waiting import until
 from tests.support.write_side import ShardUnderTest, credit, debit, settle
-from tests.support.writes import WriteInTheMaking
+from tests.support.writes import CommitRequestBuilder
 from wallet.commands import Command, CreateTransfer, Idempotency
 from wallet.ids import IdempotencyKey, WalletId
 from wallet.refusals import Refusal
@@ -30,7 +30,7 @@ def two_connections() -> tuple[FaultyJournal, FaultyJournal]:
 async def refused(
     shard: ShardUnderTest, wallet: WalletId, command: CreateTransfer, attempt: int = 2
 ) -> Refusal:
-    return results.refused(await shard.ask(wallet, command, attempt=attempt)).refusal
+    return results.refused(await shard.request(wallet, command, attempt=attempt)).refusal
 
 
 @pytest.mark.parametrize("moved_on", [False, True], ids=["as_it_was", "with_new_money"])
@@ -41,7 +41,7 @@ async def test_a_refused_second_delivery_is_refused_when_the_first_arrives(moved
         command = credit("10")
         await refused(second, wallet, command)
         if moved_on:
-            await second.ask(wallet, debit("10"))
+            await second.request(wallet, debit("10"))
         # The first delivery was in a mailbox, or in a socket, all the while.
         await refused(first, wallet, command, attempt=1)
     assert one.database.wallets[wallet].balance == (1_000 if moved_on else 0)
@@ -53,11 +53,11 @@ async def test_a_second_delivery_waits_for_the_open_commit_of_the_first() -> Non
         wallet = await shard.create_wallet()
         command = credit("100")
         # Its shard died while it committed [debit 100, credit 100].
-        making = WriteInTheMaking(journal.database.wallets[wallet])
-        making.transfer(wallet, a_transfer(amount=10_000, status=TransferStatus.COMPLETED))
+        making = CommitRequestBuilder(journal.database.wallets[wallet])
+        making.transfer(wallet, make_transfer(amount=10_000, status=TransferStatus.COMPLETED))
         making.transfer(
             wallet,
-            a_transfer(
+            make_transfer(
                 id=command.transfer_id,
                 type=TransferType.CREDIT,
                 amount=10_000,
@@ -66,7 +66,7 @@ async def test_a_second_delivery_waits_for_the_open_commit_of_the_first() -> Non
         )
         held = journal.database.transaction(making.write)
         assert held.advance() is None
-        second = asyncio.create_task(shard.ask(wallet, command, attempt=2))
+        second = asyncio.create_task(shard.request(wallet, command, attempt=2))
         await until(lambda: held.has_waiters)
         held.commit()
         assert body(await second)["wallet"]["version"] == 3
@@ -78,7 +78,7 @@ async def test_a_third_delivery_gets_the_refusal_of_the_second() -> None:
         wallet = await first.create_wallet()
         command = credit("10")
         told = await refused(second, wallet, command)
-        await first.ask(wallet, debit("100"))
+        await first.request(wallet, debit("100"))
         assert await refused(first, wallet, command, attempt=3) == told
     assert one.database.wallets[wallet].balance == 10_000
 
@@ -89,7 +89,7 @@ async def test_a_refusal_after_a_lost_commit_is_for_good_too() -> None:
         wallet = await shard.create_wallet()
         journal.commit_faults.append(Fault.LOST_BEFORE_APPLYING)
         command = credit("1")
-        await shard.ask(wallet, command)
+        await shard.request(wallet, command)
         assert list(journal.database.refused_deliveries) == [(wallet, command.transfer_id)]
 
 
@@ -97,10 +97,10 @@ async def test_a_first_refusal_leaves_nothing_behind() -> None:
     journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
-        await shard.ask(wallet, credit("1"))
+        await shard.request(wallet, credit("1"))
         journal.commit_faults.append(Fault.CONFLICT)
-        await shard.ask(wallet, credit("1"))
-        await shard.ask(wallet, credit("1"), key="k", attempt=2)  # Its key says it for good.
+        await shard.request(wallet, credit("1"))
+        await shard.request(wallet, credit("1"), key="k", attempt=2)  # Its key says it for good.
     assert journal.database.refused_deliveries == {}
 
 
@@ -110,16 +110,18 @@ async def test_an_atomic_batch_refused_again_is_refused_whole_on_the_first() -> 
         wallet = await first.create_wallet()
         commands = (debit("1"), credit("10"))
         for shard, attempt in ((second, 2), (first, 1)):
-            results.rolled_back(await shard.ask(wallet, *commands, atomic=True, attempt=attempt))
-            await second.ask(wallet, debit("20"))
+            results.rolled_back(
+                await shard.request(wallet, *commands, atomic=True, attempt=attempt)
+            )
+            await second.request(wallet, debit("20"))
     assert one.database.wallets[wallet].balance == 4_000
 
 
 def test_a_keyed_item_of_an_atomic_batch_is_refused_for_good() -> None:
     """The key of an item is forgotten with the batch that is undone."""
-    batch = a_batch(a_cache(a_wallet()))
+    batch = a_batch(a_cache(make_wallet()))
     commands = debit("1"), credit("10")
-    results.rolled_back(batch.decide(ask(*commands, keys=(None, "k"), atomic=True, attempt=2)))
+    results.rolled_back(batch.decide(request(*commands, keys=(None, "k"), atomic=True, attempt=2)))
     assert [one.transfer_id for one in batch.write.refused] == [commands[1].transfer_id]
     assert batch.write.idempotency_records == []
 
@@ -128,44 +130,44 @@ async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
     journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = WalletId(new_id())
-        await shard.ask(wallet, debit("1"), attempt=2)  # No such wallet: nothing to bind.
+        await shard.request(wallet, debit("1"), attempt=2)  # No such wallet: nothing to bind.
         wallet = await shard.create_wallet()
         done, declined = debit("1"), credit("10")
-        await shard.ask(wallet, done, declined, attempt=2)
+        await shard.request(wallet, done, declined, attempt=2)
     assert list(journal.database.refused_deliveries) == [(wallet, declined.transfer_id)]
 
 
 def test_what_is_refused_again_waits_until_a_standby_has_what_it_rests_on() -> None:
     """Also a settlement, which is not refused for good: the other side's revert may be lost."""
-    failed = settled(a_transfer(), TransferStatus.FAILED)
+    failed = settled(make_transfer(), TransferStatus.FAILED)
     commands: list[Command] = [credit("10"), settle(failed.id, "completed")]
     for command in commands:
         for attempt in (1, 2):
-            batch = a_batch(a_cache(a_wallet()), transfers={(WALLET_ID, failed.id): failed})
-            results.refused(batch.decide(ask(command, attempt=attempt)))
+            batch = a_batch(a_cache(make_wallet()), transfers={(WALLET_ID, failed.id): failed})
+            results.refused(batch.decide(request(command, attempt=attempt)))
             assert batch.write.confirm is (attempt == 2)
 
 
 def test_a_recorded_refusal_is_answered_once_a_standby_has_it() -> None:
     command = credit("10")
     refusals = {(WALLET_ID, command.transfer_id): b'{"code":"insufficient_funds","detail":""}'}
-    batch = a_batch(a_cache(a_wallet(balance=100_000)), refused=refusals)
-    results.refused(batch.decide(ask(command, attempt=3)))
+    batch = a_batch(a_cache(make_wallet(balance=100_000)), refused=refusals)
+    results.refused(batch.decide(request(command, attempt=3)))
     assert batch.write.confirm
     assert batch.write.events == []
 
 
 def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
     """Clients use one request id for a single request and for a batch."""
-    cache = a_cache(a_wallet())
+    cache = a_cache(make_wallet())
     single = a_batch(cache)
-    single.decide(ask(command := credit("10"), keys=("k1",), request_id="r"))
+    single.decide(request(command := credit("10"), keys=("k1",), request_id="r"))
     (record,) = single.write.idempotency_records
     again = a_batch(cache, keys={(WALLET_ID, record.idempotency.key): record.stored})
     keyed = Idempotency(key=IdempotencyKey("whole"), fingerprint=b"w")
     reply = again.decide(
         msgspec.structs.replace(
-            ask(debit("1"), command, keys=(None, "k1"), atomic=True, attempt=2, request_id="r"),
+            request(debit("1"), command, keys=(None, "k1"), atomic=True, attempt=2, request_id="r"),
             keyed=keyed,
         )
     )

@@ -9,10 +9,10 @@ from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.ids import new_id
 from tests.support.results import body, failed
 from tests.support.shards import shard_in_memory
-from tests.support.write_side import NoRelay, credit, debit, settle
+from tests.support.write_side import DetachedRelay, credit, debit, settle
 
 
-class CountingRelay(NoRelay):
+class CountingRelay(DetachedRelay):
     def __init__(self) -> None:
         self.resets = 0
         self.unread: list[object] = []
@@ -47,11 +47,11 @@ async def test_a_new_session_starts_with_nothing_remembered() -> None:
     journal, relay = FaultyJournal(), CountingRelay()
     async with shard_in_memory(journal, relay=relay) as shard:
         wallets = [await shard.create_wallet() for _ in range(2)]
-        await shard.ask(wallets[0], debit("1"))
+        await shard.request(wallets[0], debit("1"))
         loads, resets = journal.loads, relay.resets
         journal.lose_connection()
-        await shard.ask(wallets[0], debit("1"))
-        await shard.ask(wallets[1], debit("1"))
+        await shard.request(wallets[0], debit("1"))
+        await shard.request(wallets[1], debit("1"))
         assert (journal.loads, relay.resets) == (loads + 2, resets + 1)
 
 
@@ -60,11 +60,11 @@ async def test_what_was_read_over_one_session_is_not_committed_over_the_next(her
     journal = BreakingJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
-        await shard.ask(wallet, debit("1"))
+        await shard.request(wallet, debit("1"))
         if here == "load":
             journal.lose_connection()  # So that there is something to load.
         journal.breaks_before = here
-        assert body(await shard.ask(wallet, credit("1")))["wallet"]["balance"] == "0.00"
+        assert body(await shard.request(wallet, credit("1")))["wallet"]["balance"] == "0.00"
         assert journal.breaks_before == ""
         assert shard.shard.counts["conflicts"] == 0
 
@@ -75,7 +75,7 @@ async def test_a_lost_commit_makes_no_money() -> None:
     journal = FaultyJournal()
     async with shard_in_memory(journal) as remembers:
         wallet = await remembers.create_wallet()
-        await remembers.ask(wallet, debit("600"))
+        await remembers.request(wallet, debit("600"))
         database = journal.database
         kept = (
             dict(database.wallets),
@@ -83,15 +83,15 @@ async def test_a_lost_commit_makes_no_money() -> None:
             list(database.events_by_wallet[wallet]),
             list(database.outbox[wallet]),
         )
-        await remembers.ask(wallet, debit("900"))
+        await remembers.request(wallet, debit("900"))
 
         database.wallets, database.transfers = kept[0], kept[1]
         database.events_by_wallet[wallet], database.outbox[wallet] = kept[2], kept[3]
         journal.lose_connection()
         other_side = FaultyJournal(database)
         async with shard_in_memory(other_side) as writes:
-            await writes.ask(wallet, debit("300"))
-        after = body(await remembers.ask(wallet, credit("1")))
+            await writes.request(wallet, debit("300"))
+        after = body(await remembers.request(wallet, credit("1")))
     assert after["wallet"]["balance"] == "899.00"
     transfers = sum(
         one.amount if one.type == "debit" else -one.amount for one in database.transfers.values()
@@ -106,9 +106,9 @@ async def test_what_others_left_is_published_once_a_commit_says_that_it_stays() 
         wallet = await other.create_wallet()
     async with shard_in_memory(journal, relay=relay) as shard:
         journal.commit_faults.append(Fault.UNAVAILABLE)
-        failed(await shard.ask(wallet, debit("1")))
+        failed(await shard.request(wallet, debit("1")))
         assert relay.unread == []
         commits = journal.commits
-        await shard.ask(wallet, settle(new_id(), "completed"))  # It only reads, and is refused.
+        await shard.request(wallet, settle(new_id(), "completed"))  # It only reads, and is refused.
         assert journal.commits == commits + 1
         assert relay.unread == [EventRange(wallet, 1, 1)]

@@ -65,7 +65,7 @@ async def held_up(
     """A debit that waits at the gate: whatever is asked now queues behind it."""
     journal.gate.clear()
     journal.at_the_gate.clear()
-    asking = asyncio.create_task(shard.ask(wallet, debit("1")))
+    asking = asyncio.create_task(shard.request(wallet, debit("1")))
     await journal.at_the_gate.wait()
     return asking
 
@@ -73,7 +73,7 @@ async def held_up(
 async def queued(
     shard: ShardUnderTest, *asks: tuple[WalletId, Command]
 ) -> list[asyncio.Task[RequestResult]]:
-    tasks = [asyncio.create_task(shard.ask(wallet, command)) for wallet, command in asks]
+    tasks = [asyncio.create_task(shard.request(wallet, command)) for wallet, command in asks]
     await asyncio.sleep(0)
     return tasks
 
@@ -118,7 +118,7 @@ async def test_nothing_is_answered_or_remembered_before_it_is_committed() -> Non
         journal.commit_faults.append(Fault.UNAVAILABLE)
         journal.gate.set()
         assert failed(await asking).code is FailureCode.UNAVAILABLE
-        assert body(await shard.ask(wallet, debit("5")))["wallet"]["balance"] == "5.00"
+        assert body(await shard.request(wallet, debit("5")))["wallet"]["balance"] == "5.00"
 
 
 async def test_several_submissions_of_one_call_are_answered_in_their_order() -> None:
@@ -145,9 +145,9 @@ async def test_a_warm_wallet_is_decided_without_a_read() -> None:
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         loads = journal.loads
-        held = body(await shard.ask(wallet, debit("3", status="pending")))
-        await shard.ask(wallet, settle(held["id"], "completed"))
-        await shard.ask(wallet, credit("3"))
+        held = body(await shard.request(wallet, debit("3", status="pending")))
+        await shard.request(wallet, settle(held["id"], "completed"))
+        await shard.request(wallet, credit("3"))
     assert journal.loads == loads
 
 
@@ -157,7 +157,7 @@ async def test_wallets_that_left_memory_come_back_as_they_were() -> None:
         wallets = [await shard.create_wallet() for _ in range(5)]
         for amount in ("1", "2"):
             for wallet in wallets:
-                await shard.ask(wallet, debit(amount))
+                await shard.request(wallet, debit(amount))
         assert shard.shard.wallets_active == 2
     assert [journal.database.wallets[wallet].balance for wallet in wallets] == [300] * 5
     assert [journal.database.wallets[wallet].version for wallet in wallets] == [3] * 5
@@ -167,9 +167,9 @@ async def test_more_pending_transfers_than_are_remembered_can_be_settled() -> No
     journal = FaultyJournal()
     async with shard_in_memory(journal, limits=limits(transfers_cached_max=1)) as shard:
         wallet = await shard.create_wallet()
-        held = [body(await shard.ask(wallet, debit("1", status="pending"))) for _ in range(4)]
+        held = [body(await shard.request(wallet, debit("1", status="pending"))) for _ in range(4)]
         for transfer in held:
-            done = body(await shard.ask(wallet, settle(transfer["id"], "completed")))
+            done = body(await shard.request(wallet, settle(transfer["id"], "completed")))
             assert done["status"] == "completed"
     assert journal.database.wallets[wallet].balance == 400
 
@@ -186,12 +186,12 @@ async def test_a_full_queue_refuses_before_anything_is_written(field: str, what:
         wallet = await shard.create_wallet()
         first = await held_up(shard, journal, wallet)
         tasks = await queued(shard, *((wallet, debit("1")) for _ in range(2)))
-        refused = failed(await shard.ask(wallet, debit("1")))
+        refused = failed(await shard.request(wallet, debit("1")))
         assert (refused.code, refused.applied) == (FailureCode.OVERLOADED, "no")
         assert f"The {what}" in refused.detail
         journal.gate.set()
         await asyncio.gather(first, *tasks)
-        assert body(await shard.ask(wallet, debit("1")))["wallet"]["balance"] == "4.00"
+        assert body(await shard.request(wallet, debit("1")))["wallet"]["balance"] == "4.00"
     assert shard.shard.counts["overloaded"] == 1
 
 
@@ -201,7 +201,7 @@ async def test_a_full_wallet_leaves_its_neighbour_alone() -> None:
         flooded, neighbour = [await shard.create_wallet() for _ in range(2)]
         first = await held_up(shard, journal, flooded)
         tasks = await queued(shard, (flooded, debit("1")), (neighbour, debit("2")))
-        assert failed(await shard.ask(flooded, debit("1"))).code is FailureCode.OVERLOADED
+        assert failed(await shard.request(flooded, debit("1"))).code is FailureCode.OVERLOADED
         journal.gate.set()
         await asyncio.gather(first, *tasks)
     assert journal.database.wallets[neighbour].balance == 200
@@ -213,13 +213,13 @@ async def test_a_full_outbox_refuses_writes_until_it_drains() -> None:
     async with shard_in_memory(journal, relay=relay, limits=limits(outbox_events_max=10)) as shard:
         wallet = await shard.create_wallet()
         relay.backlog = 10
-        refused = failed(await shard.ask(wallet, debit("1")))
+        refused = failed(await shard.request(wallet, debit("1")))
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
-        again = failed(await shard.ask(wallet, debit("1"), attempt=2))
+        again = failed(await shard.request(wallet, debit("1"), attempt=2))
         assert again.applied == "unknown"
         assert journal.database.wallets[wallet].version == 1
         relay.backlog = 9
-        assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
+        assert body(await shard.request(wallet, debit("1")))["wallet"]["version"] == 2
 
 
 # -- deadlines ---------------------------------------------------------------------------------
@@ -231,7 +231,9 @@ async def test_what_is_late_is_not_decided_any_more(attempt: int, applied: str) 
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         first = await held_up(shard, journal, wallet)
-        late = asyncio.create_task(shard.ask(wallet, debit("9"), timeout_s=0.0, attempt=attempt))
+        late = asyncio.create_task(
+            shard.request(wallet, debit("9"), timeout_s=0.0, attempt=attempt)
+        )
         await asyncio.sleep(0)
         journal.gate.set()
         await first
@@ -246,10 +248,10 @@ async def test_a_deadline_that_passes_while_a_commit_is_in_doubt_leaves_it_open(
         wallet = await shard.create_wallet()
         journal.commit_faults.extend([Fault.LOST_AFTER_APPLYING])
         journal.loads_unavailable = 1_000
-        refused = failed(await shard.ask(wallet, debit("1"), timeout_s=0.05))
+        refused = failed(await shard.request(wallet, debit("1"), timeout_s=0.05))
         assert (refused.code, refused.applied) == (FailureCode.DEADLINE_EXCEEDED, "unknown")
         journal.loads_unavailable = 0
-        after = body(await shard.ask(wallet, debit("1")))
+        after = body(await shard.request(wallet, debit("1")))
     assert after["wallet"]["balance"] == "2.00"
 
 
@@ -262,10 +264,10 @@ async def test_a_journal_that_is_away_is_told_at_once(attempt: int, applied: str
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.append(Fault.UNAVAILABLE)
-        refused = failed(await shard.ask(wallet, debit("1"), attempt=attempt))
+        refused = failed(await shard.request(wallet, debit("1"), attempt=attempt))
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, applied)
         assert not shard.shard.journal_ready
-        assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
+        assert body(await shard.request(wallet, debit("1")))["wallet"]["version"] == 2
         assert shard.shard.journal_ready
 
 
@@ -281,7 +283,7 @@ async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.append(fault)
-        answer = applied(await shard.ask(wallet, debit("7"), key=key))
+        answer = applied(await shard.request(wallet, debit("7"), key=key))
         assert not answer.replayed
         assert msgspec.json.decode(answer.body)["wallet"]["balance"] == "7.00"
         assert shard.shard.counts["outcomes_unknown"] == 1
@@ -305,9 +307,9 @@ async def test_conflicts_are_decided_again_on_what_another_owner_wrote() -> None
     journal = FaultyJournal()
     async with shard_in_memory(journal) as one, shard_in_memory(journal) as other:
         wallet = await one.create_wallet()
-        await one.ask(wallet, debit("10"))
-        await other.ask(wallet, credit("10"))
-        refused = await one.ask(wallet, credit("1"))  # Its memory says that there are 10.00.
+        await one.request(wallet, debit("10"))
+        await other.request(wallet, credit("10"))
+        refused = await one.request(wallet, credit("1"))  # Its memory says that there are 10.00.
         assert body(refused)["code"] == "insufficient_funds"
         assert one.shard.counts["conflicts"] == 1
     assert journal.database.wallets[wallet].version == 3
@@ -318,10 +320,10 @@ async def test_conflicts_without_end_are_given_up_and_nothing_was_applied() -> N
     async with shard_in_memory(journal, limits=limits(conflict_retries_max=3)) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.extend([Fault.CONFLICT] * 4)
-        refused = failed(await shard.ask(wallet, debit("1")))
+        refused = failed(await shard.request(wallet, debit("1")))
         assert (refused.code, refused.applied) == (FailureCode.UNAVAILABLE, "no")
         assert journal.database.wallets[wallet].version == 1
-        assert body(await shard.ask(wallet, debit("1")))["wallet"]["version"] == 2
+        assert body(await shard.request(wallet, debit("1")))["wallet"]["version"] == 2
 
 
 class ContestedJournal(FaultyJournal):
@@ -343,7 +345,7 @@ async def test_a_wallet_that_conflicts_without_end_does_not_hold_up_the_others()
         journal.contested = wallets[2]
         loads = journal.loads
         replies = await asyncio.gather(
-            *(shard.ask(wallet, debit("1")) for wallet in wallets for _ in range(2))
+            *(shard.request(wallet, debit("1")) for wallet in wallets for _ in range(2))
         )
         stuck = [isinstance(reply, Failure) for reply in replies]
         assert stuck == [wallet == journal.contested for wallet in wallets for _ in range(2)]
@@ -369,7 +371,7 @@ async def test_a_long_chain_of_conflicts_has_an_end() -> None:
     async with shard_in_memory(journal) as shard:
         wallets = [await shard.create_wallet() for _ in range(150)]
         journal.armed = True
-        replies = await asyncio.gather(*(shard.ask(one, debit("1")) for one in wallets))
+        replies = await asyncio.gather(*(shard.request(one, debit("1")) for one in wallets))
     assert all(isinstance(reply, Applied) for reply in replies)
 
 
@@ -378,4 +380,4 @@ async def test_conflicts_without_end_after_a_lost_answer_leave_it_open() -> None
     async with shard_in_memory(journal, limits=limits(conflict_retries_max=3)) as shard:
         wallet = await shard.create_wallet()
         journal.commit_faults.extend([Fault.LOST_BEFORE_APPLYING, *[Fault.CONFLICT] * 4])
-        assert failed(await shard.ask(wallet, debit("1"))).applied == "unknown"
+        assert failed(await shard.request(wallet, debit("1"))).applied == "unknown"

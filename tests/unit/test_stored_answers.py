@@ -22,8 +22,8 @@ from actors.stored_answers import (
     request_fingerprint_from,
     stored_answer,
 )
-from tests.support.batches import a_batch, a_cache, whole
-from tests.support.domain import WALLET_ID, a_wallet, transfer_id
+from tests.support.batches import a_batch, a_cache, keyed_batch
+from tests.support.domain import WALLET_ID, make_wallet, transfer_id
 from tests.support.faulty_journal import FaultyJournal
 from tests.support.results import applied, failed
 from tests.support.shards import shard_in_memory
@@ -158,8 +158,8 @@ def test_a_batch_that_is_rolled_back_is_kept_as_earlier_releases_read_it() -> No
 @pytest.mark.parametrize("row", [BATCH, ROLLED_BACK])
 def test_a_stored_row_of_an_earlier_release_answers_a_repeated_batch(row: bytes) -> None:
     key = (WALLET_ID, IdempotencyKey("w"))
-    batch = a_batch(a_cache(a_wallet()), keys={key: a_row(row)})
-    found = batch.decide(whole(debit("5"), credit("9"), request_id="r2"))
+    batch = a_batch(a_cache(make_wallet()), keys={key: a_row(row)})
+    found = batch.decide(keyed_batch(debit("5"), credit("9"), request_id="r2"))
     assert found == batch_result_from(a_row(row), replayed=True)
     assert batch.write.events == []
 
@@ -191,9 +191,9 @@ async def test_a_row_that_cannot_be_read_fails_its_own_request_and_no_other() ->
             unknown, fingerprint=fingerprint
         )
         spoilt, *others = await asyncio.gather(
-            shard.ask(wallet, command, key="k"),
-            shard.ask(wallet, debit("1")),
-            shard.ask(other, debit("1")),
+            shard.request(wallet, command, key="k"),
+            shard.request(wallet, debit("1")),
+            shard.request(other, debit("1")),
         )
         failure = failed(spoilt)
         assert (failure.code, failure.applied) == (FailureCode.UNAVAILABLE, "no")

@@ -7,7 +7,7 @@ from actors import outbox_backfill as module
 from actors.memory_journal import MemoryBackfill
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
-from tests.support.relays import LIMITS, RelayDesk, ids
+from tests.support.relays import LIMITS, RelayFixture, ids
 from tests.support.waiting import until
 
 
@@ -23,7 +23,7 @@ class CountingBackfill(MemoryBackfill):
 
     begun = 0
 
-    async def begin(self) -> bool:
+    async def try_begin(self) -> bool:
         self.begun += 1
         return await super().try_begin()
 
@@ -34,9 +34,9 @@ def state_of(refill: MemoryBackfill) -> tuple[str | None, bool]:
     return database.backfilled_incarnation, database.backfill_owner is not None
 
 
-async def a_desk(refill: MemoryBackfill) -> RelayDesk:
+async def a_desk(refill: MemoryBackfill) -> RelayFixture:
     """A relay on a stream that is new, with a journal of two wallets behind it."""
-    desk = RelayDesk(refill=refill)
+    desk = RelayFixture(refill=refill)
     desk.stream.incarnation = "new"
     await desk.commit(WALLET_ID, 1, 2)
     await desk.commit(OTHER_WALLET_ID, 3)
@@ -63,7 +63,7 @@ async def test_a_new_stream_gets_the_journal_before_anything_new() -> None:
 
 async def test_a_stream_is_known_to_be_full_once_its_disk_must_have_the_journal() -> None:
     refill = a_backfill(filled="old")
-    desk = RelayDesk(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0), refill=refill)
+    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0), refill=refill)
     desk.stream.incarnation = "new"
     await desk.commit(WALLET_ID, 1, 2)
     await desk.commit(OTHER_WALLET_ID, 3)
@@ -136,7 +136,7 @@ async def test_a_stream_that_is_lost_while_the_relay_runs_is_filled_again() -> N
 
 async def test_a_long_history_goes_in_pieces_that_fit_a_publish() -> None:
     refill = a_backfill()
-    desk = RelayDesk(refill=refill)
+    desk = RelayFixture(refill=refill)
     desk.stream.incarnation = "new"
     await desk.commit(WALLET_ID, *range(25))
     desk.outbox.clear_rows()
@@ -150,7 +150,7 @@ async def test_a_long_history_goes_in_pieces_that_fit_a_publish() -> None:
 async def test_many_wallets_are_read_and_published_together() -> None:
     wallets = [wallet_id(number) for number in range(25)]
     refill = a_backfill()
-    desk = RelayDesk(refill=refill)
+    desk = RelayFixture(refill=refill)
     desk.stream.incarnation = "new"
     for wallet in wallets:
         await desk.commit(wallet)

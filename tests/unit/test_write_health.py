@@ -20,7 +20,7 @@ from actors.ports import (
     StoredAnswer,
 )
 from actors.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
-from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, a_transfer, a_wallet, changed
+from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, changed, make_transfer, make_wallet
 from tests.support.waiting import stop, until
 from wallet.commands import Idempotency
 from wallet.events import RecordedEvent
@@ -28,7 +28,7 @@ from wallet.ids import IdempotencyKey, WalletId
 
 LIMITS = WriteHealthLimits(write_probe_s=0.001, write_ready_s=2.0)
 
-WALLET = a_wallet()
+WALLET = make_wallet()
 
 
 def batch(
@@ -50,7 +50,7 @@ def batch(
     )
 
 
-RECORDED = changed(a_transfer(), WALLET)
+RECORDED = changed(make_transfer(), WALLET)
 KEY = IdempotencyRecord(
     scope=WALLET_ID,
     idempotency=Idempotency(key=IdempotencyKey("k"), fingerprint=b"f"),
