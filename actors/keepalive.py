@@ -1,8 +1,8 @@
 """Noticing that the other end of a connection is gone, or stands still.
 
 Two kinds of silence. A node that vanished acknowledges nothing: the kernel notices, on both ends
-(`enable_keepalive`). A process that is stopped, or hangs, still has a kernel that acknowledges: only an
-answer of its own shows that its event loop turns (`Heartbeat`).
+(`enable_keepalive`). A process that is stopped, or hangs, still has a kernel that acknowledges.
+Only an answer of its own shows that its event loop runs (`Heartbeat`).
 """
 
 import socket

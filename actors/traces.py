@@ -32,7 +32,7 @@ async def submit_traced(
     span = tracing.start_span("dispatch", parent, "CLIENT", about)
     try:
         trace = tracing.traceparent_of(span)
-        return await submit(msgspec.structs.replace(submission, trace=trace))
+        return await submit(msgspec.structs.replace(submission, traceparent=trace))
     finally:
         span.end()
 
@@ -60,7 +60,7 @@ def trace_batch(
         event = one.event
         made = event.transfer.id if isinstance(event, TransferChanged) else event.wallet_id
         if made in traces:
-            recorded[place] = msgspec.structs.replace(one, trace=traces[made])
+            recorded[place] = msgspec.structs.replace(one, traceparent=traces[made])
 
 
 def _ids(submission: CommandRequest) -> list[str]:
@@ -77,14 +77,14 @@ def _ids(submission: CommandRequest) -> list[str]:
 def start_publish_spans(messages: Sequence[Message]) -> tuple[Sequence[Message], list["Span"]]:
     """``messages`` with the traces of their publishing, and the spans to end after it."""
     spans: list[Span] = []
-    told: list[Message] = []
+    outgoing: list[Message] = []
     for message in messages:
         if message.traceparent is None:
-            told.append(message)
+            outgoing.append(message)
             continue
         span = tracing.start_span(
             "publish", message.traceparent, "PRODUCER", {"event.id": message.id}
         )
         spans.append(span)
-        told.append(message._replace(trace=tracing.traceparent_of(span)))
-    return told, spans
+        outgoing.append(message._replace(traceparent=tracing.traceparent_of(span)))
+    return outgoing, spans

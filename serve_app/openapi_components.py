@@ -15,6 +15,7 @@ from projections.queries import TransferPageView
 from serve_app import batch_items
 from serve_app.batch_items import BatchItem, ItemForm, WalletBatchItem
 from serve_app.problems import FieldError, ProblemDocument
+from serve_app.schemas import CreateTransferBody, CreateWalletBody, SettleTransferBody
 from wallet.representation import BalancesView, TransferResultView, TransferView, WalletView
 
 Json = dict[str, Any]
@@ -29,6 +30,9 @@ COMPONENT_NAMES: Final[dict[Model, str]] = {
     TransferPageView: "TransferPage",
     TransferView: "Transfer",
     WalletView: "Wallet",
+    CreateTransferBody: "CreateTransfer",
+    CreateWalletBody: "CreateWallet",
+    SettleTransferBody: "SettleTransfer",
     TransferResultView: "WrittenTransfer",
     batch_items.MultiWalletBatchBody: "MultiBatch",
     batch_items.WalletBatchBody: "WalletBatch",

@@ -113,7 +113,7 @@ TRANSFER_ROUTES: Final = (
     RouteSpec(
         method="POST",
         path="/v1/wallet/{wallet_id}/transfers/batch",
-        endpoint=batches.post_wallet_batch,
+        endpoint=batches.wallet_batch,
         tag="transfers",
         summary="Several transfers and settlements of one wallet",
         description="Up to 1,000 items, decided in order and written in one transaction. Not "
@@ -140,7 +140,7 @@ TRANSFER_ROUTES: Final = (
     RouteSpec(
         method="POST",
         path="/v1/transfers/batch",
-        endpoint=batches.post_multi_wallet_batch,
+        endpoint=batches.multi_batch,
         tag="transfers",
         summary="Transfers and settlements of many wallets",
         description="Up to 10,000 items, each names its wallet: in order per wallet, all wallets "

@@ -21,7 +21,7 @@ def referenced_versions(keys: Sequence[KeyRow]) -> list[EventKey]:
 def judge_key_rows(
     keys: Sequence[KeyRow], events: Mapping[EventKey, JournalEvent], versions: Mapping[str, int]
 ) -> Iterator[Violation]:
-    """``events`` are those at `referenced_versions`; ``versions`` are the wallets', where they exist.
+    """``events`` are at `referenced_versions`; ``versions`` are of the wallets that exist.
 
     A key without a wallet is that of a creation, whose scope is the service's own matter.
     """

@@ -101,5 +101,6 @@ def _stale_read(attempt: ClientCall, floor: int) -> Violation:
     return Violation(
         kind=ViolationKind.READ_WENT_BACK,
         wallet_id=attempt.wallet_id,
-        detail=f"intent={attempt.operation_id} told version {attempt.version}, should be {floor} or more",
+        detail=f"intent={attempt.operation_id} reported version {attempt.version}, "
+        f"should be {floor} or more",
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from serve_app.local.accounts import Account
 
@@ -25,18 +25,19 @@ _KILL_WAIT_S = 5.0
 
 
 class ProcessRecord(BaseModel):
-    """One process, for certain: `birth` tells it from a later process with the same pid."""
+    """One process, for certain: `start_time` tells it from a later one with the same pid."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     pid: int
-    start_time: str
+    start_time: str = Field(validation_alias=AliasChoices("start_time", "birth"))
+    """A stack that the release before started says ``birth``."""
 
 
 def record(name: str, pid: int) -> ProcessRecord:
     """Record a process that runs now; raises psutil.NoSuchProcess if it doesn't."""
-    return ProcessRecord(name=name, pid=pid, start_time=_birth_of(pid))
+    return ProcessRecord(name=name, pid=pid, start_time=_start_time_of(pid))
 
 
 def is_alive(process: ProcessRecord) -> bool:
@@ -47,7 +48,7 @@ def is_alive(process: ProcessRecord) -> bool:
 def lookup(process: ProcessRecord) -> psutil.Process | None:
     """The living process that the record means, if there is one."""
     try:
-        if _birth_of(process.pid) != process.start_time:
+        if _start_time_of(process.pid) != process.start_time:
             return None
         found = psutil.Process(process.pid)
         return None if found.status() == psutil.STATUS_ZOMBIE else found
@@ -184,7 +185,7 @@ def _reap() -> None:
     _spawned[:] = [child for child in _spawned if child.poll() is None]
 
 
-def _birth_of(pid: int) -> str:
+def _start_time_of(pid: int) -> str:
     if sys.platform != "linux":
         return f"{psutil.Process(pid).create_time():.3f}"
     # The kernel's own clock ticks. The create time that psutil derives from them moves whenever

@@ -108,8 +108,8 @@ async def _reach_postgres(settings: Settings) -> None:
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as failure:
         raise StackError(
-            f"PostgreSQL can't be reached with WALLET_DATABASE_URL ({_first_line(failure)}): correct it, "
-            "or leave it unset to have one started here."
+            "PostgreSQL can't be reached with WALLET_DATABASE_URL "
+            f"({_first_line(failure)}): correct it, or leave it unset to have one started here."
         ) from failure
     await connection.close(timeout=settings.database_connect_timeout_s)
 
@@ -135,8 +135,8 @@ async def _reach_nats(settings: Settings) -> None:
     except (OSError, Error, ValueError, TimeoutError) as failure:
         raise StackError(
             f"NATS with JetStream can't be reached at {without_password(settings.nats_url)}, as "
-            f"WALLET_NATS_URL says ({_first_line(failure)}): correct it (and start that server with "
-            "-js), or leave it unset to have one started."
+            f"WALLET_NATS_URL says ({_first_line(failure)}): correct it (and start that server "
+            "with -js), or leave it unset to have one started."
         ) from failure
 
 

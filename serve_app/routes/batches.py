@@ -31,7 +31,7 @@ from wallet import commands
 from wallet.ids import IdempotencyKey
 
 
-async def post_wallet_batch(request: Request) -> Response:
+async def wallet_batch(request: Request) -> Response:
     """Several transfers and settlements of one wallet, in order, in one transaction."""
     services = dependencies_of(request)
     wallet_id, key = wallet_id_of(request), idempotency_key_of(request)
@@ -84,7 +84,7 @@ def _require_own_key(key: IdempotencyKey | None, items: Sequence[BatchItem]) -> 
             )
 
 
-async def post_multi_wallet_batch(request: Request) -> Response:
+async def multi_batch(request: Request) -> Response:
     """Transfers and settlements of many wallets, each wallet's in order and on its own."""
     services, key = dependencies_of(request), idempotency_key_of(request)
     call = BatchContext(

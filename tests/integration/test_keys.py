@@ -191,7 +191,7 @@ async def test_the_journal_says_which_key_made_what(database: str) -> None:
         admission = scope["state"]["admission"]
         assert isinstance(admission, AuthenticatedRequest)
 
-        await shard.request(wallet, debit("3"), made_by=admission.key_id)
+        await shard.request(wallet, debit("3"), api_key_id=admission.key_id)
         events = await store.attributed_events(wallet, None, limit=10)
 
     assert [(one.version, one.key_id, one.key_name) for one in events] == [

@@ -79,7 +79,7 @@ def test_stopping_twice_is_harmless(processes: Processes) -> None:
 
 def test_a_reused_pid_is_a_stranger_and_is_never_signalled(processes: Processes) -> None:
     stranger = processes.start(SLEEP)
-    stale = stranger.model_copy(update={"birth": "before the last boot"})
+    stale = stranger.model_copy(update={"start_time": "before the last boot"})
 
     assert not is_alive(stale)
     assert process_tree(stale) == []
@@ -126,3 +126,8 @@ def test_a_record_survives_being_written_down(processes: Processes) -> None:
 
     assert is_alive(read)
     assert read == record("it", process.pid)
+
+
+def test_a_record_of_the_release_before_is_still_read() -> None:
+    former = b'{"name":"nats","pid":1,"birth":"2026-01-01"}'
+    assert ProcessRecord.model_validate_json(former).start_time == "2026-01-01"

@@ -14,7 +14,7 @@ from actors import failover
 from actors.dispatcher import ShardUnreachable
 from actors.failover import FailoverTransport
 from actors.keepalive import Heartbeat
-from actors.shard_channel import RpcClient
+from actors.shard_channel import RpcClient, connect
 from actors.shard_listener import RpcEndpoint
 from actors.shard_process import limits_from
 from tests.support.waiting import until_true
@@ -66,11 +66,11 @@ async def test_calls_leave_a_paused_shard_and_return_when_it_goes_on() -> None:
     async with shard_process("one") as (pid, one), shard_process("two") as (_, two):
         channels: list[RpcClient] = []
 
-        async def connect(shard: int) -> RpcClient:
+        async def connect_to(shard: int) -> RpcClient:
             channels.append(await connect((one, two)[shard], heartbeat))
             return channels[-1]
 
-        shards = FailoverTransport(connect, shard_count=2)
+        shards = FailoverTransport(connect_to, shard_count=2)
 
         async def answers(expected: bytes) -> bool:
             return await shards.call(0, b"x") == expected

@@ -32,7 +32,7 @@ class OneShard:
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    monkeypatch.setattr(tracing, "on", False)
+    monkeypatch.setattr(tracing, "enabled", False)
     monkeypatch.setattr(tracing, "_tracer", None)
     with running_collector() as collector:
         monkeypatch.setenv(tracing.ENDPOINT_VARIABLE, collector.url)

@@ -34,7 +34,7 @@ def request(
     values: dict[str, Any] = {
         "request_id": "r1",
         "timeout_s": 1.0,
-        "several": len(commands) > 1,
+        "is_batch": len(commands) > 1,
     }
     return CommandRequest(
         wallet_id=wallet,
@@ -56,6 +56,6 @@ def request(
 def keyed_batch(
     *commands: Command, key: str = "w", fingerprint: bytes = b"f", **fields: Any
 ) -> CommandRequest:
-    keyed = Idempotency(key=IdempotencyKey(key), fingerprint=fingerprint)
-    values: dict[str, Any] = {"keyed": keyed, "several": True}
+    idempotency = Idempotency(key=IdempotencyKey(key), fingerprint=fingerprint)
+    values: dict[str, Any] = {"idempotency": idempotency, "is_batch": True}
     return request(*commands, **values | fields)

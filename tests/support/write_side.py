@@ -207,7 +207,7 @@ async def running_shard(
 
 
 class _UnusedStream:
-    connection = 0
+    connection_epoch = 0
 
     async def ensure_ready(self) -> str | None:
         raise AssertionError("this shard has no stream")

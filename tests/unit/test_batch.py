@@ -79,7 +79,7 @@ def test_each_command_is_decided_on_what_the_one_before_left() -> None:
 
 def test_the_answer_is_what_the_stream_will_say() -> None:
     batch = a_batch(a_cache(make_wallet()))
-    result = applied(batch.decide(request(debit("1"), made_by="key-7")))
+    result = applied(batch.decide(request(debit("1"), api_key_id="key-7")))
     (recorded,) = batch.write.events
     assert batch.bodies == [result.body] == [encode_recorded(recorded)]
     assert recorded.made_by == "key-7"
@@ -188,7 +188,7 @@ def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
     earlier = changed(make_transfer(id=transfer_id(1)), make_wallet(version=3, pending_debit=100))
     batch = a_batch(
         a_cache(make_wallet(version=5, balance=777)),
-        recorded={(WALLET_ID, transfer_id(1)): earlier},
+        created_transfers={(WALLET_ID, transfer_id(1)): earlier},
     )
     reply = batch.decide(
         request(debit("1", status="pending", transfer_id=transfer_id(1)), attempt=2)
@@ -267,9 +267,11 @@ def test_a_batch_of_replayed_items_answers_with_a_wallet_at_a_version() -> None:
     # What was answered before needs no check; what the wallet is told to be now does: another
     # owner may have moved it on.
     earlier = changed(make_transfer(id=transfer_id(1)), make_wallet(version=6, pending_debit=100))
-    batch = a_batch(a_cache(make_wallet()), recorded={(WALLET_ID, transfer_id(1)): earlier})
+    batch = a_batch(
+        a_cache(make_wallet()), created_transfers={(WALLET_ID, transfer_id(1)): earlier}
+    )
     again = debit("1", status="pending", transfer_id=transfer_id(1))
-    batch.decide(request(again, attempt=2, several=True))
+    batch.decide(request(again, attempt=2, is_batch=True))
     assert batch.write.expected_versions == {WALLET_ID: 5}
 
 

@@ -203,4 +203,4 @@ def test_a_claim_reads_its_key_and_no_wallet() -> None:
 
 def part_of(request: bytes, *commands: Any, **fields: Any) -> CommandRequest:
     keyed = Idempotency(key=IdempotencyKey("w"), fingerprint=b"f", request=request)
-    return keyed_batch(*commands, keyed=keyed, **fields)
+    return keyed_batch(*commands, idempotency=keyed, **fields)

@@ -58,9 +58,9 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 CHORE_OF = {
     "relay": (OutboxRelay, "run"),
-    "forget": (OutboxRelay, "forget"),
+    "forget": (OutboxRelay, "prune"),
     "sweep": (OutboxRelay, "sweep"),
-    "watch": (Shard, "watch"),
+    "watch": (Shard, "reject_while_stalled"),
     "probe": (WriteHealth, "run"),
 }
 

@@ -81,7 +81,7 @@ async def let_callbacks_run() -> None:
 
 
 def a_submission(name: str, *, items: int = 1, **fields: Any) -> CommandRequest:
-    values: dict[str, Any] = {"wallet_id": WALLET_ID, "timeout_s": 5.0, "several": items > 1}
+    values: dict[str, Any] = {"wallet_id": WALLET_ID, "timeout_s": 5.0, "is_batch": items > 1}
     return CommandRequest(items=(ITEM,) * items, request_id=name, **values | fields)
 
 

@@ -72,7 +72,7 @@ def test_a_fingerprint_is_the_same_after_a_restart() -> None:
 def test_a_batch_is_its_items_in_order_with_their_keys() -> None:
     one, two = CommandItem(command=debit("1")), CommandItem(command=credit("1"))
     keyed = msgspec.structs.replace(
-        one, keyed=Idempotency(key=IdempotencyKey("k"), fingerprint=fingerprint(one.command))
+        one, idempotency=Idempotency(key=IdempotencyKey("k"), fingerprint=fingerprint(one.command))
     )
     prints = [
         batch_fingerprint([one, two]),

@@ -185,5 +185,5 @@ def test_what_runs_without_keys_says_so_in_its_description() -> None:
     ]
     assert (
         "Warning: authentication is disabled"
-        in described(is_open_to_strangers=True)["info"]["description"]
+        in described(is_exposed_unauthenticated=True)["info"]["description"]
     )

@@ -101,7 +101,7 @@ def test_up_again_only_says_that_it_is_already_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     remember(home, sleeper, complete=True)
-    monkeypatch.setattr(commands, "ask", lambda _url: Readiness(is_ready=True))
+    monkeypatch.setattr(commands, "fetch_readiness", lambda _url: Readiness(is_ready=True))
 
     commands.up(Settings(), home, screen.console)
 
@@ -119,7 +119,9 @@ def test_up_again_on_a_service_that_is_not_ready_says_which_part(
 ) -> None:
     remember(home, sleeper, complete=True)
     waiting = Component(name="nats", is_ready=False, detail="events wait")
-    monkeypatch.setattr(commands, "ask", lambda _url: Readiness(is_ready=False, parts=(waiting,)))
+    monkeypatch.setattr(
+        commands, "fetch_readiness", lambda _url: Readiness(is_ready=False, parts=(waiting,))
+    )
 
     with pytest.raises(StackError, match="nats: events wait"):
         commands.up(Settings(), home, screen.console)
@@ -153,7 +155,7 @@ def test_up_after_a_half_finished_start_ends_what_it_left_and_starts_anew(
 def test_up_leaves_a_stranger_with_a_stale_pid_alone(
     home: StateDirectory, screen: Screen, starts: list[Settings], sleeper: ProcessRecord
 ) -> None:
-    stale = sleeper.model_copy(update={"birth": "long ago"})
+    stale = sleeper.model_copy(update={"start_time": "long ago"})
     remember(home, stale, complete=True)
 
     commands.up(Settings(), home, screen.console)

