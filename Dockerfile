@@ -18,8 +18,8 @@ RUN /opt/wallet/bin/python -m pip install --require-hashes --only-binary :all: \
 # What .dockerignore lets through: the packages that run.
 COPY . /app
 RUN cd /app \
-    && /opt/wallet/bin/python -m serve_app.local.link_checkout \
-    && /opt/wallet/bin/python -m serve_app.local.haproxy_on_loopback /opt/wallet/bin \
+    && /opt/wallet/bin/python -m deploy.local.install_checkout \
+    && /opt/wallet/bin/python -m deploy.local.haproxy_wrapper /opt/wallet/bin \
     && /opt/wallet/bin/python -m compileall -q /app
 
 # -- the image ------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ $(RUNTIME): requirements.txt
 	@$(call make_environment)
 	@echo "Installing requirements (the first time takes a minute or two) …"
 	@$(PIP) install --require-hashes --requirement requirements.txt
-	@$(BIN)/python -m serve_app.local.link_checkout
+	@$(BIN)/python -m deploy.local.install_checkout
 	@touch $@
 
 $(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
@@ -97,10 +97,10 @@ endef
 .PHONY: chaos chaos-quick overload
 
 chaos: $(DEVELOPMENT) ## Inject faults under load, check consistency (15 minutes): make chaos ARGS="--seed 7"
-	@$(BIN)/python -m tests.faults --write $(ARGS)
+	@$(BIN)/python -m tests.chaos --write $(ARGS)
 
 chaos-quick: $(DEVELOPMENT) ## The same with fewer and shorter faults (2 minutes)
-	@$(BIN)/python -m tests.faults --quick $(ARGS)
+	@$(BIN)/python -m tests.chaos --quick $(ARGS)
 
 overload: $(BENCHMARK) ## Load the service with three times its peak (2 minutes)
 	@$(BIN)/python -m bench.overload $(ARGS)

@@ -9,10 +9,10 @@ import asyncio
 import msgspec
 import ray
 
-from actors import shard_metrics
-from actors.shard_process import ShardProcess
-from telemetry.exporter import EXPORT_PERIOD_S, Exporter
-from wallet.settings import Settings
+from actors.shard import metrics
+from actors.shard.process import ShardProcess
+from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
+from runtime.settings import Settings
 
 
 def actor_name(shard: int) -> str:
@@ -40,5 +40,5 @@ class ShardActor:
     async def _export(self) -> None:
         exporter = Exporter()
         while True:
-            exporter.export(shard_metrics.samples(self._process.statistics()))
+            exporter.export(metrics.samples(self._process.statistics()))
             await asyncio.sleep(EXPORT_PERIOD_S)

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench import page, plots, report, results, tables
+from bench import plots, readme_results, report, results, terminal_tables
 from bench.audit import AuditFailed
 from bench.baselines.database import baseline_database
 from bench.generators import wrk
 from bench.generators.generate import PYTHON_GENERATOR_NOTE
-from bench.generators.load import LoadFailed
+from bench.generators.load_spec import LoadFailed
 from bench.machine import POSTGRES_SETTINGS, commit, this_machine, versions
 from bench.measure import Bench
 from bench.plan import FULL, QUICK, Plan
@@ -71,7 +71,7 @@ def bench(
     except (LoadFailed, ServiceMissing) as failure:
         console.print(f"[red]Error:[/red] {failure}", highlight=False)
         raise typer.Exit(1) from None
-    tables.show(console, document)
+    terminal_tables.show(console, document)
     _leave(document, output, is_page=plan is FULL and output == results.FOLDER and not only)
 
 
@@ -127,7 +127,7 @@ def _leave(document: dict[str, Any], output: Path, *, is_page: bool) -> None:
     pictures = plots.draw(document, output)
     report.write_report(document, pictures, output / "report.html")
     if is_page:
-        page.update(document)
+        readme_results.update(document)
     console.print(f"\nWritten: {output / 'latest.json'}, {output / 'report.html'}", highlight=False)
 
 

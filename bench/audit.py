@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.generators.deck import ResponseMode
+from bench.database_state import DatabaseState, State
+from bench.generators.request_script import ResponseMode
 from bench.generators.result import LoadResult
-from bench.ledger import DatabaseState, State
-from bench.stream import StreamState
+from bench.stream_state import StreamState
 
 
 class AuditFailed(Exception):

@@ -15,16 +15,16 @@ from typing import Final
 import asyncpg
 import nats
 
-from actors.jetstream import JetStream
-from actors.outbox import OutboxRelay, RelayLimits
-from actors.postgres_outbox import PostgresOutbox
-from actors.postgres_refill import PostgresBackfill
-from actors.shard_process import limits_from, stream_options
+from actors.outbox.jetstream import JetStream
+from actors.outbox.postgres import PostgresOutbox
+from actors.outbox.postgres_backfill import PostgresBackfill
+from actors.outbox.relay import OutboxRelay, RelayLimits
+from actors.shard.process import limits_from, stream_options
 from migrations.migrate import upgrade
+from runtime.gc_tuning import freeze_startup_objects
+from runtime.settings import Settings
 from tests.support.servers import nats_server, postgres_server
 from tests.support.write_side import connection
-from wallet.garbage import freeze_startup_objects
-from wallet.settings import Settings
 
 _POLL_S: Final = 0.05
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import uuid6
 
 from bench.audit import AuditFailed, ConsistencyAudit, expected_of
-from bench.generators.deck import RequestScript
+from bench.database_state import DatabaseState
+from bench.drain import wait_until_drained
 from bench.generators.generate import generate
-from bench.generators.load import LoadFailed, LoadSpec
+from bench.generators.load_spec import LoadFailed, LoadSpec
+from bench.generators.request_script import RequestScript
 from bench.generators.result import LoadResult
-from bench.ledger import DatabaseState
+from bench.measurement import Measured, batch_sizes_of, measured_of
 from bench.processes import usage_of
-from bench.record import Measured, batch_sizes_of, measured_of
 from bench.scenarios import (
     BATCH_ROUTES,
     Kind,
@@ -23,8 +24,7 @@ from bench.scenarios import (
     script_of,
 )
 from bench.service import Service
-from bench.settle import wait_until_drained
-from bench.stream import StreamState
+from bench.stream_state import StreamState
 from bench.wallets import create_wallets, send_counted
 
 

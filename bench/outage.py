@@ -21,11 +21,11 @@ import asyncpg
 import msgspec
 import nats
 
-from bench.generators.deck import RequestScript, ResponseMode
+from bench.generators.request_script import RequestScript, ResponseMode
 from bench.overload import batch_card, send
 from bench.service import Service, own_stack
 from bench.wallets import create_wallets
-from serve_app.local.processes import process_tree
+from deploy.local.processes import process_tree
 
 _WALLETS: Final = 256
 _CONNECTIONS: Final = 8

@@ -21,9 +21,9 @@ import httpx
 import msgspec
 from rich.console import Console
 
-from bench.generators.deck import RequestScript, RequestTemplate, ResponseMode
 from bench.generators.generate import generate
-from bench.generators.load import LoadSpec
+from bench.generators.load_spec import LoadSpec
+from bench.generators.request_script import RequestScript, RequestTemplate, ResponseMode
 from bench.generators.result import LoadResult
 from bench.processes import memory_of
 from bench.service import Service, own_stack

@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from serve_app.local.home import StateDirectory
-from serve_app.local.processes import processes_with_env
-from serve_app.local.ray_environment import STACK_VARIABLE
+from deploy.local.processes import processes_with_env
+from deploy.local.ray_environment import STACK_VARIABLE
+from deploy.local.state_dir import StateDirectory
 
 ACTORS = {"shard": "ray::ShardActor", "ingress": "ray::ServeReplica:api:Ingress"}
 """Name of a flame graph → what the titles of its processes begin with."""

@@ -5,10 +5,10 @@ from typing import Final
 
 import msgspec
 
-from bench.baselines.figures import Baseline
+from bench.baselines.baseline_result import Baseline
+from bench.measurement import Measured
 from bench.memory import MemoryGrowth
-from bench.neighbour import Neighbour
-from bench.record import Measured
+from bench.noisy_neighbour import Neighbour
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from bench.markup import Table, circumstances_of, tables_of
+from bench.result_tables import Table, circumstances_of, tables_of
 
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from bench.machine import DURABLE, Machine
+from bench.measurement import Measured
 from bench.ratios import TARGETS, Measurements, ratios_of
-from bench.record import Measured
 from bench.scenarios import BY_NAME
 
 FOLDER: Final = Path(__file__).parent / "results"

@@ -6,19 +6,19 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from bench.baselines import fastapi_service, limit, pgbench
-from bench.baselines.figures import Baseline
-from bench.ledger import DatabaseState
+from bench.baselines import fastapi_service, pgbench, postgres_ceiling
+from bench.baselines.baseline_result import Baseline
+from bench.database_state import DatabaseState
 from bench.measure import Bench
+from bench.measurement import Measured, median_run_of
 from bench.memory import measure_memory
-from bench.neighbour import measure_neighbour
+from bench.noisy_neighbour import measure_neighbour
 from bench.plan import OPEN_LOOP_CONNECTIONS, OPEN_LOOP_SHARES, Plan
 from bench.processes import usage_of
 from bench.ratios import Measurements
-from bench.record import Measured, median_run_of
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario, needs_batch_route
 from bench.service import Service
-from bench.stream import connected
+from bench.stream_state import connected
 
 _NO_BATCH_ROUTE = "the service has no batch endpoint"
 
@@ -64,7 +64,7 @@ class Run:
             ("the service at rest", self._rest),
             *(self._fastapi_step(url, workers) for workers in fastapi_service.WORKERS),
             *(self._pgbench_step(url, clients) for clients in pgbench.CLIENTS),
-            *(self._limit_step(url, size) for size in limit.BATCHES),
+            *(self._limit_step(url, size) for size in postgres_ceiling.BATCHES),
         ]
 
     def _wants(self, name: str) -> bool:
@@ -171,7 +171,9 @@ class Run:
 
     def _limit_step(self, url: str, size: int) -> Step:
         async def measure() -> str:
-            found = await limit.measure(url, batch=size, duration_s=self._plan.baseline_s / 2)
+            found = await postgres_ceiling.measure(
+                url, batch=size, duration_s=self._plan.baseline_s / 2
+            )
             self.found.limit[size] = found
             return baseline_summary(found)
 

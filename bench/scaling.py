@@ -20,9 +20,9 @@ from rich.console import Console
 
 from bench import results
 from bench.audit import AuditFailed
+from bench.data_growth import Tables
 from bench.generators import wrk
-from bench.generators.load import LoadFailed
-from bench.growth import Tables
+from bench.generators.load_spec import LoadFailed
 from bench.machine import POSTGRES_SETTINGS, commit, this_machine, versions
 from bench.measure import Bench
 from bench.plan import FULL

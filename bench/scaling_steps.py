@@ -6,11 +6,11 @@ from typing import Final
 
 import msgspec
 
-from bench.generators.deck import RequestScript
-from bench.growth import Tables
+from bench.data_growth import Tables
+from bench.generators.request_script import RequestScript
 from bench.measure import Bench
+from bench.measurement import Measured
 from bench.processes import memory_of, usage_of
-from bench.record import Measured
 from bench.scenarios import BY_NAME, script_of
 
 SHAPE_SCENARIOS: Final = ("hot_unary", "uniform_unary", "hot_batch", "uniform_batch")

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from bench.generators.deck import RequestScript, RequestTemplate, ResponseMode
+from bench.generators.request_script import RequestScript, RequestTemplate, ResponseMode
 
 POOL_WALLETS: Final = 10_000
 ZIPF_S: Final = 1.1

@@ -16,10 +16,10 @@ from typing import Final
 
 import psutil
 
-from serve_app.local.home import StateDirectory
-from serve_app.local.ports import free_port
-from serve_app.local.processes import process_tree, processes_with_env
-from serve_app.local.ray_environment import STACK_VARIABLE
+from deploy.local.ports import free_port
+from deploy.local.processes import process_tree, processes_with_env
+from deploy.local.ray_environment import STACK_VARIABLE
+from deploy.local.state_dir import StateDirectory
 
 _UP_TIMEOUT_S: Final = 240
 _DOWN_TIMEOUT_S: Final = 120
@@ -135,7 +135,7 @@ def own_stack(settings: Mapping[str, str] | None = None) -> Iterator[Service]:
 
 def _wallet(command: str, environment: Mapping[str, str], timeout_s: float) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from serve_app.cli import main; main()", *command.split()],
+        [sys.executable, "-c", "from deploy.cli.main import main; main()", *command.split()],
         env=dict(environment),
         timeout=timeout_s,
         capture_output=True,

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from bench.generators.deck import RequestScript, RequestTemplate, ResponseMode
-from bench.generators.load import LoadFailed, LoadSpec
+from bench.generators.load_spec import LoadFailed, LoadSpec
 from bench.generators.python import Generator
+from bench.generators.request_script import RequestScript, RequestTemplate, ResponseMode
 from bench.generators.requests import RequestSource
 from bench.generators.result import LoadResult
 from bench.service import Service

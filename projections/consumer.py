@@ -25,11 +25,11 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from projections.fold import decode_message, project_events
-from projections.puller import PullEnded, PullSubscription
+from projections.changes import decode_message, project_events
+from projections.pull_subscription import PullEnded, PullSubscription
 from projections.store import DeadLetter, ProjectionStore
-from telemetry import tracing
-from telemetry.histogram import Histogram
+from runtime import tracing
+from runtime.metrics.histogram import Histogram
 from wallet.event_codec import SUBJECT_ROOT
 
 if TYPE_CHECKING:

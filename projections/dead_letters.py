@@ -2,10 +2,10 @@
 
 import asyncpg
 
+from projections.changes import decode_message, project_events
 from projections.consumer import POISON
-from projections.fold import decode_message, project_events
 from projections.store import DeadLetter, ProjectionStore
-from wallet.settings import Settings
+from runtime.settings import Settings
 
 _LIMIT = 10_000
 

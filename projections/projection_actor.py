@@ -11,8 +11,8 @@ import ray
 
 from projections import projection_metrics
 from projections.projection_process import ProjectionProcess
-from telemetry.exporter import EXPORT_PERIOD_S, Exporter
-from wallet.settings import Settings
+from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
+from runtime.settings import Settings
 
 
 def actor_name(group: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from projections.statistics import AuditStatistics, ProjectionStatistics
-from telemetry.exporter import Sample
+from runtime.metrics.exporter import Sample
 
 _COUNTERS: Final = ("events", "batches", "gaps", "failures", "dead_letters")
 

@@ -12,11 +12,11 @@ from projections.auditor import Auditor
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.statistics import ProjectionStatistics
 from projections.store import ProjectionStore
-from telemetry.histogram import Histogram
-from telemetry.tracing import configure_tracing
-from wallet.garbage import freeze_startup_objects
-from wallet.logs import configure_logging
-from wallet.settings import Settings
+from runtime.gc_tuning import freeze_startup_objects
+from runtime.logging import configure_logging
+from runtime.metrics.histogram import Histogram
+from runtime.settings import Settings
+from runtime.tracing import configure_tracing
 
 _log = structlog.get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 Wallet by wallet: its projection rows are locked, removed and folded anew in one transaction, so a
 reader sees the old rows or the new ones. A wallet with a long history is rebuilt in pieces
-(`projections.pieces`). Meanwhile the consumer's events for this wallet wait on
+(`projections.incremental_rebuild`). Meanwhile the consumer's events for this wallet wait on
 the lock and are then dropped, or caught up, by version. The consumer takes many wallets' rows in
 one transaction, so the two may wait for each other: Postgres then ends one of them, and whichever
 it was tries again.
@@ -18,9 +18,9 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from projections.pieces import rebuild_in_pieces
+from projections.incremental_rebuild import rebuild_in_pieces
 from projections.store import CATCH_UP_EVENTS_MAX
-from wallet.settings import Settings
+from runtime.settings import Settings
 
 _PAGE = 500
 

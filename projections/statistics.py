@@ -2,7 +2,7 @@
 
 import msgspec
 
-from telemetry.histogram import HistogramSnapshot
+from runtime.metrics.histogram import HistogramSnapshot
 
 
 class AuditStatistics(msgspec.Struct, frozen=True, kw_only=True):

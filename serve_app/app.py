@@ -8,16 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 
-from serve_app import documentation
-from serve_app.direct_route import as_asgi, problem_from_exception
-from serve_app.problems import ProblemError, problem_response
-from serve_app.requests import request_id_of
-from serve_app.router import FastPathApplication, RouteTable
-from serve_app.services import Dependencies
+from serve_app.asgi.endpoint import as_asgi, problem_from_exception
+from serve_app.asgi.router import FastPathApplication, RouteTable
+from serve_app.dependencies import Dependencies
+from serve_app.http.problems import ProblemError, problem_response
+from serve_app.http.requests import request_id_of
+from serve_app.openapi import document
 
 _table = RouteTable(
     (method, route.path, as_asgi(route.endpoint, route.needs, route.allowed))
-    for route in documentation.ROUTES
+    for route in document.ROUTES
     for method in route.methods
 )
 
@@ -26,9 +26,9 @@ def create_app(services: Dependencies | None = None) -> FastAPI:
     """The application. Without ``services`` it can only describe itself (its OpenAPI document)."""
     app: FastAPI = FastAPIOffline(
         title="Wallet service",
-        version=documentation.API_VERSION,
-        description=documentation.api_description(services),
-        openapi_tags=documentation.TAGS,
+        version=document.API_VERSION,
+        description=document.api_description(services),
+        openapi_tags=document.TAGS,
         redoc_url=None,
         static_url="/docs/assets",
         redirect_slashes=False,
@@ -38,11 +38,11 @@ def create_app(services: Dependencies | None = None) -> FastAPI:
     for page in app.router.routes:
         if isinstance(page, APIRoute) and page.methods == {"GET"}:
             page.methods = {"GET", "HEAD"}  # As Starlette's own routes have it.
-    for route in documentation.ROUTES:
+    for route in document.ROUTES:
         app.router.routes.extend(route.as_routes())
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unhandled_error)
-    app.openapi = lambda: documentation.openapi_of(app)  # type: ignore[method-assign]
+    app.openapi = lambda: document.openapi_of(app)  # type: ignore[method-assign]
     return app
 
 

@@ -19,34 +19,34 @@ from ray.exceptions import RayError
 from ray.serve.config import DeploymentActorConfig
 from ray.serve.schema import LoggingConfig
 
-from actors.dispatcher import Dispatcher, DispatcherLimits
-from actors.keepalive import Heartbeat
-from actors.ray_shards import RayShardTransport
+from actors.dispatch.dispatcher import Dispatcher, DispatcherLimits
+from actors.ray_transport import RayShardTransport
+from actors.rpc.keepalive import Heartbeat
+from actors.rpc.tls import TlsFiles
+from actors.shard.process import limits_from
+from actors.shard.statistics import ShardStatistics
 from actors.shard_actor import ShardActor
 from actors.shard_actor import actor_name as shard_name
-from actors.shard_process import limits_from
-from actors.shard_tls import TlsFiles
-from actors.statistics import ShardStatistics
 from projections.projection_actor import ProjectionActor
 from projections.projection_actor import actor_name as projection_name
 from projections.queries import PLANNER_SETTINGS, Queries
 from projections.statistics import ProjectionStatistics
-from serve_app import front, request_metrics
+from runtime.gc_tuning import freeze_startup_objects
+from runtime.logging import configure_logging
+from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
+from runtime.settings import Settings
+from runtime.tracing import configure_tracing
 from serve_app.app import create_application
+from serve_app.asgi import request_metrics, serve_middleware
+from serve_app.asgi.access_log import AccessLog
+from serve_app.asgi.router import FastPathApplication
+from serve_app.auth.bind_policy import check_bind_policy, is_exposed_unauthenticated
+from serve_app.auth.setup import AuthenticatorFactory
 from serve_app.autoscaling import CPU_METRIC, CpuUsage
-from serve_app.keys.assembly import AuthenticatorFactory
-from serve_app.keys.exposure import check_bind_policy, is_exposed_unauthenticated
-from serve_app.listening import serve_bind_host
-from serve_app.probes import ReadinessChecks, collect_shard_statistics
-from serve_app.request_log import AccessLog
-from serve_app.router import FastPathApplication
-from serve_app.services import Dependencies
-from serve_app.shared_probe import SingleFlight
-from telemetry.exporter import EXPORT_PERIOD_S, Exporter
-from telemetry.tracing import configure_tracing
-from wallet.garbage import freeze_startup_objects
-from wallet.logs import configure_logging
-from wallet.settings import Settings
+from serve_app.bind_address import serve_bind_host
+from serve_app.dependencies import Dependencies
+from serve_app.readiness import ReadinessChecks, collect_shard_statistics
+from serve_app.single_flight import SingleFlight
 
 _log = structlog.get_logger(__name__)
 
@@ -123,7 +123,7 @@ class Ingress:
                 is_exposed_unauthenticated=open_to_strangers,
             )
         )
-        front.register(application)
+        serve_middleware.register(application)
         self._metrics = asyncio.create_task(self._export())
         freeze_startup_objects()
         return application
@@ -156,7 +156,7 @@ class Projections:
     def __init__(self, settings: Settings) -> None:
         # A replica's `sys.stdout` is Serve's, which drops what is below its own level.
         configure_logging(settings, to=sys.__stdout__)
-        front.disable()
+        serve_middleware.disable()
         self._groups = settings.projection_groups
 
     async def statistics(self) -> list[dict[str, Any]]:

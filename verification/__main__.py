@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from verification.program import EXIT_ERROR, Options, run
-from wallet.settings import Settings
+from runtime.settings import Settings
+from verification.runner import EXIT_ERROR, Options, run
 
 _DEFAULTS = Settings.model_construct()
 

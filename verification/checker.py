@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from verification.evidence import Facts
-from verification.indexed import FactIndex
+from verification.fact_index import FactIndex
+from verification.facts import Facts
+from verification.idempotency_rules import judge_keys
 from verification.journal_rules import TransferLifecycles, WalletReplay
-from verification.key_rules import judge_keys
-from verification.order_rules import VersionLowerBounds, judge_order
 from verification.projection_rules import judge_transfer_projections, judge_wallet_projections
+from verification.real_time_rules import VersionLowerBounds, judge_order
 from verification.refusal_rules import judge_refusals
 from verification.row_rules import (
     judge_conservation,

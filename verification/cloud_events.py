@@ -2,8 +2,8 @@
 
 import msgspec
 
-from verification.arithmetic import minor_units
-from verification.evidence import Balances, JournalEvent, StreamMessage
+from verification.facts import Balances, JournalEvent, StreamMessage
+from verification.reference_model import minor_units
 
 
 class _Sums(msgspec.Struct):

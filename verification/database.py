@@ -12,8 +12,8 @@ import asyncpg
 
 from verification.findings import Findings
 from verification.range_check import RangeCheck, Totals
-from verification.ranges import ranges
 from verification.violations import Violation, ViolationKind
+from verification.wallet_ranges import ranges
 
 _CONNECT_TIMEOUT_S: Final = 10.0
 

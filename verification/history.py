@@ -13,8 +13,8 @@ import msgspec
 
 from verification import rows
 from verification.checker import judge_history
-from verification.evidence import ClientCall, Facts
-from verification.indexed import FactIndex, reported_state_of
+from verification.fact_index import FactIndex, reported_state_of
+from verification.facts import ClientCall, Facts
 from verification.violations import Violation
 
 _WALLETS: Final = """

@@ -6,8 +6,8 @@ journal of any length can be folded as it streams by.
 
 from collections.abc import Iterator
 
-from verification.arithmetic import apply_step, step_allowed
-from verification.evidence import Balances, JournalEvent
+from verification.facts import Balances, JournalEvent
+from verification.reference_model import apply_step, step_allowed
 from verification.violations import Violation, ViolationKind
 
 

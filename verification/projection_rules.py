@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from verification.evidence import JournalEvent, TransferRow, WalletRow
+from verification.facts import JournalEvent, TransferRow, WalletRow
 from verification.row_rules import transfers_of
 from verification.violations import Violation, ViolationKind
 

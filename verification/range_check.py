@@ -13,16 +13,16 @@ import asyncpg
 import msgspec
 
 from verification import rows
-from verification.evidence import Balances, JournalEvent, WalletRow
+from verification.facts import Balances, JournalEvent, WalletRow
 from verification.findings import Findings
+from verification.idempotency_row_rules import judge_key_rows, referenced_versions
 from verification.journal_rules import TransferLifecycles, WalletReplay
-from verification.key_row_rules import judge_key_rows, referenced_versions
-from verification.pages import CursorPages, Key, merge_join
+from verification.merge_join import CursorPages, Key, merge_join
 from verification.projection_rules import judge_folded_transfer
-from verification.ranges import Range
 from verification.row_rules import judge_transfer_rows
 from verification.rows import Row, events_at
 from verification.violations import Violation, ViolationKind
+from verification.wallet_ranges import Range
 
 _NO_WALLET: Final = WalletRow(wallet_id="", version=0, balances=Balances())
 

@@ -8,9 +8,9 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-from verification.evidence import ClientCall, JournalEvent
-from verification.indexed import ClientOperation, FactIndex
-from verification.order_rules import VersionLowerBounds
+from verification.fact_index import ClientOperation, FactIndex
+from verification.facts import ClientCall, JournalEvent
+from verification.real_time_rules import VersionLowerBounds
 from verification.violations import Violation, ViolationKind
 
 

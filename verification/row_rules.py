@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from verification.evidence import JournalEvent, OutboxRow, TransferRow, WalletRow
+from verification.facts import JournalEvent, OutboxRow, TransferRow, WalletRow
 from verification.violations import Violation, ViolationKind
 
 Journals = Mapping[str, Sequence[JournalEvent]]

@@ -11,7 +11,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from verification.evidence import (
+from verification.facts import (
     Balances,
     JournalEvent,
     KeyRow,

@@ -12,13 +12,13 @@ import asyncpg
 import msgspec
 
 from verification.cloud_events import decode_message
-from verification.evidence import StreamMessage
+from verification.facts import StreamMessage
 from verification.findings import Findings
-from verification.ranges import Range, ranges
 from verification.rows import events_at
 from verification.stream_rules import StreamOrder, judge_content
 from verification.stream_source import StoredMessage, StreamBounds, StreamSource
 from verification.violations import Violation, ViolationKind
+from verification.wallet_ranges import Range, ranges
 
 _PUBLISHED: Final = """
 SELECT w.id::text, coalesce(o.first_version - 1, w.version), w.updated_at

@@ -7,7 +7,7 @@ pass with memory for its wallets, not for its messages.
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from verification.evidence import JournalEvent, StreamMessage
+from verification.facts import JournalEvent, StreamMessage
 from verification.violations import Violation, ViolationKind
 
 

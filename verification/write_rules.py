@@ -7,9 +7,9 @@ its own: then the transfer's event must be there, at or before the version that 
 
 from collections.abc import Iterator
 
-from verification.answers import ReportedState
-from verification.evidence import ClientCall, JournalEvent
-from verification.indexed import REMEMBERED, ClientOperation, FactIndex, reported_state_of
+from verification.fact_index import REMEMBERED, ClientOperation, FactIndex, reported_state_of
+from verification.facts import ClientCall, JournalEvent
+from verification.responses import ReportedState
 from verification.violations import Violation, ViolationKind
 
 _SETTLED_AS = {"complete": "completed", "revert": "failed"}

@@ -1,4 +1,4 @@
-"""Identifiers. All are canonical lower-case UUID strings. `serve_app.ids` makes new ones.
+"""Identifiers. All are canonical lower-case UUID strings. `serve_app.http.ids` makes new ones.
 
 Strings, not ``uuid.UUID``: they travel through JSON, message packs, SQL parameters and
 subjects unchanged, and building a UUID object per command costs more than deciding it.

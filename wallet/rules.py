@@ -8,8 +8,8 @@ from datetime import datetime
 
 import msgspec
 
+from wallet.api_limits import METADATA_ENTRIES_MAX
 from wallet.commands import CreateTransfer, CreateWallet, SettleTransfer
-from wallet.contract import METADATA_ENTRIES_MAX
 from wallet.events import TransferChanged, WalletCreated
 from wallet.money import MINOR_MAX, AmountError, from_minor, to_minor
 from wallet.refusals import Refusal, RefusalCode

@@ -18,7 +18,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
 from bench.baselines.statements import LOCK, WRITE
-from serve_app.local.turns import use_batch_scheduling
+from deploy.local.scheduling_policy import use_batch_scheduling
 
 _POOL = int(os.environ.get("BASELINE_POOL", "8"))
 

@@ -13,13 +13,13 @@ from typing import Final
 
 import uuid6
 
+from bench.baselines.baseline_result import Baseline, check
 from bench.baselines.database import findings, new_wallet
-from bench.baselines.figures import Baseline, check
 from bench.generators.generate import generate
-from bench.generators.load import LoadFailed, LoadSpec
+from bench.generators.load_spec import LoadFailed, LoadSpec
 from bench.generators.result import LoadResult
 from bench.scenarios import BY_NAME, script_of
-from serve_app.local.ports import free_port
+from deploy.local.ports import free_port
 
 WORKERS: Final = (1, 2)
 

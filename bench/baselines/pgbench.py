@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from bench.baselines.baseline_result import Baseline, check
 from bench.baselines.database import findings, new_wallet
-from bench.baselines.figures import Baseline, check
 from bench.baselines.statements import WRITE
 from bench.generators.latency import Latencies
-from bench.generators.load import LoadFailed
+from bench.generators.load_spec import LoadFailed
 
 CLIENTS: Final = (1, 8, 32)
 

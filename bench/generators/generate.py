@@ -6,7 +6,7 @@ import sys
 import msgspec
 
 from bench.generators import wrk
-from bench.generators.load import LoadFailed, LoadSpec
+from bench.generators.load_spec import LoadFailed, LoadSpec
 from bench.generators.result import GRACE_S, LoadResult
 
 PYTHON_GENERATOR_NOTE = (

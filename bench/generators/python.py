@@ -22,9 +22,9 @@ from typing import Final
 import msgspec
 
 from bench.generators.connection import Connection
-from bench.generators.deck import ResponseMode
 from bench.generators.latency import Latencies
-from bench.generators.load import LoadSpec
+from bench.generators.load_spec import LoadSpec
+from bench.generators.request_script import ResponseMode
 from bench.generators.requests import RequestSource, address_of
 from bench.generators.result import GRACE_S, LoadResult
 
@@ -195,7 +195,7 @@ def main() -> None:
     """Run the load on stdin, report on stdout."""
     import uvloop
 
-    from bench.generators.deck import read_templates
+    from bench.generators.request_script import read_templates
 
     load = msgspec.json.decode(sys.stdin.buffer.read(), type=LoadSpec)
     source = RequestSource(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from bench.generators.deck import RequestTemplate, ResponseMode
+from bench.generators.request_script import RequestTemplate, ResponseMode
 
 _CREATED: Final = re.compile(rb'\{"id":"([0-9a-f-]{36})","wallet_id":"([0-9a-f-]{36})"')
 

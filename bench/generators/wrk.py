@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from bench.generators.load import LoadFailed, LoadSpec
+from bench.generators.load_spec import LoadFailed, LoadSpec
 from bench.generators.result import GRACE_S, LoadResult
 
 HOW_TO_INSTALL: Final = (

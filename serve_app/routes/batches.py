@@ -5,28 +5,28 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app import batch_items
-from serve_app.batch_answers import (
+from serve_app.auth.authenticated_request import api_key_id_of, count_items
+from serve_app.dependencies import dependencies_of
+from serve_app.http import batch_requests
+from serve_app.http.batch_requests import BatchItem
+from serve_app.http.batch_responses import (
     batch_body,
     batch_response,
     committed_batch,
     item_result,
 )
-from serve_app.batch_items import BatchItem
-from serve_app.fingerprints import batch_fingerprint
-from serve_app.keys.admission import api_key_id_of, count_items
-from serve_app.many_wallets import BatchContext, by_wallet, claim_key, submit_by_wallet
-from serve_app.ndjson import NDJSON, ndjson_response
-from serve_app.problems import FieldError, validation_problem
-from serve_app.replies import failure_problem
-from serve_app.requests import (
+from serve_app.http.fingerprints import batch_fingerprint
+from serve_app.http.problems import FieldError, validation_problem
+from serve_app.http.requests import (
     idempotency_key_of,
     read_body,
     request_id_of,
     timeout_of,
     wallet_id_of,
 )
-from serve_app.services import dependencies_of
+from serve_app.http.responses import failure_problem
+from serve_app.routes.multi_wallet_batch import BatchContext, by_wallet, claim_key, submit_by_wallet
+from serve_app.routes.ndjson import NDJSON, ndjson_response
 from wallet import commands
 from wallet.ids import IdempotencyKey
 
@@ -38,9 +38,9 @@ async def wallet_batch(request: Request) -> Response:
     body = await read_body(request, services.settings.batch_body_bytes_max)
     if (full := services.dispatcher.overload(wallet_id)) is not None:
         raise failure_problem(full)  # Before a thousand items are looked at.
-    batch = batch_items.decode(batch_items.wallet_batch, body or b"{}")
-    batch_items.check_item_count(len(batch.items), services.settings.batch_items_max)
-    items = batch_items.to_commands(batch.items, _pointers(len(batch.items)))
+    batch = batch_requests.decode(batch_requests.wallet_batch, body or b"{}")
+    batch_requests.check_item_count(len(batch.items), services.settings.batch_items_max)
+    items = batch_requests.to_commands(batch.items, _pointers(len(batch.items)))
     _require_own_key(key, batch.items)
     count_items(request, len(items))
     keyed = None
@@ -97,10 +97,10 @@ async def multi_batch(request: Request) -> Response:
     if declared == NDJSON:
         return _stream_response(call, request, key)
     body = await read_body(request, services.settings.batch_body_bytes_max)
-    batch = batch_items.decode(batch_items.multi_batch, body or b"{}")
-    batch_items.check_item_count(len(batch.items), services.settings.multi_batch_items_max)
+    batch = batch_requests.decode(batch_requests.multi_batch, body or b"{}")
+    batch_requests.check_item_count(len(batch.items), services.settings.multi_batch_items_max)
     _require_own_key(key, batch.items)
-    items = batch_items.to_commands(batch.items, _pointers(len(batch.items)))
+    items = batch_requests.to_commands(batch.items, _pointers(len(batch.items)))
     count_items(request, len(items))
     places = by_wallet(batch.items)
     if key is not None:

@@ -16,13 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from projections.queries import CursorError, TransferFilter
-from serve_app.problems import FieldError, ProblemError, validation_problem
-from serve_app.replies import PreparedResponse
-from serve_app.request_rules import query_of
-from serve_app.requests import transfer_id_of, wallet_id_of
-from serve_app.schemas import WalletList
-from serve_app.services import dependencies_of
-from wallet.contract import (
+from serve_app.dependencies import dependencies_of
+from serve_app.http.models import WalletList
+from serve_app.http.problems import FieldError, ProblemError, validation_problem
+from serve_app.http.request_rules import query_of
+from serve_app.http.requests import transfer_id_of, wallet_id_of
+from serve_app.http.responses import PreparedResponse
+from wallet.api_limits import (
     PAGE_LIMIT_DEFAULT,
     PAGE_LIMIT_MAX,
     REFERENCE_ID_MAX,

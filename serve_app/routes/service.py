@@ -7,9 +7,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from serve_app.problems import PROBLEM_TYPES, FieldError, ProblemError, validation_problem
-from serve_app.schemas import Component, Health, ProblemKind, ProblemKindList, Readiness
-from serve_app.services import dependencies_of
+from serve_app.dependencies import dependencies_of
+from serve_app.http.models import Component, Health, ProblemKind, ProblemKindList, Readiness
+from serve_app.http.problems import PROBLEM_TYPES, FieldError, ProblemError, validation_problem
 from wallet.representation import ENCODER
 
 

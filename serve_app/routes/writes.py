@@ -6,14 +6,15 @@ from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from actors.protocol import Applied, ItemResult
-from serve_app import schemas
-from serve_app.fingerprints import fingerprint
-from serve_app.ids import new_id
-from serve_app.keys.admission import api_key_id_of
-from serve_app.problems import FieldError, validation_problem
-from serve_app.replies import item_response, single_result
-from serve_app.requests import (
+from actors.rpc.messages import Applied, ItemResult
+from runtime.settings import Settings
+from serve_app.auth.authenticated_request import api_key_id_of
+from serve_app.dependencies import Dependencies, dependencies_of
+from serve_app.http import models
+from serve_app.http.fingerprints import fingerprint
+from serve_app.http.ids import new_id
+from serve_app.http.problems import FieldError, validation_problem
+from serve_app.http.requests import (
     idempotency_key_of,
     parse_body,
     read_body,
@@ -22,15 +23,14 @@ from serve_app.requests import (
     transfer_id_of,
     wallet_id_of,
 )
-from serve_app.services import Dependencies, dependencies_of
+from serve_app.http.responses import item_response, single_result
 from wallet import commands
 from wallet.currencies import CurrencyError, resolve_scale
 from wallet.ids import TransferId, WalletId, wallet_creation_scope
-from wallet.settings import Settings
 
-_create_wallet = TypeAdapter(schemas.CreateWalletBody)
-_create_transfer = TypeAdapter(schemas.CreateTransferBody)
-_settle_transfer = TypeAdapter(schemas.SettleTransferBody)
+_create_wallet = TypeAdapter(models.CreateWalletBody)
+_create_transfer = TypeAdapter(models.CreateTransferBody)
+_settle_transfer = TypeAdapter(models.SettleTransferBody)
 
 
 async def create_wallet(request: Request) -> Response:
@@ -51,7 +51,7 @@ async def create_wallet(request: Request) -> Response:
     return item_response(result, 201, location=location)
 
 
-def _wallet_command(body: schemas.CreateWalletBody, settings: Settings) -> commands.CreateWallet:
+def _wallet_command(body: models.CreateWalletBody, settings: Settings) -> commands.CreateWallet:
     currency = body.currency or settings.default_currency
     try:
         scale = resolve_scale(currency, body.scale)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from specification.generators.all_tables import ALL_TABLES
-from wallet.documents import update_tables
+from specification.generators.doc_tables import update_tables
 
 if __name__ == "__main__":
     check = "--check" in sys.argv

@@ -2,11 +2,11 @@
 
 from typing import Final
 
+from specification.generators.doc_tables import GENERATED_TABLES, Table
 from specification.generators.log_event_table import log_event_table
+from specification.generators.metric_table import metrics_table
 from specification.generators.performance_table import performance_table
 from specification.generators.problem_table import problem_table
-from telemetry.documents import metrics_table
-from wallet.documents import GENERATED_TABLES, Table
 
 ALL_TABLES: Final[dict[str, Table]] = {
     **GENERATED_TABLES,

@@ -1,6 +1,6 @@
 """The table of problem codes, generated from the catalogue that the service answers with."""
 
-from serve_app.problems import PROBLEM_TYPES
+from serve_app.http.problems import PROBLEM_TYPES
 
 
 def problem_table() -> str:

@@ -18,8 +18,8 @@ import httpx
 import psutil
 import yaml
 
-from serve_app.local.ports import free_port
-from serve_app.local.processes import (
+from deploy.local.ports import free_port
+from deploy.local.processes import (
     ProcessRecord,
     is_alive,
     kill,
@@ -34,7 +34,7 @@ CPUS: Final = 4
 """What each node says it has. Ray doesn't check."""
 
 _SCRIPTS: Final = Path(sysconfig.get_path("scripts"))
-_ENTRY: Final = "import sys; from serve_app.cli import main; sys.exit(main())"
+_ENTRY: Final = "import sys; from deploy.cli.main import main; sys.exit(main())"
 _STARTED: Final = "Ray runtime started"
 _START_TIMEOUT_S: Final = 120
 _COMMAND_TIMEOUT_S: Final = 240

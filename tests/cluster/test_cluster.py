@@ -11,11 +11,11 @@ import asyncpg
 import httpx
 import pytest
 
-from actors.ring import ring_of
-from bench.ledger import DatabaseState
-from bench.stream import connected
-from serve_app.local.processes import wait_until
-from serve_app.local.readiness import fetch_readiness
+from actors.dispatch.ring import ring_of
+from bench.database_state import DatabaseState
+from bench.stream_state import connected
+from deploy.local.processes import wait_until
+from deploy.local.readiness_client import fetch_readiness
 from tests.cluster.nodes import Cluster, Node
 from tests.e2e.api import Api, new_id
 from tests.support.steady_load import SteadyLoad, assert_nothing_lost, steady_load

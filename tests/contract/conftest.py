@@ -9,20 +9,20 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from actors.journal_columns import commit_arguments
-from actors.memory_database import MemoryDatabase
-from actors.memory_journal import (
+from actors.journal.memory import (
     DirectConnection,
     MemoryBackfill,
     MemoryConnection,
     MemoryJournal,
     MemoryOutbox,
 )
-from actors.memory_transactions import MemoryTransaction
-from actors.ports import CommitRequest, Journal, Outbox, StreamBackfill
-from actors.postgres_journal import COMMIT_BATCH, PostgresJournal
-from actors.postgres_outbox import PostgresOutbox
-from actors.postgres_refill import PostgresBackfill
+from actors.journal.memory_database import MemoryDatabase
+from actors.journal.memory_transactions import MemoryTransaction
+from actors.journal.ports import CommitRequest, Journal, Outbox, StreamBackfill
+from actors.journal.postgres import COMMIT_BATCH, PostgresJournal
+from actors.journal.postgres_columns import commit_arguments
+from actors.outbox.postgres import PostgresOutbox
+from actors.outbox.postgres_backfill import PostgresBackfill
 from tests.support import databases
 from tests.support.waiting import until, until_true
 from tests.support.write_side import connection

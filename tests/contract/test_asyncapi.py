@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import yaml
 
-from serve_app.specification import FOLDER, event_schema
+from specification.generators.openapi import FOLDER, event_schema
 from tests.support.domain import (
     NOW,
     WALLET_ID,

@@ -1,6 +1,6 @@
 """What every journal promises a relay that backfills a stream: one at a time, and all of it."""
 
-from actors.ports import EventRange
+from actors.journal.ports import EventRange
 from tests.contract.conftest import Store
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, make_transfer
 from tests.support.writes import CommitRequestBuilder

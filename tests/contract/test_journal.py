@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from actors.ports import EventRange, JournalConflict, LoadedState, ReadSet
+from actors.journal.ports import EventRange, JournalConflict, LoadedState, ReadSet
 from tests.contract.conftest import Store
 from tests.support.domain import (
     LATER,

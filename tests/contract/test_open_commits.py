@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from actors.ports import CommitRequest, JournalConflict, ReadSet
+from actors.journal.ports import CommitRequest, JournalConflict, ReadSet
 from tests.contract.conftest import Store
 from tests.support.domain import (
     OTHER_WALLET_ID,

@@ -9,10 +9,10 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
+from deploy.cli.main import app
 from serve_app.app import create_app
-from serve_app.cli import app
-from serve_app.problems import PROBLEM_JSON, PROBLEM_TYPES
-from serve_app.specification import FOLDER, documents, outdated, write
+from serve_app.http.problems import PROBLEM_JSON, PROBLEM_TYPES
+from specification.generators.openapi import FOLDER, documents, outdated, write
 
 DOCUMENT: Any = create_app().openapi()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serve_app.specification import FOLDER, documents
+from specification.generators.openapi import FOLDER, documents
 from tests.contract.compatibility import answer_breaks, api_breaks
 
 RELEASED = FOLDER / "released"

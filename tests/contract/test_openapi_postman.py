@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serve_app.app import create_app
-from serve_app.specification import FOLDER
+from specification.generators.openapi import FOLDER
 
 COLLECTION: Any = json.loads((FOLDER / "wallet.postman_collection.json").read_text("utf-8"))
 ROUTES = {

@@ -1,6 +1,6 @@
 """What every outbox promises the relay: every commit's events, in order, until forgotten."""
 
-from actors.ports import EventRange, ReadSet
+from actors.journal.ports import EventRange, ReadSet
 from tests.contract.conftest import Store
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, make_transfer, transfer_id
 from tests.support.writes import CommitRequestBuilder

@@ -9,15 +9,15 @@ import msgspec
 import pytest
 from pydantic import TypeAdapter
 
-from serve_app import batch_items, schemas
 from serve_app.app import create_app
-from serve_app.problems import ProblemError
-from serve_app.requests import parse_body
+from serve_app.http import batch_requests, models
+from serve_app.http.problems import ProblemError
+from serve_app.http.requests import parse_body
 from tests.support.domain import WALLET_ID
 
 COMPONENTS: Any = create_app().openapi()["components"]
 
-_create_transfer = TypeAdapter(schemas.CreateTransferBody)
+_create_transfer = TypeAdapter(models.CreateTransferBody)
 
 
 def read_single(body: bytes) -> object:
@@ -25,13 +25,13 @@ def read_single(body: bytes) -> object:
 
 
 def read_wallet_batch(body: bytes) -> object:
-    batch = batch_items.decode(batch_items.wallet_batch, body)
-    return batch_items.to_commands(batch.items, [""] * len(batch.items))
+    batch = batch_requests.decode(batch_requests.wallet_batch, body)
+    return batch_requests.to_commands(batch.items, [""] * len(batch.items))
 
 
 def read_multi_batch(body: bytes) -> object:
-    batch = batch_items.decode(batch_items.multi_batch, body)
-    return batch_items.to_commands(batch.items, [""] * len(batch.items))
+    batch = batch_requests.decode(batch_requests.multi_batch, body)
+    return batch_requests.to_commands(batch.items, [""] * len(batch.items))
 
 
 def is_accepted(read: Callable[[bytes], object], body: Any) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from serve_app.local.ports import free_port
+from deploy.local.ports import free_port
 from tests.support.commands import CHECKOUT
 
 _FILES: Final = (CHECKOUT / "docker-compose.yml", Path(__file__).parent / "published.yml")

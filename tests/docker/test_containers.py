@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from serve_app.local.processes import wait_until
-from serve_app.local.readiness import fetch_readiness
+from deploy.local.processes import wait_until
+from deploy.local.readiness_client import fetch_readiness
 from tests.docker.stack import Containers
 from tests.e2e.api import Api
 from tests.support.commands import CHECKOUT

@@ -7,7 +7,7 @@ from typing import Any, Final
 import httpx
 import uuid6
 
-from serve_app.local.processes import wait_until
+from deploy.local.processes import wait_until
 
 _TIMEOUT_S: Final = 30.0
 

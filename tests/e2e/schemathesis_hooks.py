@@ -10,7 +10,7 @@ from typing import Any, Final
 import schemathesis
 import uuid6
 
-from wallet.contract import IDEMPOTENCY_KEY_MAX
+from wallet.api_limits import IDEMPOTENCY_KEY_MAX
 from wallet.currencies import CURRENCY_PATTERN, ISO_SCALES
 from wallet.money import AMOUNT_PATTERN, MINOR_MAX
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.api import Api, new_id
 from tests.e2e.problems import assert_problem
-from tests.e2e.test_keys import assert_replay
+from tests.e2e.test_idempotency_keys import assert_replay
 
 _MANY = "/v1/transfers/batch"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local.home import StateDirectory
+from deploy.local.state_dir import StateDirectory
 from tests.e2e.api import Api
 from tests.support.running_service import RunningService
 

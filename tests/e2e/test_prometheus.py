@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from telemetry.catalogue import CATALOGUE, exported_names
+from runtime.metrics.catalogue import CATALOGUE, exported_names
 from tests.e2e.api import Api, eventually, new_id
 from tests.support.prometheus import (
     PROMETHEUS,

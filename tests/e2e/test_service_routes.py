@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from serve_app.problems import PROBLEM_TYPES
+from serve_app.http.problems import PROBLEM_TYPES
 from tests.e2e.api import Api
 from tests.e2e.problems import assert_problem
 

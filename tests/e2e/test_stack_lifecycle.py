@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from serve_app.local.home import StateDirectory
-from serve_app.local.ports import answers, free_port
-from serve_app.local.processes import kill, process_tree, processes_with_env
-from serve_app.local.ray_environment import STACK_VARIABLE
+from deploy.local.ports import answers, free_port
+from deploy.local.processes import kill, process_tree, processes_with_env
+from deploy.local.ray_environment import STACK_VARIABLE
+from deploy.local.state_dir import StateDirectory
 
 CHECKOUT = Path(__file__).parents[2]
-ENTRY = "import sys; from serve_app.cli import main; sys.exit(main())"
+ENTRY = "import sys; from deploy.cli.main import main; sys.exit(main())"
 UP_TIMEOUT_S = 200
 CLIENTS = 8
 

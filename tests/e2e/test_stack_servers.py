@@ -10,11 +10,11 @@ import asyncpg
 import nats as nats_client
 import pytest
 
-from serve_app.local import nats, postgres
-from serve_app.local.errors import StackError
-from serve_app.local.ports import free_port
-from serve_app.local.postgres_place import remove_data, resolve_layout
-from serve_app.local.processes import ProcessRecord, is_alive, kill, process_tree, stop, wait_until
+from deploy.local import nats, postgres
+from deploy.local.errors import StackError
+from deploy.local.ports import free_port
+from deploy.local.postgres_layout import remove_data, resolve_layout
+from deploy.local.processes import ProcessRecord, is_alive, kill, process_tree, stop, wait_until
 from tests.support.servers import reachable_folder
 
 

@@ -5,11 +5,11 @@ import nats
 
 from projections.dead_letters import list_dead_letters, replay
 from projections.store import ProjectionStore
+from runtime.settings import Settings
 from tests.integration.test_projection_crash import consumer, options, run_until_folded, written
 from tests.support.published import wait_for_messages
 from tests.support.write_side import debit, running_shard
 from wallet.ids import WalletId
-from wallet.settings import Settings
 
 
 async def test_a_poison_event_stops_nothing_and_is_kept(database: str, nats_url: str) -> None:

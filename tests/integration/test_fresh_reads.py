@@ -6,11 +6,11 @@ import asyncpg
 
 from projections.queries import Queries, TransferFilter, TransferPageView
 from projections.rebuild import rebuild
+from runtime.settings import Settings
 from tests.support.read_side import queries_on
 from tests.support.results import body
 from tests.support.write_side import credit, debit, running_shard, settle
 from wallet.ids import TransferId, WalletId
-from wallet.settings import Settings
 
 EVERYTHING = TransferFilter()
 

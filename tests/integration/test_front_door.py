@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from serve_app.local.haproxy_start import HOLDER
+from deploy.local.haproxy_start import HOLDER
 from tests.support.front_door import FrontDoor, front_door
 from tests.support.waiting import until
 

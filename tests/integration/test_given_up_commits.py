@@ -9,11 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from actors.connection import ReconnectingConnection
-from actors.ports import JournalUnavailable, OutcomeUnknown, SessionLost
-from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
-from actors.protocol import Applied, Failure
-from actors.shard import Shard
+from actors.journal.ports import JournalUnavailable, OutcomeUnknown, SessionLost
+from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
+from actors.journal.postgres_connection import ReconnectingConnection
+from actors.rpc.messages import Applied, Failure
+from actors.shard.shard import Shard
 from tests.support.ids import new_id
 from tests.support.results import body
 from tests.support.waiting import stop, until_true

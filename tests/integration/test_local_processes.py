@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve_app.local.processes import (
+from deploy.local.processes import (
     ProcessRecord,
     is_alive,
     kill,

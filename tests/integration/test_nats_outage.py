@@ -8,14 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.protocol import FailureCode
-from serve_app.local import nats
-from serve_app.local.ports import free_port
+from actors.rpc.messages import FailureCode
+from deploy.local import nats
+from deploy.local.ports import free_port
 from tests.support.databases import outbox_rows, until_outbox_is_empty
+from tests.support.mixed_workload import EVENTS_A_ROUND, open_wallets, run_mixed_workload
 from tests.support.published import versions_by_wallet, wait_for_events
 from tests.support.reaper import killed_on_exit
 from tests.support.results import body, failed
-from tests.support.traffic import EVENTS_A_ROUND, open_wallets, run_mixed_workload
 from tests.support.waiting import until
 from tests.support.write_side import LIMITS, RELAY_LIMITS, debit, running_shard
 

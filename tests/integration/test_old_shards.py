@@ -3,9 +3,9 @@
 import asyncpg
 import pytest
 
-from actors.journal_columns import commit_arguments
-from actors.ports import ReadSet
-from actors.postgres_journal import PostgresJournal
+from actors.journal.ports import ReadSet
+from actors.journal.postgres import PostgresJournal
+from actors.journal.postgres_columns import commit_arguments
 from tests.support.domain import make_transfer, transfer_id, wallet_id
 from tests.support.write_side import connection
 from tests.support.writes import CommitRequestBuilder, an_answer

@@ -10,20 +10,20 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from actors import failover
-from actors.dispatcher import ShardUnreachable
-from actors.failover import FailoverTransport
-from actors.keepalive import Heartbeat
-from actors.shard_channel import RpcClient, connect
-from actors.shard_listener import RpcEndpoint
-from actors.shard_process import limits_from
+from actors.dispatch.dispatcher import ShardUnreachable
+from actors.rpc import failover
+from actors.rpc.client import RpcClient, connect
+from actors.rpc.failover import FailoverTransport
+from actors.rpc.keepalive import Heartbeat
+from actors.rpc.server import RpcEndpoint
+from actors.shard.process import limits_from
+from runtime.settings import Settings
 from tests.support.waiting import until_true
-from wallet.settings import Settings
 
 ECHO = """
 import asyncio, sys
 import msgspec
-from actors.shard_listener import RpcServer
+from actors.rpc.server import RpcServer
 
 async def main():
     async def answer(payload):

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from actors.ports import CommitRequest, EventRange, ReadSet, StoredAnswer
-from actors.postgres_journal import PostgresJournal
-from actors.postgres_outbox import PostgresOutbox
+from actors.journal.ports import CommitRequest, EventRange, ReadSet, StoredAnswer
+from actors.journal.postgres import PostgresJournal
+from actors.outbox.postgres import PostgresOutbox
 from projections.auditor import Auditor
 from projections.projection_process import CONNECTION_SETTINGS as PROJECTION_SETTINGS
 from projections.store import (

@@ -7,17 +7,17 @@ import nats
 import pytest
 
 from projections import auditor as auditor_module
-from projections import pieces as pieces_module
+from projections import incremental_rebuild as pieces_module
 from projections import rebuild as rebuild_module
 from projections import store as store_module
 from projections.rebuild import rebuild
+from runtime.settings import Settings
+from tests.support.mixed_workload import EVENTS_A_ROUND, open_wallets, run_mixed_workload
 from tests.support.published import STREAM, events_on_stream, wait_for_events
 from tests.support.read_side import differences, running_consumer, until_equal
-from tests.support.traffic import EVENTS_A_ROUND, open_wallets, run_mixed_workload
 from tests.support.waiting import until
 from tests.support.write_side import debit, running_shard
 from wallet.ids import WalletId
-from wallet.settings import Settings
 
 
 def settings(database: str) -> Settings:

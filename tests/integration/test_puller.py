@@ -9,7 +9,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from projections.puller import PullEnded, PullSubscription
+from projections.pull_subscription import PullEnded, PullSubscription
 from tests.support.waiting import until, until_true
 
 STREAM = "PULLED"

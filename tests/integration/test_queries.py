@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from deploy.local.ports import free_port
 from projections.queries import (
     CursorError,
     FoundTransfer,
@@ -12,13 +13,12 @@ from projections.queries import (
     TransferFilter,
 )
 from projections.rebuild import rebuild
-from serve_app.local.ports import free_port
+from runtime.settings import Settings
 from tests.support.ids import new_id
 from tests.support.read_side import queries_on
 from tests.support.results import body
 from tests.support.write_side import credit, debit, running_shard, settle
 from wallet.ids import TransferId, WalletId
-from wallet.settings import Settings
 
 EVERYTHING = TransferFilter()
 

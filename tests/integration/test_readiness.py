@@ -10,21 +10,21 @@ from typing import cast
 import asyncpg
 import msgspec
 
-from actors.failover import FailoverTransport
-from actors.keepalive import Heartbeat
-from actors.shard_channel import RpcClient, connect
-from actors.shard_listener import RpcEndpoint
-from actors.statistics import ShardStatistics
+from actors.rpc.client import RpcClient, connect
+from actors.rpc.failover import FailoverTransport
+from actors.rpc.keepalive import Heartbeat
+from actors.rpc.server import RpcEndpoint
+from actors.shard.statistics import ShardStatistics
 from projections.queries import Queries
-from serve_app.probes import ReadinessChecks
+from runtime.settings import Settings
+from serve_app.readiness import ReadinessChecks
 from tests.support.waiting import until_true
-from wallet.settings import Settings
 
 SHARD = """
 import asyncio
 import msgspec
-from actors.shard_process import ShardProcess
-from wallet.settings import Settings
+from actors.shard.process import ShardProcess
+from runtime.settings import Settings
 
 async def main():
     shard = ShardProcess(0, Settings())

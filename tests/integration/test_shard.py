@@ -4,7 +4,7 @@ import asyncio
 
 import asyncpg
 
-from actors.protocol import Applied, RequestResult
+from actors.rpc.messages import Applied, RequestResult
 from tests.support.ids import new_id
 from tests.support.results import applied, body, refused, rolled_back
 from tests.support.write_side import (

@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from actors.dispatcher import Dispatcher, DispatcherLimits
-from actors.protocol import decode_submissions, encode_replies
+from actors.dispatch.dispatcher import Dispatcher, DispatcherLimits
+from actors.rpc.messages import decode_submissions, encode_replies
+from runtime import tracing
+from runtime.settings import Settings
 from serve_app.app import create_application
-from serve_app.services import Dependencies
-from telemetry import tracing
+from serve_app.dependencies import Dependencies
 from tests.support.collector import CollectedSpan, Collector, running_collector
 from tests.support.read_side import queries_on, running_consumer
 from tests.support.waiting import until
 from tests.support.write_side import ShardUnderTest, running_shard
-from wallet.settings import Settings
 
 CLIENT_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CLIENT_SPAN = "00f067aa0ba902b7"

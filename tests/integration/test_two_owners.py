@@ -7,10 +7,10 @@ from random import Random
 import asyncpg
 import msgspec
 
-from actors.protocol import Failure
+from actors.rpc.messages import Failure
+from runtime.settings import Settings
 from tests.support.write_side import LIMITS, ShardUnderTest, debit, running_shard
 from wallet.ids import WalletId
-from wallet.settings import Settings
 
 _WALLETS = 20
 _CLIENTS = 128

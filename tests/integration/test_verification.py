@@ -11,17 +11,17 @@ import nats
 import pytest
 from rich.console import Console
 
+from tests.support.mixed_workload import EVENTS_A_ROUND, open_wallets, run_mixed_workload
 from tests.support.published import wait_for_events
 from tests.support.read_side import running_consumer, until_equal
 from tests.support.results import applied, body
-from tests.support.traffic import EVENTS_A_ROUND, open_wallets, run_mixed_workload
 from tests.support.waiting import until_true
 from tests.support.write_side import debit, running_shard
-from verification import program
+from verification import runner
 from verification.database import check_database, connect
-from verification.evidence import ClientCall
+from verification.facts import ClientCall
 from verification.findings import Findings
-from verification.program import EXIT_ERROR, EXIT_OK, EXIT_VIOLATIONS, Options
+from verification.runner import EXIT_ERROR, EXIT_OK, EXIT_VIOLATIONS, Options
 from verification.violations import Violation, ViolationKind
 from wallet.ids import WalletId
 
@@ -79,7 +79,7 @@ async def run_program(**options: object) -> tuple[int, str]:
     said = io.StringIO()
     console = Console(file=said, width=1_000)
     wanted = Options(**options)  # type: ignore[arg-type]  # options of the command
-    return await asyncio.to_thread(program.run, wanted, console, console), said.getvalue()
+    return await asyncio.to_thread(runner.run, wanted, console, console), said.getvalue()
 
 
 ONE_WALLET = "(SELECT id FROM wallets ORDER BY id LIMIT 1)"

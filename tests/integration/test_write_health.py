@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import asyncpg
 import pytest
 
-from actors.connection import ReconnectingConnection
-from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
-from actors.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
-from actors.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
+from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
+from actors.journal.postgres_connection import ReconnectingConnection
+from actors.journal.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
+from actors.shard.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
 from tests.support.ids import new_id
 from tests.support.waiting import stop, until, until_true
 from tests.support.writes import CommitRequestBuilder

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.ring import ring_of
+from actors.dispatch.ring import ring_of
 from wallet.ids import WalletId
 
 wallet_ids = st.uuids().map(lambda one: WalletId(str(one)))

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from actors.protocol import Failure, FailureCode, RequestResult
+from actors.rpc.messages import Failure, FailureCode, RequestResult
 from tests.property.model import Ask, Item, Model, Told
 from tests.property.two_shards import TwoShards, as_reported, assert_same_state
 from tests.support.faulty_journal import Fault

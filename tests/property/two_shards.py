@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from actors.protocol import (
+from actors.rpc.messages import (
     Applied,
     BatchCommitted,
     BatchRolledBack,
@@ -15,7 +15,7 @@ from actors.protocol import (
     Refused,
     RequestResult,
 )
-from actors.shard import Shard
+from actors.shard.shard import Shard
 from tests.property.model import Ask, Item, Model, Told, in_minor
 from tests.support.faulty_journal import FaultyJournal
 from tests.support.write_side import LIMITS, DetachedRelay

@@ -11,7 +11,7 @@ from functools import partial
 
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.scenario import Outcome, run_seed
-from tests.simulation.story import format_history
+from tests.simulation.trace_report import format_history
 
 _PORTION = 20
 

@@ -6,14 +6,14 @@ from typing import Final
 
 import msgspec
 
-from tests.simulation.chance import SeededRandom
+from tests.simulation.fault_probabilities import SeededRandom
 from tests.simulation.loop import Process
-from tests.simulation.requests import attempts_of, submission_for
+from tests.simulation.operations import attempts_of, submission_for
 from tests.simulation.world import World
 from tests.support.client_state import SharedClientState
 from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy
 from tests.support.operation_source import OperationMix, OperationSource
-from verification.evidence import ClientCall
+from verification.facts import ClientCall
 from wallet.ids import WalletId
 
 _RETRY: Final = RetryPolicy(wait_s=0.1, wait_max_s=12.8, attempts_max=8)

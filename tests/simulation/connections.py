@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, NoReturn, TypeVar
 
-from actors.memory_transactions import MemoryTransaction
-from actors.ports import (
+from actors.journal.memory_transactions import MemoryTransaction
+from actors.journal.ports import (
     JournalBusy,
     JournalConflict,
     JournalError,
@@ -13,7 +13,7 @@ from actors.ports import (
     OutcomeUnknown,
     SessionLost,
 )
-from tests.simulation.chance import FaultProbabilities, SeededRandom
+from tests.simulation.fault_probabilities import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process, SimulatedLoop
 
 T = TypeVar("T")

@@ -1,12 +1,12 @@
 """What a run leaves behind, in the checker's terms."""
 
-from actors.memory_database import MemoryDatabase
+from actors.journal.memory_database import MemoryDatabase
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
 from tests.support.client_state import SharedClientState
 from verification.cloud_events import decode_message
-from verification.evidence import (
+from verification.facts import (
     Balances,
     Facts,
     JournalEvent,

@@ -12,12 +12,13 @@ from unittest.mock import patch
 
 import msgspec
 
-from actors import batch, dispatcher
-from actors.memory_database import MemoryDatabase
-from actors.memory_transactions import MemoryTransaction
-from actors.outbox import OutboxRelay
-from actors.outbox_retention import OutboxRetention
-from actors.ports import CommitRequest, Journal, LoadedState, OutcomeUnknown, ReadSet
+from actors.dispatch import dispatcher
+from actors.journal.memory_database import MemoryDatabase
+from actors.journal.memory_transactions import MemoryTransaction
+from actors.journal.ports import CommitRequest, Journal, LoadedState, OutcomeUnknown, ReadSet
+from actors.outbox.relay import OutboxRelay
+from actors.outbox.retention import OutboxRetention
+from actors.shard import batch_decision
 from projections.store import BalanceRow
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.scenario import Make
@@ -171,7 +172,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         ViolationKind.TRANSFER_SETTLED_TWICE,
         patches=(
             (MemoryTransaction, "_check_transfers", _do_nothing),
-            (batch, "decide_settlement", _settle_again),
+            (batch_decision, "decide_settlement", _settle_again),
         ),
     ),
     "apply an event twice in the projection": Mutation(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tests.simulation.chance import FaultProbabilities, SeededRandom
+from tests.simulation.fault_probabilities import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process
 from tests.simulation.world import Deployment, World
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from actors.memory_database import MemoryDatabase
-from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
+from actors.journal.memory_database import MemoryDatabase
+from actors.journal.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from projections.store import (
     BalanceRow,
     DeadLetter,

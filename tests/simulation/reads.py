@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from actors.memory_database import MemoryDatabase
-from actors.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
+from actors.journal.memory_database import MemoryDatabase
+from actors.journal.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from projections import queries
 from tests.simulation.connections import Connection
 from tests.simulation.projections import ProjectionTables

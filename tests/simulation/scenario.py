@@ -16,11 +16,11 @@ from tests.simulation.clients import Client
 from tests.simulation.evidence import evidence_of
 from tests.simulation.loop import SimulatedLoop, run
 from tests.simulation.nemesis import Nemesis
-from tests.simulation.plan import RunConfig, config_for_seed
+from tests.simulation.run_config import RunConfig, config_for_seed
 from tests.simulation.world import World
 from tests.support.client_state import SharedClientState
 from verification.checker import check
-from verification.evidence import Facts
+from verification.facts import Facts
 from verification.violations import Violation
 
 _DRAIN_S_MAX: Final = 900.0

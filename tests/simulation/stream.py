@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 from nats.js.api import ConsumerConfig
 
-from actors.ports import (
+from actors.journal.ports import (
     JournalConflict,
     JournalUnavailable,
     Message,

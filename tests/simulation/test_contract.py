@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from actors.memory_database import MemoryDatabase
+from actors.journal.memory_database import MemoryDatabase
 from tests.contract.conftest import Store, store_in_memory
 from tests.contract.test_backfill import *  # noqa: F403
 from tests.contract.test_journal import *  # noqa: F403
 from tests.contract.test_open_commits import *  # noqa: F403
 from tests.contract.test_outbox import *  # noqa: F403
-from tests.simulation.chance import FaultProbabilities, SeededRandom
 from tests.simulation.connections import Connection
+from tests.simulation.fault_probabilities import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process
 
 

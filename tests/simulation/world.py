@@ -11,23 +11,23 @@ from functools import partial
 from random import Random
 from typing import TypeVar
 
-from actors.dispatcher import Dispatcher, ShardUnreachable
-from actors.memory_database import MemoryDatabase
-from actors.memory_journal import MemoryBackfill, MemoryJournal, MemoryOutbox
-from actors.outbox import OutboxRelay
-from actors.ports import Journal
-from actors.protocol import decode_submissions, encode_replies
-from actors.ring import ring_of
-from actors.shard import Shard
+from actors.dispatch.dispatcher import Dispatcher, ShardUnreachable
+from actors.dispatch.ring import ring_of
+from actors.journal.memory import MemoryBackfill, MemoryJournal, MemoryOutbox
+from actors.journal.memory_database import MemoryDatabase
+from actors.journal.ports import Journal
+from actors.outbox.relay import OutboxRelay
+from actors.rpc.messages import decode_submissions, encode_replies
+from actors.shard.shard import Shard
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.queries import Queries, ReadUnavailable
-from tests.simulation.chance import FaultProbabilities, SeededRandom
 from tests.simulation.connections import Connection
+from tests.simulation.fault_probabilities import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.network import Lost, Network
-from tests.simulation.plan import RunConfig
 from tests.simulation.projections import ProjectionTables, SimulatedStore
 from tests.simulation.reads import SimulatedPool
+from tests.simulation.run_config import RunConfig
 from tests.simulation.stream import Reader, SimulatedStream, StreamServer
 
 T = TypeVar("T")

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from actors.batch import BatchDecider
-from actors.cache import WalletCache
-from actors.ports import LoadedState
+from actors.journal.ports import LoadedState
+from actors.shard.batch_decision import BatchDecider
+from actors.shard.cache import WalletCache
 from tests.support.domain import LATER, WALLET_ID
 from wallet.commands import Command, CommandItem, CommandRequest, Idempotency
 from wallet.ids import IdempotencyKey, WalletId

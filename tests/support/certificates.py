@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from actors.shard_tls import TlsFiles
+from actors.rpc.tls import TlsFiles
 
 _LIFE = timedelta(days=1)
 

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from verification.answers import parse_transfer, parse_wallet
-from verification.evidence import ClientCall
+from verification.facts import ClientCall
+from verification.responses import parse_transfer, parse_wallet
 
 
 class SharedClientState:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
-from actors.ports import Message, PublishFailed
+from actors.journal.ports import Message, PublishFailed
 
 
 class StreamFault(Enum):

@@ -4,10 +4,16 @@ import asyncio
 from collections import deque
 from enum import Enum, auto
 
-from actors.memory_database import MemoryDatabase
-from actors.memory_journal import DirectConnection, MemoryJournal, MemoryOutbox
-from actors.memory_transactions import MemoryTransaction
-from actors.ports import JournalConflict, JournalUnavailable, LoadedState, OutcomeUnknown, ReadSet
+from actors.journal.memory import DirectConnection, MemoryJournal, MemoryOutbox
+from actors.journal.memory_database import MemoryDatabase
+from actors.journal.memory_transactions import MemoryTransaction
+from actors.journal.ports import (
+    JournalConflict,
+    JournalUnavailable,
+    LoadedState,
+    OutcomeUnknown,
+    ReadSet,
+)
 
 
 class Fault(Enum):

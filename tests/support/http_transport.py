@@ -14,7 +14,7 @@ from tests.support.load_client import (
     attempt_at,
     version_in,
 )
-from verification.evidence import ClientCall, Outcome
+from verification.facts import ClientCall, Outcome
 
 TIMEOUT_S: Final = 15.0
 """Longer than a request's default deadline: the service's own response comes first."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from starlette.types import Scope
 
-from serve_app.keys.api_key import NewApiKey, generate
-from serve_app.keys.cache import CacheLimits, KeyCache
-from serve_app.keys.gate import Authenticator, RateLimit
-from serve_app.keys.store import ApiKeyRecord, KeysUnavailable
+from serve_app.auth.api_key import NewApiKey, generate
+from serve_app.auth.authenticator import Authenticator, RateLimit
+from serve_app.auth.cache import CacheLimits, KeyCache
+from serve_app.auth.store import ApiKeyRecord, KeysUnavailable
 
 MADE_AT = datetime(2026, 1, 2, tzinfo=UTC)
 NO_LIMIT = RateLimit(rate_per_s=0.0, burst_s=1.0)

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from tests.simulation.chance import SeededRandom
-from verification.evidence import ClientCall, Operation, Outcome
+from tests.simulation.fault_probabilities import SeededRandom
+from verification.facts import ClientCall, Operation, Outcome
 
 BATCH_REFUSED: Final = "batch_refused"
 """Code of an atomic batch of which one item was refused: nothing was applied."""

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tests.simulation.chance import SeededRandom
+from tests.simulation.fault_probabilities import SeededRandom
 from tests.support.client_state import SharedClientState
 from tests.support.load_client import RequestedOperation
 

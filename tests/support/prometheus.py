@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from serve_app.local.ports import free_port
+from deploy.local.ports import free_port
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 RULES: Final = DEPLOY / "prometheus/rules/wallet.yml"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serve_app.local.processes import ProcessRecord, stop
+from deploy.local.processes import ProcessRecord, stop
 
 _WATCHER_END_TIMEOUT_S = 30
 

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
-from actors.memory_database import MemoryDatabase
-from actors.memory_journal import MemoryBackfill
-from actors.outbox import OutboxRelay, RelayLimits
-from actors.ports import CommitRequest, EventRange, JournalUnavailable
+from actors.journal.memory import MemoryBackfill
+from actors.journal.memory_database import MemoryDatabase
+from actors.journal.ports import CommitRequest, EventRange, JournalUnavailable
+from actors.outbox.relay import OutboxRelay, RelayLimits
 from tests.support.domain import make_transfer, transfer_id
 from tests.support.fake_stream import FakeStream
 from tests.support.faulty_journal import FaultyJournal

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from actors.protocol import (
+from actors.rpc.messages import (
     Applied,
     BatchCommitted,
     BatchRolledBack,

@@ -17,16 +17,16 @@ from typing import Final
 
 import psutil
 
-from serve_app.local.home import StateDirectory
-from serve_app.local.ports import free_port
-from serve_app.local.processes import processes_with_env
-from serve_app.local.ray_environment import STACK_VARIABLE
+from deploy.local.ports import free_port
+from deploy.local.processes import processes_with_env
+from deploy.local.ray_environment import STACK_VARIABLE
+from deploy.local.state_dir import StateDirectory
 from tests.support.commands import run_command
 from tests.support.reaper import watched
 
 _UP_TIMEOUT_S: Final = 240
 _DOWN_TIMEOUT_S: Final = 120
-_ENTRY: Final = "import sys; from serve_app.cli import main; sys.exit(main())"
+_ENTRY: Final = "import sys; from deploy.cli.main import main; sys.exit(main())"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

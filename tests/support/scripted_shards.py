@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from actors.dispatcher import ShardUnreachable
-from actors.protocol import Applied, RequestResult, decode_submissions, encode_replies
+from actors.dispatch.dispatcher import ShardUnreachable
+from actors.rpc.messages import Applied, RequestResult, decode_submissions, encode_replies
 from wallet.commands import CommandRequest
 
 

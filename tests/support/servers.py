@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from serve_app.local import nats, postgres
-from serve_app.local.ports import free_port
-from serve_app.local.postgres_place import remove_data, resolve_layout
+from deploy.local import nats, postgres
+from deploy.local.ports import free_port
+from deploy.local.postgres_layout import remove_data, resolve_layout
 from tests.support.reaper import killed_on_exit
 
 POSTGRES_IMAGE = "postgres:18-alpine"

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from actors.batch_committer import EventRelay
-from actors.ports import Journal
-from actors.shard import Shard, ShardLimits
+from actors.journal.ports import Journal
+from actors.shard.batch_committer import EventRelay
+from actors.shard.shard import Shard, ShardLimits
 from tests.support.domain import NOW
 from tests.support.write_side import LIMITS, DetachedRelay, ShardUnderTest
 

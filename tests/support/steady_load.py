@@ -17,11 +17,11 @@ from uuid import uuid4
 import httpx
 import msgspec
 
-from serve_app.local.background import BackgroundThread
-from tests.simulation.chance import SeededRandom
+from deploy.local.background_thread import BackgroundThread
+from tests.simulation.fault_probabilities import SeededRandom
 from tests.support.http_transport import HttpTransport
 from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
-from verification.evidence import ClientCall
+from verification.facts import ClientCall
 
 _RETRY: Final = RetryPolicy(wait_s=0.05, wait_max_s=0.05, give_up_s=30.0)
 _TIMEOUT_S: Final = 30.0

@@ -8,15 +8,15 @@ from typing import Any
 
 import msgspec
 
-from actors.connection import ReconnectingConnection
-from actors.jetstream import JetStream, StreamOptions
-from actors.outbox import OutboxRelay, RelayLimits
-from actors.ports import EventStream, Message
-from actors.postgres_journal import CONNECTION_SETTINGS, PostgresJournal
-from actors.postgres_outbox import PostgresOutbox
-from actors.postgres_refill import PostgresBackfill
-from actors.protocol import RequestResult
-from actors.shard import Shard, ShardLimits
+from actors.journal.ports import EventStream, Message
+from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
+from actors.journal.postgres_connection import ReconnectingConnection
+from actors.outbox.jetstream import JetStream, StreamOptions
+from actors.outbox.postgres import PostgresOutbox
+from actors.outbox.postgres_backfill import PostgresBackfill
+from actors.outbox.relay import OutboxRelay, RelayLimits
+from actors.rpc.messages import RequestResult
+from actors.shard.shard import Shard, ShardLimits
 from tests.support.ids import new_id
 from tests.support.results import applied
 from tests.support.waiting import stop

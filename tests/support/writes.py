@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from actors.ports import CommitRequest, IdempotencyRecord, RefusedDelivery, StoredAnswer
+from actors.journal.ports import CommitRequest, IdempotencyRecord, RefusedDelivery, StoredAnswer
 from tests.support.domain import NOW
 from wallet.commands import Idempotency
 from wallet.events import Event, RecordedEvent, TransferChanged, WalletCreated

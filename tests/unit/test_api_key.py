@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from serve_app.keys.api_key import generate, granted_scopes, hash_of, parse_credential
+from serve_app.auth.api_key import generate, granted_scopes, hash_of, parse_credential
 
 
 def test_a_key_is_recognised_by_programs_that_look_for_leaked_secrets() -> None:

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from actors.batch import required_reads
-from actors.ports import EventRange, ReadSet
-from actors.protocol import Applied
+from actors.journal.ports import EventRange, ReadSet
+from actors.rpc.messages import Applied
+from actors.shard.batch_decision import required_reads
 from tests.support.batches import a_batch, a_cache, request
 from tests.support.domain import (
     NOW,

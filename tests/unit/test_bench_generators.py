@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 
 from bench.generators import python
-from bench.generators.deck import RequestScript, RequestTemplate, ResponseMode, read_templates
 from bench.generators.latency import Latencies, percentile
-from bench.generators.load import LoadSpec
+from bench.generators.load_spec import LoadSpec
 from bench.generators.python import Generator
+from bench.generators.request_script import (
+    RequestScript,
+    RequestTemplate,
+    ResponseMode,
+    read_templates,
+)
 from bench.generators.requests import RequestSource, encode
 
 URL = "http://127.0.0.1:8089"

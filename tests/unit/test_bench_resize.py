@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.resize import moved_share, phase
+from bench.reshard import moved_share, phase
 from tests.support.steady_load import RequestOutcome
 
 

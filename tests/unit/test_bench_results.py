@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from bench import page, report, results
+from bench import readme_results, report, results
 from bench.audit import Expected, count_findings, expected_of
 from bench.baselines import pgbench
-from bench.baselines.figures import Baseline
-from bench.generators.deck import ResponseMode
+from bench.baselines.baseline_result import Baseline
+from bench.database_state import State
+from bench.generators.request_script import ResponseMode
 from bench.generators.result import Latency, LoadResult
-from bench.ledger import State
 from bench.machine import Machine
+from bench.measurement import BatchSizes, Measured, batch_sizes_of, measured_of, median_run_of
 from bench.memory import MemoryGrowth
-from bench.neighbour import Neighbour
+from bench.noisy_neighbour import Neighbour
 from bench.processes import part_of
 from bench.ratios import TARGETS, Measurements, ratios_of
-from bench.record import BatchSizes, Measured, batch_sizes_of, measured_of, median_run_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -308,12 +308,12 @@ def test_the_report_needs_nothing_else_and_escapes_what_it_shows(tmp_path: Path)
 
 def test_the_page_is_written_between_its_markers(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
-    page.update(document(), readme)
-    page.update(document(), readme)
+    readme.write_text(f"before\n{readme_results.BEGIN}\nold\n{readme_results.END}\nafter\n")
+    readme_results.update(document(), readme)
+    readme_results.update(document(), readme)
     text = readme.read_text()
     assert text.startswith("before\n")
-    assert text.endswith(f"{page.END}\nafter\n")
+    assert text.endswith(f"{readme_results.END}\nafter\n")
     assert "old" not in text
     assert text.count("| `hot_unary_vs_fastapi` |") == 1
 
@@ -322,5 +322,5 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("nothing here\n")
     with pytest.raises(ValueError, match="markers"):
-        page.update(document(), readme)
+        readme_results.update(document(), readme)
     assert readme.read_text() == "nothing here\n"

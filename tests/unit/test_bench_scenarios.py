@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from bench.generators.deck import RequestScript, ResponseMode
+from bench.generators.request_script import RequestScript, ResponseMode
 from bench.plan import FULL, QUICK
 from bench.scenarios import (
     BATCH_ITEMS,

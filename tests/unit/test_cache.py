@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.cache import WalletCache
+from actors.shard.cache import WalletCache
 from tests.support.domain import make_transfer, make_wallet, settled, transfer_id, wallet_id
 from wallet.ids import WalletId
 from wallet.state import TransferStatus

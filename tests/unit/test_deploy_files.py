@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from serve_app.local import ray_environment
-from serve_app.local.home import Stack, StateDirectory
-from serve_app.local.ray_environment import PORTS, serve_environment
-from wallet.settings import Settings
+from deploy.local import ray_environment
+from deploy.local.ray_environment import PORTS, serve_environment
+from deploy.local.state_dir import Stack, StateDirectory
+from runtime.settings import Settings
 
 with warnings.catch_warnings():  # of Ray's own code, when it is imported
     warnings.simplefilter("ignore")

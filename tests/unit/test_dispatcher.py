@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from actors import dispatcher as module
-from actors import parcels
-from actors.dispatcher import Dispatcher, DispatcherLimits
-from actors.protocol import Failure, FailureCode, RequestResult
-from actors.ring import ring_of
+from actors.dispatch import dispatcher as module
+from actors.dispatch import pending_calls
+from actors.dispatch.dispatcher import Dispatcher, DispatcherLimits
+from actors.dispatch.ring import ring_of
+from actors.rpc.messages import Failure, FailureCode, RequestResult
 from tests.support.domain import WALLET_ID, transfer_id, wallet_id
 from tests.support.scripted_shards import ScriptedShards, reply_to
 from tests.support.write_side import debit
@@ -249,7 +249,7 @@ async def test_a_flooded_wallet_pauses_briefly_after_a_call_to_a_new_shard(
 
 @pytest.mark.parametrize(("pause_s", "met"), [(0.99, True), (1.01, False), (600.0, False)])
 def test_who_came_long_ago_is_no_neighbour_of_who_comes_now(pause_s: float, met: bool) -> None:
-    neighbours = parcels.ContentionDetector()
+    neighbours = pending_calls.ContentionDetector()
     neighbours.record(NEIGHBOUR, 10.0)
     now = 10.0 + pause_s
     neighbours.record(wallet_id(1), now)
@@ -257,7 +257,7 @@ def test_who_came_long_ago_is_no_neighbour_of_who_comes_now(pause_s: float, met:
 
 
 def test_neighbours_count_as_there_for_a_second_after_the_last_that_came() -> None:
-    neighbours = parcels.ContentionDetector()
+    neighbours = pending_calls.ContentionDetector()
     for now, wallet in ((0.0, 1), (0.5, 7), (1.2, 1), (1.6, 1)):
         neighbours.record(wallet_id(wallet), now)
     assert neighbours.is_contended(2.1)
@@ -267,7 +267,7 @@ def test_neighbours_count_as_there_for_a_second_after_the_last_that_came() -> No
 async def test_a_flooded_wallet_whose_neighbours_have_gone_travels_whole_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parcels, "_CONTENTION_WINDOW_S", 0.02)
+    monkeypatch.setattr(pending_calls, "_CONTENTION_WINDOW_S", 0.02)
     desk = await desk_beside_a_neighbour(call_wallet_commands_max=2)
     await desk.ask("f1")
     (await desk.shards.next_call()).reply()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.problems import PROBLEM_TYPES
+from runtime.settings import Settings
+from serve_app.http.problems import PROBLEM_TYPES
 from specification.generators.log_event_table import log_event_table
 from tests.unit.test_documents import functions_in, named, text_of
-from wallet.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.documentation import ROUTES
-from serve_app.problems import PROBLEM_TYPES
+from runtime.settings import Settings
+from serve_app.http.problems import PROBLEM_TYPES
+from serve_app.openapi.document import ROUTES
 from specification.generators.all_tables import ALL_TABLES
-from wallet.documents import replace_table, settings_table, unit_of
-from wallet.settings import Settings
+from specification.generators.doc_tables import replace_table, settings_table, unit_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = (

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from actors import failover
-from actors.dispatcher import ShardUnreachable
-from actors.failover import FailoverTransport
+from actors.dispatch.dispatcher import ShardUnreachable
+from actors.rpc import failover
+from actors.rpc.failover import FailoverTransport
 
 
 class FakeChannel:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from serve_app.fingerprints import batch_fingerprint, fingerprint, many_wallets_fingerprint
+from serve_app.http.fingerprints import batch_fingerprint, fingerprint, many_wallets_fingerprint
 from tests.support.domain import transfer_id, wallet_id
 from tests.support.write_side import create_wallet, credit, debit, settle
 from wallet.commands import Command, CommandItem, Idempotency

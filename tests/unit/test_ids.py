@@ -7,7 +7,7 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from serve_app.ids import new_id, new_request_id
+from serve_app.http.ids import new_id, new_request_id
 from wallet.ids import canonical_uuid
 
 every_kind = pytest.mark.parametrize("make", [new_id, new_request_id])

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.journal_assertions import assert_loaded, assert_writable
-from actors.ports import CommitRequest, EventRange, LoadedState
-from actors.shard import Shard
+from actors.journal.assertions import assert_loaded, assert_writable
+from actors.journal.ports import CommitRequest, EventRange, LoadedState
+from actors.shard.shard import Shard
 from tests.support.batches import request
 from tests.support.domain import (
     OTHER_WALLET_ID,
@@ -207,7 +207,7 @@ async def test_a_shard_whose_batch_contradicts_itself_writes_nothing(
 ) -> None:
     journal = await journal_with_a_wallet()
     before = journal.database.wallets[WALLET_ID]
-    monkeypatch.setattr("actors.batch.evolve", lambda _wallet, _event: before)
+    monkeypatch.setattr("actors.shard.batch_decision.evolve", lambda _wallet, _event: before)
     end = await end_of_shard(journal, request(debit()))
     assert isinstance(end, AssertionError)
     assert "INV-10" in str(end)

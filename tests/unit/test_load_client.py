@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from tests.simulation.chance import SeededRandom
+from tests.simulation.fault_probabilities import SeededRandom
 from tests.support.load_client import (
     BATCH_REFUSED,
     CallTiming,
@@ -16,7 +16,7 @@ from tests.support.load_client import (
     failure_in,
     retryable,
 )
-from verification.evidence import ClientCall, Outcome
+from verification.facts import ClientCall, Outcome
 
 KEYED = RequestedOperation(intent="keyed", operation="debit", wallet_id="w", amount=5, key="k")
 KEYLESS = RequestedOperation(intent="keyless", operation="debit", wallet_id="w", amount=5)

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from serve_app import cli
-from serve_app.local import commands, startup, status
-from serve_app.local.errors import StackError
-from serve_app.local.home import StateDirectory
-from serve_app.local.processes import ProcessRecord, is_alive, spawn, stop
-from serve_app.local.readiness import Component, Readiness
-from serve_app.local.record import StackState
-from serve_app.local.steps import Progress
-from wallet.settings import Settings
+from deploy.cli import main, stack_commands, status
+from deploy.local import startup
+from deploy.local.errors import StackError
+from deploy.local.processes import ProcessRecord, is_alive, spawn, stop
+from deploy.local.progress import Progress
+from deploy.local.readiness_client import Component, Readiness
+from deploy.local.stack_state import StackState
+from deploy.local.state_dir import StateDirectory
+from runtime.settings import Settings
 
 
 class Screen:
@@ -69,7 +69,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         recorder.stack.is_complete = True
         recorder.save()
 
-    monkeypatch.setattr(commands, "start_stack", start)
+    monkeypatch.setattr(stack_commands, "start_stack", start)
     return made
 
 
@@ -85,7 +85,7 @@ def remember(home: StateDirectory, process: ProcessRecord, *, complete: bool) ->
 def test_up_starts_and_says_where_and_what_to_try(
     home: StateDirectory, screen: Screen, starts: list[Settings]
 ) -> None:
-    commands.up(Settings(http_port=8089), home, screen.console)
+    stack_commands.up(Settings(http_port=8089), home, screen.console)
 
     assert len(starts) == 1
     assert "The wallet service is up: http://localhost:8089" in screen.text
@@ -101,9 +101,9 @@ def test_up_again_only_says_that_it_is_already_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     remember(home, sleeper, complete=True)
-    monkeypatch.setattr(commands, "fetch_readiness", lambda _url: Readiness(is_ready=True))
+    monkeypatch.setattr(stack_commands, "fetch_readiness", lambda _url: Readiness(is_ready=True))
 
-    commands.up(Settings(), home, screen.console)
+    stack_commands.up(Settings(), home, screen.console)
 
     assert starts == []
     assert is_alive(sleeper)
@@ -120,11 +120,11 @@ def test_up_again_on_a_service_that_is_not_ready_says_which_part(
     remember(home, sleeper, complete=True)
     waiting = Component(name="nats", is_ready=False, detail="events wait")
     monkeypatch.setattr(
-        commands, "fetch_readiness", lambda _url: Readiness(is_ready=False, parts=(waiting,))
+        stack_commands, "fetch_readiness", lambda _url: Readiness(is_ready=False, parts=(waiting,))
     )
 
     with pytest.raises(StackError, match="nats: events wait"):
-        commands.up(Settings(), home, screen.console)
+        stack_commands.up(Settings(), home, screen.console)
 
     assert starts == []
     assert is_alive(sleeper)
@@ -134,10 +134,10 @@ def test_deploying_onto_a_cluster_needs_servers_that_it_can_reach(
     home: StateDirectory, screen: Screen
 ) -> None:
     with pytest.raises(StackError, match="WALLET_DATABASE_URL and WALLET_NATS_URL"):
-        commands.deploy_onto(Settings(), home, "10.0.0.1:6379", "api", screen.console)
+        stack_commands.deploy_onto(Settings(), home, "10.0.0.1:6379", "api", screen.console)
 
     with pytest.raises(StackError, match=r"wallet up.*--address"):
-        commands.deploy_onto(Settings(), home, "", "api", screen.console)
+        stack_commands.deploy_onto(Settings(), home, "", "api", screen.console)
 
 
 def test_up_after_a_half_finished_start_ends_what_it_left_and_starts_anew(
@@ -145,7 +145,7 @@ def test_up_after_a_half_finished_start_ends_what_it_left_and_starts_anew(
 ) -> None:
     remember(home, sleeper, complete=False)
 
-    commands.up(Settings(), home, screen.console)
+    stack_commands.up(Settings(), home, screen.console)
 
     assert not is_alive(sleeper)
     assert len(starts) == 1
@@ -158,7 +158,7 @@ def test_up_leaves_a_stranger_with_a_stale_pid_alone(
     stale = sleeper.model_copy(update={"start_time": "long ago"})
     remember(home, stale, complete=True)
 
-    commands.up(Settings(), home, screen.console)
+    stack_commands.up(Settings(), home, screen.console)
 
     assert is_alive(sleeper)
     assert len(starts) == 1
@@ -171,7 +171,7 @@ def test_a_port_in_use_is_one_line_and_nothing_is_started(
         settings = Settings(http_port=taken.getsockname()[1])
 
         with pytest.raises(StackError, match=r"is in use.*WALLET_HTTP_PORT"):
-            commands.up(settings, home, screen.console)
+            stack_commands.up(settings, home, screen.console)
 
     assert home.load().processes == {}
 
@@ -179,7 +179,7 @@ def test_a_port_in_use_is_one_line_and_nothing_is_started(
 def test_down_with_nothing_running_says_so_and_creates_nothing(
     home: StateDirectory, screen: Screen
 ) -> None:
-    commands.down(Settings(), home, screen.console)
+    stack_commands.down(Settings(), home, screen.console)
 
     assert "Nothing is running." in screen.text
     assert not home.root.exists()
@@ -190,7 +190,7 @@ def test_down_stops_what_is_recorded_and_forgets_it(
 ) -> None:
     remember(home, sleeper, complete=True)
 
-    commands.down(Settings(), home, screen.console)
+    stack_commands.down(Settings(), home, screen.console)
 
     assert not is_alive(sleeper)
     assert home.load().processes == {}
@@ -203,7 +203,7 @@ def test_clean_refuses_while_anything_runs(
     remember(home, sleeper, complete=True)
 
     with pytest.raises(StackError, match="wallet down"):
-        commands.clean(home, screen.console)
+        stack_commands.clean(home, screen.console)
 
     assert home.root.exists()
 
@@ -212,7 +212,7 @@ def test_clean_removes_the_home(home: StateDirectory, screen: Screen) -> None:
     home.create()
     home.save(home.load())
 
-    commands.clean(home, screen.console)
+    stack_commands.clean(home, screen.console)
 
     assert not home.root.exists()
 
@@ -230,7 +230,7 @@ def test_status_of_a_dead_process_is_ended_and_not_ready(
 
 def test_commands_that_need_a_database_say_that_none_runs(home: StateDirectory) -> None:
     with pytest.raises(StackError, match=r"wallet up.*WALLET_DATABASE_URL"):
-        commands.running_settings(Settings(), home)
+        stack_commands.running_settings(Settings(), home)
 
 
 def test_a_process_that_comes_after_the_start_was_given_up_is_stopped(
@@ -254,7 +254,7 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_1(
     monkeypatch.delenv("WALLET_DATABASE_URL", raising=False)
 
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
 
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith("Error: No database is running")
@@ -267,7 +267,7 @@ def test_a_setting_that_is_wrong_is_named(
     monkeypatch.setenv("WALLET_HTTP_PORT", "many")
 
     with pytest.raises(SystemExit):
-        cli.main()
+        main.main()
 
     assert "WALLET_HTTP_PORT" in capsys.readouterr().err
 
@@ -278,6 +278,6 @@ def test_books_that_can_not_be_checked_have_an_exit_code_of_their_own(
     monkeypatch.delenv("WALLET_DATABASE_URL", raising=False)
     monkeypatch.setattr(sys, "argv", ["wallet", "verify"])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("Error: No database is running")

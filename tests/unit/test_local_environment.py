@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import ray
 
-from serve_app.local import ray_environment
-from serve_app.local.home import Stack, StateDirectory
-from serve_app.local.ray_environment import PORTS, STACK_VARIABLE, serve_environment
-from wallet.settings import Settings
+from deploy.local import ray_environment
+from deploy.local.ray_environment import PORTS, STACK_VARIABLE, serve_environment
+from deploy.local.state_dir import Stack, StateDirectory
+from runtime.settings import Settings
 
 # A Unix socket's path has at most 107 bytes; HAProxy binds a name with a suffix, then renames it.
 SOCKET_PATH_MAX = 107 - len(".1234567.tmp")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local import show_logs
-from serve_app.local.errors import StackError
-from serve_app.local.home import StateDirectory
-from serve_app.local.logs import last_matching_line, rotate, tail
-from serve_app.local.ports import free_port
-from serve_app.local.readiness import fetch_readiness
+from deploy.cli import log_viewer
+from deploy.local.errors import StackError
+from deploy.local.log_files import last_matching_line, rotate, tail
+from deploy.local.ports import free_port
+from deploy.local.readiness_client import fetch_readiness
+from deploy.local.state_dir import StateDirectory
 from tests.support.virtual_time import VirtualTime
 
 READY = {"postgres": {"ready": True, "detail": "answers"}}
@@ -101,22 +101,22 @@ def test_logs_are_chosen_by_name_and_an_unknown_name_lists_the_known(
     home.log_of("nats").write_text("one\ntwo\n")
     home.log_of("postgres").write_text("three\n")
 
-    chosen = show_logs.files_of(home, "nats")
+    chosen = log_viewer.files_of(home, "nats")
 
-    assert list(show_logs.last_lines(chosen, 1)) == ["nats | two"]
-    assert len(show_logs.files_of(home, None)) == 2
+    assert list(log_viewer.last_lines(chosen, 1)) == ["nats | two"]
+    assert len(log_viewer.files_of(home, None)) == 2
     with pytest.raises(StackError, match="choose one of nats, postgres"):
-        show_logs.files_of(home, "redis")
+        log_viewer.files_of(home, "redis")
 
 
 def test_following_gives_whole_lines_as_they_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = VirtualTime()
-    monkeypatch.setattr(show_logs, "time", clock)
+    monkeypatch.setattr(log_viewer, "time", clock)
     log = tmp_path / "a.log"
     log.write_text("old\n")
-    lines = show_logs.new_lines([("a", log)])
+    lines = log_viewer.new_lines([("a", log)])
     clock.on_sleep = lambda: log.write_text("old\nnew\nha")
 
     assert next(lines) == "a | new"

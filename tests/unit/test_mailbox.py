@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from actors.fair_queue import Overflow
-from actors.mailbox import Countdown, Mailbox, QueuedRequest
-from actors.protocol import Applied, KeyClaimed
+from actors.rpc.messages import Applied, KeyClaimed
+from actors.shard.mailbox import Countdown, Mailbox, QueuedRequest
 from tests.support.domain import wallet_id
 from wallet.commands import CommandItem, CommandRequest, CreateTransfer
 from wallet.ids import TransferId, WalletId

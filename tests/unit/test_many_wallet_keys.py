@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from serve_app import many_wallets
+from serve_app.routes import multi_wallet_batch
 from tests.support.http_side import LATE, OVERLOADED, UNAVAILABLE, HttpSide, http_side
 from tests.support.ids import new_id
 from wallet.commands import CommandRequest
@@ -211,7 +211,7 @@ async def test_an_answer_that_was_lost_is_repeated_under_the_key(side: HttpSide)
 async def test_an_undecided_repetition_does_not_deny_what_was_applied_before(
     side: HttpSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(many_wallets, "CHUNK_ITEMS", 2)
+    monkeypatch.setattr(multi_wallet_batch, "CHUNK_ITEMS", 2)
     one, two = await side.new_wallet(), await side.new_wallet()
     items = [debit(one), debit(one), debit(one), debit(two)]
     await side.many(*items, key="k")  # Its answer is lost.
@@ -248,7 +248,7 @@ async def test_a_repetition_whose_key_cannot_be_read_speaks_of_itself_alone(
 async def test_a_first_request_says_that_it_applied_nothing(
     side: HttpSide, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
-    monkeypatch.setattr(many_wallets, "CHUNK_ITEMS", 2)
+    monkeypatch.setattr(multi_wallet_batch, "CHUNK_ITEMS", 2)
     one = await side.new_wallet()
     side.transport.fails = of_wallet(one, UNAVAILABLE)
 

@@ -5,18 +5,25 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from actors import shard_metrics
-from actors.hot_wallets import LABELLED_MAX, OTHER, TOP_K, WINDOW_S, HotWallet, HotWalletTracker
-from actors.mailbox import Countdown, QueuedRequest
-from actors.meters import BatchTimes, ShardTimings
-from actors.statistics import ShardStatistics
+from actors.shard import metrics
+from actors.shard.batch_timings import BatchTimes, ShardTimings
+from actors.shard.heavy_hitters import (
+    LABELLED_MAX,
+    OTHER,
+    TOP_K,
+    WINDOW_S,
+    HotWallet,
+    HotWalletTracker,
+)
+from actors.shard.mailbox import Countdown, QueuedRequest
+from actors.shard.statistics import ShardStatistics
 from projections import projection_metrics
 from projections.statistics import AuditStatistics, ProjectionStatistics
-from serve_app import request_metrics
-from telemetry import exporter
-from telemetry.catalogue import CATALOGUE, MetricKind, exported_names
-from telemetry.exporter import Exporter, Sample
-from telemetry.histogram import Histogram
+from runtime.metrics import exporter
+from runtime.metrics.catalogue import CATALOGUE, MetricKind, exported_names
+from runtime.metrics.exporter import Exporter, Sample
+from runtime.metrics.histogram import Histogram
+from serve_app.asgi import request_metrics
 from tests.support.batches import request
 from tests.support.write_side import debit
 from wallet.ids import WalletId
@@ -101,7 +108,7 @@ def ingress() -> list[Sample]:
 
 
 def test_every_metric_is_in_the_catalogue_and_the_other_way_round(ingress: list[Sample]) -> None:
-    found = [*ingress, *shard_metrics.samples(SHARD), *projection_metrics.samples(PROJECTION)]
+    found = [*ingress, *metrics.samples(SHARD), *projection_metrics.samples(PROJECTION)]
     assert {sample.name for sample in found} == set(CATALOGUE)
     for sample in found:
         metric = CATALOGUE[sample.name]
@@ -247,7 +254,7 @@ def test_everything_in_the_catalogue_is_exported(
 ) -> None:
     out = Exporter()
     out.export(ingress)
-    out.export(shard_metrics.samples(SHARD))
+    out.export(metrics.samples(SHARD))
     out.export(projection_metrics.samples(PROJECTION))
     expected = {name for metric in CATALOGUE for name in exported_names(metric)}
     seen = {f"ray_{name}" + ("" if name.endswith("_total") else _suffix(name)) for name in made}

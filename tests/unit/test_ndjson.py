@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from serve_app import ndjson
+from serve_app.routes import ndjson
 from tests.support.http_side import HttpSide, http_side
 
 _WAIT_S = 5.0
@@ -259,7 +259,7 @@ async def test_a_stream_that_ends_early_takes_the_rest_of_what_is_sent(
 ) -> None:
     # A client that still sends would never get to read why.
     async def revoked(_request: Request, _count: int, *, wait_max_s: float) -> None:
-        from serve_app.problems import ProblemError
+        from serve_app.http.problems import ProblemError
 
         raise ProblemError("key_invalid", "revoked")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from telemetry import dashboard
-from telemetry.catalogue import CATALOGUE, exported_names
+from runtime.metrics.catalogue import CATALOGUE, exported_names
+from specification.generators import dashboard
 from tests.support.prometheus import (
     DASHBOARDS,
     DEPLOY,
@@ -49,7 +49,7 @@ def test_every_metric_is_looked_at_by_somebody() -> None:
 
 def test_the_dashboard_is_what_the_code_writes() -> None:
     written = dashboard.FILE.read_text(encoding="utf-8")
-    assert written == dashboard.render(), "run `python -m telemetry.dashboard`"
+    assert written == dashboard.render(), "run `python -m specification.generators.dashboard`"
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)

@@ -5,12 +5,12 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.protocol import Applied, BatchCommitted, KeyClaimed, RequestResult
+from actors.rpc.messages import Applied, BatchCommitted, KeyClaimed, RequestResult
+from runtime.settings import Settings
 from serve_app.app import create_application
-from serve_app.services import Dependencies
+from serve_app.dependencies import Dependencies
 from tests.support.domain import WALLET_ID
 from wallet.commands import ClaimKey, CommandRequest, Idempotency
-from wallet.settings import Settings
 
 OWN_ROUTE = f"/v1/wallet/{WALLET_ID}/transfers/credit"
 BATCH = f"/v1/wallet/{WALLET_ID}/transfers/batch"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from actors.outbox_ranges import join_adjacent, pack, split
-from actors.ports import EventRange
+from actors.journal.ports import EventRange
+from actors.outbox.ranges import join_adjacent, pack, split
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID
 
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from actors.outbox import OutboxRelay, RelayLimits
-from actors.ports import EventRange
+from actors.journal.ports import EventRange
+from actors.outbox.relay import OutboxRelay, RelayLimits
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
 from tests.support.relays import LIMITS, RelayFixture, ids

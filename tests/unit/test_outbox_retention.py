@@ -6,8 +6,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from actors import outbox_retention as module
-from actors.ports import EventRange
+from actors.journal.ports import EventRange
+from actors.outbox import retention as module
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.relays import LIMITS, RelayFixture, ids
 from tests.support.waiting import until

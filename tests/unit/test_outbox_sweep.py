@@ -7,9 +7,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from actors import outbox_sweep as module
-from actors.outbox_sweep import OutboxSweep
-from actors.ports import EventRange, JournalUnavailable
+from actors.journal.ports import EventRange, JournalUnavailable
+from actors.outbox import sweep as module
+from actors.outbox.sweep import OutboxSweep
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
 from tests.support.relays import LIMITS, RelayFixture, ids

@@ -6,11 +6,11 @@ from typing import cast
 import msgspec
 import pytest
 
-from actors.dispatcher import ShardUnreachable
-from actors.statistics import ShardStatistics
+from actors.dispatch.dispatcher import ShardUnreachable
+from actors.shard.statistics import ShardStatistics
 from projections.queries import Queries
-from serve_app.probes import ReadinessChecks
-from wallet.settings import Settings
+from runtime.settings import Settings
+from serve_app.readiness import ReadinessChecks
 
 SETTINGS = Settings(_env_file=None, shard_count=3, ready_timeout_s=0.1)
 

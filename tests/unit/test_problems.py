@@ -6,15 +6,15 @@ import msgspec
 import pytest
 from starlette.responses import Response
 
-from actors.protocol import Applied, Failure, FailureCode, ItemResult, KeyClaimed, Refused
-from serve_app.problems import (
+from actors.rpc.messages import Applied, Failure, FailureCode, ItemResult, KeyClaimed, Refused
+from serve_app.http.problems import (
     PROBLEM_TYPES,
     FieldError,
     ProblemError,
     problem_response,
     validation_problem,
 )
-from serve_app.replies import failure_problem, item_response, refusal_document, single_result
+from serve_app.http.responses import failure_problem, item_response, refusal_document, single_result
 from wallet.refusals import Refusal, RefusalCode
 
 STATUSES = {

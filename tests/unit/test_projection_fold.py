@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from projections.fold import EventMismatch, decode_message, project_events
+from projections.changes import EventMismatch, decode_message, project_events
 from projections.store import BalanceRow, ProjectionChanges, SettlementRow, TransferRow, WalletRow
 from tests.support.domain import (
     LATER,

@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from serve_app.local import ray_start_hook
-from serve_app.local.ray_start_hook import prepare
-from serve_app.local.turns import use_batch_scheduling
+from deploy.local import ray_start_hook
+from deploy.local.ray_start_hook import prepare
+from deploy.local.scheduling_policy import use_batch_scheduling
 
 # A process of its own calls the hook, as `ray start` does: this test's must keep its policy.
 _STARTER = """
 import subprocess, sys
 from types import SimpleNamespace
-from serve_app.local.ray_start_hook import prepare
+from deploy.local.ray_start_hook import prepare
 prepare(SimpleNamespace(ray_client_server_port=10001), head=False)
 ask = "import os; print(os.sched_getscheduler(0))"
 subprocess.run([sys.executable, "-c", ask], check=True)

@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from projections.fold import project_events
+from projections.changes import project_events
 from projections.queries import Queries, TransferFilter
 from projections.store import ProjectionChanges, ProjectionStore
 from tests.support.domain import (

@@ -9,10 +9,10 @@ import pytest
 
 from projections import queries
 from projections.queries import Queries
+from runtime.settings import Settings
 from serve_app.app import create_application
-from serve_app.services import Dependencies
+from serve_app.dependencies import Dependencies
 from tests.support.domain import WALLET_ID
-from wallet.settings import Settings
 
 PROJECTED, WRITTEN = 39, 41
 PATH = f"/v1/wallet/{WALLET_ID}"

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app import request_metrics
+from serve_app.asgi import request_metrics
 from tests.support.http_side import HttpSide, http_side
 from wallet.ids import WalletId
 

@@ -8,20 +8,20 @@ import pytest
 from starlette.routing import Mount, Route
 
 from projections.queries import TransferPageView
-from serve_app import documentation
+from runtime.settings import Settings
 from serve_app.app import create_app, create_application
-from serve_app.route_docs import RouteSpec
-from serve_app.schemas import Component
-from serve_app.services import Dependencies
+from serve_app.dependencies import Dependencies
+from serve_app.http.models import Component
+from serve_app.openapi import document
+from serve_app.openapi.route_spec import RouteSpec
 from tests.support.domain import WALLET_ID
-from wallet.settings import Settings
 
 NOT_OURS = {"/docs", "/docs/assets", "/docs/oauth2-redirect", "/openapi.json"}
 """Pages and files for browsers, which add parameters of their own. They move nothing and say the
 same to everybody."""
 
-READS = [route for route in documentation.ROUTES if route.method == "GET"]
-WRITES = [route for route in documentation.ROUTES if route.method != "GET"]
+READS = [route for route in document.ROUTES if route.method == "GET"]
+WRITES = [route for route in document.ROUTES if route.method != "GET"]
 
 
 def an_id(parameter: RouteSpec | str) -> str:
@@ -75,7 +75,7 @@ def pointers(answer: httpx.Response) -> list[str]:
 
 
 def test_every_route_of_the_service_is_held_to_the_rules_or_named_here() -> None:
-    ours = {route.path for route in documentation.ROUTES}
+    ours = {route.path for route in document.ROUTES}
     found = {
         route.path
         for route in create_app().router.routes
@@ -88,7 +88,7 @@ def test_every_route_of_the_service_is_held_to_the_rules_or_named_here() -> None
 # -- the query ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("route", documentation.ROUTES, ids=an_id)
+@pytest.mark.parametrize("route", document.ROUTES, ids=an_id)
 @pytest.mark.parametrize("query", ["dry_run=true", "atomic=true", "unheard_of", "=1", "Limit=1"])
 async def test_a_parameter_that_the_route_does_not_have_is_refused(
     client: httpx.AsyncClient, route: RouteSpec, query: str
@@ -103,7 +103,7 @@ async def test_a_parameter_that_the_route_does_not_have_is_refused(
 
 @pytest.mark.parametrize(
     ("route", "name"),
-    [(route, name) for route in documentation.ROUTES for name in sorted(route.allowed.query)],
+    [(route, name) for route in document.ROUTES for name in sorted(route.allowed.query)],
     ids=an_id,
 )
 async def test_a_parameter_that_comes_twice_is_refused(
@@ -118,7 +118,7 @@ async def test_a_parameter_that_comes_twice_is_refused(
     ("route", "name"),
     [
         (route, one["name"])
-        for route in documentation.ROUTES
+        for route in document.ROUTES
         for one in route.parameters
         if one["schema"].get("type") == "integer"
     ],

@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.types import Message
 
-from serve_app import requests, schemas
-from serve_app.problems import ProblemError
-from serve_app.requests import (
+from runtime.settings import Settings
+from serve_app.http import models, requests
+from serve_app.http.problems import ProblemError
+from serve_app.http.requests import (
     idempotency_key_of,
     parse_body,
     read_body,
@@ -22,11 +23,10 @@ from serve_app.requests import (
 )
 from tests.support.domain import WALLET_ID
 from tests.support.requests import a_request
-from wallet.settings import Settings
 
-TRANSFER = TypeAdapter(schemas.CreateTransferBody)
-WALLET = TypeAdapter(schemas.CreateWalletBody)
-SETTLEMENT = TypeAdapter(schemas.SettleTransferBody)
+TRANSFER = TypeAdapter(models.CreateTransferBody)
+WALLET = TypeAdapter(models.CreateWalletBody)
+SETTLEMENT = TypeAdapter(models.SettleTransferBody)
 SETTINGS = Settings(_env_file=None, request_timeout_s=10.0, request_timeout_max_s=60.0)
 
 

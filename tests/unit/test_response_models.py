@@ -2,13 +2,13 @@
 
 import msgspec
 
-from serve_app.problems import problem_document
-from serve_app.schemas import (
+from serve_app.http.models import (
     BatchResult,
     MultiBatchResults,
     WalletBatchResults,
     encoded_already,
 )
+from serve_app.http.problems import problem_document
 from tests.support.domain import make_transfer, make_wallet
 from wallet.representation import ENCODER, balances_view, transfer_result_view
 

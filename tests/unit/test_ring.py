@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from actors.ring import POINTS_PER_SHARD, Ring, ring_of
+from actors.dispatch.ring import POINTS_PER_SHARD, Ring, ring_of
 from tests.support.domain import wallet_id
 
 WALLETS = [wallet_id(number) for number in range(20_000)]
@@ -28,7 +28,7 @@ def test_a_wallet_s_shard_never_changes(shard_count: int) -> None:
 
 def test_another_process_with_another_hash_seed_gives_the_same_answer() -> None:
     program = (
-        "from actors.ring import Ring; from tests.support.domain import wallet_id;"
+        "from actors.dispatch.ring import Ring; from tests.support.domain import wallet_id;"
         "print([Ring(16).shard_of(wallet_id(number)) for number in range(16)])"
     )
     answer = subprocess.run(
@@ -74,7 +74,7 @@ def test_a_wallet_behind_the_last_point_belongs_to_the_first() -> None:
 
 
 def _position(wallet: str) -> int:
-    from actors import ring
+    from actors.dispatch import ring
 
     return ring._position(wallet)
 

@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
-from actors.memory_database import MemoryDatabase
+from actors.journal.memory_database import MemoryDatabase
 from tests.support import results
 from tests.support.batches import a_batch, a_cache, request
 from tests.support.domain import WALLET_ID, make_transfer, make_wallet, settled

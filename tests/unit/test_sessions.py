@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from actors.ports import CommitRequest, EventRange, LoadedState, ReadSet
+from actors.journal.ports import CommitRequest, EventRange, LoadedState, ReadSet
 from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.ids import new_id
 from tests.support.results import body, failed

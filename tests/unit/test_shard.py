@@ -6,9 +6,9 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from actors.ports import CommitRequest, EventRange, JournalConflict
-from actors.protocol import Applied, Failure, FailureCode, RequestResult
-from actors.shard import ShardLimits
+from actors.journal.ports import CommitRequest, EventRange, JournalConflict
+from actors.rpc.messages import Applied, Failure, FailureCode, RequestResult
+from actors.shard.shard import ShardLimits
 from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.ids import new_id
 from tests.support.results import applied, body, failed

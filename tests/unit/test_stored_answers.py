@@ -6,8 +6,8 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from actors.ports import JournalError, StoredAnswer
-from actors.protocol import (
+from actors.journal.ports import JournalError, StoredAnswer
+from actors.rpc.messages import (
     Applied,
     BatchCommitted,
     BatchRolledBack,
@@ -15,7 +15,7 @@ from actors.protocol import (
     KeyClaimed,
     Refused,
 )
-from actors.stored_answers import (
+from actors.shard.stored_answers import (
     batch_result_from,
     claim_from,
     item_result_from,

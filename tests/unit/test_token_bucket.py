@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.keys.token_bucket import TokenBucket
+from serve_app.auth.token_bucket import TokenBucket
 
 
 def test_a_burst_comes_through_and_then_one_a_period() -> None:

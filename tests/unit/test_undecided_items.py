@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from serve_app import many_wallets, ndjson
+from serve_app.routes import multi_wallet_batch, ndjson
 from tests.support.http_side import LATE, OVERLOADED, UNAVAILABLE, HttpSide, http_side
 from wallet.commands import CommandRequest
 from wallet.ids import WalletId
@@ -74,7 +74,7 @@ async def test_a_wallet_s_lines_after_one_without_a_decision_are_not_executed(
 async def test_a_wallet_s_portions_after_one_without_a_decision_are_not_executed(
     side: HttpSide, failure: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(many_wallets, "CHUNK_ITEMS", 2)
+    monkeypatch.setattr(multi_wallet_batch, "CHUNK_ITEMS", 2)
     one, two = await side.new_wallet(), await side.new_wallet()
     side.transport.fails = once(one, failure)
     items = [line(name, "debit") for _ in range(5) for name in (one, two)]

@@ -9,28 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from serve_app import batch_items, schemas, unique_members
-from serve_app.problems import ProblemError
-from serve_app.requests import parse_body
+from serve_app.http import batch_requests, models, unique_members
+from serve_app.http.problems import ProblemError
+from serve_app.http.requests import parse_body
 from tests.support.domain import WALLET_ID
 
-_create = TypeAdapter(schemas.CreateTransferBody)
+_create = TypeAdapter(models.CreateTransferBody)
 
 ITEM = '"wallet_id":"' + WALLET_ID + '","type":"debit"'
 ENTRANCES: dict[str, tuple[Callable[[bytes], object], str, str]] = {
     "single": (lambda body: parse_body(_create, body), "{%s}", ""),
     "batch": (
-        lambda body: batch_items.decode(batch_items.wallet_batch, body),
+        lambda body: batch_requests.decode(batch_requests.wallet_batch, body),
         '{"items":[{"type":"debit","amount":"2"},{"type":"debit",%s}]}',
         "/items/1",
     ),
     "batch of many wallets": (
-        lambda body: batch_items.decode(batch_items.multi_batch, body),
+        lambda body: batch_requests.decode(batch_requests.multi_batch, body),
         '{"items":[{' + ITEM + ',"amount":"2"},{' + ITEM + ",%s}]}",
         "/items/1",
     ),
     "line": (
-        lambda body: batch_items.decode(batch_items.ndjson_item, body),
+        lambda body: batch_requests.decode(batch_requests.ndjson_item, body),
         "{" + ITEM + ",%s}",
         "",
     ),
@@ -100,7 +100,7 @@ def test_a_member_of_the_batch_itself_is_there_once_too() -> None:
         f'{{"items":[{item}],"atomic":true,"atomic":false}}',
     ):
         with pytest.raises(ProblemError, match="twice"):
-            batch_items.decode(batch_items.wallet_batch, body.encode())
+            batch_requests.decode(batch_requests.wallet_batch, body.encode())
 
 
 def test_an_ordinary_body_is_not_decoded_twice(monkeypatch: pytest.MonkeyPatch) -> None:

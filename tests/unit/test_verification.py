@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from verification.evidence import Balances, JournalEvent, TransferRow
+from verification.facts import Balances, JournalEvent, TransferRow
 from verification.findings import Findings
-from verification.pages import merge_join
+from verification.merge_join import merge_join
 from verification.projection_rules import judge_folded_transfer
 from verification.violations import Violation, ViolationKind
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from actors.ports import (
+from actors.journal.ports import (
     CommitRequest,
     IdempotencyRecord,
     JournalBusy,
@@ -19,7 +19,7 @@ from actors.ports import (
     RefusedDelivery,
     StoredAnswer,
 )
-from actors.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
+from actors.shard.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
 from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, changed, make_transfer, make_wallet
 from tests.support.waiting import stop, until
 from wallet.commands import Idempotency

@@ -1,0 +1,79 @@
+"""A request that waits in a dispatcher, and whether several wallets compete for its shard."""
+
+import asyncio
+from typing import Final
+
+from actors.rpc.messages import Failure, FailureCode, RequestResult
+from wallet.commands import CommandRequest
+from wallet.ids import WalletId
+
+_CONTENTION_WINDOW_S: Final = 1.0
+"""For how long after a command of another wallet a flooded one makes room."""
+
+
+class PendingRequest:
+    """A submission on its way. ``deadline`` is a loop time."""
+
+    __slots__ = ("attempt", "deadline", "delivered", "reply", "submission")
+
+    def __init__(self, submission: CommandRequest, deadline: float) -> None:
+        self.submission = submission
+        self.deadline = deadline
+        self.attempt = 1
+        self.delivered = False
+        self.reply: asyncio.Future[RequestResult] = asyncio.get_running_loop().create_future()
+
+    @property
+    def size(self) -> int:
+        """Commands in it."""
+        return len(self.submission.items)
+
+    def answer(self, reply: RequestResult) -> None:
+        """Give its reply, unless it has one."""
+        if not self.reply.done():
+            self.reply.set_result(reply)
+
+    def expire(self) -> None:
+        """The deadline has passed. What was never delivered never will be."""
+        self.answer(_EXPIRED_UNKNOWN if self.delivered else _EXPIRED_NOT_APPLIED)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise where it is waited for, unless it was answered."""
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
+
+class ContentionDetector:
+    """Whether more than one wallet uses a lane."""
+
+    __slots__ = ("_contended_at", "_latest", "_latest_at")
+
+    def __init__(self) -> None:
+        self._latest: WalletId | None = None
+        self._latest_at = 0.0
+        self._contended_at: float | None = None
+
+    def record(self, wallet_id: WalletId, now: float) -> None:
+        """A command of this wallet came at the loop time ``now``."""
+        # Whoever was here long ago is no neighbour: nobody waits beside the one who comes now.
+        if self._latest not in (None, wallet_id) and now - self._latest_at < _CONTENTION_WINDOW_S:
+            self._contended_at = now
+        self._latest, self._latest_at = wallet_id, now
+
+    def is_contended(self, now: float) -> bool:
+        """Whether two wallets' commands came one after the other within the last second."""
+        return self._contended_at is not None and now - self._contended_at < _CONTENTION_WINDOW_S
+
+
+_EXPIRED_NOT_APPLIED: Final = Failure(
+    code=FailureCode.DEADLINE_EXCEEDED,
+    detail="The deadline passed before the request reached its shard. This request applied "
+    "nothing; it is safe to repeat.",
+    applied="no",
+)
+_EXPIRED_UNKNOWN: Final = Failure(
+    code=FailureCode.DEADLINE_EXCEEDED,
+    detail="No answer came before the deadline. It may have been applied; repeating it with "
+    "the same Idempotency-Key is safe.",
+    applied="unknown",
+)

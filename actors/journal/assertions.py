@@ -1,0 +1,98 @@
+"""Assertions in pairs at the border to the journal: before the write, and after the read.
+
+None of them can fail unless the code is wrong or the data is damaged. What another writer, a client
+or an outage can cause is a conflict or a failure (`actors.journal.ports`). A shard in which one
+fails ends, and has written nothing of that batch.
+"""
+
+from actors.journal.ports import CommitRequest, LoadedState
+from wallet.events import RecordedEvent, TransferChanged
+from wallet.fold import assert_invariants
+from wallet.ids import WalletId
+from wallet.state import Transfer, TransferStatus, Wallet
+
+
+def assert_writable(batch: CommitRequest) -> None:
+    """Before the commit: the parts of ``batch`` say the same."""
+    known = batch.expected_versions.keys() | set(batch.created_wallets)
+    assert batch.wallets.keys() == known, "INV-5 a written wallet has a version that is checked"
+    states: dict[WalletId, Wallet] = {}
+    for recorded in batch.events:
+        _assert_follows(recorded.wallet_after, states, batch)
+        states[recorded.wallet_after.id] = recorded.wallet_after
+    for wallet_id, wallet in batch.wallets.items():
+        if wallet_id in states:
+            assert wallet is states[wallet_id], "INV-12 a wallet is what its last event says"
+        else:
+            assert wallet.version == batch.expected_versions[wallet_id], (
+                "INV-10 no version without event"
+            )
+    if batch.idempotency_records:
+        _assert_keys(batch)
+    if batch.refused:
+        _assert_refused(batch)
+
+
+def _assert_follows(wallet: Wallet, states: dict[WalletId, Wallet], batch: CommitRequest) -> None:
+    before = states.get(wallet.id)
+    version = batch.expected_versions.get(wallet.id, 0) if before is None else before.version
+    assert wallet.version == version + 1, "INV-10 versions are contiguous"
+
+
+def _assert_keys(batch: CommitRequest) -> None:
+    keys = {(one.scope, one.idempotency.key) for one in batch.idempotency_records}
+    assert len(keys) == len(batch.idempotency_records), "INV-6 one key, one answer"
+    for one in batch.idempotency_records:
+        wallet = batch.wallets.get(one.scope)
+        # The scope of a wallet's creation is no wallet: what it opens is at version 1.
+        latest = wallet.version if wallet is not None else 1
+        assert one.stored.version <= latest, "INV-6 an answer is of a version that is written"
+
+
+def _assert_refused(batch: CommitRequest) -> None:
+    refused = {(one.wallet_id, one.transfer_id) for one in batch.refused}
+    made = {
+        (one.wallet_after.id, one.event.transfer.id)
+        for one in batch.events
+        if isinstance(one.event, TransferChanged) and one.event.previous is None
+    }
+    assert not refused & made, "INV-7 what is refused for good is not written"
+
+
+def assert_loaded(loaded: LoadedState) -> None:
+    """After the read: what a batch is decided on keeps the rules."""
+    for wallet in loaded.wallets.values():
+        assert wallet.version >= 1, "INV-10 a wallet's creation is its version 1"
+        assert_invariants(wallet)
+    if loaded.unpublished:
+        _assert_unpublished(loaded)
+    for (_, transfer_id), transfer in loaded.transfers.items():
+        assert transfer.id == transfer_id, "INV-7 a transfer is stored under its id"
+        _assert_transfer(transfer)
+    for (wallet_id, transfer_id), recorded in loaded.created_transfers.items():
+        assert recorded.wallet_after.id == wallet_id, "INV-7 a transfer is stored under its wallet"
+        assert _created_by(recorded) == transfer_id, "INV-7 a transfer's first event made it"
+
+
+def _assert_unpublished(loaded: LoadedState) -> None:
+    reached: dict[WalletId, int] = {}
+    for span in loaded.unpublished:
+        # Not without a gap: two owners of one wallet may each have deleted some of its rows.
+        assert span.first > reached.get(span.wallet_id, 0), "INV-9 outbox rows are in order"
+        reached[span.wallet_id] = span.last
+    for wallet_id, last in reached.items():
+        written = loaded.wallets[wallet_id].version
+        assert last <= written, "INV-9 the outbox has only what is written"
+
+
+def _assert_transfer(transfer: Transfer) -> None:
+    assert transfer.created_version > 1, "INV-10 a wallet's creation is its version 1"
+    is_pending = transfer.status is TransferStatus.PENDING
+    assert is_pending == (transfer.settled_at is None), "INV-4 settled is what is not pending"
+
+
+def _created_by(recorded: RecordedEvent) -> str | None:
+    event = recorded.event
+    if isinstance(event, TransferChanged) and event.previous is None:
+        return event.transfer.id
+    return None

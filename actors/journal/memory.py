@@ -1,0 +1,198 @@
+"""The journal, the outbox and the right to backfill, in memory: adapters beside the Postgres ones.
+
+For tests and simulations, which need a journal as strict as the real one and no server. Both kinds
+pass the same tests (`tests/contract`), so what a shard does on this one, it does on Postgres.
+
+Theory of operation. A `MemoryDatabase` is the server. An adapter reaches it over a
+`MemoryConnection`, which runs statements and transactions, and does nothing else. So whatever can
+go wrong on the way (no server, a lost response, a transaction that outlives its client) is another
+connection's business: tests and the simulation hand in one that fails. `DirectConnection` never
+does: every call lets other tasks run once, and waits for locks that another transaction holds.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, TypeVar
+
+from actors.journal.memory_database import MemoryDatabase
+from actors.journal.memory_transactions import MemoryTransaction
+from actors.journal.ports import (
+    CommitRequest,
+    EventRange,
+    JournalConflict,
+    JournalUnavailable,
+    LoadedState,
+    OutcomeUnknown,
+    ReadSet,
+    SessionLost,
+)
+from wallet.events import RecordedEvent
+from wallet.ids import WalletId
+
+T = TypeVar("T")
+
+
+class MemoryConnection(Protocol):
+    """A client's way to a `MemoryDatabase`. ``session``: the one to be used; None: any."""
+
+    def connect(self) -> int:
+        """The session that the next call will use."""
+
+    async def execute(self, statement: Callable[[], T], *, session: int | None = None) -> T:
+        """Run ``statement`` on the server and return its result.
+
+        Raises:
+            SessionLost: ``session`` has ended.
+            JournalUnavailable: not run.
+            JournalConflict, JournalError: run, and ended with that error.
+            OutcomeUnknown: no response.
+        """
+
+    async def commit(self, transaction: MemoryTransaction, *, session: int | None = None) -> None:
+        """Run ``transaction`` on the server until it has committed; raises what `execute` does."""
+
+
+class DirectConnection:
+    """Implements `MemoryConnection`: a connection that breaks only when it is dropped."""
+
+    def __init__(self) -> None:
+        self._session = 1
+
+    def drop(self) -> None:
+        """End the session. The next call uses another one."""
+        self._session += 1
+
+    def connect(self) -> int:
+        return self._session
+
+    async def execute(self, statement: Callable[[], T], *, session: int | None = None) -> T:
+        self.require(session)
+        result = statement()
+        await asyncio.sleep(0)
+        return result
+
+    async def commit(self, transaction: MemoryTransaction, *, session: int | None = None) -> None:
+        self.require(session)
+        await asyncio.sleep(0)
+        await self.take_locks(transaction)
+        transaction.commit()
+
+    def require(self, session: int | None) -> None:
+        """Raises `SessionLost` if ``session`` has ended."""
+        if session not in (None, self._session):
+            raise SessionLost(f"session {session} has ended")
+
+    async def take_locks(self, transaction: MemoryTransaction) -> None:
+        """Return once ``transaction`` holds all its locks; it is rolled back if that is cancelled.
+
+        Raises:
+            JournalConflict: and it is rolled back.
+        """
+        try:
+            while (holder := transaction.advance()) is not None:
+                await self.wait_for(holder)
+        except asyncio.CancelledError:
+            transaction.roll_back()
+            raise
+
+    async def wait_for(self, holder: MemoryTransaction) -> None:
+        """Return once ``holder`` has ended."""
+        ended = asyncio.Event()
+        holder.on_end(ended.set)
+        await ended.wait()
+
+
+class _Adapter:
+    def __init__(
+        self,
+        database: MemoryDatabase | None = None,
+        connection: MemoryConnection | None = None,
+    ) -> None:
+        self.database = database or MemoryDatabase()
+        self._connection = connection or DirectConnection()
+
+    async def _read(self, statement: Callable[[], T], *, session: int | None = None) -> T:
+        """Run what may be repeated: without a response it is as good as not run."""
+        try:
+            return await self._connection.execute(statement, session=session)
+        except (OutcomeUnknown, JournalConflict) as failure:
+            raise JournalUnavailable(str(failure)) from failure
+
+
+class MemoryJournal(_Adapter):
+    """Implements `Journal`."""
+
+    async def connect(self) -> int:
+        return self._connection.connect()
+
+    async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
+        return await self._read(lambda: self.database.load(missing), session=session)
+
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
+        await self._connection.commit(self.database.transaction(batch), session=session)
+
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        return await self._read(lambda: self.database.locked(wallet_ids))
+
+
+class MemoryOutbox(_Adapter):
+    """Implements `Outbox`."""
+
+    async def read(self, spans: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
+        found = await self._read(lambda: [self.database.read_events(span) for span in spans])
+        for span, events in zip(spans, found, strict=True):
+            assert len(events) == span.last - span.first + 1, "INV-10 the journal has no gaps"
+        return found
+
+    async def delete(self, spans: Collection[EventRange]) -> None:
+        await self._read(lambda: self.database.delete(spans))
+
+    async def unpublished(
+        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+    ) -> Sequence[EventRange]:
+        return await self._read(lambda: self.database.unpublished(limit, after, older_than_s))
+
+
+class MemoryBackfill(_Adapter):
+    """Implements `Refill`. The right to backfill ends with the session, as Postgres' lock does."""
+
+    def __init__(
+        self,
+        database: MemoryDatabase | None = None,
+        connection: MemoryConnection | None = None,
+    ) -> None:
+        super().__init__(database, connection)
+        self._owner = object()
+
+    def end_session(self) -> None:
+        """Release the lock. A request for it that is still under way will not get it."""
+        self.database.unlock_backfill(self._owner)
+        self._owner = object()
+
+    async def backfilled_incarnation(self) -> str | None:
+        return await self._execute(lambda: self.database.backfilled_incarnation)
+
+    async def try_begin(self) -> bool:
+        owner = self._owner
+        return await self._execute(lambda: self._lock(owner))
+
+    async def finish(self, incarnation: str | None) -> None:
+        if incarnation is not None:
+            await self._execute(lambda: self._mark(incarnation))
+        await self._execute(lambda: self.database.unlock_backfill(self._owner))
+
+    async def wallet_ranges(self, *, after: WalletId | None, limit: int) -> Sequence[EventRange]:
+        return await self._execute(lambda: self.database.wallet_ranges(after, limit))
+
+    def _lock(self, owner: object) -> bool:
+        return owner is self._owner and self.database.lock_backfill(owner)
+
+    def _mark(self, incarnation: str) -> None:
+        self.database.backfilled_incarnation = incarnation
+
+    async def _execute(self, statement: Callable[[], T]) -> T:
+        try:
+            return await self._read(statement)
+        except JournalUnavailable:
+            self.end_session()
+            raise

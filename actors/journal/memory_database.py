@@ -1,0 +1,164 @@
+"""The journal's tables in memory, and the statements that the write side runs on them.
+
+A `MemoryDatabase` is the server: any number of clients may share one, and it never fails. The
+statements see what is committed. Writing goes through a `MemoryTransaction`, and several may be
+open at once.
+"""
+
+import time
+from bisect import insort
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+from actors.journal.memory_transactions import Lock, MemoryTransaction
+from actors.journal.ports import (
+    CommitRequest,
+    EventRange,
+    IdempotencyKeyRef,
+    LoadedState,
+    ReadSet,
+    StoredAnswer,
+    TransferKey,
+)
+from wallet.events import RecordedEvent, TransferChanged
+from wallet.ids import WalletId
+from wallet.state import Transfer, Wallet
+
+K = TypeVar("K", bound=Any)
+V = TypeVar("V")
+
+
+class MemoryDatabase:
+    """What Postgres holds for the write side. ``clock``: seconds; ages the outbox's rows."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.wallets: dict[WalletId, Wallet] = {}
+        self.transfers: dict[TransferKey, Transfer] = {}
+        self.events: list[RecordedEvent] = []
+        """Of all wallets, in the order of the commits."""
+        self.events_by_wallet: dict[WalletId, list[RecordedEvent]] = {}
+        """In version order, from 1 and without gaps (INV-10)."""
+        self.idempotency_keys: dict[IdempotencyKeyRef, StoredAnswer] = {}
+        self.references: dict[str, WalletId] = {}
+        self.refused_deliveries: dict[TransferKey, bytes] = {}
+        """The answers of transfers that were refused for good."""
+        self.outbox: dict[WalletId, list[EventRange]] = {}
+        """Rows of each wallet in version order."""
+        self._written_at: dict[EventRange, float] = {}
+        """Of the outbox's rows."""
+        self.locks: dict[Lock, MemoryTransaction] = {}
+        """Which transaction holds each row or key."""
+        self.backfilled_incarnation: str | None = None
+        """The stream's incarnation that has all of the journal."""
+        self.backfill_owner: object | None = None
+        """Who holds the lock that lets one relay at a time backfill the stream."""
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def load(self, missing: ReadSet) -> LoadedState:
+        # In sorted order: a set's own order differs from process to process.
+        loaded = LoadedState(
+            wallets=_select(self.wallets, missing.wallets),
+            transfers=_select(self.transfers, missing.transfers),
+            keys=_select(self.idempotency_keys, missing.keys),
+            references=_select(self.references, missing.references),
+            refused=_select(self.refused_deliveries, missing.created_transfers),
+        )
+        for wallet_id in loaded.wallets:
+            loaded.unpublished.extend(self.outbox.get(wallet_id, ()))
+        for key, transfer in _select(self.transfers, missing.created_transfers).items():
+            loaded.created_transfers[key] = self.events_by_wallet[key[0]][
+                transfer.created_version - 1
+            ]
+        return loaded
+
+    def read_events(self, span: EventRange) -> list[RecordedEvent]:
+        return self.events_by_wallet[span.wallet_id][span.first - 1 : span.last]
+
+    def unpublished(
+        self, limit: int, after: EventRange | None, older_than_s: float
+    ) -> list[EventRange]:
+        """Outbox rows by wallet and in version order: never a row without those before it."""
+        until = self._clock() - older_than_s
+        rows = (
+            row
+            for _, written in sorted(self.outbox.items())
+            for row in self._through_last_older_than(until, written)
+        )
+        return list(islice((row for row in rows if after is None or row > after), limit))
+
+    def _through_last_older_than(self, until: float, rows: list[EventRange]) -> list[EventRange]:
+        old = [number for number, row in enumerate(rows) if self._written_at[row] <= until]
+        return rows[: old[-1] + 1] if old else []
+
+    def wallet_ranges(self, after: WalletId | None, limit: int) -> list[EventRange]:
+        """All of each wallet's events, by wallet id."""
+        wallets = sorted(one for one in self.wallets if one > (after or ""))
+        return [EventRange(one, 1, self.wallets[one].version) for one in wallets[:limit]]
+
+    def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        return frozenset(one for one in wallet_ids if ("wallet", one) in self.locks)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def transaction(self, batch: CommitRequest) -> MemoryTransaction:
+        """`commit_batch`: all of it, or `JournalConflict` and nothing of it."""
+        return MemoryTransaction(self, batch)
+
+    def apply(self, batch: CommitRequest) -> None:
+        """Make what ``batch`` writes visible. Only for a `MemoryTransaction`, which checked it."""
+        for wallet_id, after in batch.wallets.items():
+            if after.version > batch.expected_versions.get(wallet_id, 0):
+                self.wallets[wallet_id] = after
+        for wallet_id in batch.created_wallets:
+            reference_id = batch.wallets[wallet_id].reference_id
+            if reference_id is not None:
+                self.references[reference_id] = wallet_id
+        for recorded in batch.events:
+            self._append(recorded)
+        for span in batch.spans():
+            insort(self.outbox.setdefault(span.wallet_id, []), span)
+            self._written_at[span] = self._clock()
+        self._store_keys(batch)
+        for refused in batch.refused:
+            self.refused_deliveries[refused.wallet_id, refused.transfer_id] = refused.answer
+
+    def delete(self, spans: Collection[EventRange]) -> None:
+        """Delete the outbox rows that begin in one of ``spans``."""
+        for span in spans:
+            rows = self.outbox.get(span.wallet_id, [])
+            kept = [row for row in rows if not span.first <= row.first <= span.last]
+            for row in set(rows).difference(kept):
+                del self._written_at[row]
+            rows[:] = kept
+            if not rows:
+                self.outbox.pop(span.wallet_id, None)
+
+    def _append(self, recorded: RecordedEvent) -> None:
+        self.events.append(recorded)
+        self.events_by_wallet.setdefault(recorded.wallet_after.id, []).append(recorded)
+        if isinstance(recorded.event, TransferChanged):
+            transfer = recorded.event.transfer
+            self.transfers[recorded.wallet_after.id, transfer.id] = transfer
+
+    def _store_keys(self, batch: CommitRequest) -> None:
+        for one in batch.idempotency_records:
+            self.idempotency_keys[one.scope, one.idempotency.key] = one.stored
+
+    # -- backfill of a lost stream -----------------------------------------------------------------
+
+    def lock_backfill(self, owner: object) -> bool:
+        """Whether ``owner`` holds the lock now; it may hold it already."""
+        if self.backfill_owner is None:
+            self.backfill_owner = owner
+        return self.backfill_owner is owner
+
+    def unlock_backfill(self, owner: object) -> None:
+        if self.backfill_owner is owner:
+            self.backfill_owner = None
+
+
+def _select(stored: Mapping[K, V], keys: Iterable[K]) -> dict[K, V]:
+    return {one: stored[one] for one in sorted(keys) if one in stored}

@@ -1,0 +1,170 @@
+"""The journal in Postgres: what a batch reads, and the one statement that writes it."""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from actors.journal.ports import CommitRequest, EventRange, LoadedState, ReadSet, TransferKey
+from actors.journal.postgres_columns import commit_arguments
+from actors.journal.postgres_connection import Connection, ReconnectingConnection
+from actors.journal.postgres_rows import (
+    Row,
+    recorded_event_from_row,
+    stored_answer_from_row,
+    transfer_from_row,
+    wallet_from_row,
+)
+from wallet.ids import WalletId
+
+CONNECTION_SETTINGS: Final = {
+    "application_name": "wallet-shard",
+    "timezone": "UTC",
+    # Batches are index look-ups by key, whatever the statistics of a young table say.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+
+_WALLETS: Final = """
+SELECT w.id::text, w.currency, w.scale, w.status, w.balance::text, w.pending_debit::text,
+    w.pending_credit::text, w.overdraft_limit::text, w.version, w.reference_id, w.metadata,
+    w.created_at, w.updated_at, o.firsts, o.lasts
+FROM wallets w
+LEFT JOIN LATERAL (
+    SELECT array_agg(first_version ORDER BY first_version) AS firsts,
+        array_agg(last_version ORDER BY first_version) AS lasts
+    FROM outbox WHERE wallet_id = w.id
+) o ON true
+WHERE w.id = ANY ($1::uuid[])
+"""
+
+# Subqueries with OFFSET 0 are asked once for each of the list, by key. Without it the planner turns
+# the join round where it believes a table to be empty, and goes through the list once a row.
+_TRANSFERS: Final = """
+SELECT t.wallet_id::text, t.id::text, t.type, t.status, t.amount::text, t.created_version,
+    t.created_at, t.reference_id, t.metadata, t.failure_reason, t.settled_at
+FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
+CROSS JOIN LATERAL (
+    SELECT * FROM transfers WHERE wallet_id = i.wallet_id AND id = i.id OFFSET 0
+) t
+"""
+
+_KEYS: Final = """
+SELECT k.wallet_id::text, k.key, k.fingerprint, k.request_id, k.refused, k.answer, k.version
+FROM unnest($1::uuid[], $2::text[]) AS i(wallet_id, key)
+CROSS JOIN LATERAL (
+    SELECT * FROM idempotency_keys WHERE wallet_id = i.wallet_id AND key = i.key OFFSET 0
+) k
+"""
+
+_REFERENCES: Final = """
+SELECT reference_id, wallet_id::text FROM wallet_references WHERE reference_id = ANY ($1::text[])
+"""
+
+EVENT_COLUMNS: Final = """
+SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.pending_debit::text,
+    e.pending_credit::text, e.transfer_id::text, e.transfer_type, e.previous_status,
+    e.amount::text, e.transfer_created_at, e.created_version, e.failure_reason, e.reference_id,
+    e.metadata, e.made_by, w.currency, w.scale, w.reference_id AS wallet_reference_id,
+    w.metadata AS wallet_metadata, w.created_at AS wallet_created_at
+"""
+
+_CREATED_TRANSFERS: Final = f"""{EVENT_COLUMNS}
+FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
+CROSS JOIN LATERAL (
+    SELECT created_version FROM transfers WHERE wallet_id = i.wallet_id AND id = i.id OFFSET 0
+) t
+CROSS JOIN LATERAL (
+    SELECT * FROM wallet_events
+    WHERE wallet_id = i.wallet_id AND version = t.created_version OFFSET 0
+) e
+CROSS JOIN LATERAL (SELECT * FROM wallets WHERE id = i.wallet_id OFFSET 0) w
+"""
+
+_REFUSED: Final = """
+SELECT i.wallet_id::text, i.id::text AS transfer_id, r.answer
+FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
+CROSS JOIN LATERAL (
+    SELECT answer FROM refused_deliveries
+    WHERE wallet_id = i.wallet_id AND transfer_id = i.id OFFSET 0
+) r
+"""
+
+_LOCKED: Final = """
+WITH free AS MATERIALIZED (
+    SELECT id FROM wallets WHERE id = ANY ($1::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT id::text FROM wallets WHERE id = ANY ($1::uuid[]) AND id NOT IN (SELECT id FROM free)
+"""
+
+COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 41))})"
+
+
+class PostgresJournal:
+    """Implements `Journal`."""
+
+    def __init__(self, connection: ReconnectingConnection) -> None:
+        self._connection = connection
+
+    async def connect(self) -> int:
+        return self._connection.session or await self._connection.connect()
+
+    async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
+        return await self._connection.read(
+            lambda connection: _load(connection, missing), session=session
+        )
+
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
+        arguments = commit_arguments(batch)
+        await self._connection.write(
+            lambda connection: connection.execute(COMMIT_BATCH, *arguments), session=session
+        )
+
+    async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
+        rows = await self._connection.read(
+            lambda connection: connection.fetch(_LOCKED, list(wallet_ids))
+        )
+        return frozenset(WalletId(row[0]) for row in rows)
+
+
+async def _load(connection: Connection, missing: ReadSet) -> LoadedState:
+    # An earlier delivery may commit between two of these. References come first: were its wallet
+    # missed and its reference seen, its own second delivery would be refused. Wallets come before
+    # what may have been done to them: then the version check notices what was missed.
+    loaded = LoadedState()
+    if missing.references:
+        rows = await connection.fetch(_REFERENCES, list(missing.references))
+        loaded.references = {row["reference_id"]: row["wallet_id"] for row in rows}
+    if missing.wallets:
+        _add_wallets(loaded, await connection.fetch(_WALLETS, list(missing.wallets)))
+    if missing.transfers:
+        rows = await connection.fetch(_TRANSFERS, *_columns(missing.transfers))
+        loaded.transfers = {(row["wallet_id"], row["id"]): transfer_from_row(row) for row in rows}
+    if missing.keys:
+        rows = await connection.fetch(_KEYS, *_columns(missing.keys))
+        loaded.keys = {(row["wallet_id"], row["key"]): stored_answer_from_row(row) for row in rows}
+    if missing.created_transfers:
+        rows = await connection.fetch(_CREATED_TRANSFERS, *_columns(missing.created_transfers))
+        loaded.created_transfers = {
+            (row["wallet_id"], row["transfer_id"]): recorded_event_from_row(row) for row in rows
+        }
+        rows = await connection.fetch(_REFUSED, *_columns(missing.created_transfers))
+        loaded.refused = {
+            (row["wallet_id"], row["transfer_id"]): row["answer"].encode() for row in rows
+        }
+    return loaded
+
+
+def _add_wallets(loaded: LoadedState, rows: Iterable[Row]) -> None:
+    for row in rows:
+        wallet = wallet_from_row(row)
+        loaded.wallets[wallet.id] = wallet
+        spans = zip(row["firsts"] or (), row["lasts"] or (), strict=True)
+        loaded.unpublished.extend(EventRange(wallet.id, first, last) for first, last in spans)
+
+
+def _columns(pairs: Iterable[TransferKey] | Iterable[tuple[str, str]]) -> tuple[list[str], ...]:
+    first, second = zip(*pairs, strict=True)
+    return list(first), list(second)

@@ -1,0 +1,74 @@
+"""A write to Postgres that changes nothing, on a connection of its own.
+
+It asks for what a batch needs: a server that takes writes, and each table for writing (a table that
+somebody has locked makes it wait, as it would a batch). What it commits is a message in the
+write-ahead log, so its commit waits for the disk and for synchronous standbys as a batch's does.
+
+Its connection is of the same kind as a batch's: the server ends it at the same bounds, a wait for a
+standby that is cancelled counts as no confirmation, and the backend of a probe that was given up is
+ended before the next one is written. So there are never more than two backends.
+"""
+
+from typing import Final
+
+import asyncpg
+
+from actors.journal.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
+from actors.journal.postgres_connection import ReconnectingConnection
+from actors.shard.write_health import ProbeFailed
+
+PROBE_SETTINGS: Final = {"application_name": "wallet-probe", "timezone": "UTC"}
+
+TABLES: Final = {
+    "wallets": "id",
+    "wallet_references": "wallet_id",
+    "transfers": "id",
+    "wallet_events": "wallet_id",
+    "idempotency_keys": "wallet_id",
+    "outbox": "wallet_id",
+    "refused_deliveries": "wallet_id",
+}
+"""What `commit_batch` writes to, each with a column; a test compares the two."""
+
+_INSERTS: Final = "\n".join(
+    f"INSERT INTO {table} ({column}) SELECT NULL WHERE false;" for table, column in TABLES.items()
+)
+_ALLOCATE: Final = """
+CREATE TEMPORARY TABLE wallet_probe ON COMMIT DROP AS SELECT n FROM generate_series(1, 8192) AS n;
+"""
+"""Some 300 KB. Only after the disk was full: each time leaves dead rows in the catalogue."""
+
+# One statement: it commits by itself, so nothing is left open whenever it is given up.
+_PROBE: Final = """
+DO $$
+BEGIN
+    {statements}
+    PERFORM pg_logical_emit_message(true, 'wallet.probe', '');
+END $$
+"""
+_WRITE: Final = _PROBE.format(statements=_INSERTS)
+_WRITE_AND_ALLOCATE: Final = _PROBE.format(statements=_INSERTS + _ALLOCATE)
+
+
+class PostgresWriteProbe:
+    """Implements `WriteProbe`. ``connection`` is for nothing else."""
+
+    def __init__(self, connection: ReconnectingConnection) -> None:
+        self._connection = connection
+
+    async def write(self, *, allocating: bool) -> None:
+        statement = _WRITE_AND_ALLOCATE if allocating else _WRITE
+        try:
+            await self._connection.write(lambda connection: connection.execute(statement))
+        except (JournalConflict, JournalUnavailable, OutcomeUnknown) as failure:
+            raise ProbeFailed(_reason(failure)) from failure
+
+
+def _reason(failure: Exception) -> str:
+    """The server's words after its SQLSTATE, if it is the server that said something."""
+    cause = failure.__cause__
+    if isinstance(cause, asyncpg.PostgresError):
+        return f"{cause.sqlstate or ''} {cause}".strip()
+    if isinstance(failure, OutcomeUnknown) and isinstance(cause, TimeoutError):
+        return "a probe was not confirmed in time"
+    return str(failure)

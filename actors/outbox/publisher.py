@@ -1,0 +1,94 @@
+"""Publishing ranges of events: from memory, or read from the journal and encoded."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import repeat
+
+from actors.journal.ports import EventRange, EventStream, JournalUnavailable, Message, Outbox
+from actors.outbox.queue import QueuedRange
+from actors.outbox.ranges import pack
+from actors.shard.tracing import start_publish_spans
+from runtime import tracing
+from wallet.event_codec import encode_event, subject_of
+from wallet.events import RecordedEvent
+
+
+class RangePublisher:
+    """Publishes ranges over a given connection to a given incarnation of the stream."""
+
+    def __init__(
+        self, *, outbox: Outbox, stream: EventStream, publish_batch_max: int, partitions: int
+    ) -> None:
+        self._outbox = outbox
+        self._stream = stream
+        self._publish_batch_max = publish_batch_max
+        self._partitions = partitions
+
+    async def publish(
+        self, taken: Sequence[QueuedRange], connection: int, incarnation: str | None
+    ) -> None:
+        messages = await self._messages(taken)
+        size = self._publish_batch_max
+        for start in range(0, len(messages), size):
+            await self._publish_part(messages[start : start + size], connection, incarnation)
+
+    async def publish_from_journal(
+        self, spans: Iterable[EventRange], connection: int, incarnation: str | None
+    ) -> None:
+        """Publish as much as fits one publish while what fits the next one is read."""
+        taken: list[QueuedRange] = []
+        for fitting in (*pack(spans, self._publish_batch_max), []):
+            following = [QueuedRange(span) for span in fitting]
+            await asyncio.gather(
+                self.publish(taken, connection, incarnation), self.read_ahead(following)
+            )
+            taken = following
+
+    async def read_ahead(self, following: Sequence[QueuedRange]) -> None:
+        """Read what will be published next."""
+        # What fails is read again when it is to be published.
+        with suppress(JournalUnavailable):
+            await self._read(following)
+
+    async def _publish_part(
+        self, messages: Sequence[Message], connection: int, incarnation: str | None
+    ) -> None:
+        if not tracing.enabled:
+            await self._stream.publish(messages, connection=connection, incarnation=incarnation)
+            return
+        messages, spans = start_publish_spans(messages)
+        try:
+            await self._stream.publish(messages, connection=connection, incarnation=incarnation)
+        finally:
+            for span in spans:
+                span.end()
+
+    async def _messages(self, taken: Sequence[QueuedRange]) -> list[Message]:
+        await self._read(taken)
+        messages: list[Message] = []
+        for queued in taken:
+            if queued.recorded is not None and queued.bodies is not None:
+                messages += self._encoded(queued.recorded, queued.bodies)
+            elif queued.messages is not None:
+                messages += queued.messages
+        return messages
+
+    async def _read(self, ranges: Sequence[QueuedRange]) -> None:
+        unread = [one for one in ranges if one.recorded is None and one.messages is None]
+        if unread:
+            read = await self._outbox.read([queued.span for queued in unread])
+            for queued, recorded in zip(unread, read, strict=True):
+                queued.messages = list(self._encoded(recorded, repeat(None, len(recorded))))
+
+    def _encoded(
+        self, recorded: Sequence[RecordedEvent], bodies: Iterable[bytes | None]
+    ) -> Iterator[Message]:
+        partitions = self._partitions
+        for event, body in zip(recorded, bodies, strict=True):
+            yield Message(
+                subject_of(event.wallet_after.id, event.event.type, partitions),
+                event.id,
+                encode_event(event, body),
+                event.traceparent,
+            )

@@ -1,0 +1,77 @@
+"""How an ingress replica reaches the shards: Ray tells where they are, connections do the rest."""
+
+import ssl
+
+import msgspec
+import ray
+from ray import serve
+from ray.exceptions import RayActorError, RayError
+
+from actors.dispatch.dispatcher import ShardUnreachable
+from actors.rpc.client import RpcClient, connect
+from actors.rpc.failover import FailoverTransport
+from actors.rpc.keepalive import Heartbeat
+from actors.rpc.server import RpcEndpoint
+from actors.rpc.tls import TlsFiles
+from actors.shard.statistics import ShardStatistics
+from actors.shard_actor import actor_name
+
+
+class RayShardTransport:
+    """Implements `ShardTransport` from within a replica of the deployment that has the shards."""
+
+    def __init__(self, shard_count: int, heartbeat: Heartbeat, files: TlsFiles) -> None:
+        self._heartbeat = heartbeat
+        self._tls = files.context(ssl.Purpose.SERVER_AUTH)
+        self._handles: dict[int, ray.actor.ActorHandle] = {}
+        self._shards = FailoverTransport(self._open, shard_count=shard_count)
+
+    async def call(self, shard: int, payload: bytes) -> bytes:
+        return await self._shards.call(shard, payload)
+
+    async def writing_problem(self, shard: int) -> str | None:
+        """Why a command for ``shard`` would not be written now, whichever shard takes it.
+
+        Raises:
+            ShardUnreachable: no shard can be reached.
+        """
+        return await self._shards.writing_problem(shard)
+
+    async def statistics(self, shard: int) -> ShardStatistics:
+        """How ``shard`` stands.
+
+        Raises:
+            ShardUnreachable: it does not answer.
+        """
+        try:
+            answer: bytes = await self._handle(shard).statistics.remote()
+        except RayError as error:
+            raise self._unreachable(shard, error) from error
+        return msgspec.json.decode(answer, type=ShardStatistics)
+
+    async def _open(self, shard: int) -> RpcClient:
+        try:
+            answer: bytes = await self._handle(shard).address.remote()
+        except RayActorError as error:
+            raise self._unreachable(shard, error) from error
+        try:
+            address = msgspec.json.decode(answer, type=RpcEndpoint)
+            return await connect(address, self._heartbeat, self._tls)
+        except ShardUnreachable:
+            self._handles.pop(shard, None)
+            raise
+
+    def _unreachable(self, shard: int, error: RayError) -> ShardUnreachable:
+        self._handles.pop(shard, None)
+        return ShardUnreachable(str(error).splitlines()[0], delivered=False)
+
+    def _handle(self, shard: int) -> "ray.actor.ActorHandle":
+        handle = self._handles.get(shard)
+        if handle is None:
+            try:
+                handle = serve.get_deployment_actor(actor_name(shard))
+            except ValueError as error:
+                # Being replaced: the name is free until the successor registers.
+                raise ShardUnreachable("no actor of this name yet", delivered=False) from error
+            self._handles[shard] = handle
+        return handle

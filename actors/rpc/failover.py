@@ -1,0 +1,118 @@
+"""Whom to call while a shard is away: the next one takes its wallets in the meantime.
+
+Who owns a wallet is a matter of speed; the version check of every write is what keeps it right
+(INV-5). So nobody waits for a dead shard's successor to start, which takes seconds: the next shard
+on the ring loads the wallets that are asked for, and forgets them again when nobody asks any more.
+Its events stay in order: loading a wallet queues what is unpublished of it first (INV-9).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from actors.dispatch.dispatcher import ShardUnreachable
+
+CONNECT_GRACE_S: Final = 0.25
+"""How long a connection may take to come about before the next shard is asked. An actor that
+starts answers only when it has started."""
+
+RECONNECT_INTERVAL_S: Final = 0.1
+"""Between two tries to reach a shard: asking Ray where it is costs about a millisecond."""
+
+
+class Channel(Protocol):
+    """A connection to one shard."""
+
+    closed: bool
+    stood_still: bool
+    """It was given up because its shard answered nothing."""
+
+    async def call(self, payload: bytes) -> bytes:
+        """Raises: ShardUnreachable: it broke."""
+
+    async def writing_problem(self) -> str | None:
+        """Why its writes would not go through. Raises: ShardUnreachable: it broke."""
+
+
+class FailoverTransport:
+    """Implements `ShardTransport` over connections that ``connect`` opens."""
+
+    def __init__(self, connect: Callable[[int], Awaitable[Channel]], *, shard_count: int) -> None:
+        self._connect = connect
+        self._shard_count = shard_count
+        self._opening: dict[int, asyncio.Future[Channel]] = {}
+        self._retry_at: dict[int, float] = {}
+        """Loop times before which a shard isn't looked for again."""
+        self._slow_to_connect: set[int] = set()
+        """Shards whose connection has been awaited in vain; it may still come about."""
+
+    async def call(self, shard: int, payload: bytes) -> bytes:
+        channel = await self._reachable_channel(shard)
+        return await channel.call(payload)
+
+    async def writing_problem(self, shard: int) -> str | None:
+        """Why what is called for ``shard`` would not be written now, whichever shard takes it.
+
+        Raises:
+            ShardUnreachable: no shard can be reached.
+        """
+        channel = await self._reachable_channel(shard)
+        return await channel.writing_problem()
+
+    async def _reachable_channel(self, shard: int) -> Channel:
+        """A connection to ``shard``, or to the first after it that can be reached.
+
+        Raises:
+            ShardUnreachable: none can; nothing was delivered.
+        """
+        failures: list[ShardUnreachable] = []
+        for offset in range(self._shard_count):
+            try:
+                return await self._channel((shard + offset) % self._shard_count)
+            except ShardUnreachable as failure:
+                failures.append(failure)
+        raise failures[0]
+
+    async def _channel(self, shard: int) -> Channel:
+        """The connection to ``shard``: the one there is, or a new one that all callers share."""
+        opening = self._opening.get(shard)
+        if opening is None or _is_unusable(opening):
+            hangs = opening is not None and _stood_still(opening)
+            opening = self._open(shard)
+            if hangs:
+                self._slow_to_connect.add(
+                    shard
+                )  # It may connect again later; nobody waits for that.
+        if not opening.done():
+            if shard in self._slow_to_connect:
+                raise ShardUnreachable("still starting", delivered=False)
+            # A caller that waits no longer must not take the others' connection away.
+            await asyncio.wait({opening}, timeout=CONNECT_GRACE_S)
+            if not opening.done():
+                self._slow_to_connect.add(shard)
+                raise ShardUnreachable("it takes too long to connect", delivered=False)
+        return opening.result()
+
+    def _open(self, shard: int) -> "asyncio.Future[Channel]":
+        clock = asyncio.get_running_loop().time
+        if clock() < self._retry_at.get(shard, 0.0):
+            raise ShardUnreachable("not there a moment ago", delivered=False)
+        self._retry_at[shard] = clock() + RECONNECT_INTERVAL_S
+        self._slow_to_connect.discard(shard)
+        opening = self._opening[shard] = asyncio.ensure_future(self._connect(shard))
+        opening.add_done_callback(
+            _is_unusable
+        )  # Its failure is seen, whether anybody waits or not.
+        return opening
+
+
+def _stood_still(opening: "asyncio.Future[Channel]") -> bool:
+    if opening.cancelled() or opening.exception() is not None:
+        return False
+    return opening.result().stood_still
+
+
+def _is_unusable(opening: "asyncio.Future[Channel]") -> bool:
+    if not opening.done():
+        return False
+    return opening.cancelled() or opening.exception() is not None or opening.result().closed

@@ -1,0 +1,187 @@
+"""A shard's process without Ray: everything that lives in it, put together."""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+
+from actors.dispatch.ring import ring_of
+from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
+from actors.journal.postgres_connection import ReconnectingConnection
+from actors.journal.postgres_probe import PROBE_SETTINGS, PostgresWriteProbe
+from actors.outbox.jetstream import JetStream, StreamOptions
+from actors.outbox.postgres import PostgresOutbox
+from actors.outbox.postgres_backfill import PostgresBackfill
+from actors.outbox.relay import OutboxRelay, RelayLimits
+from actors.rpc.messages import serve_call
+from actors.rpc.server import RpcEndpoint, RpcServer
+from actors.rpc.tls import TlsFiles
+from actors.shard.background_tasks import BackgroundTasks
+from actors.shard.shard import Shard, ShardLimits
+from actors.shard.statistics import ShardStatistics
+from actors.shard.write_health import MonitoredJournal, WriteHealth, WriteHealthLimits
+from runtime.gc_tuning import freeze_startup_objects
+from runtime.logging import configure_logging
+from runtime.settings import Settings
+from runtime.tracing import configure_tracing
+
+_log = structlog.get_logger(__name__)
+
+CHORES: Final = ("watch", "relay", "forget", "sweep", "probe")
+"""What a shard does beside writing."""
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class ShardProcess:
+    """Composition root of a shard's process."""
+
+    def __init__(self, shard: int, settings: Settings) -> None:
+        configure_logging(settings)
+        configure_tracing("shard")
+        self._shard_number = shard
+        ring = ring_of(settings.shard_count)
+        self._stream = JetStream(stream_options(settings))
+        outbox = _connection(settings, PostgresOutbox.SETTINGS)
+        self._relay = OutboxRelay(
+            outbox=PostgresOutbox(outbox, chores=_connection(settings, PostgresOutbox.SETTINGS)),
+            refill=PostgresBackfill(outbox, stream=settings.stream_name),
+            stream=self._stream,
+            limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
+            owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,
+        )
+        loop = asyncio.get_event_loop()
+        probe = PostgresWriteProbe(_connection(settings, PROBE_SETTINGS))
+        self._writes = WriteHealth(probe, limits_from(WriteHealthLimits, settings), loop.time)
+        self._outbox_max = settings.outbox_events_max
+        journal = PostgresJournal(_connection(settings, CONNECTION_SETTINGS))
+        self._shard = Shard(
+            journal=MonitoredJournal(journal, self._writes, loop.time),
+            relay=self._relay,
+            limits=limits_from(ShardLimits, settings),
+            now=lambda: datetime.now(UTC),
+        )
+        self._chores = BackgroundTasks()
+        self._listener = RpcServer(
+            self._submit,
+            self.writing_problem,
+            limits_from(TlsFiles, settings).context(ssl.Purpose.CLIENT_AUTH),
+        )
+        self._listening = asyncio.Lock()
+        self._address: RpcEndpoint | None = None
+        self._tasks = [
+            loop.create_task(task, name=name)
+            for name, task in (
+                ("shard", self._supervise(self._shard.run())),
+                ("watch", self._chores.supervise("watch", self._shard.reject_while_stalled)),
+                ("relay", self._chores.supervise("relay", self._relay.run)),
+                ("forget", self._chores.supervise("forget", self._relay.prune)),
+                ("sweep", self._chores.supervise("sweep", self._relay.sweep)),
+                ("probe", self._chores.supervise("probe", self._writes.run)),
+            )
+        ]
+        freeze_startup_objects()
+        _log.info("shard active", shard=shard, shards=settings.shard_count, pid=os.getpid())
+
+    async def _supervise(self, task: Coroutine[None, None, None]) -> None:
+        """Writing that ends is a bug; better a new actor than half a one."""
+        try:
+            await task
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, it ends this process
+            _log.critical("shard task failed", exc_info=True)
+            os._exit(1)
+
+    async def listen(self, host: str) -> RpcEndpoint:
+        """Take commands on a port of ``host``; where, and with which secret, from then on."""
+        async with self._listening:
+            if self._address is None:
+                self._address = await self._listener.start(host)
+        return self._address
+
+    async def _submit(self, payload: bytes) -> bytes:
+        """Encoded submissions in, encoded replies out, once all of them are answered."""
+        return await serve_call(payload, self._shard.submit)
+
+    def writing_problem(self) -> str | None:
+        """Why this shard would not write what it is asked to write now; None if it would."""
+        if self._relay.backlog >= self._outbox_max:
+            return "too many events wait for the event stream"
+        return self._writes.problem()
+
+    async def close(self) -> None:
+        """End everything. For a process that goes on without its shard."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stream.close()
+
+    def statistics(self) -> ShardStatistics:
+        """How this shard stands."""
+        shard, relay, counts = self._shard, self._relay, self._shard.counts
+        meters = shard.meters
+        meters.hot.roll_window(asyncio.get_event_loop().time())
+        return ShardStatistics(
+            shard=self._shard_number,
+            pid=os.getpid(),
+            mailbox_items=shard.mailbox_items,
+            wallets_active=shard.wallets_active,
+            activations=shard.activations,
+            batches=counts["batches"],
+            commands=counts["commands"],
+            events=counts["events"],
+            replays=counts["replays"],
+            refusals=dict(shard.refusals),
+            conflicts=counts["conflicts"],
+            outcomes_unknown=counts["outcomes_unknown"],
+            overloaded=counts["overloaded"],
+            commands_per_s=meters.hot.commands_per_s,
+            hot_wallets=meters.hot.hottest,
+            hot_commands=dict(meters.hot.labelled_commands),
+            distributions={
+                **meters.snapshots(),
+                "publish_seconds": relay.publish_seconds.snapshot(),
+            },
+            outbox_events=relay.backlog,
+            outbox_age_s=relay.age_s,
+            published=relay.published,
+            publish_failures=relay.publish_failures,
+            chore_failures={
+                name: self._chores.failures[name] + relay.failures[name] for name in CHORES
+            },
+            journal_ready=shard.journal_ready and self._writes.problem() is None,
+            stream_ready=relay.stream_ready and self._stream.connected,
+            batch_commands_max_seen=shard.batch_commands_max_seen,
+        )
+
+
+def stream_options(settings: Settings) -> StreamOptions:
+    return StreamOptions(
+        url=settings.nats_url,
+        name=settings.stream_name,
+        max_age_s=settings.stream_max_age_s,
+        duplicate_window_s=settings.stream_duplicate_window_s,
+        replicas=settings.stream_replicas,
+        publish_timeout_s=settings.publish_timeout_s,
+    )
+
+
+def _connection(settings: Settings, server_settings: dict[str, str]) -> ReconnectingConnection:
+    return ReconnectingConnection(
+        settings.database_url,
+        statement_timeout_s=settings.database_timeout_s,
+        connect_timeout_s=settings.database_connect_timeout_s,
+        settings=server_settings,
+    )
+
+
+def limits_from(kind: type[T], settings: Settings, **more: float) -> T:
+    """The limits of ``kind``: each field from the setting of the same name, or from ``more``."""
+    names = (field.name for field in msgspec.structs.fields(kind))
+    return kind(**{name: getattr(settings, name) for name in names if name not in more}, **more)

@@ -1,0 +1,184 @@
+"""A shard: the single writer of the wallets that the ring gives it.
+
+Theory of operation. One task takes whatever has queued (`Mailbox.drain`, no linger), reads what
+is missing, decides every submission in order (`Batch`, pure), writes everything in one
+transaction and only then moves its memory and answers (`BatchCommitter`). While that transaction
+is under way the next batch queues up: the slower the disk, the larger the batches. That is all of
+group commit.
+
+What if …
+
+- the process dies before the commit: nothing happened; the caller delivers to the successor.
+- it dies after the commit: the successor finds the transfer's id or key and answers from it.
+- the commit fails, or its answer is lost: `RetryingCommitter` says what then.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from actors.fair_queue import Overflow
+from actors.journal.ports import Journal
+from actors.rpc.messages import Failure, FailureCode, RequestResult
+from actors.shard.batch_committer import BatchCommitter, EventRelay
+from actors.shard.cache import WalletCache
+from actors.shard.counts import ShardCounts
+from actors.shard.failures import JOURNAL_DOWN, OUTBOX_FULL, WALLET_LOCKED, fail_all, failure_for
+from actors.shard.mailbox import Countdown, Mailbox, QueuedRequest
+from actors.shard.retrying_committer import RetryingCommitter
+from actors.shard.stall_detector import StallDetector
+from wallet.commands import CommandRequest
+
+_STALL_CHECK_INTERVAL_S: Final = 0.25
+"""How often a shard looks whether its database still answers."""
+
+
+class ShardLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one shard; see the settings of the same names for their reasons."""
+
+    mailbox_commands_max: int
+    mailbox_wallet_commands_max: int
+    batch_commands_max: int
+    batch_wallet_commands_max: int
+    conflict_retries_max: int
+    wallets_cached_max: int
+    transfers_cached_max: int
+    outbox_events_max: int
+    database_stall_timeout_s: float
+
+
+class Shard:
+    """Decides and writes. ``run`` is its only task; everything else is called on its loop."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        relay: EventRelay,
+        limits: ShardLimits,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._relay = relay
+        self._limits = limits
+        self._mailbox = Mailbox(
+            items_max=limits.mailbox_commands_max,
+            wallet_items_max=limits.mailbox_wallet_commands_max,
+        )
+        self._cache = WalletCache(
+            wallets_max=limits.wallets_cached_max, transfers_max=limits.transfers_cached_max
+        )
+        self._counts = ShardCounts()
+        self._stall = StallDetector(limits.database_stall_timeout_s)
+        committer = BatchCommitter(
+            journal=journal,
+            relay=relay,
+            cache=self._cache,
+            counts=self._counts,
+            stall=self._stall,
+            now=now,
+        )
+        self._committer = RetryingCommitter(
+            committer,
+            journal=journal,
+            counts=self._counts,
+            stall=self._stall,
+            conflict_retries_max=limits.conflict_retries_max,
+        )
+        self.counts = self._counts.counts
+        self.refusals = self._counts.refusals
+        self.meters = committer.meters
+
+    # -- taking submissions --------------------------------------------------------------------
+
+    async def submit(self, submissions: list[CommandRequest]) -> list[RequestResult]:
+        """Queue ``submissions`` in order and return their replies, in the same order.
+
+        What doesn't fit is refused at once, before anything is written.
+        """
+        answered = Countdown(len(submissions))
+        queued_at = asyncio.get_running_loop().time()
+        entries = [QueuedRequest(submission, answered, queued_at) for submission in submissions]
+        for entry in entries:
+            refused = self._admit(entry)
+            if refused is not None:
+                entry.answer(refused)
+        await answered.wait()
+        return [entry.result for entry in entries]
+
+    def _admit(self, entry: QueuedRequest) -> Failure | None:
+        if self._relay.backlog >= self._limits.outbox_events_max:
+            return failure_for(entry, OUTBOX_FULL)
+        if self._stall.is_stalled():
+            return failure_for(entry, JOURNAL_DOWN)
+        if self._committer.is_locked(entry.submission.wallet_id):
+            return failure_for(entry, WALLET_LOCKED)
+        overflow = self._mailbox.put(entry)
+        if overflow is None:
+            return None
+        self.counts["overloaded"] += 1
+        if entry.submission.attempt > 1:
+            return failure_for(entry, JOURNAL_DOWN)
+        what = "shard's" if overflow is Overflow.QUEUE else "wallet's"
+        return Failure(
+            code=FailureCode.OVERLOADED,
+            detail=f"The {what} queue is full. This request applied nothing; try again later.",
+            applied="no",
+            retry_after_s=self._drain_estimate_s(),
+        )
+
+    def _drain_estimate_s(self) -> float:
+        return self._mailbox.items * self._counts.s_per_command
+
+    # -- the one task -------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve the mailbox until cancelled."""
+        while True:
+            await self._mailbox.wait()
+            entries = self._mailbox.drain(
+                items_max=self._limits.batch_commands_max,
+                wallet_items_max=self._limits.batch_wallet_commands_max,
+            )
+            self._stall.restart()
+            await self._committer.commit(entries)
+            self._stall.stop()
+
+    async def reject_while_stalled(self) -> None:
+        """Refuse what waits behind a batch that the database doesn't answer, until cancelled.
+
+        The batch itself goes on: its outcome must be learnt. What is queued is surely not
+        applied, and its callers shall know within about a second, not at their deadlines.
+        """
+        while True:
+            await asyncio.sleep(_STALL_CHECK_INTERVAL_S)
+            if self._stall.is_stalled():
+                waiting = self._mailbox.drain(
+                    items_max=self._limits.mailbox_commands_max,
+                    wallet_items_max=self._limits.mailbox_commands_max,
+                )
+                fail_all(waiting, JOURNAL_DOWN)
+
+    # -- how it stands ------------------------------------------------------------------------
+
+    @property
+    def journal_ready(self) -> bool:
+        return self._stall.journal_ready
+
+    @property
+    def batch_commands_max_seen(self) -> int:
+        return self._counts.batch_commands_max_seen
+
+    @property
+    def mailbox_items(self) -> int:
+        return self._mailbox.items
+
+    @property
+    def wallets_active(self) -> int:
+        return len(self._cache)
+
+    @property
+    def activations(self) -> int:
+        return self._cache.activations

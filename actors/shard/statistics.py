@@ -1,0 +1,39 @@
+"""What a shard has done and how it stands: read by status and metrics, written by one task."""
+
+import msgspec
+
+from actors.shard.heavy_hitters import HotWallet
+from runtime.metrics.histogram import HistogramSnapshot
+
+
+class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot. Counters grow from the actor's start."""
+
+    shard: int
+    pid: int
+    mailbox_items: int
+    wallets_active: int
+    activations: int
+    batches: int
+    commands: int
+    events: int
+    replays: int
+    refusals: dict[str, int]
+    conflicts: int
+    outcomes_unknown: int
+    overloaded: int
+    commands_per_s: float
+    """In the last whole window of `actors.shard.heavy_hitters`."""
+    hot_wallets: list[HotWallet]
+    hot_commands: dict[str, int]
+    distributions: dict[str, HistogramSnapshot]
+    """By their metric's name, less its prefix."""
+    outbox_events: int
+    outbox_age_s: float
+    published: int
+    publish_failures: int
+    chore_failures: dict[str, int]
+    """By chore: those that never failed, too."""
+    journal_ready: bool
+    stream_ready: bool
+    batch_commands_max_seen: int

@@ -1,0 +1,221 @@
+"""The `wallet` command: a thin layer over serve_app.local, which is imported where it is needed."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from deploy.cli import keys
+from deploy.cli.context import console as _console
+from deploy.cli.context import home as _home
+from deploy.cli.context import settings as _settings
+from deploy.local.errors import StackError
+
+app = typer.Typer(
+    name="wallet",
+    help="Run the wallet service. Settings are read from the environment (WALLET_…).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+deploy_app = typer.Typer(help="Deploy onto a Ray cluster.", no_args_is_help=True)
+
+app.add_typer(keys.app, name="keys")
+app.add_typer(deploy_app, name="deploy")
+
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar="RAY_ADDRESS", help="Ray cluster to deploy onto. Default: the local stack's."
+    ),
+]
+
+
+@app.command()
+def up() -> None:
+    """Start the whole service on this machine and wait until it is ready."""
+    from deploy.cli.stack_commands import up as start
+
+    try:
+        start(_settings(), _home(), _console())
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. `wallet down` (make down) stops what was started.", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def down() -> None:
+    """Stop the service after requests in flight have finished. Data is kept."""
+    from deploy.cli.stack_commands import down as stop
+
+    stop(_settings(), _home(), _console())
+
+
+@app.command()
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Refresh every second, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Show processes, readiness and load. Exit code 1 if the service is not ready."""
+    from deploy.cli import status as page
+
+    if not watch:
+        if not page.status(_settings(), _home(), _console()):
+            raise typer.Exit(1)
+        return
+    with suppress(KeyboardInterrupt):
+        page.watch(_settings(), _home(), _console())
+
+
+@app.command()
+def logs(
+    name: Annotated[
+        str | None, typer.Argument(help="postgres, nats, ray, deploy, serve. Default: all.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing new lines.")
+    ] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of each log.")] = 20,
+) -> None:
+    """Show the last lines of the stack's logs."""
+    from deploy.cli import log_viewer
+
+    files = log_viewer.files_of(_home(), name)
+    for line in log_viewer.last_lines(files, lines):
+        typer.echo(line)
+    if follow:
+        for line in log_viewer.new_lines(files):
+            typer.echo(line)
+
+
+@app.command()
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Remove all data and logs of the local stack."""
+    from deploy.cli.stack_commands import clean as remove
+
+    home = _home()
+    if home.root.exists() and not yes:
+        typer.confirm(f"Remove {home.root} with every wallet in it?", abort=True)
+    remove(home, _console())
+
+
+@app.command()
+def migrate() -> None:
+    """Migrate the database schema to the latest revision."""
+    from deploy.cli.stack_commands import migrate as run
+
+    run(_settings(), _home(), _console())
+
+
+@deploy_app.command(name="api")
+def deploy_api(address: Address = "") -> None:
+    """Deploy the HTTP API and its shards onto a Ray cluster."""
+    from deploy.cli.stack_commands import deploy_onto
+    from deploy.local.serve_deployer import API
+
+    deploy_onto(_settings(), _home(), address, API, _console())
+
+
+@deploy_app.command(name="projections")
+def deploy_projections(address: Address = "") -> None:
+    """Deploy the projections onto a Ray cluster."""
+    from deploy.cli.stack_commands import deploy_onto
+    from deploy.local.serve_deployer import PROJECTIONS
+
+    deploy_onto(_settings(), _home(), address, PROJECTIONS, _console())
+
+
+@app.command(name="api", hidden=True)
+def former_api(address: Address = "") -> None:
+    """Former name of `wallet deploy api`, for one release."""
+    typer.echo("`wallet api` is now called `wallet deploy api`.", err=True)
+    deploy_api(address)
+
+
+@app.command(name="worker", hidden=True)
+def former_worker(address: Address = "") -> None:
+    """Former name of `wallet deploy projections`, for one release."""
+    typer.echo("`wallet worker` is now called `wallet deploy projections`.", err=True)
+    deploy_projections(address)
+
+
+@app.command()
+def rebuild_projections() -> None:
+    """Rebuild the projections from the journal, while the service runs."""
+    from deploy.cli.stack_commands import rebuild_projections as rebuild
+
+    rebuild(_settings(), _home(), _console())
+
+
+@app.command()
+def dead_letters(
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Project them again, once the cause is fixed.")
+    ] = False,
+) -> None:
+    """List dead letters: events that the projections could not process."""
+    from deploy.cli.stack_commands import replay_dead_letters, show_dead_letters
+
+    act = replay_dead_letters if replay else show_dead_letters
+    act(_settings(), _home(), _console())
+
+
+@app.command()
+def specification(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to write. Default: the checkout's specification/.")
+    ] = None,
+) -> None:
+    """Generate the OpenAPI document and the event schemas from the code."""
+    from specification.generators.openapi import FOLDER, write
+
+    target = folder or FOLDER
+    written = write(target)
+    for path in written:
+        typer.echo(f"written: {target / path}")
+    if not written:
+        typer.echo("Nothing to write: the documents are up to date.")
+
+
+@app.command()
+def verify(
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Also compare the whole stream.")
+    ] = False,
+    lag_max_s: Annotated[
+        float,
+        typer.Option(min=0, help="A smaller projection lag is reported, but is no violation."),
+    ] = 300.0,
+) -> None:
+    """Check ledger consistency online.
+
+    Exit code 1 if there are violations, 2 if the check failed.
+    """
+    from deploy.cli.stack_commands import verify as prove
+    from verification.runner import EXIT_ERROR
+
+    try:
+        code = prove(_settings(), _home(), stream=stream, lag_max_s=lag_max_s)
+    except StackError as failure:
+        typer.echo(f"Error: {failure}", err=True)
+        code = EXIT_ERROR
+    if code:
+        raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point: every failure is one line that says what to do."""
+    try:
+        app()
+    except StackError as failure:
+        text = f"[red]Error:[/red] {escape(str(failure))}"
+        Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,176 @@
+"""Starts the whole stack, as much of it at the same time as can be.
+
+Ray takes longest by far, so everything else happens while it starts: PostgreSQL and its
+migrations, NATS, and the Python imports of the process that deploys.
+"""
+
+import psutil
+
+from deploy.local import ray_head
+from deploy.local.background_thread import BackgroundThread
+from deploy.local.deployer_process import spawn_deployer
+from deploy.local.errors import StackError
+from deploy.local.log_files import last_matching_line
+from deploy.local.ports import is_free
+from deploy.local.processes import ProcessRecord, is_alive, wait_until
+from deploy.local.progress import Progress
+from deploy.local.ray_environment import PORTS, haproxy_unavailable_reason
+from deploy.local.readiness_client import Readiness, fetch_readiness
+from deploy.local.serve_deployer import DONE_MARKER
+from deploy.local.servers import (
+    assign_addresses,
+    check_external_servers,
+    migrate,
+    start_nats,
+    start_postgres,
+)
+from deploy.local.shutdown import stop_stack
+from deploy.local.stack_state import StackState
+from deploy.local.state_dir import StateDirectory, assign_ports, assign_socket_dir
+from runtime.settings import Settings
+from serve_app.auth.bind_policy import bind_policy_error, is_exposed_unauthenticated
+
+_READY_TIMEOUT_S = 180.0
+_LOCAL_HOSTS = ("0.0.0.0", "::", "127.0.0.1", "localhost")  # noqa: S104  # compared, not bound
+
+
+def start_stack(
+    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+) -> None:
+    """Start everything and wait until the service is ready.
+
+    A failure stops what was started and is raised; an interruption leaves it, recorded.
+    """
+    _check_bind_policy(settings, steps)
+    _check_port_free(settings)
+    check_external_servers(settings, steps)
+    try:
+        _start(settings, home, recorder, steps)
+    except StackError:
+        recorder.close()
+        stop_stack(settings, home, recorder, steps)
+        raise
+
+
+def http_url(settings: Settings) -> str:
+    """Where a client on this machine reaches the service."""
+    host = "localhost" if settings.http_host in _LOCAL_HOSTS else settings.http_host
+    return f"http://{host}:{settings.http_port}"
+
+
+def with_addresses(settings: Settings, recorder: StackState) -> Settings:
+    """The settings with the addresses of the servers that were started here."""
+    addresses = {
+        "database_url": recorder.stack.database_url,
+        "nats_url": recorder.stack.nats_url,
+    }
+    return settings.model_copy(update=addresses)
+
+
+def _start(settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress) -> None:
+    _assign_addresses(settings, home, recorder)
+    problem = haproxy_unavailable_reason()
+    if problem:
+        steps.message(f"Without HAProxy the service is about 8 times slower: {problem}")
+    deployed = with_addresses(settings, recorder)
+    ray = BackgroundThread(lambda: _start_ray(deployed, home, recorder, steps))
+    database = BackgroundThread(lambda: _start_database(settings, home, recorder, steps))
+    if not settings.nats_url:
+        start_nats(settings, home, recorder, steps)
+    database.result()
+    deployer = spawn_deployer("deploy", deployed, home)
+    recorder.add(deployer)
+    ray.result()
+    with steps.step("Deploying the service", "The service is deployed and ready"):
+        _wait_until_ready(recorder.stack.http_url, deployer, home)
+    recorder.stack.is_complete = True
+    recorder.save()
+
+
+def _assign_addresses(settings: Settings, home: StateDirectory, recorder: StackState) -> None:
+    """Decide every address before anything runs: Ray's environment has them all."""
+    assign_addresses(settings, home, recorder.stack)
+    assign_ports(recorder.stack, PORTS)
+    assign_socket_dir(recorder.stack)
+    recorder.stack.http_url = http_url(settings)
+    recorder.save()
+
+
+def _start_ray(
+    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+) -> None:
+    with steps.step("Starting Ray", "Ray is up"):
+        process = ray_head.start(settings, home, recorder.stack)
+        recorder.add(process)
+        ray_head.wait_until_ready(home, process)
+
+
+def _start_database(
+    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+) -> None:
+    if not settings.database_url:
+        start_postgres(home, recorder, steps)
+    with steps.step("Migrating the database", "The database is migrated"):
+        migrate(recorder.stack.database_url)
+
+
+def _wait_until_ready(url: str, deployer: ProcessRecord, home: StateDirectory) -> None:
+    """Wait, bounded, until GET /readyz is 200 and the deployer is content."""
+    answer = Readiness(is_ready=False)
+
+    def settled() -> bool:
+        nonlocal answer
+        if is_alive(deployer):
+            return False
+        if not _deployer_is_done(home):
+            return True
+        answer = fetch_readiness(url)
+        return answer.is_ready
+
+    if not wait_until(settled, timeout_s=_READY_TIMEOUT_S):
+        raise StackError(
+            f"The service is not ready after {_READY_TIMEOUT_S:.0f} s ({answer.summary}): see "
+            f"`wallet logs` ({home.logs})."
+        )
+    if not answer.is_ready:
+        log = home.log_of("deploy")
+        told = (
+            last_matching_line(log, "Error") or last_matching_line(log, "") or "it left no message"
+        )
+        raise StackError(f"The service could not be deployed: {told} (see {log}).")
+
+
+def _deployer_is_done(home: StateDirectory) -> bool:
+    return bool(last_matching_line(home.log_of("deploy"), DONE_MARKER))
+
+
+def _check_bind_policy(settings: Settings, steps: Progress) -> None:
+    refusal = bind_policy_error(settings, settings.http_host)
+    if refusal is not None:
+        raise StackError(refusal)
+    if is_exposed_unauthenticated(settings, settings.http_host):
+        steps.message(
+            f"Authentication is off on {settings.http_host}:{settings.http_port}: anyone who "
+            "can connect can move money"
+        )
+
+
+def _check_port_free(settings: Settings) -> None:
+    port = settings.http_port
+    if is_free(port, settings.http_host):
+        return
+    raise StackError(
+        f"Port {port} on {settings.http_host} is in use{_port_owner(port)}: stop that, or choose "
+        "another port with WALLET_HTTP_PORT."
+    )
+
+
+def _port_owner(port: int) -> str:
+    """` by NAME (pid N)` if the system tells us, which it may not for somebody else's process."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except (psutil.Error, OSError):
+        return ""
+    return ""

@@ -1,0 +1,158 @@
+"""The folder where the local stack of one checkout keeps everything, and what it remembers there.
+
+.wallet/
+  stack.json    what was started (by process), on which ports: read by every command
+  lock          held by the command that is changing the stack
+  logs/         one file a process; `ray` leads to Ray's own
+  postgres/  nats/  secrets/
+"""
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uuid6
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deploy.local.errors import StackError
+from deploy.local.ports import free_port, is_free
+from deploy.local.processes import ProcessRecord, is_alive
+from deploy.local.secret_files import write_private
+
+_VARIABLE = "WALLET_HOME"
+_LOCK_TIMEOUT_S = 180.0  # longer than a slow start, so a second `up` finds the first one's stack
+_LOCK_POLL_S = 0.2
+
+# Unix sockets have paths of at most 107 bytes, and HAProxy's lie two folders below this one,
+# behind a node id of 56 characters: no folder of a checkout is short enough.
+_SOCKETS_PARENT = Path("/tmp")  # noqa: S108  # entered through mkdtemp
+
+
+class Stack(BaseModel):
+    """What the last `wallet up` of a home started, and what every later one uses again."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = Field(default_factory=lambda: uuid6.uuid7().hex)
+    """In the environment of every process that this home starts."""
+    ports: dict[str, int] = Field(default_factory=dict)
+    sockets: Path | None = None
+    processes: dict[str, ProcessRecord] = Field(default_factory=dict)
+    database_url: str = ""
+    nats_url: str = ""
+    http_url: str = ""
+    is_complete: bool = False
+    """Whether that `up` got as far as a ready service."""
+
+    def alive_processes(self) -> dict[str, ProcessRecord]:
+        """The recorded processes that still run."""
+        return {name: process for name, process in self.processes.items() if is_alive(process)}
+
+
+@dataclass(frozen=True, slots=True)
+class StateDirectory:
+    """The folder itself. Reading it creates nothing."""
+
+    root: Path
+
+    @classmethod
+    def of_this_checkout(cls) -> "StateDirectory":
+        """Where WALLET_HOME says, else `.wallet` in the current folder."""
+        return cls(Path(os.environ.get(_VARIABLE) or ".wallet").absolute())
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def nats(self) -> Path:
+        return self.root / "nats"
+
+    @property
+    def secrets(self) -> Path:
+        return self.root / "secrets"
+
+    def log_of(self, process: str) -> Path:
+        return self.logs / f"{process}.log"
+
+    def create(self) -> None:
+        """Make the folders that the stack expects to be there."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for private in (self.logs, self.secrets, self.nats):
+                private.mkdir(mode=0o700, exist_ok=True)
+        except OSError as refused:
+            raise StackError(
+                f"{self.root} can't be written to ({refused.strerror}): set {_VARIABLE} to a "
+                "folder of yours."
+            ) from refused
+
+    def load(self) -> Stack:
+        """What is remembered; an empty stack if this home was never used."""
+        try:
+            return Stack.model_validate_json((self.root / "stack.json").read_bytes())
+        except FileNotFoundError:
+            return Stack()
+        except ValidationError as broken:
+            raise StackError(
+                f"{self.root / 'stack.json'} can't be understood: stop what still runs by hand, "
+                "then remove that file."
+            ) from broken
+
+    def save(self, stack: Stack) -> None:
+        """Remember, all or nothing. Private: it has the database's password."""
+        write_private(self.root / "stack.json", stack.model_dump_json(indent=2) + "\n")
+
+    @contextmanager
+    def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Let only one command at a time change the stack. Calls `waiting` if it has to wait."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as lock:
+            self._lock(lock.fileno(), waiting)
+            yield  # the system lets go of the lock when the file is closed, even by a crash
+
+    def _lock(self, descriptor: int, waiting: Callable[[], None]) -> None:
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
+        said = False
+        while not _try_lock(descriptor):
+            if not said:
+                waiting()
+                said = True
+            if time.monotonic() >= deadline:
+                raise StackError(
+                    f"Another command has been changing the stack in {self.root} for "
+                    f"{_LOCK_TIMEOUT_S:.0f} s: wait for it or end it, then try again."
+                )
+            time.sleep(_LOCK_POLL_S)
+
+
+def assign_ports(stack: Stack, names: tuple[str, ...]) -> None:
+    """Give each name a free port: the one it had before if that is still free."""
+    for name in names:
+        remembered = stack.ports.get(name)
+        if remembered is None or not is_free(remembered):
+            stack.ports[name] = free_port(frozenset(stack.ports.values()))
+
+
+def assign_socket_dir(stack: Stack) -> Path:
+    """The short, private folder for Unix sockets; made again if the system cleaned it away."""
+    if stack.sockets is None or not stack.sockets.is_dir():
+        stack.sockets = Path(tempfile.mkdtemp(prefix="wallet-", dir=_SOCKETS_PARENT))
+    return stack.sockets
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,123 @@
+"""Answers to batch requests: one result an item, in the order of the request.
+
+Transfers and balances are JSON already: they are copied, not decoded and encoded again.
+"""
+
+from collections.abc import Iterable
+from typing import Final, assert_never
+
+import msgspec
+
+from actors.rpc.messages import (
+    Applied,
+    BatchCommitted,
+    BatchRolledBack,
+    Failure,
+    ItemResult,
+    KeyClaimed,
+    Refused,
+    RequestResult,
+)
+from serve_app.http.models import (
+    BatchResult,
+    MultiBatchResults,
+    WalletBatchResults,
+    encoded_already,
+)
+from serve_app.http.problems import FieldError, ProblemError, problem_document
+from serve_app.http.responses import PreparedResponse, failure_problem, refusal_document, unexpected
+from wallet.commands import Command, CreateTransfer
+from wallet.refusals import Refusal, RefusalCode
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def item_result(command: Command, result: ItemResult) -> BatchResult:
+    """One item's result: ``status`` as the item's own route would give, and what it made.
+
+    Marked as a replay only under the item's own key: a batch that is replayed as a whole says so
+    in a header, and its results are the first answer's.
+    """
+    replayed = result.replayed or None
+    if isinstance(result, Applied):
+        status = 201 if isinstance(command, CreateTransfer) else 200
+        transfer = encoded_already(result.body)
+        return BatchResult(status=status, transfer=transfer, replayed=replayed)
+    if isinstance(result, Refused):
+        document = refusal_document(result.refusal)
+        return BatchResult(status=document.status, problem=document, replayed=replayed)
+    assert_never(result)
+
+
+def failed_result(problem: ProblemError, request_id: str) -> BatchResult:
+    """The result of an item that no decision was reached on."""
+    document = problem_document(
+        problem.code,
+        problem.detail,
+        request_id,
+        errors=problem.errors,
+        applied=problem.applied,
+    )
+    return BatchResult(status=document.status, problem=document)
+
+
+def batch_body(results: Iterable[BatchResult], wallet: bytes | None = None) -> bytes:
+    """The JSON of a batch's answer."""
+    items = list(results)
+    if wallet is None:
+        return _encoder.encode(MultiBatchResults(items=items))
+    balances = encoded_already(wallet) if wallet else None
+    return _encoder.encode(WalletBatchResults(items=items, wallet=balances))
+
+
+def result_lines(results: Iterable[BatchResult]) -> bytes:
+    """A line a result."""
+    return _encoder.encode_lines(results)
+
+
+def batch_response(body: bytes, *, replayed: bool) -> PreparedResponse:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if replayed:
+        headers.append((b"idempotency-replayed", b"true"))
+    return PreparedResponse(body, 200, headers)
+
+
+def committed_batch(result: RequestResult) -> BatchCommitted:
+    """The result of a batch that was decided item by item.
+
+    Raises:
+        Problem: an operating failure, the batch's key used for another request, or
+            ``batch_refused`` for an atomic batch, with a pointer to the refused item.
+    """
+    if isinstance(result, BatchCommitted):
+        return result
+    if isinstance(result, BatchRolledBack):
+        raise _rolled_back_problem(result)
+    if isinstance(result, Refused):
+        raise refused_request(result.refusal)
+    if isinstance(result, Failure):
+        raise failure_problem(result)
+    if isinstance(result, Applied | KeyClaimed):
+        raise unexpected(result)
+    assert_never(result)
+
+
+def refused_request(refusal: Refusal) -> ProblemError:
+    """A batch's key came with another request before."""
+    return ProblemError(refusal.code, refusal.detail)
+
+
+def _rolled_back_problem(result: BatchRolledBack) -> ProblemError:
+    index, refusal = result.index, result.refusal
+    pointer = f"/items/{index}"
+    if refusal.code is RefusalCode.VALIDATION_ERROR:
+        error = FieldError(pointer=pointer + (refusal.pointer or ""), detail=refusal.detail)
+        return ProblemError(refusal.code, refusal.detail, errors=[error])
+    return ProblemError(
+        "batch_refused",
+        f"Item {index} was refused ({refusal.code}), so nothing of the batch was applied. "
+        f"{refusal.detail}",
+        errors=[FieldError(pointer=pointer, detail=f"{refusal.code}: {refusal.detail}")],
+        headers={"Idempotency-Replayed": "true"} if result.replayed else {},
+        request_id=refusal.request_id,
+    )

@@ -1,0 +1,207 @@
+"""Reading requests: bodies, headers and ids, validated, with problems that say what to send."""
+
+import asyncio
+import re
+from typing import Final, TypeVar
+
+import msgspec
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.requests import Request
+from starlette.types import Message
+
+from runtime.settings import Settings
+from serve_app.http.ids import new_request_id
+from serve_app.http.models import AMOUNT_HINT
+from serve_app.http.problems import FieldError, ProblemError, validation_problem
+from serve_app.http.unique_members import require_unique_members
+from wallet.api_limits import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX
+from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+BODY_TIMEOUT_S: Final = 30.0
+"""From a body's first piece to its end; a client may not hold its connection by sending slowly."""
+
+_SLOW_BODY: Final = (
+    f"The body did not end within {BODY_TIMEOUT_S:g} s. This request applied nothing."
+)
+
+_VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
+
+
+def request_id_of(request: Request) -> str:
+    """The client's ``X-Request-Id`` if it is usable, else a new one; the same all request long."""
+    state = request.scope.setdefault("state", {})
+    known: str | None = state.get("request_id")
+    if known is None:
+        sent = request.headers.get("x-request-id", "")
+        usable = len(sent) <= REQUEST_ID_MAX and _VISIBLE_ASCII.fullmatch(sent)
+        known = state["request_id"] = sent if usable else new_request_id()
+    return known
+
+
+def idempotency_key_of(request: Request) -> IdempotencyKey | None:
+    """The ``Idempotency-Key`` header, if sent.
+
+    Raises:
+        Problem: validation_error, for anything but 1 to 255 visible ASCII characters.
+    """
+    sent = request.headers.get("idempotency-key")
+    if sent is None:
+        return None
+    if not 1 <= len(sent) <= IDEMPOTENCY_KEY_MAX or not _VISIBLE_ASCII.fullmatch(sent):
+        raise validation_problem(
+            FieldError(
+                pointer="#header/Idempotency-Key",
+                detail=f"send 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters",
+            )
+        )
+    return IdempotencyKey(sent)
+
+
+def timeout_of(request: Request, settings: Settings) -> float:
+    """Seconds until the write must be decided: ``X-Request-Timeout-Ms``, or the setting.
+
+    Raises:
+        Problem: validation_error, for anything but a whole number of milliseconds in bounds.
+    """
+    sent = request.headers.get("x-request-timeout-ms")
+    if sent is None:
+        return settings.request_timeout_s
+    most = int(settings.request_timeout_max_s * 1000)
+    if not sent.isascii() or not sent.isdecimal() or len(sent) > 9 or not 1 <= int(sent) <= most:
+        raise validation_problem(
+            FieldError(
+                pointer="#header/X-Request-Timeout-Ms",
+                detail=f"send a whole number of milliseconds from 1 to {most}",
+            )
+        )
+    return int(sent) / 1000
+
+
+def wallet_id_of(request: Request) -> WalletId:
+    """The wallet named by the path. What is no UUID names no wallet."""
+    wallet_id = canonical_uuid(request.path_params["wallet_id"])
+    if wallet_id is None:
+        raise ProblemError("wallet_not_found", "There is no wallet with this id.")
+    return WalletId(wallet_id)
+
+
+def transfer_id_of(request: Request) -> TransferId:
+    """The transfer named by the path. What is no UUID names no transfer."""
+    transfer_id = canonical_uuid(request.path_params["transfer_id"])
+    if transfer_id is None:
+        raise ProblemError("transfer_not_found", "This wallet has no transfer with this id.")
+    return TransferId(transfer_id)
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        Problem: body_too_large, as soon as more than ``bytes_max`` bytes are announced or came;
+            unsupported_media_type, for a body that isn't declared as JSON.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > bytes_max:
+        raise _too_large(bytes_max)
+    body, more = _piece(await request.receive())
+    if more and len(body) <= bytes_max:
+        try:
+            # Not around the first piece: HAProxy waits for that, and most bodies are one piece.
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await _rest(request, body, bytes_max)
+        except TimeoutError:
+            raise ProblemError("malformed_json", _SLOW_BODY) from None
+    if len(body) > bytes_max:
+        raise _too_large(bytes_max)
+    if body:
+        _check_content_type(request)
+    return body
+
+
+async def _rest(request: Request, first: bytes, bytes_max: int) -> bytes:
+    """``first`` and what follows it: all of it, or as much as is too large."""
+    pieces, size, more = [first], len(first), True
+    while more and size <= bytes_max:
+        piece, more = _piece(await request.receive())
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
+def _piece(message: Message) -> tuple[bytes, bool]:
+    """A piece of the body, and whether more may follow."""
+    if message["type"] == "http.disconnect":
+        raise ProblemError("malformed_json", "The connection ended before the body did.")
+    return message.get("body", b""), message.get("more_body", False)
+
+
+def _too_large(bytes_max: int) -> ProblemError:
+    return ProblemError("body_too_large", f"Send at most {bytes_max} bytes.")
+
+
+def _check_content_type(request: Request) -> None:
+    declared = request.headers.get("content-type", "application/json")
+    media_type = declared.partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise ProblemError(
+            "unsupported_media_type", f"Send Content-Type: application/json, not {media_type!r}."
+        )
+
+
+def parse_body(adapter: TypeAdapter[ModelT], body: bytes) -> ModelT:
+    """``body`` as a model; an empty one counts as ``{}``.
+
+    Raises:
+        Problem: malformed_json, or validation_error with a pointer to each field.
+    """
+    try:
+        model = adapter.validate_json(body or b"{}")
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False, include_context=False)
+        raise problem_from_validation(details) from None
+    require_unique_members(body, model)
+    return model
+
+
+def problem_from_validation(details: list[ErrorDetails]) -> ProblemError:
+    """The problem that pydantic's findings amount to."""
+    if details[0]["type"] == "json_invalid":
+        if "number out of range" in details[0]["msg"]:
+            return validation_problem(FieldError(pointer="", detail="a number is out of range"))
+        return ProblemError("malformed_json", details[0]["msg"].replace("Invalid JSON: ", "") + ".")
+    fields: dict[str, str] = {}
+    for found in details:
+        pointer, detail = _field_error(found)
+        fields.setdefault(pointer, detail)
+    return validation_problem(
+        *(FieldError(pointer=pointer, detail=detail) for pointer, detail in fields.items())
+    )
+
+
+_UNION_TAGS: Final = frozenset({"str", "int", "[key]"})
+
+
+def _field_error(found: ErrorDetails) -> tuple[str, str]:
+    location = [str(part) for part in found["loc"]]
+    while location and location[-1] in _UNION_TAGS and len(location) > 1:
+        location.pop()
+    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in location)
+    if found["type"] == "extra_forbidden":
+        return pointer, "this field is not known: leave it out"
+    if location and location[-1] == "amount" and found["type"] != "missing":
+        return pointer, _amount_detail(found)
+    return pointer, found["msg"].removeprefix("Value error, ")
+
+
+def _amount_detail(found: ErrorDetails) -> str:
+    if found["type"] == "value_error":
+        return found["msg"].removeprefix("Value error, ")
+    return AMOUNT_HINT + "JSON floats, booleans and null are refused, nothing is rounded"
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON for fingerprints: the same bytes for the same value."""
+    return msgspec.json.encode(value, order="deterministic")

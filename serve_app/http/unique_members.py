@@ -1,0 +1,88 @@
+"""Refusing a JSON object that has a member twice: ``{"amount": "1", "amount": "1000"}``.
+
+Both JSON decoders take the last one and say nothing. What was meant is anybody's guess, and a proxy
+that checked the first has checked another transfer than the one that was made.
+
+A colon in JSON either follows a member's name or is part of a string. So what was decoded accounts
+for so many colons, and a body without a repeated member has exactly as many; counting bytes costs
+a fraction of decoding. Where the counts differ (a null that means the same as no member, an
+escaped colon) the body is decoded again, with every member.
+"""
+
+import json
+from typing import Any, Final
+
+import msgspec
+from pydantic import BaseModel
+
+from serve_app.http.problems import FieldError, ProblemError, validation_problem
+
+_ESCAPED_COLON: Final = b"\\u003"
+"""Begins the only escape for a colon, in either case: such a colon is decoded but not counted."""
+
+_NONE: Final[dict[str, str]] = {}
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def require_unique_members(body: bytes, decoded: BaseModel | msgspec.Struct) -> None:
+    """``decoded`` is what a decoder made of ``body``. A struct must omit its defaults.
+
+    Raises:
+        Problem: validation_error, with a pointer to the member that is there twice.
+    """
+    colons = body.count(b":")
+    if isinstance(decoded, BaseModel):
+        metadata: dict[str, str] = getattr(decoded, "metadata", _NONE)
+        accounted = len(decoded.model_fields_set) + len(metadata)
+        if accounted == colons:
+            return
+        accounted += _colons_in_texts(getattr(decoded, "reference_id", None), metadata)
+    else:
+        accounted = _encode(decoded).count(b":")
+    if accounted != colons or _ESCAPED_COLON in body:
+        _search(body)
+
+
+def _colons_in_texts(reference_id: str | None, metadata: dict[str, str]) -> int:
+    """Other texts have none."""
+    count = reference_id.count(":") if reference_id else 0
+    for name, value in metadata.items():
+        count += name.count(":") + value.count(":")
+    return count
+
+
+class _Members(list[tuple[str, Any]]):
+    """An object's members, all of them, in order."""
+
+
+_decode: Final = json.JSONDecoder(object_pairs_hook=_Members, parse_int=str).decode
+
+
+def _search(body: bytes) -> None:
+    try:
+        pointer = _first_repeated(_decode(body.decode()), "")
+    except ValueError as error:  # What one decoder took and the other doesn't.
+        raise ProblemError("malformed_json", f"{error}.") from None
+    if pointer is not None:
+        detail = "this field is there twice: send it once"
+        raise validation_problem(FieldError(pointer=pointer, detail=detail))
+
+
+def _first_repeated(value: Any, pointer: str) -> str | None:
+    if isinstance(value, _Members):
+        seen: set[str] = set()
+        for name, inner in value:
+            place = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+            if name in seen:
+                return place
+            seen.add(name)
+            found = _first_repeated(inner, place)
+            if found is not None:
+                return found
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            found = _first_repeated(inner, f"{pointer}/{index}")
+            if found is not None:
+                return found
+    return None

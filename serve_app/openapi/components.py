@@ -1,0 +1,140 @@
+"""The components of the OpenAPI document: a schema of each model that validates or encodes.
+
+Requests with one command are pydantic models, everything else is structs of msgspec. Both kinds
+come out in one form, and under names that clients know.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from projections.queries import TransferPageView
+from serve_app.http import batch_requests
+from serve_app.http.batch_requests import BatchItem, ItemForm, WalletBatchItem
+from serve_app.http.models import CreateTransferBody, CreateWalletBody, SettleTransferBody
+from serve_app.http.problems import FieldError, ProblemDocument
+from wallet.representation import BalancesView, TransferResultView, TransferView, WalletView
+
+Json = dict[str, Any]
+Model = type[BaseModel] | type[msgspec.Struct]
+
+_ROOT: Final = "#/components/schemas/"
+
+COMPONENT_NAMES: Final[dict[Model, str]] = {
+    BalancesView: "Balances",
+    FieldError: "ProblemError",
+    ProblemDocument: "Problem",
+    TransferPageView: "TransferPage",
+    TransferView: "Transfer",
+    WalletView: "Wallet",
+    CreateTransferBody: "CreateTransfer",
+    CreateWalletBody: "CreateWallet",
+    SettleTransferBody: "SettleTransfer",
+    TransferResultView: "WrittenTransfer",
+    batch_requests.MultiWalletBatchBody: "MultiBatch",
+    batch_requests.WalletBatchBody: "WalletBatch",
+}
+"""Components that don't have the name of their class. Generated clients have these names."""
+
+_FORMS: Final[dict[type[BatchItem], tuple[ItemForm, ...]]] = {
+    BatchItem: batch_requests.ITEM_FORMS,
+    WalletBatchItem: batch_requests.WALLET_ITEM_FORMS,
+}
+"""Structs that are published as several components."""
+
+_REFERENCES: Final[dict[str, Json]] = {
+    _ROOT + model.__name__: {"$ref": _ROOT + name} for model, name in COMPONENT_NAMES.items()
+} | {
+    _ROOT + model.__name__: {"anyOf": [{"$ref": _ROOT + form.component} for form in forms]}
+    for model, forms in _FORMS.items()
+}
+"""What a reference by the name of a class becomes."""
+
+
+def reference(model: Model) -> Json:
+    """The reference to a model's component."""
+    return {"$ref": _ROOT + COMPONENT_NAMES.get(model, model.__name__)}
+
+
+def component_schemas(models: Iterable[Model]) -> dict[str, Json]:
+    """The schema of each of ``models`` and of what they contain, by the component's name."""
+    found = _schemas_by_class_name(set(models))
+    for model, forms in _FORMS.items():
+        item = found.pop(model.__name__, None)
+        if item is not None:
+            found |= {form.component: _form_schema(form, model, item) for form in forms}
+    names = {model.__name__: name for model, name in COMPONENT_NAMES.items()}
+    published = {names.get(name, name): _published(schema) for name, schema in found.items()}
+    return {name: schema | {"title": name} for name, schema in sorted(published.items())}
+
+
+def _schemas_by_class_name(models: set[Model]) -> dict[str, Json]:
+    pydantic_models = [model for model in models if issubclass(model, BaseModel)]
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in pydantic_models], ref_template=_ROOT + "{model}"
+    )
+    structs = models.difference(pydantic_models)
+    _, components = msgspec.json.schema_components(structs, ref_template=_ROOT + "{name}")
+    found: dict[str, Json] = {**definitions["$defs"], **components}
+    assert len(found) == len(definitions["$defs"]) + len(components), "two models have one name"
+    return found
+
+
+def _form_schema(form: ItemForm, model: type[BatchItem], item: Json) -> Json:
+    """``item``, the schema of ``model``, with the fields of one form."""
+    hints = get_type_hints(model, include_extras=True)
+    return item | {
+        "description": form.description,
+        "properties": {
+            name: _in_declared_order(item["properties"][name], hints[name]) for name in form.fields
+        },
+        "required": list(form.required),
+    }
+
+
+def _in_declared_order(schema: Json, hint: object) -> Json:
+    """msgspec sorts the values of a Literal."""
+    values = _literal_values(hint)
+    return schema | {"enum": values} if values else schema
+
+
+def _literal_values(hint: Any) -> list[Any]:
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [value for part in get_args(hint) for value in _literal_values(part)]
+
+
+def _published(schema: Json) -> Json:
+    """``schema`` in the form that pydantic's have, all through."""
+    if "$ref" in schema:
+        return _REFERENCES.get(schema["$ref"], schema)
+    made = {key: _published_part(key, part) for key, part in schema.items()}
+    if "pattern" in made:  # \A and \Z are Python's; JSON Schema has ECMAScript's patterns.
+        made["pattern"] = made["pattern"].replace(r"\A", "^").replace(r"\Z", "$")
+    if "enum" in made or "const" in made:
+        made.setdefault("type", "string")
+    for key, empty in (("required", []), ("default", {})):
+        if made.get(key) == empty:
+            del made[key]
+    return dict(sorted(made.items()))
+
+
+def _published_part(key: str, part: Any) -> Any:
+    match key, part:
+        case "properties", dict():
+            return {name: _with_title(name, _published(one)) for name, one in part.items()}
+        case "anyOf", list():
+            return [_published(one) for one in part]
+        case (("items" | "additionalProperties" | "propertyNames"), dict()):
+            return _published(part)
+    return part
+
+
+def _with_title(name: str, field: Json) -> Json:
+    """A field that holds another component has that one's title."""
+    if any("$ref" in part for part in (field, *field.get("anyOf", ()))):
+        return field
+    return dict(sorted({"title": name.replace("_", " ").title(), **field}.items()))

@@ -1,0 +1,161 @@
+"""What answers look like, for the API's description. A test holds each against its schema."""
+
+from typing import Any, Final
+
+from projections.queries import TransferPageView
+from serve_app.http import models
+from serve_app.http.problems import PROBLEM_TYPES
+from serve_app.openapi.components import Model
+from wallet.representation import TransferResultView, TransferView, WalletView
+
+Json = dict[str, Any]
+
+WALLET_ID: Final = "0192f0c1-2d3e-7a4b-8c5d-6e7f8a9b0c1d"
+TRANSFER_ID: Final = "0192f0c1-3b5a-7c1d-9e2f-4a6b8c0d2e1f"
+REQUEST_ID: Final = "0192f0c1-4c6d-7e8f-8a1b-2c3d4e5f6a7b"
+
+_OPENED: Final = "2026-01-02T03:04:05.678900Z"
+_LATER: Final = "2026-01-02T03:04:06Z"
+
+WALLET: Final[Json] = {
+    "id": WALLET_ID,
+    "reference_id": "customer-17",
+    "currency": "USD",
+    "scale": 2,
+    "status": "active",
+    "balance": "6.50",
+    "pending_credit": "4.00",
+    "pending_debit": "0.00",
+    "version": 3,
+    "metadata": {"channel": "web"},
+    "created_at": _OPENED,
+    "updated_at": _LATER,
+}
+
+NEW_WALLET: Final[Json] = WALLET | {
+    "balance": "0.00",
+    "pending_credit": "0.00",
+    "version": 1,
+    "updated_at": _OPENED,
+}
+
+_CREDIT: Final[Json] = {
+    "id": TRANSFER_ID,
+    "wallet_id": WALLET_ID,
+    "type": "credit",
+    "status": "pending",
+    "amount": "4.00",
+    "currency": "USD",
+    "reference_id": "order-1042",
+    "metadata": {},
+    "failure_reason": None,
+    "created_at": _LATER,
+    "settled_at": None,
+}
+
+_DEBIT: Final[Json] = _CREDIT | {
+    "type": "debit",
+    "status": "completed",
+    "amount": "10.50",
+    "settled_at": _LATER,
+}
+
+
+def _after(version: int, balance: str, pending_credit: str) -> Json:
+    return {
+        "wallet": {
+            "version": version,
+            "balance": balance,
+            "pending_credit": pending_credit,
+            "pending_debit": "0.00",
+        }
+    }
+
+
+WRITTEN_DEBIT: Final[Json] = _DEBIT | _after(2, "10.50", "0.00")
+WRITTEN_CREDIT: Final[Json] = _CREDIT | _after(3, "6.50", "4.00")
+COMPLETED: Final[Json] = (
+    _CREDIT | {"status": "completed", "settled_at": _LATER} | _after(4, "6.50", "0.00")
+)
+REVERTED: Final[Json] = (
+    _CREDIT
+    | {"status": "failed", "failure_reason": "reverted", "settled_at": _LATER}
+    | _after(4, "10.50", "0.00")
+)
+
+
+def problem(code: str) -> Json:
+    """A problem document as a client would get it."""
+    kind = PROBLEM_TYPES[code]
+    example: Json = {
+        "type": f"/problems/{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.remedy,
+        "code": code,
+        "request_id": REQUEST_ID,
+    }
+    if code == "validation_error":
+        example["errors"] = [{"pointer": "/amount", "detail": 'send a decimal string like "10.50"'}]
+    if code == "batch_refused":
+        example["errors"] = [
+            {"pointer": "/items/1", "detail": "insufficient_funds: the wallet has 10.50"}
+        ]
+    if code in ("unavailable", "deadline_exceeded"):
+        example["applied"] = "unknown"
+    return example
+
+
+def problem_kind(code: str) -> Json:
+    """A kind of problem as the service explains it."""
+    kind = PROBLEM_TYPES[code]
+    return {
+        "type": f"/problems/{code}",
+        "code": code,
+        "status": kind.status,
+        "title": kind.title,
+        "remedy": kind.remedy,
+    }
+
+
+_RESULTS: Final[list[Json]] = [
+    {"status": 201, "transfer": WRITTEN_DEBIT},
+    {"status": 409, "problem": problem("insufficient_funds")},
+]
+
+_READY: Final[Json] = {
+    "ready": True,
+    "components": {
+        "postgres": {"ready": True, "detail": "answers"},
+        "nats": {"ready": True, "detail": "publishing"},
+        "shards": {"ready": True, "detail": "2 of 2"},
+        "projections": {"ready": True, "detail": "1 of 1"},
+    },
+}
+
+NOT_READY: Final[Json] = {
+    "ready": False,
+    "components": {
+        **_READY["components"],
+        "nats": {"ready": False, "detail": "events wait in the outbox"},
+    },
+}
+
+EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
+    WalletView: WALLET,
+    models.WalletList: {"items": [WALLET]},
+    TransferView: _CREDIT,
+    TransferPageView: {
+        "items": [_CREDIT, _DEBIT],
+        "next_cursor": "AAAAAAAAAAI",
+        "wallet_version": 3,
+    },
+    TransferResultView: WRITTEN_CREDIT,
+    models.WalletBatchResults: {"items": _RESULTS, "wallet": WRITTEN_DEBIT["wallet"]},
+    models.MultiBatchResults: {"items": _RESULTS},
+    models.Health: {"status": "ok"},
+    models.Readiness: _READY,
+    models.ProblemKind: problem_kind("insufficient_funds"),
+    models.ProblemKindList: {"items": [problem_kind("insufficient_funds")]},
+}
+"""The example of an answer that gives none of its own."""

@@ -1,0 +1,335 @@
+"""How one route is described: its parameters, its answers, its problems, each with an example."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from runtime.settings import Settings
+from serve_app.asgi.endpoint import Endpoint, RawRoute
+from serve_app.auth.api_key import KeyScope
+from serve_app.http.problems import PROBLEM_JSON, PROBLEM_TYPES, ProblemDocument
+from serve_app.http.request_rules import Allowed
+from serve_app.openapi import examples, security
+from serve_app.openapi.components import Model, reference
+from wallet.api_limits import (
+    IDEMPOTENCY_KEY_MAX,
+    REQUEST_ID_MAX,
+    VERSION_MAX,
+    VISIBLE_ASCII_PATTERN,
+)
+
+Json = dict[str, Any]
+
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseSpec:
+    """An answer that is no problem. ``example`` is the model's usual one if none is given."""
+
+    what: str
+    model: Model | None = None
+    example: Json | None = None
+    other_media: tuple[str, ...] = ()
+    """Media types that it comes in besides JSON, on request."""
+    links: Json = field(default_factory=dict)
+    """What to do with it next, by operation."""
+
+    def content(self) -> Json:
+        if self.model is None:
+            return {}
+        example = (
+            self.example if self.example is not None else examples.EXAMPLES_BY_MODEL[self.model]
+        )
+        media: Json = {JSON: {"schema": reference(self.model), "example": example}}
+        media |= {name: {"schema": {"type": "string"}} for name in self.other_media}
+        return {"content": media, **({"links": self.links} if self.links else {})}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestBodySpec:
+    """A request's body."""
+
+    model: Model
+    example: Json
+    required: bool = False
+    other_media: tuple[str, ...] = ()
+
+    def as_json(self) -> Json:
+        content: Json = {JSON: {"schema": reference(self.model), "example": self.example}}
+        content |= {name: {"schema": {"type": "string"}} for name in self.other_media}
+        return {"required": self.required, "content": content}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSpec:
+    """A route and everything that its description says."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    tag: str
+    summary: str
+    answers: dict[int, ResponseSpec]
+    problems: tuple[str, ...] = ()
+    description: str
+    body: RequestBodySpec | None = None
+    parameters: tuple[Json, ...] = ()
+    """Beyond the path's and those that every route of the method takes."""
+    etag: bool = False
+
+    @property
+    def needs(self) -> KeyScope | None:
+        """What a key must be for. A new route of the API asks for one without being told."""
+        if not self.path.startswith("/v1/"):
+            return None
+        return "wallets:read" if self.method == "GET" else "wallets:write"
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What the route answers to: HEAD wherever GET."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+
+    @property
+    def allowed(self) -> Allowed:
+        """What isn't described is not taken."""
+        names = {
+            place: frozenset(one["name"] for one in self.parameters if one["in"] == place)
+            for place in ("query", "header")
+        }
+        of_method = Allowed.of_read if self.method == "GET" else Allowed.of_write
+        return of_method(query=names["query"], headers=names["header"])
+
+    def as_routes(self) -> list[RawRoute]:
+        """A route a method; the document describes the first."""
+        return [self._as_route(method) for method in self.methods]
+
+    def _as_route(self, method: str) -> RawRoute:
+        return RawRoute(
+            self.path,
+            self.endpoint,
+            self.needs,
+            self.allowed,
+            methods=[method],
+            include_in_schema=method == self.method,
+            name=self.endpoint.__name__,
+            operation_id=self.endpoint.__name__,
+            tags=[self.tag],
+            summary=self.summary,
+            description=self.description,
+            status_code=min(self.answers),
+        )
+
+    @property
+    def models(self) -> list[Model]:
+        models = [shown.model for shown in self.answers.values() if shown.model is not None]
+        if self.problems:
+            models.append(ProblemDocument)
+        return [*models, self.body.model] if self.body is not None else models
+
+    def operation(self, *, asks_for_keys: bool) -> Json:
+        """What the OpenAPI document says of this route besides its names and texts."""
+        extra: Json = {"parameters": self._parameters(), "responses": self._responses()}
+        if asks_for_keys and self.needs is not None:
+            extra["security"] = [{security.SCHEME: [self.needs]}]
+        if self.body is not None:
+            extra["requestBody"] = self.body.as_json()
+        return extra
+
+    def _parameters(self) -> list[Json]:
+        named = [_PATH_PARAMETERS[name] for name in _PATH_PARAMETERS if f"{{{name}}}" in self.path]
+        headers = [_REQUEST_ID]
+        if self.method == "POST":
+            headers += [_IDEMPOTENCY_KEY, _TIMEOUT]
+        return [*named, *self.parameters, *headers]
+
+    def _responses(self) -> Json:
+        responses: Json = {
+            str(status): {
+                "description": shown.what,
+                "headers": self._headers(status),
+                **shown.content(),
+            }
+            for status, shown in self.answers.items()
+        }
+        for status, codes in self._codes_by_status().items():
+            answer = _problem_answer(codes)
+            answer["headers"] = self._headers(status)
+            responses[str(status)] = answer
+        return dict(sorted(responses.items()))
+
+    def _codes_by_status(self) -> dict[int, list[str]]:
+        by_status: dict[int, list[str]] = {}
+        for code in (*(security.PROBLEMS if self.needs else ()), *self.problems):
+            by_status.setdefault(PROBLEM_TYPES[code].status, []).append(code)
+        assert not by_status.keys() & self.answers.keys(), "a status is a problem or it isn't"
+        return by_status
+
+    def _headers(self, status: int) -> Json:
+        names = ["X-Request-Id"]
+        if self.method == "POST" and status in _REMEMBERED_STATUSES:
+            names.append("Idempotency-Replayed")
+        if status == 201:
+            names.append("Location")
+        if self.etag and status in (200, 304):
+            names.append("ETag")
+        if status in (429, 503) and status not in self.answers:
+            names.append("Retry-After")
+        if status in (401, 403):
+            names.append("WWW-Authenticate")
+        return {name: _HEADERS[name] for name in names}
+
+
+_REMEMBERED_STATUSES: Final = (200, 201, 409)
+
+
+def _problem_answer(codes: list[str]) -> Json:
+    return {
+        "description": " · ".join(f"`{code}`: {PROBLEM_TYPES[code].title}" for code in codes),
+        "content": {
+            PROBLEM_JSON: {
+                "schema": reference(ProblemDocument),
+                "examples": {code: {"value": examples.problem(code)} for code in codes},
+            }
+        },
+    }
+
+
+_UUID_SCHEMA: Final = {"type": "string", "format": "uuid"}
+
+_PATH_PARAMETERS: Final[dict[str, Json]] = {
+    "wallet_id": {
+        "name": "wallet_id",
+        "in": "path",
+        "required": True,
+        "description": "Id of the wallet (UUID).",
+        "example": examples.WALLET_ID,
+        "schema": _UUID_SCHEMA,
+    },
+    "transfer_id": {
+        "name": "transfer_id",
+        "in": "path",
+        "required": True,
+        "description": "Id of the transfer (UUID).",
+        "example": examples.TRANSFER_ID,
+        "schema": _UUID_SCHEMA,
+    },
+    "code": {
+        "name": "code",
+        "in": "path",
+        "required": True,
+        "description": "Code of a problem.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "insufficient_funds",
+    },
+}
+
+_REQUEST_ID: Final[Json] = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "required": False,
+    "description": "Names the request in the answer and in the logs. What is not 1 to "
+    f"{REQUEST_ID_MAX} visible ASCII characters is replaced, as is none.",
+    "schema": {"type": "string"},
+}
+
+_IDEMPOTENCY_KEY: Final[Json] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Makes the request safe to repeat: the same key and request give the same "
+    "status and body again (`Idempotency-Replayed: true`), another request under the same key "
+    "is refused. Unique per wallet; for a wallet's creation, per service.",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": IDEMPOTENCY_KEY_MAX,
+        "pattern": VISIBLE_ASCII_PATTERN,
+    },
+}
+
+_TIMEOUT_MAX_MS: Final = int(Settings.model_fields["request_timeout_max_s"].default * 1000)
+
+_TIMEOUT: Final[Json] = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "description": "How long you wait, in milliseconds. What can't be decided by then is refused.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": _TIMEOUT_MAX_MS},
+}
+
+_HEADERS: Final[dict[str, Json]] = {
+    "X-Request-Id": {
+        "description": "Names this request in the logs.",
+        "schema": {"type": "string"},
+    },
+    "Idempotency-Replayed": {
+        "description": "`true`: this answer was given before under the same key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Location": {"description": "Path of what was created.", "schema": {"type": "string"}},
+    "ETag": {"description": "The wallet's version.", "schema": {"type": "string"}},
+    "WWW-Authenticate": security.CHALLENGE,
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
+}
+
+
+def links(parameters: dict[str, str], **descriptions: str) -> Json:
+    """Links to operations that take ``parameters``, with what each does with them."""
+    return {
+        operation: {
+            "operationId": operation,
+            "description": description,
+            "parameters": parameters,
+        }
+        for operation, description in descriptions.items()
+    }
+
+
+def query(name: str, description: str, schema: Json, *, required: bool = False) -> Json:
+    """A parameter of the query string."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": required,
+        "description": description,
+        "schema": schema,
+    }
+
+
+FRESHNESS: Final = (
+    query(
+        "min_version",
+        "At least this version of the wallet (a write's answer says its own): read your own write.",
+        {"type": "integer", "minimum": 0, "maximum": VERSION_MAX},
+    ),
+    query(
+        "consistency",
+        "`strong`: as of now, not as of the projection.",
+        {"type": "string", "enum": ["eventual", "strong"], "default": "eventual"},
+    ),
+)
+"""Of every route that reads wallets or transfers."""
+
+IF_NONE_MATCH: Final[Json] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "ETags that you have: 304 and no body if one of them is the wallet's. An older "
+    "version than the latest of them is not read.",
+    "schema": {"type": "string"},
+}
+
+COMMON_PROBLEMS: Final = ("internal_error",)
+READ_PROBLEMS: Final = ("version_not_reached", "validation_error", "unavailable", *COMMON_PROBLEMS)
+WRITE_PROBLEMS: Final = (
+    "malformed_json",
+    "body_too_large",
+    "unsupported_media_type",
+    "unsupported_content_encoding",
+    "validation_error",
+    "idempotency_key_reused",
+    "overloaded",
+    "unavailable",
+    "deadline_exceeded",
+    *COMMON_PROBLEMS,
+)

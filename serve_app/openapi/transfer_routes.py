@@ -1,0 +1,218 @@
+"""Descriptions of the routes that move money, and of those that tell what moved."""
+
+from typing import Any, Final
+
+from projections.queries import TransferPageView
+from serve_app.http import models
+from serve_app.http.batch_requests import MultiWalletBatchBody, WalletBatchBody
+from serve_app.openapi import examples
+from serve_app.openapi.route_spec import (
+    FRESHNESS,
+    READ_PROBLEMS,
+    WRITE_PROBLEMS,
+    RequestBodySpec,
+    ResponseSpec,
+    RouteSpec,
+    links,
+    query,
+)
+from serve_app.routes import batches, reads, writes
+from serve_app.routes.ndjson import NDJSON
+from wallet.api_limits import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
+from wallet.representation import TransferResultView, TransferView
+
+_CREATE_TRANSFER: Final = ("wallet_not_found", "wallet_frozen", "wallet_closed", *WRITE_PROBLEMS)
+_SETTLE: Final = (
+    "wallet_not_found",
+    "transfer_not_found",
+    "transfer_already_completed",
+    "transfer_already_failed",
+    *WRITE_PROBLEMS,
+)
+
+
+_NEXT: Final = links(
+    {"wallet_id": "$response.body#/wallet_id", "transfer_id": "$response.body#/id"},
+    get_transfer="Read it.",
+    complete_transfer="Complete it, if it is pending.",
+    revert_transfer="Revert it, if it is pending.",
+) | links(
+    {"wallet_id": "$response.body#/wallet_id", "min_version": "$response.body#/wallet/version"},
+    get_wallet="Read the wallet with what was just written.",
+    list_transfers="List what moved, this included.",
+)
+
+
+def _written(example: dict[str, Any]) -> ResponseSpec:
+    return ResponseSpec(
+        what="The transfer, and the wallet after it.",
+        model=TransferResultView,
+        example=example,
+        links=_NEXT,
+    )
+
+
+TRANSFER_ROUTES: Final = (
+    RouteSpec(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/debit",
+        endpoint=writes.debit_wallet,
+        tag="transfers",
+        summary="Debit: put money INTO the wallet",
+        description="Debit in the accounting sense: money goes INTO the wallet. Pending: announced "
+        "in pending_debit, in the balance once completed. Completed: in the balance at once.",
+        answers={201: _written(examples.WRITTEN_DEBIT)},
+        problems=("balance_out_of_range", *_CREATE_TRANSFER),
+        body=RequestBodySpec(
+            model=models.CreateTransferBody,
+            example={"amount": "10.50", "status": "completed", "reference_id": "order-1042"},
+            required=True,
+        ),
+    ),
+    RouteSpec(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/credit",
+        endpoint=writes.credit_wallet,
+        tag="transfers",
+        summary="Credit: take money OUT of the wallet",
+        description="Credit in the accounting sense: money goes OUT of the wallet. Needs that much "
+        "balance, pending or not. Pending: held at once in pending_credit, gone once completed, "
+        "back in the balance if reverted.",
+        answers={201: _written(examples.WRITTEN_CREDIT)},
+        problems=("insufficient_funds", *_CREATE_TRANSFER),
+        body=RequestBodySpec(
+            model=models.CreateTransferBody,
+            example={"amount": "4.00", "reference_id": "order-1042"},
+            required=True,
+        ),
+    ),
+    RouteSpec(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/{transfer_id}/complete",
+        endpoint=writes.complete_transfer,
+        tag="transfers",
+        summary="Complete a pending transfer",
+        description="A pending debit's money arrives in the balance; a pending credit's hold is "
+        "gone for good. Repeating it answers with the same transfer.",
+        answers={200: _written(examples.COMPLETED)},
+        problems=("wallet_frozen", "wallet_closed", *_SETTLE),
+        body=RequestBodySpec(model=models.SettleTransferBody, example={}),
+    ),
+    RouteSpec(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/{transfer_id}/revert",
+        endpoint=writes.revert_transfer,
+        tag="transfers",
+        summary="Revert a pending transfer",
+        description="The transfer fails with failure_reason `reverted`: a pending credit's hold "
+        "returns to the balance, a pending debit never arrives. Repeating it answers with the "
+        "same transfer.",
+        answers={200: _written(examples.REVERTED)},
+        problems=_SETTLE,
+        body=RequestBodySpec(model=models.SettleTransferBody, example={}),
+    ),
+    RouteSpec(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/batch",
+        endpoint=batches.wallet_batch,
+        tag="transfers",
+        summary="Several transfers and settlements of one wallet",
+        description="Up to 1,000 items, decided in order and written in one transaction. Not "
+        "atomic (default): each item on its own. Atomic: the first refusal undoes all of it. An "
+        "Idempotency-Key covers the batch as a whole; items may have keys of their own.",
+        answers={
+            200: ResponseSpec(
+                what="A result an item, and the wallet after them.",
+                model=models.WalletBatchResults,
+            )
+        },
+        problems=("wallet_not_found", "batch_refused", *WRITE_PROBLEMS),
+        body=RequestBodySpec(
+            model=WalletBatchBody,
+            example={
+                "items": [
+                    {"type": "debit", "amount": "10.50", "status": "completed"},
+                    {"type": "credit", "amount": "4.00", "idempotency_key": "order-1042"},
+                ],
+            },
+            required=True,
+        ),
+    ),
+    RouteSpec(
+        method="POST",
+        path="/v1/transfers/batch",
+        endpoint=batches.multi_batch,
+        tag="transfers",
+        summary="Transfers and settlements of many wallets",
+        description="Up to 10,000 items, each names its wallet: in order per wallet, all wallets "
+        "at once, not atomic. With `Content-Type: application/x-ndjson` an item a line, of any "
+        "number: results stream back a line each, in order, and a slow answer slows the sender. "
+        "Read them while sending: a stream whose answers nobody reads ends early, with "
+        "`answers_not_read` as its last line. An Idempotency-Key covers the request as a whole. "
+        "After an item without a decision, later items of its wallet may be answered 503 without "
+        "being tried: `applied: no`, or `unknown` if the key was used before.",
+        answers={
+            200: ResponseSpec(
+                what="A result an item.",
+                model=models.MultiBatchResults,
+                other_media=(NDJSON,),
+            )
+        },
+        problems=WRITE_PROBLEMS,
+        body=RequestBodySpec(
+            model=MultiWalletBatchBody,
+            example={
+                "items": [{"wallet_id": examples.WALLET_ID, "type": "debit", "amount": "10.50"}],
+            },
+            required=True,
+            other_media=(NDJSON,),
+        ),
+    ),
+    RouteSpec(
+        method="GET",
+        path="/v1/wallet/{wallet_id}/transfers/{transfer_id}",
+        endpoint=reads.get_transfer,
+        tag="transfers",
+        summary="Read a transfer",
+        description="A debit put money INTO the wallet, a credit took it OUT.",
+        answers={200: ResponseSpec(what="The transfer.", model=TransferView)},
+        problems=("transfer_not_found", *READ_PROBLEMS),
+        parameters=FRESHNESS,
+    ),
+    RouteSpec(
+        method="GET",
+        path="/v1/wallet/{wallet_id}/transfers",
+        endpoint=reads.list_transfers,
+        tag="transfers",
+        summary="List a wallet's transfers, newest first",
+        description="Pages stay stable while new transfers arrive. A page is what the wallet held "
+        "at wallet_version. Before you repeat a transfer whose answer you lost and that had no "
+        "Idempotency-Key, look for it with `consistency=strong`.",
+        answers={200: ResponseSpec(what="A page of transfers.", model=TransferPageView)},
+        problems=("wallet_not_found", *READ_PROBLEMS),
+        parameters=(
+            query(
+                "status",
+                "Only transfers in this status.",
+                {"type": "string", "enum": ["pending", "completed", "failed"]},
+            ),
+            query("type", "Only this type.", {"type": "string", "enum": ["debit", "credit"]}),
+            query(
+                "limit",
+                "Transfers on a page.",
+                {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": PAGE_LIMIT_MAX,
+                    "default": PAGE_LIMIT_DEFAULT,
+                },
+            ),
+            query(
+                "cursor",
+                "next_cursor of the page before.",
+                {"type": "string", "pattern": reads.CURSOR_PATTERN},
+            ),
+            *FRESHNESS,
+        ),
+    ),
+)

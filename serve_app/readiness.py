@@ -1,0 +1,124 @@
+"""Whether this replica can do what it is asked for now, and how what it needs stands."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from actors.dispatch.dispatcher import ShardUnreachable
+from actors.shard.statistics import ShardStatistics
+from projections.queries import Queries, ReadUnavailable
+from runtime.settings import Settings
+from serve_app.http.models import Component
+
+PROJECTIONS: Final = "projections"
+"""Name of the application that the projections run in."""
+
+
+class Shards(Protocol):
+    """What is asked of the shards."""
+
+    async def statistics(self, shard: int) -> ShardStatistics:
+        """Raises: ShardUnreachable: it does not answer."""
+
+    async def writing_problem(self, shard: int) -> str | None:
+        """Why a command for ``shard`` would not be written now, whichever shard takes it.
+
+        Raises:
+            ShardUnreachable: no shard can be reached.
+        """
+
+
+async def collect_shard_statistics(
+    settings: Settings, shards: Shards
+) -> list[ShardStatistics | BaseException]:
+    """Each shard's statistics, or why there are none.
+
+    A shard that hangs or starts is waited for half as long as a probe may take.
+    """
+
+    async def ask(shard: int) -> ShardStatistics:
+        async with asyncio.timeout(settings.ready_timeout_s / 2):
+            return await shards.statistics(shard)
+
+    return await asyncio.gather(*map(ask, range(settings.shard_count)), return_exceptions=True)
+
+
+class ReadinessChecks:
+    """The components of /readyz."""
+
+    def __init__(self, settings: Settings, queries: Queries, shards: Shards) -> None:
+        self._settings = settings
+        self._queries = queries
+        self._shards = shards
+
+    @property
+    def by_name(self) -> dict[str, Callable[[], Awaitable[Component]]]:
+        """Every probe by the name of its component."""
+        return {
+            "postgres": self.postgres,
+            "nats": self.nats,
+            "shards": self.shards,
+            "projections": self.projections,
+        }
+
+    async def postgres(self) -> Component:
+        try:
+            await self._queries.ping()
+        except ReadUnavailable as error:
+            return Component(ready=False, detail=str(error))
+        return Component(ready=True, detail="answers")
+
+    async def shards(self) -> Component:
+        """Ready: whatever the wallet, its command reaches a shard whose writes go through."""
+        found, problems = await asyncio.gather(
+            collect_shard_statistics(self._settings, self._shards), self._writing_problems()
+        )
+        answering = [one for one in found if isinstance(one, ShardStatistics)]
+        queued = sum(one.mailbox_items for one in answering)
+        detail = f"{len(answering)} of {len(found)}, {queued} commands queued"
+        if problems:
+            return Component(ready=False, detail=f"{detail}; no writes: {problems[0]}")
+        away = [n for n, one in enumerate(found) if isinstance(one, BaseException)]
+        if away:
+            detail += f"; the next ones take the commands of {away}"
+        return Component(ready=True, detail=detail)
+
+    async def _writing_problems(self) -> list[str]:
+        asked = range(self._settings.shard_count)
+        found = await asyncio.gather(*map(self._writing_problem, asked))
+        return [problem for problem in found if problem is not None]
+
+    async def _writing_problem(self, shard: int) -> str | None:
+        try:
+            return await self._shards.writing_problem(shard)
+        except ShardUnreachable as failure:
+            return f"no shard can be reached ({failure})"
+
+    async def nats(self) -> Component:
+        everyone = await collect_shard_statistics(self._settings, self._shards)
+        found = [one for one in everyone if isinstance(one, ShardStatistics)]
+        if not found:
+            return Component(ready=False, detail="no shard to ask")
+        ready = all(one.stream_ready for one in found)
+        waiting = sum(one.outbox_events for one in found)
+        state = "publishing" if ready else "not reachable: writing goes on"
+        return Component(ready=ready, detail=f"{state}, {waiting} events wait in the outbox")
+
+    async def projections(self) -> Component:
+        try:
+            handle: DeploymentHandle = serve.get_app_handle(PROJECTIONS)
+            found: list[dict[str, Any]] = await handle.statistics.remote()
+        except (RayServeException, RayError) as error:
+            return Component(ready=False, detail=str(error).splitlines()[0][:200])
+        missing = [one["group"] for one in found if not one["ready"]]
+        if missing:
+            return Component(ready=False, detail=f"not following the stream: groups {missing}")
+        behind = sum(one["pending"] for one in found)
+        aside = await self._queries.dead_letters()
+        detail = f"{len(found)} of {len(found)}, {behind} events behind"
+        return Component(ready=True, detail=f"{detail}, {aside} put aside" if aside else detail)

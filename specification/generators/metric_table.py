@@ -1,0 +1,13 @@
+"""The table of metrics in specification/metrics.md, generated from the catalogue."""
+
+from runtime.metrics.catalogue import CATALOGUE, MetricKind
+
+
+def metrics_table() -> str:
+    """Every metric as a Markdown table, under the name that Prometheus sees."""
+    lines = ["| metric | kind | labels | description |", "|---|---|---|---|"]
+    for name, metric in CATALOGUE.items():
+        shown = f"`ray_{name}`" + (" …" if metric.kind is MetricKind.HISTOGRAM else "")
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| {shown} | {metric.kind} | {labels} | {metric.description} |")
+    return "\n".join(lines)

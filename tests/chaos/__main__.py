@@ -1,0 +1,161 @@
+"""Hurt the running service under load, and prove that its books stay sound: make chaos
+
+python -m tests.chaos [--seed 7] [--only kill-shard,nats-stop] [--quick] [--write]
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import msgspec
+from rich.console import Console
+
+from tests.chaos.faults import FAULTS, QUICK, Fault, Scale
+from tests.chaos.report import show, write_page
+from tests.chaos.rounds import Result, run_round
+from tests.chaos.stack import ChaosStack, running_stack
+
+_TOGETHER: Final = 3
+"""Faults at once."""
+_TOGETHER_ROUNDS: Final = 3
+_BREACH: Final = "rule "
+_WIDTH: Final = 160
+"""Of the table, where no terminal says how wide it is."""
+
+
+def rounds_of(seed: str, names: Sequence[str], *, quick: bool) -> list[list[Fault]]:
+    """One at a time, then several at once, then some of the first again."""
+    random = Random(f"{seed} rounds")
+    chosen = [one for one in FAULTS if (one.name in names if names else one.quick or not quick)]
+    each = [[one] for one in chosen]
+    if names:
+        return each
+    able = [one for one in chosen if one.several]
+    together = [random.sample(able, _TOGETHER) for _ in range(1 if quick else _TOGETHER_ROUNDS)]
+    again = [[one] for number in (2, 3) for one in chosen if one.times >= number]
+    return each + together + ([] if quick else again)
+
+
+async def chaos(
+    seed: str,
+    rounds: Sequence[Sequence[Fault]],
+    scale: Scale,
+    console: Console,
+    *,
+    seconds: float,
+) -> list[Result]:
+    """Play rounds, beginning none after so many ``seconds``, and prove the books."""
+    results: list[Result] = []
+    until = time.monotonic() + seconds
+    console.print("Starting the service, behind a proxy …")
+    async with running_stack() as stack:
+        for number, faults in enumerate(rounds, start=1):
+            if time.monotonic() > until:
+                console.print(
+                    f"The time is over: {len(rounds) - len(results)} rounds are left out."
+                )
+                break
+            title = " + ".join(fault.name for fault in faults)
+            console.print(f"{number}/{len(rounds)} {title} …", highlight=False)
+            began = time.monotonic()
+            result = await run_round(stack, faults, name=f"r{number}", seed=seed, scale=scale)
+            results.append(result)
+            _say(console, result, time.monotonic() - began)
+        await _prove(stack, results, console)
+    return results
+
+
+def _say(console: Console, result: Result, took_s: float) -> None:
+    back = "never" if result.back_s is None else f"{result.back_s:.1f} s"
+    errors = ", ".join(f"{count} × {code}" for code, count in result.errors.most_common())
+    console.print(
+        f"    {took_s:.0f} s: {result.requests:,} requests, back after {back}, longest wait "
+        f"{result.longest_s:.1f} s, {errors or 'no errors'}"
+        + (f", missed: {', '.join(result.missed)}" if result.missed else ""),
+        highlight=False,
+    )
+    for violation in result.violations:
+        console.print(f"    {violation}", style="red", highlight=False, soft_wrap=True)
+
+
+async def _prove(stack: ChaosStack, results: Sequence[Result], console: Console) -> None:
+    """The checker's program on everything; each breach goes to the round of its wallet."""
+    console.print("Checking everything …")
+    with tempfile.TemporaryDirectory() as folder:
+        history = Path(folder) / "history.jsonl"
+        with history.open("wb") as file:
+            for result in results:
+                file.writelines(msgspec.json.encode(one) + b"\n" for one in result.history)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "verification",
+            *("--database-url", stack.database_url),
+            *("--nats-url", stack.nats_url),
+            *("--history", str(history)),
+            *("--lag-max-s", "0"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+    lines = said.decode().splitlines()
+    for line in lines:
+        console.print(f"    {line}", highlight=False, soft_wrap=True)
+    found = [line for line in lines if line.startswith(_BREACH)]
+    if process.returncode and not found:
+        found = [f"the checker ended with {process.returncode}"]
+    for line in found:
+        of = next((one for one in results if any(w in line for w in one.wallets)), results[-1])
+        if line not in of.violations:
+            of.violations.append(line)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", default="", help="default: a new one")
+    parser.add_argument("--only", default="", help="names of faults, with commas between")
+    parser.add_argument("--quick", action="store_true", help="about two minutes")
+    parser.add_argument(
+        "--write", action="store_true", help="into specification/failure-results.md"
+    )
+    parser.add_argument("--minutes", type=float, default=15.0, help="begin no round after these")
+    options = parser.parse_args()
+    seed = options.seed or str(secrets.randbelow(10**6))
+    names = [name for name in options.only.split(",") if name]
+    unknown = set(names) - {fault.name for fault in FAULTS}
+    if unknown:
+        parser.error(
+            f"no such fault: {', '.join(unknown)}; there are: "
+            + ", ".join(fault.name for fault in FAULTS)
+        )
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    console.print(f"Seed {seed}")
+    began = time.monotonic()
+    rounds = rounds_of(seed, names, quick=options.quick)
+    scale = QUICK if options.quick else Scale()
+    results = asyncio.run(chaos(seed, rounds, scale, console, seconds=60 * options.minutes))
+    show(console, results)
+    violations = sum(len(result.violations) for result in results)
+    about = (
+        f"Seed {seed}, {len(results)} rounds in {(time.monotonic() - began) / 60:.0f} minutes, "
+        f"{sum(result.requests for result in results):,} requests by 20 clients, on "
+        f"{os.cpu_count()} cores ({platform.system()} {platform.machine()}) that the clients, the "
+        f"proxy and the servers share. Violations: {violations}."
+    )
+    console.print(about, highlight=False)
+    if options.write:
+        write_page(about, results)
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

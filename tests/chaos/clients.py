@@ -1,0 +1,166 @@
+"""The clients of a round: load clients over HTTP, and what their waits and errors come to."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import httpx
+
+from tests.simulation.fault_probabilities import SeededRandom
+from tests.support.client_state import SharedClientState
+from tests.support.http_transport import TIMEOUT_S, HttpTransport, client_gave_up
+from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
+from tests.support.operation_source import OperationMix, OperationSource
+from verification.facts import ClientCall
+
+_IMPATIENCE_S: Final = 0.2
+_IMPATIENT_SHARE: Final = 0.03
+_THINK_S: Final = 0.12
+_RETRY: Final = RetryPolicy(wait_s=0.1, wait_max_s=0.4, give_up_s=120.0)
+"""Sooner than Retry-After asks for: the clients also measure when the service is back."""
+_HOT_SHARE: Final = 0.3
+_MIX: Final = OperationMix(
+    idempotent_share=0.7, debit_share=2 / 3, pending_share=0.4, batch_size=(2, 6)
+)
+
+IMPATIENT: Final = client_gave_up(_IMPATIENCE_S)
+CONNECTIONS_MAX: Final = 200
+
+
+class Decided:
+    """A write that was decided: which wallet, when asked first, in this call, when answered."""
+
+    __slots__ = ("asked", "ended", "started", "wallet_id")
+
+    def __init__(self, wallet_id: str, asked: int, attempt: ClientCall) -> None:
+        self.wallet_id = wallet_id
+        self.asked = asked
+        self.started = attempt.started
+        self.ended = attempt.ended
+
+
+class Load:
+    """Clients with a wallet each, and one hot wallet that all of them share."""
+
+    def __init__(self, url: str, *, name: str, seed: str, clients: int) -> None:
+        self.state = SharedClientState()
+        self.errors: Counter[str] = Counter()
+        """Calls that were not decided, by what the client saw."""
+        self.decided: list[Decided] = []
+        self.calls = 0
+        self.abandoned = 0
+        """Operations that the client gave up without having learned their outcome."""
+        self.name = name
+        self.http = httpx.AsyncClient(
+            base_url=url,
+            limits=httpx.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=30),
+            trust_env=False,
+        )
+        self._seed = seed
+        self._count = clients
+        self._stopping = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.wallets: list[str] = []
+
+    async def start(self) -> None:
+        """Open the wallets, then begin."""
+        for number in range(self._count + 1):
+            await _Client(self, f"w{self.name}-{number}", self._seed).open_wallet()
+        self.wallets = list(self.state.wallets)
+        assert len(self.wallets) == self._count + 1, "a wallet could not be opened"
+        for number in range(self._count):
+            client = _Client(self, f"{self.name}-{number}", self._seed)
+            own, hot = self.wallets[number + 1], self.wallets[0]
+            self._tasks.append(asyncio.create_task(client.run(own, hot, self._stopping)))
+
+    async def stop(self) -> None:
+        """End, every client with what it is doing done."""
+        self._stopping.set()
+        await asyncio.gather(*self._tasks)
+        await self.http.aclose()
+
+    def raise_failures(self) -> None:
+        """A client that fails is a bug of the test."""
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                task.result()
+
+    def back_after_s(self, moment: int) -> float | None:
+        """How long after ``moment`` the last wallet was written to again; None: not yet."""
+        firsts: dict[str, int] = {}
+        for one in self.decided:
+            if one.started >= moment:
+                first = firsts.get(one.wallet_id, one.ended)
+                firsts[one.wallet_id] = min(first, one.ended)
+        if len(firsts) < len(self.wallets):
+            return None
+        return (max(firsts.values()) - moment) / 1e9
+
+    def longest_s(self, since: int) -> float:
+        """The longest that a client waited for a decision, of those that came after ``since``."""
+        return (
+            max((one.ended - one.asked for one in self.decided if one.ended > since), default=0)
+            / 1e9
+        )
+
+    def record(self, attempts: Sequence[ClientCall], asked: int) -> None:
+        """Implements `load_client.Record`."""
+        self.state.record(attempts, asked)
+        first = attempts[0]
+        if first.operation == "read":
+            return
+        self.calls += 1
+        if (failure := failure_in(first)) is not None:
+            self.errors[IMPATIENT if first.code == IMPATIENT else failure] += 1
+        if first.wallet_id and first.outcome in ("acknowledged", "refused"):
+            self.decided.append(Decided(first.wallet_id, asked, first))
+
+
+class _Client:
+    """One client."""
+
+    def __init__(self, load: Load, name: str, seed: str) -> None:
+        self._load = load
+        self._dice = dice = SeededRandom(f"{seed} {name}")
+        self._source = OperationSource(name, load.state, dice, _MIX)
+        transport = HttpTransport(load.http, timeout_s=self._timeout_s)
+        self._client = LoadClient(transport, load.record, dice, _RETRY, time.monotonic_ns)
+
+    def _timeout_s(self) -> float:
+        return _IMPATIENCE_S if self._dice.happens(_IMPATIENT_SHARE) else TIMEOUT_S
+
+    async def open_wallet(self) -> None:
+        intent = self._source.next_intent()
+        wallet = RequestedOperation(intent=intent, operation="create_wallet", key=intent)
+        await self._client.pursue([wallet])
+
+    async def run(self, own: str, hot: str, stopping: asyncio.Event) -> None:
+        await self._deposit(own)
+        while not stopping.is_set():
+            await asyncio.sleep(self._dice.between(0.0, 2 * _THINK_S))
+            wallet_id = hot if self._dice.happens(_HOT_SHARE) else own
+            if self._dice.happens(0.12):
+                await self._read(wallet_id)
+            else:
+                await self._write(wallet_id)
+
+    async def _deposit(self, wallet_id: str) -> None:
+        intent = self._source.next_intent()
+        deposit = RequestedOperation(
+            intent=intent, operation="debit", wallet_id=wallet_id, amount=100_000, key=intent
+        )
+        await self._client.pursue([deposit])
+
+    async def _write(self, wallet_id: str) -> None:
+        operations = self._source.next_request(wallet_id)
+        atomic = len(operations) > 1 and self._dice.happens(0.5)
+        self._load.abandoned += await self._client.pursue(operations, atomic=atomic)
+
+    async def _read(self, wallet_id: str) -> None:
+        strong = self._dice.happens(0.4)
+        min_version = self._load.state.version_of(wallet_id) if self._dice.happens(0.5) else 0
+        await self._client.read(
+            wallet_id, self._source.next_intent, min_version=min_version, strong=strong
+        )

@@ -1,0 +1,38 @@
+"""Which processes of a running stack take turns on a busy CPU, and which may interrupt."""
+
+import os
+import sys
+
+import pytest
+
+from deploy.local.processes import process_tree
+from tests.support.running_service import RunningService
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the policy")
+
+
+def policies(service: RunningService, server: str) -> dict[str, int]:
+    if service.home is None:
+        pytest.skip("needs the processes of a local stack")
+    members = process_tree(service.home.load().processes[server])
+    return {
+        f"{member.pid} {member.name()}": os.sched_getscheduler(member.pid) for member in members
+    }
+
+
+def test_the_nodes_processes_take_turns_haproxy_and_all(service: RunningService) -> None:
+    found = policies(service, "ray")
+
+    assert any("haproxy" in name for name in found)
+    assert any("ShardActor" in name for name in found)
+    assert {name for name, policy in found.items() if policy != os.SCHED_BATCH} == set()
+
+
+@pytest.mark.parametrize("server", ["postgres", "nats"])
+def test_the_servers_that_everybody_waits_for_interrupt(
+    service: RunningService, server: str
+) -> None:
+    found = policies(service, server)
+
+    assert found
+    assert {name for name, policy in found.items() if policy != os.SCHED_OTHER} == set()

@@ -1,0 +1,142 @@
+"""From what a client wants to a submission, and from the reply to what the client then knows.
+
+This is the HTTP layer's part, without HTTP: ids minted per request, fingerprints of what was
+asked, statuses of what was answered.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from actors.rpc.messages import (
+    Applied,
+    BatchCommitted,
+    BatchRolledBack,
+    Failure,
+    ItemResult,
+    Refused,
+    RequestResult,
+)
+from tests.simulation.fault_probabilities import SeededRandom
+from tests.support.load_client import (
+    BATCH_REFUSED,
+    CallTiming,
+    RequestedOperation,
+    attempt_at,
+)
+from verification.facts import ClientCall, Outcome
+from wallet.commands import (
+    Command,
+    CommandItem,
+    CommandRequest,
+    CreateTransfer,
+    CreateWallet,
+    Idempotency,
+    SettleTransfer,
+)
+from wallet.ids import IdempotencyKey, TransferId, WalletId, wallet_creation_scope
+from wallet.money import canonical_amount, from_minor
+
+
+def submission_for(
+    operations: Sequence[RequestedOperation], dice: SeededRandom, *, timeout_s: float, atomic: bool
+) -> CommandRequest:
+    """The submission that an ingress makes of a request."""
+    first = operations[0]
+    wallet_id = WalletId(first.wallet_id or dice.identifier())
+    commands = [_command(operation, wallet_id, dice) for operation in operations]
+    if first.operation == "create_wallet" and first.key:
+        wallet_id = wallet_creation_scope(IdempotencyKey(first.key))
+    return CommandRequest(
+        wallet_id=wallet_id,
+        items=tuple(
+            CommandItem(command=command, idempotency=_keyed(operation))
+            for operation, command in zip(operations, commands, strict=True)
+        ),
+        request_id=dice.identifier(),
+        timeout_s=timeout_s,
+        atomic=atomic,
+        is_batch=len(operations) > 1,
+    )
+
+
+def _command(operation: RequestedOperation, wallet_id: WalletId, dice: SeededRandom) -> Command:
+    if operation.operation == "create_wallet":
+        return CreateWallet(
+            wallet_id=wallet_id, currency="USD", scale=2, reference_id=operation.intent
+        )
+    if operation.operation in ("complete", "revert"):
+        return SettleTransfer(
+            transfer_id=TransferId(operation.transfer_id),
+            status="completed" if operation.operation == "complete" else "failed",
+            reference_id=operation.intent,
+        )
+    return CreateTransfer(
+        transfer_id=TransferId(dice.identifier()),
+        type="debit" if operation.operation == "debit" else "credit",
+        status="pending" if operation.pending else "completed",
+        amount=canonical_amount(from_minor(operation.amount, 2)),
+        reference_id=operation.intent,
+    )
+
+
+def _keyed(operation: RequestedOperation) -> Idempotency | None:
+    if not operation.key:
+        return None
+    asked = hashlib.sha256(msgspec.json.encode(operation)).digest()
+    return Idempotency(key=IdempotencyKey(operation.key), fingerprint=asked)
+
+
+def attempts_of(
+    operations: Sequence[RequestedOperation],
+    reply: RequestResult | None,
+    started: int,
+    ended: int,
+) -> list[ClientCall]:
+    """What the client writes down; ``reply`` is None if none came."""
+    timing = CallTiming(started, ended)
+    if reply is None:
+        return [attempt_at(operation, timing, "unknown") for operation in operations]
+    if isinstance(reply, Failure):
+        outcome: Outcome = "not_applied" if reply.applied == "no" else "unknown"
+        code, detail = str(reply.code), reply.detail
+        return [
+            attempt_at(operation, timing, outcome, code=code, body=detail)
+            for operation in operations
+        ]
+    if isinstance(reply, BatchRolledBack):
+        return [
+            attempt_at(operation, timing, "not_applied", code=BATCH_REFUSED)
+            for operation in operations
+        ]
+    if isinstance(reply, BatchCommitted):
+        return [
+            _answered(operation, timing, item)
+            for operation, item in zip(operations, reply.items, strict=True)
+        ]
+    assert isinstance(reply, Applied | Refused), reply
+    (operation,) = operations
+    return [_answered(operation, timing, reply)]
+
+
+def _answered(operation: RequestedOperation, timing: CallTiming, result: ItemResult) -> ClientCall:
+    if isinstance(result, Refused):
+        return attempt_at(
+            operation,
+            timing,
+            "refused",
+            code=str(result.refusal.code),
+            status=409,
+            body=msgspec.json.encode(result.refusal).decode(),
+            replayed=result.replayed,
+        )
+    return attempt_at(
+        operation,
+        timing,
+        "acknowledged",
+        status=200,
+        body=result.body.decode(),
+        replayed=result.replayed,
+        version=result.version,
+    )

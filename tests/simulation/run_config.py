@@ -1,0 +1,151 @@
+"""What a seed decides about a run before it starts: sizes, bounds, speeds, faults."""
+
+from random import Random
+
+import msgspec
+
+from actors.dispatch.dispatcher import DispatcherLimits
+from actors.outbox.relay import RelayLimits
+from actors.shard.process import limits_from
+from actors.shard.shard import ShardLimits
+from runtime.settings import Settings
+
+_DEFAULTS = Settings.model_construct()
+
+
+class RunConfig(msgspec.Struct, kw_only=True):
+    """One run. Small bounds on purpose: what is rare in production must be common here."""
+
+    seed: int
+    clients: int
+    operations: int
+    """Intents per client."""
+    wallets: int
+    think_s: float
+    """Mean time between a client's intents."""
+    latency_s: float
+    """Usual time of a message between two processes."""
+    commit_s: float
+    """Usual time of half a statement: to Postgres or NATS, or back."""
+    client_timeout_s: float
+    request_timeout_s: float
+    statement_timeout_s: float
+    duplicate_window_s: float
+    shards: int
+    groups: int
+    partitions: int = 4
+    keyed_share: float
+    """Of a client's intents: those that come under an idempotency key."""
+    debit_share: float
+    """Of a client's transfers: few of them make many refusals."""
+    deliveries_suffer: bool
+    """The faults are those that part a command's deliveries from each other."""
+    faults: int
+    """Things that the nemesis does."""
+    fault_gap_s: float
+    fault_s: float
+    """Usual length of a fault; restarts and pauses are this long, too."""
+    stream_losses: int
+    """Times that the stream is deleted on top of that, and again while it is being filled."""
+    shuffle_within: bool
+    shard_limits: ShardLimits
+    relay_limits: RelayLimits
+    projection_batch_max: int
+    ack_wait_s: float
+
+    def dispatcher_limits(self, shards: int) -> DispatcherLimits:
+        return DispatcherLimits(
+            shard_count=shards,
+            ingress_queue_max=50,
+            ingress_wallet_queue_max=40,
+            shard_calls_in_flight_max=2,
+            call_commands_max=10,
+            call_wallet_commands_max=2,
+        )
+
+
+def config_for_seed(seed: int) -> RunConfig:
+    """The run that ``seed`` stands for."""
+    random = Random(f"deliveries {seed}")
+    plan = _any_plan(seed)
+    return _with_parted_deliveries(plan, random) if random.random() < 0.35 else plan
+
+
+def _with_parted_deliveries(plan: RunConfig, random: Random) -> RunConfig:
+    """``plan``, so that a command's deliveries often overlap: one wallet that everybody wants money
+    of without a key, patient clients, and faults that part what was sent from what was learnt."""
+    return msgspec.structs.replace(
+        plan,
+        clients=8,
+        operations=14,
+        wallets=1,
+        keyed_share=0.1,
+        debit_share=random.choice((0.25, 0.4)),
+        shards=random.randint(2, 3),
+        client_timeout_s=12.0,
+        request_timeout_s=random.choice((3.0, 10.0)),
+        statement_timeout_s=random.choice((0.3, 1.0)),
+        think_s=0.03,
+        faults=8,
+        fault_gap_s=0.06,
+        fault_s=random.choice((0.05, 0.2)),
+        deliveries_suffer=True,
+    )
+
+
+def _any_plan(seed: int) -> RunConfig:
+    random = Random(f"plan {seed}")
+    choose = random.choice
+    operations = random.randint(4, 14)
+    faults = choose((0, 3, 6, 10))
+    # Faults fall within the time in which there is load, however long that is.
+    length_s = choose((0.1, 1.0, 10.0))
+    latency_s = choose((0.0005, 0.005, 0.02))
+    return RunConfig(
+        seed=seed,
+        clients=random.randint(2, 5),
+        operations=operations,
+        wallets=random.randint(1, 3),
+        think_s=length_s / operations,
+        latency_s=latency_s,
+        commit_s=choose((0.001, 0.01, 0.05)),
+        client_timeout_s=choose((0.2, 1.0, 12.0)),
+        request_timeout_s=choose((0.5, 3.0, 10.0)),
+        statement_timeout_s=choose((0.3, 1.0, 5.0)),
+        duplicate_window_s=choose((0.5, 5.0, 120.0)),
+        shards=random.randint(1, 3),
+        groups=random.randint(1, 2),
+        keyed_share=choose((0.1, 0.7, 0.7)),
+        debit_share=choose((0.25, 0.45)),
+        deliveries_suffer=False,
+        faults=faults,
+        fault_gap_s=length_s / max(faults, 1) / 2,
+        fault_s=length_s / max(faults, 1) * choose((0.3, 1.0, 3.0)),
+        shuffle_within=random.random() < 0.25,
+        shard_limits=limits_from(
+            ShardLimits,
+            _DEFAULTS,
+            mailbox_commands_max=choose((4, 1_000)),
+            mailbox_wallet_commands_max=choose((3, 1_000)),
+            batch_commands_max=choose((1, 5, 100)),
+            batch_wallet_commands_max=choose((1, 3, 100)),
+            conflict_retries_max=choose((1, 8)),
+            wallets_cached_max=choose((1, 2, 100)),
+            transfers_cached_max=choose((0, 2, 100)),
+            outbox_events_max=choose((5, 10_000)),
+            database_stall_timeout_s=choose((0.2, 0.75, 5.0)),
+        ),
+        relay_limits=limits_from(
+            RelayLimits,
+            _DEFAULTS,
+            publish_batch_max=choose((1, 3, 100)),
+            outbox_memory_events_max=choose((0, 3, 1_000)),
+            outbox_sweep_interval_s=choose((0.1, 1.0)),
+            outbox_retention_s=choose((0.0, 0.3, 3.0)),
+            partitions=4,
+        ),
+        projection_batch_max=choose((1, 5, 100)),
+        ack_wait_s=choose((0.5, 30.0)),
+        # The last draw: seeds that lose no stream stay the runs that they were.
+        stream_losses=choose((0,) * 15 + (3,)),
+    )

@@ -1,0 +1,86 @@
+"""The service at a glance: rates between two looks, and what is wrong in plain sight."""
+
+import io
+
+import msgspec
+from rich.console import Console
+
+from actors.shard.heavy_hitters import HotWallet
+from deploy.cli.status_view import render_status
+from deploy.local.status_source import StatusSnapshot
+from runtime.metrics.histogram import Histogram
+from serve_app.asgi.statistics import ReplicaStatistics
+from tests.unit.test_metrics import PROJECTION, SHARD
+from wallet.ids import WalletId
+
+REPLICA = ReplicaStatistics(
+    replica="abc",
+    pid=1,
+    requests=100,
+    failed=0,
+    overloaded=0,
+    seconds=1.0,
+    queued=0,
+    pool={"busy": 3, "idle": 2, "max": 8},
+)
+
+
+def shown(before: StatusSnapshot, now: StatusSnapshot) -> str:
+    text = io.StringIO()
+    Console(width=200, file=text).print(render_status(before, now))
+    return text.getvalue()
+
+
+def row_of(text: str, heading: str) -> list[str]:
+    lines = text.splitlines()
+    place = next(n for n, line in enumerate(lines) if line.startswith(heading))
+    return lines[place + 1].split()
+
+
+def test_rates_are_what_happened_between_two_looks() -> None:
+    commit = Histogram()
+    commit.observe(0.004, 50)
+    more = {**SHARD.distributions, "commit_seconds": commit.snapshot()}
+    before = StatusSnapshot(at_s=10.0, shards=[SHARD], replicas=[REPLICA], projections=[PROJECTION])
+    now = StatusSnapshot(
+        at_s=12.0,
+        shards=[msgspec.structs.replace(SHARD, commands=2_006, distributions=more)],
+        replicas=[msgspec.structs.replace(REPLICA, requests=500, seconds=3.0)],
+        projections=[msgspec.structs.replace(PROJECTION, events=1_002)],
+    )
+    text = shown(before, now)
+    assert row_of(text, "REPLICA")[:4] == ["abc", "200", "5.0", "ms"]
+    assert row_of(text, "SHARD")[:2] == ["1", "1,000"]
+    assert "4.0 ms" in text
+    assert row_of(text, "PROJECTION")[:2] == ["0", "500"]
+
+
+def test_a_replaced_shard_begins_anew() -> None:
+    before = StatusSnapshot(at_s=0.0, shards=[SHARD], replicas=[], projections=[])
+    successor = msgspec.structs.replace(SHARD, pid=2, commands=1)
+    text = shown(before, msgspec.structs.replace(before, at_s=1.0, shards=[successor]))
+    assert row_of(text, "SHARD")[:2] == ["1", "0"]
+
+
+def test_hot_wallets_come_hottest_first_from_all_shards() -> None:
+    wallets = [HotWallet(WalletId(name), rate, 0.5) for name, rate in (("cool", 1.0), ("hot", 9.0))]
+    shards = [msgspec.structs.replace(SHARD, shard=n, hot_wallets=[wallets[n]]) for n in range(2)]
+    look = StatusSnapshot(at_s=0.0, shards=shards, replicas=[], projections=[])
+    assert row_of(shown(look, look), "HOT WALLET") == ["hot", "9.0", "50%", "1"]
+
+
+def test_what_is_wrong_is_said() -> None:
+    shard = msgspec.structs.replace(SHARD, journal_ready=False, hot_wallets=[])
+    projection = msgspec.structs.replace(PROJECTION, ready=False)
+    look = StatusSnapshot(at_s=0.0, shards=[shard], replicas=[], projections=[projection])
+    text = shown(look, look)
+    assert "No replica responds." in text
+    assert "1 (database down)" in text
+    assert "0 (disconnected)" in text
+    assert "9 mismatched" in text
+    assert "dead letters 13" in text
+    nobody = StatusSnapshot(at_s=0.0, shards=[], replicas=[], projections=[])
+    text = shown(nobody, nobody)
+    assert "No shard responds." in text
+    assert "No projection responds." in text
+    assert "Auditor is not running." in text

@@ -1,0 +1,49 @@
+"""What a transfer means for its wallet's sums, from the definition of its states.
+
+Written down independently of the service's own table: not what each step does, but where the
+money is in each state. A step is the difference between two states.
+"""
+
+from typing import Final
+
+from verification.facts import Balances
+
+_NO_SHARE: Final = (0, 0, 0)
+
+_SHARES: Final[dict[tuple[str, str], tuple[int, int, int]]] = {
+    # (type, status): share of balance, pending_debit, pending_credit
+    ("debit", "pending"): (0, 1, 0),
+    ("debit", "completed"): (1, 0, 0),
+    ("debit", "failed"): _NO_SHARE,
+    ("credit", "pending"): (-1, 0, 1),
+    ("credit", "completed"): (-1, 0, 0),
+    ("credit", "failed"): _NO_SHARE,
+}
+
+_STEPS: Final = frozenset(
+    {("", "pending"), ("", "completed"), ("pending", "completed"), ("pending", "failed")}
+)
+"""Status before (empty: the transfer did not exist) and after."""
+
+
+def step_allowed(transfer_type: str, before: str, after: str) -> bool:
+    """Whether a transfer may go from status ``before`` to status ``after``."""
+    return (before, after) in _STEPS and (transfer_type, after) in _SHARES
+
+
+def apply_step(
+    sums: Balances, transfer_type: str, before: str, after: str, amount: int
+) -> Balances:
+    """``sums`` after a transfer of ``amount`` went from status ``before`` to ``after``."""
+    was = _SHARES.get((transfer_type, before), _NO_SHARE)
+    now = _SHARES.get((transfer_type, after), _NO_SHARE)
+    return Balances(
+        balance=sums.balance + (now[0] - was[0]) * amount,
+        pending_debit=sums.pending_debit + (now[1] - was[1]) * amount,
+        pending_credit=sums.pending_credit + (now[2] - was[2]) * amount,
+    )
+
+
+def minor_units(amount: str) -> int:
+    """Minor units of a decimal string that has all of its decimals."""
+    return int(amount.replace(".", ""))
