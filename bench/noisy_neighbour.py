@@ -93,10 +93,7 @@ def _load(
 async def _audited(bench: Bench, loads: dict[str, LoadSpec]) -> list[LoadResult]:
     """Run loads at once, one a wallet; a fixed-rate one begins when the others are under way."""
     await wait_until_drained(bench.ledger, list(loads))
-    books = {
-        wallet: ConsistencyAudit(bench.ledger, bench.stream, [wallet])
-        for wallet in loads
-    }
+    books = {wallet: ConsistencyAudit(bench.ledger, bench.stream, [wallet]) for wallet in loads}
     for book in books.values():
         await book.snapshot()
     lead_s = _FLOOD_LEAD_S if len(loads) > 1 else 0.0

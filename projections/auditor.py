@@ -112,7 +112,7 @@ class Auditor:
         self._still_found += len(wallets)
         if wallets:
             # All of them, if nobody follows the stream: some names say as much.
-            _log.error("projections stand still", count=len(wallets), some=wallets[:_NAMED_MAX])
+            _log.error("projections stalled", count=len(wallets), some=wallets[:_NAMED_MAX])
 
     def statistics(self) -> AuditStatistics:
         since = self._outbox_since

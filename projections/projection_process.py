@@ -126,4 +126,4 @@ async def _measure(consumer: ProjectionConsumer) -> None:
 
 
 async def _note_error(error: Exception) -> None:
-    _log.warning("nats", error=f"{type(error).__name__}: {error}")
+    _log.warning("nats client error", error=f"{type(error).__name__}: {error}")

@@ -290,7 +290,7 @@ class ReconnectingConnection:
             else:
                 cause = "it does not end"
             if ended is False:
-                _log.warning("a backend that was given up goes on", pid=backend.pid, cause=cause)
+                _log.warning("abandoned backend still running", pid=backend.pid, cause=cause)
             else:
                 self._given_up.remove(backend)
 

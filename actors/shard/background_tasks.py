@@ -25,8 +25,8 @@ class BackgroundTasks:
         while True:
             try:
                 await chore()
-                _log.error("a chore ended", chore=name)
+                _log.error("background task ended", chore=name)
             except Exception:  # noqa: BLE001 - whatever it is, the process has money to move
-                _log.error("a chore failed", chore=name, exc_info=True)
+                _log.error("background task failed", chore=name, exc_info=True)
             self.failures[name] += 1
             await asyncio.sleep(self._pause_s)

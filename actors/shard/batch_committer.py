@@ -116,7 +116,7 @@ class BatchCommitter:
         session = await self._journal.connect()
         if session != self._session:
             if self._session is not None:
-                _log.warning("a new journal session: memory dropped", wallets=len(self._cache))
+                _log.warning("journal session changed, cache cleared", wallets=len(self._cache))
                 self._cache.clear()
                 self._relay.reset()
             self._session = session

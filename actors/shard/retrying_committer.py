@@ -159,7 +159,7 @@ class RetryingCommitter:
             locked = await self._journal.locked(wallets)
         except JournalUnavailable:
             locked = frozenset()
-        _log.warning("a batch waited too long", locked=sorted(locked), cause=str(busy))
+        _log.warning("batch lock wait timed out", locked=sorted(locked), cause=str(busy))
         if not locked:
             fail_all(group.entries, JOURNAL_BUSY)
             return []
@@ -177,9 +177,7 @@ class RetryingCommitter:
             fail_all(group.entries, JOURNAL_DOWN)
             return []
         self._counts["outcomes_unknown"] += not group.unknown_outcomes
-        _log.warning(
-            "outcome of a commit unknown", cause=str(failure), **log_context(group.entries)
-        )
+        _log.warning("commit outcome unknown", cause=str(failure), **log_context(group.entries))
         await asyncio.sleep(
             _RESOLVE_BACKOFF_S[min(group.unknown_outcomes, len(_RESOLVE_BACKOFF_S) - 1)]
         )

@@ -109,7 +109,7 @@ class WriteHealth:
         self._proved_at = max(self._proved_at, began)
         if began >= self._failed_at and self._failure is not None:
             if self._failure != _NOTHING_YET:
-                _log.info("writes go through again")
+                _log.info("writes recovered")
             self._failure = None
 
     def failed(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The `wallet` command: a thin layer over serve_app.local, which is imported where it is needed."""
+"""The `wallet` command: a thin layer over deploy.local, which is imported where it is needed."""
 
 import sys
 from contextlib import suppress

@@ -2,8 +2,8 @@
 
 Requests with one command are validated by pydantic-core, strictly: unknown fields, floats and
 coercions are refused. Requests with many are validated by `serve_app.http.batch_requests`.
-Responses are encoded from structs: those here, those of wallets and transfers (`wallet.representation`), and
-problem documents (`serve_app.http.problems`).
+Responses are encoded from structs: those here, those of wallets and transfers
+(`wallet.representation`), and problem documents (`serve_app.http.problems`).
 """
 
 from typing import Annotated, Any, Literal

@@ -267,7 +267,7 @@ class _DuplexStreamingResponse(StreamingResponse):
             async with asyncio.timeout(None) as patience:
                 await self._answer(_Unread(patience), send)
         except TimeoutError:
-            _log.warning("a stream's last answers were not read")
+            _log.warning("stream responses not read")
 
     async def _answer(self, unread: _Unread, send: Send) -> None:
         executing = asyncio.create_task(self._execute(unread))

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-FILE: Final = Path(__file__).parents[1] / "deploy/grafana/dashboards/wallet.json"
+FILE: Final = Path(__file__).parents[2] / "deploy/grafana/dashboards/wallet.json"
 
 _COLUMNS: Final = 3
 _WIDTH: Final = 24 // _COLUMNS

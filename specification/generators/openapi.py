@@ -18,7 +18,7 @@ from wallet.events import EventType
 from wallet.representation import TransferResultView, WalletView
 from wallet.state import FailureReason, TransferStatus, TransferType, WalletStatus
 
-FOLDER: Final = Path(__file__).parents[1] / "specification"
+FOLDER: Final = Path(__file__).parents[1]
 
 Json = dict[str, Any]
 
