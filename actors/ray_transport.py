@@ -7,12 +7,12 @@ import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError
 
-from actors.dispatch.dispatcher import ShardUnreachable
 from actors.rpc.client import RpcClient, connect
 from actors.rpc.failover import FailoverTransport
 from actors.rpc.keepalive import Heartbeat
 from actors.rpc.server import RpcEndpoint
 from actors.rpc.tls import TlsFiles
+from actors.rpc.transport import ShardUnreachable
 from actors.shard.statistics import ShardStatistics
 from actors.shard_actor import actor_name
 

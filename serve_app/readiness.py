@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from actors.dispatch.dispatcher import ShardUnreachable
+from actors.rpc.transport import ShardUnreachable
 from actors.shard.statistics import ShardStatistics
 from projections.queries import Queries, ReadUnavailable
 from runtime.settings import Settings

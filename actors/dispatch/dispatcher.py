@@ -18,13 +18,14 @@ made here, before the first delivery, so the successor recognises what was commi
 
 import asyncio
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
 
 from actors.dispatch.pending_calls import ContentionDetector, PendingRequest
 from actors.dispatch.ring import ring_of
+from actors.dispatch.tracing import submit_traced
 from actors.fair_queue import FairQueue, Overflow, Taken
 from actors.rpc.messages import (
     Failure,
@@ -33,32 +34,12 @@ from actors.rpc.messages import (
     decode_replies,
     encode_submissions,
 )
-from actors.shard.tracing import submit_traced
+from actors.rpc.transport import ShardTransport, ShardUnreachable
 from runtime import tracing
 from wallet.commands import CommandRequest
 from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
-
-
-class ShardUnreachable(Exception):
-    """The call to a shard failed. What it carried may or may not have been applied."""
-
-    def __init__(self, message: str, *, delivered: bool) -> None:
-        super().__init__(message)
-        self.delivered = delivered
-        """False: the shard surely never got it."""
-
-
-class ShardTransport(Protocol):
-    """How a shard is called."""
-
-    async def call(self, shard: int, payload: bytes) -> bytes:
-        """Hand encoded submissions to ``shard`` and return its encoded replies.
-
-        Raises:
-            ShardUnreachable: no such actor now, or it died meanwhile.
-        """
 
 
 class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -270,3 +270,20 @@ class EventStream(Protocol):
         Raises:
             PublishFailed: it says nothing, or another connection has come since.
         """
+
+
+class ProbeFailed(Exception):
+    """A probe was not written. The message begins with the SQLSTATE, if the server gave one."""
+
+
+class WriteProbe(Protocol):
+    """Writes something that nobody reads."""
+
+    async def write(self, *, allocating: bool) -> None:
+        """Return once it is committed as a batch would be.
+
+        ``allocating``: try as well to get space on the disk.
+
+        Raises:
+            ProbeFailed: it was refused, or there is no connection.
+        """

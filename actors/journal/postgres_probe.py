@@ -13,9 +13,8 @@ from typing import Final
 
 import asyncpg
 
-from actors.journal.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
+from actors.journal.ports import JournalConflict, JournalUnavailable, OutcomeUnknown, ProbeFailed
 from actors.journal.postgres_connection import ReconnectingConnection
-from actors.shard.write_health import ProbeFailed
 
 PROBE_SETTINGS: Final = {"application_name": "wallet-probe", "timezone": "UTC"}
 

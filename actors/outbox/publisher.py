@@ -8,7 +8,7 @@ from itertools import repeat
 from actors.journal.ports import EventRange, EventStream, JournalUnavailable, Message, Outbox
 from actors.outbox.queue import QueuedRange
 from actors.outbox.ranges import pack
-from actors.shard.tracing import start_publish_spans
+from actors.outbox.tracing import start_publish_spans
 from runtime import tracing
 from wallet.event_codec import encode_event, subject_of
 from wallet.events import RecordedEvent

@@ -10,7 +10,6 @@ import asyncio
 import ssl
 from typing import Final, cast
 
-from actors.dispatch.dispatcher import ShardUnreachable
 from actors.rpc.framing import (
     FRAME_BYTES_MAX,
     FrameDecoder,
@@ -23,6 +22,7 @@ from actors.rpc.framing import (
 from actors.rpc.keepalive import Heartbeat, enable_keepalive
 from actors.rpc.messages import VERSION
 from actors.rpc.server import RpcEndpoint
+from actors.rpc.transport import ShardUnreachable
 
 _CONNECT_TIMEOUT_S: Final = 2.0
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from actors.dispatch.dispatcher import ShardUnreachable
+from actors.rpc.transport import ShardUnreachable
 
 CONNECT_GRACE_S: Final = 0.25
 """How long a connection may take to come about before the next shard is asked. An actor that

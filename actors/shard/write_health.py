@@ -14,7 +14,7 @@ may be on one wallet alone; if it is on a table, the probe meets it.
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
@@ -28,7 +28,9 @@ from actors.journal.ports import (
     JournalUnavailable,
     LoadedState,
     OutcomeUnknown,
+    ProbeFailed,
     ReadSet,
+    WriteProbe,
 )
 from wallet.ids import WalletId
 
@@ -42,23 +44,6 @@ _SERVERS_STATE: Final = frozenset({"08", "25", _DISK_FULL, "55", "57", "58", "F0
 """Classes of SQLSTATE that speak of the server; the others are about what it was asked."""
 
 _NOTHING_YET: Final = "nothing has been written yet"
-
-
-class ProbeFailed(Exception):
-    """A probe was not written. The message begins with the SQLSTATE, if the server gave one."""
-
-
-class WriteProbe(Protocol):
-    """Writes something that nobody reads."""
-
-    async def write(self, *, allocating: bool) -> None:
-        """Return once it is committed as a batch would be.
-
-        ``allocating``: try as well to get space on the disk.
-
-        Raises:
-            ProbeFailed: it was refused, or there is no connection.
-        """
 
 
 class WriteHealthLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -119,7 +119,7 @@ def migrate() -> None:
 def deploy_api(address: Address = "") -> None:
     """Deploy the HTTP API and its shards onto a Ray cluster."""
     from deploy.cli.stack_commands import deploy_onto
-    from deploy.local.serve_deployer import API
+    from serve_app.applications import API
 
     deploy_onto(_settings(), _home(), address, API, _console())
 
@@ -128,7 +128,7 @@ def deploy_api(address: Address = "") -> None:
 def deploy_projections(address: Address = "") -> None:
     """Deploy the projections onto a Ray cluster."""
     from deploy.cli.stack_commands import deploy_onto
-    from deploy.local.serve_deployer import PROJECTIONS
+    from serve_app.applications import PROJECTIONS
 
     deploy_onto(_settings(), _home(), address, PROJECTIONS, _console())
 

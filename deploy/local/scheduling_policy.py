@@ -22,4 +22,4 @@ def use_batch_scheduling() -> None:
     try:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     except OSError as refused:
-        _log.warning("the scheduling policy can't be changed: %s", refused)
+        _log.warning("scheduling policy not applied: %s", refused)

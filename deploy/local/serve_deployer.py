@@ -22,10 +22,8 @@ from deploy.local.haproxy_drain import soft_stop_haproxy
 from deploy.local.ports import answers
 from deploy.local.processes import wait_until
 from runtime.settings import Settings
+from serve_app.applications import API, PROJECTIONS
 from serve_app.auth.bind_policy import bind_policy_error
-
-API = "api"
-PROJECTIONS = "projections"
 
 DONE_MARKER = "The deployer is done."
 """The last line of a child that did what it was started for; only its parent learns exit codes."""

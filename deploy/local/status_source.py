@@ -17,8 +17,8 @@ import msgspec
 
 from actors.shard.statistics import ShardStatistics
 from deploy.local.errors import StackError
-from deploy.local.serve_deployer import API, PROJECTIONS
 from projections.statistics import ProjectionStatistics
+from serve_app.applications import API, PROJECTIONS
 from serve_app.asgi.statistics import ReplicaStatistics
 
 _ANSWER_TIMEOUT_S: Final = 5.0

@@ -10,18 +10,13 @@ import asyncpg
 from runtime.metrics.exporter import Sample
 from runtime.metrics.histogram import Histogram
 from serve_app.asgi.statistics import ReplicaStatistics
+from serve_app.http.problems import problem_counts
 
 requests: Final[Counter[tuple[str, int]]] = Counter()
 """Requests answered by this process, by route name and status."""
 
 seconds: Final[defaultdict[str, Histogram]] = defaultdict(Histogram)
 """From a request's headers to its answer handed over, by route name."""
-
-problems: Final[Counter[str]] = Counter(
-    dict.fromkeys(("overloaded", "unavailable", "deadline_exceeded", "internal_error"), 0)
-)
-"""Problems told by this process, by code; each of a batch's items counts. What alerts watch is
-there from the start: Prometheus can't see an increase from nothing."""
 
 
 def preregister(route: str) -> None:
@@ -38,7 +33,7 @@ def samples(replica: str, queued: list[int], pool: asyncpg.Pool | None) -> Itera
     for route, histogram in seconds.items():
         labels = {"route": route, **mark}
         yield Sample("wallet_http_request_seconds", histogram.snapshot(), labels)
-    for code, count in problems.items():
+    for code, count in problem_counts.items():
         yield Sample("wallet_http_problems_total", count, {"code": code, **mark})
     for shard, waiting in enumerate(queued):
         yield Sample("wallet_ingress_queued", waiting, {"shard": str(shard), **mark})

@@ -3,13 +3,12 @@
 The catalogue is the contract: one entry a code, explained by the service at its ``type``.
 """
 
+from collections import Counter
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 from starlette.responses import Response
-
-from serve_app.asgi import request_metrics
 
 PROBLEM_JSON: Final = "application/problem+json"
 
@@ -191,6 +190,12 @@ class ProblemError(Exception):
         """The request that was refused with this first; empty: the current one."""
 
 
+problem_counts: Final[Counter[str]] = Counter(
+    dict.fromkeys(("overloaded", "unavailable", "deadline_exceeded", "internal_error"), 0)
+)
+"""Problem documents made in this process, by code; each item of a batch counts. What alerts watch
+starts at zero: Prometheus can't see an increase from nothing."""
+
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -203,7 +208,7 @@ def problem_document(
     applied: Applied | None = None,
 ) -> ProblemDocument:
     kind = PROBLEM_TYPES[code]
-    request_metrics.problems[code] += 1
+    problem_counts[code] += 1
     return ProblemDocument(
         type=f"/problems/{code}",
         title=kind.title,

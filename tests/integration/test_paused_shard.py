@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from actors.dispatch.dispatcher import ShardUnreachable
 from actors.rpc import failover
 from actors.rpc.client import RpcClient, connect
 from actors.rpc.failover import FailoverTransport
 from actors.rpc.keepalive import Heartbeat
 from actors.rpc.server import RpcEndpoint
+from actors.rpc.transport import ShardUnreachable
 from actors.shard.process import limits_from
 from runtime.settings import Settings
 from tests.support.waiting import until_true

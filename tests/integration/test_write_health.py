@@ -8,10 +8,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import asyncpg
 import pytest
 
+from actors.journal.ports import ProbeFailed
 from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
 from actors.journal.postgres_connection import ReconnectingConnection
 from actors.journal.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
-from actors.shard.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
+from actors.shard.write_health import MonitoredJournal, WriteHealth, WriteHealthLimits
 from tests.support.ids import new_id
 from tests.support.waiting import stop, until, until_true
 from tests.support.writes import CommitRequestBuilder

@@ -11,13 +11,14 @@ from functools import partial
 from random import Random
 from typing import TypeVar
 
-from actors.dispatch.dispatcher import Dispatcher, ShardUnreachable
+from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.ring import ring_of
 from actors.journal.memory import MemoryBackfill, MemoryJournal, MemoryOutbox
 from actors.journal.memory_database import MemoryDatabase
 from actors.journal.ports import Journal
 from actors.outbox.relay import OutboxRelay
 from actors.rpc.messages import decode_submissions, encode_replies
+from actors.rpc.transport import ShardUnreachable
 from actors.shard.shard import Shard
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.queries import Queries, ReadUnavailable

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from actors.dispatch.dispatcher import ShardUnreachable
 from actors.rpc.messages import Applied, RequestResult, decode_submissions, encode_replies
+from actors.rpc.transport import ShardUnreachable
 from wallet.commands import CommandRequest
 
 

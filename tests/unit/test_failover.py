@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from actors.dispatch.dispatcher import ShardUnreachable
 from actors.rpc import failover
 from actors.rpc.failover import FailoverTransport
+from actors.rpc.transport import ShardUnreachable
 
 
 class FakeChannel:

@@ -24,6 +24,7 @@ from runtime.metrics.catalogue import CATALOGUE, MetricKind, exported_names
 from runtime.metrics.exporter import Exporter, Sample
 from runtime.metrics.histogram import Histogram
 from serve_app.asgi import request_metrics
+from serve_app.http.problems import problem_counts
 from tests.support.batches import request
 from tests.support.write_side import debit
 from wallet.ids import WalletId
@@ -100,7 +101,7 @@ class Pool:
 def ingress() -> list[Sample]:
     request_metrics.requests["debit_wallet", 201] += 1
     request_metrics.seconds["debit_wallet"].observe(0.01)
-    request_metrics.problems["overloaded"] += 1
+    problem_counts["overloaded"] += 1
     return list(request_metrics.samples("r", [3], Pool()))  # type: ignore[arg-type]  # has what is called of it
 
 

@@ -6,7 +6,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from actors.dispatch.dispatcher import ShardUnreachable
+from actors.rpc.transport import ShardUnreachable
 from actors.shard.statistics import ShardStatistics
 from projections.queries import Queries
 from runtime.settings import Settings

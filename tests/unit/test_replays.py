@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.asgi import request_metrics
+from serve_app.http.problems import problem_counts
 from tests.support.http_side import HttpSide, http_side
 from wallet.ids import WalletId
 
@@ -71,9 +71,9 @@ async def test_a_replayed_batch_of_many_wallets_is_the_first_one(side: HttpSide)
 
 async def problems_of_a_batch(side: HttpSide, wallet: WalletId, *items: Any) -> dict[str, int]:
     """What the metric counts for one atomic batch under the key ``k``."""
-    before = dict(request_metrics.problems)
+    before = dict(problem_counts)
     await side.batch(wallet, *items, key="k", atomic=True)
-    counted = {code: n - before.get(code, 0) for code, n in request_metrics.problems.items()}
+    counted = {code: n - before.get(code, 0) for code, n in problem_counts.items()}
     return {code: n for code, n in counted.items() if n}
 
 

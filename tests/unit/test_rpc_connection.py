@@ -9,7 +9,6 @@ from typing import cast
 import msgspec
 import pytest
 
-from actors.dispatch.dispatcher import ShardUnreachable
 from actors.rpc import client, server
 from actors.rpc.client import RemoteCallError, RpcClient, connect
 from actors.rpc.framing import (
@@ -23,6 +22,7 @@ from actors.rpc.framing import (
 from actors.rpc.keepalive import Heartbeat, enable_keepalive
 from actors.rpc.messages import VERSION
 from actors.rpc.server import Health, RpcEndpoint, RpcServer
+from actors.rpc.transport import ShardUnreachable
 from tests.support.virtual_time import VirtualTimeLoop
 from tests.support.waiting import until, until_true
 

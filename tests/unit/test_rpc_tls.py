@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from actors.dispatch.dispatcher import ShardUnreachable
 from actors.rpc.client import connect
 from actors.rpc.keepalive import Heartbeat
 from actors.rpc.server import RpcEndpoint, RpcServer
 from actors.rpc.tls import TlsFiles
+from actors.rpc.transport import ShardUnreachable
 from runtime.settings import Settings
 from tests.support.certificates import tls_files
 

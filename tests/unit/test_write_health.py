@@ -15,11 +15,12 @@ from actors.journal.ports import (
     JournalUnavailable,
     LoadedState,
     OutcomeUnknown,
+    ProbeFailed,
     ReadSet,
     RefusedDelivery,
     StoredAnswer,
 )
-from actors.shard.write_health import MonitoredJournal, ProbeFailed, WriteHealth, WriteHealthLimits
+from actors.shard.write_health import MonitoredJournal, WriteHealth, WriteHealthLimits
 from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, changed, make_transfer, make_wallet
 from tests.support.waiting import stop, until
 from wallet.commands import Idempotency
