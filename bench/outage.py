@@ -35,7 +35,7 @@ _DRAIN_S_MAX: Final = 120.0
 _WRITTEN: Final = "SELECT sum(version)::bigint FROM wallets"
 
 
-class Sample(msgspec.Struct, frozen=True):
+class BacklogSample(msgspec.Struct, frozen=True):
     """Since the start, in seconds and events."""
 
     at: float
@@ -78,7 +78,7 @@ class Sampler:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self.samples: list[Sample] = []
+        self.samples: list[BacklogSample] = []
         self.stream_answers = True
 
     async def run(self) -> None:
@@ -91,7 +91,7 @@ class Sampler:
                     info = await client.jetstream().stream_info(self._service.stream)
                     published = info.state.messages
                 written = await database.fetchval(_WRITTEN)
-                self.samples.append(Sample(time.monotonic(), written, published))
+                self.samples.append(BacklogSample(time.monotonic(), written, published))
                 await asyncio.sleep(1.0)
         finally:
             await database.close()
@@ -155,7 +155,7 @@ async def measure(service: Service, folder: Path, outage_s: float) -> Outage:
     )
 
 
-def _rate(samples: list[Sample], what: str) -> float:
+def _rate(samples: list[BacklogSample], what: str) -> float:
     if len(samples) < 2:
         return 0.0
     first, last = samples[0], samples[-1]
