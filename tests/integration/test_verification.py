@@ -298,7 +298,7 @@ async def test_what_clients_were_told_is_held_against_the_journal(
         body=applied(told).body.decode(),
         version=2,
     )
-    lost = msgspec.structs.replace(paid, intent="paid again", started=5, ended=6)
+    lost = msgspec.structs.replace(paid, operation_id="paid again", started=5, ended=6)
     history = tmp_path / "history.jsonl"
     options = {"database_url": database, "history": history}
     history.write_bytes(b"\n".join(map(msgspec.json.encode, (created, paid))))
