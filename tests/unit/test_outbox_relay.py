@@ -42,7 +42,7 @@ async def test_a_span_that_is_not_its_events_is_not_queued(desk: RelayFixture) -
     write = await desk.commit(WALLET_ID, 1)
     (span,) = write.spans()
     for wrong in (span._replace(last=3), span._replace(first=2)):
-        with pytest.raises(AssertionError, match="INV-10 a span is its events"):
+        with pytest.raises(AssertionError, match="INV-10 a range is its events"):
             desk.relay.add(wrong, write.events, [b"{}", b"{}"])
     assert desk.relay.backlog == 0
 
