@@ -62,7 +62,7 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         409,
         "Insufficient funds",
         "A credit takes money OUT of the wallet. Debit the wallet (put money in) first, or send "
-        "a smaller amount. The Idempotency-Key stores this refusal: use a new key to try again.",
+        "a smaller amount. With an Idempotency-Key this refusal is stored: retry with a new key.",
     ),
     "balance_out_of_range": ProblemType(
         409, "Balance out of range", "Send a smaller debit, or settle pending transfers first."
