@@ -1,11 +1,10 @@
-"""A look at the tables from outside, a few wallets at a time: do they contradict each other.
+"""Online consistency check: compares wallets, journal and projections, one page at a time.
 
-Every wallet's row must equal what its last journal entry says, and its projection, where that is
-at the same version, must equal both. A projection may be behind, but not for long: one that still
-lacks an event after a minute stands still, be it that the stream lost its last event, or that
-nobody follows the stream. One statement sees all three as of one moment, so a
-wallet that is being written never looks wrong. A round over all wallets takes as long as it takes:
-its load is bounded, not its length. The whole history is checked by `verification`.
+Every wallet row must equal its last journal entry, and its projection, if it is at the same
+version, must equal both. A projection may lag briefly. One that still lacks an event after a
+minute is stalled: the stream lost the event, or no consumer follows the stream. One SQL statement
+reads all three in one snapshot, so a concurrent write never looks like a mismatch. The load of a
+round over all wallets is bounded; its duration is not. `verification` checks the whole history.
 """
 
 import asyncio
@@ -20,18 +19,18 @@ from projections.statistics import AuditStatistics
 _log = structlog.get_logger(__name__)
 
 PERIOD_S: Final = 5.0
-"""How often the auditor looks."""
+"""Interval between two pages."""
 
 WALLETS_MAX: Final = 500
-"""Wallets compared in one look: some 10 ms of the database's time."""
+"""Wallets compared per page: about 10 ms of database time."""
 
 STANDS_STILL_S: Final = 60.0
-"""A projection that lacks an event for so long does not follow."""
+"""A projection that lacks an event for longer than this is stalled."""
 
-_NAMED_MAX: Final = 5
-"""Wallets of one look that the log names."""
+_LOGGED_WALLETS_MAX: Final = 5
+"""Stalled wallets listed in one log line."""
 
-_FIRST: Final = "00000000-0000-0000-0000-000000000000"
+_NIL_UUID: Final = "00000000-0000-0000-0000-000000000000"
 
 _COMPARE: Final = """
 SELECT w.id::text,
@@ -65,15 +64,15 @@ _FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Time
 
 
 class Auditor:
-    """Compares wallets round after round. ``run`` is its task."""
+    """Compares all wallets, round after round. ``run`` is its background task."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._cursor = _FIRST
+        self._cursor = _NIL_UUID
         self._found_this_round = 0
         self._drift = 0
-        self._still_found = 0
-        self._still = 0
+        self._stalled_this_round = 0
+        self._stalled = 0
         self._wallets = 0
         self._rounds = 0
         self._failures = 0
@@ -81,7 +80,7 @@ class Auditor:
         self._outbox_since: datetime | None = None
 
     async def run(self) -> None:
-        """Look now and then until cancelled; an outage of Postgres is waited out."""
+        """Check a page every ``PERIOD_S`` until cancelled; retry after a Postgres failure."""
         while True:
             try:
                 await self.check_next_page()
@@ -91,38 +90,40 @@ class Auditor:
             await asyncio.sleep(PERIOD_S)
 
     async def check_next_page(self) -> None:
-        """Compare the next wallets, and see what waits or was put aside."""
+        """Compare the next page of wallets; read the outbox age and the dead-letter count."""
         rows = await self._pool.fetch(_COMPARE, self._cursor, WALLETS_MAX, STANDS_STILL_S)
         for wallet_id, contradicts, _ in rows:
             if contradicts:
                 self._found_this_round += 1
                 _log.error("audit mismatch", wallet_id=wallet_id)
-        self._note_still([wallet_id for wallet_id, _, stands_still in rows if stands_still])
+        self._record_stalled([wallet_id for wallet_id, _, is_stalled in rows if is_stalled])
         self._wallets += len(rows)
         if len(rows) < WALLETS_MAX:
-            self._cursor, self._drift, self._found_this_round = _FIRST, self._found_this_round, 0
-            self._still, self._still_found = self._still_found, 0
+            self._cursor, self._drift, self._found_this_round = _NIL_UUID, self._found_this_round, 0
+            self._stalled, self._stalled_this_round = self._stalled_this_round, 0
             self._rounds += 1
         else:
             self._cursor = rows[-1][0]
         self._dead_letters = await self._pool.fetchval(_DEAD_LETTERS)
         self._outbox_since = await self._pool.fetchval(_OUTBOX)
 
-    def _note_still(self, wallets: list[str]) -> None:
-        self._still_found += len(wallets)
+    def _record_stalled(self, wallets: list[str]) -> None:
+        self._stalled_this_round += len(wallets)
         if wallets:
-            # All of them, if nobody follows the stream: some names say as much.
-            _log.error("projections stalled", count=len(wallets), some=wallets[:_NAMED_MAX])
+            # All wallets stall if no consumer runs: log only a few ids.
+            _log.error(
+                "projections stalled", count=len(wallets), some=wallets[:_LOGGED_WALLETS_MAX]
+            )
 
     def statistics(self) -> AuditStatistics:
-        since = self._outbox_since
-        waited_s = (datetime.now(UTC) - since).total_seconds() if since is not None else 0.0
+        oldest = self._outbox_since
+        age_s = (datetime.now(UTC) - oldest).total_seconds() if oldest is not None else 0.0
         return AuditStatistics(
             mismatched_wallets=max(self._drift, self._found_this_round),
-            standing_still=max(self._still, self._still_found),
+            standing_still=max(self._stalled, self._stalled_this_round),
             wallets=self._wallets,
             rounds=self._rounds,
             failures=self._failures,
             dead_letters=self._dead_letters,
-            outbox_age_s=max(waited_s, 0.0),
+            outbox_age_s=max(age_s, 0.0),
         )

@@ -1,7 +1,7 @@
-"""Folding a batch of stream events to the rows that it changes. Pure.
+"""Turn a batch of stream events into the projection rows that it changes. Pure.
 
-Events carry the state after them, so folding is keeping the last one of each wallet and of each
-transfer; that they connect to what is stored is checked by version where they are stored.
+Events carry the state after them, so it is enough to keep the last event of each wallet and of
+each transfer. The store checks by version that they follow the stored rows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,41 +26,41 @@ _transfer: Final = msgspec.json.Decoder(TransferResultView)
 
 
 def project_events(events: Iterable[CloudEvent]) -> ProjectionChanges:
-    """The rows that ``events`` leave. Per wallet the events come in version order; a repeated
-    or older one is dropped.
+    """The rows after ``events``. Events of a wallet are in version order; duplicates and older
+    versions are dropped.
 
     Raises:
-        msgspec.MsgspecError: an event's data is not what its type says.
-        EventMismatch: an event's data is another wallet's, or another version's.
+        msgspec.MsgspecError: an event's data doesn't match its type.
+        EventMismatch: an event's data belongs to another wallet or version.
     """
-    folding = _ChangeSetBuilder()
+    builder = _ChangeSetBuilder()
     for event in events:
-        folding.add(event)
+        builder.add(event)
     return ProjectionChanges(
-        wallets=list(folding.wallets.values()),
-        balances=list(folding.balances.values()),
-        transfers=list(folding.transfers.values()),
-        settlements=list(folding.settlements.values()),
+        wallets=list(builder.wallets.values()),
+        balances=list(builder.balances.values()),
+        transfers=list(builder.transfers.values()),
+        settlements=list(builder.settlements.values()),
     )
 
 
 class EventMismatch(ValueError):
-    """An event contradicts itself, or the subject that it came under: it is none of ours.
+    """An event contradicts itself or its subject, so this service did not publish it.
 
-    No assertion: others can publish on the stream, too.
+    Not an assertion: other clients may publish on the stream.
     """
 
 
 def decode_message(subject: str, payload: bytes) -> CloudEvent:
-    """The event of a stream message.
+    """The event in a stream message.
 
     Raises:
-        EventMismatch: it is not what its subject says.
-        msgspec.MsgspecError: it is no event.
+        EventMismatch: the event doesn't match its subject.
+        msgspec.MsgspecError: the payload is not an event.
     """
     event = decode_envelope(payload)
     if not subject.endswith(f".{event.subject}.{event.type}"):
-        raise EventMismatch(f"the subject {subject} is not of {event.id}, {event.type}")
+        raise EventMismatch(f"event {event.id} ({event.type}) does not match subject {subject}")
     return event
 
 
@@ -73,17 +73,20 @@ class _ChangeSetBuilder:
 
     def add(self, event: CloudEvent) -> None:
         if event.walletversion < 1 or event.id != f"{event.subject}:{event.walletversion}":
-            raise EventMismatch(f"{event.id} is not {event.subject} at {event.walletversion}")
+            raise EventMismatch(
+                f"event id {event.id} does not match wallet {event.subject} "
+                f"at version {event.walletversion}"
+            )
         known = self.balances.get(event.subject)
         if known is not None and event.walletversion <= known.last_version:
-            return  # INV-11: seen already in this batch.
+            return  # INV-11: a duplicate in this batch.
         if event.type == EventType.WALLET_CREATED:
             self._add_wallet(_wallet.decode(event.data), event)
         else:
             self._add_transfer(_transfer.decode(event.data), event)
 
     def _add_wallet(self, wallet: WalletView, event: CloudEvent) -> None:
-        _require_same(event, wallet.id, wallet.version)
+        _check_identity(event, wallet.id, wallet.version)
         self.wallets[wallet.id] = WalletRow(
             wallet.id,
             wallet.reference_id,
@@ -97,9 +100,11 @@ class _ChangeSetBuilder:
 
     def _add_transfer(self, transfer: TransferResultView, event: CloudEvent) -> None:
         version = event.walletversion
-        after = transfer.wallet
-        _require_same(event, transfer.wallet_id, after.version)
-        self._add_balances(event, after.balance, after.pending_debit, after.pending_credit)
+        wallet_after = transfer.wallet
+        _check_identity(event, transfer.wallet_id, wallet_after.version)
+        self._add_balances(
+            event, wallet_after.balance, wallet_after.pending_debit, wallet_after.pending_credit
+        )
         row = self.transfers.get(transfer.id)
         if row is not None:
             row.status = transfer.status
@@ -117,11 +122,11 @@ class _ChangeSetBuilder:
         self, event: CloudEvent, balance: str, pending_debit: str, pending_credit: str
     ) -> None:
         known = self.balances.get(event.subject)
-        connects = known is not None and event.walletversion == known.last_version + 1
+        is_contiguous = known is not None and event.walletversion == known.last_version + 1
         self.balances[event.subject] = BalanceRow(
             event.subject,
-            # After a jump inside the batch only what follows it connects; the store sees the gap.
-            known.first_version if known is not None and connects else event.walletversion,
+            # After a gap inside the batch, the range starts at the gap; the store detects it.
+            known.first_version if known is not None and is_contiguous else event.walletversion,
             event.walletversion,
             _minor(balance),
             _minor(pending_debit),
@@ -130,9 +135,11 @@ class _ChangeSetBuilder:
         )
 
 
-def _require_same(event: CloudEvent, wallet_id: WalletId, version: int) -> None:
+def _check_identity(event: CloudEvent, wallet_id: WalletId, version: int) -> None:
     if (wallet_id, version) != (event.subject, event.walletversion):
-        raise EventMismatch(f"{event.id} has the data of {wallet_id} at {version}")
+        raise EventMismatch(
+            f"event {event.id} has the data of wallet {wallet_id}, version {version}"
+        )
 
 
 def _new_transfer(transfer: TransferResultView, version: int) -> TransferRow:
@@ -166,7 +173,7 @@ def _settlement(transfer: TransferResultView, version: int) -> SettlementRow:
 
 
 def _minor(amount: str) -> str:
-    """Minor units of a decimal string that has all of its decimals."""
+    """Minor units, as text, of a decimal string that has all of its decimals."""
     return amount.replace(".", "")
 
 

@@ -1,10 +1,14 @@
-"""Pulling the stream and folding it: batches, one transaction, acknowledged after the commit.
+"""Consumes the stream: pulls a batch, applies it in one transaction, acknowledges after commit.
 
-What if the process dies after the commit and before the acknowledgement: the batch comes again
-and every row drops it by version. What if the stream lost events: the first event after the gap
-doesn't connect, and the wallet is caught up from the journal. What if two pull for one group (an
-upgrade): each removes the other's consumer and begins after what was acknowledged, until one of
-them is stopped; nothing is skipped, and what is folded twice is dropped.
+Failure cases:
+
+- The process dies after the commit, before the acknowledgement: the batch is redelivered, and
+  every row drops it by version.
+- The stream lost events: the first event after the gap doesn't follow the stored version, and the
+  wallet is caught up from the journal.
+- Two processes consume for one group (during an upgrade): each deletes the other's durable
+  consumer and starts after the acknowledged sequence, until one of them stops. Nothing is skipped,
+  and duplicates are dropped by version.
 """
 
 import asyncio
@@ -46,7 +50,7 @@ _RETRYABLE: Final = (
     OSError,
     TimeoutError,
 )
-"""The sources are away for now: wait and begin again. What is `POISON` is caught before."""
+"""NATS or Postgres is unavailable: back off and start again. `POISON` is caught before."""
 
 POISON: Final = (
     msgspec.MsgspecError,
@@ -55,13 +59,13 @@ POISON: Final = (
     ValueError,
     KeyError,
 )
-"""What no waiting makes foldable."""
+"""Errors of an event itself: retrying later does not help."""
 
 _ATTEMPTS_MAX: Final = 3
 
 
 class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Which share of the stream to fold, and in what portions."""
+    """Which partitions of the stream to project, and the batch limits."""
 
     stream: str
     group: int
@@ -74,12 +78,12 @@ class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def durable_prefix(self) -> str:
-        """What the names of this group's consumers begin with: how the partitions are divided."""
+        """Prefix of this group's durable names. It states how the partitions are divided."""
         return f"projections-{self.group}-of-{self.groups}-"
 
     @property
     def group_prefixes(self) -> frozenset[str]:
-        """The same for every group of this division."""
+        """The prefixes of all groups of this division."""
         return frozenset(f"projections-{group}-of-{self.groups}-" for group in range(self.groups))
 
     @property
@@ -95,7 +99,7 @@ class ConsumerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectionConsumer:
-    """One group's puller. ``run`` is its task."""
+    """The consumer of one group. ``run`` is its background task."""
 
     def __init__(self, *, client: Client, store: ProjectionStore, options: ConsumerOptions) -> None:
         self._client = client
@@ -108,43 +112,43 @@ class ProjectionConsumer:
         self.failures = 0
         self.dead_letters = 0
         self.pending = 0
-        """Events on the stream that are not folded yet, as of the last pull or `measure`."""
+        """Events on the stream that are not applied yet, as of the last pull or `refresh_lag`."""
         self.fold_seconds = Histogram()
         self.ready = False
         self._name: str | None = None
         self._behind_since: datetime | None = datetime.now(UTC)
-        """Since when there is something to fold, as far as is known; None: there is nothing."""
+        """Time of the oldest event known to be unapplied; None if there is none."""
 
     @property
     def lag_s(self) -> float:
-        """For how long there has been something on the stream that is not folded.
+        """How long there have been unapplied events on the stream.
 
-        While the stream can't be asked, the time since it last could.
+        While the stream is unreachable, the time since it was last reachable.
         """
         if self._behind_since is None:
             return 0.0
         return max((datetime.now(UTC) - self._behind_since).total_seconds(), 0.0)
 
     async def refresh_lag(self) -> None:
-        """Ask the stream how far behind it is, also while nothing can be folded."""
+        """Read the lag from the stream, even while events can't be applied."""
         if self._name is None:
             return
-        with suppress(NatsError, OSError, TimeoutError):  # It is asked again soon.
+        with suppress(NatsError, OSError, TimeoutError):  # The next period retries.
             info = await self._jetstream.consumer_info(self._options.stream, self._name)
             self.pending = (info.num_pending or 0) + (info.num_ack_pending or 0)
 
     async def run(self) -> None:
-        """Fold until cancelled, through every outage of Postgres and NATS."""
+        """Consume until cancelled; retry through outages of Postgres and NATS."""
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(_RETRYABLE),
-            # No end: a projection has nothing better to do than to wait for its sources.
+            # No stop condition: without its sources a projection can only wait.
             wait=wait_random_exponential(multiplier=0.05, max=2.0),
-            after=self._note_failure,
+            after=self._on_failure,
         ):
             with attempt:
                 await self._consume()
 
-    def _note_failure(self, state: Any) -> None:
+    def _on_failure(self, state: Any) -> None:
         self.failures += 1
         self.ready = False
         self._behind_since = self._behind_since or datetime.now(UTC)
@@ -152,55 +156,55 @@ class ProjectionConsumer:
         _log.warning("projection interrupted", error=f"{type(error).__name__}: {error}")
 
     async def _consume(self) -> None:
-        puller = await self._new_puller()
-        await puller.open()
+        subscription = await self._new_subscription()
+        await subscription.open()
         try:
             self.ready = True
             while True:
-                await self._consume_some(puller)
+                await self._consume_batch(subscription)
         finally:
             with suppress(NatsError):  # The connection may be gone.
-                await puller.close()
+                await subscription.close()
 
-    async def _consume_some(self, puller: PullSubscription) -> None:
-        messages = await puller.fetch()
+    async def _consume_batch(self, subscription: PullSubscription) -> None:
+        messages = await subscription.fetch()
         if messages:
-            taken = perf_counter()
+            started = perf_counter()
             spans = _start_spans(messages) if tracing.enabled else ()
             await self._project(messages)
             for span in spans:
                 span.end()
-            self.fold_seconds.observe(perf_counter() - taken)
+            self.fold_seconds.observe(perf_counter() - started)
             await messages[-1].ack()  # AckPolicy.ALL: it and everything before it.
-        self.pending = puller.pending
+        self.pending = subscription.pending
         if not self.pending:
             self._behind_since = None
-        if messages and not puller.pending_on_server:
-            # A transaction costs much and an event in it little: let some gather, for a moment.
+        if messages and not subscription.pending_on_server:
+            # A transaction costs much more than an event in it: let events accumulate briefly.
             await asyncio.sleep(self._options.interval_s)
 
-    async def _new_puller(self) -> PullSubscription:
-        """A consumer of our own, from where the last one of this group had acknowledged.
+    async def _new_subscription(self) -> PullSubscription:
+        """A new durable consumer, starting after the group's last acknowledged sequence.
 
-        Not the same one: what a predecessor pulled and did not fold before it died would be
-        acknowledged by our first acknowledgement, which covers everything before it.
+        The old one can't be reused: with AckPolicy.ALL our first acknowledgement would also cover
+        messages that a predecessor pulled and did not apply before it died.
         """
         options = self._options
-        former = await self._consumers()
+        previous = await self._consumers()
         name = f"{options.durable_prefix}{uuid6.uuid7().hex[-12:]}"
         await self._jetstream.add_consumer(
             options.stream,
             ConsumerConfig(
                 durable_name=name,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=self._start_sequence(former),
+                opt_start_seq=self._start_sequence(previous),
                 ack_policy=AckPolicy.ALL,
                 ack_wait=options.ack_wait_s,
                 max_ack_pending=2 * options.batch_max,
                 filter_subjects=options.subjects,
             ),
         )
-        await self._remove(former)
+        await self._remove(previous)
         self._name = name
         return PullSubscription(
             self._client,
@@ -211,44 +215,48 @@ class ProjectionConsumer:
         )
 
     async def _consumers(self) -> dict[str, int]:
-        """Consumers of projections, and the stream sequence up to which each acknowledged."""
+        """Durable consumers of projections, with the stream sequence each acknowledged up to."""
         return {
             consumer.name: consumer.ack_floor.stream_seq if consumer.ack_floor else 0
             for consumer in await self._jetstream.consumers_info(self._options.stream)
             if consumer.name.startswith("projections-")
         }
 
-    def _start_sequence(self, former: dict[str, int]) -> int:
-        """Where to begin: after our group's last, or after what a former division all had."""
+    def _start_sequence(self, previous: dict[str, int]) -> int:
+        """After our group's last acknowledged sequence; after a change of the division, after the
+        lowest that all groups of the previous division acknowledged."""
         own = [
-            floor for name, floor in former.items() if name.startswith(self._options.durable_prefix)
+            floor
+            for name, floor in previous.items()
+            if name.startswith(self._options.durable_prefix)
         ]
         if own:
             return max(own) + 1
-        others = [floor for name, floor in former.items() if not self._is_current_group(name)]
+        others = [floor for name, floor in previous.items() if not self._is_current_group(name)]
         return min(others, default=0) + 1
 
     def _is_current_group(self, name: str) -> bool:
         return any(name.startswith(durable) for durable in self._options.group_prefixes)
 
-    async def _remove(self, former: dict[str, int]) -> None:
-        """Our group's former consumers; those of a former division once every group has begun."""
-        begun = {self._options.durable_prefix} | {
+    async def _remove(self, previous: dict[str, int]) -> None:
+        """Delete our group's previous consumers; those of a previous division once every group of
+        the new one has started."""
+        started = {self._options.durable_prefix} | {
             durable
             for durable in self._options.group_prefixes
-            if any(name.startswith(durable) for name in former)
+            if any(name.startswith(durable) for name in previous)
         }
-        for name in former:
+        for name in previous:
             ours = name.startswith(self._options.durable_prefix)
-            outdated = not self._is_current_group(name) and begun == self._options.group_prefixes
+            outdated = not self._is_current_group(name) and started == self._options.group_prefixes
             if ours or outdated:
-                with suppress(NotFoundError):  # Another group was faster.
+                with suppress(NotFoundError):  # Another group deleted it first.
                     await self._jetstream.delete_consumer(self._options.stream, name)
 
     async def _project(self, messages: list[Msg]) -> None:
-        """Fold ``messages`` as one batch; if that can't be done, one by one."""
+        """Apply ``messages`` as one batch; if the batch fails, one by one."""
         try:
-            await self._fold_and_store(messages)
+            await self._apply(messages)
         except POISON as error:
             _log.warning(
                 "projection batch failed, retrying events one by one", error=_describe(error)
@@ -259,10 +267,10 @@ class ProjectionConsumer:
         self.batches += 1
 
     async def _project_one(self, message: Msg) -> None:
-        """Fold one event; after bounded tries put it aside, so that the others go on."""
+        """Apply one event; after ``_ATTEMPTS_MAX`` failures dead-letter it and go on."""
         for attempt in range(1, _ATTEMPTS_MAX + 1):
             try:
-                await self._fold_and_store([message])
+                await self._apply([message])
             except POISON as error:
                 if attempt == _ATTEMPTS_MAX:
                     await self._dead_letter(message, error)
@@ -288,7 +296,7 @@ class ProjectionConsumer:
         )
         await self._store.add_dead_letter(letter)
 
-    async def _fold_and_store(self, messages: list[Msg]) -> None:
+    async def _apply(self, messages: list[Msg]) -> None:
         events = [decode_message(message.subject, message.data) for message in messages]
         self._behind_since = events[0].time
         gaps = await self._store.project(project_events(events))
@@ -300,7 +308,7 @@ class ProjectionConsumer:
 
 
 def _start_spans(messages: list[Msg]) -> "list[Span]":
-    """Spans of the events that are traced, below their publishing's."""
+    """A span per traced event, as a child of its publish span."""
     traced = ((message, (message.headers or {}).get(tracing.HEADER)) for message in messages)
     return [
         tracing.start_span(

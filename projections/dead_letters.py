@@ -1,4 +1,4 @@
-"""Events that were put aside: look at them, and fold them again once the reason is mended."""
+"""Dead letters: list them, and replay them once the cause is fixed."""
 
 import asyncpg
 
@@ -11,18 +11,18 @@ _LIMIT = 10_000
 
 
 async def list_dead_letters(settings: Settings) -> list[DeadLetter]:
-    """The events that are put aside, oldest first, at most 10,000."""
+    """Dead-lettered events, oldest first, at most 10,000."""
     async with asyncpg.create_pool(settings.database_url, min_size=0, max_size=1) as pool:
         return await ProjectionStore(pool).dead_letters(limit=_LIMIT)
 
 
 async def replay(settings: Settings) -> tuple[int, int]:
-    """Fold them again, oldest first; returns how many were folded and how many remain.
+    """Apply them again, oldest first; returns how many were applied and how many remain.
 
-    An event that the projection has meanwhile got from the journal is dropped by its version,
-    like any repeated one.
+    An event that the projection meanwhile got from the journal is dropped by version, like any
+    duplicate.
     """
-    folded = 0
+    applied = 0
     async with asyncpg.create_pool(settings.database_url, min_size=0, max_size=1) as pool:
         store = ProjectionStore(pool)
         for letter in await store.dead_letters(limit=_LIMIT):
@@ -35,5 +35,5 @@ async def replay(settings: Settings) -> tuple[int, int]:
             for wallet_id in gaps:
                 await store.catch_up(wallet_id)
             await store.remove_dead_letter(letter)
-            folded += 1
-        return folded, await store.count_dead_letters()
+            applied += 1
+        return applied, await store.count_dead_letters()

@@ -1,20 +1,19 @@
-"""Rebuilding a wallet with a long history: piece by piece, each a transaction of bounded size.
+"""Rebuilds a wallet with a long history in pieces, each a transaction of bounded size.
 
-First the wallet's row is made what the journal says it is at the version that it claims. Then its
-transfers are replaced in the order in which they came to be, each by what it is at the version of
-the row. The row is locked meanwhile, so that version does not move within a piece; between two
-pieces the consumer goes on as ever. At any moment each transfer is right or as wrong as before, and
-none is missing that was there.
+First the wallet's row is replaced by its state in the journal at the row's own version. Then its
+transfers are replaced in the order of their creation, each by its state at the row's version. The
+row is locked during a piece, so its version does not change; between two pieces the consumer goes
+on. At any moment each transfer is either correct or as before, and no existing transfer is missing.
 
-What a transfer became may be millions of versions later, and the journal has no index for that.
-So the settlements are noted in a temporary table first, which is topped up before each piece.
+A transfer may be settled millions of versions after its creation, and the journal has no index for
+that. So the settlements are collected in a temporary table, which is extended before each piece.
 """
 
 from typing import Final
 
 import asyncpg
 
-_RIGHT_ROW: Final = """
+_REPLACE_ROW: Final = """
 INSERT INTO wallet_projections (wallet_id, reference_id, currency, scale, status, balance,
     pending_debit, pending_credit, version, metadata, created_at, updated_at)
 SELECT w.id, w.reference_id, w.currency, w.scale, w.status, e.balance, e.pending_debit,
@@ -46,7 +45,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS rebuilt_settlements (
 )
 """
 
-_NOTE_SETTLEMENTS: Final = """
+_COLLECT_SETTLEMENTS: Final = """
 INSERT INTO rebuilt_settlements (created_version, version)
 SELECT created_version, version FROM wallet_events
 WHERE wallet_id = $1::uuid AND version > $2 AND version <= $3 AND previous_status IS NOT NULL
@@ -62,7 +61,7 @@ _REMOVE_BEYOND: Final = """
 DELETE FROM transfer_projections WHERE wallet_id = $1::uuid AND created_version > $2
 """
 
-# ``c``: what made the transfer, ``l``: the last that happened to it, as far as the row's version.
+# ``c``: the creating event; ``l``: the transfer's last event up to the row's version.
 _REPLACE: Final = """
 INSERT INTO transfer_projections (wallet_id, transfer_id, type, status, amount, reference_id,
     metadata, failure_reason, created_at, settled_at, created_version, version)
@@ -92,15 +91,15 @@ ON CONFLICT (wallet_id, transfer_id) DO UPDATE SET
 async def rebuild_in_pieces(
     connection: asyncpg.Connection, wallet_id: str, *, events_max: int
 ) -> None:
-    """Make a wallet's projections what the journal says, ``events_max`` events at once."""
+    """Rebuild a wallet's projections from the journal, ``events_max`` events at a time."""
     await connection.execute(_SETTLEMENTS)
     await connection.execute("TRUNCATE rebuilt_settlements")
     async with connection.transaction():
         await connection.fetchval(_LOCK, wallet_id)
-        await connection.execute(_RIGHT_ROW, wallet_id)
+        await connection.execute(_REPLACE_ROW, wallet_id)
         version = await connection.fetchval(_LOCK, wallet_id) or 0
         await connection.execute(_REMOVE_BEYOND, wallet_id, version)
-    # What comes to be from then on is the consumer's, and right.
+    # Later events are applied by the consumer, which gets them right.
     pieces = _Pieces(connection, wallet_id, events_max, until=version)
     while await pieces.replace_next():
         pass
@@ -108,17 +107,15 @@ async def rebuild_in_pieces(
 
 
 async def _catch_up(connection: asyncpg.Connection, wallet_id: str, events_max: int) -> None:
-    """As far as the journal goes now, for where nobody follows the stream. What is written from
-    then on is not waited for: it may be written as fast as this reads."""
-    written = await connection.fetchval(
-        "SELECT version FROM wallets WHERE id = $1::uuid", wallet_id
-    )
-    while await connection.fetchval(_VERSION, wallet_id) < written:
+    """Apply the journal up to its current end, in case no consumer runs. Events written from now
+    on are not waited for: writes may be as fast as these reads."""
+    end = await connection.fetchval("SELECT version FROM wallets WHERE id = $1::uuid", wallet_id)
+    while await connection.fetchval(_VERSION, wallet_id) < end:
         await connection.fetchval("SELECT catch_up($1::uuid, $2)", wallet_id, events_max)
 
 
 class _Pieces:
-    """How far the rebuilding of one wallet has come."""
+    """Progress of the rebuild of one wallet."""
 
     def __init__(
         self, connection: asyncpg.Connection, wallet_id: str, events_max: int, *, until: int
@@ -128,25 +125,27 @@ class _Pieces:
         self._events_max = events_max
         self._until = until
         self._done = 0
-        self._noted = 0
-        """The version up to which settlements are noted."""
+        self._collected = 0
+        """Version up to which settlements are collected."""
 
     async def replace_next(self) -> bool:
-        """Replace the transfers of the next versions; whether there are more."""
+        """Replace the transfers of the next versions; False if these were the last."""
         version = await self._connection.fetchval(_VERSION, self._wallet_id)
-        await self._note_settlements(version or 0)
+        await self._collect_settlements(version or 0)
         async with self._connection.transaction():
             version = await self._connection.fetchval(_LOCK, self._wallet_id) or 0
-            await self._note_settlements(version)
+            await self._collect_settlements(version)
             last = min(self._done + self._events_max, self._until)
-            place = (self._wallet_id, self._done, last)
-            await self._connection.execute(_REMOVE, *place)
-            await self._connection.execute(_REPLACE, *place, version)
+            versions = (self._wallet_id, self._done, last)
+            await self._connection.execute(_REMOVE, *versions)
+            await self._connection.execute(_REPLACE, *versions, version)
         self._done = last
         return last < self._until
 
-    async def _note_settlements(self, version: int) -> None:
-        while self._noted < version:
-            last = min(self._noted + self._events_max, version)
-            await self._connection.execute(_NOTE_SETTLEMENTS, self._wallet_id, self._noted, last)
-            self._noted = last
+    async def _collect_settlements(self, version: int) -> None:
+        while self._collected < version:
+            last = min(self._collected + self._events_max, version)
+            await self._connection.execute(
+                _COLLECT_SETTLEMENTS, self._wallet_id, self._collected, last
+            )
+            self._collected = last

@@ -1,7 +1,7 @@
-"""A projection as a Ray actor: nothing but the wrapping.
+"""The projection's Ray actor: a thin wrapper.
 
-Serve copies this module's classes by value into the actor's process, so nothing else may be
-defined here: two copies of one class are not the same class.
+Serve pickles this module's classes by value into the actor's process. Define nothing else here:
+two copies of a class are not the same class.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from runtime.settings import Settings
 
 
 def actor_name(group: int) -> str:
-    """Name of a group's actor among its deployment's actors."""
+    """Name of a group's actor within its deployment."""
     return f"projection-{group}"
 
 
@@ -25,7 +25,7 @@ class ProjectionActor:
     """One group of partitions. See `ProjectionProcess`."""
 
     def __init__(self, group: int, settings: Settings) -> None:
-        # A dict, if serve.yaml overrides an option of the deployment: Serve dumps its models then.
+        # If serve.yaml overrides a deployment option, Serve passes the settings as a dict.
         self._process = ProjectionProcess(group, Settings.model_validate(settings))
         self._metrics = asyncio.get_event_loop().create_task(self._export())
 

@@ -1,4 +1,4 @@
-"""A projection's statistics as metrics of the catalogue."""
+"""A projection's statistics as metrics (`runtime.metrics.catalogue`)."""
 
 from collections.abc import Iterator
 from typing import Final

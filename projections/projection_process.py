@@ -1,4 +1,4 @@
-"""A projection's process without Ray: everything that lives in it, put together."""
+"""A projection's process without Ray: its composition root."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 CONNECTION_SETTINGS: Final = {
     "application_name": "wallet-projection",
     "timezone": "UTC",
-    # Rows are looked up by key, whatever the statistics of a young table say.
+    # All look-ups are by primary key; statistics of a new table would suggest other plans.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
@@ -32,8 +32,8 @@ CONNECTION_SETTINGS: Final = {
     "jit": "off",
 }
 
-_MEASURE_PERIOD_S: Final = 2.0
-"""How often the stream is asked how far behind the projection is."""
+_LAG_REFRESH_INTERVAL_S: Final = 2.0
+"""How often the lag is read from the stream."""
 
 
 class ProjectionProcess:
@@ -53,22 +53,22 @@ class ProjectionProcess:
             await self._consume()
         except asyncio.CancelledError:
             raise
-        except Exception:  # noqa: BLE001 - whatever it is, it ends this process
+        except Exception:  # noqa: BLE001 - any error ends this process
             _log.critical("projection failed", group=self._group, exc_info=True)
             os._exit(1)
 
     async def _consume(self) -> None:
         settings = self._settings
-        # Of this thread alone, which on Linux is what a priority belongs to: the event loop's.
+        # On Linux a nice value belongs to a thread: this one runs the event loop.
         os.nice(settings.projection_niceness)
-        # The first connection is retried too: NATS or Postgres may be away when we start.
+        # Retries the first connection too: NATS or Postgres may be unavailable at start.
         client = await nats.connect(
             settings.nats_url,
             name=f"projection-{self._group}",
             allow_reconnect=True,
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,
-            error_cb=_note_error,
+            error_cb=_log_client_error,
         )
         pool = await asyncpg.create_pool(
             settings.database_url,
@@ -95,13 +95,13 @@ class ProjectionProcess:
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._consumer.run())
-            tasks.create_task(_measure(self._consumer))
-            if self._group == 0:  # One for all groups: it looks at every wallet.
+            tasks.create_task(_refresh_lag_periodically(self._consumer))
+            if self._group == 0:  # One auditor for all groups: it checks every wallet.
                 self._auditor = Auditor(pool)
                 tasks.create_task(self._auditor.run())
 
     def statistics(self) -> ProjectionStatistics:
-        """How this projection stands; before its consumer exists, all zeros."""
+        """A snapshot; zeros until the consumer exists."""
         consumer = self._consumer
         return ProjectionStatistics(
             group=self._group,
@@ -119,11 +119,11 @@ class ProjectionProcess:
         )
 
 
-async def _measure(consumer: ProjectionConsumer) -> None:
+async def _refresh_lag_periodically(consumer: ProjectionConsumer) -> None:
     while True:
-        await asyncio.sleep(_MEASURE_PERIOD_S)
+        await asyncio.sleep(_LAG_REFRESH_INTERVAL_S)
         await consumer.refresh_lag()
 
 
-async def _note_error(error: Exception) -> None:
+async def _log_client_error(error: Exception) -> None:
     _log.warning("nats client error", error=f"{type(error).__name__}: {error}")

@@ -1,11 +1,11 @@
-"""Reads: from the projections, which never wait for a write, and past them where asked.
+"""Reads: from the projection tables, which never wait for a write, or from the write side's tables.
 
-A strong read, and a read with a ``min_version`` that the projection hasn't reached, take the write
-side's rows: Postgres is the truth, so they are never behind an answered write, whichever
-shard wrote it and whether or not that shard is alive.
+A strong read, and a read with a ``min_version`` that the projection hasn't reached, use the write
+side's tables. Postgres is the system of record, so they are never behind an acknowledged write,
+whichever shard wrote it and whether or not that shard is alive.
 
-The order of a wallet's transfers is the order of its events. The projection has an index for it;
-the write side's list walks the journal, which is kept in that order already.
+A wallet's transfers are listed in the order of its events. The projection has an index for it; the
+write side scans the journal, which is stored in that order.
 """
 
 import asyncio
@@ -53,14 +53,14 @@ FROM wallets w LEFT JOIN transfers t ON t.wallet_id = w.id AND t.id = $2::uuid
 WHERE w.id = $1::uuid
 """
 
-# The wallet and its page in one statement, so in one snapshot: the page is what the wallet held at
-# that version. One row without a transfer says that the wallet is there and the page is empty.
+# The wallet and its page in one statement, so in one snapshot: the page is the wallet's content at
+# that version. One row without a transfer: the wallet exists and the page is empty.
 _PROJECTED_TRANSFERS: Final = f"""
 SELECT t.*, w.currency, w.scale, w.version
 FROM wallet_projections w LEFT JOIN LATERAL (
     SELECT t.transfer_id::text AS id, {_TRANSFER_COLUMNS}
     FROM transfer_projections t
-    -- Newer ones may be there before the events between them and the wallet's row are.
+    -- A newer transfer may be stored before the events between it and the wallet's row.
     WHERE t.wallet_id = $1::uuid AND t.created_version < $2 AND t.created_version <= w.version
         AND ($3::text IS NULL OR t.status = $3) AND ($4::text IS NULL OR t.type = $4)
     ORDER BY t.created_version DESC LIMIT $5
@@ -86,9 +86,9 @@ PLANNER_SETTINGS: Final = {
     "enable_bitmapscan": "off",
     "max_parallel_workers_per_gather": "0",
 }
-"""For connections that `Queries` uses. Every read is a few rows by an index, or a walk along one in
-order. While a table is young its statistics say otherwise: without these the planner sorted all
-events of a wallet for one page (a second for 400,000), and started workers for 50 rows."""
+"""For the connections of `Queries`. Every read is a few rows by an index, or an ordered index scan.
+Statistics of a new table suggest other plans: without these settings the planner sorted all events
+of a wallet for one page (a second for 400,000), and started parallel workers for 50 rows."""
 
 _NEWEST: Final = 2**63 - 1
 
@@ -104,11 +104,11 @@ _FAILURES: Final = (
 
 
 class CursorError(ValueError):
-    """A cursor that no list of ours gave."""
+    """A cursor that this API did not issue."""
 
 
 class TransferFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which transfers of a list; None takes all."""
+    """Filter of a transfer list; None matches all."""
 
     status: Literal["pending", "completed", "failed"] | None = None
     type: Literal["debit", "credit"] | None = None
@@ -119,27 +119,28 @@ class TransferPageView(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[TransferView]
     next_cursor: Annotated[
-        str | None, msgspec.Meta(description="Pass as `cursor` for the next page; null: last.")
+        str | None,
+        msgspec.Meta(description="Pass as `cursor` for the next page; null on the last page."),
     ]
     wallet_version: Annotated[
-        int, msgspec.Meta(description="The wallet's version that the page was read at.")
+        int, msgspec.Meta(description="Wallet version at which the page was read.")
     ]
 
 
 class FoundTransfer(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet's transfer, or that it has none with this id."""
+    """A transfer and its wallet's version. ``transfer`` None: the wallet has none with this id."""
 
     transfer: TransferView | None
     wallet_version: int
-    """The version that this was read at, or an earlier one."""
+    """The wallet's version at the read, or an earlier one."""
 
 
 class ReadUnavailable(Exception):
-    """Postgres did not answer a read."""
+    """Postgres did not respond to a read."""
 
 
 class Queries:
-    """All reads of the API, over a pool that the composition root owns."""
+    """All reads of the API. The composition root owns the pool."""
 
     def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
         self._pool = pool
@@ -148,9 +149,9 @@ class Queries:
     async def wallet(
         self, wallet_id: WalletId, *, min_version: int = 0, strong: bool = False
     ) -> WalletView | None:
-        """The wallet at ``min_version`` or later, if it got there; None if it doesn't exist.
+        """The wallet, at ``min_version`` or later if it has reached it; None if it doesn't exist.
 
-        ``strong``: as of now, not as of the projection.
+        ``strong``: read the write side's tables, not the projection.
         """
         if not strong:
             row = await self._row(_PROJECTED_WALLET, wallet_id)
@@ -162,7 +163,7 @@ class Queries:
     async def wallet_by_reference(
         self, reference_id: str, *, min_version: int = 0, strong: bool = False
     ) -> WalletView | None:
-        """As `wallet`, by what the wallet was opened with."""
+        """As `wallet`, by the wallet's reference_id."""
         if not strong:
             row = await self._row(_PROJECTED_BY_REFERENCE, reference_id)
             if row is not None and row["version"] >= max(min_version, 1):
@@ -180,7 +181,7 @@ class Queries:
     ) -> FoundTransfer | None:
         """A transfer at ``min_version`` of its wallet or later; None if there is no such wallet.
 
-        That there is no such transfer is never said from the projection.
+        A missing transfer is never reported from the projection: the write side is read then.
         """
         if not strong:
             row = await self._row(_PROJECTED_TRANSFER, wallet_id, transfer_id)
@@ -192,7 +193,7 @@ class Queries:
     async def transfers(
         self,
         wallet_id: WalletId,
-        wanted: TransferFilter,
+        transfer_filter: TransferFilter,
         *,
         limit: int,
         cursor: str | None,
@@ -201,14 +202,14 @@ class Queries:
     ) -> TransferPageView | None:
         """A page of at most ``limit`` transfers; None if the wallet doesn't exist.
 
-        The cursor is the place in the wallet's order of the last transfer shown, so pages
-        neither skip nor repeat while new transfers arrive, whichever side each was read from.
+        The cursor is the created_version of the page's last transfer. So pages neither skip nor
+        repeat transfers while new ones arrive, whichever tables each page was read from.
 
         Raises:
-            CursorError: ``cursor`` isn't one of ours.
+            CursorError: this API did not issue ``cursor``.
         """
         before = _NEWEST if cursor is None else _decode_cursor(cursor)
-        page = (wallet_id, before, wanted.status, wanted.type, limit + 1)
+        page = (wallet_id, before, transfer_filter.status, transfer_filter.type, limit + 1)
         rows: list[Row] = []
         if not strong:
             rows = await self._rows(_PROJECTED_TRANSFERS, *page)
@@ -216,17 +217,17 @@ class Queries:
             rows = await self._rows(_WRITTEN_TRANSFERS, *page)
         if not rows:
             return None
-        shown = [row for row in rows[:limit] if row["id"] is not None]
-        _assert_page(shown, before)
-        more = len(rows) > limit
+        listed = [row for row in rows[:limit] if row["id"] is not None]
+        _assert_page(listed, before)
+        has_more = len(rows) > limit
         return TransferPageView(
-            items=[_transfer_view(row, wallet_id) for row in shown],
-            next_cursor=_encode_cursor(shown[-1]["created_version"]) if more else None,
+            items=[_transfer_view(row, wallet_id) for row in listed],
+            next_cursor=_encode_cursor(listed[-1]["created_version"]) if has_more else None,
             wallet_version=rows[0]["version"],
         )
 
     async def dead_letters(self) -> int:
-        """How many events the projections have put aside."""
+        """Number of dead letters."""
         row = await self._row("SELECT count(*) FROM projection_dead_letters")
         return int(row[0]) if row is not None else 0
 
@@ -241,11 +242,11 @@ class Queries:
         rows: list[Row] = await self._execute(lambda: self._pool.fetch(sql, *arguments))
         return rows
 
-    async def _execute(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+    async def _execute(self, operation: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            # Waiting for a connection counts, too: a read is never queued for longer.
+            # Includes the wait for a connection: a read never queues longer than this.
             async with asyncio.timeout(self._timeout_s):
-                return await ask()
+                return await operation()
         except _FAILURES as error:
             raise ReadUnavailable(f"{type(error).__name__}: {error}") from error
 
@@ -254,9 +255,10 @@ def _metadata(text: str | None) -> Mapping[str, str]:
     return msgspec.json.decode(text, type=dict[str, str]) if text else {}
 
 
-def _assert_page(shown: list[Row], before: int) -> None:
-    """After the read: newest first, each once, none beyond the wallet or the page before."""
-    for row in shown:
+def _assert_page(items: list[Row], before: int) -> None:
+    """Postcondition of a page: newest first, no duplicates, none newer than the wallet or the
+    cursor."""
+    for row in items:
         assert row["created_version"] <= row["version"], "INV-11 no transfer is ahead of its wallet"
         assert row["created_version"] < before, "INV-10 a transfer has a version of its own"
         before = row["created_version"]

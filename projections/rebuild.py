@@ -1,11 +1,10 @@
-"""Rebuilding the projections from the journal, while the service runs.
+"""Rebuilds the projections from the journal, online.
 
-Wallet by wallet: its projection rows are locked, removed and folded anew in one transaction, so a
-reader sees the old rows or the new ones. A wallet with a long history is rebuilt in pieces
-(`projections.incremental_rebuild`). Meanwhile the consumer's events for this wallet wait on
-the lock and are then dropped, or caught up, by version. The consumer takes many wallets' rows in
-one transaction, so the two may wait for each other: Postgres then ends one of them, and whichever
-it was tries again.
+Wallet by wallet: its projection rows are locked, deleted and projected again in one transaction,
+so a reader sees the old rows or the new ones. A wallet with a long history is rebuilt in pieces
+(`projections.incremental_rebuild`). Meanwhile the consumer's events for this wallet wait for the
+lock and are then dropped, or caught up, by version. The consumer locks many wallets' rows in one
+transaction, so a deadlock is possible: Postgres aborts one of the two, and that one retries.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -27,15 +26,15 @@ _PAGE = 500
 _CATCH_UP = "SELECT catch_up($1::uuid, $2)"
 
 _ATTEMPTS_MAX = 20
-"""Of a wallet that meets the consumer again and again."""
+"""For a wallet that deadlocks with the consumer again and again."""
 
 
 async def rebuild(
     settings: Settings, on_progress: Callable[[int], None] = lambda _done: None
 ) -> int:
-    """Rebuild every wallet's projections; returns how many wallets there are.
+    """Rebuild every wallet's projections; returns the number of wallets.
 
-    ``on_progress`` is told the number of wallets done, page by page.
+    ``on_progress`` is called after each page with the number of wallets done.
 
     Raises:
         OSError, asyncpg.PostgresError: Postgres is not reachable or fails.
@@ -95,7 +94,7 @@ async def _rebuild_wallet(connection: asyncpg.Connection, wallet_id: str) -> Non
 
 
 async def _delete_orphans(connection: asyncpg.Connection) -> None:
-    """Rows of wallets that the write side doesn't have can only be corruption."""
+    """Delete rows of wallets that the write side doesn't have: they can only be corruption."""
     for table in ("wallet_projections", "transfer_projections"):
         await connection.execute(
             f"DELETE FROM {table} p WHERE NOT EXISTS "

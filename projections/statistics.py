@@ -1,4 +1,4 @@
-"""What a projection has done and how it stands."""
+"""Statistics of a projection and its auditor."""
 
 import msgspec
 
@@ -6,12 +6,12 @@ from runtime.metrics.histogram import HistogramSnapshot
 
 
 class AuditStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What an auditor has found. See `projections.auditor`."""
+    """Results of the auditor. See `projections.auditor`."""
 
     mismatched_wallets: int
-    """Wallets found contradicting in the last whole round, or in this one if there are more."""
+    """Mismatched wallets of the last complete round, or of this one if it found more."""
     standing_still: int
-    """Wallets whose projection lacks an event for too long, counted in the same way."""
+    """Wallets with a stalled projection, counted in the same way."""
     wallets: int
     rounds: int
     failures: int
@@ -20,7 +20,7 @@ class AuditStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot. Counters grow from the actor's start."""
+    """A snapshot. Counters count from the actor's start."""
 
     group: int
     pid: int
@@ -34,4 +34,4 @@ class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     fold_seconds: HistogramSnapshot
     audit: AuditStatistics | None = None
-    """Of the group that audits."""
+    """Only of the group that runs the auditor."""

@@ -1,4 +1,4 @@
-"""The projections' tables: a batch of events in one transaction, gaps filled from the journal."""
+"""The projection tables: applies a batch in one transaction, fills gaps from the journal."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ import msgspec
 from wallet.ids import WalletId
 
 CATCH_UP_EVENTS_MAX: Final = 20_000
-"""Journal events folded by one statement of a catch-up: bounds its locks and its memory."""
+"""Journal events that one catch-up statement applies: bounds its locks and its memory."""
 
 _PROJECT: Final = "SELECT project_batch(" + ", ".join(f"${n}" for n in range(1, 35)) + ")::text"
 _CATCH_UP: Final = "SELECT catch_up($1::uuid, $2)"
@@ -26,7 +26,7 @@ ON CONFLICT (event_id, stream_sequence) DO UPDATE SET
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that could not be folded, and why."""
+    """An event that could not be applied, and why."""
 
     stream_sequence: int
     event_id: str
@@ -37,7 +37,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WalletRow(msgspec.Struct, frozen=True):
-    """A wallet that came to be. The fields are columns, in the order of `project_batch`."""
+    """A created wallet. The fields are columns, in the order of `project_batch`."""
 
     id: WalletId
     reference_id: str | None
@@ -49,7 +49,7 @@ class WalletRow(msgspec.Struct, frozen=True):
 
 
 class BalanceRow(msgspec.Struct):
-    """What a batch's last event of a wallet left: minor units, as text."""
+    """Balances after a wallet's last event of the batch: minor units, as text."""
 
     id: WalletId
     first_version: int
@@ -61,7 +61,7 @@ class BalanceRow(msgspec.Struct):
 
 
 class TransferRow(msgspec.Struct):
-    """A transfer that came to be, as the batch leaves it."""
+    """A transfer created in the batch, in its state after the batch."""
 
     wallet_id: WalletId
     id: str
@@ -78,7 +78,7 @@ class TransferRow(msgspec.Struct):
 
 
 class SettlementRow(msgspec.Struct):
-    """A transfer from before the batch, settled by it."""
+    """A transfer of an earlier batch that this one settles."""
 
     wallet_id: WalletId
     id: str
@@ -91,7 +91,7 @@ class SettlementRow(msgspec.Struct):
 
 
 class ProjectionChanges(msgspec.Struct, kw_only=True):
-    """A batch of events, folded to the rows that it changes."""
+    """The rows that a batch of events changes."""
 
     wallets: Sequence[WalletRow]
     balances: Sequence[BalanceRow]
@@ -100,17 +100,17 @@ class ProjectionChanges(msgspec.Struct, kw_only=True):
 
 
 class ProjectionStore:
-    """Writes projections over one connection of its own pool."""
+    """Writes the projection tables."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     async def project(self, batch: ProjectionChanges) -> list[WalletId]:
-        """Apply ``batch`` in one transaction; return the wallets that have a gap before it.
+        """Apply ``batch`` in one transaction; return the wallets that miss events before it.
 
-        Events that a projection has already are dropped by their version (INV-11).
+        Events that a projection already has are dropped by version (INV-11).
         """
-        _assert_foldable(batch)
+        _assert_applicable(batch)
         columns = (
             *_columns(WalletRow, batch.wallets),
             *_columns(BalanceRow, batch.balances),
@@ -119,17 +119,17 @@ class ProjectionStore:
         )
         rows = await self._pool.fetch(_PROJECT, *columns)
         gaps = [WalletId(row[0]) for row in rows]
-        folded = {row.id for row in batch.balances}
-        assert folded.issuperset(gaps), "INV-11 a gap is before an event of the batch"
+        changed = {row.id for row in batch.balances}
+        assert changed.issuperset(gaps), "INV-11 a gap is before an event of the batch"
         return gaps
 
     async def catch_up(self, wallet_id: WalletId) -> None:
-        """Bring one wallet's projections to the end of its journal."""
+        """Apply one wallet's journal to its end."""
         while await self._pool.fetchval(_CATCH_UP, wallet_id, CATCH_UP_EVENTS_MAX):
             pass
 
     async def add_dead_letter(self, letter: DeadLetter) -> None:
-        """Put an event aside."""
+        """Store a dead letter; one that is stored already gets the new reason."""
         await self._pool.execute(
             _ADD_DEAD_LETTER,
             letter.stream_sequence,
@@ -141,7 +141,7 @@ class ProjectionStore:
         )
 
     async def dead_letters(self, *, limit: int) -> list[DeadLetter]:
-        """The oldest events that were put aside."""
+        """The oldest dead letters."""
         rows = await self._pool.fetch(
             "SELECT stream_sequence, event_id, subject, payload, reason, attempts "
             "FROM projection_dead_letters ORDER BY failed_at LIMIT $1",
@@ -154,7 +154,7 @@ class ProjectionStore:
         return count
 
     async def remove_dead_letter(self, letter: DeadLetter) -> None:
-        """Forget an event that has been folded after all."""
+        """Delete a dead letter whose event has been applied."""
         await self._pool.execute(
             "DELETE FROM projection_dead_letters WHERE event_id = $1 AND stream_sequence = $2",
             letter.event_id,
@@ -162,15 +162,17 @@ class ProjectionStore:
         )
 
 
-def _assert_foldable(batch: ProjectionChanges) -> None:
-    """Before the write: rows move forward, and no further than their wallets."""
+def _assert_applicable(batch: ProjectionChanges) -> None:
+    """Precondition of the write: versions increase, and no transfer is ahead of its wallet."""
     reached = {row.id: row.last_version for row in batch.balances}
     assert len(reached) == len(batch.balances), "INV-11 a wallet moves once a batch"
     for row in batch.balances:
         assert 1 <= row.first_version <= row.last_version, "INV-11 a projection moves forward"
-    for made in batch.transfers:
-        assert made.created_version <= made.version, "INV-11 a projection moves forward"
-        assert made.version <= reached[made.wallet_id], "INV-11 no transfer is ahead of its wallet"
+    for created in batch.transfers:
+        assert created.created_version <= created.version, "INV-11 a projection moves forward"
+        assert created.version <= reached[created.wallet_id], (
+            "INV-11 no transfer is ahead of its wallet"
+        )
     for settled in batch.settlements:
         ahead = settled.version > reached[settled.wallet_id]
         assert not ahead, "INV-11 no transfer is ahead of its wallet"

@@ -1,21 +1,21 @@
-"""Keeping the garbage collector's pauses short in a process that serves."""
+"""Garbage collector settings that keep pauses short."""
 
 import gc
 from typing import Final
 
 GEN0_THRESHOLD: Final = 20_000
-"""New objects between two looks at the young ones. A batch of a thousand commands makes ten times
-Python's own 700, all of them alive until it is answered: most looks found nothing, and
-took a tenth of a shard's time."""
+"""New objects between two collections of generation 0. A batch of a thousand commands allocates ten
+times Python's default of 700, all of them alive until the response: most collections found nothing
+and took a tenth of a shard's time."""
 
 
 def freeze_startup_objects() -> None:
-    """Let the garbage collector pass over everything that exists now, for good.
+    """Exclude all existing objects from garbage collection, permanently (`gc.freeze`).
 
-    To be called once a process is put together. What Ray, its libraries and our own modules bring
-    lives as long as the process does, and is most of its objects; a full collection looked at all
-    of it each time, with the event loop standing still. Measured under load: 60 to 90 ms, every
-    two seconds in a shard. What comes after this call is collected as ever, in larger portions.
+    Call it once a process is set up. Objects of Ray, its libraries and our modules live as long as
+    the process and are most of its objects. A full collection scanned all of them each time and
+    blocked the event loop: 60 to 90 ms every two seconds in a shard under load. Later objects are
+    collected as usual, less often.
     """
     gc.collect()
     gc.freeze()

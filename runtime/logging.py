@@ -1,8 +1,8 @@
-"""Logs: structured, one line an event, JSON for machines or pretty for a person.
+"""Structured logs: one line per event, as JSON or as pretty text.
 
-What a line is about stands in fields of the same names everywhere: ``request_id``, ``wallet_id``,
-``transfer_id``, ``trace_id``. No line holds a secret: what the settings say is secret, and what
-looks like a password in a URL or like an API key, is struck out of the finished line.
+Fields have the same names everywhere: ``request_id``, ``wallet_id``, ``transfer_id``,
+``trace_id``. Secrets are redacted from the rendered line: the passwords and tokens in the settings,
+and everything that looks like a password in a URL, a bearer token or an API key.
 """
 
 import logging
@@ -17,21 +17,21 @@ from runtime.settings import Settings
 REDACTED: Final = "***"
 
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)|(?<=://)[^\s/@:]{8,}(?=@)")
-"""The user and password of a URL, or its token."""
+"""User and password of a URL, or its token."""
 
 _BEARER: Final = re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+")
 
 _API_KEY: Final = re.compile(r"(?<=wk_)([0-9a-f]{16})_[0-9a-f]{64}")
-"""Its first half is public, and says which key to revoke."""
+"""The key id is public, and names the key to revoke: it is kept."""
 
 _SECRET_LENGTH_MIN: Final = 4
-"""A shorter password would strike out innocent words."""
+"""Redacting a shorter password would damage ordinary words."""
 
 
 def configure_logging(settings: Settings, *, to: TextIO | None = None) -> None:
-    """Set up structlog for this process. Called by composition roots, once.
+    """Set up structlog for this process. Composition roots call it once.
 
-    ``to``: where lines go; None for the standard output.
+    ``to``: the output stream; None for standard output.
     """
     level = logging.getLevelNamesMapping()[settings.log_level]
     renderer: structlog.types.Processor = (
@@ -56,7 +56,7 @@ def configure_logging(settings: Settings, *, to: TextIO | None = None) -> None:
 
 
 def secrets_in(settings: Settings) -> frozenset[str]:
-    """The passwords and tokens in the settings' addresses, as they are written and as they are."""
+    """Passwords and tokens in the settings' URLs, percent-encoded and decoded."""
     found: set[str] = set()
     for url in (settings.database_url, *settings.nats_url.split(",")):
         parts = urlsplit(url)
@@ -67,7 +67,7 @@ def secrets_in(settings: Settings) -> frozenset[str]:
 
 
 class SecretRedactor:
-    """The last processor: strikes secrets out of the finished line."""
+    """The last structlog processor: redacts secrets from the rendered line."""
 
     def __init__(self, secrets: frozenset[str]) -> None:
         self._secrets = secrets

@@ -1,7 +1,7 @@
-"""Every limit, timeout and address of the service, with its reason.
+"""All limits, timeouts and addresses of the service, each with its reason.
 
-One class, read from the environment once per process (prefix ``WALLET_``) by that process's
-composition root and handed down from there. No other module reads the environment.
+One class. The composition root of each process reads it once from the environment (prefix
+``WALLET_``) and passes it on. No other module reads the environment.
 """
 
 import os
@@ -36,18 +36,18 @@ RENAMED: Final[Mapping[str, str]] = {
     "stream_sync_s": "stream_sync_interval_s",
     "projection_poll_s": "projection_pull_expires_s",
 }
-"""Former names of settings. They are read for one release, with a warning; the new name wins."""
+"""Former names of settings. Read for one release, with a warning; the new name takes precedence."""
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 
 
 class Settings(BaseSettings):
-    """Settings of the wallet service. The description of each field is its reason."""
+    """Settings of the wallet service. Each description gives the reason."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
-    # -- where things are ------------------------------------------------------------------
+    # -- addresses and logs ----------------------------------------------------------------
     database_url: str = Field(
         default="",
         description="Postgres to use. Empty: `wallet up` starts an embedded one.",
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
         default="json", description="`json` for machines, `pretty` for people at a terminal."
     )
 
-    # -- keys -----------------------------------------------------------------------------
+    # -- authentication -------------------------------------------------------------------
     auth: Literal["required", "off"] = Field(
         default="off",
         description="`required`: the API's routes need an API key. `off` is for one machine: the "
@@ -101,12 +101,12 @@ class Settings(BaseSettings):
         default=60.0, description="How often last-used times are written."
     )
 
-    # -- money ----------------------------------------------------------------------------
+    # -- currency -------------------------------------------------------------------------
     default_currency: str = Field(
         default="USD", description="Currency of a wallet created without one (ISO 4217)."
     )
 
-    # -- shape of the deployment ------------------------------------------------------------
+    # -- deployment -------------------------------------------------------------------------
     shard_count: Count = Field(
         default=2,
         description="Shard actors on the ring. One saturates about one core; adding one moves 1/N "
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         "this authority may connect, so it should sign nothing else.",
     )
 
-    # -- bounds of the write path -------------------------------------------------------------
+    # -- limits of the write path -------------------------------------------------------------
     request_timeout_s: Seconds = Field(
         default=10.0,
         description="Deadline of a write that names none; a command without a decision by then "
@@ -176,9 +176,9 @@ class Settings(BaseSettings):
     )
     shard_pings_missed_max: Count = Field(
         default=4,
-        description="After so many unanswered pings a shard counts as failed (with the interval "
-        "above after 1.2 to 1.5 s), and its commands go to the failover shard. Steps of a "
-        "shard and its garbage collection take 0.1 s each, and a few times that on a busy CPU.",
+        description="After this many unanswered pings a shard counts as failed (with the default "
+        "interval after 1.2 to 1.5 s), and its commands go to the failover shard. A batch step "
+        "and a garbage collection block a shard for 0.1 s each, a few times that on a busy CPU.",
     )
     mailbox_commands_max: Count = Field(
         default=8_192, description="Commands a shard queues; past it 429."
@@ -262,7 +262,7 @@ class Settings(BaseSettings):
         description="JetStream deduplicates a repeated Nats-Msg-Id for this long; later "
         "duplicates are dropped by version.",
     )
-    stream_replicas: Count = Field(default=1, description="Copies of the stream (NATS cluster).")
+    stream_replicas: Count = Field(default=1, description="Replicas of the stream (NATS cluster).")
     stream_sync_interval_s: Annotated[float, Field(gt=0, le=30)] = Field(
         default=1.0,
         description="NATS `sync_interval`: acknowledged messages younger than this can be lost "
@@ -342,8 +342,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        present = (init_settings, env_settings, dotenv_settings, file_secret_settings)
-        return (*present, _FormerNames(settings_cls))
+        sources = (init_settings, env_settings, dotenv_settings, file_secret_settings)
+        return (*sources, _FormerNames(settings_cls))
 
     @model_validator(mode="before")
     @classmethod
@@ -353,7 +353,7 @@ class Settings(BaseSettings):
         known = {name: value for name, value in data.items() if name not in RENAMED}
         for former in data.keys() & RENAMED.keys():
             _warn_renamed(former, RENAMED[former])
-            # What an application's `args` say outranks the environment, by either name.
+            # `args` of an application take precedence over the environment, by either name.
             known[RENAMED[former]] = data[former]
         return known
 
@@ -362,8 +362,8 @@ class Settings(BaseSettings):
         if self.stream_duplicate_window_s <= self.outbox_retention_s:
             raise ValueError(
                 "stream_duplicate_window_s must be more than "
-                f"2 * stream_sync_interval_s + 1 = {self.outbox_retention_s:g}: events that a lost "
-                "connection had acknowledged are published again"
+                f"2 * stream_sync_interval_s + 1 = {self.outbox_retention_s:g}: after a lost "
+                "connection, acknowledged events are published again"
             )
         return self
 
@@ -378,7 +378,7 @@ class Settings(BaseSettings):
 
     @property
     def outbox_retention_s(self) -> float:
-        """How long outbox rows are kept once the stream has acknowledged their events."""
+        """How long outbox rows are retained after the stream acknowledged their events."""
         return 2 * self.stream_sync_interval_s + 1.0
 
     @field_validator("default_currency")
@@ -389,10 +389,10 @@ class Settings(BaseSettings):
 
 
 class _FormerNames(PydanticBaseSettingsSource):
-    """Environment variables by their former names, after those by the present ones."""
+    """Environment variables by their former names; lower precedence than the current names."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError("this source is asked as a whole")
+        raise NotImplementedError("this source only supports __call__")
 
     def __call__(self) -> dict[str, Any]:
         found: dict[str, Any] = {}

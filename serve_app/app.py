@@ -1,4 +1,4 @@
-"""The HTTP application: routes, their documentation, and one answer to every error."""
+"""The HTTP application: routes, documentation, and error handlers."""
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -23,7 +23,7 @@ _table = RouteTable(
 
 
 def create_app(services: Dependencies | None = None) -> FastAPI:
-    """The application. Without ``services`` it can only describe itself (its OpenAPI document)."""
+    """The application. Without ``services`` it can only produce its OpenAPI document."""
     app: FastAPI = FastAPIOffline(
         title="Wallet service",
         version=document.API_VERSION,
@@ -37,7 +37,7 @@ def create_app(services: Dependencies | None = None) -> FastAPI:
     app.state.services = services
     for page in app.router.routes:
         if isinstance(page, APIRoute) and page.methods == {"GET"}:
-            page.methods = {"GET", "HEAD"}  # As Starlette's own routes have it.
+            page.methods = {"GET", "HEAD"}  # As in Starlette's own routes.
     for route in document.ROUTES:
         app.router.routes.extend(route.as_routes())
     app.add_exception_handler(HTTPException, _http_error)
@@ -52,7 +52,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         allowed = ", ".join(_methods_for(request) or ("GET", "HEAD"))
         problem = ProblemError(
             "method_not_allowed",
-            f"{request.method} is not for this route: send {allowed}.",
+            f"This route does not support {request.method}; supported methods: {allowed}.",
             headers={"Allow": allowed},
         )
     else:
@@ -61,7 +61,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods_for(request: Request) -> list[str]:
-    """Every method that the path takes: several routes may share it, of which literal ones win."""
+    """All methods of the path. Several routes may match; those with the fewest parameters win."""
     routes: list[BaseRoute] = request.app.router.routes
     matching = [
         route
@@ -80,5 +80,5 @@ async def _unhandled_error(request: Request, error: Exception) -> Response:
 
 
 def create_application(services: Dependencies) -> FastPathApplication:
-    """What the ingress serves: the API's routes, with `create_app` behind them."""
+    """The ingress application: the API's routes, with `create_app` as the fallback."""
     return FastPathApplication(_table, create_app(services))

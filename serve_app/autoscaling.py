@@ -1,8 +1,8 @@
-"""How many ingress replicas there should be, by what they use of the processors.
+"""Autoscaling of ingress replicas by CPU utilization.
 
-Serve's own measure, requests under way, counts none here: API requests are answered in front of its
-accounting (see front.py). It would mislead, too: a replica whose requests wait for a shard or for
-Postgres is not a busy one, and a second wouldn't help them.
+Serve's own metric, ongoing requests, is always zero here: API requests bypass its accounting (see
+asgi/serve_middleware.py). It would mislead, too: a replica whose requests wait for a shard or for
+Postgres is not busy, and a second replica wouldn't help.
 
 In serve.yaml, below ``autoscaling_config``:
 
@@ -17,11 +17,11 @@ from typing import Any, Final
 from ray.serve.config import AutoscalingContext
 
 CPU_METRIC: Final = "processor"
-"""Name of the measure: how much of one core a replica used."""
+"""Name of the autoscaling metric: the share of one core that a replica used."""
 
 
 class CpuUsage:
-    """What this process used of one core since it was asked last."""
+    """CPU use of this process since the last call, as a share of one core."""
 
     def __init__(self) -> None:
         self._used_s = time.process_time()
@@ -36,14 +36,14 @@ class CpuUsage:
 
 
 class CpuUtilizationPolicy:
-    """As many replicas as bring each to ``target`` of a core. Serve applies bounds and delays.
+    """Scales so that each replica uses ``target`` of a core. Serve applies bounds and delays.
 
-    HTTP is one thread, and waiting for it grows steeply past 0.6 or so.
+    A replica serves HTTP in one thread; its queueing delay grows steeply above about 0.6.
     """
 
     def __init__(self, target: float = 0.6) -> None:
         if not 0 < target <= 1:
-            raise ValueError(f"a replica can't use {target:g} of a core")
+            raise ValueError(f"target must be above 0 and at most 1, not {target:g}")
         self._target = target
 
     def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the routes work with: made once per process by its composition root."""
+"""Dependencies of the routes, created once per process by the composition root."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from serve_app.http.models import Component
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """The ingress' parts. ``probes`` say, by name, whether what the service needs is ready."""
+    """Components of an ingress replica. ``probes``: the readiness checks by component name."""
 
     settings: Settings
     dispatcher: Dispatcher
     queries: Queries
     probes: dict[str, Callable[[], Awaitable[Component]]]
     gate: Authenticator | None = None
-    """None: no keys are asked for."""
+    """Authenticates API keys; None: authentication is off."""
     is_exposed_unauthenticated: bool = False
-    """No keys are asked for, and other machines can come."""
+    """Authentication is off and the service is reachable from other machines."""
 
 
 def dependencies_of(request: Request) -> Dependencies:

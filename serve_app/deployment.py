@@ -1,8 +1,8 @@
-"""The two Serve applications and how they are put onto a Ray cluster.
+"""The two Serve applications.
 
 `api`: ingress replicas, and the shards as deployment-scoped actors of the same deployment, so
-that the Serve controller starts, watches, replaces and removes them together. `projections`:
-the projection actors, with one small replica that answers for them.
+that the Serve controller starts, monitors, replaces and removes them together. `projections`:
+the projection actors, with one small replica that reports their statistics.
 """
 
 import asyncio
@@ -53,19 +53,19 @@ _log = structlog.get_logger(__name__)
 API: Final = "api"
 
 _MAX_ONGOING_REQUESTS: Final = 1_000_000
-"""Requests per replica as far as Serve is concerned: our own queues are the bounded ones, and
-they answer with a problem document and a Retry-After."""
+"""Effectively disables Serve's limit: our own bounded queues reject with a problem document and a
+Retry-After."""
 
 _MIN_CPUS_FOR_SPREAD: Final = 0.01
-"""What Ray reserves for a process that needs no reservation. Asked for nothing at all, it starts at
-a random node each time, and replicas meet on one node while another has none."""
+"""CPU reservation of a process that needs none. With a reservation of 0 Ray starts at a random node
+each time, so several replicas can share one node while another has none."""
 
 _SERVE_LOGGING: Final = LoggingConfig(enable_access_log=False, log_level="WARNING")
-"""Serve formats a line per request and then drops it, unless its level forbids that."""
+"""At a lower level Serve formats a line per request and then drops it."""
 
 
 async def _skip_reset(_connection: object) -> None:
-    """Nothing to reset: reads leave nothing behind, and the usual reset is a round trip."""
+    """Reads leave no session state; asyncpg's default reset costs a round trip."""
 
 
 @serve.ingress()
@@ -85,14 +85,14 @@ class Ingress:
         )
         self._dispatcher = Dispatcher(self._shards, limits_from(DispatcherLimits, settings))
         self._pool: asyncpg.Pool | None = None
-        self._processor_use = CpuUsage()
-        self._gate_keeper = AuthenticatorFactory(settings)
+        self._cpu_usage = CpuUsage()
+        self._authenticator_factory = AuthenticatorFactory(settings)
 
     async def __serve_build_asgi_app__(self) -> FastPathApplication:
         settings, host = self._settings, await serve_bind_host()
         check_bind_policy(settings, host)
-        open_to_strangers = is_exposed_unauthenticated(settings, host)
-        if open_to_strangers:
+        is_exposed = is_exposed_unauthenticated(settings, host)
+        if is_exposed:
             _log.warning("authentication is off on a non-loopback address", host=host)
         self._pool = asyncpg.create_pool(
             settings.database_url,
@@ -119,8 +119,10 @@ class Ingress:
                     name: SingleFlight(probe, timeout_s=settings.ready_timeout_s)
                     for name, probe in probes.by_name.items()
                 },
-                gate=await self._gate_keeper.open() if settings.auth == "required" else None,
-                is_exposed_unauthenticated=open_to_strangers,
+                gate=await self._authenticator_factory.open()
+                if settings.auth == "required"
+                else None,
+                is_exposed_unauthenticated=is_exposed,
             )
         )
         serve_middleware.register(application)
@@ -135,11 +137,11 @@ class Ingress:
             await asyncio.sleep(EXPORT_PERIOD_S)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Asked by Serve, for the policy in autoscaling.py."""
-        return {CPU_METRIC: self._processor_use.share()}
+        """Called by Serve, for the policy in autoscaling.py."""
+        return {CPU_METRIC: self._cpu_usage.share()}
 
     async def statistics(self) -> list[dict[str, Any]]:
-        """The shards' statistics, for `wallet status`; a shard that doesn't answer is left out."""
+        """The shards' statistics, for `wallet status`; shards that don't respond are left out."""
         found = await collect_shard_statistics(self._settings, self._shards)
         return [msgspec.to_builtins(one) for one in found if isinstance(one, ShardStatistics)]
 
@@ -151,7 +153,7 @@ class Ingress:
 
 
 class Projections:
-    """The one replica of `projections`: it answers for the actors."""
+    """The single replica of `projections`: reports the actors' statistics."""
 
     def __init__(self, settings: Settings) -> None:
         # A replica's `sys.stdout` is Serve's, which drops what is below its own level.
@@ -160,7 +162,7 @@ class Projections:
         self._groups = settings.projection_groups
 
     async def statistics(self) -> list[dict[str, Any]]:
-        """Every projection actor's statistics; one that doesn't answer is not ready."""
+        """Every projection actor's statistics; one that doesn't respond is not ready."""
         return [await self._statistics(group) for group in range(self._groups)]
 
     async def _statistics(self, group: int) -> dict[str, Any]:
@@ -226,15 +228,15 @@ def projections_application(settings: Settings) -> serve.Application:
 
 
 class ApplicationArguments(Settings):
-    """What an application's `args` may say in deploy/serve.yaml: settings, which outrank the
-    environment of the nodes. An unknown one is refused."""
+    """`args` of an application in deploy/serve.yaml: settings, which take precedence over the
+    environment of the nodes. Unknown names are rejected."""
 
     model_config = SettingsConfigDict(extra="forbid")
 
     revision: str = Field(
         default="",
-        description="Anything. Serve does nothing about what hasn't changed: change this to "
-        "deploy the same again, for new code or a new password.",
+        description="Any text. Serve doesn't redeploy an unchanged application: change this to "
+        "redeploy, for new code or a new password.",
     )
 
     def settings(self) -> Settings:

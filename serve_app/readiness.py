@@ -1,4 +1,4 @@
-"""Whether this replica can do what it is asked for now, and how what it needs stands."""
+"""Readiness checks of this replica and of the components it needs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,13 +20,13 @@ PROJECTIONS: Final = "projections"
 
 
 class Shards(Protocol):
-    """What is asked of the shards."""
+    """The calls to shards that the checks need."""
 
     async def statistics(self, shard: int) -> ShardStatistics:
-        """Raises: ShardUnreachable: it does not answer."""
+        """Raises: ShardUnreachable: the shard doesn't respond."""
 
     async def writing_problem(self, shard: int) -> str | None:
-        """Why a command for ``shard`` would not be written now, whichever shard takes it.
+        """Why a command for ``shard`` can't be written now, on it or on its failover shard.
 
         Raises:
             ShardUnreachable: no shard can be reached.
@@ -36,16 +36,18 @@ class Shards(Protocol):
 async def collect_shard_statistics(
     settings: Settings, shards: Shards
 ) -> list[ShardStatistics | BaseException]:
-    """Each shard's statistics, or why there are none.
+    """Each shard's statistics, or the error.
 
-    A shard that hangs or starts is waited for half as long as a probe may take.
+    A hanging or starting shard is waited for half the timeout of a readiness check.
     """
 
-    async def ask(shard: int) -> ShardStatistics:
+    async def statistics_of(shard: int) -> ShardStatistics:
         async with asyncio.timeout(settings.ready_timeout_s / 2):
             return await shards.statistics(shard)
 
-    return await asyncio.gather(*map(ask, range(settings.shard_count)), return_exceptions=True)
+    return await asyncio.gather(
+        *map(statistics_of, range(settings.shard_count)), return_exceptions=True
+    )
 
 
 class ReadinessChecks:
@@ -58,7 +60,7 @@ class ReadinessChecks:
 
     @property
     def by_name(self) -> dict[str, Callable[[], Awaitable[Component]]]:
-        """Every probe by the name of its component."""
+        """The check of each component."""
         return {
             "postgres": self.postgres,
             "nats": self.nats,
@@ -74,23 +76,23 @@ class ReadinessChecks:
         return Component(ready=True, detail="answers")
 
     async def shards(self) -> Component:
-        """Ready: whatever the wallet, its command reaches a shard whose writes go through."""
+        """Ready: commands of every wallet reach a shard whose writes succeed."""
         found, problems = await asyncio.gather(
             collect_shard_statistics(self._settings, self._shards), self._writing_problems()
         )
-        answering = [one for one in found if isinstance(one, ShardStatistics)]
-        queued = sum(one.mailbox_items for one in answering)
-        detail = f"{len(answering)} of {len(found)}, {queued} commands queued"
+        responding = [one for one in found if isinstance(one, ShardStatistics)]
+        queued = sum(one.mailbox_items for one in responding)
+        detail = f"{len(responding)} of {len(found)}, {queued} commands queued"
         if problems:
             return Component(ready=False, detail=f"{detail}; no writes: {problems[0]}")
-        away = [n for n, one in enumerate(found) if isinstance(one, BaseException)]
-        if away:
-            detail += f"; the next ones take the commands of {away}"
+        unreachable = [n for n, one in enumerate(found) if isinstance(one, BaseException)]
+        if unreachable:
+            detail += f"; shards {unreachable} are failed over to the next"
         return Component(ready=True, detail=detail)
 
     async def _writing_problems(self) -> list[str]:
-        asked = range(self._settings.shard_count)
-        found = await asyncio.gather(*map(self._writing_problem, asked))
+        shards = range(self._settings.shard_count)
+        found = await asyncio.gather(*map(self._writing_problem, shards))
         return [problem for problem in found if problem is not None]
 
     async def _writing_problem(self, shard: int) -> str | None:
@@ -100,14 +102,14 @@ class ReadinessChecks:
             return f"no shard can be reached ({failure})"
 
     async def nats(self) -> Component:
-        everyone = await collect_shard_statistics(self._settings, self._shards)
-        found = [one for one in everyone if isinstance(one, ShardStatistics)]
+        all_shards = await collect_shard_statistics(self._settings, self._shards)
+        found = [one for one in all_shards if isinstance(one, ShardStatistics)]
         if not found:
-            return Component(ready=False, detail="no shard to ask")
+            return Component(ready=False, detail="no shard responds")
         ready = all(one.stream_ready for one in found)
-        waiting = sum(one.outbox_events for one in found)
-        state = "publishing" if ready else "not reachable: writing goes on"
-        return Component(ready=ready, detail=f"{state}, {waiting} events wait in the outbox")
+        queued = sum(one.outbox_events for one in found)
+        state = "publishing" if ready else "unreachable, writes continue"
+        return Component(ready=ready, detail=f"{state}, {queued} events in the outbox")
 
     async def projections(self) -> Component:
         try:
@@ -118,7 +120,9 @@ class ReadinessChecks:
         missing = [one["group"] for one in found if not one["ready"]]
         if missing:
             return Component(ready=False, detail=f"not following the stream: groups {missing}")
-        behind = sum(one["pending"] for one in found)
-        aside = await self._queries.dead_letters()
-        detail = f"{len(found)} of {len(found)}, {behind} events behind"
-        return Component(ready=True, detail=f"{detail}, {aside} put aside" if aside else detail)
+        lag = sum(one["pending"] for one in found)
+        dead_letters = await self._queries.dead_letters()
+        detail = f"{len(found)} of {len(found)}, lag {lag} events"
+        return Component(
+            ready=True, detail=f"{detail}, {dead_letters} dead letters" if dead_letters else detail
+        )

@@ -1,4 +1,7 @@
-"""A probe that many ask at once runs once: /readyz is for everybody, and asks every shard."""
+"""Single flight: concurrent /readyz requests share one probe run.
+
+/readyz needs no API key, and each run calls every shard.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +10,7 @@ from serve_app.http.models import Component
 
 
 class SingleFlight:
-    """Whoever asks while an answer is on its way gets that one. Each run ends by ``timeout_s``."""
+    """Calls during a run get that run's result. Each run ends within ``timeout_s``."""
 
     def __init__(self, probe: Callable[[], Awaitable[Component]], *, timeout_s: float) -> None:
         self._probe = probe
@@ -15,21 +18,21 @@ class SingleFlight:
         self._running: asyncio.Task[Component] | None = None
 
     async def __call__(self) -> Component:
-        """The probe's answer, or what it raises.
+        """The probe's result, or what it raises.
 
         Raises:
-            TimeoutError: none came in time.
+            TimeoutError: no result in time.
         """
         if self._running is None:
             self._running = asyncio.create_task(self._run())
-            self._running.add_done_callback(self._forget)
+            self._running.add_done_callback(self._on_done)
         return await asyncio.shield(self._running)
 
     async def _run(self) -> Component:
         async with asyncio.timeout(self._timeout_s):
             return await self._probe()
 
-    def _forget(self, done: asyncio.Task[Component]) -> None:
+    def _on_done(self, done: asyncio.Task[Component]) -> None:
         self._running = None
         if not done.cancelled():
-            done.exception()  # told to those who still wait; perhaps nobody does
+            done.exception()  # Waiters get it; without waiters asyncio would log it.

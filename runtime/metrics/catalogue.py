@@ -1,7 +1,7 @@
-"""Every metric of the service: its name, its meaning and its labels.
+"""All metrics of the service: name, description and labels.
 
-Prometheus sees each with the prefix ``ray_``, because Ray exports them. A histogram is
-three counters there: ``…_bucket_total`` (with ``le``), ``…_sum_total`` and ``…_count_total``.
+Ray exports them, so their names in Prometheus have the prefix ``ray_``. A histogram is three
+counters there: ``…_bucket_total`` (with ``le``), ``…_sum_total`` and ``…_count_total``.
 """
 
 from enum import StrEnum
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 
 class MetricKind(StrEnum):
-    """How a metric behaves."""
+    """Prometheus metric types."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -17,7 +17,7 @@ class MetricKind(StrEnum):
 
 
 class Metric(NamedTuple):
-    """A metric. ``labels``: the names of its labels, besides those that Ray adds."""
+    """A metric. ``labels``: label names, besides those that Ray adds."""
 
     kind: MetricKind
     description: str
@@ -172,7 +172,7 @@ CATALOGUE: Final[dict[str, Metric]] = {**_INGRESS, **_SHARD, **_PROJECTION, **_A
 
 
 def exported_names(name: str) -> list[str]:
-    """The names under which Prometheus sees a metric."""
+    """Names of a metric in Prometheus."""
     if CATALOGUE[name].kind is MetricKind.HISTOGRAM:
         return [f"ray_{name}_{part}_total" for part in ("bucket", "sum", "count")]
     return [f"ray_{name}"]

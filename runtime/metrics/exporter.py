@@ -1,10 +1,10 @@
-"""Statistics to metrics: snapshots go to Ray's Prometheus endpoint, once a second.
+"""Exports statistics snapshots to Ray's Prometheus endpoint, once a second.
 
-The write path counts in plain integers; nothing on it knows a metrics library. This exporter turns
-the snapshots into gauges and counters afterwards, off that path, so metrics cost a command nothing.
+The write path counts in plain integers and uses no metrics library. This exporter turns the
+snapshots into gauges and counters outside that path, so metrics cost a command nothing.
 
-A distribution leaves as counters, one a bucket: Ray's own histogram takes every single
-observation, and its agent takes each of them apart once more (see specification/decisions).
+A histogram is exported as one counter per bucket: Ray's own histogram sends every single
+observation, and its agent processes each of them again (see specification/decisions).
 """
 
 import sys
@@ -20,15 +20,15 @@ EXPORT_PERIOD_S: Final = 1.0
 """How often a process exports. Prometheus rarely scrapes more often."""
 
 _COUNTER_EPSILON: Final = sys.float_info.min
-"""What a counter begins with, so that its series is there before its first event: Prometheus can't
-see an increase from nothing to one. Ray's counters take no zero; added to one, this vanishes."""
+"""Initial value of a counter, so that its series exists before the first event: Prometheus can't
+see an increase from nothing to one. Ray's counters reject zero; added to one, this is lost in
+rounding."""
 
 Labels = dict[str, str]
 
 
 class Sample(NamedTuple):
-    """One measurement of a metric in the catalogue. A counter's is its total since the process
-    started."""
+    """A value of a metric of the catalogue. For a counter: the total since the process started."""
 
     name: str
     value: float | HistogramSnapshot
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
 
 class Exporter:
-    """Keeps one Ray metric per name, and what each counter had last time."""
+    """Keeps one Ray metric per name, and the last total of each counter."""
 
     def __init__(self) -> None:
         self._gauges: dict[str, Gauge] = {}
@@ -46,8 +46,8 @@ class Exporter:
     def export(self, samples: Iterable[Sample]) -> None:
         for name, value, labels in samples:
             if isinstance(value, HistogramSnapshot):
-                for part, count, place in _histogram_samples(name, value, labels):
-                    self._increase(part, count, place, name)
+                for part, count, bucket_labels in _histogram_samples(name, value, labels):
+                    self._increase(part, count, bucket_labels, name)
             elif CATALOGUE[name].kind is MetricKind.GAUGE:
                 self._gauge(name).set(value, tags=labels)
             else:

@@ -1,4 +1,4 @@
-"""Distributions counted in plain Python: an observation is a look-up and two additions."""
+"""Histograms in plain Python: an observation costs a bisection and two additions."""
 
 from bisect import bisect_left
 from itertools import accumulate
@@ -21,20 +21,20 @@ SECONDS_BUCKETS: Final = (
     2.5,
     10.0,
 )
-"""Bounds for what takes from half a millisecond to a deadline."""
+"""Bounds for durations from half a millisecond to a deadline."""
 
 COMMANDS_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0)
-"""Bounds for how many commands share something."""
+"""Bounds for numbers of commands."""
 
 
 class HistogramSnapshot(msgspec.Struct, frozen=True):
-    """A snapshot. ``counts[i]`` observations were at most ``bounds[i]`` and above the bound before;
-    the last, one more than there are bounds, were above all of them."""
+    """A snapshot. ``counts[i]``: observations above ``bounds[i - 1]``, at most ``bounds[i]``.
+    The last count, one more than bounds, is of the observations above all bounds."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     total: float
-    """Sum of everything that was observed."""
+    """Sum of all observations."""
 
     @property
     def count(self) -> int:
@@ -42,18 +42,18 @@ class HistogramSnapshot(msgspec.Struct, frozen=True):
 
     @property
     def mean(self) -> float:
-        """0 if nothing was observed."""
+        """0 without observations."""
         count = self.count
         return self.total / count if count else 0.0
 
     def cumulative(self) -> list[tuple[str, int]]:
-        """Prometheus' buckets: each bound as text, and how many observations were at most that."""
+        """Prometheus buckets: each bound as text, and the number of observations up to it."""
         names = [*(f"{bound:g}" for bound in self.bounds), "+Inf"]
         return list(zip(names, accumulate(self.counts), strict=True))
 
 
 class Histogram:
-    """A distribution that grows."""
+    """A histogram that counts observations."""
 
     __slots__ = ("_bounds", "_counts", "_total")
 

@@ -1,4 +1,4 @@
-"""What the log says of requests: a line each at DEBUG, and who a bug happened to at any level."""
+"""The access log: a line per request at DEBUG, and the request's fields for other log events."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _PATH_IDS = ("wallet_id", "transfer_id")
 
 
 def log_context(request: Request) -> dict[str, str]:
-    """The fields that tell a request's lines from others'. Never a header, never a body."""
+    """Log fields that identify a request. Never headers, never a body."""
     found = {"request_id": request_id_of(request)}
     values: dict[str, Any] = request.scope.get("path_params") or {}
     found |= {name: str(values[name]) for name in _PATH_IDS if name in values}
@@ -22,7 +22,7 @@ def log_context(request: Request) -> dict[str, str]:
 
 
 class AccessLog:
-    """Off unless DEBUG is logged: a line a request costs a quarter of the throughput."""
+    """Only at DEBUG: a line per request costs a quarter of the throughput."""
 
     enabled = False
 

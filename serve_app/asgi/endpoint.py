@@ -1,7 +1,7 @@
-"""Endpoints as ASGI applications: the bare request in, a response out, problems as problems.
+"""Endpoints as ASGI applications: from request to response, with errors as problem documents.
 
-`RawRoute` puts such an endpoint into FastAPI's table, so that it stands in the OpenAPI document
-like any other route; requests reach it through `serve_app.asgi.router`.
+`RawRoute` registers such an endpoint with FastAPI, so that the OpenAPI document includes it;
+requests reach it through `serve_app.asgi.router`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -34,11 +34,11 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def as_asgi(
     endpoint: Endpoint, needs: KeyScope | None, allowed: Allowed = request_rules.NOTHING
 ) -> ASGIApp:
-    """``endpoint`` as an ASGI application that answers every problem as a problem.
+    """``endpoint`` as an ASGI application that returns every error as a problem document.
 
-    ``needs``: what a key must be for; None for everybody, with or without a key. Every way to an
-    endpoint leads through here: HAProxy, a replica's own port, Serve's fallback proxy. HEAD is GET
-    without the body.
+    ``needs``: the required scope; None: no API key needed. Every request passes through here,
+    whether from HAProxy, a replica's own port or Serve's fallback proxy. HEAD is GET without the
+    body.
     """
 
     name: str = endpoint.__name__
@@ -50,14 +50,14 @@ def as_asgi(
             send = _without_body(send)
         request = Request(scope, receive, send)
         try:
-            if needs is not None and (gate := dependencies_of(request).gate) is not None:
-                await gate.authenticate(scope, needs)
+            if needs is not None and (authenticator := dependencies_of(request).gate) is not None:
+                await authenticator.authenticate(scope, needs)
             check_request(scope, allowed)
             if tracing.enabled:
                 response = await run_in_span(endpoint, request, name)
             else:
                 response = await endpoint(request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
+        except Exception as error:  # noqa: BLE001 - any error becomes a problem document
             response = problem_response(
                 problem_from_exception(error, request), request_id_of(request)
             )
@@ -82,19 +82,19 @@ def _without_body(send: Send) -> Send:
 
 
 def problem_from_exception(error: Exception, request: Request) -> ProblemError:
-    """What to answer to ``error``; a bug is logged with all that is known of it."""
+    """The problem for ``error``; an unhandled exception is logged with its traceback."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, ReadUnavailable):
         _log.warning("read failed", cause=str(error), **log_context(request))
         return ProblemError(
             "unavailable",
-            "The database does not answer.",
+            "The database does not respond.",
             headers={"Retry-After": "1"},
             applied="no",
         )
     _log.error("unhandled exception", path=request.url.path, exc_info=error, **log_context(request))
-    return ProblemError("internal_error", "Something went wrong inside the service.")
+    return ProblemError("internal_error", "The service failed with an internal error.")
 
 
 class RawRoute(APIRoute):

@@ -1,4 +1,4 @@
-"""Requests counted: by route and status, the time that they took, and what was told to them."""
+"""Request metrics: counts by route and status, durations, and problem codes."""
 
 import os
 from collections import Counter, defaultdict
@@ -13,38 +13,38 @@ from serve_app.asgi.statistics import ReplicaStatistics
 from serve_app.http.problems import problem_counts
 
 requests: Final[Counter[tuple[str, int]]] = Counter()
-"""Requests answered by this process, by route name and status."""
+"""Completed requests of this process, by route name and status."""
 
 seconds: Final[defaultdict[str, Histogram]] = defaultdict(Histogram)
-"""From a request's headers to its answer handed over, by route name."""
+"""From a request's headers to the end of its response, by route name."""
 
 
 def preregister(route: str) -> None:
-    """Count ``route``'s bugs from zero on."""
+    """Start ``route``'s counter of status 500 at zero, so that its series exists."""
     requests[route, 500] += 0
 
 
 def samples(replica: str, queued: list[int], pool: asyncpg.Pool | None) -> Iterator[Sample]:
-    """The metrics of this process. ``queued``: commands that wait for a call, by shard."""
-    mark = {"replica": replica}
+    """The metrics of this process. ``queued``: commands queued for a call, by shard."""
+    replica_label = {"replica": replica}
     for (route, status), count in requests.items():
-        labels = {"route": route, "status": str(status), **mark}
+        labels = {"route": route, "status": str(status), **replica_label}
         yield Sample("wallet_http_requests_total", count, labels)
     for route, histogram in seconds.items():
-        labels = {"route": route, **mark}
+        labels = {"route": route, **replica_label}
         yield Sample("wallet_http_request_seconds", histogram.snapshot(), labels)
     for code, count in problem_counts.items():
-        yield Sample("wallet_http_problems_total", count, {"code": code, **mark})
-    for shard, waiting in enumerate(queued):
-        yield Sample("wallet_ingress_queued", waiting, {"shard": str(shard), **mark})
+        yield Sample("wallet_http_problems_total", count, {"code": code, **replica_label})
+    for shard, commands in enumerate(queued):
+        yield Sample("wallet_ingress_queued", commands, {"shard": str(shard), **replica_label})
     if pool is not None:
         for state, connections in pool_use(pool).items():
-            labels = {"state": state, **mark}
+            labels = {"state": state, **replica_label}
             yield Sample("wallet_read_pool_connections", connections, labels)
 
 
 def statistics(replica: str, queued: list[int], pool: asyncpg.Pool | None) -> ReplicaStatistics:
-    """How this process stands, for `wallet status`."""
+    """A snapshot of this process, for `wallet status`."""
     return ReplicaStatistics(
         replica=replica,
         pid=os.getpid(),
@@ -58,6 +58,6 @@ def statistics(replica: str, queued: list[int], pool: asyncpg.Pool | None) -> Re
 
 
 def pool_use(pool: asyncpg.Pool) -> dict[str, int]:
-    """How many connections are busy, are idle, and may be there at most."""
+    """Connections: busy, idle, and the maximum."""
     idle = pool.get_idle_size()
     return {"busy": pool.get_size() - idle, "idle": idle, "max": pool.get_max_size()}

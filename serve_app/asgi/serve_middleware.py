@@ -1,16 +1,15 @@
-"""The first thing a request meets in an ingress replica: API routes go straight to their endpoints.
+"""Middleware in front of Ray Serve's request handling: API requests bypass it.
 
-Ray Serve places, watches, replaces and upgrades the replicas and tells HAProxy where they are; what
-it also does is accounting around every request (tasks, contexts, metrics, an id), which costs
-more CPU than all of this service does for a command (measured: 250 → 155 µs per request). Those
-figures we keep ourselves, so API requests are answered in front of it. Draining does not depend
-on them: a replica that leaves closes its listener and waits for its HTTP server to finish what is
-in flight.
+Ray Serve places, monitors, replaces and upgrades the replicas and configures HAProxy. It also does
+accounting around every request (tasks, contexts, metrics, an id), which costs more CPU than this
+service needs for a command (measured: 250 → 155 µs per request). We count requests ourselves, so
+API requests bypass Serve. Draining does not depend on its accounting: a stopping replica closes its
+listener and waits for its HTTP server to finish the requests in flight.
 
-Everything else (docs, unknown routes, Serve's own health check) goes on to Serve, less the headers
-that would steer it: a timeout that answers in plain text, a session, a model id.
+Other requests (docs, unknown routes, Serve's health check) go on to Serve, without the headers that
+control it: a timeout that responds in plain text, a session, a model id.
 
-Installed by ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``, which names `middlewares`.
+Registered by ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``, which names `middlewares`.
 """
 
 from typing import Final
@@ -39,18 +38,18 @@ _is_closed: bool = False
 
 
 def register(application: FastPathApplication) -> None:
-    """Serve ``application``'s routes from now on in this process."""
+    """Serve ``application``'s routes in this process."""
     _applications[:] = [application]
 
 
 def disable() -> None:
-    """Answer 404 to everything in this process: it has no routes, yet Serve gives it a port."""
+    """Respond 404 to every request of this process: it has no routes, but Serve opens a port."""
     global _is_closed  # of this process, as the port is
     _is_closed = True
 
 
 class FastPathMiddleware:
-    """Around Serve's request handling, in every process of it that speaks HTTP."""
+    """Wraps Serve's request handling, in every Serve process with an HTTP server."""
 
     def __init__(self, serve: ASGIApp) -> None:
         self._serve = serve
@@ -58,7 +57,7 @@ class FastPathMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             if _is_closed:
-                problem = ProblemError("not_found", "There are no routes here.")
+                problem = ProblemError("not_found", "This process serves no routes.")
                 response = problem_response(problem, request_id_of(Request(scope)))
                 await response(scope, receive, send)
                 return
@@ -66,12 +65,12 @@ class FastPathMiddleware:
                 if await application.handle(scope, receive, send):
                     return
             headers = [pair for pair in scope["headers"] if pair[0] not in _SERVE_CONTROL_HEADERS]
-            # Serve echoes whatever was sent, and ours would then name the request otherwise.
+            # Serve echoes the header as sent; ours could then report another request id.
             request_id = request_id_of(Request(scope)).encode()
             scope["headers"] = [*headers, (b"x-request-id", request_id)]
         await self._serve(scope, receive, send)
 
 
 def middlewares() -> list[Middleware]:
-    """As Serve's callback wants them."""
+    """The callback that Serve calls."""
     return [Middleware(FastPathMiddleware)]

@@ -1,21 +1,21 @@
-"""What an ingress replica has answered and how it stands."""
+"""Statistics of an ingress replica."""
 
 import msgspec
 
 
 class ReplicaStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot. Counters grow from the replica's start."""
+    """A snapshot. Counters count from the replica's start."""
 
     replica: str
     pid: int
     requests: int
     failed: int
-    """Answered with 5xx."""
+    """Responses with 5xx."""
     overloaded: int
-    """Answered with 429."""
+    """Responses with 429."""
     seconds: float
-    """Spent answering, summed over requests."""
+    """Total duration of all requests."""
     queued: int
-    """Commands that wait for a call to their shard."""
+    """Commands queued for a call to their shard."""
     pool: dict[str, int]
     """Postgres connections for reads, by state."""

@@ -1,4 +1,4 @@
-"""A request's span. Called only where `tracing.on`."""
+"""A request's span. Called only if `tracing.enabled`."""
 
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +13,7 @@ from serve_app.http.requests import request_id_of
 async def run_in_span(
     endpoint: Callable[[Request], Awaitable[Response]], request: Request, route: str
 ) -> Response:
-    """Answer within a span of the request's own, below the client's if it sent a traceparent."""
+    """Run ``endpoint`` in a server span, a child of the client's if it sent a traceparent."""
     from opentelemetry.trace import Status, StatusCode, use_span
 
     span = tracing.start_span(route, request.headers.get(tracing.HEADER), "SERVER")

@@ -1,10 +1,10 @@
-"""What an API key looks like: ``wk_<id>_<secret>``, all of it lower-case hexadecimal.
+"""The format of an API key: ``wk_<id>_<secret>``, lower-case hexadecimal.
 
-The id is public: it is how a key is found, named in lists and written beside what it did. The
-secret is 256 random bits. Nobody can try so many, so a fast hash keeps it as well as a slow one
-would, and a request is not the place for a slow one: those are for passwords, which can be guessed.
+The id is public: it identifies the key in the database, in lists and in the journal. The secret is
+256 random bits and can't be guessed. So a fast hash (SHA-256) is as safe as a slow password hash,
+which would be too expensive per request.
 
-The prefix and the fixed shape are for programs that look for leaked secrets:
+The prefix and the fixed format are for secret scanners:
 ``wk_[0-9a-f]{16}_[0-9a-f]{64}``.
 """
 
@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Final, Literal, NamedTuple, get_args
 
 KeyScope = Literal["wallets:read", "wallets:write", "admin"]
-"""What a key may do. ``admin`` may do everything."""
+"""Scopes of a key. ``admin`` includes all of them."""
 
 SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)
 
@@ -28,7 +28,7 @@ _SHAPE: Final = re.compile(
 
 
 class NewApiKey(NamedTuple):
-    """A key as it is shown once, and what is kept of it."""
+    """A new key: the text, shown once, and what is stored."""
 
     text: str
     key_id: str
@@ -36,7 +36,7 @@ class NewApiKey(NamedTuple):
 
 
 class Credential(NamedTuple):
-    """A key that a client sent: it has the right shape, which says nothing about the rest."""
+    """A key that a client sent: well-formed, not verified."""
 
     key_id: str
     secret_hash: bytes
@@ -49,12 +49,12 @@ def generate() -> NewApiKey:
 
 
 def hash_of(secret: bytes) -> bytes:
-    """What is kept of a secret: SHA-256, 32 bytes."""
+    """The stored hash of a secret: SHA-256, 32 bytes."""
     return sha256(secret).digest()
 
 
 def parse_credential(token: bytes) -> Credential | None:
-    """The parts of ``token``, or None if no key of ours looks like that."""
+    """The parts of ``token``, or None if it isn't a well-formed key."""
     found = _SHAPE.fullmatch(token)
     if found is None:
         return None
@@ -62,5 +62,5 @@ def parse_credential(token: bytes) -> Credential | None:
 
 
 def granted_scopes(scopes: list[str]) -> frozenset[str]:
-    """Everything that a key with ``scopes`` may do."""
+    """All scopes that ``scopes`` include."""
     return frozenset(SCOPES) if "admin" in scopes else frozenset(scopes)

@@ -1,4 +1,4 @@
-"""A request that was let through: whose it is, and what more it may ask for."""
+"""An authenticated request: its API key, and the rate limit of its batch items."""
 
 import asyncio
 import math
@@ -11,85 +11,89 @@ from serve_app.auth.cache import CachedKey
 from serve_app.http.problems import ProblemError
 
 STATE: Final = "admission"
-"""Where the request's state has it."""
+"""Key in the request's state."""
 
 
 class RechecksKeys(Protocol):
-    """What lets requests through."""
+    """Checks the key of a long request again."""
 
-    async def recheck(self, sent: Credential, needed: KeyScope, count: int) -> float:
-        """Judge the key again, for ``count`` more; returns 0, or seconds to wait."""
+    async def recheck(self, credential: Credential, required_scope: KeyScope, count: int) -> float:
+        """Check the key again and take ``count`` tokens; returns 0, or seconds to wait."""
 
 
 class AuthenticatedRequest:
-    """That a request was let through."""
+    """A request whose API key was accepted."""
 
-    __slots__ = ("_gate", "_held", "_needed", "_sent")
+    __slots__ = ("_authenticator", "_cached", "_credential", "_required_scope")
 
     def __init__(
-        self, gate: RechecksKeys, held: CachedKey, sent: Credential, needed: KeyScope
+        self,
+        authenticator: RechecksKeys,
+        cached: CachedKey,
+        credential: Credential,
+        required_scope: KeyScope,
     ) -> None:
-        self._gate = gate
-        self._held = held
-        self._sent = sent
-        self._needed = needed
+        self._authenticator = authenticator
+        self._cached = cached
+        self._credential = credential
+        self._required_scope = required_scope
 
     @property
     def key_id(self) -> str:
-        return self._sent.key_id
+        return self._credential.key_id
 
     def charge(self, count: int) -> None:
-        """The request turned out to ask for ``count`` things more than one."""
-        if self._held.bucket is not None:
-            self._held.bucket.charge(count)
+        """Charge ``count`` more tokens: the request has that many more items."""
+        if self._cached.bucket is not None:
+            self._cached.bucket.charge(count)
 
     async def continue_stream(self, count: int) -> float:
-        """Ask for ``count`` things more; returns 0, or the seconds to wait before asking again.
+        """Take ``count`` tokens; returns 0, or the seconds to wait before trying again.
 
         Raises:
-            Problem: the key isn't good any more.
+            Problem: the key is no longer valid.
         """
-        return await self._gate.recheck(self._sent, self._needed, count)
+        return await self._authenticator.recheck(self._credential, self._required_scope, count)
 
 
 def admission_of(request: Request) -> AuthenticatedRequest | None:
-    """How the request came in; None where no keys are asked for."""
+    """The request's authentication; None if authentication is off."""
     state: dict[str, object] = request.scope.get("state") or {}
-    admission = state.get(STATE)
-    assert admission is None or isinstance(admission, AuthenticatedRequest)
-    return admission
+    authenticated = state.get(STATE)
+    assert authenticated is None or isinstance(authenticated, AuthenticatedRequest)
+    return authenticated
 
 
 def api_key_id_of(request: Request) -> str | None:
-    """Id of the key that the request came with, as it stands in the journal."""
-    admission = admission_of(request)
-    return None if admission is None else admission.key_id
+    """Id of the request's API key, as recorded in the journal."""
+    authenticated = admission_of(request)
+    return None if authenticated is None else authenticated.key_id
 
 
 def count_items(request: Request, count: int) -> None:
-    """To a key's rate, an item of a batch is a request; the first was counted with the request."""
-    admission = admission_of(request)
-    if admission is not None:
-        admission.charge(count - 1)
+    """Charge batch items to the key's rate limit; the request itself paid for the first."""
+    authenticated = admission_of(request)
+    if authenticated is not None:
+        authenticated.charge(count - 1)
 
 
 async def continue_stream(request: Request, count: int, *, wait_max_s: float) -> None:
-    """Slow a stream down to its key's rate, and end it if the key was revoked meanwhile.
+    """Throttle a stream to its key's rate limit; end it if the key was revoked meanwhile.
 
     Raises:
-        Problem: the key isn't good any more, or the wait is longer than ``wait_max_s``.
+        Problem: the key is no longer valid, or the wait is longer than ``wait_max_s``.
     """
-    admission = admission_of(request)
-    if admission is None:
+    authenticated = admission_of(request)
+    if authenticated is None:
         return
-    while wait_s := await admission.continue_stream(count):
+    while wait_s := await authenticated.continue_stream(count):
         if wait_s > wait_max_s:
             raise rate_limited(wait_s)
         await asyncio.sleep(wait_s)
 
 
 def rate_limited(wait_s: float) -> ProblemError:
-    """Too much of one key; again after ``wait_s`` seconds."""
+    """The key exceeded its rate limit; retry after ``wait_s`` seconds."""
     return ProblemError(
         "rate_limited",
         f"Rate limit exceeded; retry after {wait_s:.1f} s.",

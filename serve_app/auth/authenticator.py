@@ -1,7 +1,7 @@
-"""Who may pass: the key that a request came with, its scope, and how often it comes.
+"""Authenticates requests: checks the API key, its scope and its rate limit.
 
-Everything that a request needs is remembered (cache.py): it costs a hash, a comparison in constant
-time, and no query. What is refused is refused before the body is read.
+Keys are cached (cache.py): a request costs a hash and a constant-time comparison, no query.
+Requests are rejected before their body is read.
 """
 
 import hmac
@@ -24,14 +24,14 @@ _REALM: Final = 'Bearer realm="wallet"'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
-    """Of a key that has none of its own. ``rate_per_s`` 0: none. A burst is ``burst_s`` of it."""
+    """Default rate limit of a key; ``rate_per_s`` 0: no limit. Burst: ``rate_per_s * burst_s``."""
 
     rate_per_s: float
     burst_s: float
 
 
 class Authenticator:
-    """Admits requests of one replica. ``clock`` is monotonic, ``now`` tells the time; seconds."""
+    """Authenticates the requests of one replica. ``clock``: monotonic; ``now``: Unix time."""
 
     def __init__(
         self,
@@ -46,76 +46,80 @@ class Authenticator:
         self._clock = clock
         self._now = now
 
-    async def authenticate(self, scope: Scope, needed: KeyScope) -> None:
-        """Let a request through, and remember in ``scope`` who it is.
+    async def authenticate(self, scope: Scope, required_scope: KeyScope) -> None:
+        """Check a request's API key and store the result in ``scope``.
 
         Raises:
-            Problem: key_required, key_invalid, scope_missing, rate_limited; unavailable, if
-                nobody knows whether the key is good.
+            Problem: key_required, key_invalid, scope_missing, rate_limited; unavailable, if the
+                key can't be verified.
         """
-        sent = _key_in(scope["headers"])
-        held = await self._valid_key(sent, needed)
-        wait_s = self._take_tokens(held, 1)
+        credential = _key_in(scope["headers"])
+        cached = await self._valid_key(credential, required_scope)
+        wait_s = self._take_tokens(cached, 1)
         if wait_s:
             raise rate_limited(wait_s)
-        scope.setdefault("state", {})[STATE] = AuthenticatedRequest(self, held, sent, needed)
+        scope.setdefault("state", {})[STATE] = AuthenticatedRequest(
+            self, cached, credential, required_scope
+        )
 
-    async def is_allowed(self, scope: Scope, needed: KeyScope) -> bool:
-        """Whether the request's key, if it has one, may do ``needed``. Takes none of its rate."""
+    async def is_allowed(self, scope: Scope, required_scope: KeyScope) -> bool:
+        """Whether the request has a key with the scope. Takes no token of its rate limit."""
         try:
-            await self._valid_key(_key_in(scope["headers"]), needed)
+            await self._valid_key(_key_in(scope["headers"]), required_scope)
         except ProblemError:
             return False
         return True
 
-    async def recheck(self, sent: Credential, needed: KeyScope, count: int) -> float:
-        """As `admit`, for ``count`` more of an admitted request; returns seconds to wait, or 0."""
-        return self._take_tokens(await self._valid_key(sent, needed), count)
+    async def recheck(self, credential: Credential, required_scope: KeyScope, count: int) -> float:
+        """Check the key again and take ``count`` tokens; returns seconds to wait, or 0."""
+        return self._take_tokens(await self._valid_key(credential, required_scope), count)
 
-    async def _valid_key(self, sent: Credential, needed: KeyScope) -> CachedKey:
+    async def _valid_key(self, credential: Credential, required_scope: KeyScope) -> CachedKey:
         try:
-            held = await self._cache.find(sent.key_id)
+            cached = await self._cache.find(credential.key_id)
         except KeysUnavailable:
             raise ProblemError(
                 "unavailable",
-                "Keys can't be checked now.",
+                "The API key can't be verified now: the database does not respond.",
                 headers={"Retry-After": "1"},
                 applied="no",
             ) from None
-        if held is None or not hmac.compare_digest(held.record.secret_hash, sent.secret_hash):
-            raise _invalid("No key of this service looks like this.")
-        record, now = held.record, self._now()
+        if cached is None or not hmac.compare_digest(
+            cached.record.secret_hash, credential.secret_hash
+        ):
+            raise _invalid("Unknown API key.")
+        record, now = cached.record, self._now()
         if record.revoked_at is not None:
             raise _invalid("This key was revoked.")
         if record.expires_at is not None and record.expires_at.timestamp() <= now:
             raise _invalid("This key has expired.")
-        if needed not in held.granted:
-            challenge = f'{_REALM}, error="insufficient_scope", scope="{needed}"'
+        if required_scope not in cached.granted:
+            challenge = f'{_REALM}, error="insufficient_scope", scope="{required_scope}"'
             raise ProblemError(
                 "scope_missing",
-                f"This needs a key with the scope {needed}.",
+                f"This route needs an API key with the scope {required_scope}.",
                 headers={"WWW-Authenticate": challenge},
             )
-        held.used_at = now
-        return held
+        cached.used_at = now
+        return cached
 
-    def _take_tokens(self, held: CachedKey, count: int) -> float:
-        own = held.record.rate_per_s
+    def _take_tokens(self, cached: CachedKey, count: int) -> float:
+        own = cached.record.rate_per_s
         rate_per_s = self._limit.rate_per_s if own is None else own
         if not rate_per_s:
             return 0.0
         now_s = self._clock()
-        if held.bucket is None or held.bucket.rate_per_s != rate_per_s:
+        if cached.bucket is None or cached.bucket.rate_per_s != rate_per_s:
             burst = max(1.0, rate_per_s * self._limit.burst_s)
-            held.bucket = TokenBucket(rate_per_s=rate_per_s, burst=burst, now_s=now_s)
-        return held.bucket.take(count, now_s)
+            cached.bucket = TokenBucket(rate_per_s=rate_per_s, burst=burst, now_s=now_s)
+        return cached.bucket.take(count, now_s)
 
 
 def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
     """The key in the one Authorization header.
 
     Raises:
-        Problem: key_required, key_invalid. What was sent is never told back.
+        Problem: key_required, key_invalid. The detail never repeats the header.
     """
     found = [value for name, value in headers if name == b"authorization"]
     if not found:
@@ -125,10 +129,10 @@ def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> Credential:
             headers={"WWW-Authenticate": _REALM},
         )
     scheme, _, token = found[0].partition(b" ")
-    sent = parse_credential(token.strip()) if scheme.lower() == b"bearer" else None
-    if sent is None or len(found) > 1:
-        raise _invalid("Send one header, Authorization: Bearer and the key, as it was shown.")
-    return sent
+    credential = parse_credential(token.strip()) if scheme.lower() == b"bearer" else None
+    if credential is None or len(found) > 1:
+        raise _invalid("Send one header, Authorization: Bearer, with the complete API key.")
+    return credential
 
 
 def _invalid(detail: str) -> ProblemError:

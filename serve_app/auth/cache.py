@@ -1,16 +1,15 @@
-"""Keys as a replica remembers them: never longer than a bound, never more than a bound.
+"""A replica's API key cache, bounded in age and in size.
 
-Staleness. An answer of Postgres counts for ``staleness_s`` from the moment that it was ASKED for. A
-key that is revoked at some moment is revoked in every answer that is asked for later, so it
-stops everywhere within ``staleness_s``. From half of that on, whoever uses a key has it read
-again in the background: a key in use is never waited for.
+Staleness. A cached row is valid for ``staleness_s`` from the START of its query. A query that
+starts after a revocation returns the key as revoked, so a revoked key is rejected everywhere
+within ``staleness_s``. After half of that time, a request with the key triggers a refresh in the
+background: requests never wait for a key in use.
 
-Single flight. One query is under way at a time, for all keys that were asked for meanwhile. A
-thousand requests with one unknown key, or with a thousand of them, are one query.
+Single flight. One query runs at a time, for all keys requested meanwhile. A thousand requests with
+one unknown key, or with a thousand of them, are one query.
 
-Failure. While Postgres is away a remembered key goes on until its answer is too old. Then nobody
-knows whether it is still good, and it is refused as such: never let through. After a failed
-query no other is tried for a moment.
+Failure. Without Postgres a cached key is accepted until it is stale; then requests get 503 (fail
+closed). After a failed query there is a short pause.
 """
 
 import asyncio
@@ -26,44 +25,44 @@ from serve_app.auth.token_bucket import TokenBucket
 _log = structlog.get_logger(__name__)
 
 PENDING_LOOKUPS_MAX: Final = 1_000
-"""Keys that wait for the next query; past it a key that isn't remembered gets a 503."""
+"""Keys waiting for the next query; above it, requests with an uncached key get 503."""
 
 RETRY_S: Final = 0.25
 """Pause after a failed query."""
 
 
 class KeySource(Protocol):
-    """Where keys are kept."""
+    """The store of API keys."""
 
     async def find(self, key_ids: Sequence[str]) -> dict[str, ApiKeyRecord]:
         """Those of ``key_ids`` that exist.
 
         Raises:
-            KeysUnavailable: nobody knows.
+            KeysUnavailable: the store doesn't respond.
         """
 
 
 class CachedKey:
-    """A key that is remembered. ``used_at`` and ``written_at`` are seconds since the epoch."""
+    """A cached key. ``used_at`` and ``written_at``: seconds since the epoch."""
 
     __slots__ = ("bucket", "fetched_at_s", "granted", "record", "used_at", "written_at")
 
-    def __init__(self, record: ApiKeyRecord, asked_at_s: float) -> None:
+    def __init__(self, record: ApiKeyRecord, fetched_at_s: float) -> None:
         self.bucket: TokenBucket | None = None
         self.used_at = 0.0
         self.written_at = 0.0
-        self.refresh(record, asked_at_s)
+        self.refresh(record, fetched_at_s)
 
-    def refresh(self, record: ApiKeyRecord, asked_at_s: float) -> None:
+    def refresh(self, record: ApiKeyRecord, fetched_at_s: float) -> None:
         self.record = record
         self.granted = record.granted
-        self.fetched_at_s = asked_at_s
+        self.fetched_at_s = fetched_at_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheLimits:
-    """``staleness_s``: see above. ``keys_max``: of keys that exist, and again of those that don't,
-    so that a flood of made-up keys pushes no real one out."""
+    """``staleness_s``: see above. ``keys_max``: limit for existing keys, and separately for unknown
+    key ids, so that a flood of invalid keys evicts no valid one."""
 
     staleness_s: float
     keys_max: int
@@ -78,44 +77,48 @@ class KeyCache:
         self._source = source
         self._limits = limits
         self._clock = clock
-        # In the order in which they were asked for: the first is the least recently used.
-        self._held: dict[str, CachedKey] = {}
+        # In the order of their queries: the first is evicted first.
+        self._cached: dict[str, CachedKey] = {}
         self._negative: dict[str, float] = {}
-        self._asked: dict[str, asyncio.Future[CachedKey | None]] = {}
-        self._next: list[str] = []
-        """Of those asked for, the ones that no query is under way for yet."""
+        self._pending: dict[str, asyncio.Future[CachedKey | None]] = {}
+        self._queued: list[str] = []
+        """Pending key ids that are not part of the running query."""
         self._query: asyncio.Task[None] | None = None
         self._failed: tuple[float, KeysUnavailable] | None = None
 
     def __len__(self) -> int:
-        return len(self._held) + len(self._negative)
+        return len(self._cached) + len(self._negative)
 
     @property
-    def held(self) -> list[CachedKey]:
-        return list(self._held.values())
+    def cached(self) -> list[CachedKey]:
+        return list(self._cached.values())
 
     async def find(self, key_id: str) -> CachedKey | None:
-        """The key, or None if there is none; no older than ``staleness_s``.
+        """The key, or None if it doesn't exist; at most ``staleness_s`` old.
 
         Raises:
-            KeysUnavailable: it isn't remembered (any more) and Postgres doesn't answer.
+            KeysUnavailable: it isn't cached or is stale, and Postgres doesn't respond.
         """
         now = self._clock()
         staleness_s = self._limits.staleness_s
-        held = self._held.get(key_id)
-        if held is not None:
-            age_s = now - held.fetched_at_s
+        cached = self._cached.get(key_id)
+        if cached is not None:
+            age_s = now - cached.fetched_at_s
             if age_s < staleness_s:
                 if age_s > staleness_s / 2 and self._failure(now) is None:
                     self._fetch(key_id)
-                return held
+                return cached
         elif now - self._negative.get(key_id, -staleness_s) < staleness_s:
             return None
         failure = self._failure(now)
         if failure is not None:
             raise failure
-        if held is None and key_id not in self._asked and len(self._next) >= PENDING_LOOKUPS_MAX:
-            raise KeysUnavailable("too many keys wait to be looked up")
+        if (
+            cached is None
+            and key_id not in self._pending
+            and len(self._queued) >= PENDING_LOOKUPS_MAX
+        ):
+            raise KeysUnavailable("too many API key look-ups are pending")
         return await asyncio.shield(self._fetch(key_id))
 
     def _failure(self, now: float) -> KeysUnavailable | None:
@@ -124,30 +127,30 @@ class KeyCache:
         return None
 
     def _fetch(self, key_id: str) -> asyncio.Future[CachedKey | None]:
-        asked = self._asked.get(key_id)
-        if asked is None:
-            asked = self._asked[key_id] = asyncio.get_running_loop().create_future()
-            asked.add_done_callback(_consume_exception)
-            self._next.append(key_id)
+        pending = self._pending.get(key_id)
+        if pending is None:
+            pending = self._pending[key_id] = asyncio.get_running_loop().create_future()
+            pending.add_done_callback(_consume_exception)
+            self._queued.append(key_id)
         if self._query is None:
             self._query = asyncio.create_task(self._run_queries())
-        return asked
+        return pending
 
     async def _run_queries(self) -> None:
         try:
-            while self._next:
-                key_ids, self._next = self._next, []
+            while self._queued:
+                key_ids, self._queued = self._queued, []
                 await self._run_query(key_ids)
         finally:
             self._query = None
 
     async def _run_query(self, key_ids: list[str]) -> None:
-        asked_at_s = self._clock()
+        fetched_at_s = self._clock()
         try:
             found = await self._source.find(key_ids)
         except BaseException as error:
             for key_id in key_ids:
-                self._asked.pop(key_id).set_exception(KeysUnavailable(str(error)))
+                self._pending.pop(key_id).set_exception(KeysUnavailable(str(error)))
             if not isinstance(error, KeysUnavailable):
                 raise
             self._failed = (self._clock(), error)
@@ -155,30 +158,30 @@ class KeyCache:
             return
         self._failed = None
         for key_id in key_ids:
-            held = self._remember(key_id, found.get(key_id), asked_at_s)
-            self._asked.pop(key_id).set_result(held)
+            cached = self._store(key_id, found.get(key_id), fetched_at_s)
+            self._pending.pop(key_id).set_result(cached)
 
-    def _remember(
-        self, key_id: str, record: ApiKeyRecord | None, asked_at_s: float
+    def _store(
+        self, key_id: str, record: ApiKeyRecord | None, fetched_at_s: float
     ) -> CachedKey | None:
-        held = self._held.pop(key_id, None)
+        cached = self._cached.pop(key_id, None)
         self._negative.pop(key_id, None)
         if record is None:
-            self._negative[key_id] = asked_at_s
+            self._negative[key_id] = fetched_at_s
             if len(self._negative) > self._limits.keys_max:
                 del self._negative[next(iter(self._negative))]
             return None
-        if held is None:
-            held = CachedKey(record, asked_at_s)
+        if cached is None:
+            cached = CachedKey(record, fetched_at_s)
         else:
-            held.refresh(record, asked_at_s)
-        self._held[key_id] = held
-        if len(self._held) > self._limits.keys_max:
-            del self._held[next(iter(self._held))]
-        return held
+            cached.refresh(record, fetched_at_s)
+        self._cached[key_id] = cached
+        if len(self._cached) > self._limits.keys_max:
+            del self._cached[next(iter(self._cached))]
+        return cached
 
 
 def _consume_exception(future: asyncio.Future[CachedKey | None]) -> None:
-    """Nobody waits for a refresh: its failure is told when it matters."""
+    """A background refresh has no waiter: mark its exception as retrieved."""
     if not future.cancelled():
         future.exception()

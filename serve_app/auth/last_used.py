@@ -1,4 +1,4 @@
-"""When keys were last used: written now and then, never while a request waits."""
+"""Writes last-used times of API keys periodically, outside the request path."""
 
 import asyncio
 
@@ -11,21 +11,21 @@ _log = structlog.get_logger(__name__)
 
 
 async def flush_last_used(cache: KeyCache, store: KeyStore) -> int:
-    """Write what was used since it was written last, in one statement; returns how many keys."""
-    fresh = [held for held in cache.held if held.used_at > held.written_at]
-    if not fresh:
+    """Write the changed last-used times in one statement; returns the number of keys."""
+    changed = [key for key in cache.cached if key.used_at > key.written_at]
+    if not changed:
         return 0
-    used = {held.record.key_id: held.used_at for held in fresh}
+    used = {key.record.key_id: key.used_at for key in changed}
     await store.touch(used)
-    for held in fresh:
-        held.written_at = used[held.record.key_id]
-    return len(fresh)
+    for key in changed:
+        key.written_at = used[key.record.key_id]
+    return len(changed)
 
 
 async def flush_last_used_periodically(
     cache: KeyCache, store: KeyStore, *, period_s: float
 ) -> None:
-    """Do so every ``period_s`` seconds, until cancelled: so often at most is a key written."""
+    """Flush every ``period_s`` seconds until cancelled."""
     while True:
         await asyncio.sleep(period_s)
         try:

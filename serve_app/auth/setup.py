@@ -1,4 +1,4 @@
-"""The parts of a replica that ask for keys, put together from the settings."""
+"""Builds a replica's authenticator from the settings."""
 
 import asyncio
 
@@ -11,19 +11,19 @@ from serve_app.auth.last_used import flush_last_used_periodically
 from serve_app.auth.store import KeyStore
 
 _CONNECTIONS_MAX = 2
-"""One for the query that is under way, one for last uses. Of their own: reads that wait for
-Postgres must not keep the keys waiting."""
+"""One for the running look-up, one for last-used times. A separate pool: queued reads must not
+delay key look-ups."""
 
 
 class AuthenticatorFactory:
-    """Owns what the gate works with. Made and closed by the composition root."""
+    """Creates the authenticator and owns its pool and background task."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> Authenticator:
-        """The gate, at work. Postgres need not answer yet: until it does, nobody is let in."""
+        """Create the authenticator. Until Postgres responds, it rejects all requests with 503."""
         settings = self._settings
         pool = asyncpg.create_pool(
             settings.database_url,
@@ -33,7 +33,7 @@ class AuthenticatorFactory:
             server_settings={"application_name": "wallet-keys", "timezone": "UTC", "jit": "off"},
         )
         await pool
-        # An answer that took longer than it counts for would be of no use.
+        # A result that takes longer than the cache TTL would be stale at once.
         store = KeyStore(
             pool, timeout_s=min(settings.database_timeout_s, settings.api_key_cache_ttl_s)
         )

@@ -45,12 +45,12 @@ ResultT = TypeVar("ResultT")
 
 
 class KeysUnavailable(Exception):
-    """Postgres did not say whether a key is good."""
+    """Postgres failed or timed out, so the key can't be verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKeyRecord:
-    """A key as it is kept. Times are UTC."""
+    """A stored key. Times are UTC."""
 
     key_id: str
     name: str
@@ -58,7 +58,7 @@ class ApiKeyRecord:
     scopes: tuple[str, ...]
     created_at: datetime
     rate_per_s: float | None = None
-    """Requests a second of one replica; None: the setting's; 0: as many as come."""
+    """Requests per second and replica; None: the default setting; 0: no limit."""
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
@@ -70,7 +70,7 @@ class ApiKeyRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttributedEvent:
-    """One event of a wallet, and the key that made it (None: no key was asked for)."""
+    """An event of a wallet and the API key of its request (None: authentication was off)."""
 
     version: int
     type: str
@@ -81,10 +81,10 @@ class AttributedEvent:
 
 
 class KeyStore:
-    """Keys over a pool that the caller owns. Every call is bounded in time.
+    """API keys in Postgres. The caller owns the pool. Every call has a timeout.
 
     Raises:
-        KeysUnavailable: from every method, if Postgres fails or takes longer.
+        KeysUnavailable: from every method, if Postgres fails or times out.
     """
 
     def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
@@ -93,12 +93,12 @@ class KeyStore:
 
     async def find(self, key_ids: Sequence[str]) -> dict[str, ApiKeyRecord]:
         """Those of ``key_ids`` that exist, revoked and expired ones too."""
-        rows = await self._ask(lambda: self._pool.fetch(_FIND, list(key_ids)))
+        rows = await self._execute(lambda: self._pool.fetch(_FIND, list(key_ids)))
         return {row["id"]: _record(row) for row in rows}
 
     async def all(self) -> list[ApiKeyRecord]:
-        """Every key that ever was, oldest first."""
-        return [_record(row) for row in await self._ask(lambda: self._pool.fetch(_LIST))]
+        """All keys, revoked and expired ones too, oldest first."""
+        return [_record(row) for row in await self._execute(lambda: self._pool.fetch(_LIST))]
 
     async def add(
         self,
@@ -109,26 +109,26 @@ class KeyStore:
         rate_per_s: float | None = None,
         expires_at: datetime | None = None,
     ) -> None:
-        """Keep a new key: everything but its secret."""
+        """Store a new key, with a hash of its secret."""
         values = (key.key_id, name, key.secret_hash, list(scopes), rate_per_s, expires_at)
-        await self._ask(lambda: self._pool.execute(_INSERT, *values))
+        await self._execute(lambda: self._pool.execute(_INSERT, *values))
 
     async def revoke(self, key_id: str) -> bool:
-        """Revoke a key for ever; False if it is unknown or was revoked before."""
-        done: str = await self._ask(lambda: self._pool.execute(_REVOKE, key_id))
-        return done == "UPDATE 1"
+        """Revoke a key permanently; False if it is unknown or already revoked."""
+        status: str = await self._execute(lambda: self._pool.execute(_REVOKE, key_id))
+        return status == "UPDATE 1"
 
     async def touch(self, used: Mapping[str, float]) -> None:
-        """Write down when keys were last used (seconds since the epoch); never set back."""
-        key_ids = sorted(used)  # Two replicas that write the same keys at once lock them in order.
+        """Update last-used times (seconds since the epoch); they never decrease."""
+        key_ids = sorted(used)  # Lock order: two replicas may update the same keys concurrently.
         times = [datetime.fromtimestamp(used[key_id], UTC) for key_id in key_ids]
-        await self._ask(lambda: self._pool.execute(_TOUCH, key_ids, times))
+        await self._execute(lambda: self._pool.execute(_TOUCH, key_ids, times))
 
     async def attributed_events(
         self, wallet_id: str, transfer_id: str | None, *, limit: int
     ) -> list[AttributedEvent]:
         """The latest ``limit`` events of a wallet, or of one transfer of it, newest first."""
-        rows = await self._ask(
+        rows = await self._execute(
             lambda: self._pool.fetch(_ATTRIBUTED_EVENTS, wallet_id, transfer_id, limit)
         )
         return [
@@ -143,10 +143,10 @@ class KeyStore:
             for row in rows
         ]
 
-    async def _ask(self, ask: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    async def _execute(self, operation: Callable[[], Awaitable[ResultT]]) -> ResultT:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await ask()
+                return await operation()
         except _FAILURES as error:
             raise KeysUnavailable(f"{type(error).__name__}: {error}") from error
 

@@ -1,20 +1,20 @@
-"""A bound on how often: so many a second, and some at once after a pause."""
+"""Token bucket that allows debt: a batch may exceed the burst and delays the next request."""
 
 
 class TokenBucket:
-    """Fills at ``rate_per_s`` up to ``burst``; pure, the clock is handed in.
+    """Fills at ``rate_per_s`` up to ``burst``. Pure: the caller passes the time.
 
-    Whoever finds at least one token may take as many as it needs: the bucket then owes them, and
-    lets nobody through until they have come. So a batch larger than ``burst`` is possible, and
-    costs the pause after it. In any ``t`` seconds it lets through at most
+    A request needs at least one token and may take more than there are: the balance becomes
+    negative, and the next request waits until there is a token again. So a batch larger than
+    ``burst`` is possible. In any ``t`` seconds the bucket allows at most
     ``burst + rate_per_s * t`` plus the size of the last batch.
     """
 
     __slots__ = ("_at_s", "_tokens", "burst", "rate_per_s")
 
     def __init__(self, *, rate_per_s: float, burst: float, now_s: float) -> None:
-        assert rate_per_s > 0, "no limit is no bucket"
-        assert burst >= 1, "nothing would ever come through"
+        assert rate_per_s > 0, "a rate of 0 needs no bucket"
+        assert burst >= 1, "a burst below 1 allows no request"
         self.rate_per_s = rate_per_s
         self.burst = burst
         self._tokens = burst
@@ -31,5 +31,5 @@ class TokenBucket:
         return 0.0
 
     def charge(self, count: int) -> None:
-        """Take ``count`` tokens more for what was let through already."""
+        """Take ``count`` more tokens for an accepted request."""
         self._tokens -= count

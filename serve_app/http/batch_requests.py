@@ -1,4 +1,4 @@
-"""Items of batch requests: decoded and validated in C, turned into commands in one pass."""
+"""Batch request bodies: decoded and validated in C by msgspec, then converted to commands."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal, NamedTuple, TypeVar
@@ -31,11 +31,11 @@ _STATUS_DEFAULT: Final = "pending"
 class BatchItem(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
 ):
-    """A transfer or a settlement: `ITEM_FORMS` says which fields make which.
+    """A transfer or a settlement; `ITEM_FORMS` lists the fields of each.
 
-    A field that isn't sent stays UNSET: null is no amount and no id, and is refused.
+    A missing field is UNSET; null is rejected.
 
-    Fields are in the order that clients usually send them in: the decoder expects the next one.
+    Fields are in the order in which clients usually send them: the decoder is faster then.
     """
 
     type: Literal["debit", "credit"] | UnsetType = UNSET
@@ -48,7 +48,9 @@ class BatchItem(
     ) = UNSET
     complete: PendingTransferId | UnsetType = UNSET
     revert: PendingTransferId | UnsetType = UNSET
-    idempotency_key: Annotated[ItemKey | None, Meta(description="This item's own key.")] = None
+    idempotency_key: Annotated[
+        ItemKey | None, Meta(description="Idempotency key of this item.")
+    ] = None
     reference_id: ReferenceId | None = None
     metadata: Metadata = {}
 
@@ -58,14 +60,13 @@ class WalletBatchItem(
 ):
     """An item that names its wallet."""
 
-    wallet_id: Annotated[str, Meta(description="The wallet that the item is about.")]
+    wallet_id: Annotated[str, Meta(description="Id of the item's wallet (UUID).")]
 
 
 class ItemForm(NamedTuple):
-    """Fields that make an item together. `_command` takes these forms and no other.
+    """A valid combination of fields. `_command` accepts these forms only.
 
-    An OpenAPI document can't say that of one object with optional fields, so each form is a
-    component of its own there.
+    OpenAPI can't express this with one object and optional fields, so each form is a component.
     """
 
     component: str
@@ -79,7 +80,7 @@ _ANY_ITEM: Final = ("idempotency_key", "reference_id", "metadata")
 ITEM_FORMS: Final = (
     ItemForm(
         component="BatchTransfer",
-        description="An item that makes a transfer: `debit` puts money INTO the wallet, `credit` "
+        description="An item that creates a transfer: `debit` puts money INTO the wallet, `credit` "
         "takes it OUT.",
         fields=(*_ANY_ITEM, "type", "amount", "status"),
         required=("type", "amount"),
@@ -110,7 +111,7 @@ WALLET_ITEM_FORMS: Final = tuple(
 
 
 def _count_up_to(most: int) -> Meta:
-    """Describes; `check_item_count` checks, by the settings."""
+    """For the OpenAPI document only; `check_item_count` enforces the settings."""
     return Meta(extra_json_schema={"minItems": 1, "maxItems": most})
 
 
@@ -121,7 +122,7 @@ class WalletBatchBody(
 
     items: Annotated[list[BatchItem], _count_up_to(BATCH_ITEMS_MAX)]
     atomic: Annotated[
-        bool, Meta(description="`true`: the first refusal undoes the whole batch.")
+        bool, Meta(description="`true`: if one item is refused, the whole batch is rolled back.")
     ] = False
 
 
@@ -141,10 +142,10 @@ ndjson_item: Final = msgspec.json.Decoder(WalletBatchItem)
 
 
 def decode(decoder: msgspec.json.Decoder[BodyT], body: bytes) -> BodyT:
-    """``body``, validated.
+    """Decode and validate ``body``.
 
     Raises:
-        Problem: malformed_json, or validation_error with a pointer to what is wrong.
+        Problem: malformed_json, or validation_error with a pointer to the invalid field.
     """
     try:
         decoded = decoder.decode(body)
@@ -157,7 +158,7 @@ def decode(decoder: msgspec.json.Decoder[BodyT], body: bytes) -> BodyT:
 
 
 def _field_error(message: str) -> FieldError:
-    """msgspec says ``what - at `$.items[3].amount```, or ``at `key` in `$.items[3].metadata```."""
+    """msgspec's format: ``what - at `$.items[3].amount```, or ``at `key` in `$…metadata```."""
     detail, _, place = message.partition(" - at `")
     path = place.rpartition("$")[2].rstrip("`").replace("[...]", "/*")
     return FieldError(
@@ -166,7 +167,7 @@ def _field_error(message: str) -> FieldError:
 
 
 def check_item_count(count: int, most: int) -> None:
-    """Between 1 and ``most`` items.
+    """Require 1 to ``most`` items.
 
     Raises:
         Problem: validation_error.
@@ -179,23 +180,25 @@ def check_item_count(count: int, most: int) -> None:
 def to_commands(
     items: Sequence[BatchItem], pointers: Iterable[str]
 ) -> tuple[commands.CommandItem, ...]:
-    """``items`` as the write side takes them; ``pointers`` name each in problems.
+    """Convert ``items`` to commands; ``pointers`` are their JSON pointers in problems.
 
     Raises:
-        Problem: validation_error, naming every item that is wrong.
+        Problem: validation_error, with a pointer to each invalid item.
     """
-    wrong: list[FieldError] = []
-    made: list[commands.CommandItem] = []
+    errors: list[FieldError] = []
+    command_items: list[commands.CommandItem] = []
     for item, pointer in zip(items, pointers, strict=True):
         try:
             command = _command(item)
         except _ItemError as error:
-            wrong.append(FieldError(pointer=pointer + error.pointer, detail=str(error)))
+            errors.append(FieldError(pointer=pointer + error.pointer, detail=str(error)))
             continue
-        made.append(commands.CommandItem(command=command, idempotency=_keyed(item, command)))
-    if wrong:
-        raise validation_problem(*wrong)
-    return tuple(made)
+        command_items.append(
+            commands.CommandItem(command=command, idempotency=_idempotency_of(item, command))
+        )
+    if errors:
+        raise validation_problem(*errors)
+    return tuple(command_items)
 
 
 class _ItemError(ValueError):
@@ -224,11 +227,11 @@ def _command(item: BatchItem) -> commands.Command:
 
 
 def _settlement(item: BatchItem) -> commands.SettleTransfer:
-    asked = {"complete": item.complete, "revert": item.revert}
-    named = {name: sent for name, sent in asked.items() if sent is not UNSET}
-    if len(named) > 1 or not (item.type is item.amount is item.status is UNSET):
+    sent_ids = {"complete": item.complete, "revert": item.revert}
+    settlements = {name: sent for name, sent in sent_ids.items() if sent is not UNSET}
+    if len(settlements) > 1 or not (item.type is item.amount is item.status is UNSET):
         raise _ItemError("", "send type and amount, or complete, or revert: one of them")
-    ((name, sent),) = named.items()
+    ((name, sent),) = settlements.items()
     transfer_id = canonical_uuid(sent)
     if transfer_id is None:
         raise _ItemError(f"/{name}", "send the id of a transfer")
@@ -240,7 +243,7 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
     )
 
 
-def _keyed(item: BatchItem, command: commands.Command) -> commands.Idempotency | None:
+def _idempotency_of(item: BatchItem, command: commands.Command) -> commands.Idempotency | None:
     if item.idempotency_key is None:
         return None
     return commands.Idempotency(

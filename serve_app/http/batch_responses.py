@@ -1,6 +1,6 @@
-"""Answers to batch requests: one result an item, in the order of the request.
+"""Responses to batch requests: one result per item, in request order.
 
-Transfers and balances are JSON already: they are copied, not decoded and encoded again.
+Transfers and balances are already encoded as JSON and are copied.
 """
 
 from collections.abc import Iterable
@@ -33,10 +33,10 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def item_result(command: Command, result: ItemResult) -> BatchResult:
-    """One item's result: ``status`` as the item's own route would give, and what it made.
+    """The result of one item, with the status that a single request would get.
 
-    Marked as a replay only under the item's own key: a batch that is replayed as a whole says so
-    in a header, and its results are the first answer's.
+    ``replayed`` is for the item's own idempotency key. A batch replayed under its key is marked by
+    a header, and its results are those of the first response.
     """
     replayed = result.replayed or None
     if isinstance(result, Applied):
@@ -50,7 +50,7 @@ def item_result(command: Command, result: ItemResult) -> BatchResult:
 
 
 def failed_result(problem: ProblemError, request_id: str) -> BatchResult:
-    """The result of an item that no decision was reached on."""
+    """The result of an item without a decision."""
     document = problem_document(
         problem.code,
         problem.detail,
@@ -62,7 +62,7 @@ def failed_result(problem: ProblemError, request_id: str) -> BatchResult:
 
 
 def batch_body(results: Iterable[BatchResult], wallet: bytes | None = None) -> bytes:
-    """The JSON of a batch's answer."""
+    """The JSON body of a batch response."""
     items = list(results)
     if wallet is None:
         return _encoder.encode(MultiBatchResults(items=items))
@@ -71,7 +71,7 @@ def batch_body(results: Iterable[BatchResult], wallet: bytes | None = None) -> b
 
 
 def result_lines(results: Iterable[BatchResult]) -> bytes:
-    """A line a result."""
+    """One line per result (NDJSON)."""
     return _encoder.encode_lines(results)
 
 
@@ -83,10 +83,10 @@ def batch_response(body: bytes, *, replayed: bool) -> PreparedResponse:
 
 
 def committed_batch(result: RequestResult) -> BatchCommitted:
-    """The result of a batch that was decided item by item.
+    """The result of a committed batch.
 
     Raises:
-        Problem: an operating failure, the batch's key used for another request, or
+        Problem: a failure, an idempotency key reused for another request, or
             ``batch_refused`` for an atomic batch, with a pointer to the refused item.
     """
     if isinstance(result, BatchCommitted):
@@ -103,7 +103,7 @@ def committed_batch(result: RequestResult) -> BatchCommitted:
 
 
 def refused_request(refusal: Refusal) -> ProblemError:
-    """A batch's key came with another request before."""
+    """The problem of a request that was refused as a whole: its idempotency key was reused."""
     return ProblemError(refusal.code, refusal.detail)
 
 
@@ -115,7 +115,7 @@ def _rolled_back_problem(result: BatchRolledBack) -> ProblemError:
         return ProblemError(refusal.code, refusal.detail, errors=[error])
     return ProblemError(
         "batch_refused",
-        f"Item {index} was refused ({refusal.code}), so nothing of the batch was applied. "
+        f"Item {index} was refused ({refusal.code}), so the whole batch was rolled back. "
         f"{refusal.detail}",
         errors=[FieldError(pointer=pointer, detail=f"{refusal.code}: {refusal.detail}")],
         headers={"Idempotency-Replayed": "true"} if result.replayed else {},

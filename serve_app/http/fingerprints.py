@@ -1,7 +1,7 @@
-"""Fingerprints of requests: whether two requests under one key are the same request.
+"""Request fingerprints: they detect a different request under the same idempotency key.
 
-Everything that the client asked for goes in, in canonical form (``10.5`` is ``10.50``, by whichever
-route it came); nothing that the service added does.
+They include everything the client requested, in canonical form (``10.5`` equals ``10.50``, on every
+route), and nothing that the service added.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,12 +20,12 @@ from wallet.commands import (
 
 
 def fingerprint(command: Command) -> bytes:
-    """SHA-256 of what ``command`` asks for."""
+    """SHA-256 of the client's fields of ``command``."""
     return sha256(canonical_json(_fingerprinted_fields(command))).digest()
 
 
 def batch_fingerprint(items: Sequence[CommandItem], *, atomic: bool = False) -> bytes:
-    """SHA-256 of what a batch asks of one wallet: items in order, with the keys that they have."""
+    """SHA-256 of a one-wallet batch: its items in order, with their idempotency keys."""
     asked = [
         [item.idempotency.key if item.idempotency else None, _fingerprinted_fields(item.command)]
         for item in items
@@ -34,16 +34,16 @@ def batch_fingerprint(items: Sequence[CommandItem], *, atomic: bool = False) -> 
 
 
 def many_wallets_fingerprint(wallets: Sequence[str], parts: Iterable[bytes]) -> bytes:
-    """SHA-256 of what a batch asks of many wallets.
+    """SHA-256 of a batch over many wallets.
 
-    ``wallets`` names each item's, in order; ``parts`` are the fingerprints of what is asked of
-    each wallet. Together they say where every item stands.
+    ``wallets``: each item's wallet, in order; ``parts``: the fingerprints of each wallet's items.
+    Together they define every item and its position.
     """
     return sha256(canonical_json(["many", wallets]) + b"".join(parts)).digest()
 
 
 def _fingerprinted_fields(command: Command) -> list[object]:
-    assert not isinstance(command, ClaimKey), "no client asks for this"
+    assert not isinstance(command, ClaimKey), "clients can't send this command"
     common = [command.reference_id, command.metadata]
     if isinstance(command, CreateTransfer):
         return [command.type, command.status, command.amount, *common]

@@ -1,7 +1,7 @@
-"""Request and response bodies. What the OpenAPI document says of them is made from these classes.
+"""Request and response bodies. The OpenAPI schemas are generated from these classes.
 
 Requests with one command are validated by pydantic-core, strictly: unknown fields, floats and
-coercions are refused. Requests with many are validated by `serve_app.http.batch_requests`.
+coercions are rejected. Batch requests are validated by `serve_app.http.batch_requests`.
 Responses are encoded from structs: those here, those of wallets and transfers
 (`wallet.representation`), and problem documents (`serve_app.http.problems`).
 """
@@ -46,7 +46,7 @@ def _canonical(value: str | int) -> str:
 
 
 def _described_by(field: object) -> WithJsonSchema:
-    """``field`` is what the batch decoder validates: one description for both."""
+    """Use the schema of ``field``, which the batch decoder validates, for both."""
     return WithJsonSchema(msgspec.json.schema(field))
 
 
@@ -79,18 +79,19 @@ class _Request(BaseModel):
 
 
 class CreateWalletBody(_Request):
-    """A new wallet, with no money in it. An empty body takes every default."""
+    """A new, empty wallet. An empty body uses all defaults."""
 
     reference_id: ReferenceId | None = Field(
-        default=None, description="Unique among all wallets, if given."
+        default=None, description="Optional reference of yours, unique among all wallets."
     )
     currency: Annotated[str, StringConstraints(pattern=CURRENCY_PATTERN)] | None = Field(
         default=None,
-        description="ISO 4217 code, or the code of a custom asset (then `scale` is needed).",
+        description="ISO 4217 code, or the code of a custom asset (then `scale` is required).",
         examples=["USD"],
     )
     scale: Annotated[int, Field(ge=0, le=SCALE_MAX)] | None = Field(
-        default=None, description="Decimals of a custom asset. ISO 4217 currencies have their own."
+        default=None,
+        description="Number of decimals of a custom asset. ISO 4217 currencies define their own.",
     )
     metadata: Metadata = Field(default_factory=dict)
 
@@ -101,89 +102,92 @@ class CreateTransferBody(_Request):
     amount: Amount
     status: Literal["pending", "completed"] = Field(
         default="pending",
-        description="`pending`: complete or revert it later. A pending credit holds its money "
-        "at once; a pending debit adds nothing until it completes. `completed`: done at once.",
+        description="`pending`: complete or revert it later. A pending credit holds its amount "
+        "immediately; a pending debit changes the balance only when completed. `completed`: "
+        "takes effect immediately.",
     )
     reference_id: ReferenceId | None = None
     metadata: Metadata = Field(default_factory=dict)
 
 
 class SettleTransferBody(_Request):
-    """Details of a settlement, all optional."""
+    """Optional details of a settlement."""
 
     reference_id: ReferenceId | None = Field(
         default=None, description="Replaces the transfer's reference_id, if given."
     )
     metadata: Metadata = Field(
         default_factory=dict,
-        description="Merged into the transfer's metadata, to at most 20 entries; these win.",
+        description="Merged into the transfer's metadata (at most 20 entries) and overrides it.",
     )
 
 
 class WalletList(msgspec.Struct, frozen=True, kw_only=True):
-    """Wallets found, at most one."""
+    """The wallets found, at most one."""
 
     items: list[WalletView]
 
 
 class ProblemKind(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of problem, explained."""
+    """Explanation of a problem type."""
 
     type: str
     code: str
     status: int
     title: str
-    remedy: Annotated[str, Meta(description="What to do about it.")]
+    remedy: Annotated[str, Meta(description="What to do.")]
 
 
 class ProblemKindList(msgspec.Struct, frozen=True, kw_only=True):
-    """Every kind of problem that this service answers with."""
+    """All problem types of this service."""
 
     items: list[ProblemKind]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """This process serves."""
+    """The process is alive."""
 
     status: Annotated[str, Meta(extra_json_schema={"const": "ok"})]
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that the service needs."""
+    """State of one component."""
 
     ready: bool
     detail: str
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
-    """What is ready and what is not."""
+    """Readiness of the service and of each component."""
 
     ready: bool
     components: dict[str, Component]
 
 
 class BatchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One item's result: the transfer, or the problem why not."""
+    """Result of one item: the transfer, or the problem."""
 
-    status: Annotated[int, Meta(description="As the item's own route would have answered.")]
+    status: Annotated[int, Meta(description="HTTP status that a single request would get.")]
     transfer: TransferResultView | None = None
     problem: ProblemDocument | None = None
-    replayed: Annotated[bool | None, Meta(description="Answered before under its own key.")] = None
+    replayed: Annotated[
+        bool | None, Meta(description="`true`: replayed under the item's idempotency key.")
+    ] = None
 
 
 class WalletBatchResults(msgspec.Struct, frozen=True, kw_only=True):
-    """A result an item, in order, and the wallet after all of them."""
+    """One result per item, in order, and the wallet's balances after the batch."""
 
     items: list[BatchResult]
-    wallet: Annotated[BalancesView | None, Meta(description="null: there is no such wallet.")]
+    wallet: Annotated[BalancesView | None, Meta(description="null: the wallet doesn't exist.")]
 
 
 class MultiBatchResults(msgspec.Struct, frozen=True, kw_only=True):
-    """A result an item, in order."""
+    """One result per item, in order."""
 
     items: list[BatchResult]
 
 
 def encoded_already(body: bytes) -> Any:
-    """``body`` in the place of the value that it is the JSON of: the encoder copies it."""
+    """Already encoded JSON in place of a value: the encoder copies it."""
     return msgspec.Raw(body)

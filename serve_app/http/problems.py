@@ -1,6 +1,6 @@
-"""Refusals and failures as RFC 9457 problem documents, the same from every layer.
+"""Problem documents (RFC 9457) for all errors.
 
-The catalogue is the contract: one entry a code, explained by the service at its ``type``.
+The catalogue is the contract: one entry per code. The service explains each at its ``type``.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 
 
 class ProblemType(NamedTuple):
-    """A kind of problem. ``remedy`` tells what to do about it."""
+    """A problem type. ``remedy``: what to do."""
 
     status: int
     title: str
@@ -23,53 +23,57 @@ class ProblemType(NamedTuple):
 
 PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
     "malformed_json": ProblemType(
-        400, "Malformed JSON", "Send a JSON object in UTF-8, or no body where none is needed."
+        400, "Malformed JSON", "Send a JSON object in UTF-8, or no body if the route needs none."
     ),
     "key_required": ProblemType(
-        401, "Missing API key", "Send Authorization: Bearer and a key of this service."
+        401, "Missing API key", "Send the header Authorization: Bearer with an API key."
     ),
     "key_invalid": ProblemType(
         401,
         "Invalid API key",
-        "detail says why, to whoever has the whole key. A revoked or expired key stays so: ask "
-        "the operator for a new one (`wallet keys create`).",
+        "See detail for the reason. A revoked or expired key can't be restored: ask the operator "
+        "for a new one (`wallet keys create`).",
     ),
     "scope_missing": ProblemType(
         403,
         "Missing scope",
-        "Reading needs wallets:read, writing needs wallets:write; admin is for everything.",
+        "Reads need the scope wallets:read, writes wallets:write; admin includes both.",
     ),
     "not_found": ProblemType(404, "Route not found", "See /docs for the routes of this service."),
     "wallet_not_found": ProblemType(
-        404, "Wallet not found", "Check the id, or find the wallet by its reference_id."
+        404, "Wallet not found", "Check the wallet id, or find the wallet by its reference_id."
     ),
     "transfer_not_found": ProblemType(
-        404, "Transfer not found", "Check both ids: a transfer belongs to one wallet."
+        404,
+        "Transfer not found",
+        "Check the wallet id and the transfer id: a transfer belongs to one wallet.",
     ),
-    "problem_not_found": ProblemType(404, "Problem not found", "GET /problems lists all of them."),
-    "method_not_allowed": ProblemType(405, "Method not allowed", "See the Allow header, or /docs."),
+    "problem_not_found": ProblemType(404, "Problem not found", "GET /problems lists all codes."),
+    "method_not_allowed": ProblemType(
+        405, "Method not allowed", "Use a method from the Allow header."
+    ),
     "answers_not_read": ProblemType(
         408,
         "Response stream not read",
-        "The last line of a stream that ended early. Lines without an answer were not executed: "
-        "send them again, and read answers while sending.",
+        "The stream ended early because the client did not read the results. Lines without a "
+        "result were not executed: send them again, and read results while sending.",
     ),
     "insufficient_funds": ProblemType(
         409,
         "Insufficient funds",
-        "A credit takes money OUT of the wallet. Debit the wallet (put money in) first, or ask "
-        "for less. Under an Idempotency-Key this refusal is stored: use a new key to try again.",
+        "A credit takes money OUT of the wallet. Debit the wallet (put money in) first, or send "
+        "a smaller amount. With an Idempotency-Key this refusal is stored: retry with a new key.",
     ),
     "balance_out_of_range": ProblemType(
-        409, "Balance out of range", "Debit less, or settle what is pending."
+        409, "Balance out of range", "Send a smaller debit, or settle pending transfers first."
     ),
     "transfer_already_completed": ProblemType(
         409,
         "Transfer already completed",
-        "Only a pending transfer can be settled. To give the money back, make a new transfer.",
+        "Only a pending transfer can be settled. To return the money, create a new transfer.",
     ),
     "transfer_already_failed": ProblemType(
-        409, "Transfer already failed", "Only a pending transfer can be settled. Make a new one."
+        409, "Transfer already failed", "Only a pending transfer can be settled. Create a new one."
     ),
     "reference_id_taken": ProblemType(
         409,
@@ -79,68 +83,72 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
     "batch_refused": ProblemType(
         409,
         "Atomic batch refused",
-        "errors[] names the item that was refused and why. Nothing of the batch was applied.",
+        "errors[] contains the refused item and the reason. No item of the batch was applied.",
     ),
-    "wallet_frozen": ProblemType(409, "Wallet frozen", "It takes no transfers until released."),
-    "wallet_closed": ProblemType(409, "Wallet closed", "It takes no transfers any more."),
+    "wallet_frozen": ProblemType(
+        409, "Wallet frozen", "No transfers are possible until the wallet is active again."
+    ),
+    "wallet_closed": ProblemType(409, "Wallet closed", "No transfers are possible any more."),
     "version_not_reached": ProblemType(
         409,
         "Version not reached",
         "Use the version from the response of a write to this wallet.",
     ),
-    "body_too_large": ProblemType(413, "Body too large", "Send less, or use the batch routes."),
+    "body_too_large": ProblemType(
+        413, "Body too large", "Send a smaller body, or use the batch routes."
+    ),
     "unsupported_media_type": ProblemType(
         415, "Unsupported media type", "Send Content-Type: application/json."
     ),
     "unsupported_content_encoding": ProblemType(
         415,
         "Unsupported content encoding",
-        "Send the body as it is: no Content-Encoding, or identity.",
+        "Send the body without a Content-Encoding, or with identity.",
     ),
     "validation_error": ProblemType(
-        422, "Invalid request", "errors[] names each field and what to send instead."
+        422, "Invalid request", "errors[] contains each invalid field and what to send instead."
     ),
     "idempotency_key_reused": ProblemType(
         422,
         "Idempotency key reused",
-        "A key belongs to one request permanently. Send a new key.",
+        "An Idempotency-Key belongs to one request permanently. Send a new key.",
     ),
     "overloaded": ProblemType(
         429,
         "Overloaded",
-        "This request applied nothing. Try again after Retry-After, with the same Idempotency-Key.",
+        "This request was not applied. Retry after Retry-After, with the same Idempotency-Key.",
     ),
     "rate_limited": ProblemType(
         429,
         "Rate limit exceeded",
-        "This request applied nothing. Try again after Retry-After, with the same "
-        "Idempotency-Key; or ask the operator for a higher rate.",
+        "This request was not applied. Retry after Retry-After, with the same Idempotency-Key, "
+        "or ask the operator for a higher rate limit.",
     ),
     "internal_error": ProblemType(
         500,
         "Internal server error",
-        "Report it with the request_id. Repeating a write under its Idempotency-Key is safe.",
+        "Report the request_id to the operator. Retrying a write with its Idempotency-Key is safe.",
     ),
     "unavailable": ProblemType(
         503,
         "Service unavailable",
-        "`applied` says whether this request may have been applied. Repeating it after "
+        "See `applied` for whether this request may have been applied. Retrying it after "
         "Retry-After with the same Idempotency-Key is safe.",
     ),
     "deadline_exceeded": ProblemType(
         504,
         "Deadline exceeded",
-        "`applied` says whether this request may have been applied. Repeating it with the same "
+        "See `applied` for whether this request may have been applied. Retrying it with the same "
         "Idempotency-Key is safe.",
     ),
 }
 
 
 class FieldError(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong with a request."""
+    """An invalid part of a request."""
 
     pointer: str
-    """JSON pointer into the body; ``#header/…``, ``#query/…`` or ``#path/…`` outside of it."""
+    """JSON pointer into the body, or ``#header/…``, ``#query/…``, ``#path/…``."""
     detail: str
 
 
@@ -150,25 +158,25 @@ Applied = Literal["no", "unknown"]
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """RFC 9457 problem details."""
 
-    type: Annotated[str, Meta(description="Path that explains this kind of problem.")]
+    type: Annotated[str, Meta(description="Path of the explanation of this problem type.")]
     title: str
     status: int
     detail: str
-    code: Annotated[str, Meta(description="Stable; branch on this.")]
+    code: Annotated[str, Meta(description="Stable code for programs.")]
     request_id: str
     errors: list[FieldError] | None = None
     applied: Annotated[
         Applied | None,
         Meta(
-            description="On 503 and 504: whether this request may have been applied. After `no` "
-            "an earlier one under the same Idempotency-Key may have been: repeat under the key to "
-            "learn it."
+            description="On 503 and 504: whether this request may have been applied. Even with "
+            "`no`, an earlier request with the same Idempotency-Key may have been applied: retry "
+            "with the key to find out."
         ),
     ] = None
 
 
 class ProblemError(Exception):
-    """Raised anywhere in a request; becomes its answer."""
+    """Raised anywhere in a request; becomes the response."""
 
     def __init__(
         self,
@@ -187,14 +195,14 @@ class ProblemError(Exception):
         self.headers = headers or {}
         self.applied = applied
         self.request_id = request_id
-        """The request that was refused with this first; empty: the current one."""
+        """Id of the request that was refused first; empty: the current request."""
 
 
 problem_counts: Final[Counter[str]] = Counter(
     dict.fromkeys(("overloaded", "unavailable", "deadline_exceeded", "internal_error"), 0)
 )
-"""Problem documents made in this process, by code; each item of a batch counts. What alerts watch
-starts at zero: Prometheus can't see an increase from nothing."""
+"""Problem documents created in this process, by code; batch items count one each. Codes with alerts
+start at zero, so that their series exist: Prometheus can't see an increase from nothing."""
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -207,12 +215,12 @@ def problem_document(
     errors: list[FieldError] | None = None,
     applied: Applied | None = None,
 ) -> ProblemDocument:
-    kind = PROBLEM_TYPES[code]
+    problem_type = PROBLEM_TYPES[code]
     problem_counts[code] += 1
     return ProblemDocument(
         type=f"/problems/{code}",
-        title=kind.title,
-        status=kind.status,
+        title=problem_type.title,
+        status=problem_type.status,
         detail=detail,
         code=code,
         request_id=request_id,

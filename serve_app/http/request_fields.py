@@ -1,7 +1,7 @@
-"""Fields that requests of one command and of many have in common.
+"""Fields that single and batch requests share.
 
-The batch decoder validates these types, and the OpenAPI document describes the fields by them, in
-every request that has them. `serve_app.http.models` has the same bounds for pydantic.
+The batch decoder validates these types, and the OpenAPI schemas use them for all requests.
+`serve_app.http.models` has the same limits for pydantic.
 """
 
 from typing import Annotated, Final
@@ -21,22 +21,22 @@ from wallet.money import AMOUNT_PATTERN, MINOR_MAX
 
 METADATA_VALUE_PATTERN: Final = r"^[^\x00]*$"
 
-# Python's `$` also matches before a final line break; the contract's patterns don't mean that.
+# Python's `$` also matches before a trailing line break; ECMAScript's doesn't.
 _VISIBLE: Final = VISIBLE_ASCII_PATTERN.removesuffix("$") + r"\Z"
 _TEXT: Final = TEXT_PATTERN.removesuffix("$") + r"\Z"
 _METADATA_VALUE: Final = METADATA_VALUE_PATTERN.removesuffix("$") + r"\Z"
 
 _NOT_ZERO: Final = r"^(?!0(\.0+)?$)"
 
-# Its form is only described here: `canonical_amount` checks it and says what to send instead.
+# The pattern is documentation only: `canonical_amount` validates, with better messages.
 Amount = Annotated[
     Annotated[
         str, Meta(extra_json_schema={"pattern": _NOT_ZERO + AMOUNT_PATTERN.removeprefix("^")})
     ]
     | Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MINOR_MAX})],
     Meta(
-        description="Decimal string with at most as many decimals as the wallet's currency has; a "
-        "JSON integer counts whole units. Never a JSON float. Nothing is rounded.",
+        description="Decimal string with at most as many decimals as the wallet's currency has. A "
+        "JSON integer is a number of whole units. JSON floats are rejected. Nothing is rounded.",
         examples=["10.50"],
     ),
 ]
@@ -49,7 +49,7 @@ ReferenceId = Annotated[
         min_length=1,
         max_length=REFERENCE_ID_MAX,
         pattern=_TEXT,
-        description="A reference of yours.",
+        description="Optional reference of yours.",
         examples=["order-1042"],
     ),
 ]
@@ -61,7 +61,7 @@ Metadata = Annotated[
     ],
     Meta(
         max_length=METADATA_ENTRIES_MAX,
-        description="Strings of yours, kept and returned as they are.",
+        description="Your own key-value pairs, stored and returned unchanged.",
         examples=[{"channel": "web"}],
     ),
 ]

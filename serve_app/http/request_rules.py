@@ -1,9 +1,8 @@
-"""What holds of a request at every route, whatever the route does.
+"""Checks that apply to requests of every route.
 
-Something that was sent and would change the meaning of the request is never ignored: a query
-parameter that the route doesn't have, a header that came twice and can mean one thing only, a
-precondition that nobody checks, a body in an encoding that nobody decodes. It is refused before the
-body is read.
+Input that would change the meaning of a request is never ignored. Unknown query parameters,
+repeated headers that allow one value, preconditions that the route doesn't support, and encoded
+bodies are rejected before the body is read.
 """
 
 from dataclasses import dataclass
@@ -16,19 +15,19 @@ from starlette.types import Scope
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 
 _SINGLE: Final = frozenset({b"content-type", b"idempotency-key", b"x-request-timeout-ms"})
-"""Headers that mean one thing. (Authorization is the gate's.)"""
+"""Headers that allow one value. (The authenticator checks Authorization.)"""
 
 _PRECONDITIONS: Final = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since"})
 _ENCODING: Final = b"content-encoding"
 _RARE: Final = _PRECONDITIONS | {_ENCODING}
 
 _QUERY: Final = "query"
-"""Where a request's state has its query."""
+"""Key of the parsed query in the request's state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
-    """What a route takes besides its path and its body."""
+    """The query parameters of a route, and the preconditions that it rejects."""
 
     query: frozenset[str] = frozenset()
     refused_preconditions: frozenset[bytes] = frozenset()
@@ -36,12 +35,12 @@ class Allowed:
 
     @classmethod
     def of_read(cls, *, query: frozenset[str], headers: frozenset[str]) -> "Allowed":
-        """A read has no date, and may have no ETag: then two preconditions hold by themselves."""
+        """Reads reject If-Match only: without an ETag or a date, the other two always hold."""
         return cls(query=query, refused_preconditions=frozenset({b"if-match"}) - _raw(headers))
 
     @classmethod
     def of_write(cls, *, query: frozenset[str], headers: frozenset[str]) -> "Allowed":
-        """A write is refused under a precondition that it doesn't check."""
+        """Writes reject all preconditions that they don't support."""
         return cls(query=query, refused_preconditions=_PRECONDITIONS - _raw(headers))
 
 
@@ -53,7 +52,7 @@ NOTHING: Final = Allowed.of_write(query=frozenset(), headers=frozenset())
 
 
 def check_request(scope: Scope, allowed: Allowed) -> None:
-    """Refuse what nobody would look at.
+    """Reject input that the route would ignore.
 
     Raises:
         Problem: validation_error, unsupported_content_encoding.
@@ -67,7 +66,7 @@ def check_request(scope: Scope, allowed: Allowed) -> None:
 
 
 def query_of(request: Request) -> dict[str, str]:
-    """The query's parameters: each known to the route, each there once."""
+    """The query parameters: each is known to the route and sent once."""
     state: dict[str, dict[str, str]] = request.scope.get("state") or {}
     return state.get(_QUERY, {})
 
@@ -80,10 +79,7 @@ def _checked_query(sent: bytes, known: frozenset[str]) -> dict[str, str]:
     found = dict(pairs)
     if not found.keys() <= known:
         raise validation_problem(
-            *(
-                _query_error(name, "this parameter is not known: leave it out")
-                for name in found.keys() - known
-            )
+            *(_query_error(name, "unknown parameter: remove it") for name in found.keys() - known)
         )
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
@@ -105,7 +101,7 @@ def _check_headers(headers: list[tuple[bytes, bytes]], allowed: Allowed) -> None
                 raise _header_problem(name, "send it once")
             seen.add(name)
         elif name in allowed.refused_preconditions:
-            raise _header_problem(name, "this route does not check it: leave it out")
+            raise _header_problem(name, "this route does not support it: remove it")
         elif name == _ENCODING and value.strip().lower() not in (b"identity", b""):
             raise ProblemError(
                 "unsupported_content_encoding",

@@ -1,4 +1,4 @@
-"""Reading requests: bodies, headers and ids, validated, with problems that say what to send."""
+"""Parses and validates bodies, headers and ids of requests."""
 
 import asyncio
 import re
@@ -21,17 +21,17 @@ from wallet.ids import IdempotencyKey, TransferId, WalletId, canonical_uuid
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 BODY_TIMEOUT_S: Final = 30.0
-"""From a body's first piece to its end; a client may not hold its connection by sending slowly."""
+"""From the first chunk of a body to its end: limits slow clients."""
 
-_SLOW_BODY: Final = (
-    f"The body did not end within {BODY_TIMEOUT_S:g} s. This request applied nothing."
+_BODY_TIMED_OUT: Final = (
+    f"The body was not complete within {BODY_TIMEOUT_S:g} s. This request applied nothing."
 )
 
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
 def request_id_of(request: Request) -> str:
-    """The client's ``X-Request-Id`` if it is usable, else a new one; the same all request long."""
+    """The client's ``X-Request-Id`` if it is valid, else a new one; constant per request."""
     state = request.scope.setdefault("state", {})
     known: str | None = state.get("request_id")
     if known is None:
@@ -81,7 +81,7 @@ def timeout_of(request: Request, settings: Settings) -> float:
 
 
 def wallet_id_of(request: Request) -> WalletId:
-    """The wallet named by the path. What is no UUID names no wallet."""
+    """The wallet id in the path; 404 if it is not a UUID."""
     wallet_id = canonical_uuid(request.path_params["wallet_id"])
     if wallet_id is None:
         raise ProblemError("wallet_not_found", "There is no wallet with this id.")
@@ -89,7 +89,7 @@ def wallet_id_of(request: Request) -> WalletId:
 
 
 def transfer_id_of(request: Request) -> TransferId:
-    """The transfer named by the path. What is no UUID names no transfer."""
+    """The transfer id in the path; 404 if it is not a UUID."""
     transfer_id = canonical_uuid(request.path_params["transfer_id"])
     if transfer_id is None:
         raise ProblemError("transfer_not_found", "This wallet has no transfer with this id.")
@@ -97,23 +97,23 @@ def transfer_id_of(request: Request) -> TransferId:
 
 
 async def read_body(request: Request, bytes_max: int) -> bytes:
-    """The whole body.
+    """Read the whole body.
 
     Raises:
-        Problem: body_too_large, as soon as more than ``bytes_max`` bytes are announced or came;
-            unsupported_media_type, for a body that isn't declared as JSON.
+        Problem: body_too_large, as soon as more than ``bytes_max`` bytes are declared or received;
+            unsupported_media_type, for a Content-Type other than JSON.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > bytes_max:
+    declared_length = request.headers.get("content-length", "")
+    if declared_length.isdecimal() and int(declared_length) > bytes_max:
         raise _too_large(bytes_max)
-    body, more = _piece(await request.receive())
+    body, more = _chunk(await request.receive())
     if more and len(body) <= bytes_max:
         try:
-            # Not around the first piece: HAProxy waits for that, and most bodies are one piece.
+            # Not for the first chunk: HAProxy waits for it, and most bodies are one chunk.
             async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await _rest(request, body, bytes_max)
+                body = await _read_remaining(request, body, bytes_max)
         except TimeoutError:
-            raise ProblemError("malformed_json", _SLOW_BODY) from None
+            raise ProblemError("malformed_json", _BODY_TIMED_OUT) from None
     if len(body) > bytes_max:
         raise _too_large(bytes_max)
     if body:
@@ -121,20 +121,22 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     return body
 
 
-async def _rest(request: Request, first: bytes, bytes_max: int) -> bytes:
-    """``first`` and what follows it: all of it, or as much as is too large."""
-    pieces, size, more = [first], len(first), True
+async def _read_remaining(request: Request, first: bytes, bytes_max: int) -> bytes:
+    """``first`` and the rest of the body, up to the chunk that exceeds ``bytes_max``."""
+    chunks, size, more = [first], len(first), True
     while more and size <= bytes_max:
-        piece, more = _piece(await request.receive())
-        pieces.append(piece)
-        size += len(piece)
-    return b"".join(pieces)
+        chunk, more = _chunk(await request.receive())
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)
 
 
-def _piece(message: Message) -> tuple[bytes, bool]:
-    """A piece of the body, and whether more may follow."""
+def _chunk(message: Message) -> tuple[bytes, bool]:
+    """A chunk of the body, and whether more may follow."""
     if message["type"] == "http.disconnect":
-        raise ProblemError("malformed_json", "The connection ended before the body did.")
+        raise ProblemError(
+            "malformed_json", "The connection was closed before the end of the body."
+        )
     return message.get("body", b""), message.get("more_body", False)
 
 
@@ -152,7 +154,7 @@ def _check_content_type(request: Request) -> None:
 
 
 def parse_body(adapter: TypeAdapter[ModelT], body: bytes) -> ModelT:
-    """``body`` as a model; an empty one counts as ``{}``.
+    """Parse ``body``; an empty body is ``{}``.
 
     Raises:
         Problem: malformed_json, or validation_error with a pointer to each field.
@@ -167,7 +169,7 @@ def parse_body(adapter: TypeAdapter[ModelT], body: bytes) -> ModelT:
 
 
 def problem_from_validation(details: list[ErrorDetails]) -> ProblemError:
-    """The problem that pydantic's findings amount to."""
+    """The problem for pydantic's validation errors."""
     if details[0]["type"] == "json_invalid":
         if "number out of range" in details[0]["msg"]:
             return validation_problem(FieldError(pointer="", detail="a number is out of range"))
@@ -190,7 +192,7 @@ def _field_error(found: ErrorDetails) -> tuple[str, str]:
         location.pop()
     pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in location)
     if found["type"] == "extra_forbidden":
-        return pointer, "this field is not known: leave it out"
+        return pointer, "unknown field: remove it"
     if location and location[-1] == "amount" and found["type"] != "missing":
         return pointer, _amount_detail(found)
     return pointer, found["msg"].removeprefix("Value error, ")
@@ -199,7 +201,7 @@ def _field_error(found: ErrorDetails) -> tuple[str, str]:
 def _amount_detail(found: ErrorDetails) -> str:
     if found["type"] == "value_error":
         return found["msg"].removeprefix("Value error, ")
-    return AMOUNT_HINT + "JSON floats, booleans and null are refused, nothing is rounded"
+    return AMOUNT_HINT + "JSON floats, booleans and null are rejected, nothing is rounded"
 
 
 def canonical_json(value: object) -> bytes:

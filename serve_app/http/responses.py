@@ -1,4 +1,4 @@
-"""From the write side's results to HTTP responses."""
+"""Converts results of the write side to HTTP responses."""
 
 import math
 from typing import Final, assert_never
@@ -27,7 +27,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class PreparedResponse(Response):
-    """A response whose headers are ready to send: no merging, no encoding per request."""
+    """A response with encoded headers: nothing to merge or encode per request."""
 
     def __init__(self, body: bytes, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.body = body
@@ -37,7 +37,7 @@ class PreparedResponse(Response):
 
 
 def item_response(result: ItemResult, status: int, *, location: str | None = None) -> Response:
-    """What was applied with ``status`` and where it is, what was refused as its problem."""
+    """An applied command as ``status`` and location, a refused one as its problem."""
     if isinstance(result, Applied):
         body, media_type = result.body, _JSON
     elif isinstance(result, Refused):
@@ -62,7 +62,7 @@ def refusal_document(refusal: Refusal) -> ProblemDocument:
 
 
 def single_result(result: RequestResult) -> ItemResult:
-    """The result of a submission of one command.
+    """The result of a request with one command.
 
     Raises:
         Problem: overloaded, unavailable or deadline_exceeded.
@@ -77,7 +77,7 @@ def single_result(result: RequestResult) -> ItemResult:
 
 
 def unexpected(result: RequestResult) -> Exception:
-    """A bug: the write side gave a result that no request of this kind has."""
+    """A bug: a result type that this kind of request can't have."""
     return AssertionError(f"unexpected {type(result).__name__}")
 
 

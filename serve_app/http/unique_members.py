@@ -1,12 +1,12 @@
-"""Refusing a JSON object that has a member twice: ``{"amount": "1", "amount": "1000"}``.
+"""Rejects JSON objects with duplicate members: ``{"amount": "1", "amount": "1000"}``.
 
-Both JSON decoders take the last one and say nothing. What was meant is anybody's guess, and a proxy
-that checked the first has checked another transfer than the one that was made.
+Both JSON decoders silently take the last one. The intent is ambiguous, and a proxy that checked the
+first value has checked another transfer than the one created.
 
-A colon in JSON either follows a member's name or is part of a string. So what was decoded accounts
-for so many colons, and a body without a repeated member has exactly as many; counting bytes costs
-a fraction of decoding. Where the counts differ (a null that means the same as no member, an
-escaped colon) the body is decoded again, with every member.
+A colon in JSON either follows a member name or is part of a string. So the decoded value implies
+the number of colons, and a body without duplicates has exactly that many; counting bytes costs a
+fraction of decoding. If the counts differ (a null that equals a missing member, an escaped colon),
+the body is decoded again with all members.
 """
 
 import json
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 
 _ESCAPED_COLON: Final = b"\\u003"
-"""Begins the only escape for a colon, in either case: such a colon is decoded but not counted."""
+"""Prefix of the escapes of a colon, in upper or lower case: decoded, but not counted."""
 
 _NONE: Final[dict[str, str]] = {}
 
@@ -26,10 +26,10 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def require_unique_members(body: bytes, decoded: BaseModel | msgspec.Struct) -> None:
-    """``decoded`` is what a decoder made of ``body``. A struct must omit its defaults.
+    """Reject duplicate members. ``decoded``: the decoded ``body``; structs omit defaults.
 
     Raises:
-        Problem: validation_error, with a pointer to the member that is there twice.
+        Problem: validation_error, with a pointer to the duplicate member.
     """
     colons = body.count(b":")
     if isinstance(decoded, BaseModel):
@@ -45,7 +45,7 @@ def require_unique_members(body: bytes, decoded: BaseModel | msgspec.Struct) -> 
 
 
 def _colons_in_texts(reference_id: str | None, metadata: dict[str, str]) -> int:
-    """Other texts have none."""
+    """Colons in free-text fields; other fields can't contain any."""
     count = reference_id.count(":") if reference_id else 0
     for name, value in metadata.items():
         count += name.count(":") + value.count(":")
@@ -53,7 +53,7 @@ def _colons_in_texts(reference_id: str | None, metadata: dict[str, str]) -> int:
 
 
 class _Members(list[tuple[str, Any]]):
-    """An object's members, all of them, in order."""
+    """All members of an object, in order, with duplicates."""
 
 
 _decode: Final = json.JSONDecoder(object_pairs_hook=_Members, parse_int=str).decode
@@ -62,10 +62,10 @@ _decode: Final = json.JSONDecoder(object_pairs_hook=_Members, parse_int=str).dec
 def _search(body: bytes) -> None:
     try:
         pointer = _first_repeated(_decode(body.decode()), "")
-    except ValueError as error:  # What one decoder took and the other doesn't.
+    except ValueError as error:  # Accepted by one decoder, rejected by the other.
         raise ProblemError("malformed_json", f"{error}.") from None
     if pointer is not None:
-        detail = "this field is there twice: send it once"
+        detail = "this field was sent twice: send it once"
         raise validation_problem(FieldError(pointer=pointer, detail=detail))
 
 

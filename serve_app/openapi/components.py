@@ -1,7 +1,7 @@
-"""The components of the OpenAPI document: a schema of each model that validates or encodes.
+"""OpenAPI components: the schemas of all request and response models.
 
-Requests with one command are pydantic models, everything else is structs of msgspec. Both kinds
-come out in one form, and under names that clients know.
+Single requests are pydantic models, everything else is msgspec structs. The schemas of both have
+the same form, and names that are stable for clients.
 """
 
 from collections.abc import Iterable
@@ -37,13 +37,13 @@ COMPONENT_NAMES: Final[dict[Model, str]] = {
     batch_requests.MultiWalletBatchBody: "MultiBatch",
     batch_requests.WalletBatchBody: "WalletBatch",
 }
-"""Components that don't have the name of their class. Generated clients have these names."""
+"""Component names that differ from the class. Generated clients depend on them."""
 
 _FORMS: Final[dict[type[BatchItem], tuple[ItemForm, ...]]] = {
     BatchItem: batch_requests.ITEM_FORMS,
     WalletBatchItem: batch_requests.WALLET_ITEM_FORMS,
 }
-"""Structs that are published as several components."""
+"""Structs with several components."""
 
 _REFERENCES: Final[dict[str, Json]] = {
     _ROOT + model.__name__: {"$ref": _ROOT + name} for model, name in COMPONENT_NAMES.items()
@@ -51,7 +51,7 @@ _REFERENCES: Final[dict[str, Json]] = {
     _ROOT + model.__name__: {"anyOf": [{"$ref": _ROOT + form.component} for form in forms]}
     for model, forms in _FORMS.items()
 }
-"""What a reference by the name of a class becomes."""
+"""References by class name, and their replacement."""
 
 
 def reference(model: Model) -> Json:
@@ -60,7 +60,7 @@ def reference(model: Model) -> Json:
 
 
 def component_schemas(models: Iterable[Model]) -> dict[str, Json]:
-    """The schema of each of ``models`` and of what they contain, by the component's name."""
+    """Schemas of ``models`` and of the models they contain, by component name."""
     found = _schemas_by_class_name(set(models))
     for model, forms in _FORMS.items():
         item = found.pop(model.__name__, None)
@@ -108,7 +108,7 @@ def _literal_values(hint: Any) -> list[Any]:
 
 
 def _published(schema: Json) -> Json:
-    """``schema`` in the form that pydantic's have, all through."""
+    """Convert ``schema`` recursively to pydantic's form."""
     if "$ref" in schema:
         return _REFERENCES.get(schema["$ref"], schema)
     made = {key: _published_part(key, part) for key, part in schema.items()}
@@ -134,7 +134,7 @@ def _published_part(key: str, part: Any) -> Any:
 
 
 def _with_title(name: str, field: Json) -> Json:
-    """A field that holds another component has that one's title."""
+    """Add a title, unless the field refers to a component, which has its own."""
     if any("$ref" in part for part in (field, *field.get("anyOf", ()))):
         return field
     return dict(sorted({"title": name.replace("_", " ").title(), **field}.items()))

@@ -1,7 +1,7 @@
-"""The API's description of itself: every route, every answer, every problem.
+"""The OpenAPI document: all routes, responses and problems.
 
 `ROUTES` is the table of routes; the OpenAPI document (/openapi.json,
-``specification/openapi.json``) is made from it, from the models that validate requests and encode
+``specification/openapi.json``) is generated from it, from the models of requests and
 responses (`serve_app.openapi.components`), and from `serve_app.openapi.examples`.
 """
 
@@ -33,41 +33,40 @@ from wallet.representation import WalletView
 API_VERSION: Final = "1.0.0"
 
 DESCRIPTION: Final = """
-Wallets for people who move money.
+Wallets and transfers over HTTP.
 
 **Debit puts money INTO a wallet, credit takes money OUT of it** (accounting terms, and the reverse
 of what some products use).
 
-A transfer is created `pending` (hold now, complete or revert later) or `completed` (done at
-once). Amounts are decimal strings with the currency's decimals: `"10.50"`. Every POST takes an
-`Idempotency-Key`; repeating a request under its key gives the same answer and moves nothing twice.
-Every answer to a write tells the wallet's balances and version after it; pass that version as
-`min_version` to read your own write. Every error is a problem document (RFC 9457) with a
-stable `code`, explained at `/problems/{code}`.
+A transfer is created `pending` (complete or revert it later) or `completed` (takes effect
+immediately). Amounts are decimal strings with the currency's decimals: `"10.50"`. Every POST
+accepts an `Idempotency-Key`; repeating a request with its key returns the same response and moves
+no money twice. The response to a write contains the wallet's balances and version after it; pass
+that version as `min_version` to read your own write. Every error is a problem document (RFC 9457)
+with a stable `code`, explained at `/problems/{code}`.
 
-HEAD works wherever GET does. Nothing that would change the meaning of a request is ignored: an
-unknown or repeated query parameter, a field that is unknown or there twice, a repeated
-`Idempotency-Key`, a precondition that the route does not describe (`If-Match`) are 422; a
-`Content-Encoding` other than `identity` is 415.
+GET routes also support HEAD. Unsupported input is never ignored: unknown or repeated query
+parameters, unknown or duplicate fields, a repeated `Idempotency-Key` header and undocumented
+preconditions (`If-Match`) get 422; a `Content-Encoding` other than `identity` gets 415.
 """
 
 TAGS: Final = [
     {"name": "wallets", "description": "Open and read wallets."},
     {
         "name": "transfers",
-        "description": "Put money in (debit), take money out (credit), settle what is pending.",
+        "description": "Put money in (debit), take money out (credit), settle pending transfers.",
     },
-    {"name": "service", "description": "Health, readiness, and what problems mean."},
+    {"name": "service", "description": "Health, readiness, and explanations of problems."},
 ]
 
 
 _NEXT: Final = links(
     {"wallet_id": "$response.body#/id"},
-    get_wallet="Read it.",
-    debit_wallet="Put money INTO it.",
-    credit_wallet="Take money OUT of it.",
-    wallet_batch="Do several things with it.",
-    list_transfers="List what moved.",
+    get_wallet="Read the wallet.",
+    debit_wallet="Put money INTO the wallet.",
+    credit_wallet="Take money OUT of the wallet.",
+    wallet_batch="Send several transfers and settlements.",
+    list_transfers="List the wallet's transfers.",
 )
 
 _PART: Final = "(postgres|nats|shards|projections)"
@@ -81,11 +80,11 @@ ROUTES: Final = (
         endpoint=writes.create_wallet,
         tag="wallets",
         summary="Open a wallet",
-        description="A wallet has one currency, USD if none is sent. With a reference_id, a second "
-        "wallet under the same one is refused.",
+        description="A wallet has one currency, USD by default. A second wallet with the same "
+        "reference_id is refused.",
         answers={
             201: ResponseSpec(
-                what="The wallet, with no money in it.",
+                what="The new, empty wallet.",
                 model=WalletView,
                 example=examples.NEW_WALLET,
                 links=_NEXT,
@@ -103,11 +102,11 @@ ROUTES: Final = (
         endpoint=reads.get_wallet,
         tag="wallets",
         summary="Read a wallet",
-        description="From the projection, which follows the writes within milliseconds. The ETag "
-        "is the version; `If-None-Match` is honoured.",
+        description="Reads the projection, which follows writes within milliseconds. The ETag is "
+        "the version; `If-None-Match` is supported.",
         answers={
             200: ResponseSpec(what="The wallet.", model=WalletView),
-            304: ResponseSpec(what="Not changed since."),
+            304: ResponseSpec(what="Not modified."),
         },
         etag=True,
         problems=("wallet_not_found", *READ_PROBLEMS),
@@ -119,15 +118,17 @@ ROUTES: Final = (
         endpoint=reads.find_wallets,
         tag="wallets",
         summary="Find a wallet by its reference_id",
-        description="A list, of one wallet at most: reference_ids of wallets are unique.",
+        description="A list of at most one wallet: reference_ids of wallets are unique.",
         answers={
-            200: ResponseSpec(what="A list of one wallet, or of none.", model=models.WalletList)
+            200: ResponseSpec(
+                what="A list with the wallet, or an empty list.", model=models.WalletList
+            )
         },
         problems=READ_PROBLEMS,
         parameters=(
             query(
                 "reference_id",
-                "The reference_id that the wallet was opened with.",
+                "The reference_id of the wallet.",
                 {
                     "type": "string",
                     "minLength": 1,
@@ -144,24 +145,24 @@ ROUTES: Final = (
         path="/healthz",
         endpoint=service.healthz,
         tag="service",
-        summary="Is this process alive",
-        description="Says nothing about what the process needs; see /readyz.",
-        answers={200: ResponseSpec(what="It is.", model=models.Health)},
+        summary="Liveness",
+        description="Does not check dependencies; see /readyz.",
+        answers={200: ResponseSpec(what="The process is alive.", model=models.Health)},
     ),
     RouteSpec(
         method="GET",
         path="/readyz",
         endpoint=service.readyz,
         tag="service",
-        summary="Is everything ready",
-        description="What this replica can do now, part by part. `postgres`: reads are answered. "
-        "`shards`: every wallet's command reaches a shard whose writes go through. `nats` and "
-        "`projections`: events are published, and read. With `only` some of them alone: writing "
-        "and reading need no others than `postgres,shards`.",
+        summary="Readiness",
+        description="Readiness of each component. `postgres`: reads succeed. `shards`: commands of "
+        "every wallet reach a shard whose writes succeed. `nats`: events are published. "
+        "`projections`: events are consumed. `only` selects components: writes and reads need "
+        "`postgres,shards` only.",
         answers={
-            200: ResponseSpec(what="All of it is ready.", model=models.Readiness),
+            200: ResponseSpec(what="All components are ready.", model=models.Readiness),
             503: ResponseSpec(
-                what="Something is not; the body says what.",
+                what="A component is not ready; see the body.",
                 model=models.Readiness,
                 example=examples.NOT_READY,
             ),
@@ -170,7 +171,7 @@ ROUTES: Final = (
         parameters=(
             query(
                 "only",
-                "Names of components, separated by commas: ask for these alone.",
+                "Component names, separated by commas: check only these.",
                 {"type": "string", "pattern": _PARTS_PATTERN},
             ),
         ),
@@ -181,10 +182,10 @@ ROUTES: Final = (
         endpoint=service.list_problems,
         tag="service",
         summary="All problems",
-        description="Every code that an error of this service can have.",
+        description="All problem codes of this service.",
         answers={
             200: ResponseSpec(
-                what="Every code, with its status, title and remedy.",
+                what="All codes, with status, title and remedy.",
                 model=models.ProblemKindList,
             )
         },
@@ -194,11 +195,11 @@ ROUTES: Final = (
         path="/problems/{code}",
         endpoint=service.explain_problem,
         tag="service",
-        summary="A problem explained",
-        description="What stands at a problem's `type`; a page for browsers.",
+        summary="Explain a problem",
+        description="The explanation that a problem's `type` links to; HTML for browsers.",
         answers={
             200: ResponseSpec(
-                what="What it means and what to do.",
+                what="The problem type and its remedy.",
                 model=models.ProblemKind,
                 other_media=("text/html",),
             )
@@ -209,7 +210,7 @@ ROUTES: Final = (
 
 
 def api_description(services: Dependencies | None) -> str:
-    """The description, with what holds of keys for this service (none: as it should run)."""
+    """The API description with this service's authentication; None: authentication required."""
     if services is None or services.gate is not None:
         return DESCRIPTION + security.AUTH_REQUIRED
     if services.is_exposed_unauthenticated:
@@ -218,29 +219,29 @@ def api_description(services: Dependencies | None) -> str:
 
 
 def openapi_of(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of ``app``, made once."""
+    """The OpenAPI document of ``app``, generated once."""
     if app.openapi_schema is None:
         services: Dependencies | None = app.state.services
-        asks_for_keys = services is None or services.gate is not None
+        requires_auth = services is None or services.gate is not None
         document = get_openapi(
             title=app.title,
             version=app.version,
             description=app.description,
             tags=app.openapi_tags,
-            servers=[{"url": "/", "description": "The service that gave you this document."}],
+            servers=[{"url": "/", "description": "The service that returned this document."}],
             routes=app.routes,
         )
         document["security"] = []
         document["components"] = {
             "schemas": component_schemas(model for route in ROUTES for model in route.models)
         }
-        if asks_for_keys:
+        if requires_auth:
             document["components"]["securitySchemes"] = security.SECURITY_SCHEMES
         for route in ROUTES:
-            # Put in afterwards: FastAPI leaves every null out, also those of examples, and adds
-            # an answer to invalid requests that isn't ours.
+            # Merged afterwards: FastAPI drops nulls, also those in examples, and adds a response
+            # for invalid requests that this service doesn't use.
             document["paths"][route.path][route.method.lower()] |= route.operation(
-                asks_for_keys=asks_for_keys
+                requires_auth=requires_auth
             )
         app.openapi_schema = document
     return app.openapi_schema

@@ -1,4 +1,4 @@
-"""What answers look like, for the API's description. A test holds each against its schema."""
+"""Example responses of the OpenAPI document. A test validates each against its schema."""
 
 from typing import Any, Final
 
@@ -85,13 +85,13 @@ REVERTED: Final[Json] = (
 
 
 def problem(code: str) -> Json:
-    """A problem document as a client would get it."""
-    kind = PROBLEM_TYPES[code]
+    """A problem document."""
+    problem_type = PROBLEM_TYPES[code]
     example: Json = {
         "type": f"/problems/{code}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.remedy,
+        "title": problem_type.title,
+        "status": problem_type.status,
+        "detail": problem_type.remedy,
         "code": code,
         "request_id": REQUEST_ID,
     }
@@ -107,14 +107,14 @@ def problem(code: str) -> Json:
 
 
 def problem_kind(code: str) -> Json:
-    """A kind of problem as the service explains it."""
-    kind = PROBLEM_TYPES[code]
+    """The explanation of a problem type."""
+    problem_type = PROBLEM_TYPES[code]
     return {
         "type": f"/problems/{code}",
         "code": code,
-        "status": kind.status,
-        "title": kind.title,
-        "remedy": kind.remedy,
+        "status": problem_type.status,
+        "title": problem_type.title,
+        "remedy": problem_type.remedy,
     }
 
 
@@ -126,10 +126,10 @@ _RESULTS: Final[list[Json]] = [
 _READY: Final[Json] = {
     "ready": True,
     "components": {
-        "postgres": {"ready": True, "detail": "answers"},
-        "nats": {"ready": True, "detail": "publishing"},
-        "shards": {"ready": True, "detail": "2 of 2"},
-        "projections": {"ready": True, "detail": "1 of 1"},
+        "postgres": {"ready": True, "detail": "responds"},
+        "nats": {"ready": True, "detail": "publishing, 0 events in the outbox"},
+        "shards": {"ready": True, "detail": "2 of 2, 0 commands queued"},
+        "projections": {"ready": True, "detail": "1 of 1, lag 0 events"},
     },
 }
 
@@ -137,7 +137,7 @@ NOT_READY: Final[Json] = {
     "ready": False,
     "components": {
         **_READY["components"],
-        "nats": {"ready": False, "detail": "events wait in the outbox"},
+        "nats": {"ready": False, "detail": "unreachable, writes continue, 12 events in the outbox"},
     },
 }
 
@@ -158,4 +158,4 @@ EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
     models.ProblemKind: problem_kind("insufficient_funds"),
     models.ProblemKindList: {"items": [problem_kind("insufficient_funds")]},
 }
-"""The example of an answer that gives none of its own."""
+"""Default example of a response, by model."""

@@ -1,4 +1,4 @@
-"""How one route is described: its parameters, its answers, its problems, each with an example."""
+"""Specification of a route: parameters, responses and problems, with examples."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,15 +24,15 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseSpec:
-    """An answer that is no problem. ``example`` is the model's usual one if none is given."""
+    """A response other than a problem. ``example``: the model's default if None."""
 
     what: str
     model: Model | None = None
     example: Json | None = None
     other_media: tuple[str, ...] = ()
-    """Media types that it comes in besides JSON, on request."""
+    """Other media types, by content negotiation."""
     links: Json = field(default_factory=dict)
-    """What to do with it next, by operation."""
+    """OpenAPI links to follow-up operations."""
 
     def content(self) -> Json:
         if self.model is None:
@@ -62,7 +62,7 @@ class RequestBodySpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteSpec:
-    """A route and everything that its description says."""
+    """A route and its OpenAPI operation."""
 
     method: str
     path: str
@@ -74,24 +74,24 @@ class RouteSpec:
     description: str
     body: RequestBodySpec | None = None
     parameters: tuple[Json, ...] = ()
-    """Beyond the path's and those that every route of the method takes."""
+    """Besides path parameters and those of every route with this method."""
     etag: bool = False
 
     @property
     def needs(self) -> KeyScope | None:
-        """What a key must be for. A new route of the API asks for one without being told."""
+        """The required scope. Every route under /v1/ has one, new ones too."""
         if not self.path.startswith("/v1/"):
             return None
         return "wallets:read" if self.method == "GET" else "wallets:write"
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """What the route answers to: HEAD wherever GET."""
+        """HTTP methods: GET routes also support HEAD."""
         return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
     @property
     def allowed(self) -> Allowed:
-        """What isn't described is not taken."""
+        """The documented query parameters and headers; others are rejected."""
         names = {
             place: frozenset(one["name"] for one in self.parameters if one["in"] == place)
             for place in ("query", "header")
@@ -100,7 +100,7 @@ class RouteSpec:
         return of_method(query=names["query"], headers=names["header"])
 
     def as_routes(self) -> list[RawRoute]:
-        """A route a method; the document describes the first."""
+        """One route per method; the OpenAPI document includes the first."""
         return [self._as_route(method) for method in self.methods]
 
     def _as_route(self, method: str) -> RawRoute:
@@ -121,15 +121,17 @@ class RouteSpec:
 
     @property
     def models(self) -> list[Model]:
-        models = [shown.model for shown in self.answers.values() if shown.model is not None]
+        models = [
+            response.model for response in self.answers.values() if response.model is not None
+        ]
         if self.problems:
             models.append(ProblemDocument)
         return [*models, self.body.model] if self.body is not None else models
 
-    def operation(self, *, asks_for_keys: bool) -> Json:
-        """What the OpenAPI document says of this route besides its names and texts."""
+    def operation(self, *, requires_auth: bool) -> Json:
+        """Parameters, responses, security and body of the OpenAPI operation."""
         extra: Json = {"parameters": self._parameters(), "responses": self._responses()}
-        if asks_for_keys and self.needs is not None:
+        if requires_auth and self.needs is not None:
             extra["security"] = [{security.SCHEME: [self.needs]}]
         if self.body is not None:
             extra["requestBody"] = self.body.as_json()
@@ -145,11 +147,11 @@ class RouteSpec:
     def _responses(self) -> Json:
         responses: Json = {
             str(status): {
-                "description": shown.what,
+                "description": response.what,
                 "headers": self._headers(status),
-                **shown.content(),
+                **response.content(),
             }
-            for status, shown in self.answers.items()
+            for status, response in self.answers.items()
         }
         for status, codes in self._codes_by_status().items():
             answer = _problem_answer(codes)
@@ -161,12 +163,14 @@ class RouteSpec:
         by_status: dict[int, list[str]] = {}
         for code in (*(security.PROBLEMS if self.needs else ()), *self.problems):
             by_status.setdefault(PROBLEM_TYPES[code].status, []).append(code)
-        assert not by_status.keys() & self.answers.keys(), "a status is a problem or it isn't"
+        assert not by_status.keys() & self.answers.keys(), (
+            "a status is either a response or a problem"
+        )
         return by_status
 
     def _headers(self, status: int) -> Json:
         names = ["X-Request-Id"]
-        if self.method == "POST" and status in _REMEMBERED_STATUSES:
+        if self.method == "POST" and status in _REPLAYABLE_STATUSES:
             names.append("Idempotency-Replayed")
         if status == 201:
             names.append("Location")
@@ -179,7 +183,7 @@ class RouteSpec:
         return {name: _HEADERS[name] for name in names}
 
 
-_REMEMBERED_STATUSES: Final = (200, 201, 409)
+_REPLAYABLE_STATUSES: Final = (200, 201, 409)
 
 
 def _problem_answer(codes: list[str]) -> Json:
@@ -227,8 +231,8 @@ _REQUEST_ID: Final[Json] = {
     "name": "X-Request-Id",
     "in": "header",
     "required": False,
-    "description": "Names the request in the answer and in the logs. What is not 1 to "
-    f"{REQUEST_ID_MAX} visible ASCII characters is replaced, as is none.",
+    "description": "Id of the request in the response and in the logs: 1 to "
+    f"{REQUEST_ID_MAX} visible ASCII characters. Generated if missing or invalid.",
     "schema": {"type": "string"},
 }
 
@@ -236,9 +240,9 @@ _IDEMPOTENCY_KEY: Final[Json] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Makes the request safe to repeat: the same key and request give the same "
-    "status and body again (`Idempotency-Replayed: true`), another request under the same key "
-    "is refused. Unique per wallet; for a wallet's creation, per service.",
+    "description": "Makes retries safe: the same key with the same request returns the same status "
+    "and body (`Idempotency-Replayed: true`); the same key with another request is rejected. "
+    "Unique per wallet; for wallet creation, per service.",
     "schema": {
         "type": "string",
         "minLength": 1,
@@ -253,20 +257,20 @@ _TIMEOUT: Final[Json] = {
     "name": "X-Request-Timeout-Ms",
     "in": "header",
     "required": False,
-    "description": "How long you wait, in milliseconds. What can't be decided by then is refused.",
+    "description": "Deadline in milliseconds. A command without a decision by then is rejected.",
     "schema": {"type": "integer", "minimum": 1, "maximum": _TIMEOUT_MAX_MS},
 }
 
 _HEADERS: Final[dict[str, Json]] = {
     "X-Request-Id": {
-        "description": "Names this request in the logs.",
+        "description": "Id of the request in the logs.",
         "schema": {"type": "string"},
     },
     "Idempotency-Replayed": {
-        "description": "`true`: this answer was given before under the same key.",
+        "description": "`true`: replayed response of an earlier request with the same key.",
         "schema": {"type": "string", "enum": ["true"]},
     },
-    "Location": {"description": "Path of what was created.", "schema": {"type": "string"}},
+    "Location": {"description": "Path of the created resource.", "schema": {"type": "string"}},
     "ETag": {"description": "The wallet's version.", "schema": {"type": "string"}},
     "WWW-Authenticate": security.CHALLENGE,
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
@@ -274,7 +278,7 @@ _HEADERS: Final[dict[str, Json]] = {
 
 
 def links(parameters: dict[str, str], **descriptions: str) -> Json:
-    """Links to operations that take ``parameters``, with what each does with them."""
+    """OpenAPI links to operations with ``parameters``; values: their descriptions."""
     return {
         operation: {
             "operationId": operation,
@@ -286,7 +290,7 @@ def links(parameters: dict[str, str], **descriptions: str) -> Json:
 
 
 def query(name: str, description: str, schema: Json, *, required: bool = False) -> Json:
-    """A parameter of the query string."""
+    """A query parameter."""
     return {
         "name": name,
         "in": "query",
@@ -299,23 +303,24 @@ def query(name: str, description: str, schema: Json, *, required: bool = False) 
 FRESHNESS: Final = (
     query(
         "min_version",
-        "At least this version of the wallet (a write's answer says its own): read your own write.",
+        "Read at least this version of the wallet. Pass the version from a write's response to "
+        "read your own write.",
         {"type": "integer", "minimum": 0, "maximum": VERSION_MAX},
     ),
     query(
         "consistency",
-        "`strong`: as of now, not as of the projection.",
+        "`strong`: read the committed state instead of the projection.",
         {"type": "string", "enum": ["eventual", "strong"], "default": "eventual"},
     ),
 )
-"""Of every route that reads wallets or transfers."""
+"""Parameters of all routes that read wallets or transfers."""
 
 IF_NONE_MATCH: Final[Json] = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
-    "description": "ETags that you have: 304 and no body if one of them is the wallet's. An older "
-    "version than the latest of them is not read.",
+    "description": "ETags of cached versions: 304 without a body if one of them is current. The "
+    "response is never older than the latest of them.",
     "schema": {"type": "string"},
 }
 

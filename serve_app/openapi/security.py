@@ -1,20 +1,20 @@
-"""What the API's description says of keys."""
+"""API keys in the OpenAPI document."""
 
 from typing import Final
 
 SCHEME: Final = "apiKey"
 
 PROBLEMS: Final = ("key_required", "key_invalid", "scope_missing", "rate_limited")
-"""Of every route that asks for a key."""
+"""Problems of all routes that require an API key."""
 
 AUTH_REQUIRED: Final = """
-Routes under `/v1/` ask for an API key: `Authorization: Bearer wk_…`. Reading needs the scope
-`wallets:read`, writing `wallets:write`; `admin` is for everything. Health, problems and this page
-are for everybody.
+Routes under `/v1/` require an API key: `Authorization: Bearer wk_…`. Reads need the scope
+`wallets:read`, writes `wallets:write`; `admin` includes both. Health, problems and this page need
+no API key.
 """
 
 AUTH_DISABLED: Final = """
-This service runs with `WALLET_AUTH=off`: it asks for no keys.
+Authentication is off (`WALLET_AUTH=off`): no API key is needed.
 """
 
 UNAUTHENTICATED_WARNING: Final = """
@@ -28,13 +28,13 @@ SECURITY_SCHEMES: Final = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "wk_<id>_<secret>",
-        "description": "An API key, made with `wallet keys create` and shown once. Reading needs "
-        "the scope wallets:read, writing wallets:write; admin is for everything.",
+        "description": "An API key, created with `wallet keys create` and shown once. Reads need "
+        "the scope wallets:read, writes wallets:write; admin includes both.",
     }
 }
 
 CHALLENGE: Final = {
-    "description": "`Bearer`, with what is wrong with the key (RFC 6750).",
+    "description": "`Bearer` challenge with the error (RFC 6750).",
     "schema": {"type": "string"},
 }
-"""The header WWW-Authenticate."""
+"""The WWW-Authenticate header."""

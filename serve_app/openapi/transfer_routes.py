@@ -1,4 +1,4 @@
-"""Descriptions of the routes that move money, and of those that tell what moved."""
+"""OpenAPI specification of the transfer routes."""
 
 from typing import Any, Final
 
@@ -33,19 +33,19 @@ _SETTLE: Final = (
 
 _NEXT: Final = links(
     {"wallet_id": "$response.body#/wallet_id", "transfer_id": "$response.body#/id"},
-    get_transfer="Read it.",
-    complete_transfer="Complete it, if it is pending.",
-    revert_transfer="Revert it, if it is pending.",
+    get_transfer="Read the transfer.",
+    complete_transfer="Complete the transfer if it is pending.",
+    revert_transfer="Revert the transfer if it is pending.",
 ) | links(
     {"wallet_id": "$response.body#/wallet_id", "min_version": "$response.body#/wallet/version"},
-    get_wallet="Read the wallet with what was just written.",
-    list_transfers="List what moved, this included.",
+    get_wallet="Read the wallet, at least at the version of this write.",
+    list_transfers="List the wallet's transfers, including this one.",
 )
 
 
 def _written(example: dict[str, Any]) -> ResponseSpec:
     return ResponseSpec(
-        what="The transfer, and the wallet after it.",
+        what="The transfer, and the wallet's balances after it.",
         model=TransferResultView,
         example=example,
         links=_NEXT,
@@ -59,8 +59,8 @@ TRANSFER_ROUTES: Final = (
         endpoint=writes.debit_wallet,
         tag="transfers",
         summary="Debit: put money INTO the wallet",
-        description="Debit in the accounting sense: money goes INTO the wallet. Pending: announced "
-        "in pending_debit, in the balance once completed. Completed: in the balance at once.",
+        description="Debit in the accounting sense: money goes INTO the wallet. Pending: added to "
+        "pending_debit, and to the balance when completed. Completed: added to the balance.",
         answers={201: _written(examples.WRITTEN_DEBIT)},
         problems=("balance_out_of_range", *_CREATE_TRANSFER),
         body=RequestBodySpec(
@@ -75,9 +75,9 @@ TRANSFER_ROUTES: Final = (
         endpoint=writes.credit_wallet,
         tag="transfers",
         summary="Credit: take money OUT of the wallet",
-        description="Credit in the accounting sense: money goes OUT of the wallet. Needs that much "
-        "balance, pending or not. Pending: held at once in pending_credit, gone once completed, "
-        "back in the balance if reverted.",
+        description="Credit in the accounting sense: money goes OUT of the wallet. Requires a "
+        "sufficient balance, pending or completed. Pending: moved from the balance to "
+        "pending_credit; removed when completed, returned to the balance when reverted.",
         answers={201: _written(examples.WRITTEN_CREDIT)},
         problems=("insufficient_funds", *_CREATE_TRANSFER),
         body=RequestBodySpec(
@@ -92,8 +92,8 @@ TRANSFER_ROUTES: Final = (
         endpoint=writes.complete_transfer,
         tag="transfers",
         summary="Complete a pending transfer",
-        description="A pending debit's money arrives in the balance; a pending credit's hold is "
-        "gone for good. Repeating it answers with the same transfer.",
+        description="A pending debit is added to the balance; the amount held by a pending credit "
+        "leaves the wallet. Repeating the request returns the same transfer.",
         answers={200: _written(examples.COMPLETED)},
         problems=("wallet_frozen", "wallet_closed", *_SETTLE),
         body=RequestBodySpec(model=models.SettleTransferBody, example={}),
@@ -104,9 +104,9 @@ TRANSFER_ROUTES: Final = (
         endpoint=writes.revert_transfer,
         tag="transfers",
         summary="Revert a pending transfer",
-        description="The transfer fails with failure_reason `reverted`: a pending credit's hold "
-        "returns to the balance, a pending debit never arrives. Repeating it answers with the "
-        "same transfer.",
+        description="The transfer fails with failure_reason `reverted`. The amount held by a "
+        "pending credit returns to the balance; a pending debit is not added to it. Repeating the "
+        "request returns the same transfer.",
         answers={200: _written(examples.REVERTED)},
         problems=_SETTLE,
         body=RequestBodySpec(model=models.SettleTransferBody, example={}),
@@ -118,11 +118,12 @@ TRANSFER_ROUTES: Final = (
         tag="transfers",
         summary="Several transfers and settlements of one wallet",
         description="Up to 1,000 items, decided in order and written in one transaction. Not "
-        "atomic (default): each item on its own. Atomic: the first refusal undoes all of it. An "
-        "Idempotency-Key covers the batch as a whole; items may have keys of their own.",
+        "atomic (default): each item succeeds or is refused by itself. Atomic: the first refusal "
+        "rolls back the batch. An Idempotency-Key covers the whole batch; items may have their "
+        "own idempotency_key.",
         answers={
             200: ResponseSpec(
-                what="A result an item, and the wallet after them.",
+                what="One result per item, and the wallet's balances after the batch.",
                 model=models.WalletBatchResults,
             )
         },
@@ -144,16 +145,16 @@ TRANSFER_ROUTES: Final = (
         endpoint=batches.multi_batch,
         tag="transfers",
         summary="Transfers and settlements of many wallets",
-        description="Up to 10,000 items, each names its wallet: in order per wallet, all wallets "
-        "at once, not atomic. With `Content-Type: application/x-ndjson` an item a line, of any "
-        "number: results stream back a line each, in order, and a slow answer slows the sender. "
-        "Read them while sending: a stream whose answers nobody reads ends early, with "
-        "`answers_not_read` as its last line. An Idempotency-Key covers the request as a whole. "
-        "After an item without a decision, later items of its wallet may be answered 503 without "
-        "being tried: `applied: no`, or `unknown` if the key was used before.",
+        description="Up to 10,000 items, each with a wallet_id: in order per wallet, wallets in "
+        "parallel, not atomic. With `Content-Type: application/x-ndjson`: one item per line, any "
+        "number of lines; results stream back one per line, in order, with backpressure. Read "
+        "results while sending: a stream whose results are not read ends early, with "
+        "`answers_not_read` as its last line. An Idempotency-Key covers the whole request. "
+        "After an item without a decision, later items of its wallet may get 503 without being "
+        "executed: `applied: no`, or `unknown` if the key was used before.",
         answers={
             200: ResponseSpec(
-                what="A result an item.",
+                what="One result per item.",
                 model=models.MultiBatchResults,
                 other_media=(NDJSON,),
             )
@@ -174,7 +175,7 @@ TRANSFER_ROUTES: Final = (
         endpoint=reads.get_transfer,
         tag="transfers",
         summary="Read a transfer",
-        description="A debit put money INTO the wallet, a credit took it OUT.",
+        description="A debit put money INTO the wallet, a credit took money OUT of it.",
         answers={200: ResponseSpec(what="The transfer.", model=TransferView)},
         problems=("transfer_not_found", *READ_PROBLEMS),
         parameters=FRESHNESS,
@@ -185,21 +186,25 @@ TRANSFER_ROUTES: Final = (
         endpoint=reads.list_transfers,
         tag="transfers",
         summary="List a wallet's transfers, newest first",
-        description="Pages stay stable while new transfers arrive. A page is what the wallet held "
-        "at wallet_version. Before you repeat a transfer whose answer you lost and that had no "
-        "Idempotency-Key, look for it with `consistency=strong`.",
+        description="Pages are stable while new transfers arrive. A page shows the transfers at "
+        "wallet_version. If you lost the response to a transfer without an Idempotency-Key, check "
+        "this list with `consistency=strong` before you retry.",
         answers={200: ResponseSpec(what="A page of transfers.", model=TransferPageView)},
         problems=("wallet_not_found", *READ_PROBLEMS),
         parameters=(
             query(
                 "status",
-                "Only transfers in this status.",
+                "Only transfers with this status.",
                 {"type": "string", "enum": ["pending", "completed", "failed"]},
             ),
-            query("type", "Only this type.", {"type": "string", "enum": ["debit", "credit"]}),
+            query(
+                "type",
+                "Only transfers of this type.",
+                {"type": "string", "enum": ["debit", "credit"]},
+            ),
             query(
                 "limit",
-                "Transfers on a page.",
+                "Maximum number of transfers per page.",
                 {
                     "type": "integer",
                     "minimum": 1,
@@ -209,7 +214,7 @@ TRANSFER_ROUTES: Final = (
             ),
             query(
                 "cursor",
-                "next_cursor of the page before.",
+                "next_cursor of the previous page.",
                 {"type": "string", "pattern": reads.CURSOR_PATTERN},
             ),
             *FRESHNESS,

@@ -1,4 +1,4 @@
-"""The batch routes: many transfers and settlements in one request."""
+"""Batch routes: many transfers and settlements in one request."""
 
 from collections.abc import Sequence
 
@@ -36,17 +36,17 @@ async def wallet_batch(request: Request) -> Response:
     services = dependencies_of(request)
     wallet_id, key = wallet_id_of(request), idempotency_key_of(request)
     body = await read_body(request, services.settings.batch_body_bytes_max)
-    if (full := services.dispatcher.overload(wallet_id)) is not None:
-        raise failure_problem(full)  # Before a thousand items are looked at.
+    if (overload := services.dispatcher.overload(wallet_id)) is not None:
+        raise failure_problem(overload)  # Before decoding up to a thousand items.
     batch = batch_requests.decode(batch_requests.wallet_batch, body or b"{}")
     batch_requests.check_item_count(len(batch.items), services.settings.batch_items_max)
     items = batch_requests.to_commands(batch.items, _pointers(len(batch.items)))
     _require_own_key(key, batch.items)
     count_items(request, len(items))
-    keyed = None
+    idempotency = None
     if key is not None:
         fingerprint = batch_fingerprint(items, atomic=batch.atomic)
-        keyed = commands.Idempotency(key=key, fingerprint=fingerprint, request=fingerprint)
+        idempotency = commands.Idempotency(key=key, fingerprint=fingerprint, request=fingerprint)
     result = await services.dispatcher.submit(
         commands.CommandRequest(
             wallet_id=wallet_id,
@@ -55,7 +55,7 @@ async def wallet_batch(request: Request) -> Response:
             timeout_s=timeout_of(request, services.settings),
             atomic=batch.atomic,
             is_batch=True,
-            idempotency=keyed,
+            idempotency=idempotency,
             api_key_id=api_key_id_of(request),
         )
     )
@@ -71,7 +71,7 @@ def _pointers(count: int) -> list[str]:
 
 
 def _require_own_key(key: IdempotencyKey | None, items: Sequence[BatchItem]) -> None:
-    """One key names one request: the batch's can't be an item's as well."""
+    """Reject an item that has the batch's Idempotency-Key as its own."""
     if key is None:
         return
     for index, item in enumerate(items):
@@ -79,13 +79,13 @@ def _require_own_key(key: IdempotencyKey | None, items: Sequence[BatchItem]) -> 
             raise validation_problem(
                 FieldError(
                     pointer=f"/items/{index}/idempotency_key",
-                    detail="send another key than the batch's Idempotency-Key",
+                    detail="must differ from the batch's Idempotency-Key",
                 )
             )
 
 
 async def multi_batch(request: Request) -> Response:
-    """Transfers and settlements of many wallets, each wallet's in order and on its own."""
+    """Transfers and settlements of many wallets: in order per wallet, wallets independent."""
     services, key = dependencies_of(request), idempotency_key_of(request)
     call = BatchContext(
         services=services,
@@ -102,10 +102,10 @@ async def multi_batch(request: Request) -> Response:
     _require_own_key(key, batch.items)
     items = batch_requests.to_commands(batch.items, _pointers(len(batch.items)))
     count_items(request, len(items))
-    places = by_wallet(batch.items)
+    positions = by_wallet(batch.items)
     if key is not None:
-        call = await claim_key(call, key, places, batch.items, items)
-    done = await submit_by_wallet(call, places, items, undecided={})
+        call = await claim_key(call, key, positions, batch.items, items)
+    done = await submit_by_wallet(call, positions, items, undecided={})
     return batch_response(batch_body(done.results), replayed=done.replayed)
 
 
@@ -114,7 +114,7 @@ def _stream_response(call: BatchContext, request: Request, key: IdempotencyKey |
         raise validation_problem(
             FieldError(
                 pointer="#header/Idempotency-Key",
-                detail="a stream has no end to fingerprint: give each item an idempotency_key",
+                detail="not supported for a stream: give each item an idempotency_key",
             )
         )
     return ndjson_response(call, request)

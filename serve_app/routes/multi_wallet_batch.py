@@ -1,4 +1,4 @@
-"""A batch over many wallets: claimed under its key, split by wallet, decided wallet by wallet."""
+"""A batch over many wallets: its idempotency key is claimed, then each wallet decides its items."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -28,56 +28,56 @@ from wallet import commands
 from wallet.ids import IdempotencyKey, WalletId, batch_scope, canonical_uuid
 
 CHUNK_ITEMS: Final = 1_000
-"""Items of one wallet in one transaction. No setting: the keys of a wallet's later portions
-depend on it, and a retry must find them again."""
+"""Items of one wallet in one transaction. Not a setting: the idempotency keys of a wallet's later
+chunks depend on it, and a retry must find them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """That the key of a batch over many wallets belongs to this request."""
+    """The claim of a batch's idempotency key for this request."""
 
     key: IdempotencyKey
     request: bytes
     """Fingerprint of the whole request."""
     parts: dict[tuple[str | None, int], bytes]
-    """Fingerprints of what is asked of each wallet, by wallet and first item."""
+    """Fingerprints of the chunks, by wallet and index of the first item."""
     request_id: str
-    """Of the request that claimed the key first."""
+    """Id of the request that claimed the key first."""
     replayed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchContext:
-    """What every part of one request shares."""
+    """Shared by all chunks of a request."""
 
     services: Dependencies
     request_id: str
     timeout_s: float
-    """For a batch as a whole; for a stream, each portion of it."""
+    """For a batch as a whole; for a stream, per portion."""
     claim: Claim | None = None
     api_key_id: str | None = None
     """Id of the API key."""
 
 
-Places = dict[str | None, list[int]]
-"""Indexes of each wallet's items in the request; None for what is no wallet's id."""
+Positions = dict[str | None, list[int]]
+"""Item indexes by wallet; None for invalid wallet ids."""
 
 Undecided = dict[str, BatchResult | None]
-"""Wallets whose later items are not executed, and the result that those get; None: the usual
-one. What a later item should find is what the item without a decision may still change."""
+"""Wallets whose later items are not executed, with the result of these items (None: the default).
+The item without a decision may still be applied, so a later item can't rely on the state."""
 
 
-def by_wallet(asked: Sequence[WalletBatchItem]) -> Places:
-    places: Places = {}
-    for index, item in enumerate(asked):
-        # One wallet, however its id is spelled: its items stay in order.
-        places.setdefault(canonical_uuid(item.wallet_id), []).append(index)
-    return places
+def by_wallet(batch_items: Sequence[WalletBatchItem]) -> Positions:
+    positions: Positions = {}
+    for index, item in enumerate(batch_items):
+        # Canonical id: different spellings are one wallet, and its items stay in order.
+        positions.setdefault(canonical_uuid(item.wallet_id), []).append(index)
+    return positions
 
 
-def _chunks(places: Places) -> Iterator[tuple[str | None, int, list[int]]]:
-    """Each wallet's items as they are submitted: wallet, first item, where they stand."""
-    for wallet, indexes in places.items():
+def _chunks(positions: Positions) -> Iterator[tuple[str | None, int, list[int]]]:
+    """The chunks of each wallet: wallet, offset of the first item, item indexes."""
+    for wallet, indexes in positions.items():
         for start in range(0, len(indexes), CHUNK_ITEMS):
             yield wallet, start, indexes[start : start + CHUNK_ITEMS]
 
@@ -85,31 +85,32 @@ def _chunks(places: Places) -> Iterator[tuple[str | None, int, list[int]]]:
 async def claim_key(
     call: BatchContext,
     key: IdempotencyKey,
-    places: Places,
-    asked: Sequence[WalletBatchItem],
+    positions: Positions,
+    batch_items: Sequence[WalletBatchItem],
     items: Sequence[commands.CommandItem],
 ) -> BatchContext:
-    """``call`` with its key claimed: from now on no other request can use it.
+    """Claim the batch's idempotency key: from now on no other request can use it.
 
-    Without this a request under the same key that names other wallets would meet nobody who
-    knows the key (`specification/decisions/0036-a-batch-s-key-is-claimed-first.md`).
+    Idempotency keys are stored per wallet. Without a claim, another request with the same key and
+    other wallets would not be detected
+    (`specification/decisions/0036-a-batch-s-key-is-claimed-first.md`).
 
     Raises:
-        Problem: the key came with another request; or nothing was decided, so nothing was begun.
+        Problem: the key was used for another request; or the claim failed, so nothing was started.
     """
     parts = {
-        (wallet, start): batch_fingerprint([items[index] for index in part])
-        for wallet, start, part in _chunks(places)
+        (wallet, start): batch_fingerprint([items[index] for index in chunk])
+        for wallet, start, chunk in _chunks(positions)
     }
-    wallets = [canonical_uuid(item.wallet_id) or item.wallet_id for item in asked]
-    whole = many_wallets_fingerprint(wallets, parts.values())
+    wallets = [canonical_uuid(item.wallet_id) or item.wallet_id for item in batch_items]
+    request_fingerprint = many_wallets_fingerprint(wallets, parts.values())
     clock = asyncio.get_running_loop().time
     deadline = clock() + call.timeout_s
-    keyed = commands.Idempotency(key=key, fingerprint=whole)
+    idempotency = commands.Idempotency(key=key, fingerprint=request_fingerprint)
     result = await call.services.dispatcher.submit(
         commands.CommandRequest(
             wallet_id=batch_scope(key),
-            items=(commands.CommandItem(command=commands.ClaimKey(), idempotency=keyed),),
+            items=(commands.CommandItem(command=commands.ClaimKey(), idempotency=idempotency),),
             request_id=call.request_id,
             timeout_s=call.timeout_s,
         )
@@ -117,7 +118,7 @@ async def claim_key(
     claimed = _claimed(result)
     claim = Claim(
         key=key,
-        request=whole,
+        request=request_fingerprint,
         parts=parts,
         request_id=claimed.request_id,
         replayed=claimed.replayed,
@@ -131,21 +132,21 @@ def _claimed(result: RequestResult) -> KeyClaimed:
     if isinstance(result, Refused):
         raise refused_request(result.refusal)
     if isinstance(result, Failure):
-        raise failure_problem(_not_begun(result))
+        raise failure_problem(_not_started(result))
     if isinstance(result, Applied | BatchCommitted | BatchRolledBack):
         raise unexpected(result)
     assert_never(result)
 
 
-def _not_begun(failure: Failure) -> Failure:
-    """Whatever became of the claim: this request handed no item to any wallet."""
+def _not_started(failure: Failure) -> Failure:
+    """Whether or not the claim was applied, this request has sent no item to a wallet."""
     if failure.code is FailureCode.OVERLOADED:
         return failure
-    return msgspec.structs.replace(failure, applied="no", detail=_NOT_BEGUN)
+    return msgspec.structs.replace(failure, applied="no", detail=_NOT_STARTED)
 
 
 class Done(NamedTuple):
-    """Results in the order of the items; ``replayed``: every one was the answer before."""
+    """Results in item order; ``replayed``: all of them are replays."""
 
     results: list[BatchResult]
     replayed: bool
@@ -153,14 +154,14 @@ class Done(NamedTuple):
 
 async def submit_by_wallet(
     call: BatchContext,
-    places: Places,
+    positions: Positions,
     items: Sequence[commands.CommandItem],
     *,
     undecided: Undecided,
 ) -> Done:
-    """Each wallet's items as submissions of their own, all wallets at once.
+    """Submit each wallet's items as separate requests, wallets in parallel.
 
-    Wallets that get no decision are added to ``undecided``.
+    Wallets without a decision are added to ``undecided``.
     """
     results: dict[int, BatchResult] = {}
     clock = asyncio.get_running_loop().time
@@ -169,18 +170,18 @@ async def submit_by_wallet(
 
     async def submit(wallet: str | None, indexes: list[int]) -> None:
         nonlocal not_replayed
-        for _, start, part in _chunks({wallet: indexes}):
+        for _, start, chunk in _chunks({wallet: indexes}):
             in_time = replace(call, timeout_s=max(deadline - clock(), 0.0))
-            asked = [items[index] for index in part]
-            done = await _submit_part(in_time, wallet, start, asked, undecided)
+            chunk_items = [items[index] for index in chunk]
+            done = await _submit_chunk(in_time, wallet, start, chunk_items, undecided)
             not_replayed += not done.replayed
-            results.update(zip(part, done.results, strict=True))
+            results.update(zip(chunk, done.results, strict=True))
 
-    await asyncio.gather(*(submit(wallet, indexes) for wallet, indexes in places.items()))
+    await asyncio.gather(*(submit(wallet, indexes) for wallet, indexes in positions.items()))
     return Done([results[index] for index in range(len(items))], not not_replayed)
 
 
-async def _submit_part(
+async def _submit_chunk(
     call: BatchContext,
     wallet: str | None,
     start: int,
@@ -204,7 +205,7 @@ async def _submit_part(
             request_id=call.request_id,
             timeout_s=call.timeout_s,
             is_batch=True,
-            idempotency=_keyed_part(claim, wallet, start) if claim else None,
+            idempotency=_chunk_idempotency(claim, wallet, start) if claim else None,
             api_key_id=call.api_key_id,
         )
     )
@@ -214,7 +215,7 @@ async def _submit_part(
     if isinstance(result, Failure):
         undecided[wallet] = None
         same = _failed(result, call)
-    elif isinstance(result, Refused):  # In this wallet the key came with another request before.
+    elif isinstance(result, Refused):  # The key was used for another request in this wallet.
         same = undecided[wallet] = item_result(items[0].command, result)
     elif isinstance(result, Applied | KeyClaimed | BatchRolledBack):
         raise unexpected(result)
@@ -224,10 +225,9 @@ async def _submit_part(
 
 
 def _failed(failure: Failure, call: BatchContext) -> BatchResult:
-    """The result of an item that this request got no decision on.
+    """The result of an item without a decision.
 
-    Where the key had been claimed before, an earlier request may have applied what this one did
-    not.
+    If the key had been claimed before, an earlier request may have applied the item.
     """
     if failure.applied == "no" and call.claim is not None and call.claim.replayed:
         detail = f"{failure.detail} {_MAYBE_EARLIER}"
@@ -235,10 +235,10 @@ def _failed(failure: Failure, call: BatchContext) -> BatchResult:
     return failed_result(failure_problem(failure), call.request_id)
 
 
-def _keyed_part(claim: Claim, wallet: str, start: int) -> commands.Idempotency:
-    """A wallet's later portions are requests of their own to the key's uniqueness.
+def _chunk_idempotency(claim: Claim, wallet: str, start: int) -> commands.Idempotency:
+    """The idempotency key of a chunk: a wallet's later chunks need different ones.
 
-    The blank keeps their keys apart from every client's: those have none.
+    The blank prevents collisions: clients' keys contain none.
     """
     key = claim.key if start == 0 else IdempotencyKey(f"{claim.key} {start}")
     return commands.Idempotency(
@@ -247,15 +247,15 @@ def _keyed_part(claim: Claim, wallet: str, start: int) -> commands.Idempotency:
 
 
 _MAYBE_EARLIER: Final = (
-    "An earlier one under the same key may have been applied: repeat under the key to learn it."
+    "An earlier request with the same key may have been applied: retry with the key to find out."
 )
-_NOT_BEGUN: Final = (
-    "The batch was not begun, because its key could not be claimed in time. This request applied "
+_NOT_STARTED: Final = (
+    "The batch was not started, because its key could not be claimed in time. This request applied "
     f"nothing. {_MAYBE_EARLIER}"
 )
 _NOT_EXECUTED: Final = Failure(
     code=FailureCode.UNAVAILABLE,
-    detail="Not executed: an earlier item of this wallet got no decision. This request applied "
-    "nothing of it; repeat both, in order.",
+    detail="Not executed: an earlier item of this wallet got no decision. This request did not "
+    "apply it; repeat both items, in order.",
     applied="no",
 )

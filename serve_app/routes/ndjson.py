@@ -1,14 +1,14 @@
-"""NDJSON: a line an item in, a line a result out, both at once and of any number.
+"""NDJSON: one item per line in, one result per line out, full duplex, any number of lines.
 
-What if the client …
+If the client …
 
-- sends a line that is too long: nothing of it is kept, and a 413 takes its place.
-- reads slowly: its answers gather up to a bound, then nothing more is read from it.
-- does not read at all until it has sent everything: then neither side would ever move again.
-  After a while the stream ends, with a line that says so. What the client still sends is taken
-  for a bounded time and thrown away, because it reads only after that.
-- never reads: what is left of its answers is given up.
-- is gone: what was executed is applied, and nothing more is.
+- sends a line that is too long: the line is discarded, and its result is a 413.
+- reads slowly: results are buffered up to a limit, then reading from the client pauses.
+- does not read until it has sent everything: both sides would block forever. After a timeout the
+  stream ends, with a problem as the last line. Further input is read for a limited time and
+  discarded, because such a client reads only after sending.
+- never reads: the remaining results are discarded.
+- disconnects: executed items stay applied, and no more are executed.
 """
 
 import asyncio
@@ -37,24 +37,24 @@ _log = structlog.get_logger(__name__)
 NDJSON: Final = "application/x-ndjson"
 
 UNDECIDED_MAX: Final = 10_000
-"""Wallets without a decision that a stream remembers; with more of them it ends."""
+"""Wallets without a decision per stream; with more of them the stream ends."""
 
 UNREAD_MAX: Final = 2**20
-"""Bytes of answers that may wait for the client before the stream stops reading from it."""
+"""Buffered bytes of results; above it the stream stops reading from the client."""
 
 UNREAD_WAIT_S: Final = 10.0
-"""For so long it may then take none of them before the stream ends."""
+"""If the client then reads nothing for this long, the stream ends."""
 
 GONE_S: Final = 60.0
-"""For so long at most a stream that ends early takes what the client still sends. After its end it
-is given up if the client takes none of its last answers for so long."""
+"""How long a stream that ends early still reads and discards input. Also how long the client may
+read nothing of the last results before the connection is closed."""
 
 PIECE_MAX: Final = 2**16
-"""Bytes that are sent at once: whether a client reads is seen from piece to piece."""
+"""Bytes per send; after each one it is known that the client still reads."""
 
 
 def ndjson_response(call: BatchContext, request: Request) -> StreamingResponse:
-    """The answers to a stream of items, as it comes."""
+    """The streaming response to an NDJSON request."""
     chunks = request.stream()
     return _DuplexStreamingResponse(
         _results(call, request, chunks),
@@ -67,12 +67,12 @@ def ndjson_response(call: BatchContext, request: Request) -> StreamingResponse:
 
 
 class LineReader:
-    """Lines from chunks that end anywhere. None stands for a line that is too long."""
+    """Splits chunks into lines. None is a line that is too long."""
 
     def __init__(self, line_bytes_max: int) -> None:
         self._line_bytes_max = line_bytes_max
         self._pieces: list[bytes] = []
-        """Of the line that has not ended yet; none if it is too long."""
+        """Parts of the incomplete line; empty if it is too long."""
         self._size = 0
 
     @property
@@ -80,7 +80,7 @@ class LineReader:
         return sum(map(len, self._pieces))
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
-        """The lines that ``chunk`` ends; empty ones are left out."""
+        """The lines that ``chunk`` completes, without empty ones."""
         first, *others = chunk.split(b"\n")
         self._add(first)
         if not others:
@@ -113,9 +113,9 @@ class LineReader:
 async def read_lines(
     chunks: AsyncIterator[bytes], *, line_bytes_max: int, portion_max: int
 ) -> AsyncIterator[list[bytes | None]]:
-    """The body's lines as they come, in portions of at most ``portion_max``; empty ones left out.
+    """The body's lines as they arrive, at most ``portion_max`` at a time, without empty ones.
 
-    None stands for a line of more than ``line_bytes_max`` bytes.
+    None is a line of more than ``line_bytes_max`` bytes.
     """
     reader = LineReader(line_bytes_max)
     async for chunk in chunks:
@@ -132,14 +132,13 @@ async def read_lines(
 async def _results(
     call: BatchContext, request: Request, chunks: AsyncIterator[bytes]
 ) -> AsyncGenerator[bytes]:
-    """A portion's results at a time, each as a line.
+    """The results of one portion at a time, one per line.
 
-    One portion is under way at a time, and the next is not read before it is decided: a slow
-    database slows the sender down.
+    The next portion is read after the current one is decided: backpressure to the client.
 
     Raises:
-        Problem: no later line is executed.
-        ClientDisconnect: the client is gone.
+        Problem: the stream ends; no later line is executed.
+        ClientDisconnect: the client disconnected.
     """
     settings = call.services.settings
     undecided: Undecided = {}
@@ -160,7 +159,7 @@ async def _submit_lines(
     results: dict[int, BatchResult] = {}
     asked: list[WalletBatchItem] = []
     items: list[commands.CommandItem] = []
-    places: list[int] = []
+    positions: list[int] = []
     for index, line in enumerate(lines):
         try:
             item = _decoded(line, call.services.settings.body_bytes_max)
@@ -169,11 +168,11 @@ async def _submit_lines(
             results[index] = failed_result(problem, call.request_id)
             continue
         asked.append(item)
-        places.append(index)
-    # Each portion is a delivery of its own: its request id must not look like an earlier one's.
+        positions.append(index)
+    # Each portion is a separate delivery and needs a request id of its own.
     portion = replace(call, request_id=f"{call.request_id}/{new_request_id()}")
     done = await submit_by_wallet(portion, by_wallet(asked), items, undecided=undecided)
-    results.update(zip(places, done.results, strict=True))
+    results.update(zip(positions, done.results, strict=True))
     return [results[index] for index in range(len(lines))]
 
 
@@ -184,19 +183,19 @@ def _decoded(line: bytes | None, line_bytes_max: int) -> WalletBatchItem:
 
 
 class _NotRead(Exception):
-    """The client takes none of its answers."""
+    """The client doesn't read the results."""
 
 
 class _Unread:
-    """Answers on their way to a client that may read late."""
+    """Buffered results for a client that may read late."""
 
-    def __init__(self, patience: asyncio.Timeout) -> None:
-        self._patience = patience
-        """How much longer the client may take nothing, once all is said."""
+    def __init__(self, read_timeout: asyncio.Timeout) -> None:
+        self._read_timeout = read_timeout
+        """After the last result: limits the time in which the client reads nothing."""
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._changed = asyncio.Event()
-        self._taken = asyncio.Event()
+        self._was_read = asyncio.Event()
         self._is_complete = False
 
     def add(self, answers: bytes) -> None:
@@ -206,38 +205,38 @@ class _Unread:
         self._changed.set()
 
     def complete(self, _: object = None) -> None:
-        """Nothing more is added."""
+        """No more results follow."""
         self._is_complete = True
-        self._wait_longer()
+        self._extend_timeout()
         self._changed.set()
 
-    def _wait_longer(self) -> None:
-        self._patience.reschedule(asyncio.get_running_loop().time() + GONE_S)
+    def _extend_timeout(self) -> None:
+        self._read_timeout.reschedule(asyncio.get_running_loop().time() + GONE_S)
 
-    async def room(self) -> None:
-        """Return when there is room for more.
+    async def wait_for_capacity(self) -> None:
+        """Wait until the buffer is below its limit.
 
         Raises:
-            _NotRead: the client took nothing for too long.
+            _NotRead: the client read nothing for too long.
         """
         while self._size > UNREAD_MAX:
-            self._taken.clear()
+            self._was_read.clear()
             try:
                 async with asyncio.timeout(UNREAD_WAIT_S):
-                    await self._taken.wait()
+                    await self._was_read.wait()
             except TimeoutError:
                 raise _NotRead from None
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """What is added, until it is complete. Who asks for the next has read the last."""
+        """The buffered pieces until completion. A request for the next means the last was sent."""
         while True:
             while self._pieces:
                 piece = self._pieces.popleft()
                 yield piece
                 self._size -= len(piece)
-                self._taken.set()
+                self._was_read.set()
                 if self._is_complete:
-                    self._wait_longer()
+                    self._extend_timeout()
             if self._is_complete:
                 return
             self._changed.clear()
@@ -245,9 +244,9 @@ class _Unread:
 
 
 class _DuplexStreamingResponse(StreamingResponse):
-    """Sends while the request still comes.
+    """Sends results while the request body is still being read.
 
-    The class it comes from may listen for the client's disconnection, and swallow the body so.
+    Starlette's class listens for a disconnect, which would consume the body.
     """
 
     def __init__(
@@ -264,8 +263,8 @@ class _DuplexStreamingResponse(StreamingResponse):
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         try:
-            async with asyncio.timeout(None) as patience:
-                await self._answer(_Unread(patience), send)
+            async with asyncio.timeout(None) as read_timeout:
+                await self._answer(_Unread(read_timeout), send)
         except TimeoutError:
             _log.warning("stream responses not read")
 
@@ -274,7 +273,8 @@ class _DuplexStreamingResponse(StreamingResponse):
         executing.add_done_callback(unread.complete)
         try:
             await self._send(unread, send)
-            await executing  # A bug breaks the connection: an answer that ends well is whole.
+            # On an error the connection breaks, so a complete response has all results.
+            await executing
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             executing.remove_done_callback(unread.complete)
@@ -290,20 +290,20 @@ class _DuplexStreamingResponse(StreamingResponse):
         try:
             async for results in self._results:
                 unread.add(results)
-                await unread.room()
+                await unread.wait_for_capacity()
         except _NotRead:
             await self._end_early(unread, ProblemError("answers_not_read", _UNREAD, applied="no"))
         except ProblemError as problem:
             await self._end_early(unread, problem)
         except ClientDisconnect:
-            pass  # What came before is applied; nobody is there to read it.
+            pass  # Executed items stay applied; nobody reads their results.
         finally:
             await self._results.aclose()
 
     async def _end_early(self, unread: _Unread, problem: ProblemError) -> None:
-        """Say why, and take what the client still sends: it may not read before it has sent it.
+        """Send the problem, then discard further input: the client may read only after sending.
 
-        For ``GONE_S`` at most: a client that sends a byte now and then would hold all of it.
+        For at most ``GONE_S``: a client that sends slowly must not keep the connection open.
         """
         unread.add(self._result_of(problem))
         try:
@@ -320,7 +320,7 @@ _TOO_MANY_UNDECIDED: Final = (
     "executed."
 )
 _UNREAD: Final = (
-    f"The stream ends here: more than {UNREAD_MAX // 2**20} MiB of answers waited, and none was "
-    f"read for {UNREAD_WAIT_S:.0f} s. No later line was executed. Read answers while sending, or "
-    "send less."
+    f"The stream ends here: more than {UNREAD_MAX // 2**20} MiB of results were buffered, and none "
+    f"was read for {UNREAD_WAIT_S:.0f} s. No later line was executed. Read results while sending, "
+    "or send less."
 )

@@ -1,4 +1,4 @@
-"""The routes that only read: from the projections, and from the write side's rows if asked."""
+"""Read routes: from the projections, or from the write side's tables on request."""
 
 import re
 from typing import Annotated, Final, Literal, TypeVar
@@ -32,7 +32,7 @@ from wallet.api_limits import (
 from wallet.representation import ENCODER
 
 CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{11}$"
-"""Clients only ever pass one on; what doesn't look like one was never ours."""
+"""Clients pass cursors back unchanged; anything else is rejected."""
 
 _OUR_ETAG: Final = re.compile(r'"([0-9]{1,19})"')
 
@@ -40,7 +40,7 @@ QueryT = TypeVar("QueryT", bound=BaseModel)
 
 
 def _plain_digits(sent: str) -> str:
-    """Pydantic would take ``+10``, ``1_0`` and ``10.0`` as well."""
+    """Reject ``+10``, ``1_0`` and ``10.0``, which pydantic accepts."""
     if not (sent.isascii() and sent.isdecimal()):
         raise ValueError("send a whole number in plain digits")
     return sent
@@ -50,7 +50,7 @@ _WholeNumber = Annotated[int, BeforeValidator(_plain_digits)]
 
 
 class FreshQuery(BaseModel):
-    """How fresh the answer must be."""
+    """Required freshness of a read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +63,7 @@ class FreshQuery(BaseModel):
 
 
 class FindQuery(FreshQuery):
-    """Which wallets to find."""
+    """Query of the wallet search."""
 
     reference_id: Annotated[
         str, StringConstraints(min_length=1, max_length=REFERENCE_ID_MAX, pattern=TEXT_PATTERN)
@@ -71,7 +71,7 @@ class FindQuery(FreshQuery):
 
 
 class TransferQuery(FreshQuery):
-    """Which transfers of a wallet, and which page of them."""
+    """Filter and page of a transfer list."""
 
     status: Literal["pending", "completed", "failed"] | None = None
     type: Literal["debit", "credit"] | None = None
@@ -127,7 +127,7 @@ async def get_wallet(request: Request) -> Response:
 
 
 def _seen_by(if_none_match: str) -> int:
-    """The latest version that the client has: what it gets must not be older."""
+    """The client's latest version: the response must not be older."""
     return max(map(int, _OUR_ETAG.findall(if_none_match)), default=0)
 
 
@@ -177,7 +177,9 @@ async def list_transfers(request: Request) -> Response:
         )
     except CursorError:
         raise validation_problem(
-            FieldError(pointer="#query/cursor", detail="send a next_cursor of this list")
+            FieldError(
+                pointer="#query/cursor", detail="send the next_cursor of a page of this list"
+            )
         ) from None
     if page is None:
         raise ProblemError("wallet_not_found", "There is no wallet with this id.")
@@ -186,7 +188,7 @@ async def list_transfers(request: Request) -> Response:
 
 
 _NO_CACHE: Final = (b"cache-control", b"no-cache")
-"""A cache asks before it answers with what it has: money moves."""
+"""Caches must revalidate: balances change."""
 
 
 def _json(body: bytes, *headers: tuple[bytes, bytes]) -> Response:

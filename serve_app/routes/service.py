@@ -1,4 +1,4 @@
-"""The routes about the service itself: health, readiness, problems explained."""
+"""Service routes: health, readiness, explanations of problems."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,18 +14,18 @@ from wallet.representation import ENCODER
 
 
 async def healthz(_request: Request) -> Response:
-    """Whether this process serves. Says nothing about what it needs."""
+    """Liveness of this process; does not check dependencies."""
     return _json(Health(status="ok"))
 
 
 async def readyz(request: Request) -> Response:
-    """What is ready and what is not: 200 if all of it is, else 503.
+    """Readiness by component: 200 if all are ready, else 503.
 
-    ``?only=postgres,shards`` asks for those alone: writing and reading need no others.
+    ``?only=postgres,shards`` checks those only: writes and reads need no others.
     """
     services = dependencies_of(request)
-    wanted = request.query_params.get("only")
-    names = set(wanted.split(",")) if wanted is not None else set(services.probes)
+    only = request.query_params.get("only")
+    names = set(only.split(",")) if only is not None else set(services.probes)
     if not names <= set(services.probes):
         known = ", ".join(services.probes)
         raise validation_problem(
@@ -42,7 +42,7 @@ async def readyz(request: Request) -> Response:
 
 
 def _without_details(component: Component) -> Component:
-    """Whether, but not why: addresses and figures are for operators."""
+    """Ready or not, without the reason: addresses and figures are for operators."""
     return Component(ready=component.ready, detail="ready" if component.ready else "not ready")
 
 
@@ -51,19 +51,19 @@ async def _probe(probe: Callable[[], Awaitable[Component]], timeout_s: float) ->
         async with asyncio.timeout(timeout_s):
             return await probe()
     except TimeoutError:
-        return Component(ready=False, detail=f"no answer within {timeout_s:g} s")
+        return Component(ready=False, detail=f"no response within {timeout_s:g} s")
 
 
 async def list_problems(_request: Request) -> Response:
-    """Every kind of problem that this service answers with."""
+    """All problem types of this service."""
     return _json(ProblemKindList(items=[_problem_type_json(code) for code in PROBLEM_TYPES]))
 
 
 async def explain_problem(request: Request) -> Response:
-    """One kind of problem, explained; as a page for browsers, as JSON for programs."""
+    """Explain a problem type: HTML for browsers, JSON otherwise."""
     code = request.path_params["code"]
     if code not in PROBLEM_TYPES:
-        raise ProblemError("problem_not_found", "This service has no problem with this code.")
+        raise ProblemError("problem_not_found", "There is no problem with this code.")
     explained = _problem_type_json(code)
     if "text/html" in request.headers.get("accept", ""):
         return HTMLResponse(_PAGE.format(**msgspec.structs.asdict(explained)))

@@ -1,4 +1,4 @@
-"""The routes that change something: wallets, transfers, settlements."""
+"""Write routes: wallets, transfers, settlements."""
 
 from typing import Literal
 
@@ -34,19 +34,19 @@ _settle_transfer = TypeAdapter(models.SettleTransferBody)
 
 
 async def create_wallet(request: Request) -> Response:
-    """Open a wallet with no money in it."""
+    """Open an empty wallet."""
     services = dependencies_of(request)
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
     body = parse_body(_create_wallet, raw)
     command = _wallet_command(body, services.settings)
-    keyed = None
+    idempotency = None
     scope = command.wallet_id
     if key is not None:
-        keyed = commands.Idempotency(key=key, fingerprint=fingerprint(command))
+        idempotency = commands.Idempotency(key=key, fingerprint=fingerprint(command))
         scope = wallet_creation_scope(key)
-    result = await _submit(services, request, scope, command, keyed)
-    # The id stands in the result and not in our command: a replay names the first one's wallet.
+    result = await _submit(services, request, scope, command, idempotency)
+    # The id of the result, not of our command: a replay returns the first request's wallet.
     location = f"/v1/wallet/{result.id}" if isinstance(result, Applied) else None
     return item_response(result, 201, location=location)
 
@@ -82,8 +82,8 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
         reference_id=body.reference_id,
         metadata=body.metadata,
     )
-    keyed = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
-    result = await _submit(services, request, wallet_id, command, keyed or None)
+    idempotency = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
+    result = await _submit(services, request, wallet_id, command, idempotency or None)
     location = None
     if isinstance(result, Applied):
         location = f"/v1/wallet/{wallet_id}/transfers/{result.id}"
@@ -102,8 +102,8 @@ async def _settle_transfer_as(status: Literal["completed", "failed"], request: R
         reference_id=body.reference_id,
         metadata=body.metadata,
     )
-    keyed = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
-    result = await _submit(services, request, wallet_id, command, keyed or None)
+    idempotency = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
+    result = await _submit(services, request, wallet_id, command, idempotency or None)
     return item_response(result, 200)
 
 
@@ -123,7 +123,7 @@ async def complete_transfer(request: Request) -> Response:
 
 
 async def revert_transfer(request: Request) -> Response:
-    """Revert a pending transfer: it fails, and what it held is released."""
+    """Revert a pending transfer: it fails, and the held amount is released."""
     return await _settle_transfer_as("failed", request)
 
 
@@ -132,13 +132,13 @@ async def _submit(
     request: Request,
     scope: WalletId,
     command: commands.Command,
-    keyed: commands.Idempotency | None,
+    idempotency: commands.Idempotency | None,
 ) -> ItemResult:
-    submission = commands.CommandRequest(
+    command_request = commands.CommandRequest(
         wallet_id=scope,
-        items=(commands.CommandItem(command=command, idempotency=keyed),),
+        items=(commands.CommandItem(command=command, idempotency=idempotency),),
         request_id=request_id_of(request),
         timeout_s=timeout_of(request, services.settings),
         api_key_id=api_key_id_of(request),
     )
-    return single_result(await services.dispatcher.submit(submission))
+    return single_result(await services.dispatcher.submit(command_request))

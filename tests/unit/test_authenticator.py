@@ -78,7 +78,7 @@ async def test_the_right_id_with_another_secret_does_not_pass() -> None:
     problem = await refusal(world.gate.authenticate(a_scope(f"Bearer {forged}"), "wallets:read"))
 
     assert problem.code == "key_invalid"
-    assert problem.detail == "No key of this service looks like this."
+    assert problem.detail == "Unknown API key."
 
 
 async def test_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

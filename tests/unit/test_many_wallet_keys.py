@@ -13,7 +13,7 @@ from wallet.commands import CommandRequest
 from wallet.ids import IdempotencyKey, WalletId, batch_scope
 
 _REPLAYED = "idempotency-replayed"
-_MAYBE_EARLIER = "An earlier one under the same key may have been applied"
+_MAYBE_EARLIER = "An earlier request with the same key may have been applied"
 
 
 @pytest.fixture

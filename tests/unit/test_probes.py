@@ -68,7 +68,7 @@ async def test_a_replica_is_ready_without_a_shard_if_the_next_one_writes(
     getattr(shards, kind).add(1)
     found = await probes.shards()
     assert found.ready
-    assert found.detail == "2 of 3, 4 commands queued; the next ones take the commands of [1]"
+    assert found.detail == "2 of 3, 4 commands queued; shards [1] are failed over to the next"
 
 
 async def test_a_shard_whose_writes_fail_makes_the_replica_not_ready(

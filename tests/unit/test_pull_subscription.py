@@ -113,7 +113,7 @@ async def test_a_server_that_does_not_even_end_a_request_is_away(
 ) -> None:
     monkeypatch.setattr(module, "_GRACE_S", 0.02)
     puller = await open_puller(client, poll_s=0.01)
-    with pytest.raises(PullEnded, match="does not answer"):
+    with pytest.raises(PullEnded, match="does not respond"):
         await asyncio.wait_for(puller.fetch(), 5)
 
 

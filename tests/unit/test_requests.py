@@ -98,8 +98,8 @@ def test_a_missing_amount_is_pointed_to() -> None:
 def test_unknown_fields_are_refused_and_not_ignored() -> None:
     problem = refused(lambda: parse_body(TRANSFER, b'{"amount":"1","amuont":"2","a/b~c":1}'))
     assert pointers(problem) == {
-        "/amuont": "this field is not known: leave it out",
-        "/a~1b~0c": "this field is not known: leave it out",
+        "/amuont": "unknown field: remove it",
+        "/a~1b~0c": "unknown field: remove it",
     }
 
 
