@@ -298,7 +298,7 @@ async def test_what_clients_were_told_is_held_against_the_journal(
         body=applied(told).body.decode(),
         version=2,
     )
-    lost = msgspec.structs.replace(paid, intent="paid again", started=5, ended=6)
+    lost = msgspec.structs.replace(paid, operation_id="paid again", started=5, ended=6)
     history = tmp_path / "history.jsonl"
     options = {"database_url": database, "history": history}
     history.write_bytes(b"\n".join(map(msgspec.json.encode, (created, paid))))
@@ -307,7 +307,8 @@ async def test_what_clients_were_told_is_held_against_the_journal(
     code, said = await run_program(**options)
     assert code == EXIT_VIOLATIONS
     assert (
-        f" {ViolationKind.ACKNOWLEDGED_WRITE_MISSING} wallet={wallet_id} intent=paid again" in said
+        f" {ViolationKind.ACKNOWLEDGED_WRITE_MISSING} wallet={wallet_id} operation_id=paid again"
+        in said
     )
 
 
