@@ -116,7 +116,7 @@ class LoadClient:
         asked = self._clock()
         attempt = await self._transport.read(wallet_id, min_version=min_version, strong=strong)
         if attempt is not None:
-            self._record([msgspec.structs.replace(attempt, intent=intent())], asked)
+            self._record([msgspec.structs.replace(attempt, operation_id=intent())], asked)
 
 
 def retryable(
