@@ -31,24 +31,28 @@ console = Console(width=None if sys.stdout.isatty() else 160)
 @app.command()
 def bench(
     quick: Annotated[bool, typer.Option(help="Short loads: under 3 minutes.")] = False,
-    python: Annotated[bool, typer.Option(help="Don't use wrk even if it is there.")] = False,
-    own: Annotated[bool, typer.Option(help="Start a stack of its own even if one runs.")] = False,
+    python: Annotated[bool, typer.Option(help="Don't use wrk even if it is installed.")] = False,
+    own: Annotated[
+        bool, typer.Option(help="Start a separate stack even if one is running.")
+    ] = False,
     only: Annotated[
         list[str] | None,
         typer.Option(help="A scenario, or baselines, neighbour, memory. Repeatable."),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder of what a run leaves.")] = results.FOLDER,
-    http_url: Annotated[str, typer.Option(help="A service elsewhere than `make up` has it.")] = "",
+    output: Annotated[Path, typer.Option(help="Output folder.")] = results.FOLDER,
+    http_url: Annotated[
+        str, typer.Option(help="URL of another service than the one of `make up`.")
+    ] = "",
     database_url: Annotated[str, typer.Option(help="Its database.")] = "",
     nats_url: Annotated[str, typer.Option(help="Its NATS server.")] = "",
     pid: Annotated[
-        list[int] | None, typer.Option(help="Processes whose families are that service.")
+        list[int] | None, typer.Option(help="Process of that service; its children are included.")
     ] = None,
     header: Annotated[
         list[str] | None, typer.Option(help="`Name: value` to send with every request.")
     ] = None,
 ) -> None:
-    """Measure the running service (or a stack of its own) beside the baselines."""
+    """Measure the running service (or a separate stack) and the baselines."""
     wrk_allowed = wrk.find_wrk() is not None and not python
     if not wrk_allowed and not python:
         console.print(f"[yellow]{wrk.HOW_TO_INSTALL}[/yellow]")
@@ -66,7 +70,7 @@ def bench(
         with _service(given, own=own) as service:
             document = asyncio.run(_run(service, plan, only or [], wrk_allowed=wrk_allowed))
     except AuditFailed as failure:
-        console.print(f"[bold red]The audit failed[/], so there are no figures: {failure}")
+        console.print(f"[bold red]The audit failed[/]. No figures were written: {failure}")
         raise typer.Exit(1) from None
     except (LoadFailed, ServiceMissing) as failure:
         console.print(f"[red]Error:[/red] {failure}", highlight=False)
@@ -81,7 +85,7 @@ def _service(given: Service | None, *, own: bool) -> Iterator[Service]:
     if found is not None:
         yield found
         return
-    console.print("No service runs here (`make up`): starting one for the time of the bench …")
+    console.print("No service is running (`make up`). Starting one for this benchmark …")
     with own_stack() as service:
         yield service
 
@@ -104,8 +108,8 @@ async def _run(
 
 async def _do(reporter: Reporter, name: str, step: Callable[[], Awaitable[str]]) -> None:
     with reporter.step(name):
-        said = await step()
-    reporter.print_line(f"{name}: {said}" if said else name)
+        summary = await step()
+    reporter.print_line(f"{name}: {summary}" if summary else name)
 
 
 async def _circumstances(bench: Bench, plan: Plan) -> Circumstances:
@@ -122,7 +126,7 @@ async def _circumstances(bench: Bench, plan: Plan) -> Circumstances:
 
 
 def _leave(document: dict[str, Any], output: Path, *, is_page: bool) -> None:
-    """Write what a run leaves: JSON, pictures, report, and the page if it is a full one."""
+    """Write the JSON, pictures, report, and the README results of a full run."""
     results.write(document, output / "latest.json")
     pictures = plots.draw(document, output)
     report.write_report(document, pictures, output / "report.html")

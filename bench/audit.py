@@ -1,4 +1,4 @@
-"""Whether what was answered is what happened. A load that fails this has no throughput."""
+"""Compare responses with stored and published data. A load that fails this has no throughput."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bench.stream_state import StreamState
 
 
 class AuditFailed(Exception):
-    """The books don't agree with the answers. ``findings`` say where."""
+    """Stored or published data differs from the responses; see ``findings``."""
 
     def __init__(self, scenario: str, findings: Sequence[str]) -> None:
         super().__init__(f"{scenario}: " + "; ".join(findings))
@@ -20,16 +20,16 @@ class AuditFailed(Exception):
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """What the answers promise."""
+    """What must be stored according to the responses."""
 
     transfers: int
-    """Transfers that came to be."""
+    """Created transfers."""
     events: int
-    """Those, and their settlements."""
+    """Creations and settlements."""
 
 
 def expected_of(result: LoadResult, mode: ResponseMode, *, reads: bool = False) -> Expected:
-    """What the answers of a load amount to."""
+    """What must be stored after the responses of a load."""
     if reads:
         return Expected(transfers=0, events=0)
     if mode is ResponseMode.ITEMS:
@@ -52,14 +52,14 @@ class ConsistencyAudit:
         self._sequence = 0
 
     async def snapshot(self) -> None:
-        """Note how things are. Nothing else may write to the wallets from here on."""
+        """Record the current state. From here on only the load may write to the wallets."""
         self.before = await self._ledger.state(self.wallets)
         self._versions = await self._ledger.versions(self.wallets)
         self._messages = await self._stream.counts(self.wallets)
         self._sequence = await self._stream.last_sequence()
 
     async def mismatches(self, result: LoadResult, expected: Expected) -> list[str]:
-        """What doesn't agree, in words; empty if everything does."""
+        """Differences, as text; empty if there are none."""
         after = await self._ledger.state(self.wallets)
         return [
             *_unknown(result),
@@ -77,22 +77,22 @@ class ConsistencyAudit:
             if messages[wallet] - self._messages[wallet] != version - self._versions[wallet]
         ]
         if wrong:
-            return [f"{len(wrong)} wallets have not as many new events on the stream as versions"]
+            return [f"{len(wrong)} wallets: new stream events differ from new versions"]
         return await self._stream.violations(self._versions, versions, self._sequence)
 
 
 def _unknown(result: LoadResult) -> list[str]:
     lost = result.unanswered + result.socket_errors
-    return [f"{lost} requests have no answer, so nobody knows their outcome"] if lost else []
+    return [f"{lost} requests have no response; their outcome is unknown"] if lost else []
 
 
 def count_findings(expected: Expected, before: State, after: State) -> list[str]:
-    """Whether Postgres holds what was answered."""
+    """Compare the counts in Postgres with the responses."""
     transfers = after.transfers - before.transfers
     events = after.versions - before.versions
     findings = []
     if transfers != expected.transfers:
-        findings.append(f"{expected.transfers} transfers were answered, {transfers} are stored")
+        findings.append(f"{expected.transfers} transfers were acknowledged, {transfers} are stored")
     if events != expected.events:
-        findings.append(f"{expected.events} events were answered, {events} are in the journal")
+        findings.append(f"{expected.events} events were acknowledged, {events} are in the journal")
     return findings

@@ -1,9 +1,9 @@
-"""What asking for a key costs: processor time of a request with the gate and without it.
+"""Cost of authentication: CPU time of a request with and without the authenticator.
 
     python -m bench.auth_overhead
 
-In one process, without HTTP: the same route, the same request, with a key that is remembered.
-Rounds of both take turns, so that a busy machine slows both down; the medians are told.
+In one process, without HTTP: the same route, the same request, with a cached API key.
+Rounds of both alternate, so that a busy machine slows both down; medians are reported.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _REQUESTS: Final = 5_000
 
 
 class _SingleKeySource:
-    """Where the one key of this measurement is kept."""
+    """Holds the one API key of this measurement."""
 
     def __init__(self, key: NewApiKey) -> None:
         self._record = ApiKeyRecord(
@@ -45,13 +45,13 @@ class _SingleKeySource:
 
 
 class _App:
-    """As much of an application as a route looks at."""
+    """The parts of an application that a route needs."""
 
-    def __init__(self, gate: Authenticator | None) -> None:
+    def __init__(self, authenticator: Authenticator | None) -> None:
         nothing: Any = None
         self.state = self
         self.services = Dependencies(
-            settings=Settings(), dispatcher=nothing, queries=nothing, probes={}, gate=gate
+            settings=Settings(), dispatcher=nothing, queries=nothing, probes={}, gate=authenticator
         )
 
 
@@ -64,7 +64,7 @@ async def _discard(_message: Any) -> None:
 
 
 async def _seconds(app: _App, headers: list[tuple[bytes, bytes]]) -> float:
-    """Processor seconds of a request, over one round."""
+    """CPU seconds per request, over one round."""
     route = as_asgi(_answer, "wallets:write")
     started = time.process_time()
     for _ in range(_REQUESTS):
@@ -77,7 +77,7 @@ async def _measure(rate_per_s: float) -> tuple[float, float]:
     key = generate()
     clock = asyncio.get_running_loop().time
     cache = KeyCache(_SingleKeySource(key), CacheLimits(staleness_s=3.0, keys_max=10), clock=clock)
-    gate = Authenticator(cache, RateLimit(rate_per_s=rate_per_s, burst_s=2.0), clock=clock)
+    authenticator = Authenticator(cache, RateLimit(rate_per_s=rate_per_s, burst_s=2.0), clock=clock)
     headers = [
         (b"host", b"localhost:8089"),
         (b"content-type", b"application/json"),
@@ -86,18 +86,18 @@ async def _measure(rate_per_s: float) -> tuple[float, float]:
         (b"user-agent", b"bench"),
     ]
     rounds = [
-        (await _seconds(_App(None), headers), await _seconds(_App(gate), headers))
+        (await _seconds(_App(None), headers), await _seconds(_App(authenticator), headers))
         for _ in range(_ROUNDS)
     ]
     return median(off for off, _ in rounds), median(on for _, on in rounds)
 
 
 def main() -> None:
-    for what, rate_per_s in (("no rate", 0.0), ("a rate", 1e9)):
+    for what, rate_per_s in (("no rate limit", 0.0), ("rate limit", 1e9)):
         off, on = asyncio.run(_measure(rate_per_s))
         print(
-            f"{what}: {off * 1e6:.1f} µs without the gate, {on * 1e6:.1f} µs with it: "
-            f"{(on - off) * 1e6:.1f} µs a request"
+            f"{what}: {off * 1e6:.1f} µs without authentication, {on * 1e6:.1f} µs with it: "
+            f"{(on - off) * 1e6:.1f} µs per request"
         )
 
 

@@ -1,8 +1,8 @@
-"""How fast a backlog leaves the journal: `python -m bench.backlog`, on servers of its own.
+"""How fast a backlog is published: `python -m bench.backlog`, on servers of its own.
 
-One relay and nothing else: first a backlog, of one event an outbox row unless it is said
-otherwise, which is the worst there is, then a lost
-stream that is filled again from the same journal. Postgres and NATS are those of the tests.
+One relay and nothing else. First a backlog, by default with one event per outbox row (the worst
+case), then a lost stream that is backfilled from the same journal. Postgres and NATS are those of
+the tests.
 """
 
 import argparse
@@ -50,11 +50,11 @@ SELECT id, v, least(v + $3 - 1, $2) FROM generate_series(1, $2, $3) AS v, w
 
 
 async def _measure(
-    database: str, nats_url: str, wallets: int, events: int, events_a_row: int
+    database: str, nats_url: str, wallets: int, events: int, events_per_row: int
 ) -> None:
     settings = Settings(_env_file=None, database_url=database, nats_url=nats_url)
     pool = await asyncpg.create_pool(database, min_size=1, max_size=1)
-    await pool.execute(_FILL, wallets, events, events_a_row)
+    await pool.execute(_FILL, wallets, events, events_per_row)
     total = wallets * events
     client = await nats.connect(nats_url)
 
@@ -68,22 +68,22 @@ async def _measure(
     await pool.execute(
         "INSERT INTO stream_incarnations (stream, created) VALUES ($1, $2)",
         settings.stream_name,
-        await _made_stream(settings),
+        await _create_stream(settings),
     )
     took_s, cpu_s = await _until(settings, stored, then=empty)
-    print(f"{total} events of {wallets} wallets, {events_a_row} an outbox row")
+    print(f"{total} events of {wallets} wallets, {events_per_row} per outbox row")
     print(f"backlog: {total / took_s:,.0f} events/s, {cpu_s / total * 1e6:.0f} µs of CPU each")
     await client.jetstream().delete_stream(settings.stream_name)
     took_s, cpu_s = await _until(settings, stored, then=empty)
     print(
-        f"refill: {total / took_s:,.0f} events/s, {wallets / took_s:,.0f} wallets/s, "
+        f"backfill: {total / took_s:,.0f} events/s, {wallets / took_s:,.0f} wallets/s, "
         f"{cpu_s / total * 1e6:.0f} µs of CPU each event"
     )
     await client.close()
     await pool.close()
 
 
-async def _made_stream(settings: Settings) -> str:
+async def _create_stream(settings: Settings) -> str:
     stream = JetStream(stream_options(settings))
     incarnation = await stream.ensure_ready()
     await stream.close()
@@ -96,13 +96,13 @@ async def _until(
     *,
     then: Callable[[], Awaitable[bool]],
 ) -> tuple[float, float]:
-    """Seconds that a relay takes until ``is_done``, and its CPU; then it goes on until ``then``."""
-    outbox, chores = (
+    """Seconds and CPU of a relay until ``is_done``; it then runs on until ``then``."""
+    outbox, background = (
         connection(settings.database_url, **PostgresOutbox.SETTINGS) for _ in range(2)
     )
     stream = JetStream(stream_options(settings))
     relay = OutboxRelay(
-        outbox=PostgresOutbox(outbox, chores=chores),
+        outbox=PostgresOutbox(outbox, chores=background),
         refill=PostgresBackfill(outbox, stream=settings.stream_name),
         stream=stream,
         limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
@@ -112,10 +112,10 @@ async def _until(
     started, cpu_started = perf_counter(), process_time()
     tasks = [asyncio.create_task(one()) for one in (relay.run, relay.prune, relay.sweep)]
     took_s = cpu_s = 0.0
-    for wanted in (is_done, then):
+    for condition in (is_done, then):
         while True:
             try:
-                if await wanted():
+                if await condition():
                     break
             except nats.js.errors.NotFoundError:
                 pass
@@ -127,20 +127,20 @@ async def _until(
     await asyncio.gather(*tasks, return_exceptions=True)
     await stream.close()
     await outbox.close()
-    await chores.close()
+    await background.close()
     return took_s, cpu_s
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=__doc__)
     parser.add_argument("--wallets", type=int, default=5_000)
-    parser.add_argument("--events", type=int, default=20, help="of each wallet")
-    parser.add_argument("--events-a-row", type=int, default=1, help="of the outbox")
+    parser.add_argument("--events", type=int, default=20, help="per wallet")
+    parser.add_argument("--events-per-row", type=int, default=1, help="events per outbox row")
     options = parser.parse_args()
     with postgres_server(use_docker=False) as database, nats_server(use_docker=False) as nats_url:
         upgrade(database)
         asyncio.run(
-            _measure(database, nats_url, options.wallets, options.events, options.events_a_row)
+            _measure(database, nats_url, options.wallets, options.events, options.events_per_row)
         )
     return 0
 

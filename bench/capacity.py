@@ -100,7 +100,7 @@ def _per_ten_thousand(shapes: Sequence[Mapping[str, Any]]) -> str:
             ]
         )
     head = ["scenario", *(f"{part}, cores" for part in _PARTS), "all, cores"]
-    return _table([*head, "Postgres log, MB/s", "stream, MB/s"], rows)
+    return _table([*head, "WAL, MB/s", "stream, MB/s"], rows)
 
 
 def _wallets(wallets: Sequence[Mapping[str, Any]]) -> str:
@@ -117,9 +117,9 @@ def _wallets(wallets: Sequence[Mapping[str, Any]]) -> str:
         ]
         for one in wallets
     ]
-    head = ["wallets", "met", "first transfer, /s", "second, /s", "activation, CPU ms"]
+    head = ["wallets", "touched", "first transfer, /s", "second, /s", "activation, CPU ms"]
     return _table(
-        [*head, "shard memory, bytes a wallet", "index of wallets, MB", "`hot_unary`, /s"], rows
+        [*head, "shard memory, bytes per wallet", "index of wallets, MB", "`hot_unary`, /s"], rows
     )
 
 
@@ -141,7 +141,7 @@ def _history(history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _bytes(wallets: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]]) -> str:
-    """Bytes a row of each table, from the largest measurement that filled it."""
+    """Bytes per row of each table, from the largest measurement that filled it."""
     if not wallets or not history:
         return ""
     large = {True: (wallets[-1], "wallets"), False: (history[-1], "events")}

@@ -1,7 +1,7 @@
-"""Tables filled by SQL, to see how cost grows with them: wallets and history, not on the stream.
+"""Fills tables by SQL, to measure how cost grows: wallets and history, not on the stream.
 
-What is put in is consistent with itself, read side included, so that loads on it can be audited.
-The shards must not have met these wallets before.
+The rows are consistent, projections included, so that loads on them can be audited. The shards must
+not have these wallets in memory.
 """
 
 from collections.abc import Sequence
@@ -79,13 +79,13 @@ class Tables:
         return ids
 
     async def add_events(self, wallets: Sequence[str], each: int) -> None:
-        """Give each of ``wallets`` a history of ``each`` more debits."""
+        """Add ``each`` debits to the history of each of ``wallets``."""
         step = max(_EVENTS_AT_ONCE // len(wallets), 1)
         for start in range(0, each, step):
             await self._connection.execute(_FILL_EVENTS, wallets, min(step, each - start))
 
-    async def tidy(self) -> None:
-        """What autovacuum would otherwise do in the middle of a measurement."""
+    async def vacuum(self) -> None:
+        """Vacuum now, so that autovacuum does not run during a measurement."""
         await self._connection.execute("VACUUM (ANALYZE)")
         await self._connection.execute("CHECKPOINT")
 
@@ -94,7 +94,7 @@ class Tables:
         return {row["relname"]: row["bytes"] for row in await self._connection.fetch(_SIZES)}
 
     async def wal_position(self) -> int:
-        """Bytes of write-ahead log since the database was made."""
+        """Bytes of write-ahead log since the database was created."""
         found = await self._connection.fetchval("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
         return int(found)
 

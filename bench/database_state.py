@@ -1,4 +1,4 @@
-"""What Postgres says about a set of wallets: how far they are, and whether everything agrees."""
+"""The state of a set of wallets in Postgres: versions, counts, consistency."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -81,7 +81,7 @@ WHERE (t.transfers, t.amounts) IS DISTINCT FROM (p.transfers, p.amounts)
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a set of wallets is."""
+    """Versions and transfers of a set of wallets."""
 
     wallets: int
     versions: int
@@ -115,25 +115,25 @@ class DatabaseState:
         return int(await self._connection.fetchval(_UNPUBLISHED, wallets))
 
     async def batches(self, wallets: Sequence[str], since: datetime) -> list[tuple[datetime, int]]:
-        """Moment and size of each transaction: all events of one carry the same moment."""
+        """Time and size of each transaction: all events of one have the same time."""
         rows = await self._connection.fetch(_BATCHES, wallets, since)
         return [(row["occurred_at"], row["events"]) for row in rows]
 
     async def violations(self, wallets: Sequence[str]) -> list[str]:
-        """What isn't as it must be, in words."""
+        """Violated rules, as text."""
         findings = []
         for rule, query in _RULES.items():
             count = await self._connection.fetchval(query, wallets)
             if count:
-                findings.append(f"not true of {count}: {rule}")
+                findings.append(f"violated {count} times: {rule}")
         return findings
 
     async def settings(self, names: Sequence[str]) -> dict[str, str]:
-        """The server's settings, as SHOW tells them."""
+        """The server's settings, from SHOW."""
         return {name: await self._connection.fetchval(f"SHOW {name}") for name in names}
 
     async def checkpoint(self) -> None:
-        """Begin everything that is measured from the same place. Needs rights; else it's left."""
+        """Checkpoint, so that all loads start alike. Skipped without the privilege."""
         try:
             await self._connection.execute("CHECKPOINT")
         except asyncpg.InsufficientPrivilegeError:

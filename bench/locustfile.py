@@ -1,7 +1,7 @@
-"""Load from a web page: `make load`, then open http://localhost:8090.
+"""Interactive load from a web page: `make load`, then open http://localhost:8090.
 
-For people who want to watch and turn the knobs. Locust takes about as much CPU as the service
-that it loads: for figures worth quoting use `make bench`.
+Locust takes about as much CPU as the service
+that it loads: for reliable figures use `make bench`.
 """
 
 import random
@@ -38,7 +38,7 @@ def _open_wallets(environment: Environment, **_: object) -> None:
 
 
 class Payer(FastHttpUser):
-    """Pays into the hot wallet, and into others now and then; looks at what is there."""
+    """Pays into the hot wallet, and sometimes into others; reads wallets."""
 
     wait_time = between(0.01, 0.05)
 
@@ -94,6 +94,6 @@ class Payer(FastHttpUser):
 
     @tag("read")
     @task(4)
-    def look(self) -> None:
+    def read(self) -> None:
         """A read from the projection."""
         self.client.get(f"/v1/wallet/{random.choice(_wallets)}", name="any wallet: read")

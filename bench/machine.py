@@ -1,4 +1,4 @@
-"""Where and with what a run was made: without this its figures mean nothing."""
+"""Hardware and software of a run: without this its figures mean nothing."""
 
 import os
 import platform
@@ -43,7 +43,7 @@ DURABLE: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes":
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """The hardware and what runs on it. No names: they say nothing to others."""
+    """The hardware and what runs on it. No host names."""
 
     cores: int
     cpu: str
@@ -72,8 +72,8 @@ def versions() -> dict[str, str]:
             continue
     wrk = shutil.which("wrk")
     if wrk is not None:
-        said = subprocess.run([wrk, "-v"], capture_output=True, text=True, check=False).stdout
-        found["wrk"] = said.split()[1] if said.split() else "?"
+        output = subprocess.run([wrk, "-v"], capture_output=True, text=True, check=False).stdout
+        found["wrk"] = output.split()[1] if output.split() else "?"
     return found
 
 

@@ -1,4 +1,4 @@
-"""One load on the service, from fresh wallets to audited figures."""
+"""One load on the service, from new wallets to audited figures."""
 
 import tempfile
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from bench.wallets import create_wallets, send_counted
 
 
 class Bench:
-    """The service with everything that is needed to measure it. The pool is made when needed."""
+    """The service and everything needed to measure it. The pool is created when needed."""
 
     def __init__(
         self,
@@ -56,32 +56,32 @@ class Bench:
         return self._pool
 
     async def wallets_of(self, scenario: Scenario) -> list[str]:
-        """The wallets that ``scenario`` goes to, ready for it."""
+        """The wallets of ``scenario``, ready for it."""
         if scenario.spread is Spread.HOT:
             return await create_wallets(self.service, 1)
         pool = await self.pool()
         if scenario.funded and not self._is_funded:
-            deck = funding_script(pool, in_batches=self.has_batches)
-            await self.send("funding", deck, pool, len(deck.templates))
+            script = funding_script(pool, in_batches=self.has_batches)
+            await self.send("funding", script, pool, len(script.templates))
             self._is_funded = True
         return pool
 
     def load_of(
         self,
-        deck: RequestScript,
+        script: RequestScript,
         *,
         connections: int,
         duration_s: float,
         folder: Path,
         rate: float | None = None,
     ) -> LoadSpec:
-        """``deck`` as a load on the service; the file is written into ``folder``."""
-        file = folder / f"{uuid6.uuid7().hex}.deck"
-        deck.write(file)
+        """``script`` as a load on the service; the file is written into ``folder``."""
+        file = folder / f"{uuid6.uuid7().hex}.script"
+        script.write(file)
         return LoadSpec(
             url=self.service.http_url,
-            deck=str(file),
-            mode=deck.mode,
+            script_file=str(file),
+            mode=script.mode,
             connections=connections,
             duration_s=duration_s,
             key_prefix=f"bench-{uuid6.uuid7().hex[-12:]}-",
@@ -101,19 +101,19 @@ class Bench:
         """Load, wait for the read side, audit.
 
         Raises:
-            AuditFailed: what was answered is not what is stored, or published.
+            AuditFailed: stored or published data differs from the responses.
             LoadFailed: the load could not be generated, or the read side did not catch up.
         """
         wallets = wallets or await self.wallets_of(scenario)
         await wait_until_drained(self.ledger, wallets)
-        deck = script_of(scenario, wallets)
-        books = ConsistencyAudit(self.ledger, self.stream, wallets)
-        await books.snapshot()
+        script = script_of(scenario, wallets)
+        audit = ConsistencyAudit(self.ledger, self.stream, wallets)
+        await audit.snapshot()
         await self.ledger.checkpoint()
         usage = usage_of(self.service)
         with tempfile.TemporaryDirectory(prefix="wallet-bench-") as folder:
             load = self.load_of(
-                deck,
+                script,
                 connections=connections,
                 duration_s=duration_s,
                 folder=Path(folder),
@@ -122,11 +122,11 @@ class Bench:
             result = await generate(load, wrk_allowed=self.wrk_allowed)
         drained_at = await wait_until_drained(self.ledger, wallets)
         cpu_s = usage_of(self.service).since(usage)
-        expected = expected_of(result, deck.mode, reads=scenario.kind is Kind.READ)
-        findings = await books.mismatches(result, expected)
+        expected = expected_of(result, script.mode, reads=scenario.kind is Kind.READ)
+        findings = await audit.mismatches(result, expected)
         if findings:
             raise AuditFailed(scenario.name, findings)
-        batches = await self.ledger.batches(wallets, books.before.now) if scenario.writes else []
+        batches = await self.ledger.batches(wallets, audit.before.now) if scenario.writes else []
         return measured_of(
             result,
             expected,
@@ -138,27 +138,27 @@ class Bench:
     async def send(
         self,
         name: str,
-        deck: RequestScript,
+        script: RequestScript,
         wallets: Sequence[str],
         requests: int,
         *,
-        takes_refusals: bool = False,
+        allow_refusals: bool = False,
     ) -> LoadResult:
-        """Send exactly ``requests`` of ``deck``, audited like the rest.
+        """Send exactly ``requests`` of ``script``, audited.
 
         Raises:
-            AuditFailed, LoadFailed: as `measure`; LoadFailed also if anything was refused, unless
-                it is refused items of batches and ``takes_refusals``.
+            AuditFailed, LoadFailed: as `measure`; LoadFailed also if anything was refused, except
+                refused batch items with ``allow_refusals``.
         """
         await wait_until_drained(self.ledger, wallets)
-        books = ConsistencyAudit(self.ledger, self.stream, wallets)
-        await books.snapshot()
-        result = await send_counted(self.service, deck, requests)
+        audit = ConsistencyAudit(self.ledger, self.stream, wallets)
+        await audit.snapshot()
+        result = await send_counted(self.service, script, requests)
         all_answered = result.accepted == requests
-        if result.errors and not (takes_refusals and all_answered):
-            raise LoadFailed(f"{name}: not everything was accepted: {result.errors}")
+        if result.errors and not (allow_refusals and all_answered):
+            raise LoadFailed(f"{name}: requests were refused: {result.errors}")
         await wait_until_drained(self.ledger, wallets)
-        findings = await books.mismatches(result, expected_of(result, deck.mode))
+        findings = await audit.mismatches(result, expected_of(result, script.mode))
         if findings:
             raise AuditFailed(name, findings)
         return result

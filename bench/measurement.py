@@ -1,4 +1,4 @@
-"""What one measurement of the service came to. These are the entries of `latest.json`."""
+"""The result of one measurement: an entry of `latest.json`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ _POINTS_MAX = 200
 
 
 class BatchSizes(msgspec.Struct, frozen=True, kw_only=True):
-    """Transfers a transaction, in time."""
+    """Transfers per transaction, over time."""
 
     batches: int
     mean: float
@@ -24,17 +24,17 @@ class BatchSizes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """One load that was audited, and found in order."""
+    """One load whose audit passed."""
 
     concurrency: int
     intended_rate: float | None = None
     """Requests/s that were sent, in an open loop."""
     p99_ms_of_looks: Sequence[float] = ()
-    """Of every look in their order, if this is the middle one of several."""
+    """p99 of every run in order, if this is the median of several."""
     requests_per_s: float
     """Requests answered with 2xx."""
     transfers_per_s: float
-    """Transfers that came to be; if they have two phases, those that were settled, too."""
+    """Created transfers; with two phases, settled ones."""
     drained_per_s: float | None
     """The same transfers over the time until the read side had them all."""
     p50_ms: float
@@ -54,17 +54,17 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     batch_sizes: BatchSizes | None = None
 
 
-def median_run_of(looks: Sequence[Measured]) -> Measured:
-    """The look with the median p99, which knows the others' too. Their number is odd.
+def median_run_of(runs: Sequence[Measured]) -> Measured:
+    """The run with the median p99; it lists the p99 of all. Their number is odd.
 
-    A slow percent is a matter of seconds, and a machine that others share is slower in some: one
-    look says more about the moment than about the service, and the best of several would flatter.
+    On a shared machine the slowest percent varies from second to second: one run is not
+    representative, and the best of several would be biased.
     """
-    assert len(looks) % 2 == 1, "there is a middle one"
-    if len(looks) == 1:
-        return looks[0]
-    middle = sorted(looks, key=lambda one: one.p99_ms)[len(looks) // 2]
-    return msgspec.structs.replace(middle, p99_ms_of_looks=[one.p99_ms for one in looks])
+    assert len(runs) % 2 == 1, "the number of runs is odd"
+    if len(runs) == 1:
+        return runs[0]
+    middle = sorted(runs, key=lambda one: one.p99_ms)[len(runs) // 2]
+    return msgspec.structs.replace(middle, p99_ms_of_looks=[one.p99_ms for one in runs])
 
 
 def measured_of(

@@ -10,7 +10,7 @@ from bench.processes import memory_of
 from bench.scenarios import BATCH_ITEMS, BY_NAME, script_of
 
 WARM_UP_TRANSFERS: Final = 50_000
-"""Done before the first reading: caches, pools and the database's buffers fill once."""
+"""Sent before the first sample: caches, pools and the database's buffers fill once."""
 
 
 class MemoryGrowth(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +19,7 @@ class MemoryGrowth(msgspec.Struct, frozen=True, kw_only=True):
     transfers: int
     """Accepted ones."""
     refused: Mapping[str, int] = {}
-    """Refused ones by their code: a disk that stands still for seconds is answered with 503."""
+    """Refused ones by their code: a disk that stalls for seconds causes 503."""
     before: Mapping[str, int]
     after: Mapping[str, int]
 
@@ -35,12 +35,12 @@ async def measure_memory(bench: Bench, transfers: int) -> MemoryGrowth:
         AuditFailed, LoadFailed: see `Bench.send`.
     """
     wallets = await bench.pool()
-    deck = script_of(BY_NAME["uniform_batch"], wallets)
+    script = script_of(BY_NAME["uniform_batch"], wallets)
     warm_up = min(WARM_UP_TRANSFERS, transfers // 2)
-    await bench.send("memory_growth", deck, wallets, warm_up // BATCH_ITEMS)
+    await bench.send("memory_growth", script, wallets, warm_up // BATCH_ITEMS)
     before = memory_of(bench.service.processes())
     requests = transfers // BATCH_ITEMS
-    sent = await bench.send("memory_growth", deck, wallets, requests, takes_refusals=True)
+    sent = await bench.send("memory_growth", script, wallets, requests, allow_refusals=True)
     after = memory_of(bench.service.processes())
     return MemoryGrowth(
         transfers=sent.items_accepted, refused=sent.refused_items, before=before, after=after

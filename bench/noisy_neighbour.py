@@ -1,4 +1,4 @@
-"""How much a quiet wallet suffers from a flood on another wallet of its shard."""
+"""Latency of a wallet while another wallet of its shard is overloaded (noisy neighbour)."""
 
 import asyncio
 import tempfile
@@ -19,14 +19,14 @@ from bench.scenarios import BY_NAME, script_of
 from bench.wallets import create_wallets
 from wallet.ids import WalletId
 
-FLOOD_CONNECTIONS: Final = 256
+OVERLOAD_CONNECTIONS: Final = 256
 PROBE_RATE: Final = 50.0
-"""Requests/s to the quiet wallet: too few to be a load, enough for a p99 in some seconds."""
+"""Requests/s to the quiet wallet: a negligible load, enough for a p99 within seconds."""
 
 _PROBE_CONNECTIONS: Final = 64
 _CANDIDATES: Final = 64
-_FLOOD_LEAD_S: Final = 1.0
-_FLOOD_TAIL_S: Final = 2.0
+_OVERLOAD_LEAD_S: Final = 1.0
+_OVERLOAD_TAIL_S: Final = 2.0
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,27 +44,27 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure_neighbour(bench: Bench, duration_s: float) -> Neighbour:
-    """Probe a wallet at a low fixed rate: alone, then beside a flood.
+    """Probe a wallet at a low fixed rate: alone, then while another wallet is overloaded.
 
     Raises:
         AuditFailed, LoadFailed: see `Bench.measure`.
     """
-    flooded, quiet = await _two_of_one_shard(bench)
+    overloaded, quiet = await _two_of_one_shard(bench)
     with tempfile.TemporaryDirectory(prefix="wallet-bench-") as folder:
         probe = _load(bench, quiet, Path(folder), _PROBE_CONNECTIONS, duration_s, PROBE_RATE)
-        flood_s = _FLOOD_LEAD_S + duration_s + _FLOOD_TAIL_S
-        flood = _load(bench, flooded, Path(folder), FLOOD_CONNECTIONS, flood_s, None)
-        # What the load before left to the disk is not the quiet wallet's.
+        overload_s = _OVERLOAD_LEAD_S + duration_s + _OVERLOAD_TAIL_S
+        overload = _load(bench, overloaded, Path(folder), OVERLOAD_CONNECTIONS, overload_s, None)
+        # Don't measure the disk writes of the previous load.
         await bench.ledger.checkpoint()
         (alone,) = await _audited(bench, {quiet: probe})
         await bench.ledger.checkpoint()
-        beside, flooding = await _audited(bench, {quiet: probe, flooded: flood})
+        beside, busy = await _audited(bench, {quiet: probe, overloaded: overload})
     return Neighbour(
         alone_p50_ms=round(alone.latency.p50_ms, 3),
         alone_p99_ms=round(alone.latency.p99_ms, 3),
         flooded_p50_ms=round(beside.latency.p50_ms, 3),
         flooded_p99_ms=round(beside.latency.p99_ms, 3),
-        flood_requests_per_s=round(flooding.accepted / flooding.duration_s, 1),
+        flood_requests_per_s=round(busy.accepted / busy.duration_s, 1),
     )
 
 
@@ -84,25 +84,25 @@ def _load(
     duration_s: float,
     rate: float | None,
 ) -> LoadSpec:
-    deck: RequestScript = script_of(BY_NAME["hot_unary"], [wallet])
+    script: RequestScript = script_of(BY_NAME["hot_unary"], [wallet])
     return bench.load_of(
-        deck, connections=connections, duration_s=duration_s, folder=folder, rate=rate
+        script, connections=connections, duration_s=duration_s, folder=folder, rate=rate
     )
 
 
 async def _audited(bench: Bench, loads: dict[str, LoadSpec]) -> list[LoadResult]:
-    """Run loads at once, one a wallet; a fixed-rate one begins when the others are under way."""
+    """Run loads concurrently, one per wallet; a fixed-rate one starts after the others."""
     await wait_until_drained(bench.ledger, list(loads))
-    books = {wallet: ConsistencyAudit(bench.ledger, bench.stream, [wallet]) for wallet in loads}
-    for book in books.values():
-        await book.snapshot()
-    lead_s = _FLOOD_LEAD_S if len(loads) > 1 else 0.0
+    audits = {wallet: ConsistencyAudit(bench.ledger, bench.stream, [wallet]) for wallet in loads}
+    for audit in audits.values():
+        await audit.snapshot()
+    lead_s = _OVERLOAD_LEAD_S if len(loads) > 1 else 0.0
     results = await asyncio.gather(
         *(_delayed(bench, load, lead_s if load.rate else 0.0) for load in loads.values())
     )
     await wait_until_drained(bench.ledger, list(loads))
     for (wallet, load), result in zip(loads.items(), results, strict=True):
-        findings = await books[wallet].mismatches(result, expected_of(result, load.mode))
+        findings = await audits[wallet].mismatches(result, expected_of(result, load.mode))
         if findings:
             raise AuditFailed("neighbour", findings)
     return list(results)

@@ -1,7 +1,7 @@
-"""Whether a backlog ends while the service is at full load: `python -m bench.outage`.
+"""Whether a backlog drains while the service is at full load: `python -m bench.outage`.
 
-A stack of its own, batches of a hundred transfers from eight connections, and NATS that stands
-still for a while (SIGSTOP) in the middle. Once a second: how many events have been written, and
+A stack of its own, batches of a hundred transfers from eight connections, and NATS is
+stopped for a while (SIGSTOP) in the middle. Once a second: how many events have been written, and
 how many of them are on the stream.
 """
 
@@ -22,7 +22,7 @@ import msgspec
 import nats
 
 from bench.generators.request_script import RequestScript, ResponseMode
-from bench.overload import batch_card, send
+from bench.overload import batch_template, send
 from bench.service import Service, own_stack
 from bench.wallets import create_wallets
 from deploy.local.processes import process_tree
@@ -48,7 +48,7 @@ class BacklogSample(msgspec.Struct, frozen=True):
 
 
 class Outage(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. Rates are events/s."""
+    """The result. Rates are events/s."""
 
     outage_s: float
     written_before_per_s: float
@@ -62,7 +62,7 @@ class Outage(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def _paused(service: Service) -> Iterator[None]:
-    assert service.home is not None, "a stack of our own has a home"
+    assert service.home is not None, "a stack of our own has a state directory"
     servers = list(process_tree(service.home.load().processes["nats"]))
     for server in servers:
         os.kill(server.pid, signal.SIGSTOP)
@@ -74,12 +74,12 @@ def _paused(service: Service) -> Iterator[None]:
 
 
 class Sampler:
-    """Asks Postgres and NATS once a second."""
+    """Queries Postgres and NATS once per second."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self.samples: list[BacklogSample] = []
-        self.stream_answers = True
+        self.stream_responds = True
 
     async def run(self) -> None:
         database = await asyncpg.connect(self._service.database_url)
@@ -87,7 +87,7 @@ class Sampler:
         published = 0
         try:
             while True:
-                if self.stream_answers:
+                if self.stream_responds:
                     info = await client.jetstream().stream_info(self._service.stream)
                     published = info.state.messages
                 written = await database.fetchval(_WRITTEN)
@@ -110,8 +110,8 @@ class Sampler:
 
 async def measure(service: Service, folder: Path, outage_s: float) -> Outage:
     wallets = await create_wallets(service, _WALLETS)
-    deck = RequestScript(
-        templates=[batch_card(wallet) for wallet in wallets],
+    script = RequestScript(
+        templates=[batch_template(wallet) for wallet in wallets],
         mode=ResponseMode.ITEMS,
         items_per_request=_ITEMS,
     )
@@ -120,7 +120,7 @@ async def measure(service: Service, folder: Path, outage_s: float) -> Outage:
     load = asyncio.create_task(
         send(
             service,
-            deck,
+            script,
             folder,
             connections=_CONNECTIONS,
             seconds=2 * _BEFORE_S + outage_s + _DRAIN_S_MAX,
@@ -131,11 +131,11 @@ async def measure(service: Service, folder: Path, outage_s: float) -> Outage:
         steady = len(sampler.samples)
         await asyncio.sleep(_BEFORE_S)
         before = _rate(sampler.samples[steady:], "written")
-        sampler.stream_answers = False
+        sampler.stream_responds = False
         with _paused(service):
             await asyncio.sleep(outage_s)
             backlog = sampler.samples[-1].backlog
-        sampler.stream_answers = True
+        sampler.stream_responds = True
         back = len(sampler.samples)
         drained_s = await sampler.until_drained(before)
         draining = sampler.samples[back:]
@@ -164,7 +164,7 @@ def _rate(samples: list[BacklogSample], what: str) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.outage", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long NATS stands still")
+    parser.add_argument("--seconds", type=float, default=20.0, help="duration of the outage")
     options = parser.parse_args()
     with own_stack() as service, tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(measure(service, Path(folder), options.seconds))

@@ -1,9 +1,9 @@
-"""Three times as much as the service can do: what it still does, and how soon it is well again.
+"""Three times the peak load: goodput, and time to recovery.
 
     python -m bench.overload        # starts a stack of its own, about two minutes
 
 Batches of a hundred transfers to many wallets, so that the shards' queues, not the generator, are
-what is full. Single transfers go along as probes: they are small clients beside the flood.
+the bottleneck. Single transfers run as probes, as small clients would.
 """
 
 import argparse
@@ -30,22 +30,22 @@ from bench.service import Service, own_stack
 from bench.wallets import create_wallets
 
 ITEMS: Final = 100
-"""Transfers in a request of the flood."""
+"""Transfers per request of the overload."""
 TIMES: Final = 3.0
-"""How many times the peak is offered."""
+"""Offered load, as a multiple of the peak."""
 
 _WALLETS: Final = 256
 _PEAK_CONNECTIONS: Final = (4, 16, 48)
-_FLOOD_CONNECTIONS: Final = 512
+_OVERLOAD_CONNECTIONS: Final = 512
 _PROBE_PAUSE_S: Final = 0.05
-_WELL_S: Final = 1.0
-"""So long without a refused or slow probe, and the service is well."""
+_RECOVERED_S: Final = 1.0
+"""The service has recovered after this time without a refused or slow probe."""
 _SLOW_FACTOR: Final = 5.0
 _RECOVERY_S_MAX: Final = 30.0
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """One single transfer. Times of the monotonic clock."""
+    """One transfer. Times are of the monotonic clock."""
 
     began: float
     ended: float
@@ -94,7 +94,7 @@ class LatencyProbes:
 
 
 class Memory:
-    """What the service's processes hold, once a second."""
+    """Samples the memory of the service's processes once per second."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -119,23 +119,23 @@ class Memory:
 
 
 class Overload(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it."""
+    """The result."""
 
     peak_transfers_per_s: float
     offered_transfers_per_s: float
     goodput_transfers_per_s: float
     answers: dict[str, int]
-    """Of the flood, by status."""
+    """Responses to the overload, by status."""
     admitted_probe_p50_ms: float
     admitted_probe_p99_ms: float
     quiet_probe_p99_ms: float
-    """Before the flood."""
+    """Before the overload."""
     probes: dict[str, int]
     refused_without_retry_after: int
     memory_before_mb: float
     memory_during_mb: float
     recovery_s: float | None
-    """From the flood's last request until probes are well; None: not in time."""
+    """From the last request of the overload to recovery; None: not in time."""
 
     @property
     def goodput_share(self) -> float:
@@ -144,21 +144,21 @@ class Overload(msgspec.Struct, frozen=True, kw_only=True):
 
 async def measure(service: Service, folder: Path, seconds: float, console: Console) -> Overload:
     wallets = await create_wallets(service, 2 * _WALLETS)
-    flooded, quiet = wallets[:_WALLETS], wallets[_WALLETS:]
-    deck = RequestScript(
-        templates=[batch_card(wallet) for wallet in flooded],
+    overloaded, quiet = wallets[:_WALLETS], wallets[_WALLETS:]
+    script = RequestScript(
+        templates=[batch_template(wallet) for wallet in overloaded],
         mode=ResponseMode.ITEMS,
         items_per_request=ITEMS,
     )
     probes, memory = LatencyProbes(service.http_url, quiet), Memory(service)
     try:
-        await send(service, deck, folder, connections=8, seconds=seconds / 3)  # warm
+        await send(service, script, folder, connections=8, seconds=seconds / 3)  # warm
         calm = time.monotonic()
         await asyncio.sleep(3.0)
         quiet_p99 = _percentile(probes.between(calm, time.monotonic()), 0.99)
         peak = 0.0
         for connections in _PEAK_CONNECTIONS:
-            done = await send(service, deck, folder, connections=connections, seconds=seconds / 2)
+            done = await send(service, script, folder, connections=connections, seconds=seconds / 2)
             peak = max(peak, done.items_accepted / done.duration_s)
             console.print(
                 f"{connections} connections: {done.items_accepted / done.duration_s:,.0f}/s"
@@ -166,11 +166,11 @@ async def measure(service: Service, folder: Path, seconds: float, console: Conso
         await asyncio.sleep(2.0)
         began = time.monotonic()
         before_mb = memory.most(began - 3.0, began)
-        flood = await send(
+        overload = await send(
             service,
-            deck,
+            script,
             folder,
-            connections=_FLOOD_CONNECTIONS,
+            connections=_OVERLOAD_CONNECTIONS,
             seconds=seconds,
             rate=TIMES * peak / ITEMS,
         )
@@ -184,8 +184,8 @@ async def measure(service: Service, folder: Path, seconds: float, console: Conso
     return Overload(
         peak_transfers_per_s=round(peak),
         offered_transfers_per_s=round(TIMES * peak),
-        goodput_transfers_per_s=round(flood.items_accepted / flood.duration_s),
-        answers=dict(flood.statuses) | flood.errors,
+        goodput_transfers_per_s=round(overload.items_accepted / overload.duration_s),
+        answers=dict(overload.statuses) | overload.errors,
         admitted_probe_p50_ms=round(_percentile(admitted, 0.5) * 1e3, 1),
         admitted_probe_p99_ms=round(_percentile(admitted, 0.99) * 1e3, 1),
         quiet_probe_p99_ms=round(quiet_p99 * 1e3, 1),
@@ -201,20 +201,20 @@ async def measure(service: Service, folder: Path, seconds: float, console: Conso
 
 async def send(
     service: Service,
-    deck: RequestScript,
+    script: RequestScript,
     folder: Path,
     *,
     connections: int,
     seconds: float,
     rate: float | None = None,
 ) -> LoadResult:
-    path = folder / "deck"
-    deck.write(path)
+    path = folder / "script"
+    script.write(path)
     return await generate(
         LoadSpec(
             url=service.http_url,
-            deck=str(path),
-            mode=deck.mode,
+            script_file=str(path),
+            mode=script.mode,
             connections=connections,
             duration_s=seconds,
             key_prefix="overload",
@@ -225,7 +225,7 @@ async def send(
 
 
 async def _recovery(probes: LatencyProbes, over: float, quiet_p99: float) -> float | None:
-    """When the first probe of a well second began, after ``over``."""
+    """Seconds from ``over`` to the start of the first second without failed or slow probes."""
     slow_s = max(_SLOW_FACTOR * quiet_p99, 0.1)
     while time.monotonic() < over + _RECOVERY_S_MAX:
         await asyncio.sleep(0.1)
@@ -234,10 +234,10 @@ async def _recovery(probes: LatencyProbes, over: float, quiet_p99: float) -> flo
             for one in probes.done
             if one.ended > over and (one.status != 201 or one.took_s > slow_s)
         ]
-        well_since = max(bad, default=over)
-        good = [one for one in probes.done if one.began >= well_since]
-        if good and good[-1].ended - well_since > _WELL_S:
-            return round(max(well_since - over, 0.0), 1)
+        recovered_at = max(bad, default=over)
+        good = [one for one in probes.done if one.began >= recovered_at]
+        if good and good[-1].ended - recovered_at > _RECOVERED_S:
+            return round(max(recovered_at - over, 0.0), 1)
     return None
 
 
@@ -246,7 +246,7 @@ def _percentile(probes: Sequence[Probe], share: float) -> float:
     return times[min(int(share * len(times)), len(times) - 1)] if times else 0.0
 
 
-def batch_card(wallet: str) -> RequestTemplate:
+def batch_template(wallet: str) -> RequestTemplate:
     item = {"type": "debit", "amount": "1.00", "status": "completed"}
     body = json.dumps({"items": [item] * ITEMS}, separators=(",", ":"))
     return RequestTemplate(method="POST", path=f"/v1/wallet/{wallet}/transfers/batch", body=body)
@@ -254,7 +254,7 @@ def batch_card(wallet: str) -> RequestTemplate:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=15.0, help="how long the flood lasts")
+    parser.add_argument("--seconds", type=float, default=15.0, help="duration of the overload")
     options = parser.parse_args()
     console = Console(stderr=True)
     with own_stack() as service, tempfile.TemporaryDirectory() as folder:

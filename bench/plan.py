@@ -1,4 +1,4 @@
-"""How long and how much: a run worth quoting, and one that fits into a coffee break."""
+"""Durations and sizes of a full run and of a quick run."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ from bench.scenarios import POOL_WALLETS, Scenario
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of one run of the bench. All times are of one load each."""
+    """Bounds of one run. All times are per load."""
 
     mode: str
     closed_s: float
@@ -17,8 +17,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     neighbour_s: float
     memory_transfers: int
     pool_wallets: int = POOL_WALLETS
-    hot_looks: int = 1
-    """How often `hot_unary`'s open loops are measured. Odd: the middle look counts."""
+    hot_runs: int = 1
+    """How often `hot_unary`'s open loops are measured. Odd: the median counts."""
     is_thorough: bool = True
     """Every concurrency and every open loop, not only what a target needs."""
 
@@ -37,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def open_loop_runs(self, scenario: Scenario) -> int:
         """How often each open loop of ``scenario`` is measured."""
-        return self.hot_looks if scenario.name == "hot_unary" else 1
+        return self.hot_runs if scenario.name == "hot_unary" else 1
 
 
 FULL: Final = Plan(
@@ -47,7 +47,7 @@ FULL: Final = Plan(
     baseline_s=10.0,
     neighbour_s=20.0,
     memory_transfers=1_000_000,
-    hot_looks=3,
+    hot_runs=3,
 )
 
 QUICK: Final = Plan(
@@ -64,4 +64,4 @@ OPEN_LOOP_SHARES: Final = (0.5, 0.8)
 """Of the closed loop's peak: well below the knee, and close to it."""
 
 OPEN_LOOP_CONNECTIONS: Final = 256
-"""As many as the busiest closed loop; a request that finds none free waits, and that counts."""
+"""As many as the busiest closed loop; waiting for a free one counts as latency."""

@@ -1,4 +1,4 @@
-"""What the service's processes use: CPU and memory, by the part that they play."""
+"""CPU and memory of the service's processes, by component."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _BY_TITLE: Final = (
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot: CPU seconds since each process began, by (pid, birth), and its part."""
+    """A snapshot: CPU seconds since each process began, by (pid, start time), and its component."""
 
     cpu_s: dict[tuple[int, float], float]
     parts: dict[tuple[int, float], str]
@@ -34,7 +34,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def part_of(title: str) -> str:
-    """The part that a process plays, by its title (or command line)."""
+    """The component of a process, by its title (or command line)."""
     for prefix, part in _BY_TITLE:
         if title.startswith(prefix) or f"/{prefix} " in title:
             return part
@@ -58,7 +58,7 @@ def usage_of(service: Service) -> Usage:
 
 
 def memory_of(processes: Iterable[psutil.Process]) -> dict[str, int]:
-    """Resident bytes by part. A page that several share is counted once, where the system tells."""
+    """Resident bytes by part. Shared pages are counted once, if the system reports them."""
     resident: dict[str, int] = defaultdict(int)
     for process in processes:
         try:

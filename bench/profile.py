@@ -31,15 +31,15 @@ ACTORS = {"shard": "ray::ShardActor", "ingress": "ray::ServeReplica:api:Ingress"
 _CONNECTIONS = 16
 _WARM_UP_S = 3.0
 _SAMPLES_PER_S = 200
-_PATIENCE_S = 60.0
+_END_TIMEOUT_S = 60.0
 
 
 class Load:
     """Completed debits into one hot wallet, from a few connections, until it is stopped."""
 
     def __init__(self, url: str) -> None:
-        self._place = urlsplit(url)
-        self._enough = threading.Event()
+        self._url = urlsplit(url)
+        self._stopping = threading.Event()
         self.answered = 0
         self._headers = {"content-type": "application/json"}
         if key := os.environ.get("WALLET_API_KEY"):
@@ -50,25 +50,25 @@ class Load:
             thread.start()
 
     def stop(self) -> None:
-        self._enough.set()
+        self._stopping.set()
         for thread in self._threads:
             thread.join()
 
     def _connected(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self._place.hostname or "", self._place.port, timeout=30)
+        return http.client.HTTPConnection(self._url.hostname or "", self._url.port, timeout=30)
 
     def _post(self, connection: http.client.HTTPConnection, path: str, body: bytes) -> bytes:
         connection.request("POST", path, body, self._headers)
         answer = connection.getresponse()
-        told = answer.read()
+        content = answer.read()
         if answer.status != 201:
-            raise SystemExit(f"{path} answered {answer.status}: {told.decode()}")
-        return told
+            raise SystemExit(f"{path} returned {answer.status}: {content.decode()}")
+        return content
 
     def _run(self) -> None:
         connection = self._connected()
         path = f"/v1/wallet/{self._wallet}/transfers/debit"
-        while not self._enough.is_set():
+        while not self._stopping.is_set():
             self._post(connection, path, b'{"amount": "1.00", "status": "completed"}')
             self.answered += 1
 
@@ -98,11 +98,11 @@ def record(process: psutil.Process, file: Path, seconds: int) -> subprocess.Pope
 
 
 def finish(profiler: subprocess.Popen[str], file: Path, seconds: int) -> None:
-    """Wait for a profiler; its own words if it failed."""
-    _, told = profiler.communicate(timeout=seconds + _PATIENCE_S)
+    """Wait for a profiler; exit with its error output if it failed."""
+    _, errors = profiler.communicate(timeout=seconds + _END_TIMEOUT_S)
     if profiler.returncode != 0 or not file.exists():
         raise SystemExit(
-            f"py-spy failed: {told.strip()}\nIt must be allowed to look into others: run as "
+            f"py-spy failed: {errors.strip()}\nIt must be allowed to trace processes: run as "
             "root, or set kernel.yama.ptrace_scope to 0."
         )
     print(file)
@@ -110,10 +110,10 @@ def finish(profiler: subprocess.Popen[str], file: Path, seconds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make profile")
-    parser.add_argument("--seconds", type=int, default=20, help="how long (20)")
+    parser.add_argument("--seconds", type=int, default=20, help="duration (20)")
     seconds = parser.parse_args().seconds
-    home = StateDirectory.of_this_checkout()
-    stack = home.load()
+    state_dir = StateDirectory.of_this_checkout()
+    stack = state_dir.load()
     ours = processes_with_env(STACK_VARIABLE, stack.id) if "ray" in stack.alive_processes() else []
     found = {
         name: [one for one in ours if " ".join(one.cmdline()).startswith(title)]
@@ -121,7 +121,7 @@ def main() -> None:
     }
     if not all(found.values()):
         sys.exit("The service is not running: start it with `make up`.")
-    folder = home.root / "profiles"
+    folder = state_dir.root / "profiles"
     folder.mkdir(exist_ok=True)
     load = Load(stack.http_url)
     try:
@@ -132,7 +132,7 @@ def main() -> None:
             finish(profiler, files[name], seconds)
     finally:
         load.stop()
-    print(f"{load.answered:,} requests were answered meanwhile.")
+    print(f"{load.answered:,} requests were completed meanwhile.")
 
 
 if __name__ == "__main__":

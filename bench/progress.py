@@ -1,4 +1,4 @@
-"""Says what the bench is doing, and each figure as soon as it is known."""
+"""Prints the current step of the benchmark, and each figure as soon as it is known."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Reporter:
-    """At a terminal a bar moves below the lines; in a log there are only the lines."""
+    """Lines of results; on a terminal also a progress bar."""
 
     def __init__(self, console: Console, steps: int) -> None:
         self._console = console
@@ -33,12 +33,12 @@ class Reporter:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """One of the steps; how long it took is said by whoever needs to know."""
+        """Run one step of the progress bar."""
         self._progress.update(self._task, description=name)
         yield
         self._progress.advance(self._task)
 
     def print_line(self, text: str) -> None:
-        """Something that is known now."""
+        """Print a line with a time stamp."""
         stamp = time.strftime("%H:%M:%S")
         self._console.print(f"[dim]{stamp}[/dim] {text}", highlight=False, soft_wrap=True)

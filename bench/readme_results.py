@@ -1,4 +1,4 @@
-"""The results in `bench/README.md`: what stands between its markers is written by a full run."""
+"""The results in `bench/README.md`: a full run writes the text between the markers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ def update(document: Mapping[str, Any], file: Path = README) -> None:
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     if not rest or END not in rest:
-        raise ValueError(f"{file} has no markers to write the results between")
+        raise ValueError(f"{file} has no markers for the results")
     file.write_text(f"{before}{BEGIN}\n\n{page_of(document)}\n{END}{after}", encoding="utf-8")
 
 

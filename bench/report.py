@@ -1,4 +1,4 @@
-"""A run as one HTML file that needs nothing else: pictures and style are in it."""
+"""A run as one self-contained HTML file, with pictures and style."""
 
 import base64
 import html
@@ -64,11 +64,11 @@ def write_report(document: Mapping[str, Any], pictures: Mapping[str, Path], file
 
 
 def _warnings(document: Mapping[str, Any]) -> str:
-    told = list(document["notes"])
-    told += [f"{name} was skipped: {reason}" for name, reason in document["skipped"].items()]
+    warnings = list(document["notes"])
+    warnings += [f"{name} was skipped: {reason}" for name, reason in document["skipped"].items()]
     if not document["durable"]:
-        told.insert(0, "Postgres does not wait for the disk: these figures compare nothing.")
-    return "".join(f'<p class="warning">{_text(one)}</p>' for one in told)
+        warnings.insert(0, "Postgres does not wait for the disk: these figures are not comparable.")
+    return "".join(f'<p class="warning">{_text(one)}</p>' for one in warnings)
 
 
 def _picture(name: str, path: Path) -> str:

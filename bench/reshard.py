@@ -1,12 +1,12 @@
-"""What changing the number of shards costs clients while it happens.
+"""Latency and errors of clients while the number of shards changes.
 
     python -m bench.reshard [--to 3] [--rate 160]
 
 Starts a stack of its own, sends transfers at a fixed rate into wallets of all shards, changes the
 number with `WALLET_SHARD_COUNT=N wallet deploy api` as an operator would, and compares the time
-before, during and after. Latency counts from the moment when a request was due, so a stall is seen
-by every request that fell into it. Each request has a key and is repeated until it succeeds; at the
-end every balance must be what the client was told.
+before, during and after. Latency counts from the moment when a request was due, so a stall counts
+for every request that was due in it. Each request has an idempotency key and is retried until it
+succeeds; at the end every balance must match the responses.
 """
 
 import os
@@ -37,14 +37,14 @@ _COMMAND_TIMEOUT_S: Final = 180.0
 
 
 def moved_share(before: int, after: int, wallets: int = 100_000) -> float:
-    """How many of all wallets another shard owns afterwards."""
+    """Share of all wallets that another shard owns afterwards."""
     old, new = ring_of(before), ring_of(after)
     ids = [WalletId(str(uuid6.uuid7())) for _ in range(wallets)]
     return sum(old.shard_of(one) != new.shard_of(one) for one in ids) / wallets
 
 
 def phase(sent: Sequence[RequestOutcome], from_s: float, until_s: float) -> dict[str, Any]:
-    """What clients saw of the requests that were due in that time."""
+    """Latencies and failures of the requests that were due in that time."""
     some = [one for one in sent if from_s <= one.due_s < until_s]
     took_ms = sorted(1_000 * one.took_s for one in some)
     return {
@@ -78,7 +78,7 @@ def measure(service: Service, *, to: int, rate: float, quiet_s: float) -> dict[s
     """Change the number of shards under load.
 
     Raises:
-        AssertionError: something was lost or doubled.
+        AssertionError: something was lost or duplicated.
     """
     before = service.shard_count()
     load = SteadyLoad(
@@ -116,9 +116,9 @@ def measure(service: Service, *, to: int, rate: float, quiet_s: float) -> dict[s
 def main(
     to: Annotated[int, typer.Option(help="Shards afterwards; the stack starts with 2.")] = 3,
     rate: Annotated[float, typer.Option(help="Requests per second.")] = 160.0,
-    seconds: Annotated[float, typer.Option(help="Of load before and after.")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="Duration of the load before and after.")] = 10.0,
 ) -> None:
-    """Measure what changing the number of shards costs clients."""
+    """Measure latency and errors while the number of shards changes."""
     with own_stack() as service:
         found = measure(service, to=to, rate=rate, quiet_s=seconds)
     document = {"commit": commit(), "machine": msgspec.to_builtins(this_machine()), **found}

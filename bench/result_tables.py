@@ -1,4 +1,4 @@
-"""A run's tables as rows of text, for the page in Markdown and the report in HTML alike."""
+"""A run's tables as rows of text, for the Markdown page and the HTML report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -55,9 +55,9 @@ def _targets(document: Mapping[str, Any]) -> Table:
 
 
 def _open(share: str, run: Mapping[str, Any]) -> str:
-    looks = run["p99_ms_of_looks"]
-    told = f"; of p99 {', '.join(f'{p99_ms:,.0f}' for p99_ms in looks)}" if looks else ""
-    return f"open, {share} %{told}"
+    runs = run["p99_ms_of_looks"]
+    p99s = f"; median of p99 {', '.join(f'{p99_ms:,.0f}' for p99_ms in runs)}" if runs else ""
+    return f"open, {share} %{p99s}"
 
 
 def _scenarios(document: Mapping[str, Any]) -> Table:

@@ -1,4 +1,4 @@
-"""`latest.json`: everything that a run found, with what must be known to believe it."""
+"""`latest.json`: the results of a run and its environment."""
 
 import json
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ LATEST: Final = FOLDER / "latest.json"
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
-    """Under what a run was made."""
+    """The environment of a run."""
 
     mode: str
     commit: str
     machine: Machine
     versions: Mapping[str, str]
     postgres: Mapping[str, str]
-    """Settings of the server, as SHOW tells them; of the service and the baselines alike."""
+    """Settings of the server, from SHOW; the service and the baselines share it."""
     service: Mapping[str, int]
     generator: str
     notes: tuple[str, ...] = ()
@@ -101,6 +101,6 @@ def write(document: Mapping[str, Any], path: Path = LATEST) -> None:
 
 
 def read(path: Path = LATEST) -> dict[str, Any]:
-    """What `write` wrote."""
+    """Read what `write` wrote."""
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document

@@ -1,4 +1,4 @@
-"""One run of the bench: every scenario, then everything that it is compared with."""
+"""One run: every scenario, then the baselines."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -24,14 +24,14 @@ _NO_BATCH_ROUTE = "the service has no batch endpoint"
 
 _WARM_UP_S = 2.0
 _WARM_UP_CONNECTIONS = 64
-_REST_S = 5.0
+_IDLE_S = 5.0
 
 Step = tuple[str, Callable[[], Awaitable[str]]]
-"""What it is called, and what does it and says what came out."""
+"""Name, and the function that runs it and returns a summary."""
 
 
 class Run:
-    """The steps of a run, and what they found."""
+    """The steps of a run, and their results."""
 
     def __init__(self, bench: Bench, plan: Plan, only: Collection[str] = ()) -> None:
         self.bench = bench
@@ -43,7 +43,7 @@ class Run:
         """Everything that needs the service."""
         steps: list[Step] = [("warm up", self._warm_up)]
         for scenario in SCENARIOS:
-            if not self._wants(scenario.name):
+            if not self._includes(scenario.name):
                 continue
             if needs_batch_route(scenario) and not self.bench.has_batches:
                 self.found.skipped[scenario.name] = _NO_BATCH_ROUTE
@@ -58,16 +58,16 @@ class Run:
 
     def baseline_steps(self, url: str) -> list[Step]:
         """What it is compared with, in the database at ``url``."""
-        if not self._wants("baselines"):
+        if not self._includes("baselines"):
             return []
         return [
-            ("the service at rest", self._rest),
+            ("idle service", self._idle),
             *(self._fastapi_step(url, workers) for workers in fastapi_service.WORKERS),
             *(self._pgbench_step(url, clients) for clients in pgbench.CLIENTS),
             *(self._limit_step(url, size) for size in postgres_ceiling.BATCHES),
         ]
 
-    def _wants(self, name: str) -> bool:
+    def _includes(self, name: str) -> bool:
         return not self._only or name in self._only
 
     # -- the service ---------------------------------------------------------------------------
@@ -94,7 +94,7 @@ class Run:
         percent = round(100 * share)
 
         async def measure() -> str:
-            looks = [
+            runs = [
                 await self.bench.measure(
                     scenario,
                     connections=OPEN_LOOP_CONNECTIONS,
@@ -103,7 +103,7 @@ class Run:
                 )
                 for _ in range(self._plan.open_loop_runs(scenario))
             ]
-            measured = median_run_of(looks)
+            measured = median_run_of(runs)
             self.found.open.setdefault(scenario.name, {})[percent] = measured
             return summary(measured)
 
@@ -111,9 +111,9 @@ class Run:
 
     def _extra_steps(self) -> list[Step]:
         steps: list[Step] = []
-        if self._wants("neighbour"):
-            steps.append(("a quiet wallet beside a flood", self._neighbour))
-        if self._wants("memory"):
+        if self._includes("neighbour"):
+            steps.append(("noisy neighbour", self._neighbour))
+        if self._includes("memory"):
             if self.bench.has_batches:
                 steps.append(("memory after many transfers", self._memory))
             else:
@@ -123,26 +123,27 @@ class Run:
     async def _neighbour(self) -> str:
         found = await measure_neighbour(self.bench, self._plan.neighbour_s)
         self.found.neighbour = found
-        return f"p99 {found.alone_p99_ms:.1f} ms alone, {found.flooded_p99_ms:.1f} ms beside it"
+        overloaded = f"{found.flooded_p99_ms:.1f} ms beside an overloaded wallet"
+        return f"p99 {found.alone_p99_ms:.1f} ms alone, {overloaded}"
 
     async def _memory(self) -> str:
         found = await measure_memory(self.bench, self._plan.memory_transfers)
         self.found.memory = found
         before, after = (sum(one.values()) / 2**20 for one in (found.before, found.after))
-        told = f"{before:.0f} MiB before, {after:.0f} MiB after {found.transfers:,} transfers"
-        return f"{told}, refused {dict(found.refused)}" if found.refused else told
+        growth = f"{before:.0f} MiB before, {after:.0f} MiB after {found.transfers:,} transfers"
+        return f"{growth}, refused {dict(found.refused)}" if found.refused else growth
 
-    async def _rest(self) -> str:
-        """What the idle service takes from the baselines, which run beside it."""
+    async def _idle(self) -> str:
+        """CPU of the idle service, which runs beside the baselines."""
         before = usage_of(self.bench.service)
-        await asyncio.sleep(_REST_S)
+        await asyncio.sleep(_IDLE_S)
         used = usage_of(self.bench.service).since(before)
         if not used:
-            return "its processes are not known"
-        self.found.idle_cores = round(sum(used.values()) / _REST_S, 3)
+            return "processes unknown"
+        self.found.idle_cores = round(sum(used.values()) / _IDLE_S, 3)
         return f"{self.found.idle_cores:.2f} cores"
 
-    # -- what it is compared with ----------------------------------------------------------------
+    # -- baselines ------------------------------------------------------------------------------
 
     def _fastapi_step(self, url: str, workers: int) -> Step:
         async def measure() -> str:
@@ -181,18 +182,18 @@ class Run:
 
 
 def summary(measured: Measured) -> str:
-    """A measurement in a line."""
+    """A measurement in one line."""
     per_s = f"{measured.requests_per_s:,.0f} requests/s"
     if measured.transfers:
         per_s += f", {measured.transfers_per_s:,.0f} transfers/s"
     errors = f", errors {dict(measured.errors)}" if measured.errors else ""
-    looks = ", ".join(f"{p99_ms:.1f}" for p99_ms in measured.p99_ms_of_looks)
-    of_looks = f" (the middle of {looks})" if looks else ""
-    return f"{per_s}, p50 {measured.p50_ms:.1f} ms, p99 {measured.p99_ms:.1f} ms{of_looks}{errors}"
+    runs = ", ".join(f"{p99_ms:.1f}" for p99_ms in measured.p99_ms_of_looks)
+    of_runs = f" (median of {runs})" if runs else ""
+    return f"{per_s}, p50 {measured.p50_ms:.1f} ms, p99 {measured.p99_ms:.1f} ms{of_runs}{errors}"
 
 
 def baseline_summary(found: Baseline) -> str:
-    """A baseline in a line."""
+    """A baseline in one line."""
     return f"{found.transfers_per_s:,.0f} transfers/s, p50 {found.p50_ms:.2f} ms"
 
 

@@ -3,8 +3,8 @@
     python -m bench.scaling --help
 
 Starts stacks of its own, one after the other, and writes `results/scaling.json` after every
-measurement, so that what was measured stays if the rest is cut off. `python -m bench.capacity`
-makes tables of it.
+measurement, so that an interrupted run keeps its results. `python -m bench.capacity`
+formats them as tables.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ Step = Callable[[Bench, Tables], Awaitable[Any]]
 
 
 class Budget:
-    """No measurement begins after the time is up."""
+    """Time limit: no measurement starts after it."""
 
     def __init__(self, minutes: float) -> None:
         self._deadline = time.monotonic() + 60 * minutes
@@ -54,8 +54,10 @@ def scaling(
     wallets: Annotated[str, typer.Option(help="Wallets in the table.")] = "100,10000,1000000",
     events: Annotated[str, typer.Option(help="Events in the journal.")] = "100000,1000000,5000000",
     grid: Annotated[bool, typer.Option(help="Every shape, not one dimension at a time.")] = False,
-    seconds: Annotated[float, typer.Option(min=1, help="Of each load.")] = 8.0,
-    minutes_max: Annotated[float, typer.Option(help="Begin nothing after that.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Duration of each load.")] = 8.0,
+    minutes_max: Annotated[
+        float, typer.Option(help="Start no measurement after this time.")
+    ] = 60.0,
     output: Annotated[Path, typer.Option(help="File to write.")] = results.FOLDER / "scaling.json",
 ) -> None:
     """Measure how cost grows."""
@@ -117,7 +119,7 @@ async def _measured(service: Any, found: dict[str, Any], step: Step) -> Any:
             measured = await step(bench, Tables(connection))
         finally:
             await connection.close()
-    console.print(measured.said(), highlight=False, soft_wrap=True)
+    console.print(measured.summary(), highlight=False, soft_wrap=True)
     return measured
 
 

@@ -35,7 +35,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stack of one shape does, and what it costs."""
+    """Throughput and cost of a stack of one shape."""
 
     shards: int
     ingress: int
@@ -43,13 +43,13 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     wal_bytes_per_transfer: Mapping[str, float]
     stream_bytes_per_event: float
 
-    def said(self) -> str:
+    def summary(self) -> str:
         per_s = ", ".join(f"{n} {one.transfers_per_s:,.0f}/s" for n, one in self.scenarios.items())
         return f"{self.shards} shards, {self.ingress} ingress replicas: {per_s}"
 
 
 class Wallets(msgspec.Struct, frozen=True, kw_only=True):
-    """What it costs to have many wallets, and to meet one for the first time."""
+    """The cost of many wallets, and of loading one for the first time."""
 
     wallets: int
     touched: int
@@ -63,7 +63,7 @@ class Wallets(msgspec.Struct, frozen=True, kw_only=True):
     sizes: Mapping[str, int]
     hot_unary: Measured
 
-    def said(self) -> str:
+    def summary(self) -> str:
         return (
             f"{self.wallets:,} wallets: cold {self.cold_per_s:,.0f}/s, "
             f"warm {self.warm_per_s:,.0f}/s, "
@@ -72,7 +72,7 @@ class Wallets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """What a long journal costs."""
+    """The cost of a long journal."""
 
     events: int
     deep_unary: Measured
@@ -82,7 +82,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     sizes: Mapping[str, int]
     filled_s: float
 
-    def said(self) -> str:
+    def summary(self) -> str:
         return (
             f"{self.events:,} events: one deep wallet {self.deep_unary.transfers_per_s:,.0f}/s, "
             f"spread {self.spread_unary.transfers_per_s:,.0f}/s"
@@ -90,7 +90,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_shape(scale: Scale, seconds: float) -> Callable[[Bench, Tables], Awaitable[Shape]]:
-    """Every write scenario that tells shards and ingress apart."""
+    """The write scenarios, with the cost of shards and ingress separately."""
 
     async def measure(bench: Bench, tables: Tables) -> Shape:
         await _warm_up(bench)
@@ -117,18 +117,18 @@ def measure_shape(scale: Scale, seconds: float) -> Callable[[Bench, Tables], Awa
 
 
 def measure_wallets(count: int, seconds: float) -> Callable[[Bench, Tables], Awaitable[Wallets]]:
-    """Fill the table, meet some wallets for the first and the second time, then one hot one."""
+    """Fill the table, write to some wallets a first and a second time, then to one hot wallet."""
 
     async def measure(bench: Bench, tables: Tables) -> Wallets:
         await _warm_up(bench)
         ids = await tables.add_wallets(count)
-        await tables.tidy()
+        await tables.vacuum()
         touched = ids[:: max(len(ids) // _TOUCHED_MAX, 1)][:_TOUCHED_MAX]
-        deck = script_of(BY_NAME["uniform_unary"], touched)
+        script = script_of(BY_NAME["uniform_unary"], touched)
         shards = memory_of(bench.service.processes()).get("shards", 0)
-        cold_per_s, cold_cpu_s = await _touch(bench, deck, touched)
+        cold_per_s, cold_cpu_s = await _touch(bench, script, touched)
         grown = memory_of(bench.service.processes()).get("shards", 0) - shards
-        warm_per_s, warm_cpu_s = await _touch(bench, deck, touched)
+        warm_per_s, warm_cpu_s = await _touch(bench, script, touched)
         hot = BY_NAME["hot_unary"]
         return Wallets(
             wallets=count,
@@ -153,7 +153,7 @@ def measure_history(count: int, seconds: float) -> Callable[[Bench, Tables], Awa
         deep, *spread = await tables.add_wallets(_HISTORY_WALLETS + 1)
         await tables.add_events([deep], count // 2)
         await tables.add_events(spread, count // 2 // _HISTORY_WALLETS)
-        await tables.tidy()
+        await tables.vacuum()
         filled_s = time.monotonic() - began
         sizes = await tables.sizes()
         hot, uniform = BY_NAME["hot_unary"], BY_NAME["uniform_unary"]
@@ -176,9 +176,9 @@ async def _warm_up(bench: Bench) -> None:
     await bench.measure(BY_NAME["hot_unary"], connections=64, duration_s=_WARM_UP_S)
 
 
-async def _touch(bench: Bench, deck: RequestScript, wallets: list[str]) -> tuple[float, float]:
+async def _touch(bench: Bench, script: RequestScript, wallets: list[str]) -> tuple[float, float]:
     """Requests/s, and CPU seconds of the whole service, for one transfer to each wallet."""
     before = usage_of(bench.service)
-    sent = await bench.send("wallets", deck, wallets, len(deck.templates))
+    sent = await bench.send("wallets", script, wallets, len(script.templates))
     cpu_s = sum(usage_of(bench.service).since(before).values())
     return sent.accepted / sent.duration_s, cpu_s

@@ -1,4 +1,4 @@
-"""What is measured: the scenarios, as data, and the decks of requests that they come to."""
+"""The scenarios, as data, and their request scripts."""
 
 import json
 import random
@@ -30,7 +30,7 @@ class Spread(StrEnum):
     """Which wallets the requests go to."""
 
     HOT = "hot"
-    """All to one, made for the run."""
+    """All to one, created for the run."""
     UNIFORM = "uniform"
     """To each of the pool as often as to any other."""
     ZIPF = "zipf"
@@ -38,7 +38,7 @@ class Spread(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a request asks for."""
+    """Kind of request."""
 
     UNARY = "unary"
     BATCH = "batch"
@@ -48,7 +48,7 @@ class Kind(StrEnum):
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """One way of using the service. ``headline``: the concurrency that stands for it in tables."""
+    """One way of using the service. ``headline``: the concurrency shown in tables."""
 
     name: str
     summary: str
@@ -90,7 +90,7 @@ SCENARIOS: Final = (
         kind=Kind.UNARY,
     ),
     # A batch is a thousand transfers: a handful of clients keeps a shard's mailbox full, and 256
-    # would only measure how fast it says 429.
+    # would only measure how fast it returns 429.
     Scenario(
         name="hot_batch",
         summary="One wallet, 1,000 transfers a request",
@@ -157,13 +157,13 @@ def script_of(scenario: Scenario, wallets: Sequence[str]) -> RequestScript:
         )
     if scenario.kind is Kind.READ:
         query = "?consistency=strong" if scenario.strong else ""
-        cards = [
+        templates = [
             RequestTemplate(method="GET", path=f"/v1/wallet/{wallet}{query}") for wallet in drawn
         ]
-        return RequestScript(templates=cards, items_per_request=0)
+        return RequestScript(templates=templates, items_per_request=0)
     if scenario.kind is Kind.TWO_PHASE:
-        cards = [_transfer(wallet, "debit", "pending") for wallet in drawn]
-        return RequestScript(templates=cards, mode=ResponseMode.SETTLE)
+        templates = [_transfer(wallet, "debit", "pending") for wallet in drawn]
+        return RequestScript(templates=templates, mode=ResponseMode.SETTLE)
     if scenario.kind is Kind.MIXED:
         return RequestScript(templates=[_mixed(wallet, rng) for wallet in drawn])
     return RequestScript(
@@ -204,12 +204,12 @@ def _batches(scenario: Scenario, wallets: Sequence[str]) -> list[RequestTemplate
     if scenario.spread is Spread.HOT:
         items = [_item() for _ in range(BATCH_ITEMS)]
         return [_batch(_PATH_BATCH_HOT.format(wallet_id=wallets[0]), items)]
-    cards = []
+    templates = []
     for number in range(_BATCH_BODIES):
         start = number * BATCH_ITEMS
         chosen = [wallets[(start + n) % len(wallets)] for n in range(BATCH_ITEMS)]
-        cards.append(_batch(_PATH_BATCH_ANY, [_item(wallet) for wallet in chosen]))
-    return cards
+        templates.append(_batch(_PATH_BATCH_ANY, [_item(wallet) for wallet in chosen]))
+    return templates
 
 
 def _item(wallet: str | None = None, *, amount: str = "1.00") -> dict[str, str]:
@@ -218,7 +218,7 @@ def _item(wallet: str | None = None, *, amount: str = "1.00") -> dict[str, str]:
 
 
 def _batch(path: str, items: list[dict[str, str]]) -> RequestTemplate:
-    # Only a wallet's batch can be atomic; it isn't here: as in a backfill, each stands alone.
+    # Only a wallet's batch can be atomic; it isn't here: each item is independent.
     body: dict[str, object] = {"items": items}
     if path != _PATH_BATCH_ANY:
         body["atomic"] = False
@@ -226,7 +226,7 @@ def _batch(path: str, items: list[dict[str, str]]) -> RequestTemplate:
 
 
 def funding_script(wallets: Sequence[str], *, in_batches: bool) -> RequestScript:
-    """A debit of 1,000,000.00 to each wallet: what goes out later never finds it empty."""
+    """A debit of 1,000,000.00 to each wallet: later credits never fail for lack of funds."""
     if not in_batches:
         return RequestScript(
             templates=[_transfer(w, "debit", "completed", amount=_FUNDS) for w in wallets]

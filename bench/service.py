@@ -1,4 +1,4 @@
-"""The service that is measured: one that runs, or a stack of our own for the time of the run."""
+"""The service that is measured: a running one, or a stack of its own for the run."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from deploy.local.state_dir import StateDirectory
 
 _UP_TIMEOUT_S: Final = 240
 _DOWN_TIMEOUT_S: Final = 120
-_ASK_TIMEOUT_S: Final = 10
+_REQUEST_TIMEOUT_S: Final = 10
 
 # Never through a proxy that the environment names: what is measured is on this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -35,7 +35,7 @@ class ServiceMissing(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """Where the parts of the service are. ``home`` is its local stack's, if it has one."""
+    """Addresses of the service. ``home``: its state directory, if it is a local stack."""
 
     http_url: str
     database_url: str
@@ -43,7 +43,7 @@ class Service:
     stream: str = "WALLET_EVENTS"
     home: StateDirectory | None = None
     pids: tuple[int, ...] = ()
-    """Processes whose families are the service, where there is no home to ask."""
+    """Root processes of the service, if there is no state directory."""
     headers: tuple[str, ...] = ()
 
     def processes(self) -> list[psutil.Process]:
@@ -63,15 +63,15 @@ class Service:
             yield from root.children(recursive=True)
 
     def shard_count(self) -> int:
-        """How many shards answer, as the service itself says."""
+        """Number of shards, from /readyz."""
         detail = self.get("/readyz")["components"]["shards"]["detail"]
         found = re.search(r"\d+ of (\d+)", detail)
         if found is None:
-            raise ServiceMissing(f"the service does not tell its number of shards: {detail!r}")
+            raise ServiceMissing(f"/readyz does not report the number of shards: {detail!r}")
         return int(found[1])
 
     def has_route(self, path: str) -> bool:
-        """Whether the service describes a route with this path."""
+        """Whether the service's OpenAPI document has this path."""
         return path in self.get("/openapi.json")["paths"]
 
     def get(self, path: str) -> dict[str, dict[str, dict[str, str]]]:
@@ -81,10 +81,10 @@ class Service:
             name, _, value = header.partition(":")
             request.add_header(name, value.strip())
         try:
-            with _direct.open(request, timeout=_ASK_TIMEOUT_S) as answer:
+            with _direct.open(request, timeout=_REQUEST_TIMEOUT_S) as answer:
                 found: dict[str, dict[str, dict[str, str]]] = json.load(answer)
         except OSError as failure:
-            raise ServiceMissing(f"{self.http_url}{path} does not answer: {failure}") from failure
+            raise ServiceMissing(f"{self.http_url}{path} does not respond: {failure}") from failure
         return found
 
 
@@ -109,7 +109,7 @@ def service_of(home: StateDirectory) -> Service | None:
 
 @contextmanager
 def own_stack(settings: Mapping[str, str] | None = None) -> Iterator[Service]:
-    """A stack of its own, in a folder of its own, gone afterwards with all its data.
+    """A stack of its own, in a temporary folder; removed afterwards with all its data.
 
     ``settings``: environment variables (``WALLET_…``) that it is started with.
     """
@@ -125,7 +125,7 @@ def own_stack(settings: Mapping[str, str] | None = None) -> Iterator[Service]:
         _wallet("up", environment, _UP_TIMEOUT_S)
         service = service_of(home)
         if service is None:
-            raise ServiceMissing("`wallet up` left nothing that runs")
+            raise ServiceMissing("`wallet up` succeeded, but the service is not running")
         yield service
     finally:
         _wallet("down", environment, _DOWN_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What JetStream holds of a set of wallets: each event once, in version order."""
+"""The messages of a set of wallets in JetStream: each event once, in version order."""
 
 import json
 from collections import Counter
@@ -13,7 +13,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from wallet.event_codec import SUBJECT_ROOT
 
 READ_MAX: Final = 100_000
-"""Messages whose ids are read one by one; of more than these, the last ones are, and all are
+"""Number of messages whose ids are read. Of more messages only the last ones are read; all are
 counted."""
 
 _TIMEOUT_S: Final = 10.0
@@ -39,15 +39,15 @@ class StreamState:
 
     async def counts(self, wallets: Collection[str]) -> Counter[str]:
         """Messages of each wallet that are on the stream, by subject, as the server counts."""
-        wanted = set(wallets)
-        one = next(iter(wanted)) if len(wanted) == 1 else "*"
+        requested = set(wallets)
+        one = next(iter(requested)) if len(requested) == 1 else "*"
         found: Counter[str] = Counter()
         offset = 0
         while True:
             page = await self._subjects(f"{SUBJECT_ROOT}.*.{one}.>", offset)
             for subject, count in page.items():
                 wallet = subject.split(".")[3]
-                if wallet in wanted:
+                if wallet in requested:
                     found[wallet] += count
             offset += len(page)
             if len(page) < _PAGE:
@@ -65,7 +65,7 @@ class StreamState:
     async def violations(
         self, before: Mapping[str, int], after: Mapping[str, int], since: int
     ) -> list[str]:
-        """What is wrong with the order of the events from ``before`` to ``after``.
+        """Violations of the order of the events from ``before`` to ``after``.
 
         ``before`` and ``after`` are the wallets' versions; ``since`` is the stream's last
         sequence at ``before``.
@@ -78,7 +78,7 @@ class StreamState:
                 continue
             expected = reached.get(wallet, version - 1) + 1
             if version != expected:
-                return [f"wallet {wallet}: version {version} came where {expected} was due"]
+                return [f"wallet {wallet}: version {version} instead of {expected}"]
             reached[wallet] = version
         short = [wallet for wallet, version in reached.items() if version != after[wallet]]
         return [f"the stream ends early for {len(short)} wallets"] if short else []
@@ -107,7 +107,7 @@ class StreamState:
                         wallet, _, version = message.headers["Nats-Msg-Id"].partition(":")
                         yield wallet, int(version)
         except TimeoutError:
-            return  # what is missing is found by who counts
+            return  # the caller compares counts
         finally:
             await puller.unsubscribe()
 

@@ -35,7 +35,7 @@ def _show_circumstances(console: Console, document: Mapping[str, Any]) -> None:
     )
     if not document["durable"]:
         console.print(
-            "[bold red]Postgres does not wait for the disk: these figures compare nothing.[/]"
+            "[bold red]Postgres does not wait for the disk: these figures are not comparable.[/]"
         )
     for note in document["notes"]:
         console.print(f"[yellow]{note}[/yellow]")

@@ -1,4 +1,4 @@
-"""Wallets to measure with, made over HTTP like anybody's, so that they are on the stream, too."""
+"""Wallets to measure with, created over HTTP, so that they are on the stream, too."""
 
 import json
 from collections.abc import Callable
@@ -22,39 +22,39 @@ async def create_wallets(service: Service, count: int) -> list[str]:
     """Open ``count`` wallets.
 
     Raises:
-        LoadFailed: not all of them came to be.
+        LoadFailed: not all of them were created.
     """
     ids: list[str] = []
 
-    def learn(status: int, body: bytes) -> None:
+    def collect(status: int, body: bytes) -> None:
         if status == 201:
             ids.append(json.loads(body)["id"])
 
-    deck = RequestScript(templates=[RequestTemplate(method="POST", path="/v1/wallet", body="{}")])
-    result = await _send(service, deck, count, on_answer=learn)
+    script = RequestScript(templates=[RequestTemplate(method="POST", path="/v1/wallet", body="{}")])
+    result = await _send(service, script, count, on_answer=collect)
     if len(ids) != count:
-        raise LoadFailed(f"{len(ids)} of {count} wallets were opened, the rest: {result.errors}")
+        raise LoadFailed(f"{len(ids)} of {count} wallets were created, errors: {result.errors}")
     return ids
 
 
-async def send_counted(service: Service, deck: RequestScript, requests: int) -> LoadResult:
-    """Send exactly ``requests`` cards of ``deck``, as fast as answers come."""
-    return await _send(service, deck, requests, on_answer=None)
+async def send_counted(service: Service, script: RequestScript, requests: int) -> LoadResult:
+    """Send exactly ``requests`` requests of ``script``, as fast as responses come."""
+    return await _send(service, script, requests, on_answer=None)
 
 
 async def _send(
-    service: Service, deck: RequestScript, requests: int, on_answer: OnAnswer | None
+    service: Service, script: RequestScript, requests: int, on_answer: OnAnswer | None
 ) -> LoadResult:
     # A batch is a thousand transfers: a few connections keep the service busy with them.
-    most = _BATCH_CONNECTIONS if deck.mode is ResponseMode.ITEMS else _CONNECTIONS
+    most = _BATCH_CONNECTIONS if script.mode is ResponseMode.ITEMS else _CONNECTIONS
     load = LoadSpec(
         url=service.http_url,
-        deck="",
-        mode=deck.mode,
+        script_file="",
+        mode=script.mode,
         connections=min(most, requests),
         duration_s=_TIME_MAX_S,
         key_prefix="",
         headers=service.headers,
     )
-    source = RequestSource(deck.templates, url=service.http_url, headers=service.headers)
+    source = RequestSource(script.templates, url=service.http_url, headers=service.headers)
     return await Generator(load, source, requests_max=requests, on_answer=on_answer).run()

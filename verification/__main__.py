@@ -1,4 +1,4 @@
-"""Check a wallet service's data, while it runs: python -m verification [--nats-url …]"""
+"""Check the data of a running wallet service: python -m verification [--nats-url …]"""
 
 import sys
 from pathlib import Path
@@ -17,25 +17,24 @@ def main(
     database_url: Annotated[
         str, typer.Option(envvar="WALLET_DATABASE_URL", help="Postgres to check.")
     ] = "",
-    nats_url: Annotated[str, typer.Option(help="Check the stream, too, on this NATS server.")] = "",
+    nats_url: Annotated[str, typer.Option(help="NATS server; also checks the stream.")] = "",
     stream: Annotated[
-        str, typer.Option(envvar="WALLET_STREAM_NAME", help="Name of the stream.")
+        str, typer.Option(envvar="WALLET_STREAM_NAME", help="Stream name.")
     ] = _DEFAULTS.stream_name,
     history: Annotated[
-        Path | None, typer.Option(help="Recorded calls of clients: one JSON object a line.")
+        Path | None, typer.Option(help="Recorded client calls, one JSON object per line.")
     ] = None,
     lag_max_s: Annotated[
         float,
-        typer.Option(min=0, help="Projections that lag for less are told of, not counted."),
+        typer.Option(min=0, help="A smaller projection lag is reported, but is no violation."),
     ] = 300.0,
 ) -> None:
-    """Judge the journal, the rows, the keys and the projections, range by range in snapshots.
+    """Check the journal, rows, idempotency keys and projections, range by range in snapshots.
 
-    Exit code 0: nothing is wrong; 1: something is, with a line for each wallet and breach; 2: it
-    could not be checked.
+    Exit code 0: no violations; 1: violations, one line per wallet and kind; 2: the check failed.
     """
     if not database_url:
-        typer.echo("Say which database: --database-url or WALLET_DATABASE_URL.", err=True)
+        typer.echo("Error: no database. Set --database-url or WALLET_DATABASE_URL.", err=True)
         raise typer.Exit(EXIT_ERROR)
     options = Options(
         database_url=database_url,

@@ -6,21 +6,21 @@ from verification.facts import Balances, JournalEvent, StreamMessage
 from verification.reference_model import minor_units
 
 
-class _Sums(msgspec.Struct):
+class _Balances(msgspec.Struct):
     balance: str = "0"
     pending_debit: str = "0"
     pending_credit: str = "0"
 
 
-class _Data(_Sums):
-    """A wallet, or a transfer with its wallet's sums."""
+class _Data(_Balances):
+    """A wallet, or a transfer with its wallet's balances."""
 
     id: str = ""
     type: str = ""
     amount: str = "0"
     reference_id: str | None = None
     failure_reason: str | None = None
-    wallet: _Sums | None = None
+    wallet: _Balances | None = None
 
 
 class _Envelope(msgspec.Struct):
@@ -36,14 +36,14 @@ _decoder = msgspec.json.Decoder(_Envelope)
 
 
 def decode_message(sequence: int, message_id: str, subject: str, payload: bytes) -> StreamMessage:
-    """A message of the stream.
+    """Decode a stream message.
 
     Raises:
-        msgspec.MsgspecError: the payload is no event of the service.
+        msgspec.MsgspecError: the payload is not an event of the service.
     """
     envelope = _decoder.decode(payload)
     data = envelope.data
-    sums = data.wallet or data
+    balances = data.wallet or data
     moves = data.wallet is not None
     return StreamMessage(
         sequence=sequence,
@@ -54,9 +54,9 @@ def decode_message(sequence: int, message_id: str, subject: str, payload: bytes)
             version=envelope.walletversion,
             type=envelope.type,
             after=Balances(
-                balance=minor_units(sums.balance),
-                pending_debit=minor_units(sums.pending_debit),
-                pending_credit=minor_units(sums.pending_credit),
+                balance=minor_units(balances.balance),
+                pending_debit=minor_units(balances.pending_debit),
+                pending_credit=minor_units(balances.pending_credit),
             ),
             transfer_id=data.id if moves else "",
             transfer_type=data.type if moves else "",

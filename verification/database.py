@@ -1,7 +1,7 @@
-"""The checker's database part: everything that Postgres holds, while the service goes on writing.
+"""Check everything that Postgres holds, while the service writes.
 
-Each range of wallets is read in one snapshot, so that what is written meanwhile is either all
-there or not at all. Everything that belongs to a wallet is in its range.
+Each range of wallets is read in one snapshot, so that a concurrent write is seen as a whole or not
+at all. Everything that belongs to a wallet is in its range.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SETTINGS: Final = {
 
 
 async def connect(url: str) -> asyncpg.Connection:
-    """A connection for reading.
+    """Open a connection.
 
     Raises:
         OSError, asyncpg.PostgresError: Postgres can't be reached.
@@ -40,7 +40,7 @@ async def check_database(
     lag_max: timedelta,
     on_progress: Callable[[Totals], None] = lambda _totals: None,
 ) -> Totals:
-    """Judge every row. ``lag_max``: projections that are behind for less are only counted."""
+    """Check every row. ``lag_max``: a smaller projection lag is only counted."""
     totals = Totals()
     async for wallets in ranges(connection):
         async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -57,7 +57,7 @@ async def check_database(
 
 
 async def events_expected(connection: asyncpg.Connection) -> int:
-    """How many events a check will meet, about."""
+    """Approximate number of events to check."""
     return int(await connection.fetchval("SELECT coalesce(sum(version), 0) FROM wallets"))
 
 

@@ -1,4 +1,4 @@
-"""The evidence, indexed the way the rules ask for it."""
+"""The facts, indexed for the rules."""
 
 from collections import defaultdict
 from functools import cached_property
@@ -8,7 +8,7 @@ import msgspec
 from verification.facts import ClientCall, Facts, JournalEvent
 from verification.responses import ReportedState, parse_transfer, parse_wallet
 
-REMEMBERED = frozenset(
+STORED_UNDER_KEY = frozenset(
     {
         "insufficient_funds",
         "balance_out_of_range",
@@ -19,54 +19,54 @@ REMEMBERED = frozenset(
         "wallet_closed",
     }
 )
-"""Refusals that are kept under the client's key like a success."""
+"""Refusals that are stored under the idempotency key, like a success."""
 
 
 class ClientOperation:
-    """Everything that became of one thing that a client wanted."""
+    """One operation that a client requested: its calls and its events."""
 
-    __slots__ = ("attempts", "events", "name")
+    __slots__ = ("calls", "events", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.attempts: list[ClientCall] = []
+        self.calls: list[ClientCall] = []
         self.events: list[JournalEvent] = []
 
     @property
     def started(self) -> int:
-        return min(attempt.started for attempt in self.attempts)
+        return min(call.started for call in self.calls)
 
     @property
     def first(self) -> ClientCall:
-        return self.attempts[0]
+        return self.calls[0]
 
     @property
     def acknowledged(self) -> list[ClientCall]:
-        return [one for one in self.attempts if one.outcome == "acknowledged"]
+        return [one for one in self.calls if one.outcome == "acknowledged"]
 
     @property
     def decided(self) -> list[ClientCall]:
-        """Attempts with an answer that a key must give again."""
-        return [one for one in self.attempts if is_decided(one)]
+        """Calls whose response a retry with the same idempotency key must repeat."""
+        return [one for one in self.calls if is_decided(one)]
 
 
-def is_decided(attempt: ClientCall) -> bool:
-    if attempt.outcome == "acknowledged":
+def is_decided(call: ClientCall) -> bool:
+    if call.outcome == "acknowledged":
         return True
-    return attempt.outcome == "refused" and attempt.code in REMEMBERED
+    return call.outcome == "refused" and call.code in STORED_UNDER_KEY
 
 
 class FactIndex:
-    """Look-ups over an `Evidence`, each made once."""
+    """Indexes over `Facts`, each built once."""
 
-    def __init__(self, evidence: Facts) -> None:
-        self.evidence = evidence
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
 
     @cached_property
     def journals(self) -> dict[str, list[JournalEvent]]:
         """Events by wallet, in version order (repeated versions stay next to each other)."""
         journals: defaultdict[str, list[JournalEvent]] = defaultdict(list)
-        for event in self.evidence.journal:
+        for event in self.facts.journal:
             journals[event.wallet_id].append(event)
         for events in journals.values():
             events.sort(key=lambda event: event.version)
@@ -74,54 +74,54 @@ class FactIndex:
 
     @cached_property
     def by_version(self) -> dict[tuple[str, int], JournalEvent]:
-        return {(event.wallet_id, event.version): event for event in self.evidence.journal}
+        return {(event.wallet_id, event.version): event for event in self.facts.journal}
 
     @cached_property
     def limits(self) -> dict[str, int]:
         """How far below zero each wallet may go."""
-        return {row.wallet_id: row.overdraft_limit for row in self.evidence.wallets}
+        return {row.wallet_id: row.overdraft_limit for row in self.facts.wallets}
 
     @cached_property
     def settlements(self) -> dict[str, JournalEvent]:
-        """The event that made each transfer completed or failed."""
+        """The event that completed or failed each transfer."""
         return {
             event.transfer_id: event
-            for event in self.evidence.journal
+            for event in self.facts.journal
             if event.status in ("completed", "failed")
         }
 
     @cached_property
     def creations(self) -> dict[str, JournalEvent]:
-        """The event that made each transfer."""
+        """The event that created each transfer."""
         return {
             event.transfer_id: event
-            for event in self.evidence.journal
+            for event in self.facts.journal
             if event.transfer_id and not event.previous_status
         }
 
     @cached_property
-    def intents(self) -> dict[str, ClientOperation]:
-        """Intents to write, with their attempts in the order of their start and their events."""
-        intents: dict[str, ClientOperation] = {}
-        for attempt in sorted(self.evidence.history or (), key=lambda one: one.started):
-            if attempt.operation != "read":
-                intent = intents.setdefault(
-                    attempt.operation_id, ClientOperation(attempt.operation_id)
+    def operations(self) -> dict[str, ClientOperation]:
+        """Requested writes, each with its events and with its calls in order of their start."""
+        operations: dict[str, ClientOperation] = {}
+        for call in sorted(self.facts.history or (), key=lambda one: one.started):
+            if call.operation != "read":
+                operation = operations.setdefault(
+                    call.operation_id, ClientOperation(call.operation_id)
                 )
-                intent.attempts.append(attempt)
-        for event in self.evidence.journal:
-            if event.reference_id in intents:
-                intents[event.reference_id].events.append(event)
-        return intents
+                operation.calls.append(call)
+        for event in self.facts.journal:
+            if event.reference_id in operations:
+                operations[event.reference_id].events.append(event)
+        return operations
 
     def at(self, wallet_id: str, version: int) -> JournalEvent | None:
         return self.by_version.get((wallet_id, version))
 
 
-def reported_state_of(attempt: ClientCall) -> ReportedState | None:
-    """What an accepted answer said, or None if it can't be understood."""
-    decode = parse_wallet if attempt.operation in ("create_wallet", "read") else parse_transfer
+def reported_state_of(call: ClientCall) -> ReportedState | None:
+    """The state in an accepted response; None if it can't be parsed."""
+    decode = parse_wallet if call.operation in ("create_wallet", "read") else parse_transfer
     try:
-        return decode(attempt.body)
+        return decode(call.body)
     except (msgspec.MsgspecError, ValueError):
         return None

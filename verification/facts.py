@@ -1,7 +1,7 @@
-"""What the checker looks at: plain rows, wherever they came from.
+"""The checker's input: plain rows, whatever their source.
 
-Amounts are integers of minor units. Nothing here is shared with the code under test but the
-names of things: a checker that computes with the product's own functions proves little.
+Amounts are integers of minor units. Only names are shared with the code under test: a checker that
+computes with the product's own functions proves little.
 """
 
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from typing import Literal
 import msgspec
 
 Outcome = Literal["acknowledged", "refused", "not_applied", "unknown"]
-"""What a client knows after a call: done, decided against, surely not done, or nothing."""
+"""What a client knows after a call: applied, refused, certainly not applied, or unknown."""
 
 Operation = Literal["create_wallet", "debit", "credit", "complete", "revert", "read"]
 
 
 class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One call of a client, and what came of it.
+    """One call of a client, and its outcome.
 
-    ``intent`` names what the client wants, the same in every retry of it. It is sent as
-    ``reference_id``, so that the journal tells which event came from which intent.
+    ``operation_id`` is the same in every retry of an operation. It is sent as ``reference_id``, so
+    that the journal shows which event came from which operation.
     ``started`` and ``ended`` are readings of one monotonic clock: ``started`` before the request
-    was sent, ``ended`` after the answer was read, or after the client gave up.
+    was sent, ``ended`` after the response was read, or after the client gave up.
     """
 
     operation_id: str
@@ -30,7 +30,7 @@ class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended: int
     outcome: Outcome
     wallet_id: str = ""
-    """Wallet in the path; empty for a creation."""
+    """Wallet in the path; empty for a wallet creation."""
     transfer_id: str = ""
     """Transfer in the path of a settlement."""
     amount: int = 0
@@ -41,13 +41,13 @@ class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: str = ""
     replayed: bool = False
     version: int = 0
-    """Version of the wallet that the answer told."""
+    """Wallet version in the response."""
     min_version: int = 0
     strong: bool = False
 
 
 class Balances(msgspec.Struct, frozen=True, kw_only=True):
-    """The three sums of a wallet."""
+    """The three balances of a wallet."""
 
     balance: int = 0
     pending_debit: int = 0
@@ -70,7 +70,7 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> str:
-        """The transfer's status after the event; empty for a creation of a wallet."""
+        """The transfer's status after the event; empty for a wallet creation."""
         return self.type.removeprefix("transfer.") if self.transfer_id else ""
 
 
@@ -98,7 +98,7 @@ class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of ``idempotency_keys``. ``wallet_id`` is the key's scope."""
+    """A row of ``idempotency_keys``. ``wallet_id`` is the scope."""
 
     wallet_id: str
     key: str
@@ -117,7 +117,7 @@ class StreamMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Events that are committed and not yet known to be on the stream."""
+    """Committed events that are not confirmed on the stream yet."""
 
     wallet_id: str
     first_version: int
@@ -125,9 +125,9 @@ class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything known about a service that has come to rest.
+    """Everything known about an idle service.
 
-    A part that is None was not looked at, and what rests on it is not judged.
+    A part that is None was not read; rules that need it are not checked.
     """
 
     journal: Sequence[JournalEvent]

@@ -1,4 +1,4 @@
-"""What a check found: the first of each breach in a wallet is told, the others are counted."""
+"""The violations of a check: the first of each kind in a wallet is reported, all are counted."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -7,23 +7,23 @@ from verification.violations import Violation, ViolationKind
 
 
 class Findings:
-    """Tells violations as they come and keeps numbers, not violations."""
+    """Reports violations as they come; keeps counts, not violations."""
 
-    def __init__(self, tell: Callable[[Violation], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[Violation], None]) -> None:
+        self._report = report
         self._reported: set[tuple[str, ViolationKind]] = set()
         self.counts: Counter[ViolationKind] = Counter()
 
     def add(self, violations: Iterable[Violation]) -> None:
         for violation in violations:
             self.counts[violation.kind] += 1
-            place = (violation.wallet_id, violation.kind)
-            if place not in self._reported:
-                self._reported.add(place)
-                self._tell(violation)
+            wallet_and_kind = (violation.wallet_id, violation.kind)
+            if wallet_and_kind not in self._reported:
+                self._reported.add(wallet_and_kind)
+                self._report(violation)
 
     def start_next_range(self) -> None:
-        """The wallets that were told of will not come again."""
+        """Reset deduplication: later ranges contain other wallets."""
         self._reported.clear()
 
     @property

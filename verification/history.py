@@ -1,7 +1,7 @@
-"""The checker's history part: what clients were told, against what Postgres holds of it.
+"""Check a history of client calls against Postgres.
 
-A history is a file with one `Attempt` a line, as JSON. It is held in memory, with the journals of
-the wallets that it names: this part is for test runs, whose history somebody recorded.
+A history is a file with one `ClientCall` per line, as JSON. It is held in memory, with the journals
+of the wallets that it names: this is for test runs that record their history.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from verification import rows
-from verification.checker import judge_history
+from verification.checker import check_client_history
 from verification.fact_index import FactIndex, reported_state_of
 from verification.facts import ClientCall, Facts
 from verification.violations import Violation
@@ -36,7 +36,7 @@ def read_history(path: Path) -> list[ClientCall]:
     """
     Raises:
         OSError: the file can't be read.
-        msgspec.MsgspecError: a line is no attempt.
+        msgspec.MsgspecError: a line is not a `ClientCall`.
     """
     with path.open("rb") as lines:
         return [_decoder.decode(line) for line in lines if line.strip()]
@@ -45,32 +45,34 @@ def read_history(path: Path) -> list[ClientCall]:
 async def check_history(
     connection: asyncpg.Connection, history: list[ClientCall]
 ) -> Iterator[Violation]:
-    """Every violation of the rules that need a history. The service must be at rest."""
+    """Every violation of the rules that need a history. The service must be idle."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        indexed = FactIndex(await _evidence(connection, history))
-    return judge_history(indexed)
+        index = FactIndex(await _facts(connection, history))
+    return check_client_history(index)
 
 
-async def _evidence(connection: asyncpg.Connection, history: list[ClientCall]) -> Facts:
-    intents = sorted({one.operation_id for one in history if one.operation == "create_wallet"})
-    found = await connection.fetch(_WALLETS, sorted(_wallets_named(history)), intents)
-    wallets = [rows.wallet_of(row).row for row in found]
+async def _facts(connection: asyncpg.Connection, history: list[ClientCall]) -> Facts:
+    operation_ids = sorted(
+        {one.operation_id for one in history if one.operation == "create_wallet"}
+    )
+    found = await connection.fetch(_WALLETS, sorted(_wallets_named(history)), operation_ids)
+    wallets = [rows.wallet_from_row(row).row for row in found]
     ids = [wallet.wallet_id for wallet in wallets]
     creations = sorted({one.key for one in history if one.operation == "create_wallet"} - {""})
     return Facts(
         history=history,
         wallets=wallets,
         transfers=[],
-        journal=[rows.event_of(row) for row in await connection.fetch(rows.EVENTS_OF, ids)],
-        keys=[rows.key_of(row) for row in await connection.fetch(_KEYS, ids, creations)],
+        journal=[rows.event_from_row(row) for row in await connection.fetch(rows.EVENTS_OF, ids)],
+        keys=[rows.key_from_row(row) for row in await connection.fetch(_KEYS, ids, creations)],
     )
 
 
 def _wallets_named(history: Iterable[ClientCall]) -> set[str]:
     named = set()
-    for attempt in history:
-        if attempt.wallet_id:
-            named.add(attempt.wallet_id)
-        elif attempt.outcome == "acknowledged" and (told := reported_state_of(attempt)) is not None:
-            named.add(told.wallet_id)
+    for call in history:
+        if call.wallet_id:
+            named.add(call.wallet_id)
+        elif call.outcome == "acknowledged" and (reported := reported_state_of(call)) is not None:
+            named.add(reported.wallet_id)
     return named

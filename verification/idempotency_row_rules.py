@@ -1,4 +1,4 @@
-"""Rule 4, the rows: what is remembered under a key tells of an event, and tells it as it is."""
+"""Rule 4, the rows: an answer stored under an idempotency key matches its event."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,36 +13,36 @@ EventKey = tuple[str, int]
 
 
 def referenced_versions(keys: Sequence[KeyRow]) -> list[EventKey]:
-    """The events that the remembered answers tell of."""
-    told = map(_told_by, keys)
-    return sorted({(one.wallet_id, one.version) for one in told if one is not None})
+    """The events that the stored answers refer to."""
+    reported = map(_reported_by, keys)
+    return sorted({(one.wallet_id, one.version) for one in reported if one is not None})
 
 
-def judge_key_rows(
+def check_key_rows(
     keys: Sequence[KeyRow], events: Mapping[EventKey, JournalEvent], versions: Mapping[str, int]
 ) -> Iterator[Violation]:
     """``events`` are at `referenced_versions`; ``versions`` are of the wallets that exist.
 
-    A key without a wallet is that of a creation, whose scope is the service's own matter.
+    A key without a wallet belongs to a wallet creation: only the service knows its scope.
     """
     for key in keys:
         detail = f"key={key.key} version={key.version}"
-        told = _told_by(key)
-        if told is not None:
-            event = events.get((told.wallet_id, told.version))
-            strays = bool(told.transfer_id) and told.wallet_id != key.wallet_id
-            if event is None or strays:
-                yield _violation(ViolationKind.KEY_ROW_WITHOUT_EVENT, key, f"{detail} {told}")
-            elif event.after != told.sums:
+        reported = _reported_by(key)
+        if reported is not None:
+            event = events.get((reported.wallet_id, reported.version))
+            in_other_wallet = bool(reported.transfer_id) and reported.wallet_id != key.wallet_id
+            if event is None or in_other_wallet:
+                yield _violation(ViolationKind.KEY_ROW_WITHOUT_EVENT, key, f"{detail} {reported}")
+            elif event.after != reported.balances:
                 yield _violation(
-                    ViolationKind.KEY_ROW_DIFFERS, key, f"{detail} {told}, journal {event}"
+                    ViolationKind.KEY_ROW_DIFFERS, key, f"{detail} {reported}, journal {event}"
                 )
         elif key.version > versions.get(key.wallet_id, key.version):
             yield _violation(ViolationKind.KEY_ROW_WITHOUT_EVENT, key, detail)
 
 
-def _told_by(key: KeyRow) -> ReportedState | None:
-    """What the remembered answer says; None if it is a refusal, or a batch's, which tells many."""
+def _reported_by(key: KeyRow) -> ReportedState | None:
+    """The state in the stored answer; None for a refusal and for a batch, which has many."""
     if key.refused:
         return None
     for decode in (parse_transfer, parse_wallet):
@@ -53,5 +53,5 @@ def _told_by(key: KeyRow) -> ReportedState | None:
     return None
 
 
-def _violation(breach: ViolationKind, key: KeyRow, detail: str) -> Violation:
-    return Violation(kind=breach, wallet_id=key.wallet_id, detail=detail)
+def _violation(kind: ViolationKind, key: KeyRow, detail: str) -> Violation:
+    return Violation(kind=kind, wallet_id=key.wallet_id, detail=detail)

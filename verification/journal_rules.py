@@ -1,7 +1,7 @@
-"""Rule 2: versions are contiguous, balances follow by the fold, no balance below its limit.
+"""Rule 2: versions are contiguous, balances follow from the events, none is below its limit.
 
-`WalletReplay` takes a wallet's events one by one and keeps a handful of numbers, so that a
-journal of any length can be folded as it streams by.
+`WalletReplay` takes a wallet's events one by one and keeps a few numbers, so that a journal of any
+length can be replayed as it is read.
 """
 
 from collections.abc import Iterator
@@ -14,28 +14,28 @@ from verification.violations import Violation, ViolationKind
 class WalletReplay:
     """One wallet's journal, event by event in version order."""
 
-    __slots__ = ("overdraft_limit", "sums", "version", "wallet_id")
+    __slots__ = ("balances", "overdraft_limit", "version", "wallet_id")
 
     def __init__(self, wallet_id: str, overdraft_limit: int = 0) -> None:
         self.wallet_id = wallet_id
         self.overdraft_limit = overdraft_limit
         self.version = 0
-        self.sums = Balances()
+        self.balances = Balances()
 
     def add(self, event: JournalEvent) -> Iterator[Violation]:
-        """Judge the next event; then go on from what it says, so that one breach is told once."""
+        """Check the next event; then continue from its balances, to report each violation once."""
         if event.version <= self.version:
             yield self._violation(ViolationKind.VERSION_REPEATED, event, f"after {self.version}")
             return
         if event.version != self.version + 1:
             yield self._violation(ViolationKind.VERSION_GAP, event, f"after {self.version}")
         else:
-            yield from self._judge_step(event)
-        yield from self._judge_sums(event)
+            yield from self._check_step(event)
+        yield from self._check_balances(event)
         self.version = event.version
-        self.sums = event.after
+        self.balances = event.after
 
-    def _judge_step(self, event: JournalEvent) -> Iterator[Violation]:
+    def _check_step(self, event: JournalEvent) -> Iterator[Violation]:
         if event.version == 1:
             allowed = event.type == "wallet.created" and not event.transfer_id
             expected = Balances()
@@ -46,7 +46,11 @@ class WalletReplay:
                 and event.amount > 0
             )
             expected = apply_step(
-                self.sums, event.transfer_type, event.previous_status, event.status, event.amount
+                self.balances,
+                event.transfer_type,
+                event.previous_status,
+                event.status,
+                event.amount,
             )
         if not allowed:
             what = f"{event.previous_status or 'nothing'} -> {event.transfer_type} {event.type}"
@@ -55,10 +59,10 @@ class WalletReplay:
             yield self._violation(
                 ViolationKind.FOLD_BROKEN,
                 event,
-                f"left {_told(event.after)}, not {_told(expected)}",
+                f"left {_format(event.after)}, expected {_format(expected)}",
             )
 
-    def _judge_sums(self, event: JournalEvent) -> Iterator[Violation]:
+    def _check_balances(self, event: JournalEvent) -> Iterator[Violation]:
         after = event.after
         if after.balance < -self.overdraft_limit:
             yield self._violation(
@@ -67,11 +71,11 @@ class WalletReplay:
                 f"{after.balance} < -{self.overdraft_limit}",
             )
         if after.pending_debit < 0 or after.pending_credit < 0:
-            yield self._violation(ViolationKind.HOLD_NEGATIVE, event, _told(after))
+            yield self._violation(ViolationKind.HOLD_NEGATIVE, event, _format(after))
 
-    def _violation(self, breach: ViolationKind, event: JournalEvent, what: str) -> Violation:
+    def _violation(self, kind: ViolationKind, event: JournalEvent, what: str) -> Violation:
         return Violation(
-            kind=breach, wallet_id=self.wallet_id, detail=f"version={event.version} {what}"
+            kind=kind, wallet_id=self.wallet_id, detail=f"version={event.version} {what}"
         )
 
 
@@ -104,13 +108,13 @@ class TransferLifecycles:
             yield self._violation(ViolationKind.SETTLEMENT_WITHOUT_TRANSFER, event)
         self._settled.add(transfer_id)
 
-    def _violation(self, breach: ViolationKind, event: JournalEvent) -> Violation:
+    def _violation(self, kind: ViolationKind, event: JournalEvent) -> Violation:
         return Violation(
-            kind=breach,
+            kind=kind,
             wallet_id=self.wallet_id,
             detail=f"version={event.version} transfer={event.transfer_id} {event.type}",
         )
 
 
-def _told(sums: Balances) -> str:
-    return f"{sums.balance}/{sums.pending_debit}/{sums.pending_credit}"
+def _format(balances: Balances) -> str:
+    return f"{balances.balance}/{balances.pending_debit}/{balances.pending_credit}"

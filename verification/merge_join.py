@@ -1,4 +1,4 @@
-"""Rows of a statement, page by page, and several sorted statements side by side."""
+"""Rows of a statement, page by page, and a merge join of several sorted statements."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ import asyncpg
 from verification.rows import Row
 
 _PAGE: Final = 5_000
-"""Rows fetched at once: what is in memory of a statement, whatever its length."""
+"""Rows per fetch: bounds the memory of a statement of any length."""
 
 Key = tuple[str, str]
 
@@ -24,7 +24,7 @@ class CursorPages:
         self._cursor: Any = None
 
     async def next(self) -> Sequence[Row]:
-        """The next rows; none at the end."""
+        """The next rows; empty at the end."""
         if self._cursor is None:
             self._cursor = await self._connection.cursor(self._statement, *self._arguments)
         return list(await self._cursor.fetch(_PAGE))
@@ -35,7 +35,7 @@ class CursorPages:
 
 
 class _SortedReader:
-    """One of several statements that are read side by side."""
+    """One input of the merge join."""
 
     def __init__(self, pages: CursorPages, key_of: Callable[[Row], Key]) -> None:
         self._pages = pages
@@ -48,14 +48,14 @@ class _SortedReader:
         return self._key_of(self._rows[-1])
 
     async def read_beyond(self, key: Key | None) -> None:
-        """Have rows, the last of them beyond ``key``; or all that there are."""
+        """Read until the last buffered row is beyond ``key``, or to the end."""
         while not self.ended and (not self._rows or (key is not None and self.last <= key)):
             more = await self._pages.next()
             self._rows += more
             self.ended = not more
 
     def take(self, bound: Key | None) -> Sequence[Row]:
-        """The rows before ``bound``, or all."""
+        """Remove and return the rows before ``bound``, or all."""
         if bound is None:
             taken, self._rows = self._rows, []
             return taken
@@ -70,14 +70,14 @@ class _SortedReader:
 async def merge_join(
     statements: Mapping[str, CursorPages], key_of: Callable[[Row], Key]
 ) -> AsyncIterator[dict[Key, dict[str, list[Row]]]]:
-    """Rows of equal keys together, some keys at a time. Every statement is sorted by the key."""
+    """Group rows by key, some keys at a time. Every statement is sorted by the key."""
     readers = {name: _SortedReader(pages, key_of) for name, pages in statements.items()}
     done: Key | None = None
     while True:
         for reader in readers.values():
             await reader.read_beyond(done)
         open_ends = [reader.last for reader in readers.values() if not reader.ended]
-        # Beyond the smallest last key there may be more rows of that key.
+        # Keys from the smallest last one on may have more rows on that statement's next page.
         bound = min(open_ends) if open_ends else None
         found: defaultdict[Key, dict[str, list[Row]]] = defaultdict(dict)
         for name, reader in readers.items():

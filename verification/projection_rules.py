@@ -1,4 +1,4 @@
-"""Rule 6: projections equal the write side once they are drained."""
+"""Rule 6: projections equal the write side once they have caught up."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,18 +7,18 @@ from verification.row_rules import transfers_of
 from verification.violations import Violation, ViolationKind
 
 
-def judge_wallet_projections(
+def check_wallet_projections(
     rows: Iterable[WalletRow], projections: Iterable[WalletRow]
 ) -> Iterator[Violation]:
     """Every wallet's projection is at its version, with its balances."""
     projected = {row.wallet_id: row for row in projections}
     for row in rows:
-        yield from judge_wallet_projection(row, projected.pop(row.wallet_id, None))
+        yield from check_wallet_projection(row, projected.pop(row.wallet_id, None))
     for wallet_id in sorted(projected):
         yield Violation(kind=ViolationKind.PROJECTION_UNKNOWN, wallet_id=wallet_id, detail="")
 
 
-def judge_wallet_projection(row: WalletRow, projected: WalletRow | None) -> Iterator[Violation]:
+def check_wallet_projection(row: WalletRow, projected: WalletRow | None) -> Iterator[Violation]:
     """One wallet's projection against its row."""
     if projected is None:
         yield _violation(
@@ -36,7 +36,7 @@ def judge_wallet_projection(row: WalletRow, projected: WalletRow | None) -> Iter
         )
 
 
-def judge_transfer_projections(
+def check_transfer_projections(
     rows: Iterable[TransferRow], projections: Iterable[TransferRow]
 ) -> Iterator[Violation]:
     """Every transfer's projection equals its row."""
@@ -57,14 +57,14 @@ def judge_transfer_projections(
         yield _violation(ViolationKind.PROJECTION_UNKNOWN, wallet_id, f"transfer={transfer_id}")
 
 
-def judge_folded_transfer(
+def check_transfer_projection(
     events: Sequence[JournalEvent], found: TransferRow | None, *, version: int, wallet_version: int
 ) -> Iterator[Violation]:
-    """One transfer's projection while events are still being folded.
+    """One transfer's projection while events are still being applied.
 
-    ``events`` are the transfer's own, in order. ``version`` is the projection's: it is what the
-    events up to that one left. ``wallet_version`` is how far its wallet's projection is: the
-    transfer's may be ahead of that, never behind.
+    ``events`` are the transfer's own, in order. ``version`` is the projection's: it must equal the
+    result of the events up to it. ``wallet_version`` is the version of its wallet's projection:
+    the transfer's may be ahead of that, never behind.
     """
     if found is None:
         if events[0].version <= wallet_version:
@@ -72,11 +72,11 @@ def judge_folded_transfer(
                 ViolationKind.PROJECTION_MISSING, events[0], f"of {events[0].version}"
             )
         return
-    folded = [event for event in events if event.version <= version]
-    should = transfers_of(folded).get(found.transfer_id)
-    if should != found or folded[-1].version != version:
+    applied = [event for event in events if event.version <= version]
+    expected = transfers_of(applied).get(found.transfer_id)
+    if expected != found or applied[-1].version != version:
         yield _of_transfer(
-            ViolationKind.PROJECTION_DIFFERS, events[0], f"projected {found}, journal {should}"
+            ViolationKind.PROJECTION_DIFFERS, events[0], f"projected {found}, journal {expected}"
         )
     elif any(version < event.version <= wallet_version for event in events):
         yield _of_transfer(
@@ -86,9 +86,9 @@ def judge_folded_transfer(
         )
 
 
-def _of_transfer(breach: ViolationKind, event: JournalEvent, detail: str) -> Violation:
-    return _violation(breach, event.wallet_id, f"transfer={event.transfer_id} {detail}")
+def _of_transfer(kind: ViolationKind, event: JournalEvent, detail: str) -> Violation:
+    return _violation(kind, event.wallet_id, f"transfer={event.transfer_id} {detail}")
 
 
-def _violation(breach: ViolationKind, wallet_id: str, detail: str) -> Violation:
-    return Violation(kind=breach, wallet_id=wallet_id, detail=detail)
+def _violation(kind: ViolationKind, wallet_id: str, detail: str) -> Violation:
+    return Violation(kind=kind, wallet_id=wallet_id, detail=detail)

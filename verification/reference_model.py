@@ -1,7 +1,7 @@
-"""What a transfer means for its wallet's sums, from the definition of its states.
+"""The effect of a transfer on its wallet's balances, from the definition of its states.
 
-Written down independently of the service's own table: not what each step does, but where the
-money is in each state. A step is the difference between two states.
+Independent of the service's own table: it defines not what each step does, but where the money is
+in each state. A step is the difference between two states.
 """
 
 from typing import Final
@@ -32,18 +32,18 @@ def step_allowed(transfer_type: str, before: str, after: str) -> bool:
 
 
 def apply_step(
-    sums: Balances, transfer_type: str, before: str, after: str, amount: int
+    balances: Balances, transfer_type: str, before: str, after: str, amount: int
 ) -> Balances:
-    """``sums`` after a transfer of ``amount`` went from status ``before`` to ``after``."""
+    """``balances`` after a transfer of ``amount`` went from status ``before`` to ``after``."""
     was = _SHARES.get((transfer_type, before), _NO_SHARE)
     now = _SHARES.get((transfer_type, after), _NO_SHARE)
     return Balances(
-        balance=sums.balance + (now[0] - was[0]) * amount,
-        pending_debit=sums.pending_debit + (now[1] - was[1]) * amount,
-        pending_credit=sums.pending_credit + (now[2] - was[2]) * amount,
+        balance=balances.balance + (now[0] - was[0]) * amount,
+        pending_debit=balances.pending_debit + (now[1] - was[1]) * amount,
+        pending_credit=balances.pending_credit + (now[2] - was[2]) * amount,
     )
 
 
 def minor_units(amount: str) -> int:
-    """Minor units of a decimal string that has all of its decimals."""
+    """Minor units of a decimal string with all its decimals."""
     return int(amount.replace(".", ""))

@@ -1,7 +1,7 @@
-"""Rule 1, the refusals: each was right at some moment between the request and its answer.
+"""Rule 1, the refusals: each was correct at some time between the request and its response.
 
-A refusal that rests on a remembered balance, and not on the wallet's, is a lie to the client
-(money that is there is refused), though it breaks no sum.
+A refusal that rests on a stale balance is wrong (the client has the money), though all balances
+add up.
 """
 
 from bisect import bisect_left
@@ -15,13 +15,13 @@ from verification.violations import Violation, ViolationKind
 
 
 class VersionUpperBounds:
-    """For each wallet: the highest version whose request had started by a moment."""
+    """For each wallet: the highest version whose request had started by a given time."""
 
-    def __init__(self, indexed: FactIndex) -> None:
+    def __init__(self, index: FactIndex) -> None:
         starts: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-        for intent in indexed.intents.values():
-            for event in intent.events:
-                starts[event.wallet_id].append((intent.started, event.version))
+        for operation in index.operations.values():
+            for event in operation.events:
+                starts[event.wallet_id].append((operation.started, event.version))
         self._starts: dict[str, list[int]] = {}
         self._highest: dict[str, list[int]] = {}
         for wallet_id, found in starts.items():
@@ -31,70 +31,70 @@ class VersionUpperBounds:
             self._highest[wallet_id] = [highest := max(highest, version) for _, version in found]
 
     def at(self, wallet_id: str, moment: int) -> int:
-        """Highest version asked for before ``moment``; 0 if none."""
+        """Highest version whose request started before ``moment``; 0 if none."""
         index = bisect_left(self._starts.get(wallet_id, ()), moment)
         return self._highest[wallet_id][index - 1] if index else 0
 
 
-def judge_refusals(indexed: FactIndex, floors: VersionLowerBounds) -> Iterator[Violation]:
-    """Every refusal that was decided anew was right at some version that the wallet then had."""
-    ceilings = VersionUpperBounds(indexed)
-    for intent in indexed.intents.values():
-        for attempt in intent.attempts:
-            if attempt.outcome == "refused" and not attempt.replayed:
-                yield from _judge(indexed, intent, attempt, floors, ceilings)
+def check_refusals(index: FactIndex, lower_bounds: VersionLowerBounds) -> Iterator[Violation]:
+    """Every refusal that is no replay was correct at a version that the wallet had then."""
+    upper_bounds = VersionUpperBounds(index)
+    for operation in index.operations.values():
+        for call in operation.calls:
+            if call.outcome == "refused" and not call.replayed:
+                yield from _check_refusal(index, operation, call, lower_bounds, upper_bounds)
 
 
-def _judge(
-    indexed: FactIndex,
-    intent: ClientOperation,
-    attempt: ClientCall,
-    floors: VersionLowerBounds,
-    ceilings: VersionUpperBounds,
+def _check_refusal(
+    index: FactIndex,
+    operation: ClientOperation,
+    call: ClientCall,
+    lower_bounds: VersionLowerBounds,
+    upper_bounds: VersionUpperBounds,
 ) -> Iterator[Violation]:
-    judge = _JUDGES.get(attempt.code)
-    if judge is None:
+    is_justified = _JUSTIFICATIONS.get(call.code)
+    if is_justified is None:
         return
-    lowest = floors.before(attempt.wallet_id, intent.started)
-    highest = max(lowest, ceilings.at(attempt.wallet_id, attempt.ended))
-    if not judge(indexed, attempt, lowest, highest):
+    lowest = lower_bounds.before(call.wallet_id, operation.started)
+    highest = max(lowest, upper_bounds.at(call.wallet_id, call.ended))
+    if not is_justified(index, call, lowest, highest):
         yield Violation(
             kind=ViolationKind.REFUSAL_UNJUSTIFIED,
-            wallet_id=attempt.wallet_id,
-            detail=f"intent={intent.name} {attempt.operation} {attempt.code}: not so at any "
+            wallet_id=call.wallet_id,
+            detail=f"operation_id={operation.name} {call.operation} {call.code}: wrong at every "
             f"version from {lowest} to {highest}",
         )
 
 
-def _insufficient(indexed: FactIndex, attempt: ClientCall, lowest: int, highest: int) -> bool:
-    limit = indexed.limits.get(attempt.wallet_id, 0)
+def _insufficient(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
+    limit = index.limits.get(call.wallet_id, 0)
     return any(
-        event is not None and event.after.balance + limit < attempt.amount
+        event is not None and event.after.balance + limit < call.amount
         for version in range(max(lowest, 1), highest + 1)
-        for event in (indexed.at(attempt.wallet_id, version),)
+        for event in (index.at(call.wallet_id, version),)
     )
 
 
-def _settled_as(status: str) -> "Judge":
-    def judge(indexed: FactIndex, attempt: ClientCall, _lowest: int, highest: int) -> bool:
-        event = indexed.settlements.get(attempt.transfer_id)
+def _settled_as(status: str) -> "Justification":
+    def is_justified(index: FactIndex, call: ClientCall, _lowest: int, highest: int) -> bool:
+        event = index.settlements.get(call.transfer_id)
         return event is not None and event.status == status and event.version <= highest
 
-    return judge
+    return is_justified
 
 
-def _no_wallet(_indexed: FactIndex, _attempt: ClientCall, lowest: int, _highest: int) -> bool:
+def _no_wallet(_index: FactIndex, _call: ClientCall, lowest: int, _highest: int) -> bool:
     return lowest == 0
 
 
-def _no_transfer(indexed: FactIndex, attempt: ClientCall, lowest: int, _highest: int) -> bool:
-    event: JournalEvent | None = indexed.creations.get(attempt.transfer_id)
-    return event is None or event.wallet_id != attempt.wallet_id or event.version > lowest
+def _no_transfer(index: FactIndex, call: ClientCall, lowest: int, _highest: int) -> bool:
+    event: JournalEvent | None = index.creations.get(call.transfer_id)
+    return event is None or event.wallet_id != call.wallet_id or event.version > lowest
 
 
-Judge = Callable[[FactIndex, ClientCall, int, int], bool]
+Justification = Callable[[FactIndex, ClientCall, int, int], bool]
 
-_JUDGES: dict[str, Judge] = {
+_JUSTIFICATIONS: dict[str, Justification] = {
     "insufficient_funds": _insufficient,
     "transfer_already_completed": _settled_as("completed"),
     "transfer_already_failed": _settled_as("failed"),

@@ -1,4 +1,4 @@
-"""What an answer told the client: the JSON of a wallet or of a transfer, as numbers."""
+"""Responses to clients: the JSON of a wallet or of a transfer, as numbers."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from verification.facts import Balances
 from verification.reference_model import minor_units
 
 
-class _Sums(msgspec.Struct):
+class _Balances(msgspec.Struct):
     version: int
     balance: str
     pending_debit: str
@@ -19,19 +19,19 @@ class _Transfer(msgspec.Struct):
     type: str
     status: str
     amount: str
-    wallet: _Sums
+    wallet: _Balances
 
 
-class _Wallet(_Sums):
+class _Wallet(_Balances):
     id: str
 
 
 class ReportedState(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer said. ``transfer_id`` is empty for a wallet."""
+    """The state in a response. ``transfer_id`` is empty for a wallet."""
 
     wallet_id: str
     version: int
-    sums: Balances
+    balances: Balances
     transfer_id: str = ""
     type: str = ""
     status: str = ""
@@ -39,36 +39,38 @@ class ReportedState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_transfer(body: str) -> ReportedState:
-    """An answer to a debit, a credit or a settlement.
+    """Parse the response to a debit, a credit or a settlement.
 
     Raises:
-        msgspec.MsgspecError: it is no such answer.
+        msgspec.MsgspecError: it is not such a response.
     """
-    answer = msgspec.json.decode(body, type=_Transfer)
+    response = msgspec.json.decode(body, type=_Transfer)
     return ReportedState(
-        wallet_id=answer.wallet_id,
-        version=answer.wallet.version,
-        sums=_sums(answer.wallet),
-        transfer_id=answer.id,
-        type=answer.type,
-        status=answer.status,
-        amount=minor_units(answer.amount),
+        wallet_id=response.wallet_id,
+        version=response.wallet.version,
+        balances=_balances(response.wallet),
+        transfer_id=response.id,
+        type=response.type,
+        status=response.status,
+        amount=minor_units(response.amount),
     )
 
 
 def parse_wallet(body: str) -> ReportedState:
-    """An answer to a creation of a wallet, or to a read of one.
+    """Parse the response to a wallet creation or a wallet read.
 
     Raises:
-        msgspec.MsgspecError: it is no such answer.
+        msgspec.MsgspecError: it is not such a response.
     """
-    answer = msgspec.json.decode(body, type=_Wallet)
-    return ReportedState(wallet_id=answer.id, version=answer.version, sums=_sums(answer))
+    response = msgspec.json.decode(body, type=_Wallet)
+    return ReportedState(
+        wallet_id=response.id, version=response.version, balances=_balances(response)
+    )
 
 
-def _sums(answer: _Sums) -> Balances:
+def _balances(response: _Balances) -> Balances:
     return Balances(
-        balance=minor_units(answer.balance),
-        pending_debit=minor_units(answer.pending_debit),
-        pending_credit=minor_units(answer.pending_credit),
+        balance=minor_units(response.balance),
+        pending_debit=minor_units(response.pending_debit),
+        pending_credit=minor_units(response.pending_credit),
     )

@@ -1,4 +1,4 @@
-"""Rule 2, the rows: wallets and transfers are what the journal says, and money is conserved."""
+"""Rule 2, the rows: wallets and transfers match the journal, and money is conserved."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,8 +10,8 @@ Journals = Mapping[str, Sequence[JournalEvent]]
 """Events by wallet, in version order."""
 
 
-def judge_wallet_rows(journals: Journals, rows: Iterable[WalletRow]) -> Iterator[Violation]:
-    """Every wallet's row is its last event."""
+def check_wallet_rows(journals: Journals, rows: Iterable[WalletRow]) -> Iterator[Violation]:
+    """Every wallet's row equals its last event."""
     unseen = set(journals)
     for row in rows:
         events = journals.get(row.wallet_id)
@@ -29,7 +29,7 @@ def judge_wallet_rows(journals: Journals, rows: Iterable[WalletRow]) -> Iterator
 
 
 def transfers_of(events: Iterable[JournalEvent]) -> dict[str, TransferRow]:
-    """The transfers that a wallet's events amount to."""
+    """The transfers that a wallet's events result in."""
     rows: dict[str, TransferRow] = {}
     for event in events:
         if not event.transfer_id:
@@ -48,39 +48,37 @@ def transfers_of(events: Iterable[JournalEvent]) -> dict[str, TransferRow]:
     return rows
 
 
-def judge_transfer_rows(journals: Journals, rows: Iterable[TransferRow]) -> Iterator[Violation]:
-    """The transfers' rows are what the journal says, no more and no less."""
+def check_transfer_rows(journals: Journals, rows: Iterable[TransferRow]) -> Iterator[Violation]:
+    """The rows are exactly the transfers of the journal."""
     expected = {
         (wallet_id, transfer_id): row
         for wallet_id, events in journals.items()
         for transfer_id, row in transfers_of(events).items()
     }
     for row in rows:
-        should = expected.pop((row.wallet_id, row.transfer_id), None)
-        if should is None:
+        due = expected.pop((row.wallet_id, row.transfer_id), None)
+        if due is None:
             yield _of_transfer(ViolationKind.TRANSFER_ROW_WITHOUT_EVENT, row, "")
-        elif should != row:
-            yield _of_transfer(
-                ViolationKind.TRANSFER_ROW_DIFFERS, row, f"row {row}, journal {should}"
-            )
+        elif due != row:
+            yield _of_transfer(ViolationKind.TRANSFER_ROW_DIFFERS, row, f"row {row}, journal {due}")
     for row in expected.values():
         yield _of_transfer(ViolationKind.TRANSFER_ROW_MISSING, row, "")
 
 
-def judge_conservation(
+def check_conservation(
     wallets: Iterable[WalletRow], transfers: Iterable[TransferRow]
 ) -> Iterator[Violation]:
-    """Over all wallets of a currency: what is there or held is what came in minus what went out."""
+    """Per currency: balances and holds of all wallets equal what came in minus what went out."""
     currencies: dict[str, str] = {}
-    there: defaultdict[str, int] = defaultdict(int)
+    held: defaultdict[str, int] = defaultdict(int)
     for wallet in wallets:
         currencies[wallet.wallet_id] = wallet.currency
-        there[wallet.currency] += wallet.balances.balance + wallet.balances.pending_credit
+        held[wallet.currency] += wallet.balances.balance + wallet.balances.pending_credit
     for transfer in transfers:
         if transfer.status == "completed":
             sign = -1 if transfer.type == "debit" else 1
-            there[currencies.get(transfer.wallet_id, "")] += sign * transfer.amount
-    for currency, difference in sorted(there.items()):
+            held[currencies.get(transfer.wallet_id, "")] += sign * transfer.amount
+    for currency, difference in sorted(held.items()):
         if difference:
             yield Violation(
                 kind=ViolationKind.MONEY_NOT_CONSERVED,
@@ -89,8 +87,8 @@ def judge_conservation(
             )
 
 
-def judge_outbox(journals: Journals, rows: Iterable[OutboxRow]) -> Iterator[Violation]:
-    """Outbox rows name events that exist, and none twice."""
+def check_outbox(journals: Journals, rows: Iterable[OutboxRow]) -> Iterator[Violation]:
+    """Outbox rows refer to existing events, each at most once."""
     ends: dict[str, int] = {}
     for row in sorted(rows, key=lambda row: (row.wallet_id, row.first_version)):
         events = journals.get(row.wallet_id, ())
@@ -102,6 +100,6 @@ def judge_outbox(journals: Journals, rows: Iterable[OutboxRow]) -> Iterator[Viol
         ends[row.wallet_id] = row.last_version
 
 
-def _of_transfer(breach: ViolationKind, row: TransferRow, what: str) -> Violation:
+def _of_transfer(kind: ViolationKind, row: TransferRow, what: str) -> Violation:
     detail = f"transfer={row.transfer_id} {what}".strip()
-    return Violation(kind=breach, wallet_id=row.wallet_id, detail=detail)
+    return Violation(kind=kind, wallet_id=row.wallet_id, detail=detail)

@@ -1,7 +1,7 @@
-"""The service's tables as the checker reads them: a statement each, and its rows as evidence.
+"""The service's tables as the checker reads them: one statement each, and its rows as facts.
 
 Every statement takes a range of wallets, from ``$1`` (excluded) to ``$2`` (included), so that a
-check of any size is many small snapshots. Amounts travel as text: they have up to 38 digits.
+check of any size is many small snapshots. Amounts are read as text: they have up to 38 digits.
 """
 
 from collections.abc import Sequence
@@ -74,12 +74,12 @@ SELECT wallet_id::text, key, refused, answer, version
 FROM idempotency_keys {RANGE} ORDER BY idempotency_keys.wallet_id, key"""
 
 
-def event_of(row: Row) -> JournalEvent:
+def event_from_row(row: Row) -> JournalEvent:
     return JournalEvent(
         wallet_id=row[0],
         version=row[1],
         type=row[2],
-        after=_sums(row, 3),
+        after=_balances_from_row(row, 3),
         transfer_id=row[6],
         transfer_type=row[7],
         previous_status=row[8],
@@ -89,7 +89,7 @@ def event_of(row: Row) -> JournalEvent:
     )
 
 
-def transfer_of(row: Row) -> TransferRow:
+def transfer_from_row(row: Row) -> TransferRow:
     return TransferRow(
         wallet_id=row[0],
         transfer_id=row[1],
@@ -109,30 +109,30 @@ class Wallet(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
-def wallet_of(row: Row) -> Wallet:
+def wallet_from_row(row: Row) -> Wallet:
     wallet = WalletRow(
         wallet_id=row[0],
         version=row[1],
-        balances=_sums(row, 2),
+        balances=_balances_from_row(row, 2),
         currency=row[5],
         overdraft_limit=int(row[6]),
     )
     return Wallet(wallet, row[7])
 
 
-def projected_wallet_of(row: Row) -> WalletRow:
-    return WalletRow(wallet_id=row[0], version=row[1], balances=_sums(row, 2))
+def projected_wallet_from_row(row: Row) -> WalletRow:
+    return WalletRow(wallet_id=row[0], version=row[1], balances=_balances_from_row(row, 2))
 
 
-def outbox_of(row: Row) -> OutboxRow:
+def outbox_from_row(row: Row) -> OutboxRow:
     return OutboxRow(wallet_id=row[0], first_version=row[1], last_version=row[2])
 
 
-def key_of(row: Row) -> KeyRow:
+def key_from_row(row: Row) -> KeyRow:
     return KeyRow(wallet_id=row[0], key=row[1], refused=row[2], answer=row[3], version=row[4])
 
 
-def _sums(row: Row, first: int) -> Balances:
+def _balances_from_row(row: Row, first: int) -> Balances:
     return Balances(
         balance=int(row[first]),
         pending_debit=int(row[first + 1]),
@@ -141,10 +141,12 @@ def _sums(row: Row, first: int) -> Balances:
 
 
 async def events_at(
-    connection: asyncpg.Connection, places: Sequence[tuple[str, int]]
+    connection: asyncpg.Connection, event_keys: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], JournalEvent]:
-    """The journal's events at these wallets and versions, those that there are."""
+    """The journal's events at these wallets and versions, if they exist."""
     found = await connection.fetch(
-        EVENTS_AT, [wallet_id for wallet_id, _ in places], [version for _, version in places]
+        EVENTS_AT,
+        [wallet_id for wallet_id, _ in event_keys],
+        [version for _, version in event_keys],
     )
-    return {(row[0], row[1]): event_of(row) for row in found}
+    return {(row[0], row[1]): event_from_row(row) for row in found}

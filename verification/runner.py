@@ -1,4 +1,4 @@
-"""The checker as a program: what it connects to, what it runs, what it says at its end."""
+"""The checker as a program: connections, checks, exit code."""
 
 import asyncio
 from datetime import timedelta
@@ -33,61 +33,61 @@ _FAILURES: Final = (
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What to check. Empty or None: that part is left out."""
+    """What to check. Empty or None: that part is skipped."""
 
     database_url: str
     nats_url: str = ""
     stream: str = "WALLET_EVENTS"
     history: Path | None = None
     lag_max_s: float = 300.0
-    """Projections that are behind for less than this are on their way, not wrong."""
+    """A smaller projection lag is no violation."""
 
 
 def run(options: Options, out: Console, err: Console) -> int:
-    """Check; returns the exit code."""
-    with ConsoleReport(out, err) as screen:
+    """Run the check; returns the exit code."""
+    with ConsoleReport(out, err) as report:
         try:
-            findings = asyncio.run(_check(options, screen))
+            findings = asyncio.run(_check(options, report))
         except _FAILURES as failure:
-            told = str(failure).strip() or type(failure).__name__
-            err.print(f"Could not check: {told}", style="red", markup=False, highlight=False)
+            reason = str(failure).strip() or type(failure).__name__
+            err.print(f"Check failed: {reason}", style="red", markup=False, highlight=False)
             return EXIT_ERROR
-        screen.print_verdict(findings)
+        report.print_verdict(findings)
     return EXIT_VIOLATIONS if findings.total else EXIT_OK
 
 
-async def _check(options: Options, screen: ConsoleReport) -> Findings:
-    findings = Findings(screen.violation)
-    # First what can fail at once.
+async def _check(options: Options, report: ConsoleReport) -> Findings:
+    findings = Findings(report.violation)
+    # First what can fail immediately.
     history = read_history(options.history) if options.history else None
     connection = await connect(options.database_url)
     try:
-        stream = await _check_stream(options, connection, findings, screen)
-        screen.start_phase("Postgres", await events_expected(connection))
+        stream = await _check_stream(options, connection, findings, report)
+        report.start_phase("Postgres", await events_expected(connection))
         totals = await check_database(
             connection,
             findings,
             lag_max=timedelta(seconds=options.lag_max_s),
-            on_progress=lambda totals: screen.advance(totals.events),
+            on_progress=lambda totals: report.advance(totals.events),
         )
         if history is not None:
             findings.add(await check_history(connection, history))
     finally:
         await connection.close()
-    screen.summary(totals, stream, len(history) if history is not None else None)
+    report.summary(totals, stream, len(history) if history is not None else None)
     return findings
 
 
 async def _check_stream(
-    options: Options, connection: asyncpg.Connection, findings: Findings, screen: ConsoleReport
+    options: Options, connection: asyncpg.Connection, findings: Findings, report: ConsoleReport
 ) -> StreamTotals | None:
     if not options.nats_url:
         return None
-    screen.start_phase("Stream", 0)
+    report.start_phase("Stream", 0)
     async with open_stream(options.nats_url, options.stream) as source:
         return await check_stream(
             connection,
             source,
             findings,
-            on_progress=lambda totals: screen.advance(totals.messages, totals.of),
+            on_progress=lambda totals: report.advance(totals.messages, totals.of),
         )

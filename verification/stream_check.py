@@ -1,7 +1,7 @@
 """Rule 5 on a running service: the stream against the journal, in one pass over its messages.
 
-What must be on the stream is noted first: per wallet, the events before its outbox's first row.
-Then the stream is read up to the message that is last by then. Memory is a number a wallet.
+First it records what must be on the stream: per wallet, the events before its first outbox row.
+Then it reads the stream up to the last message at that time. Memory: one number per wallet.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from verification.cloud_events import decode_message
 from verification.facts import StreamMessage
 from verification.findings import Findings
 from verification.rows import events_at
-from verification.stream_rules import StreamOrder, judge_content
+from verification.stream_rules import StreamOrder, check_content
 from verification.stream_source import StoredMessage, StreamBounds, StreamSource
 from verification.violations import Violation, ViolationKind
 from verification.wallet_ranges import Range, ranges
@@ -30,20 +30,20 @@ WHERE w.id > $1::uuid AND w.id <= $2::uuid
 """
 
 _CLOCK_MARGIN: Final = timedelta(minutes=5)
-"""How far the clocks of Postgres and NATS may be apart, where their times are compared."""
+"""Allowed difference between the clocks of Postgres and NATS."""
 
 Published = dict[str, tuple[int, datetime]]
 """By wallet: the version up to which its events were published, and when it last changed."""
 
 
 class StreamTotals(msgspec.Struct):
-    """What a check of the stream has seen."""
+    """Counts of a stream check."""
 
     messages: int = 0
     of: int = 0
-    repetitions: int = 0
-    head_is_gone: bool = False
-    """Old messages were dropped; what they said is not judged."""
+    duplicates: int = 0
+    is_truncated: bool = False
+    """Old messages were dropped; they are not checked."""
 
 
 async def check_stream(
@@ -53,11 +53,11 @@ async def check_stream(
     *,
     on_progress: Callable[[StreamTotals], None] = lambda _totals: None,
 ) -> StreamTotals:
-    """Judge every message, and that none is missing."""
+    """Check every message, and that none is missing."""
     published = await _published(connection)
     bounds = await source.bounds()
-    totals = StreamTotals(of=bounds.last - bounds.first + 1, head_is_gone=bounds.first > 1)
-    order = StreamOrder(starts_anywhere=totals.head_is_gone)
+    totals = StreamTotals(of=bounds.last - bounds.first + 1, is_truncated=bounds.first > 1)
+    order = StreamOrder(starts_anywhere=totals.is_truncated)
     async for page in source.pages(bounds):
         messages = _decoded(page, findings)
         recorded = await events_at(
@@ -65,13 +65,13 @@ async def check_stream(
             sorted({(one.event.wallet_id, one.event.version) for one in messages}),
         )
         for message in messages:
-            place = (message.event.wallet_id, message.event.version)
+            event_key = (message.event.wallet_id, message.event.version)
             findings.add(order.add(message))
-            findings.add(judge_content(message, recorded.get(place)))
+            findings.add(check_content(message, recorded.get(event_key)))
         totals.messages += len(page)
         on_progress(totals)
-    totals.repetitions = order.repetitions
-    _judge_ends(published, order, bounds, findings)
+    totals.duplicates = order.duplicates
+    _check_tail(published, order, bounds, findings)
     return totals
 
 
@@ -92,24 +92,26 @@ async def _published_in(
 
 def _decoded(page: list[StoredMessage], findings: Findings) -> list[StreamMessage]:
     messages = []
-    for raw in page:
+    for stored in page:
         try:
-            message = decode_message(raw.sequence, raw.message_id, raw.subject, raw.payload)
+            message = decode_message(
+                stored.sequence, stored.message_id, stored.subject, stored.payload
+            )
         except (msgspec.MsgspecError, ValueError) as failure:
-            findings.add([_unreadable(raw, failure)])
+            findings.add([_unreadable(stored, failure)])
         else:
             messages.append(message)
     return messages
 
 
-def _judge_ends(
+def _check_tail(
     published: Published, order: StreamOrder, bounds: StreamBounds, findings: Findings
 ) -> None:
-    """Nothing that was published is missing at the end, where the order doesn't show it."""
+    """No published event is missing at the end, where the order doesn't show it."""
     for wallet_id, (version, changed_at) in published.items():
         last = order.last.get(wallet_id)
         if last is None and bounds.first > 1 and changed_at < bounds.first_at + _CLOCK_MARGIN:
-            continue  # its events may have been in the head that is gone
+            continue  # its events may have been among the dropped messages
         if version > (last or 0):
             detail = f"version={(last or 0) + 1} to {version}"
             findings.add(
@@ -121,9 +123,9 @@ def _judge_ends(
             )
 
 
-def _unreadable(raw: StoredMessage, failure: Exception) -> Violation:
+def _unreadable(stored: StoredMessage, failure: Exception) -> Violation:
     return Violation(
         kind=ViolationKind.STREAM_EVENT_UNKNOWN,
         wallet_id="*",
-        detail=f"sequence={raw.sequence} id={raw.message_id} is no event: {failure}",
+        detail=f"sequence={stored.sequence} id={stored.message_id} is not an event: {failure}",
     )

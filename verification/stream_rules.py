@@ -1,7 +1,7 @@
 """Rule 5: the stream holds every journal event once, in version order per wallet, and nothing else.
 
-A message whose id came before is a repetition, which the stream or its readers drop. Since
-versions are contiguous, "seen before" is one number a wallet: any stream can be judged in one
+A message with an earlier message's id is a duplicate, which the stream or its readers drop. Since
+versions are contiguous, "seen before" is one number per wallet: any stream can be checked in one
 pass with memory for its wallets, not for its messages.
 """
 
@@ -12,14 +12,14 @@ from verification.violations import Violation, ViolationKind
 
 
 class StreamOrder:
-    """The order of the messages, wallet by wallet, as they stream by."""
+    """Checks the order of the messages per wallet, as they are read."""
 
     def __init__(self, *, starts_anywhere: bool = False) -> None:
-        """``starts_anywhere``: the stream's head is gone, so a wallet may begin at any version."""
+        """``starts_anywhere``: old messages were dropped: a wallet may begin at any version."""
         self._starts_anywhere = starts_anywhere
         self.last: dict[str, int] = {}
-        """Version up to which each wallet's events came in order."""
-        self.repetitions = 0
+        """Version up to which each wallet's events were in order."""
+        self.duplicates = 0
 
     def add(self, message: StreamMessage) -> Iterator[Violation]:
         event = message.event
@@ -29,7 +29,7 @@ class StreamOrder:
                 ViolationKind.STREAM_MESSAGE_ID_WRONG, message, message.message_id
             )
         if last is not None and event.version <= last:
-            self.repetitions += 1
+            self.duplicates += 1
             return
         if event.version != (last or 0) + 1 and (last is not None or not self._starts_anywhere):
             yield stream_violation(
@@ -38,28 +38,30 @@ class StreamOrder:
         self.last[event.wallet_id] = event.version
 
 
-def judge_content(message: StreamMessage, recorded: JournalEvent | None) -> Iterator[Violation]:
+def check_content(message: StreamMessage, recorded: JournalEvent | None) -> Iterator[Violation]:
     """The message is the journal's event of its wallet and version."""
     if recorded is None:
         yield stream_violation(ViolationKind.STREAM_EVENT_UNKNOWN, message, "not in the journal")
     elif message.event != recorded:
         yield stream_violation(
-            ViolationKind.STREAM_EVENT_DIFFERS, message, f"says {message.event}, journal {recorded}"
+            ViolationKind.STREAM_EVENT_DIFFERS,
+            message,
+            f"message {message.event}, journal {recorded}",
         )
 
 
-def judge_stream(
+def check_stream_messages(
     journal: Mapping[tuple[str, int], JournalEvent], stream: Iterable[StreamMessage]
 ) -> Iterator[Violation]:
     """All of rule 5 for a stream and a journal in memory."""
     order = StreamOrder()
-    there: set[tuple[str, int]] = set()
+    seen: set[tuple[str, int]] = set()
     for message in stream:
-        place = (message.event.wallet_id, message.event.version)
-        there.add(place)
+        event_key = (message.event.wallet_id, message.event.version)
+        seen.add(event_key)
         yield from order.add(message)
-        yield from judge_content(message, journal.get(place))
-    for wallet_id, version in sorted(journal.keys() - there):
+        yield from check_content(message, journal.get(event_key))
+    for wallet_id, version in sorted(journal.keys() - seen):
         yield Violation(
             kind=ViolationKind.STREAM_EVENT_MISSING,
             wallet_id=wallet_id,
@@ -67,10 +69,10 @@ def judge_stream(
         )
 
 
-def stream_violation(breach: ViolationKind, message: StreamMessage, what: str) -> Violation:
+def stream_violation(kind: ViolationKind, message: StreamMessage, what: str) -> Violation:
     event = message.event
     return Violation(
-        kind=breach,
+        kind=kind,
         wallet_id=event.wallet_id,
         detail=f"version={event.version} sequence={message.sequence} {what}",
     )

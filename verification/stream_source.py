@@ -1,4 +1,4 @@
-"""The stream, message by message, from its first to the one that is last now."""
+"""Reads the stream from its first message to the current last one."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,7 +44,7 @@ class StreamUnreadable(Exception):
 
 
 class StreamBounds(msgspec.Struct, frozen=True):
-    """Which part of the stream is read."""
+    """First and last sequence of the part that is read."""
 
     first: int
     last: int
@@ -63,19 +63,19 @@ class StreamSource:
     async def bounds(self) -> StreamBounds:
         """
         Raises:
-            StreamUnreadable: there is no such stream.
-            nats.errors.Error: the server doesn't answer.
+            StreamUnreadable: the stream does not exist.
+            nats.errors.Error: the server doesn't respond.
         """
         subject = f"$JS.API.STREAM.INFO.{self._name}"
         answer = await self._client.request(subject, b"", timeout=_TIMEOUT_S)
         info = msgspec.json.decode(answer.data, type=_Info)
         if info.state is None:
-            told = info.error.description if info.error else "no answer"
-            raise StreamUnreadable(f"stream {self._name}: {told}")
+            reason = info.error.description if info.error else "no state"
+            raise StreamUnreadable(f"stream {self._name}: {reason}")
         return StreamBounds(info.state.first_seq, info.state.last_seq, info.state.first_ts)
 
     async def pages(self, bounds: StreamBounds) -> AsyncIterator[list[StoredMessage]]:
-        """Messages in order, some at a time. Reading leaves no trace on the server."""
+        """Messages in order, in pages. The consumer is ephemeral and needs no acknowledgements."""
         if bounds.first > bounds.last:
             return
         config = ConsumerConfig(
@@ -90,12 +90,16 @@ class StreamSource:
             while sequence < bounds.last:
                 messages = await puller.fetch(_FETCH, timeout=_TIMEOUT_S)
                 sequence = messages[-1].metadata.sequence.stream
-                yield [_raw(one) for one in messages if one.metadata.sequence.stream <= bounds.last]
+                yield [
+                    _stored_message(one)
+                    for one in messages
+                    if one.metadata.sequence.stream <= bounds.last
+                ]
         finally:
             await puller.unsubscribe()
 
 
-def _raw(message: Msg) -> StoredMessage:
+def _stored_message(message: Msg) -> StoredMessage:
     message_id = (message.headers or {}).get("Nats-Msg-Id", "")
     return StoredMessage(
         message.metadata.sequence.stream, message_id, message.subject, message.data

@@ -1,4 +1,4 @@
-"""What may be found wrong. Every breach has a name, and belongs to one of six numbered rules."""
+"""Kinds of violations. Every kind has a name, and belongs to one of six numbered rules."""
 
 from enum import StrEnum
 from typing import Final
@@ -9,7 +9,7 @@ import msgspec
 class ViolationKind(StrEnum):
     """A way to break a rule. The names are stable: scripts and alerts may match them."""
 
-    # 1: what clients were told against the journal
+    # 1: responses to clients against the journal
     ACKNOWLEDGED_WRITE_MISSING = "acknowledged_write_missing"
     ACKNOWLEDGED_WRITE_DIFFERS = "acknowledged_write_differs"
     WRITE_APPLIED_TWICE = "write_applied_twice"
@@ -17,7 +17,7 @@ class ViolationKind(StrEnum):
     UNAPPLIED_WRITE_APPLIED = "unapplied_write_applied"
     REFUSAL_UNJUSTIFIED = "refusal_unjustified"
     UNASKED_EVENT = "unasked_event"
-    # 2: the journal by itself, and the rows that follow from it
+    # 2: the journal itself, and the rows that follow from it
     VERSION_GAP = "version_gap"
     VERSION_REPEATED = "version_repeated"
     FOLD_BROKEN = "fold_broken"
@@ -60,9 +60,9 @@ class ViolationKind(StrEnum):
 
 RULES: Final[dict[int, str]] = {
     1: "every acknowledged write is in the journal once, every refused one is not",
-    2: "versions are contiguous, balances follow by the fold, money is conserved",
-    3: "per wallet, what was answered first came first",
-    4: "one key, one request, one answer",
+    2: "versions are contiguous, balances follow from the events, money is conserved",
+    3: "per wallet, real-time order",
+    4: "one idempotency key, one request, one response",
     5: "the stream holds every journal event once, in version order, and nothing else",
     6: "projections equal the write side",
 }
@@ -77,21 +77,21 @@ _FIRST_OF_RULE: Final = {
 }
 
 
-def _rules_of_breaches() -> dict[ViolationKind, int]:
-    starts = {breach: rule for rule, breach in _FIRST_OF_RULE.items()}
+def _rules_of_kinds() -> dict[ViolationKind, int]:
+    starts = {kind: rule for rule, kind in _FIRST_OF_RULE.items()}
     rules: dict[ViolationKind, int] = {}
     rule = 0
-    for breach in ViolationKind:
-        rule = starts.get(breach, rule)
-        rules[breach] = rule
+    for kind in ViolationKind:
+        rule = starts.get(kind, rule)
+        rules[kind] = rule
     return rules
 
 
-_RULE_OF: Final = _rules_of_breaches()
+_RULE_OF: Final = _rules_of_kinds()
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
-    """One breach in one wallet. ``detail`` has what was found and what should have been."""
+    """One violation in one wallet. ``detail`` has the actual and the expected value."""
 
     kind: ViolationKind
     wallet_id: str

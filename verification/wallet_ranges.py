@@ -1,4 +1,4 @@
-"""Wallets in ranges of a few snapshots each, so that no transaction of a check lasts long."""
+"""Wallets in ranges, so that no transaction of a check lasts long."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -11,7 +11,7 @@ _LAST: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 _WALLETS_MAX: Final = 5_000
 _EVENTS: Final = 100_000
-"""A range ends with the wallet that brings it to so many events."""
+"""A range ends with the wallet that reaches this number of events."""
 
 _PAGE: Final = "SELECT id::text, version FROM wallets WHERE id > $1::uuid ORDER BY id LIMIT $2"
 
@@ -24,7 +24,7 @@ class Range(msgspec.Struct, frozen=True):
 
 
 async def ranges(connection: asyncpg.Connection) -> AsyncIterator[Range]:
-    """Ranges without gaps over every id there can be: rows of no wallet are met, too."""
+    """Ranges without gaps over all possible ids: rows without a wallet are checked, too."""
     after = _FIRST
     while True:
         page = await connection.fetch(_PAGE, after, _WALLETS_MAX)

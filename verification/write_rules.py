@@ -1,13 +1,13 @@
 """Rule 1: every acknowledged write is in the journal exactly once, every refused one is not, and
-every unknown one at most once, with a retry that learned which.
+every write with an unknown outcome at most once.
 
-A settlement that finds its transfer settled that way already is acknowledged without an event of
-its own: then the transfer's event must be there, at or before the version that was told.
+A settlement whose transfer is already settled that way is acknowledged without an event of its own:
+then the transfer's event must exist, at or before the reported version.
 """
 
 from collections.abc import Iterator
 
-from verification.fact_index import REMEMBERED, ClientOperation, FactIndex, reported_state_of
+from verification.fact_index import STORED_UNDER_KEY, ClientOperation, FactIndex, reported_state_of
 from verification.facts import ClientCall, JournalEvent
 from verification.responses import ReportedState
 from verification.violations import Violation, ViolationKind
@@ -15,124 +15,132 @@ from verification.violations import Violation, ViolationKind
 _SETTLED_AS = {"complete": "completed", "revert": "failed"}
 
 
-def judge_writes(indexed: FactIndex) -> Iterator[Violation]:
-    """All of rule 1, but for whether refusals were right."""
-    for intent in indexed.intents.values():
-        yield from _check_applied_once(intent)
-        yield from _check_not_applied(intent)
-        acknowledged = intent.acknowledged
-        for attempt in acknowledged:
-            yield from _judge_acknowledged(indexed, intent, attempt)
-        if not acknowledged and intent.events:
-            yield from _judge_unacknowledged(intent)
-    yield from _check_unexpected(indexed)
+def check_writes(index: FactIndex) -> Iterator[Violation]:
+    """All of rule 1, except whether refusals were correct."""
+    for operation in index.operations.values():
+        yield from _check_applied_once(operation)
+        yield from _check_not_applied(operation)
+        acknowledged = operation.acknowledged
+        for call in acknowledged:
+            yield from _check_acknowledged(index, operation, call)
+        if not acknowledged and operation.events:
+            yield from _check_unacknowledged(operation)
+    yield from _check_unexpected(index)
 
 
-def _check_applied_once(intent: ClientOperation) -> Iterator[Violation]:
-    if len(intent.events) > 1:
-        versions = sorted((event.wallet_id, event.version) for event in intent.events)
-        yield _violation(ViolationKind.WRITE_APPLIED_TWICE, intent, f"at {versions}")
+def _check_applied_once(operation: ClientOperation) -> Iterator[Violation]:
+    if len(operation.events) > 1:
+        versions = sorted((event.wallet_id, event.version) for event in operation.events)
+        yield _violation(ViolationKind.WRITE_APPLIED_TWICE, operation, f"at {versions}")
 
 
-def _check_not_applied(intent: ClientOperation) -> Iterator[Violation]:
-    """A first answer that is a replay: an earlier attempt was applied, whatever it was told."""
-    decided = sorted(intent.decided, key=lambda attempt: attempt.ended)
+def _check_not_applied(operation: ClientOperation) -> Iterator[Violation]:
+    """If the first response is a replay, an earlier call was applied, whatever it reported."""
+    decided = sorted(operation.decided, key=lambda call: call.ended)
     if not decided or not decided[0].replayed:
         return
-    earlier = [one for one in intent.attempts if one.started < decided[0].ended]
+    earlier = [one for one in operation.calls if one.started < decided[0].ended]
     if all(one.outcome == "not_applied" for one in earlier if one is not decided[0]):
-        told = sorted({one.code for one in earlier if one is not decided[0]})
+        reported = sorted({one.code for one in earlier if one is not decided[0]})
         yield _violation(
-            ViolationKind.UNAPPLIED_WRITE_APPLIED, intent, f"told {told}, then replayed"
+            ViolationKind.UNAPPLIED_WRITE_APPLIED, operation, f"reported {reported}, then replayed"
         )
 
 
-def _judge_acknowledged(
-    indexed: FactIndex, intent: ClientOperation, attempt: ClientCall
+def _check_acknowledged(
+    index: FactIndex, operation: ClientOperation, call: ClientCall
 ) -> Iterator[Violation]:
-    told = reported_state_of(attempt)
-    if told is None:
+    reported = reported_state_of(call)
+    if reported is None:
         yield _violation(
-            ViolationKind.ACKNOWLEDGED_WRITE_DIFFERS, intent, f"answer {attempt.body[:200]}"
+            ViolationKind.ACKNOWLEDGED_WRITE_DIFFERS, operation, f"response {call.body[:200]}"
         )
         return
-    event = _event_of(indexed, intent, attempt, told)
+    event = _event_of(index, operation, call, reported)
     if event is None:
         yield _violation(
             ViolationKind.ACKNOWLEDGED_WRITE_MISSING,
-            intent,
-            f"told {told}, started {attempt.started}",
+            operation,
+            f"reported {reported}, started {call.started}",
         )
         return
-    difference = _difference(indexed, attempt, told, event)
+    difference = _difference(index, call, reported, event)
     if difference:
-        yield _violation(ViolationKind.ACKNOWLEDGED_WRITE_DIFFERS, intent, difference)
+        yield _violation(ViolationKind.ACKNOWLEDGED_WRITE_DIFFERS, operation, difference)
 
 
 def _event_of(
-    indexed: FactIndex, intent: ClientOperation, attempt: ClientCall, told: ReportedState
+    index: FactIndex, operation: ClientOperation, call: ClientCall, reported: ReportedState
 ) -> JournalEvent | None:
-    """The event that the acknowledgement speaks of."""
-    if intent.events:
-        return intent.events[0]
-    if attempt.operation not in _SETTLED_AS:
+    """The event that the acknowledgement refers to."""
+    if operation.events:
+        return operation.events[0]
+    if call.operation not in _SETTLED_AS:
         return None
-    event = indexed.settlements.get(attempt.transfer_id)
-    return event if event is not None and event.version <= told.version else None
+    event = index.settlements.get(call.transfer_id)
+    return event if event is not None and event.version <= reported.version else None
 
 
 def _difference(
-    indexed: FactIndex, attempt: ClientCall, told: ReportedState, event: JournalEvent
+    index: FactIndex, call: ClientCall, reported: ReportedState, event: JournalEvent
 ) -> str:
-    """What the acknowledgement got wrong; empty if nothing."""
-    settles = attempt.operation in _SETTLED_AS
-    told_event = indexed.at(told.wallet_id, told.version)
-    if told_event is None or told_event.after != told.sums:
-        return f"told {told}, journal at that version {told_event}"
-    if settles and event.version > told.version:
-        return f"told version {told.version} before its event {event.version}"
-    if not settles and event.version != told.version:
-        return f"told version {told.version}, event {event.version}"
-    if attempt.operation == "create_wallet":
+    """How the acknowledgement differs from the journal; empty if it doesn't."""
+    settles = call.operation in _SETTLED_AS
+    reported_event = index.at(reported.wallet_id, reported.version)
+    if reported_event is None or reported_event.after != reported.balances:
+        return f"reported {reported}, journal at that version {reported_event}"
+    if settles and event.version > reported.version:
+        return f"reported version {reported.version} before its event {event.version}"
+    if not settles and event.version != reported.version:
+        return f"reported version {reported.version}, event {event.version}"
+    if call.operation == "create_wallet":
         return "" if event.type == "wallet.created" else f"event {event}"
-    said = (told.wallet_id, told.transfer_id, told.type, told.status, told.amount)
-    happened = (
+    reported_transfer = (
+        reported.wallet_id,
+        reported.transfer_id,
+        reported.type,
+        reported.status,
+        reported.amount,
+    )
+    event_transfer = (
         event.wallet_id,
         event.transfer_id,
         event.transfer_type,
         event.status,
         event.amount,
     )
-    asked = _asked_status(attempt), attempt.amount or told.amount, attempt.wallet_id
-    if asked != (told.status, told.amount, told.wallet_id):
-        return f"asked {asked}, told {told}"
-    return "" if said == happened else f"told {said}, event {happened}"
+    requested = _requested_status(call), call.amount or reported.amount, call.wallet_id
+    if requested != (reported.status, reported.amount, reported.wallet_id):
+        return f"requested {requested}, reported {reported}"
+    if reported_transfer == event_transfer:
+        return ""
+    return f"reported {reported_transfer}, event {event_transfer}"
 
 
-def _asked_status(attempt: ClientCall) -> str:
-    settled = _SETTLED_AS.get(attempt.operation)
-    return settled or ("pending" if attempt.pending else "completed")
+def _requested_status(call: ClientCall) -> str:
+    settled = _SETTLED_AS.get(call.operation)
+    return settled or ("pending" if call.pending else "completed")
 
 
-def _judge_unacknowledged(intent: ClientOperation) -> Iterator[Violation]:
-    """There is an event, though nobody was told of a success."""
-    where = f"event at version {intent.events[0].version}"
-    refused = [one for one in intent.attempts if one.outcome == "refused"]
-    if any(one.code in REMEMBERED for one in refused):
-        yield _violation(ViolationKind.REFUSED_WRITE_APPLIED, intent, where)
-    elif all(one.outcome != "unknown" for one in intent.attempts):
-        told = sorted({f"{one.outcome} {one.code}" for one in intent.attempts})
-        breach = (
+def _check_unacknowledged(operation: ClientOperation) -> Iterator[Violation]:
+    """An event exists, though no call returned success."""
+    where = f"event at version {operation.events[0].version}"
+    refused = [one for one in operation.calls if one.outcome == "refused"]
+    if any(one.code in STORED_UNDER_KEY for one in refused):
+        yield _violation(ViolationKind.REFUSED_WRITE_APPLIED, operation, where)
+    elif all(one.outcome != "unknown" for one in operation.calls):
+        reported = sorted({f"{one.outcome} {one.code}" for one in operation.calls})
+        kind = (
             ViolationKind.REFUSED_WRITE_APPLIED
             if refused
             else ViolationKind.UNAPPLIED_WRITE_APPLIED
         )
-        yield _violation(breach, intent, f"{where}, told {told}")
+        yield _violation(kind, operation, f"{where}, reported {reported}")
 
 
-def _check_unexpected(indexed: FactIndex) -> Iterator[Violation]:
-    for event in indexed.evidence.journal:
-        if event.reference_id not in indexed.intents:
+def _check_unexpected(index: FactIndex) -> Iterator[Violation]:
+    for event in index.facts.journal:
+        if event.reference_id not in index.operations:
             yield Violation(
                 kind=ViolationKind.UNASKED_EVENT,
                 wallet_id=event.wallet_id,
@@ -140,10 +148,12 @@ def _check_unexpected(indexed: FactIndex) -> Iterator[Violation]:
             )
 
 
-def _violation(breach: ViolationKind, intent: ClientOperation, what: str) -> Violation:
-    wallet_id = intent.first.wallet_id or (intent.events[0].wallet_id if intent.events else "")
+def _violation(kind: ViolationKind, operation: ClientOperation, what: str) -> Violation:
+    wallet_id = operation.first.wallet_id
+    if not wallet_id and operation.events:
+        wallet_id = operation.events[0].wallet_id
     return Violation(
-        kind=breach,
+        kind=kind,
         wallet_id=wallet_id,
-        detail=f"intent={intent.name} {intent.first.operation} {what}",
+        detail=f"operation_id={operation.name} {operation.first.operation} {what}",
     )

@@ -1,4 +1,4 @@
-"""What a baseline came to."""
+"""The result of a baseline."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,11 +19,11 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     max_ms: float
     errors: Mapping[str, int] = {}
     variant: str = ""
-    """How it was run, where there are several ways."""
+    """How it was run, if there are several ways."""
 
 
 def check(baseline: str, findings: Sequence[str]) -> None:
-    """A baseline that lost something is no baseline.
+    """A baseline that lost data does not count.
 
     Raises:
         AuditFailed: there are findings.
@@ -33,5 +33,5 @@ def check(baseline: str, findings: Sequence[str]) -> None:
 
 
 def best(baselines: Sequence[Baseline]) -> Baseline:
-    """The one with the most transfers/s."""
+    """The baseline with the most transfers/s."""
     return max(baselines, key=lambda one: one.transfers_per_s)

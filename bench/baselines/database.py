@@ -1,4 +1,4 @@
-"""A database of the baselines' own on the same server, with the service's own tables."""
+"""A separate database for the baselines: same server, the service's tables."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ INSERT INTO wallet_events (wallet_id, version, type, occurred_at, balance, pendi
 VALUES ($1::uuid, 1, 'wallet.created', now(), 0, 0, 0)
 """
 
-# Rows of one wallet that must be there once for every transfer; and its balance.
+# Rows of one wallet that must exist once per transfer; and its balance.
 _FOUND = """
 SELECT (SELECT count(*) FROM transfers WHERE wallet_id = $1::uuid) AS transfers,
     (SELECT count(*) - 1 FROM wallet_events WHERE wallet_id = $1::uuid) AS events,
@@ -34,7 +34,7 @@ SELECT (SELECT count(*) FROM transfers WHERE wallet_id = $1::uuid) AS transfers,
 
 @asynccontextmanager
 async def baseline_database(service_url: str) -> AsyncIterator[str]:
-    """DSN of a fresh database beside the service's, migrated; dropped afterwards."""
+    """DSN of a new, migrated database on the service's server; dropped afterwards."""
     name = f"wallet_baseline_{uuid6.uuid7().hex[-8:]}"
     server = await asyncpg.connect(service_url)
     try:
@@ -63,7 +63,7 @@ async def new_wallet(url: str) -> str:
 
 
 async def findings(url: str, wallet: str, transfers: int) -> list[str]:
-    """What is not there ``transfers`` times, each of 1.00 into ``wallet``."""
+    """Counts that differ from ``transfers`` debits of 1.00 into ``wallet``."""
     connection = await asyncpg.connect(url)
     try:
         row = await connection.fetchrow(_FOUND, wallet)
@@ -71,7 +71,7 @@ async def findings(url: str, wallet: str, transfers: int) -> list[str]:
         await connection.close()
     assert row is not None
     return [
-        f"{name}: {count} where {transfers} were answered"
+        f"{name}: {count}, but {transfers} were acknowledged"
         for name, count in row.items()
         if count != transfers
     ]

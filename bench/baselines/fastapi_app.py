@@ -1,6 +1,6 @@
 """The service that most people would write: FastAPI, asyncpg, `SELECT … FOR UPDATE`.
 
-One transaction a request, the wallet's row locked from looking to committing, the same tables
+One transaction per request, the wallet's row locked from read to commit, the same tables
 and the same rows as ours: wallet, transfer, journal event, outbox. Written as well as we can:
 four round trips (the four rows go in one statement), prepared statements, uvloop and httptools,
 no access log, no reset of a connection that has nothing to reset.
@@ -24,7 +24,7 @@ _POOL = int(os.environ.get("BASELINE_POOL", "8"))
 
 
 class TransferRequest(BaseModel):
-    """What a client sends."""
+    """The request body."""
 
     amount: Annotated[str, Field(pattern=r"^\d{1,30}\.\d{2}$")]
     status: Literal["pending", "completed"] = "pending"
@@ -39,8 +39,8 @@ class Balances(BaseModel):
     balance: str
 
 
-class TransferAnswer(BaseModel):
-    """What a client is answered."""
+class TransferResponse(BaseModel):
+    """The response body."""
 
     id: UUID
     wallet_id: UUID
@@ -56,7 +56,7 @@ async def _keep_session(_connection: object) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    use_batch_scheduling()  # as our own processes do: it gains here, too
+    use_batch_scheduling()  # as our own processes do: it helps here, too
     url = os.environ["BASELINE_DATABASE_URL"]
     async with asyncpg.create_pool(
         url, min_size=_POOL, max_size=_POOL, reset=_keep_session, server_settings={"jit": "off"}
@@ -70,14 +70,14 @@ app = FastAPI(lifespan=_lifespan)
 
 @app.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Whether it serves."""
+    """Liveness."""
     return {"status": "ok"}
 
 
 @app.post("/v1/wallet/{wallet_id}/transfers/{kind}", status_code=201)
 async def create_transfer(
     wallet_id: UUID, kind: Literal["debit", "credit"], body: TransferRequest
-) -> TransferAnswer:
+) -> TransferResponse:
     """Lock the wallet, decide, write, commit."""
     amount = int(body.amount.replace(".", ""))
     pool: asyncpg.Pool = app.state.pool
@@ -93,7 +93,7 @@ async def create_transfer(
         await connection.execute(
             WRITE, wallet_id, version, *after, transfer_id, kind, body.status, amount
         )
-    return TransferAnswer(
+    return TransferResponse(
         id=UUID(bytes=transfer_id.bytes),
         wallet_id=wallet_id,
         type=kind,

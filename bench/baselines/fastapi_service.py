@@ -32,7 +32,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @asynccontextmanager
 async def running_baseline(database_url: str, *, workers: int) -> AsyncIterator[str]:
-    """The baseline's URL, while it runs."""
+    """Run the baseline; yields its URL."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -65,21 +65,21 @@ async def measure(
     duration_s: float,
     wrk_allowed: bool,
 ) -> Baseline:
-    """`hot_unary`, with the very requests that our own service gets.
+    """`hot_unary`, with the same requests as our own service.
 
     Raises:
         LoadFailed: the load could not be generated.
-        AuditFailed: what was answered is not what is stored.
+        AuditFailed: stored data differs from the responses.
     """
     wallet = await new_wallet(database_url)
-    deck = script_of(BY_NAME["hot_unary"], [wallet])
+    script = script_of(BY_NAME["hot_unary"], [wallet])
     with tempfile.TemporaryDirectory(prefix="wallet-bench-") as folder:
-        file = Path(folder) / "deck"
-        deck.write(file)
+        file = Path(folder) / "script"
+        script.write(file)
         load = LoadSpec(
             url=url,
-            deck=str(file),
-            mode=deck.mode,
+            script_file=str(file),
+            mode=script.mode,
             connections=connections,
             duration_s=duration_s,
             key_prefix=uuid6.uuid7().hex,

@@ -1,6 +1,6 @@
 """Baseline (b): the same row-locking transaction inside the database, by pgbench.
 
-No web server, no Python: what a hot row gives at best when every transaction locks it.
+No web server, no Python: the upper bound for a hot row that every transaction locks.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ async def measure(url: str, *, clients: int, duration_s: float) -> Baseline:
 
     Raises:
         LoadFailed: pgbench failed.
-        AuditFailed: what it says that it did is not what is stored.
+        AuditFailed: stored data differs from its transaction count.
     """
     wallet = await new_wallet(url)
     with tempfile.TemporaryDirectory(prefix="wallet-bench-") as folder:
@@ -131,5 +131,5 @@ def _latencies(folder: Path) -> Latencies:
 def _number(pattern: str, text: str) -> float:
     found = re.search(pattern, text)
     if found is None:
-        raise LoadFailed(f"pgbench said something else than expected: {text[-300:]}")
+        raise LoadFailed(f"unexpected output of pgbench: {text[-300:]}")
     return float(found[1])

@@ -1,7 +1,7 @@
-"""Baseline (c), the limit: our own commit statement on one bare connection.
+"""Baseline (c), the limit: our own commit statement on one connection.
 
-The service can't be faster than this with one shard: no HTTP, no actors, no deciding. The
-batches are decided beforehand; only the statement is timed, the driver's encoding included.
+The service can't be faster than this with one shard: no HTTP, no actors, no decisions. The
+batches are decided in advance; only the statement is timed, including the driver's encoding.
 """
 
 import asyncio

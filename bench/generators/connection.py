@@ -1,4 +1,4 @@
-"""One keep-alive HTTP/1.1 connection that knows just enough to count answers cheaply."""
+"""A minimal keep-alive HTTP/1.1 client connection, to count responses cheaply."""
 
 import asyncio
 from typing import Final, Protocol
@@ -8,13 +8,13 @@ _LENGTH: Final = b"\r\ncontent-length:"
 
 
 class Owner(Protocol):
-    """Who uses the connection."""
+    """The user of the connection."""
 
     def answered(self, connection: "Connection", status: int, body: bytes) -> None:
-        """An answer came; the connection is free again."""
+        """A response arrived; the connection is free again."""
 
     def lost(self, connection: "Connection", *, in_flight: bool) -> None:
-        """The connection ended, perhaps with a request that has no answer."""
+        """The connection ended, maybe with a request in flight."""
 
 
 class Connection(asyncio.Protocol):
@@ -35,7 +35,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # uvloop's is no subclass
 
     def send(self, request: bytes, intended: float) -> None:
-        """Send ``request``; the owner is told of its answer."""
+        """Send ``request``; its response goes to the owner."""
         assert self._transport is not None
         assert not self._waiting
         self.intended = intended
@@ -74,8 +74,8 @@ def _content_length(head: bytes) -> int:
     lowered = head.lower()
     start = lowered.find(_LENGTH)
     if start < 0:
-        # 204 and 304 have no body; a chunked answer is none that this service gives.
-        assert b"\r\ntransfer-encoding:" not in lowered, "chunked answers aren't understood"
+        # 204 and 304 have no body; the service sends no chunked responses.
+        assert b"\r\ntransfer-encoding:" not in lowered, "chunked responses aren't supported"
         return 0
     start += len(_LENGTH)
     end = lowered.find(b"\r", start)

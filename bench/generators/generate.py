@@ -1,4 +1,4 @@
-"""Generates a load with what is there for it, and says what that is."""
+"""Generates a load with wrk or, if it is not available, with Python."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ async def generate(load: LoadSpec, *, wrk_allowed: bool = True) -> LoadResult:
     """Closed loops with wrk if it may be used, everything else with Python.
 
     Raises:
-        LoadFailed: the generator broke down.
+        LoadFailed: the generator failed.
     """
     if load.rate is None and wrk_allowed:
         return await wrk.closed_loop(load)

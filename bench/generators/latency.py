@@ -8,7 +8,7 @@ from bench.generators.result import Latency
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The smallest value that at least ``percent`` of all are not above (nearest rank)."""
+    """Nearest-rank percentile of sorted values."""
     if not ordered:
         return 0.0
     rank = max(math.ceil(percent / 100 * len(ordered)), 1)
@@ -16,7 +16,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 class Latencies:
-    """Collects seconds, tells milliseconds."""
+    """Collects seconds, reports milliseconds."""
 
     def __init__(self) -> None:
         self._seconds = array("d")

@@ -1,12 +1,12 @@
-"""The generator in Python: open loops at moderate rates, and closed loops where there is no wrk.
+"""The generator in Python: open loops at moderate rates, and closed loops without wrk.
 
-An open loop sends request n at start + n / rate, whatever the answers do. Its latency counts
+An open loop sends request n at start + n / rate, whatever the responses are. Its latency counts
 from that intended moment: a request that had to wait because the service (or a full set of
 connections) was slow has waited, and a stall is seen by every request that fell into it. No
 coordinated omission.
 
 It is a process of its own (`python -m bench.generators.python`, the load as JSON on stdin) and
-says what CPU it took: it runs on the cores of what it measures.
+reports the CPU it used: it runs on the cores of what it measures.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _PROBLEM: Final = re.compile(rb'"problem":\{"type":"/problems/(\w+)"')
 
 
 class Generator:
-    """One load. ``on_answer`` sees each answer (setup learns ids from them)."""
+    """One load. ``on_answer`` gets each response (setup reads ids from them)."""
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class Generator:
         self._lag_s = 0.0
         self._began = self._ended = 0.0
         self._stopped = self._closing = False
-        self._quiet = asyncio.Event()
+        self._idle = asyncio.Event()
 
     async def run(self) -> LoadResult:
-        """Send until the time (or ``requests_max``) is over, then wait for the answers."""
+        """Send until the time (or ``requests_max``) is over, then wait for the responses."""
         await self._connect()
         cpu_s = time.process_time()
         self._began = _clock()
@@ -98,7 +98,7 @@ class Generator:
             self._send(self._free.popleft(), _clock())
         with suppress(TimeoutError):
             async with asyncio.timeout(self._load.duration_s):
-                await self._quiet.wait()  # only if the requests or the connections run out
+                await self._idle.wait()  # only if the requests or the connections run out
 
     async def _open_loop(self, rate: float, deadline: float) -> None:
         interval, due = 1 / rate, self._began
@@ -120,10 +120,10 @@ class Generator:
     async def _wait_for_answers(self) -> None:
         if self._in_flight == 0 and not self._due:
             return
-        self._quiet.clear()
+        self._idle.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
-                await self._quiet.wait()
+                await self._idle.wait()
 
     def _may_send(self) -> bool:
         if self._stopped or self._left == 0:
@@ -159,7 +159,7 @@ class Generator:
         else:
             self._free.append(connection)
             if self._in_flight == 0:
-                self._quiet.set()
+                self._idle.set()
 
     def lost(self, connection: Connection, *, in_flight: bool) -> None:
         self._connections.discard(connection)
@@ -168,7 +168,7 @@ class Generator:
         self._socket_errors += not self._closing
         self._in_flight -= in_flight
         if not self._connections:
-            self._quiet.set()
+            self._idle.set()
 
     def _result(self, cpu_s: float) -> LoadResult:
         load = self._load
@@ -199,7 +199,7 @@ def main() -> None:
 
     load = msgspec.json.decode(sys.stdin.buffer.read(), type=LoadSpec)
     source = RequestSource(
-        read_templates(Path(load.deck)),
+        read_templates(Path(load.script_file)),
         url=load.url,
         headers=load.headers,
         mode=load.mode,

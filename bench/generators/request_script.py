@@ -1,4 +1,4 @@
-"""A deck: the requests of a load, prepared before it begins, for any generator to replay."""
+"""A request script: the requests of a load, prepared in advance, for any generator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 class ResponseMode(StrEnum):
-    """What a generator does with the answers, besides counting them by status."""
+    """What a generator does with responses, besides counting them by status."""
 
     PLAIN = "plain"
     """Nothing: each request carries at most one transfer."""
     ITEMS = "items"
-    """Look into each answer and count its items by what became of them."""
+    """Count the items in each response by outcome."""
     SETTLE = "settle"
-    """Complete each transfer that an answer created, in a later request."""
+    """Complete each created transfer, in a later request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +29,12 @@ class RequestTemplate:
     def __post_init__(self) -> None:
         for text in (self.method, self.path, self.body):
             if "\t" in text or "\n" in text:
-                raise ValueError("a card is one line of tab-separated fields")
+                raise ValueError("a template is one line of tab-separated fields")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestScript:
-    """Cards that are sent in order and over again. The order is part of the scenario."""
+    """Templates that are sent in order, repeatedly. The order is part of the scenario."""
 
     templates: Sequence[RequestTemplate]
     mode: ResponseMode = ResponseMode.PLAIN
@@ -42,18 +42,18 @@ class RequestScript:
     """Transfers that one request asks for (0 for reads)."""
 
     def write(self, path: Path) -> None:
-        """One card a line: method, path, 1 if keyed, body."""
+        """One template per line: method, path, 1 if keyed, body."""
         lines = (
-            f"{card.method}\t{card.path}\t{int(card.keyed)}\t{card.body}\n"
-            for card in self.templates
+            f"{template.method}\t{template.path}\t{int(template.keyed)}\t{template.body}\n"
+            for template in self.templates
         )
         path.write_text("".join(lines), encoding="utf-8")
 
 
 def read_templates(path: Path) -> list[RequestTemplate]:
-    """The cards that `Deck.write` wrote."""
-    cards = []
+    """The templates that `RequestScript.write` wrote."""
+    templates = []
     for line in path.read_text(encoding="utf-8").splitlines():
         method, target, keyed, body = line.split("\t")
-        cards.append(RequestTemplate(method=method, path=target, body=body, keyed=keyed == "1"))
-    return cards
+        templates.append(RequestTemplate(method=method, path=target, body=body, keyed=keyed == "1"))
+    return templates

@@ -1,4 +1,4 @@
-"""The bytes of requests for the Python generator, made once and sent many times."""
+"""The bytes of requests for the Python generator, encoded once and sent many times."""
 
 import re
 from collections import deque
@@ -19,14 +19,14 @@ def address_of(url: str) -> tuple[str, int]:
     return parts.hostname, parts.port or 80
 
 
-def encode(card: RequestTemplate, url: str, headers: Sequence[str], key: str = "") -> bytes:
+def encode(template: RequestTemplate, url: str, headers: Sequence[str], key: str = "") -> bytes:
     """One HTTP/1.1 request."""
     host, port = address_of(url)
-    body = card.body.encode()
-    lines = [f"{card.method} {card.path} HTTP/1.1", f"Host: {host}:{port}", *headers]
+    body = template.body.encode()
+    lines = [f"{template.method} {template.path} HTTP/1.1", f"Host: {host}:{port}", *headers]
     if body:
         lines.append("Content-Type: application/json")
-    if body or card.method != "GET":
+    if body or template.method != "GET":
         lines.append(f"Content-Length: {len(body)}")
     if key:
         lines.append(f"Idempotency-Key: {key}")
@@ -34,11 +34,11 @@ def encode(card: RequestTemplate, url: str, headers: Sequence[str], key: str = "
 
 
 class RequestSource:
-    """Requests in the order of the deck; settlements of what answers created go first."""
+    """Requests in script order; settlements of created transfers go first."""
 
     def __init__(
         self,
-        cards: Sequence[RequestTemplate],
+        templates: Sequence[RequestTemplate],
         *,
         url: str,
         headers: Sequence[str] = (),
@@ -50,8 +50,8 @@ class RequestSource:
         self._settles = mode is ResponseMode.SETTLE
         self._prefix = key_prefix.encode()
         self._parts = [
-            encode(card, url, headers, "@KEY@" if card.keyed else "").split(b"@KEY@")
-            for card in cards
+            encode(template, url, headers, "@KEY@" if template.keyed else "").split(b"@KEY@")
+            for template in templates
         ]
         self._position = 0
         self._serial = 0
@@ -69,11 +69,11 @@ class RequestSource:
         return parts[0] + self._prefix + b"%d" % self._serial + parts[1]
 
     def note(self, status: int, body: bytes) -> None:
-        """Learn from an answer what is to be settled."""
+        """Queue the settlement of a created transfer."""
         if not self._settles or status != 201:
             return
         created = _CREATED.match(body)
-        assert created is not None, "the service tells id and wallet of a transfer first"
+        assert created is not None, "a transfer's JSON begins with its id and wallet"
         transfer, wallet = created[1].decode(), created[2].decode()
         path = f"/v1/wallet/{wallet}/transfers/{transfer}/complete"
         self._settlements.append(

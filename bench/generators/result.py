@@ -1,4 +1,4 @@
-"""What a load generator reports, whichever it was."""
+"""The report of a load generator."""
 
 from collections.abc import Mapping
 from typing import Annotated, Final
@@ -6,8 +6,8 @@ from typing import Annotated, Final
 import msgspec
 
 GRACE_S: Final = 15.0
-"""How long a generator waits for answers after it stopped sending: longer than any deadline of
-the service, so that every request that was sent is known to be answered."""
+"""How long a generator waits for responses after it stopped sending: longer than any deadline of
+the service, so that every request that was sent gets a response."""
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -22,25 +22,25 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One load, from its first request to the last answer."""
+    """One load, from its first request to the last response."""
 
     generator: str
     connections: int
     rate: float | None = None
-    """Requests/s that were intended (open loop); None: as fast as answers came (closed loop)."""
+    """Requests/s that were intended (open loop); None: as fast as responses came (closed loop)."""
     began_at: float
     """When the first request was sent, as a Unix time."""
     ended_at: float
-    """When the last answer came, as a Unix time."""
+    """When the last response came, as a Unix time."""
     statuses: Mapping[str, Count]
-    """Answers by HTTP status."""
+    """Responses by HTTP status."""
     items_accepted: Count = 0
     items_refused: Count = 0
     refused_items: Mapping[str, Count] = {}
-    """Refused items by the problem's code, where the generator looks that closely."""
+    """Refused items by the problem's code, if the generator reads it."""
     socket_errors: Count = 0
     unanswered: Count = 0
-    """Requests that were sent and had no answer when the generator gave up."""
+    """Requests that were sent and had no response when the generator gave up."""
     latency: Latency
     generator_cpu_s: float
     generator_lag_ms: float | None = None
@@ -56,12 +56,12 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def accepted(self) -> int:
-        """Answers with a 2xx status."""
+        """Responses with a 2xx status."""
         return sum(count for status, count in self.statuses.items() if status.startswith("2"))
 
     @property
     def errors(self) -> dict[str, int]:
-        """Everything but 2xx, by status or by what went wrong on the way."""
+        """Everything but 2xx, by status or kind of error."""
         found = {status: n for status, n in self.statuses.items() if not status.startswith("2")}
         others = {
             "items": self.items_refused,

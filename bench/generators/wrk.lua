@@ -1,9 +1,10 @@
--- Replays a deck with wrk, one thread. Arguments: deck file, seconds to send, mode, key prefix.
+-- Replays a request script with wrk, one thread.
+-- Arguments: script file, seconds to send, mode, key prefix.
 --
--- wrk itself cuts its connections off at the end, and requests in flight would be applied without
--- being counted. So `delay` holds every connection back once the time is over, and "DRAINED" is
--- printed when the last answer is in; the driver then ends wrk with SIGINT, which makes it call
--- `done`. wrk tells `response` no connection, so what is counted is counted per thread.
+-- wrk closes its connections at the end, and requests in flight would be applied without being
+-- counted. So `delay` holds every connection back once the time is over, and "DRAINED" is printed
+-- when the last response is in; the driver then ends wrk with SIGINT, which makes it call `done`.
+-- wrk passes no connection to `response`, so everything is counted per thread.
 
 local ffi = require("ffi")
 ffi.cdef [[
@@ -12,9 +13,9 @@ int clock_gettime(int clock, bench_time *time);
 ]]
 
 local REALTIME = 0 -- the clock that wrk's own latencies are taken from
-local FOR_EVER_MS = 3600 * 1000
+local NEVER_MS = 3600 * 1000
 local time = ffi.new("bench_time")
-local deck, settlements = {}, {}
+local templates, settlements = {}, {}
 local first, last, position, settled, serial, in_flight = 0, 0, 0, 0, 0, 0
 local stop_after_s, mode, prefix, stopping, verified
 
@@ -50,14 +51,14 @@ end
 function init(args)
    stop_after_s, mode, prefix = tonumber(args[2]), args[3], args[4]
    for line in io.lines(args[1]) do
-      table.insert(deck, prepare(line))
+      table.insert(templates, prepare(line))
    end
 end
 
 function request()
    if not verified then -- wrk asks for one request before it begins, and doesn't send it
       verified = true
-      return deck[1].head .. (deck[1].tail and ("0" .. deck[1].tail) or "")
+      return templates[1].head .. (templates[1].tail and ("0" .. templates[1].tail) or "")
    end
    in_flight = in_flight + 1
    if began == 0 then began = now() end
@@ -67,11 +68,11 @@ function request()
       settlements[settled] = nil
       return text
    end
-   position = position % #deck + 1
-   local card = deck[position]
-   if not card.tail then return card.head end
+   position = position % #templates + 1
+   local template = templates[position]
+   if not template.tail then return template.head end
    serial = serial + 1
-   return card.head .. prefix .. serial .. card.tail
+   return template.head .. prefix .. serial .. template.tail
 end
 
 local function count_items(body)
@@ -97,7 +98,7 @@ local function settle_later(body)
       "POST", "/v1/wallet/" .. wallet .. "/transfers/" .. id .. "/complete", nil, nil)
 end
 
-local function tell_if_drained()
+local function print_if_drained()
    if in_flight <= 0 and not stopping then
       stopping = true
       print("DRAINED")
@@ -119,13 +120,13 @@ function response(status, _, body)
    elseif mode == "settle" and status == 201 then
       settle_later(body)
    end
-   if is_over() then tell_if_drained() end
+   if is_over() then print_if_drained() end
 end
 
 function delay()
    if not is_over() then return 0 end
-   tell_if_drained()
-   return FOR_EVER_MS
+   print_if_drained()
+   return NEVER_MS
 end
 
 local function ms(us)

@@ -19,20 +19,20 @@ HOW_TO_INSTALL: Final = (
 )
 
 _SCRIPT: Final = Path(__file__).with_suffix(".lua")
-_ANSWER_TIMEOUT_S: Final = 20
+_RESPONSE_TIMEOUT_S: Final = 20
 _END_TIMEOUT_S: Final = 5.0
 
 
 def find_wrk() -> str | None:
-    """Where wrk is, if it is installed."""
+    """Path of wrk, if it is installed."""
     return shutil.which("wrk")
 
 
 async def closed_loop(load: LoadSpec) -> LoadResult:
-    """Send for ``load.duration_s``, wait for every answer, return what came.
+    """Send for ``load.duration_s``, wait for every response, return the result.
 
     Raises:
-        LoadFailed: wrk could not do its work.
+        LoadFailed: wrk failed.
     """
     assert load.rate is None, "wrk has no open loop"
     process = await asyncio.create_subprocess_exec(
@@ -63,13 +63,13 @@ def _command(load: LoadSpec) -> list[str]:
         "-t1",
         f"-c{load.connections}",
         f"-d{math.ceil(load.duration_s + GRACE_S)}s",
-        f"-T{_ANSWER_TIMEOUT_S}s",
+        f"-T{_RESPONSE_TIMEOUT_S}s",
         *headers,
         "-s",
         str(_SCRIPT),
         load.url,
         "--",
-        load.deck,
+        load.script_file,
         str(load.duration_s),
         load.mode,
         load.key_prefix,
@@ -77,7 +77,7 @@ def _command(load: LoadSpec) -> list[str]:
 
 
 async def _follow(process: asyncio.subprocess.Process) -> str:
-    """Read wrk's output to its end; interrupt it once it says that all answers are in."""
+    """Read wrk's output to its end; interrupt it once it prints that all responses are in."""
     assert process.stdout is not None
     assert process.stderr is not None
     output: list[str] = []

@@ -307,7 +307,8 @@ async def test_what_clients_were_told_is_held_against_the_journal(
     code, said = await run_program(**options)
     assert code == EXIT_VIOLATIONS
     assert (
-        f" {ViolationKind.ACKNOWLEDGED_WRITE_MISSING} wallet={wallet_id} intent=paid again" in said
+        f" {ViolationKind.ACKNOWLEDGED_WRITE_MISSING} wallet={wallet_id} operation_id=paid again"
+        in said
     )
 
 

@@ -29,8 +29,8 @@ def test_a_deck_is_read_as_it_was_written(tmp_path: Path) -> None:
         RequestTemplate(method="POST", path="/a", body='{"amount":"1.00"}', keyed=True),
         RequestTemplate(method="GET", path="/b"),
     ]
-    RequestScript(templates=cards).write(tmp_path / "deck")
-    assert read_templates(tmp_path / "deck") == cards
+    RequestScript(templates=cards).write(tmp_path / "script")
+    assert read_templates(tmp_path / "script") == cards
 
 
 def test_a_card_of_several_lines_is_refused() -> None:
@@ -135,7 +135,7 @@ def generator(
 ) -> Generator:
     load = LoadSpec(
         url=url,
-        deck="",
+        script_file="",
         mode=mode,
         connections=1,
         duration_s=0.2,

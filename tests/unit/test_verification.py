@@ -10,7 +10,7 @@ import pytest
 from verification.facts import Balances, JournalEvent, TransferRow
 from verification.findings import Findings
 from verification.merge_join import merge_join
-from verification.projection_rules import judge_folded_transfer
+from verification.projection_rules import check_transfer_projection
 from verification.violations import Violation, ViolationKind
 
 Row = tuple[str, str, int]
@@ -82,7 +82,7 @@ DONE_ROW = msgspec.structs.replace(HELD_ROW, status="completed")
 def breaches(found: TransferRow | None, version: int, wallet_version: int) -> list[ViolationKind]:
     return [
         violation.kind
-        for violation in judge_folded_transfer(
+        for violation in check_transfer_projection(
             [HELD, DONE], found, version=version, wallet_version=wallet_version
         )
     ]
