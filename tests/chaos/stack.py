@@ -1,7 +1,7 @@
-"""The whole service on servers of our own, which can be hurt: Postgres behind a proxy, and NATS.
+"""The service on its own servers for fault injection: Postgres behind a proxy, and NATS.
 
-The service is the one of `wallet up`, told where its servers are. A watcher stops everything and
-removes the data when the run ends, also one that was killed.
+The service runs with `wallet up` and the addresses of these servers. A watcher stops everything and
+removes the data when the run ends, even if it is killed.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _RETRY_S: Final = 0.5
 
 
 class ChaosStack:
-    """The service, its servers, and ways to hurt each. Made by `running_stack`."""
+    """The service, its servers, and faults for each. Created by `running_stack`."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.home = StateDirectory(folder / "home")
@@ -60,7 +60,7 @@ class ChaosStack:
 
     @property
     def database_url(self) -> str:
-        """Postgres itself, not through the proxy."""
+        """Postgres directly, not through the proxy."""
         return self._postgres.url
 
     @property
@@ -86,7 +86,7 @@ class ChaosStack:
         nats.wait_until_ready(self._nats, process)
 
     def _remember(self, server: str, process: ProcessRecord) -> None:
-        """Also for the watcher, who must find it."""
+        """Also recorded in a file, for the watcher."""
         self._servers[server] = process
         (self._folder / f"{server}.process").write_text(process.model_dump_json())
 
@@ -95,7 +95,7 @@ class ChaosStack:
         await self._wallet("up", {})
 
     async def deploy(self, **settings: str) -> None:
-        """Deploy the API anew, with other settings, while it serves."""
+        """Redeploy the API with other settings while it serves."""
         await self._wallet("deploy api", settings)
 
     async def _wallet(self, command: str, settings: Mapping[str, str]) -> None:
@@ -119,10 +119,10 @@ class ChaosStack:
         said, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
         assert process.returncode == 0, f"`wallet {command}` failed:\n{said.decode()}"
 
-    # -- hurting -----------------------------------------------------------------------------------
+    # -- faults ------------------------------------------------------------------------------------
 
     def kill(self, server: str) -> None:
-        """kill −9, every process of it."""
+        """kill −9 of every process of the server."""
         kill(process_tree(self._servers[server]))
 
     def pause(self, server: str) -> None:
@@ -139,7 +139,7 @@ class ChaosStack:
                 continue
 
     def processes(self, title: str) -> list[psutil.Process]:
-        """Living processes of the service whose title starts with ``title``."""
+        """Running processes of the service whose title starts with ``title``."""
         service = RunningService(
             url=self.url, database_url=self.database_url, nats_url=self.nats_url, home=self.home
         )
@@ -148,7 +148,7 @@ class ChaosStack:
         return service.processes(title)
 
     async def terminate_connections(self) -> None:
-        """Every connection but our own. There are none to a server that is away."""
+        """Terminate all other connections. A server that is down has none."""
         try:
             connection = await asyncpg.connect(self.database_url, timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError):
@@ -162,7 +162,7 @@ class ChaosStack:
             await connection.close()
 
     async def delete_stream(self) -> None:
-        """As soon as NATS answers."""
+        """Delete the stream as soon as NATS responds."""
         while not await self._stream_deleted():  # noqa: ASYNC110  # nothing tells when it is back
             await asyncio.sleep(_RETRY_S)
 
@@ -185,14 +185,14 @@ class ChaosStack:
 
 
 def wallet_environment(home: StateDirectory) -> dict[str, str]:
-    """Ours without any setting, so that the service has its defaults."""
+    """Our environment without settings, so that the service uses its defaults."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
     return inherited | {"WALLET_HOME": str(home.root)}
 
 
 @asynccontextmanager
 async def running_stack(port: int | None = None) -> AsyncIterator[ChaosStack]:
-    """A stack in a folder of its own, for as long as this lasts."""
+    """A stack in a temporary folder, stopped when the context ends."""
     folder = _new_folder()
     stack = ChaosStack(folder, port or free_port())
     with watched("tests.chaos.stack", str(folder), timeout_s=_TIMEOUT_S):

@@ -45,7 +45,7 @@ def one_with(cluster: Cluster, *titles: str) -> Node:
     raise AssertionError(f"no worker has {titles}")
 
 
-def told(load: SteadyLoad, what: str) -> str:
+def reported(load: SteadyLoad, what: str) -> str:
     failures = dict(load.failures) or "none"
     return (
         f"{what}: {load.acknowledged} writes, longest {load.longest_wait_s:.2f} s, "
@@ -83,7 +83,7 @@ def test_a_lost_node_costs_a_pause_and_no_write(cluster: Cluster, log: list[str]
         again_s = time.monotonic() - lost_at
         assert wait_until(lambda: sum(counts(cluster, SHARD)) == SHARDS, timeout_s=30)
         assert wait_until(lambda: sum(counts(cluster, INGRESS)) == INGRESS_REPLICAS, timeout_s=30)
-    log.append(told(load, f"node lost, every wallet written again after {again_s:.1f} s"))
+    log.append(reported(load, f"node lost, every wallet written again after {again_s:.1f} s"))
 
     assert_nothing_lost(load)
     assert load.longest_wait_s < AGAIN_S
@@ -100,7 +100,7 @@ def test_a_node_that_comes_and_an_upgrade_fail_no_request(cluster: Cluster, log:
         cluster.serve_deploy(revision="second")
         took_s = time.monotonic() - began
         load.wait_for_each(2, timeout_s=60)
-    log.append(told(load, f"upgraded with `serve deploy` in {took_s:.0f} s"))
+    log.append(reported(load, f"upgraded with `serve deploy` in {took_s:.0f} s"))
 
     assert_nothing_lost(load)
     assert load.failures == {}
@@ -126,7 +126,7 @@ def test_the_shard_count_changes_with_one_command_and_fails_no_request(
         )
         took_s, written = time.monotonic() - began, load.acknowledged - written
         load.wait_for_each(2, timeout_s=60)
-    log.append(told(load, f"{SHARDS} → {MORE_SHARDS} shards in {took_s:.0f} s"))
+    log.append(reported(load, f"{SHARDS} → {MORE_SHARDS} shards in {took_s:.0f} s"))
     log.append(
         f"meanwhile {written / took_s:.0f} writes/s; longest wait {load.longest_wait_s:.2f} s "
         f"instead of {usual_s:.2f} s; {moved_share():.0%} of the wallets moved"

@@ -48,16 +48,19 @@ async def test_a_span_s_events_are_read_back_in_version_order(store: Store) -> N
 async def test_many_spans_are_read_at_once_each_as_it_was_asked_for(store: Store) -> None:
     await write(store, None, 1, 2, 3, id=WALLET_ID)
     await write(store, None, 4, id=OTHER_WALLET_ID)
-    spans = [
+    event_ranges = [
         EventRange(WALLET_ID, 3, 4),
         EventRange(OTHER_WALLET_ID, 1, 2),
         EventRange(WALLET_ID, 1, 1),
         EventRange(WALLET_ID, 3, 4),
     ]
-    read = await store.outbox.read(spans)
+    read = await store.outbox.read(event_ranges)
     assert [[one.id for one in events] for events in read] == [
-        [f"{span.wallet_id}:{version}" for version in range(span.first, span.last + 1)]
-        for span in spans
+        [
+            f"{event_range.wallet_id}:{version}"
+            for version in range(event_range.first, event_range.last + 1)
+        ]
+        for event_range in event_ranges
     ]
 
 

@@ -25,8 +25,8 @@ def why_not() -> str | None:
         except (OSError, subprocess.TimeoutExpired) as failure:
             return f"`{' '.join(command)}` does not run: {failure}"
         if done.returncode != 0:
-            told = done.stderr.decode(errors="replace").strip().splitlines()
-            return f"`{' '.join(command)}`: {told[-1] if told else 'failed'}"
+            reported = done.stderr.decode(errors="replace").strip().splitlines()
+            return f"`{' '.join(command)}`: {reported[-1] if reported else 'failed'}"
     return None
 
 
@@ -92,7 +92,7 @@ class Containers:
 
     def processes(self, container: str, title: str) -> int:
         """How many processes of a container have a title that begins so."""
-        told = subprocess.run(
+        reported = subprocess.run(
             ["docker", "top", container, "-eo", "pid,args"],
             capture_output=True,
             text=True,
@@ -100,15 +100,15 @@ class Containers:
             check=True,
         )
         return sum(
-            line.split(maxsplit=1)[1].startswith(title) for line in told.stdout.splitlines()[1:]
+            line.split(maxsplit=1)[1].startswith(title) for line in reported.stdout.splitlines()[1:]
         )
 
     def inspect(self, container: str) -> Any:
         """What Docker knows of a container."""
-        told = subprocess.run(
+        reported = subprocess.run(
             ["docker", "inspect", container], capture_output=True, timeout=30, check=True
         )
-        return json.loads(told.stdout)[0]
+        return json.loads(reported.stdout)[0]
 
     def _published(self, service: str, port: int) -> str:
         return self.compose("port", service, str(port)).strip()

@@ -1,4 +1,4 @@
-"""Idempotency keys over HTTP: a repeated request gets its first answer, and moves nothing twice."""
+"""Idempotency keys over HTTP: a repeated request gets the first response and is applied once."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ _REPLAYED = "idempotency-replayed"
 
 
 def assert_replay(first: httpx.Response, again: httpx.Response) -> None:
-    """``again`` is ``first`` once more, and says so."""
+    """``again`` equals ``first`` and is marked as a replay."""
     assert _REPLAYED not in first.headers
     assert again.headers[_REPLAYED] == "true"
     assert (again.status_code, again.content) == (first.status_code, first.content)

@@ -1,4 +1,4 @@
-"""A HAProxy that is killed: a standby serves at once, and gives way to Serve's next."""
+"""HAProxy is killed: a standby serves immediately, until Serve starts the next one."""
 
 import httpx
 import psutil

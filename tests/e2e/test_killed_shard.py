@@ -1,4 +1,4 @@
-"""A shard that dies while requests wait: its clients see a pause, never an error, nothing twice."""
+"""A shard dies while requests wait: clients see a delay, but no errors and no duplicates."""
 
 import pytest
 
@@ -10,8 +10,8 @@ WALLETS = 16  # spread over every shard
 REQUESTS_MIN = 300
 GOES_ON_S = 60.0
 PAUSE_MAX_S = 3.0
-"""What is promised. The start of a successor takes longer than that on a busy machine: the next
-shard stands in."""
+"""The promised maximum. Starting a successor takes longer on a busy machine, so calls fail over to
+the next shard."""
 
 
 def test_a_killed_shard_costs_its_clients_a_pause_and_nobody_a_cent(

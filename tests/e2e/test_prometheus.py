@@ -1,4 +1,4 @@
-"""What the running service really exports, and what a real Prometheus makes of it."""
+"""The metrics that the running service exports, queried through a real Prometheus."""
 
 import math
 import re
@@ -22,8 +22,8 @@ from tests.support.prometheus import (
 from tests.support.running_service import RunningService
 
 _ARRIVAL_S = 120.0
-"""Ray brings metrics to its endpoint every 10 s, and a rate needs two of them; a busy machine
-more time than that."""
+"""Ray exports metrics every 10 s, and a rate needs two samples; a busy machine needs more
+time."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def endpoint(service: RunningService) -> str:
 
 @contextmanager
 def traffic(api: Api) -> Iterator[None]:
-    """Something of everything, all the time."""
+    """Run a mixed workload continuously."""
     wallet = api.new_wallet()
     enough = threading.Event()
 

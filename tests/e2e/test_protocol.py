@@ -1,4 +1,4 @@
-"""What HTTP itself can get wrong: every mistake is answered with a problem document."""
+"""HTTP protocol errors: each is answered with a problem document."""
 
 import json
 
@@ -139,8 +139,8 @@ def test_a_wrong_method_is_told_which_are_right(api: Api, path: str, allowed: se
         answer = api.http.request(method, path.replace("{id}", new_id()))
 
         assert_problem(answer, 405, "method_not_allowed")
-        told = {one.strip() for one in answer.headers["allow"].split(",")}
-        assert told - {"HEAD", "OPTIONS"} == allowed, (method, path)
+        reported = {one.strip() for one in answer.headers["allow"].split(",")}
+        assert reported - {"HEAD", "OPTIONS"} == allowed, (method, path)
 
 
 @pytest.mark.parametrize("sent", ["mine", "a" * 128, "order/7:1"])

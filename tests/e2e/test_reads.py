@@ -1,4 +1,4 @@
-"""Reading over HTTP: one's own writes, ETags, pages that stay stable."""
+"""Reads over HTTP: read-your-writes, ETags, stable pages."""
 
 import time
 from typing import Any
@@ -156,7 +156,7 @@ def test_the_etag_is_the_version_and_saves_sending_the_wallet_again(api: Api) ->
 
 
 def _drained(api: Api, wallet: str) -> None:
-    """Wait until the projection has all of the wallet's events."""
+    """Wait until all events of the wallet are projected."""
     version = api.state(wallet)["version"]
     eventually(lambda: bool(api.wallet(wallet).json()["version"] == version))
 

@@ -1,4 +1,4 @@
-"""Which processes of a running stack take turns on a busy CPU, and which may interrupt."""
+"""The scheduling policy (SCHED_BATCH or default) of the processes of a running stack."""
 
 import os
 import sys

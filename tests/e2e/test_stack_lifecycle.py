@@ -1,4 +1,4 @@
-"""A whole stack, from nothing to nothing again: what `make up` and `make down` promise."""
+"""The life cycle of a stack: what `make up` and `make down` promise."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ CLIENTS = 8
 
 
 class Stack:
-    """A stack in a folder of its own, worked as a person would: through the `wallet` command."""
+    """A stack in a temporary folder, controlled through the `wallet` command."""
 
     def __init__(self, home: StateDirectory) -> None:
         self.home = home
@@ -67,7 +67,7 @@ def stack() -> Iterator[Stack]:
 
 
 class Clients:
-    """Clients that debit one wallet, a fresh connection each time, until they are turned away."""
+    """Clients that debit one wallet, a new connection each time, until they are refused."""
 
     def __init__(self, url: str, wallet_id: str) -> None:
         self.acknowledged = 0
@@ -90,7 +90,7 @@ class Clients:
                     self._target, json={"amount": "1.00", "status": "completed"}, timeout=30
                 )
             except httpx.TransportError:
-                return  # refused, or reset before it was read: the door is closed
+                return  # refused, or reset before it was read: the port is closed
             with self._lock:
                 if answer.status_code == 201:
                     self.acknowledged += 1
@@ -121,7 +121,7 @@ def test_a_stack_from_nothing_to_nothing(stack: Stack) -> None:
     assert not answers(database_port)
     assert "Nothing is running" in stack.insist("down")
 
-    stack.insist("up")  # every acknowledged write is there, and none twice
+    stack.insist("up")  # every acknowledged write was applied exactly once
     assert stack.balance_of(wallet_id) == f"{clients.acknowledged}.00"
 
     kill(process_tree(stack.home.load().processes["ray"]))

@@ -1,4 +1,4 @@
-"""NATS stops and comes back: writing goes on, and every event arrives in order."""
+"""NATS stops and restarts: writes continue, and every event arrives in order."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.support.write_side import LIMITS, RELAY_LIMITS, debit, running_shard
 
 
 class OwnNats:
-    """A NATS server that a test may stop and start again on the same port and data."""
+    """A NATS server that a test can restart on the same port and data."""
 
     def __init__(self, folder: Path) -> None:
         self._options = nats.NatsOptions(
@@ -44,11 +44,11 @@ class OwnNats:
         self._running.close()
 
     def keep(self) -> None:
-        """Take what it has stored for what is on its disk. It must not run."""
+        """Save its stored messages as the state on disk. It must not run."""
         shutil.copytree(self._options.folder, self._kept, dirs_exist_ok=True)
 
     def lose_power(self) -> None:
-        """Stop it; what it has stored since `keep` is gone."""
+        """Stop it; messages stored since `keep` are lost."""
         self.stop()
         shutil.rmtree(self._options.folder)
         shutil.copytree(self._kept, self._options.folder)

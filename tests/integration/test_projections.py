@@ -1,4 +1,4 @@
-"""The read side ends equal to the write side, whatever the stream repeats, loses or brings late."""
+"""The read side converges with the write side despite repeated, lost or late events."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ async def execute(database: str, statement: str) -> None:
 
 
 async def published(database: str, nats_url: str, *, wallets: int = 6) -> list[WalletId]:
-    """Wallets with some of everything, all of it on the stream and nothing folded."""
+    """Wallets with a mixed workload; all events are on the stream, none is projected."""
     async with running_shard(database, nats_url) as shard:
         ids = await open_wallets(shard, wallets)
         await run_mixed_workload(shard, ids, rounds=2)
@@ -53,7 +53,7 @@ async def lose(nats_url: str, wanted: set[tuple[str, int]]) -> None:
 
 async def test_what_a_shard_writes_is_folded_while_it_writes(database: str, nats_url: str) -> None:
     async with running_shard(database, nats_url) as shard:
-        await shard.create_wallet()  # makes the stream
+        await shard.create_wallet()  # creates the stream
         async with running_consumer(database, nats_url, batch_max=7) as consumer:
             wallets = await open_wallets(shard, 8)
             await run_mixed_workload(shard, wallets)
@@ -82,7 +82,7 @@ async def test_events_that_the_stream_lost_are_taken_from_the_journal(
     database: str, nats_url: str
 ) -> None:
     wallets = await published(database, nats_url)
-    # A creation, a hold whose settlement is still there, the middle, and several in a row.
+    # A creation, a pending transfer (its settlement remains), a middle event, and several in a row.
     await lose(
         nats_url,
         {
@@ -146,9 +146,9 @@ async def test_a_rebuild_mends_whatever_is_wrong(
     async with running_shard(database) as shard:
         wallets = await open_wallets(shard, 5)
         await run_mixed_workload(shard, wallets, rounds=1)
-    told: list[int] = []
-    assert await rebuild(settings(database), told.append) == 5
-    assert told == [2, 4, 5]
+    reported: list[int] = []
+    assert await rebuild(settings(database), reported.append) == 5
+    assert reported == [2, 4, 5]
     assert await differences(database) == []
     for corruption in CORRUPTIONS:
         await execute(database, corruption)

@@ -1,4 +1,4 @@
-"""Reading: as fresh as asked for, and pages that neither skip nor repeat."""
+"""Reads: as fresh as requested, and pages without skipped or repeated rows."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ EVERYTHING = TransferFilter()
 
 
 async def project(database: str) -> None:
-    """Bring the read side up to date; between two calls it stays as it is."""
+    """Project all events; between two calls the read side does not change."""
     await rebuild(Settings(_env_file=None, database_url=database))
 
 

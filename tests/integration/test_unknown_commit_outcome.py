@@ -1,4 +1,4 @@
-"""Postgres did it and the answer was lost, or its connections died: the client learns the truth."""
+"""A commit response is lost or connections die: the client gets the true outcome."""
 
 import asyncio
 
@@ -70,5 +70,5 @@ async def test_terminated_connections_lose_and_double_nothing(database: str) -> 
         )
     acknowledged = sorted(version for one in versions for version in one)
     assert len(acknowledged) == len(set(acknowledged))
-    # Every acknowledged one is in the journal; one that was told to have failed is not.
+    # Every acknowledged command is in the journal; one reported as failed is not.
     assert await events(database) == len(acknowledged)

@@ -19,7 +19,7 @@ Request = tuple[WalletId, int, int]
 
 
 class FairQueueMachine(RuleBasedStateMachine):
-    """Compares a queue with one plain list a wallet."""
+    """Compares a queue with one plain list per wallet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class FairQueueMachine(RuleBasedStateMachine):
         )
         self.model: dict[WalletId, list[Request]] = defaultdict(list)
         self.passed_over: dict[WalletId, set[WalletId]] = defaultdict(set)
-        """By wallet that waits unblocked: those that had a turn since it had its own."""
+        """Per waiting, unblocked wallet: the wallets that had a turn since its last one."""
         self.number = 0
 
     def commands_of(self, wallet: WalletId) -> int:
@@ -93,7 +93,7 @@ class FairQueueMachine(RuleBasedStateMachine):
                 assert used <= quota or len(turn) == 1, "no more than its quota while others wait"
 
     def check_turns(self, served: list[WalletId], blocked: set[WalletId]) -> None:
-        """No wallet has a second turn while another one waits that could have had its own."""
+        """No wallet has a second turn while another wallet waits that could have been served."""
         for wallet in WALLETS:
             if wallet in served or wallet in blocked or not self.model[wallet]:
                 self.passed_over[wallet].clear()
@@ -126,7 +126,7 @@ TestFairQueue = FairQueueMachine.TestCase
 def test_one_request_waits_for_one_turn_of_each_other_wallet(
     overload: int, others: int, quota: int
 ) -> None:
-    """However much an overloaded wallet has queued, a request put now leaves next but one turn."""
+    """A new request of another wallet is served within two turns, despite an overloaded wallet."""
     queue: FairQueue[str] = FairQueue(commands_max=10_000, wallet_commands_max=10_000)
     for wallet in range(others):
         for _ in range(overload):

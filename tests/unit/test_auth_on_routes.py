@@ -22,7 +22,7 @@ API = [route for route in document.ROUTES if route.path.startswith("/v1/")]
 FOR_EVERYBODY = ["/healthz", "/problems", "/problems/overloaded", "/openapi.json", "/docs"]
 
 
-def an_id(route: RouteSpec) -> str:
+def make_id(route: RouteSpec) -> str:
     return f"{route.method} {route.path}"
 
 
@@ -64,7 +64,7 @@ async def client(service: Service, request: pytest.FixtureRequest) -> AsyncItera
         yield client
 
 
-@pytest.mark.parametrize("route", API, ids=an_id)
+@pytest.mark.parametrize("route", API, ids=make_id)
 async def test_a_route_of_the_api_refuses_strangers(
     client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
@@ -75,7 +75,7 @@ async def test_a_route_of_the_api_refuses_strangers(
     assert answer.headers["x-request-id"] == answer.json()["request_id"]
 
 
-@pytest.mark.parametrize("route", API, ids=an_id)
+@pytest.mark.parametrize("route", API, ids=make_id)
 async def test_no_method_of_a_route_of_the_api_is_for_strangers(
     client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
@@ -85,7 +85,7 @@ async def test_no_method_of_a_route_of_the_api_is_for_strangers(
         assert answer.status_code == 401
 
 
-@pytest.mark.parametrize("route", API, ids=an_id)
+@pytest.mark.parametrize("route", API, ids=make_id)
 async def test_a_route_of_the_api_refuses_a_key_for_something_else(
     client: httpx.AsyncClient, service: Service, route: RouteSpec
 ) -> None:
@@ -122,8 +122,8 @@ async def test_readiness_tells_strangers_whether_but_only_admins_why(service: Se
         ]
         asked.append(await client.get("/readyz"))
 
-    told = [answer.json()["components"]["postgres"]["detail"] for answer in asked]
-    assert told == ["no answer from 10.1.2.3", "not ready", "not ready"]
+    reported = [answer.json()["components"]["postgres"]["detail"] for answer in asked]
+    assert reported == ["no answer from 10.1.2.3", "not ready", "not ready"]
 
 
 def test_a_new_route_of_the_api_asks_for_a_key_without_being_told() -> None:

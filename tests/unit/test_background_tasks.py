@@ -23,14 +23,14 @@ async def test_a_chore_that_fails_begins_again_and_is_counted() -> None:
     chores = BackgroundTasks(pause_s=0.0)
     runs = 0
 
-    async def chore() -> None:
+    async def task() -> None:
         nonlocal runs
         runs += 1
         if runs < 3:
             raise JournalConflict("40P01 deadlock detected")
         await asyncio.Event().wait()
 
-    kept = asyncio.create_task(chores.supervise("forget", chore))
+    kept = asyncio.create_task(chores.supervise("forget", task))
     await until(lambda: runs == 3)
     assert chores.failures == {"forget": 2}
     await stop(kept)
@@ -39,10 +39,10 @@ async def test_a_chore_that_fails_begins_again_and_is_counted() -> None:
 async def test_a_chore_that_ends_is_a_failure_too() -> None:
     chores = BackgroundTasks(pause_s=0.0)
 
-    async def chore() -> None:
+    async def task() -> None:
         await asyncio.sleep(0)
 
-    kept = asyncio.create_task(chores.supervise("sweep", chore))
+    kept = asyncio.create_task(chores.supervise("sweep", task))
     await until(lambda: chores.failures["sweep"] >= 2)
     await stop(kept)
 
@@ -56,7 +56,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return statuses
 
 
-CHORE_OF = {
+TASK_OF = {
     "relay": (OutboxRelay, "run"),
     "forget": (OutboxRelay, "prune"),
     "sweep": (OutboxRelay, "sweep"),
@@ -66,7 +66,7 @@ CHORE_OF = {
 
 
 def test_every_chore_is_tried() -> None:
-    assert set(CHORE_OF) == set(CHORES)
+    assert set(TASK_OF) == set(CHORES)
 
 
 async def _fails(_self: object) -> None:
@@ -77,7 +77,7 @@ async def _fails(_self: object) -> None:
 async def test_no_chore_of_a_shard_ends_its_process(
     name: str, monkeypatch: pytest.MonkeyPatch, exits: list[int]
 ) -> None:
-    monkeypatch.setattr(*CHORE_OF[name], _fails)
+    monkeypatch.setattr(*TASK_OF[name], _fails)
     process = ShardProcess(0, SETTINGS)
     await until(lambda: process.statistics().chore_failures[name] > 0)
     assert exits == []

@@ -25,12 +25,12 @@ TRANSFER = "01a20661-b79b-7859-b245-d1cdb37fd593"
 
 
 def test_a_deck_is_read_as_it_was_written(tmp_path: Path) -> None:
-    cards = [
+    templates = [
         RequestTemplate(method="POST", path="/a", body='{"amount":"1.00"}', keyed=True),
         RequestTemplate(method="GET", path="/b"),
     ]
-    RequestScript(templates=cards).write(tmp_path / "deck")
-    assert read_templates(tmp_path / "deck") == cards
+    RequestScript(templates=templates).write(tmp_path / "deck")
+    assert read_templates(tmp_path / "deck") == templates
 
 
 def test_a_card_of_several_lines_is_refused() -> None:
@@ -67,8 +67,8 @@ def test_a_request_names_host_length_and_type_of_its_body() -> None:
 
 
 def test_every_keyed_request_has_a_key_of_its_own() -> None:
-    card = RequestTemplate(method="POST", path="/x", body="{}", keyed=True)
-    source = RequestSource([card], url=URL, key_prefix="run-")
+    template = RequestTemplate(method="POST", path="/x", body="{}", keyed=True)
+    source = RequestSource([template], url=URL, key_prefix="run-")
     assert [b"Idempotency-Key: run-%d\r\n" % n in source.next() for n in (1, 2)] == [True, True]
 
 

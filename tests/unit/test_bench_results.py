@@ -181,18 +181,18 @@ def baseline(per_s: float, **changes: Any) -> Baseline:
 
 
 def test_of_several_looks_the_middle_one_counts_and_tells_of_the_others() -> None:
-    looks = [measured(2000.0, p99_ms=p99_ms) for p99_ms in (80.0, 30.0, 40.0)]
+    runs = [measured(2000.0, p99_ms=p99_ms) for p99_ms in (80.0, 30.0, 40.0)]
 
-    middle = median_run_of(looks)
+    middle = median_run_of(runs)
 
     assert middle.p99_ms == 40.0
     assert middle.p99_ms_of_looks == [80.0, 30.0, 40.0]
 
 
 def test_a_single_look_stands_for_itself() -> None:
-    look = measured(2000.0, p99_ms=80.0)
+    snapshot = measured(2000.0, p99_ms=80.0)
 
-    assert median_run_of([look]) == look
+    assert median_run_of([snapshot]) == snapshot
 
 
 def test_of_two_looks_there_is_no_middle_one() -> None:

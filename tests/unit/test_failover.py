@@ -35,11 +35,11 @@ class Cluster:
         self.gone: set[int] = set()
         self.starting: dict[int, asyncio.Event] = {}
         self.channels: dict[int, FakeChannel] = {}
-        self.looked_for: list[int] = []
+        self.connected_to: list[int] = []
         self.shards = FailoverTransport(self.connect, shard_count=shards)
 
     async def connect(self, shard: int) -> FakeChannel:
-        self.looked_for.append(shard)
+        self.connected_to.append(shard)
         if shard in self.starting:
             await self.starting[shard].wait()
         if shard in self.gone:
@@ -66,7 +66,7 @@ async def test_each_shard_is_called_itself_while_it_is_there() -> None:
     assert [await cluster.call(shard) for shard in (0, 1, 2, 0, 1, 2)] == [
         b"0", b"1", b"2", b"0", b"1", b"2"
     ]  # fmt: skip
-    assert cluster.looked_for == [0, 1, 2]
+    assert cluster.connected_to == [0, 1, 2]
 
 
 async def test_a_failed_call_is_reported_and_the_next_goes_to_the_next_shard() -> None:
@@ -93,7 +93,7 @@ async def test_nobody_waits_long_for_a_shard_that_is_starting() -> None:
     cluster = Cluster(2)
     cluster.starting[1] = asyncio.Event()
     assert [await cluster.call(1) for _ in range(3)] == [b"0"] * 3
-    assert cluster.looked_for.count(1) == 1
+    assert cluster.connected_to.count(1) == 1
     cluster.starting[1].set()
     await asyncio.sleep(0)
     assert await cluster.call(1) == b"1"
@@ -121,7 +121,7 @@ async def test_a_shard_that_is_gone_is_not_looked_for_all_the_time(
     cluster = Cluster(2)
     cluster.gone.add(1)
     assert [await cluster.call(1) for _ in range(5)] == [b"0"] * 5
-    assert cluster.looked_for.count(1) == 1
+    assert cluster.connected_to.count(1) == 1
 
 
 async def test_without_any_shard_a_call_is_surely_not_delivered() -> None:

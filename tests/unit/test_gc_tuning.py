@@ -43,9 +43,9 @@ def test_garbage_that_comes_later_is_collected() -> None:
 
 def test_a_batch_in_the_making_is_not_looked_at_over_and_over() -> None:
     freeze_startup_objects()
-    looks = sum(generation["collections"] for generation in gc.get_stats())
+    before = sum(generation["collections"] for generation in gc.get_stats())
     batch = [[number] for number in range(GEN0_THRESHOLD // 2)]
-    assert sum(generation["collections"] for generation in gc.get_stats()) == looks
+    assert sum(generation["collections"] for generation in gc.get_stats()) == before
     assert len(batch) == GEN0_THRESHOLD // 2
 
 

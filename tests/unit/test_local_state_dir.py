@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import state_dir as home_module
+from deploy.local import state_dir as state_dir_module
 from deploy.local.errors import StackError
 from deploy.local.ports import answers, free_port, is_free
 from deploy.local.state_dir import Stack, StateDirectory, assign_ports, assign_socket_dir
@@ -99,7 +99,7 @@ def test_a_second_command_waits_for_the_first_and_says_so(
     home: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = VirtualTime()
-    monkeypatch.setattr(home_module, "time", clock)
+    monkeypatch.setattr(state_dir_module, "time", clock)
     said: list[str] = []
 
     with home.locked(lambda: said.append("nobody else is here")):
@@ -109,7 +109,7 @@ def test_a_second_command_waits_for_the_first_and_says_so(
         ):
             pass
         assert said == ["waiting"]
-        assert clock.monotonic() >= home_module._LOCK_TIMEOUT_S
+        assert clock.monotonic() >= state_dir_module._LOCK_TIMEOUT_S
 
     with home.locked(lambda: said.append("waiting again")):
         assert said == ["waiting"]
@@ -119,13 +119,13 @@ def test_a_second_command_goes_on_when_the_first_ends(
     home: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = VirtualTime()
-    monkeypatch.setattr(home_module, "time", clock)
+    monkeypatch.setattr(state_dir_module, "time", clock)
     first = ExitStack()
     first.enter_context(home.locked(lambda: None))
     clock.on_sleep = first.close
 
     with home.locked(lambda: None):
-        assert clock.monotonic() < home_module._LOCK_TIMEOUT_S
+        assert clock.monotonic() < state_dir_module._LOCK_TIMEOUT_S
 
 
 def test_a_home_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from serve_app.asgi.access_log import AccessLog
 from serve_app.asgi.endpoint import as_asgi
 from serve_app.auth.api_key import generate
 from serve_app.http.requests import read_body
-from tests.support.requests import a_request
+from tests.support.requests import make_request
 
 PASSWORD = "pa55-w0rd-of-postgres"
 TOKEN = "t0ken-of-nats-and-nobody-else"
@@ -59,7 +59,7 @@ async def break_down(request: Request) -> Response:
 
 
 def with_secrets() -> Request:
-    return a_request(
+    return make_request(
         headers={"Authorization": f"Bearer {KEY}", "X-Request-Id": "r-1", "X-Api-Key": KEY},
         path={"wallet_id": "w-1", "transfer_id": "t-1"},
         chunks=[b'{"amount": "12.34"}'],

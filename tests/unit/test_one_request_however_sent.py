@@ -26,13 +26,13 @@ class Recorder:
     def overload(self, _wallet: object) -> None:
         return None
 
-    async def submit(self, submission: CommandRequest) -> RequestResult:
-        self.given.append(submission)
-        if isinstance(submission.items[0].command, ClaimKey):
+    async def submit(self, command_request: CommandRequest) -> RequestResult:
+        self.given.append(command_request)
+        if isinstance(command_request.items[0].command, ClaimKey):
             return KeyClaimed(request_id="r")
         done = Applied(id=WALLET_ID, version=1, body=b"{}")
-        if submission.is_batch:
-            return BatchCommitted(items=(done,) * len(submission.items))
+        if command_request.is_batch:
+            return BatchCommitted(items=(done,) * len(command_request.items))
         return done
 
 

@@ -36,7 +36,7 @@ def creation(wallet: WalletId = WALLET_ID) -> RecordedEvent:
     return created(make_wallet(id=wallet, version=1, reference_id="r", metadata={"a": "b"}))
 
 
-def a_debit(
+def make_debit(
     version: int, *, wallet: WalletId = WALLET_ID, status: TransferStatus = COMPLETED
 ) -> RecordedEvent:
     """The debit of 1.00 that made ``version``, the only kind of event before it."""
@@ -48,7 +48,7 @@ def a_debit(
     )
 
 
-def a_settlement(
+def make_settlement(
     transfer: Transfer, version: int, status: TransferStatus = FAILED
 ) -> RecordedEvent:
     done = settled(transfer, status, reference_id="why", metadata={"x": "y"})
@@ -75,13 +75,13 @@ def test_a_creation_is_a_wallet_with_empty_balances() -> None:
 
 
 def test_a_wallet_s_balances_are_those_of_its_last_event() -> None:
-    folded = project_events(events(creation(), a_debit(2), a_debit(3), a_debit(4)))
+    folded = project_events(events(creation(), make_debit(2), make_debit(3), make_debit(4)))
     assert folded.balances == [BalanceRow(WALLET_ID, 1, 4, "300", "000", "000", LATER)]
     assert [row.version for row in folded.transfers] == [2, 3, 4]
 
 
 def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
-    (row,) = project_events(events(a_debit(5, status=PENDING))).transfers
+    (row,) = project_events(events(make_debit(5, status=PENDING))).transfers
     assert row == TransferRow(
         WALLET_ID,
         transfer_id(5),
@@ -101,7 +101,9 @@ def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
 def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
     held = make_transfer(id=transfer_id(5), type=TransferType.CREDIT)
     folded = project_events(
-        events(changed(held, make_wallet(version=5)), a_debit(6), a_settlement(held, version=7))
+        events(
+            changed(held, make_wallet(version=5)), make_debit(6), make_settlement(held, version=7)
+        )
     )
     assert folded.settlements == []
     row = folded.transfers[0]
@@ -114,7 +116,7 @@ def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
 @pytest.mark.parametrize("status", [COMPLETED, FAILED])
 def test_a_transfer_from_before_is_settled_on_its_own(status: TransferStatus) -> None:
     held = make_transfer(id=transfer_id(3))
-    folded = project_events(events(a_settlement(held, version=9, status=status)))
+    folded = project_events(events(make_settlement(held, version=9, status=status)))
     assert folded.transfers == []
     reason = FailureReason.REVERTED if status is FAILED else None
     assert folded.settlements == [
@@ -123,29 +125,29 @@ def test_a_transfer_from_before_is_settled_on_its_own(status: TransferStatus) ->
 
 
 def test_repeated_and_older_events_are_dropped() -> None:
-    in_order = [creation(), a_debit(2), a_debit(3)]
-    repeated = [creation(), a_debit(2), creation(), a_debit(2), a_debit(3), a_debit(2)]
+    in_order = [creation(), make_debit(2), make_debit(3)]
+    repeated = [creation(), make_debit(2), creation(), make_debit(2), make_debit(3), make_debit(2)]
     assert project_events(events(*repeated)) == project_events(events(*in_order))
 
 
 def test_a_gap_inside_a_batch_leaves_only_what_follows_it_connected() -> None:
-    folded = project_events(events(creation(), a_debit(2), a_debit(5), a_debit(6)))
+    folded = project_events(events(creation(), make_debit(2), make_debit(5), make_debit(6)))
     assert versions(folded) == {WALLET_ID: (5, 6)}
     assert folded.balances[0].balance == "500"
 
 
 def test_an_event_that_comes_too_late_does_not_close_its_gap() -> None:
-    folded = project_events(events(a_debit(2), a_debit(4), a_debit(3)))
+    folded = project_events(events(make_debit(2), make_debit(4), make_debit(3)))
     assert versions(folded) == {WALLET_ID: (4, 4)}
 
 
 def test_wallets_in_one_batch_don_t_mix() -> None:
     folded = project_events(
         events(
-            a_debit(2),
-            a_debit(7, wallet=OTHER_WALLET_ID),
-            a_debit(3),
-            a_debit(8, wallet=OTHER_WALLET_ID),
+            make_debit(2),
+            make_debit(7, wallet=OTHER_WALLET_ID),
+            make_debit(3),
+            make_debit(8, wallet=OTHER_WALLET_ID),
         )
     )
     assert versions(folded) == {WALLET_ID: (2, 3), OTHER_WALLET_ID: (7, 8)}
@@ -173,13 +175,13 @@ def test_an_overdrawn_balance_keeps_its_sign() -> None:
 
 
 def test_data_of_another_shape_than_its_type_says_is_refused() -> None:
-    (envelope,) = events(a_debit(2))
+    (envelope,) = events(make_debit(2))
     with pytest.raises(msgspec.MsgspecError):
         project_events([msgspec.structs.replace(envelope, type="wallet.created")])
 
 
 def spoilt(**fields: object) -> CloudEvent:
-    (event,) = events(a_debit(2))
+    (event,) = events(make_debit(2))
     return msgspec.structs.replace(event, **fields)
 
 
@@ -199,7 +201,7 @@ def test_an_event_that_contradicts_itself_is_not_folded(event: CloudEvent) -> No
 
 
 def test_a_message_is_read_as_what_its_subject_says() -> None:
-    recorded = a_debit(2)
+    recorded = make_debit(2)
     payload = encode_event(recorded)
     subject = subject_of(WALLET_ID, recorded.event.type, 4)
     assert decode_message(subject, payload) == decode_envelope(payload)

@@ -75,7 +75,7 @@ def queries_on(*rows: dict[str, Any]) -> Queries:
     return Queries(cast("asyncpg.Pool", Rows(*rows)), timeout_s=1.0)
 
 
-async def a_page(*rows: dict[str, Any], cursor: str | None = None) -> list[str]:
+async def read_page(*rows: dict[str, Any], cursor: str | None = None) -> list[str]:
     page = await queries_on(*rows).transfers(WALLET_ID, TransferFilter(), limit=9, cursor=cursor)
     assert page is not None
     return [one.id for one in page.items]
@@ -104,14 +104,14 @@ async def test_a_damaged_transfer_is_not_shown(fields: dict[str, Any]) -> None:
 
 async def test_a_page_is_in_order_and_within_its_bounds() -> None:
     newer, older = TRANSFER | {"created_version": 4}, TRANSFER | {"created_version": 3}
-    assert await a_page(newer, older) == [TRANSFER_ID, TRANSFER_ID]
+    assert await read_page(newer, older) == [TRANSFER_ID, TRANSFER_ID]
     for rows in ((older, newer), (older, older)):
         with pytest.raises(AssertionError, match="INV-10"):
-            await a_page(*rows)
+            await read_page(*rows)
     with pytest.raises(AssertionError, match="INV-10"):
-        await a_page(newer, cursor="AAAAAAAAAAM")  # After the third.
+        await read_page(newer, cursor="AAAAAAAAAAM")  # After the third.
     with pytest.raises(AssertionError, match="INV-11"):
-        await a_page(TRANSFER | {"created_version": 6})
+        await read_page(TRANSFER | {"created_version": 6})
 
 
 def folded() -> ProjectionChanges:

@@ -216,8 +216,8 @@ async def test_a_caller_of_another_version_is_told_ours_and_gets_no_further() ->
     shard = Shard()
     async with listening(shard.handle) as (_, address):
         hello = encode_frame(FrameKind.AUTH, 0, greeting(VERSION + 1, address.secret.encode()))
-        told = await answered(address, hello + encode_frame(FrameKind.CALL, 1, b"x"))
-        assert told == encode_frame(FrameKind.AUTH, 0, greeting(VERSION))
+        reported = await answered(address, hello + encode_frame(FrameKind.CALL, 1, b"x"))
+        assert reported == encode_frame(FrameKind.AUTH, 0, greeting(VERSION))
         assert shard.calls.empty()
 
 

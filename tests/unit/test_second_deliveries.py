@@ -7,7 +7,7 @@ import pytest
 
 from actors.journal.memory_database import MemoryDatabase
 from tests.support import results
-from tests.support.batches import a_batch, a_cache, request
+from tests.support.batches import make_batch, make_cache, request
 from tests.support.domain import WALLET_ID, make_transfer, make_wallet, settled
 from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.ids import new_id
@@ -77,9 +77,9 @@ async def test_a_third_delivery_gets_the_refusal_of_the_second() -> None:
     async with shard_in_memory(one) as first, shard_in_memory(other) as second:
         wallet = await first.create_wallet()
         command = credit("10")
-        told = await refused(second, wallet, command)
+        reported = await refused(second, wallet, command)
         await first.request(wallet, debit("100"))
-        assert await refused(first, wallet, command, attempt=3) == told
+        assert await refused(first, wallet, command, attempt=3) == reported
     assert one.database.wallets[wallet].balance == 10_000
 
 
@@ -119,7 +119,7 @@ async def test_an_atomic_batch_refused_again_is_refused_whole_on_the_first() -> 
 
 def test_a_keyed_item_of_an_atomic_batch_is_refused_for_good() -> None:
     """The key of an item is forgotten with the batch that is undone."""
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     commands = debit("1"), credit("10")
     results.rolled_back(batch.decide(request(*commands, keys=(None, "k"), atomic=True, attempt=2)))
     assert [one.transfer_id for one in batch.write.refused] == [commands[1].transfer_id]
@@ -143,7 +143,9 @@ def test_what_is_refused_again_waits_until_a_standby_has_what_it_rests_on() -> N
     commands: list[Command] = [credit("10"), settle(failed.id, "completed")]
     for command in commands:
         for attempt in (1, 2):
-            batch = a_batch(a_cache(make_wallet()), transfers={(WALLET_ID, failed.id): failed})
+            batch = make_batch(
+                make_cache(make_wallet()), transfers={(WALLET_ID, failed.id): failed}
+            )
             results.refused(batch.decide(request(command, attempt=attempt)))
             assert batch.write.confirm is (attempt == 2)
 
@@ -151,7 +153,7 @@ def test_what_is_refused_again_waits_until_a_standby_has_what_it_rests_on() -> N
 def test_a_recorded_refusal_is_answered_once_a_standby_has_it() -> None:
     command = credit("10")
     refusals = {(WALLET_ID, command.transfer_id): b'{"code":"insufficient_funds","detail":""}'}
-    batch = a_batch(a_cache(make_wallet(balance=100_000)), refused=refusals)
+    batch = make_batch(make_cache(make_wallet(balance=100_000)), refused=refusals)
     results.refused(batch.decide(request(command, attempt=3)))
     assert batch.write.confirm
     assert batch.write.events == []
@@ -159,16 +161,16 @@ def test_a_recorded_refusal_is_answered_once_a_standby_has_it() -> None:
 
 def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
     """Clients use one request id for a single request and for a batch."""
-    cache = a_cache(make_wallet())
-    single = a_batch(cache)
+    cache = make_cache(make_wallet())
+    single = make_batch(cache)
     single.decide(request(command := credit("10"), keys=("k1",), request_id="r"))
     (record,) = single.write.idempotency_records
-    again = a_batch(cache, keys={(WALLET_ID, record.idempotency.key): record.stored})
-    keyed = Idempotency(key=IdempotencyKey("whole"), fingerprint=b"w")
+    again = make_batch(cache, keys={(WALLET_ID, record.idempotency.key): record.stored})
+    idempotency_ = Idempotency(key=IdempotencyKey("whole"), fingerprint=b"w")
     reply = again.decide(
         msgspec.structs.replace(
             request(debit("1"), command, keys=(None, "k1"), atomic=True, attempt=2, request_id="r"),
-            idempotency=keyed,
+            idempotency=idempotency_,
         )
     )
     results.rolled_back(reply)

@@ -17,8 +17,8 @@ class CountingRelay(DetachedRelay):
         self.resets = 0
         self.unread: list[object] = []
 
-    def add_from_journal(self, spans: Iterable[object]) -> None:
-        self.unread += spans
+    def add_from_journal(self, event_ranges: Iterable[object]) -> None:
+        self.unread += event_ranges
 
     def reset(self) -> None:
         self.resets += 1

@@ -48,7 +48,7 @@ class FullRelay:
     def add(self, *_: object) -> None:
         pass
 
-    def add_from_journal(self, spans: Iterable[EventRange]) -> None:
+    def add_from_journal(self, event_ranges: Iterable[EventRange]) -> None:
         pass
 
     def reset(self) -> None:
@@ -198,13 +198,13 @@ async def test_a_full_queue_refuses_before_anything_is_written(field: str, what:
 async def test_a_full_wallet_leaves_its_neighbour_alone() -> None:
     journal = GatedJournal()
     async with shard_in_memory(journal, limits=limits(mailbox_wallet_commands_max=1)) as shard:
-        flooded, neighbour = [await shard.create_wallet() for _ in range(2)]
-        first = await held_up(shard, journal, flooded)
-        tasks = await queued(shard, (flooded, debit("1")), (neighbour, debit("2")))
-        assert failed(await shard.request(flooded, debit("1"))).code is FailureCode.OVERLOADED
+        overloaded, quiet = [await shard.create_wallet() for _ in range(2)]
+        first = await held_up(shard, journal, overloaded)
+        tasks = await queued(shard, (overloaded, debit("1")), (quiet, debit("2")))
+        assert failed(await shard.request(overloaded, debit("1"))).code is FailureCode.OVERLOADED
         journal.gate.set()
         await asyncio.gather(first, *tasks)
-    assert journal.database.wallets[neighbour].balance == 200
+    assert journal.database.wallets[quiet].balance == 200
 
 
 async def test_a_full_outbox_refuses_writes_until_it_drains() -> None:

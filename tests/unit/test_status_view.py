@@ -65,15 +65,15 @@ def test_a_replaced_shard_begins_anew() -> None:
 def test_hot_wallets_come_hottest_first_from_all_shards() -> None:
     wallets = [HotWallet(WalletId(name), rate, 0.5) for name, rate in (("cool", 1.0), ("hot", 9.0))]
     shards = [msgspec.structs.replace(SHARD, shard=n, hot_wallets=[wallets[n]]) for n in range(2)]
-    look = StatusSnapshot(at_s=0.0, shards=shards, replicas=[], projections=[])
-    assert row_of(shown(look, look), "HOT WALLET") == ["hot", "9.0", "50%", "1"]
+    snapshot = StatusSnapshot(at_s=0.0, shards=shards, replicas=[], projections=[])
+    assert row_of(shown(snapshot, snapshot), "HOT WALLET") == ["hot", "9.0", "50%", "1"]
 
 
 def test_what_is_wrong_is_said() -> None:
     shard = msgspec.structs.replace(SHARD, journal_ready=False, hot_wallets=[])
     projection = msgspec.structs.replace(PROJECTION, ready=False)
-    look = StatusSnapshot(at_s=0.0, shards=[shard], replicas=[], projections=[projection])
-    text = shown(look, look)
+    snapshot = StatusSnapshot(at_s=0.0, shards=[shard], replicas=[], projections=[projection])
+    text = shown(snapshot, snapshot)
     assert "No replica responds." in text
     assert "1 (database down)" in text
     assert "0 (disconnected)" in text

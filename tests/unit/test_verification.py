@@ -47,8 +47,8 @@ async def test_rows_of_a_key_come_together_whatever_the_pages(size: int) -> None
     right = sorted({(random.choice("bc"), random.choice("wxy"), 0) for _ in range(9)})
     found = await merged(left=FakePages(left, size), right=FakePages(right, size + 1))
     for name, rows in (("left", left), ("right", right)):
-        told = [row for _, group in sorted(found.items()) for row in group.get(name, ())]
-        assert told == rows
+        reported = [row for _, group in sorted(found.items()) for row in group.get(name, ())]
+        assert reported == rows
     assert all(
         key_of(row) == key
         for key, group in found.items()
@@ -111,12 +111,12 @@ def test_a_transfers_projection_is_what_the_events_up_to_it_left(
 
 
 def test_a_breach_is_told_once_a_wallet_and_counted_every_time() -> None:
-    told: list[Violation] = []
-    findings = Findings(told.append)
+    reported: list[Violation] = []
+    findings = Findings(reported.append)
     gap = Violation(kind=ViolationKind.VERSION_GAP, wallet_id="w", detail="1")
     other = msgspec.structs.replace(gap, wallet_id="v")
     findings.add([gap, msgspec.structs.replace(gap, detail="2"), other])
-    assert told == [gap, other]
+    assert reported == [gap, other]
     assert findings.counts == {ViolationKind.VERSION_GAP: 3}
     findings.start_next_range()
     findings.add([gap])
