@@ -1,6 +1,6 @@
-"""Three Ray nodes: the work is shared, and nodes, code and shards change under load.
+"""Three Ray nodes: work is distributed, and nodes, code and shards change under load.
 
-The tests take turns on one cluster, in this order.
+The tests run on one cluster in this order.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SHARDS, MORE_SHARDS = 4, 5
 INGRESS_REPLICAS = 3
 
 AGAIN_S = 20.0
-"""A lost node is noticed after about 5 s; what was on it starts elsewhere in a few more."""
+"""A lost node is detected after about 5 s; its actors restart elsewhere a few seconds later."""
 
 
 def counts(cluster: Cluster, title: str) -> list[int]:
@@ -38,7 +38,7 @@ def counts(cluster: Cluster, title: str) -> list[int]:
 
 
 def one_with(cluster: Cluster, *titles: str) -> Node:
-    """A worker that has all of these."""
+    """A worker that runs all of these."""
     for node in cluster.nodes[1:]:
         if all(node.titles(title) for title in titles):
             return node
@@ -87,7 +87,7 @@ def test_a_lost_node_costs_a_pause_and_no_write(cluster: Cluster, log: list[str]
 
     assert_nothing_lost(load)
     assert load.longest_wait_s < AGAIN_S
-    # Requests that the lost replica had in hand were broken off; no others.
+    # Only requests in flight on the lost replica were aborted.
     assert load.failures.total() <= load.clients
 
 

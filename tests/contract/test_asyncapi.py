@@ -1,4 +1,4 @@
-"""`specification/asyncapi.yaml` and the schemas of events say what is on the stream."""
+"""`specification/asyncapi.yaml` and the event schemas match the messages on the stream."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What every journal promises a relay that backfills a stream: one at a time, and all of it."""
+"""The contract of `StreamBackfill`: one relay at a time, and a complete backfill."""
 
 from actors.journal.ports import EventRange
 from tests.contract.conftest import Store

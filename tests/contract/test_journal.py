@@ -1,4 +1,4 @@
-"""What every journal promises a shard: all or nothing, and exactly what was written."""
+"""The contract of `Journal`: commits are atomic, and reads return exactly what was written."""
 
 from datetime import timedelta
 
@@ -34,7 +34,7 @@ EVERYTHING = ReadSet(
 
 
 async def make_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) -> Wallet:
-    """A wallet, with a debit of 1.00 per transfer asked for: the pending ones first."""
+    """A wallet with one debit of 1.00 per requested transfer, the pending ones first."""
     making = CommitRequestBuilder()
     making.create(WALLET_ID, reference_id="r")
     for number in range(pending + completed):
@@ -45,7 +45,7 @@ async def make_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) 
 
 
 async def assert_refused(store: Store, making: CommitRequestBuilder) -> None:
-    """The commit conflicts, and nothing at all is different after it."""
+    """Assert that the commit conflicts and changes nothing."""
     before = await store.journal.load(EVERYTHING)
     rows = await store.outbox.unpublished(limit=100)
     with pytest.raises(JournalConflict):
@@ -336,7 +336,7 @@ async def test_a_transfer_is_settled_once(store: Store, status: TransferStatus) 
     first = CommitRequestBuilder(wallet, now=LATER)
     first.settle(WALLET_ID, settled(held, COMPLETED))
     await store.journal.commit(first.write)
-    # The version is right, the transfer is not pending any more.
+    # The version is right, but the transfer is not pending any more.
     again = CommitRequestBuilder(first.write.wallets[WALLET_ID], now=LATER + timedelta(seconds=1))
     again.settle(WALLET_ID, settled(held, status))
     await assert_refused(store, again)

@@ -1,4 +1,4 @@
-"""What a commit meets while another one is open: locks, and READ COMMITTED's view of the rest."""
+"""A commit while another one is open: locks, and reads under READ COMMITTED."""
 
 import asyncio
 
@@ -136,7 +136,7 @@ async def test_what_was_refused_for_good_is_never_written(store: Store) -> None:
 
 async def test_one_key_is_waited_for_and_then_taken(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
-    key = (OTHER_WALLET_ID, IdempotencyKey("k1"))  # Of a scope without a row to lock.
+    key = (OTHER_WALLET_ID, IdempotencyKey("k1"))  # For a scope without a row to lock.
     first, second = CommitRequestBuilder(), CommitRequestBuilder(wallet)
     first.key(*key, make_answer())
     second.key(*key, make_answer(request_id="r2"))

@@ -1,4 +1,4 @@
-"""`specification/openapi.json` is what the code says, and says it completely."""
+"""`specification/openapi.json` is generated from the code, and complete."""
 
 import json
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ OPERATIONS = [
     for method, operation in methods.items()
 ]
 
-# Problems that no route answers with: what is answered where there is none, and the last line of
-# a stream that is not read.
+# Problems that no route lists: those of unknown routes, and the last line of a stream whose client
+# does not read.
 _NOWHERE = {"not_found", "method_not_allowed", "answers_not_read"}
 
 
 def _media(operation: Any) -> Iterator[tuple[str, Any]]:
-    """Every content of an operation, with where it stands."""
+    """Every content of an operation, with its location."""
     for media, content in operation.get("requestBody", {}).get("content", {}).items():
         yield f"request {media}", content
     for status, answer in operation["responses"].items():

@@ -1,4 +1,4 @@
-"""Within v1, changes of the contract only add: nothing that was released is taken away.
+"""Within v1, the contract changes by additions only: nothing released is removed.
 
 ``specification/released/`` has the documents of the last release. A release copies them there.
 """
@@ -47,7 +47,7 @@ def test_the_stream_keeps_every_subject_that_was_released() -> None:
 
 
 def subjects_of(document: Path) -> set[tuple[str, str]]:
-    """Each channel's subject with the messages on it."""
+    """Each channel's subject and messages."""
     channels = yaml.safe_load(document.read_text(encoding="utf-8"))["channels"].values()
     return {(channel["address"], name) for channel in channels for name in channel["messages"]}
 

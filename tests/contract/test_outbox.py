@@ -1,4 +1,4 @@
-"""What every outbox promises the relay: every commit's events, in order, until forgotten."""
+"""The contract of `Outbox`: every commit's events, in order, until they are deleted."""
 
 from actors.journal.ports import EventRange, ReadSet
 from tests.contract.conftest import Store
@@ -10,7 +10,7 @@ from wallet.state import TransferStatus, Wallet
 
 
 async def write(store: Store, wallet: Wallet | None, *numbers: int, id: WalletId) -> Wallet:
-    """A commit with a debit per number, the wallet's creation before them if it is new."""
+    """A commit with one debit per number; a new wallet is created first."""
     making = CommitRequestBuilder(*([wallet] if wallet else []))
     if wallet is None:
         making.create(id)

@@ -57,8 +57,8 @@ async def client(database: str, nats_url: str) -> AsyncIterator[httpx.AsyncClien
         running_consumer(database, nats_url),
         queries_on(database) as queries,
     ):
-        # A stream that is made while a command is decided is filled from the journal, and events
-        # that come from there carry no trace.
+        # A stream created while a command is decided is backfilled from the journal, and backfilled
+        # events carry no trace.
         await until(lambda: shard.relay.stream_ready)
         services = Dependencies(
             settings=Settings(),

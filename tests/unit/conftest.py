@@ -1,4 +1,4 @@
-"""Unit tests reach nothing outside their process (no Ray, no other machine) and never sleep."""
+"""Unit tests use nothing outside their process (no Ray, no other machine) and never sleep."""
 
 import asyncio
 import ipaddress
@@ -17,7 +17,7 @@ from tests.support.virtual_time import VirtualTimeLoop
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """In a test's event loop time doesn't pass, it jumps."""
+    """Run each test in an event loop with virtual time."""
     return {"virtual_time": VirtualTimeLoop}
 
 
@@ -54,4 +54,4 @@ def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False  # a name to look up somewhere
+        return False  # a host name that needs DNS

@@ -1,4 +1,4 @@
-"""What API keys look like, and that nothing of a secret is kept."""
+"""The format of API keys; secrets are not stored."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Every route of the API asks for a key, on each of the ways that lead to it; others don't."""
+"""Every API route requires a key, in whatever way it is called; other routes don't."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -32,7 +32,7 @@ def path_of(route: RouteSpec) -> str:
 
 
 class Service:
-    """The HTTP side with a gate and nothing behind it: what passes the gate ends as a 500."""
+    """The HTTP API with an authenticator and no backend: authenticated requests end as a 500."""
 
     def __init__(self) -> None:
         self.world = AuthFixture()
@@ -80,7 +80,7 @@ async def test_no_method_of_a_route_of_the_api_is_for_strangers(
     client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
     for method in route.methods:
-        # Even what nobody may send is only told to whoever may come.
+        # Even an unknown method is reported only to authenticated clients.
         answer = await client.request(method, f"{path_of(route)}?unheard_of=1")
         assert answer.status_code == 401
 
@@ -135,7 +135,7 @@ def test_a_new_route_of_the_api_asks_for_a_key_without_being_told() -> None:
 async def test_a_bug_is_logged_without_the_key(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A logger that was used before keeps writing to where it wrote then.
+    # A logger that was used before keeps its old output.
     monkeypatch.setattr(endpoint, "_log", structlog.get_logger())
     key = service.world.keys.make()
 

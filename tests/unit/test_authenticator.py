@@ -1,4 +1,4 @@
-"""Who may pass, who may not, and what they are told: never what they sent."""
+"""The authenticator: who is allowed, and error responses that never echo the credentials."""
 
 import asyncio
 import hmac
@@ -204,7 +204,7 @@ async def test_a_rate_is_kept_while_the_key_is_read_again() -> None:
     key = world.keys.make()
     await world.gate.authenticate(with_key(key), "wallets:read")
 
-    world.clock.now_s += 4.5  # too old to be believed
+    world.clock.now_s += 4.5  # older than the TTL
     problem = await refusal(world.gate.authenticate(with_key(key), "wallets:read"))
 
     assert problem.code == "rate_limited"

@@ -1,4 +1,4 @@
-"""Chores: one that fails begins again, is counted, and ends nothing."""
+"""Background tasks: a failed task is counted and restarted, and the process continues."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ async def test_a_chore_that_ends_is_a_failure_too() -> None:
 
 @pytest.fixture
 def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Statuses with which the process would have ended."""
+    """The exit codes with which the process would have exited."""
     statuses: list[int] = []
     monkeypatch.setattr(os, "_exit", statuses.append)
     monkeypatch.setattr(module, "configure_logging", lambda _settings: None)

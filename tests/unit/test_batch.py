@@ -1,4 +1,4 @@
-"""Deciding a batch: what is read, what is written, what is undone."""
+"""Deciding a batch: required reads, writes, and rollbacks."""
 
 import msgspec
 import pytest
@@ -264,7 +264,7 @@ def test_an_atomic_submission_that_is_accepted_stays() -> None:
 
 
 def test_a_batch_of_replayed_items_answers_with_a_wallet_at_a_version() -> None:
-    # What was answered before needs no check; what the wallet is told to be now does: another
+    # A stored response needs no version check; the current wallet state does: another
     # owner may have moved it on.
     earlier = changed(make_transfer(id=transfer_id(1)), make_wallet(version=6, pending_debit=100))
     batch = make_batch(

@@ -1,4 +1,4 @@
-"""Keys in a batch: remembered, replayed, refused; for an item and for a whole."""
+"""Idempotency keys in a batch: stored, replayed, refused; per item and for the whole batch."""
 
 from typing import Any
 
@@ -171,8 +171,8 @@ def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:
         (b"request", b"request", True),
         (b"request", b"another", False),
         (b"request", b"f", False),
-        (b"", b"request", True),  # kept by a release that did not know of whole requests
-        (b"request", b"", True),  # sent by one, while both run
+        (b"", b"request", True),  # stored by a release without records of whole requests
+        (b"request", b"", True),  # sent by that release, while both run
     ],
 )
 def test_a_part_s_key_belongs_to_the_request_that_it_was_part_of(
@@ -187,7 +187,7 @@ def test_a_part_s_key_belongs_to_the_request_that_it_was_part_of(
 
 
 def test_a_part_is_kept_whatever_it_came_to() -> None:
-    # Its key was claimed for the whole: it can't be used for anything else.
+    # Its key belongs to the whole batch and can't be used for anything else.
     batch = make_batch()
     first = committed(batch.decide(part_of(b"request", debit("1"), request_id="r1")))
     again = batch.decide(part_of(b"request", debit("1"), request_id="r2"))

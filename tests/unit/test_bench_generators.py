@@ -1,4 +1,4 @@
-"""The Python load generator: what it sends, what it counts, what it calls latency."""
+"""The Python load generator: what it sends and counts, and how it measures latency."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -178,4 +178,4 @@ async def test_a_stall_is_felt_by_every_request_that_was_due_in_it(
         result = await generator(url, rate=49.0).run()
     assert result.accepted == 10
     assert result.latency.max_ms >= 150
-    assert result.latency.p50_ms >= 20  # a closed loop would have said less than 2 ms
+    assert result.latency.p50_ms >= 20  # a closed loop would have reported less than 2 ms

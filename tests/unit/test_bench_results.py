@@ -1,4 +1,4 @@
-"""From what was measured to what is claimed: audits, ratios, documents, pages."""
+"""From measurements to published results: audits, ratios, documents, pages."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The scenarios as data, and the requests that they come to."""
+"""The scenarios as data, and the requests generated from them."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ WALLETS = [f"01a20661-b79b-7859-b245-{n:012x}" for n in range(200)]
 
 @cache
 def script_for(scenario: Scenario) -> RequestScript:
-    """Its deck to `WALLETS`. Made once: some have 100,000 cards."""
+    """Its request script for `WALLETS`. Cached: some have 100,000 templates."""
     return script_of(scenario, WALLETS)
 
 

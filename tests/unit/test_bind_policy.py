@@ -1,4 +1,4 @@
-"""Without keys the service listens on loopback, or somebody said that it may listen elsewhere."""
+"""Without authentication the service binds to loopback only, unless explicitly allowed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The cache of active wallets: bounded, and never remembering what is settled."""
+"""The cache of active wallets: bounded, and without settled transfers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The files below `deploy/` fit the code, each other, and what they promise."""
+"""The files below `deploy/` are consistent with the code and with each other."""
 
 import ast
 import os
@@ -61,7 +61,7 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8
 
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What Ray's processes have in their environment on one machine."""
+    """The environment of Ray's processes on one machine."""
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(ray_environment, "haproxy_unavailable_reason", lambda: None)
@@ -202,7 +202,7 @@ def test_composes_ports_are_on_loopback_and_its_containers_can_do_little() -> No
 def test_make_has_every_target_once() -> None:
     done = subprocess.run(
         ["make", "--dry-run", "help"],
-        env={"PATH": os.environ["PATH"]},  # nothing of a make that runs these tests
+        env={"PATH": os.environ["PATH"]},  # no variables of a `make` that runs these tests
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""The dispatcher: commands share calls, and every one is answered, whatever dies."""
+"""The dispatcher: commands share calls, and every command is answered even if shards die."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ Asking = asyncio.Task[RequestResult]
 
 
 class DispatcherFixture:
-    """A dispatcher, the shards that it calls, and who waits for it."""
+    """A dispatcher, its shards, and the callers that wait for it."""
 
     def __init__(self, **limits: int) -> None:
         self.shards = ScriptedShards()
@@ -47,14 +47,14 @@ class DispatcherFixture:
         self.asking: list[Asking] = []
 
     async def request(self, *names: str, **fields: Any) -> list[Asking]:
-        """Ask in one turn of the event loop, and return when all of it is queued or on its way."""
+        """Send requests in one loop iteration; returns when all are queued or in flight."""
         tasks = [
             asyncio.create_task(self.dispatcher.submit(make_command_request(name, **fields)))
             for name in names
         ]
         self.asking += tasks
         await asyncio.sleep(0)  # Each runs until it waits for its reply.
-        await asyncio.sleep(0)  # The turn's end: what it queued is on its way, if it may be.
+        await asyncio.sleep(0)  # End of the iteration: the queued requests are sent, if allowed.
         return tasks
 
     async def close(self) -> None:
@@ -67,7 +67,7 @@ class DispatcherFixture:
 
 
 async def fixture_beside_another_wallet(**limits: int) -> DispatcherFixture:
-    """Its lane has just carried another wallet's command."""
+    """Its shard queue has just sent another wallet's command."""
     fixture = DispatcherFixture(**limits)
     await fixture.request("q1", wallet_id=OTHER)
     (await fixture.shards.next_call()).reply()
@@ -87,7 +87,7 @@ def make_command_request(name: str, *, items: int = 1, **fields: Any) -> Command
 
 @pytest_asyncio.fixture
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DispatcherFixture]:
-    """One shard, one call at a time, and no waiting before a second try."""
+    """One shard, one call at a time, and no delay before a retry."""
     monkeypatch.setattr(module, "_backoff_s", lambda _failures: 0.0)
     made = DispatcherFixture()
     yield made
@@ -209,14 +209,14 @@ async def test_a_flooded_wallet_under_contention_has_a_share_and_pauses() -> Non
     await let_callbacks_run()
     assert fixture.shards.no_calls()
 
-    # Its neighbours don't rest.
+    # Other wallets have no cool-down.
     await fixture.request("q2", wallet_id=OTHER)
     (await fixture.shards.next_call()).reply()
     second = await fixture.shards.next_call()
     assert second.names == ["f3", "f4"]
     assert clock() - answered >= answered - called - 0.001  # Timers keep to whole milliseconds.
 
-    # What is no more than its share goes without a rest after it.
+    # A call within the quota is followed by no cool-down.
     second.reply()
     third = await fixture.shards.next_call()
     assert third.names == ["f5"]
@@ -277,7 +277,7 @@ async def test_a_flooded_wallet_whose_neighbours_have_gone_travels_whole_again(
     fixture = await fixture_beside_another_wallet(call_wallet_commands_max=2)
     await fixture.request("f1")
     (await fixture.shards.next_call()).reply()
-    await asyncio.sleep(0.03)  # The time after which neighbours count as gone.
+    await asyncio.sleep(0.03)  # The contention window.
     await fixture.request("f2", "f3", "f4")
     assert (await fixture.shards.next_call()).names == ["f2", "f3", "f4"]
     await fixture.close()
@@ -393,7 +393,7 @@ async def test_a_delivery_tells_how_long_the_client_still_waits(fixture: Dispatc
     await fixture.request("first")
     first = await fixture.shards.next_call()
     await fixture.request("queued", timeout_s=5.0)
-    await asyncio.sleep(0.02)  # Time that the queue takes away.
+    await asyncio.sleep(0.02)  # Time spent in the queue.
     first.reply()
     (queued,) = (await fixture.shards.next_call()).requests
     assert 0 < queued.timeout_s <= 5.0 - 0.02
@@ -409,7 +409,7 @@ async def test_a_deadline_that_passes_in_the_queue_means_nothing_was_applied(
     assert late.code is FailureCode.DEADLINE_EXCEEDED
     assert late.applied == "no"
 
-    # And the promise is kept: it is never delivered.
+    # As reported, it is never delivered.
     await fixture.request("next")
     first.reply()
     assert (await fixture.shards.next_call()).names == ["next"]
@@ -444,7 +444,7 @@ async def test_a_call_that_nobody_waits_for_any_more_is_given_up(
 ) -> None:
     reply = await fixture.dispatcher.submit(make_command_request("r1", timeout_s=0.01))
     assert isinstance(reply, Failure)
-    await fixture.shards.next_call()  # Its shard hangs: no reply will come.
+    await fixture.shards.next_call()  # Its shard hangs: there is no reply.
     (asking,) = await fixture.request("r2")
     (await fixture.shards.next_call()).reply()
     assert await asking == reply_to("r2")
@@ -517,7 +517,7 @@ async def test_a_flooded_wallet_s_answers_leave_turns_to_its_neighbours(
     while not all(task.done() for task in tasks):
         await asyncio.sleep(0)
         answered.append(sum(task.done() for task in tasks))
-    # Each turn of the loop, in which a neighbour may be served, brings some of them.
+    # Each loop iteration resolves some of them, and other wallets are served in between.
     steps = [after - before for before, after in pairwise([0, *answered])]
     assert max(steps) <= 8
     assert [await task for task in tasks] == [reply_to(name) for name in many]

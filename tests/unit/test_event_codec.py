@@ -1,4 +1,4 @@
-"""Events on the stream: these bytes and subjects are a contract with everybody who reads them."""
+"""Events on the stream: these bytes and subjects are a contract with all consumers."""
 
 import msgspec
 import pytest
@@ -130,7 +130,7 @@ def test_a_subject_tells_partition_wallet_and_type() -> None:
 
 
 def test_a_wallet_s_partition_never_changes() -> None:
-    # A partition that moved would leave one consumer for another: events out of order.
+    # A wallet that moved to another partition would change its consumer: events out of order.
     partitions = [partition_of(wallet_id(number), 16) for number in range(12)]
     assert partitions == [8, 14, 4, 2, 1, 7, 13, 11, 10, 12, 10, 0]
 

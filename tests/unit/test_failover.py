@@ -1,4 +1,4 @@
-"""While a shard is away the next one is called, and the shard again as soon as it is back."""
+"""While a shard is unreachable the next one is called; the shard again as soon as it is back."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ class FakeChannel:
 
 
 class Cluster:
-    """Shards that can be reached, are gone, or are starting and don't answer yet."""
+    """Shards that are reachable, unreachable, or starting without responding yet."""
 
     def __init__(self, shards: int) -> None:
         self.gone: set[int] = set()

@@ -24,7 +24,7 @@ DESIGNED = {
     (CREDIT, PENDING, COMPLETED): (0, 0, -1),
     (CREDIT, PENDING, FAILED): (+1, 0, -1),
 }
-"""Written down once more on purpose: a slip in the code's table would be lost money."""
+"""Repeated here on purpose: an error in the code's table would lose money."""
 
 
 def event_of(

@@ -1,4 +1,4 @@
-"""What a process is made of costs no pause; what it leaves behind is still collected."""
+"""Startup objects are frozen and cause no GC pauses; later garbage is still collected."""
 
 import gc
 import weakref
@@ -10,7 +10,7 @@ from runtime.gc_tuning import GEN0_THRESHOLD, freeze_startup_objects
 
 
 class Node:
-    """Something that can hold itself."""
+    """An object that can refer to itself."""
 
     def __init__(self) -> None:
         self.itself: Node | None = None

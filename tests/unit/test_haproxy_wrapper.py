@@ -1,4 +1,4 @@
-"""HAProxy's configuration: what is changed in it, and that nothing unknown is passed over."""
+"""HAProxy's configuration: what is changed; an unknown configuration is an error."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def door(tmp_path: Path) -> FrontDoor:
 
 @pytest.fixture
 def text(door: FrontDoor) -> str:
-    """As the installed Ray Serve writes it, with one replica."""
+    """The configuration of the installed Ray Serve with one replica."""
     door.write(replica=30002)
     return door.configuration.read_text()
 

@@ -1,4 +1,4 @@
-"""Damage on one side of the border to the journal is met on the other, and nothing is written."""
+"""Corrupt data in either direction fails an assertion at the journal, and nothing is written."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -174,7 +174,7 @@ def test_an_event_that_did_not_make_the_transfer_is_damage(recorded: Any) -> Non
 
 
 async def end_of_shard(journal: FaultyJournal, asked: CommandRequest) -> BaseException | None:
-    """How a shard ends that is asked this."""
+    """The exception with which a shard ends after this request."""
     shard = Shard(
         journal=journal, relay=DetachedRelay(), limits=LIMITS, now=lambda: datetime.now(UTC)
     )

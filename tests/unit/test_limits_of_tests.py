@@ -1,4 +1,4 @@
-"""What every test keeps to, and in how many processes tests run."""
+"""The time limits of tests, and the number of test processes."""
 
 import ast
 from pathlib import Path

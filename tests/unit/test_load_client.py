@@ -26,7 +26,7 @@ UNKNOWN: Outcome = "unknown"
 
 
 class ScriptedTransport:
-    """Implements `Transport`: every operation of a call has the outcome that is next."""
+    """Implements `Transport`: all operations of a call get the next scripted outcome."""
 
     def __init__(self, *outcomes: Outcome) -> None:
         self._outcomes = iter(outcomes)

@@ -1,4 +1,4 @@
-"""The commands around a stack: what they find, what they leave alone, what they say."""
+"""The stack commands: what they detect, leave unchanged and print."""
 
 import io
 import socket
@@ -21,7 +21,7 @@ from runtime.settings import Settings
 
 
 class Screen:
-    """What the user reads."""
+    """The output for the user."""
 
     def __init__(self) -> None:
         self._text = io.StringIO()
@@ -45,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDirectory:
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[ProcessRecord]:
-    """A process of an earlier start, called like one of the servers."""
+    """A process of an earlier start, with the name of one of the servers."""
     process = spawn(
         "nats",
         [sys.executable, "-c", "import time; time.sleep(60)"],
@@ -58,7 +58,7 @@ def sleeper(tmp_path: Path) -> Iterator[ProcessRecord]:
 
 @pytest.fixture
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """Counts starts in place of making them."""
+    """Counts starts instead of starting anything."""
     made: list[Settings] = []
 
     def start(

@@ -1,4 +1,4 @@
-"""The environment of Ray's processes: complete, private to the stack, and spelt as Ray reads it."""
+"""The environment of Ray's processes: complete, private to the stack, in Ray's spelling."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's data goes when it must run as somebody else."""
+"""Where PostgreSQL's data is stored when it must run under another account."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def system_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run_as_other_account(monkeypatch: pytest.MonkeyPatch, system_folder: Path) -> list[Path]:
-    """As root would: another account, which may enter `system_folder` and what is listed."""
+    """Run as root: PostgreSQL has another account, which may enter these folders only."""
     enterable = [system_folder]
 
     def may(account: Account, access: str, *paths: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Asking for readiness, and reading logs: whatever the other side does, an answer comes."""
+"""Readiness polls and log reading: a result is returned whatever the other side does."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ WAITING = {**READY, "nats": {"ready": False, "detail": "events wait in the outbo
 
 @contextmanager
 def service(status: int, body: str) -> Iterator[str]:
-    """A service that gives this one answer."""
+    """A service with one fixed response."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the library's name

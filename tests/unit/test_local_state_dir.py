@@ -1,4 +1,4 @@
-"""The stack's memory: ports that stay, a file that is private and whole, one change at a time."""
+"""The state directory: stable ports, a private file written atomically, one writer at a time."""
 
 import socket
 from contextlib import ExitStack

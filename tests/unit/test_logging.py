@@ -1,4 +1,4 @@
-"""Logs: whom a line is about, at which level, and never a secret."""
+"""Logs: context fields, levels, and redaction of secrets."""
 
 import json
 from collections.abc import Iterator

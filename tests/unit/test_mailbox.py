@@ -1,4 +1,4 @@
-"""The mailbox: a fair queue of entries (`test_fair_queue`) that can be waited for."""
+"""The mailbox: a fair queue (`test_fair_queue`) of requests that can be awaited."""
 
 import asyncio
 

@@ -274,7 +274,7 @@ async def test_a_batch_that_the_release_before_did_is_replayed(side: HttpSide) -
 
 
 def _as_before(side: HttpSide, wallets: set[WalletId]) -> None:
-    """Leave of the keys what the release before would have: no record of the whole request."""
+    """Delete the record of the whole request, as the previous release had none."""
     kept = {
         at: stored
         for at, stored in side.journal.database.idempotency_keys.items()

@@ -1,4 +1,4 @@
-"""Metrics: counted right, named in the catalogue, bounded in number."""
+"""Metrics: correct counts, listed in the catalogue, bounded cardinality."""
 
 from collections.abc import Iterable
 
@@ -85,7 +85,7 @@ PROJECTION = ProjectionStatistics(
 
 
 class Pool:
-    """As much of a pool as metrics ask for."""
+    """The part of a pool that the metrics use."""
 
     def get_size(self) -> int:
         return 5
@@ -217,7 +217,7 @@ def test_only_so_many_wallets_are_ever_named() -> None:
 
 
 class Recorded:
-    """Stands for a metric of Ray's: refuses what Ray's would."""
+    """Replaces a Ray metric; refuses what Ray refuses."""
 
     made: dict[str, "Recorded"]
 

@@ -1,4 +1,4 @@
-"""NDJSON: lines of any length cut anywhere, and clients that read late or never."""
+"""NDJSON: lines of any length in any chunks, and clients that read late or never."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -107,7 +107,7 @@ async def test_a_line_that_is_too_long_gets_its_own_413(side: HttpSide, cut: str
 
 
 class Client:
-    """One that sends what it has, and takes answers only when the test lets it."""
+    """A client that sends immediately and reads responses only when the test allows it."""
 
     def __init__(self, side: HttpSide, chunks: Iterable[bytes]) -> None:
         self._side = side
@@ -135,7 +135,7 @@ class Client:
             self.ten_sent.set()
         if chunk.isspace():
             self.trickles.set()
-            await asyncio.sleep(0.001)  # It sends slowly, but it never stops.
+            await asyncio.sleep(0.001)  # It sends slowly but never stops.
         return {"type": "http.request", "body": chunk, "more_body": True}
 
     async def send(self, message: Any) -> None:
@@ -265,7 +265,7 @@ async def test_a_client_that_is_gone_ends_the_stream(side: HttpSide) -> None:
 async def test_a_stream_that_ends_early_takes_the_rest_of_what_is_sent(
     side: HttpSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A client that still sends would never get to read why.
+    # A client that is still sending would never read the reason.
     async def revoked(_request: Request, _count: int, *, wait_max_s: float) -> None:
         from serve_app.http.problems import ProblemError
 

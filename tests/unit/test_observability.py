@@ -1,4 +1,4 @@
-"""Dashboards and alerts: they ask for metrics that exist, and alerts fire when they should."""
+"""Dashboards and alerts: they use existing metrics, and alerts fire when they should."""
 
 import subprocess
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_every_metric_is_looked_at_by_somebody() -> None:
     asked = {name for query in QUERIES for name in query.metrics}
     unseen = {name for name in CATALOGUE if not asked & set(exported_names(name))}
     assert unseen <= {
-        # Counted beside what is shown: batches are in their histogram, the rest is for questions.
+        # Not on a dashboard: batches are in their histogram, the others serve ad-hoc queries.
         "wallet_shard_batches_total",
         "wallet_shard_events_total",
         "wallet_projection_batches_total",

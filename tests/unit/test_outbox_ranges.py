@@ -1,4 +1,4 @@
-"""Ranges of events: joined and split without loss, in order."""
+"""Event ranges: merged and split without loss, in order."""
 
 import pytest
 

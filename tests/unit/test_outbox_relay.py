@@ -147,7 +147,7 @@ async def test_events_beyond_the_memory_s_bound_are_read_from_the_journal() -> N
         )
     )
     await fixture.commit_and_add(WALLET_ID, 1, 2)  # 3 events: in memory
-    await fixture.commit_and_add(WALLET_ID, 3, 4)  # 2 more would be too many
+    await fixture.commit_and_add(WALLET_ID, 3, 4)  # 2 more exceed the limit
     await fixture.commit_and_add(WALLET_ID, 5)  # 1 fits
     fixture.start()
     await fixture.until_empty()
@@ -155,7 +155,7 @@ async def test_events_beyond_the_memory_s_bound_are_read_from_the_journal() -> N
     assert fixture.outbox.ranges_read == [EventRange(WALLET_ID, 4, 5)]
     assert fixture.stream.ids == ids(WALLET_ID, 1, 2, 3, 4, 5, 6)
 
-    await fixture.commit_and_add(WALLET_ID, 6, 7, 8, 9)  # All 4 places are free again.
+    await fixture.commit_and_add(WALLET_ID, 6, 7, 8, 9)  # The memory for all 4 is free again.
     await fixture.until_empty()
     assert fixture.outbox.ranges_read == [EventRange(WALLET_ID, 4, 5)]
     await fixture.close()
@@ -253,7 +253,7 @@ async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
     rows = await fixture.outbox.unpublished(limit=100)
     assert len(rows) == 13
     fixture.relay.add_from_journal(rows)
-    fixture.relay.add_from_journal(rows)  # All known by now, wherever they begin.
+    fixture.relay.add_from_journal(rows)  # All tracked by now, wherever they begin.
     fixture.start()
     await fixture.until_empty()
     assert fixture.outbox.ranges_read == sorted(
@@ -266,7 +266,7 @@ async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
     ]
     fixture.relay.add_from_journal(
         rows
-    )  # Rows that come back, after a crash of Postgres, are not known.
+    )  # Rows that reappear after a crash of Postgres are not tracked.
     assert fixture.relay.backlog == 14
 
 
@@ -285,7 +285,7 @@ async def test_many_wallets_of_several_relays_keep_their_version_order() -> None
     for round_number in range(6):
         for wallet in wallets:
             owner = (one, other)[(round_number + wallets.index(wallet)) % 2]
-            # As a shard does when another has written: what is unpublished goes first.
+            # As a shard does after another writer: unpublished events go first.
             owner.relay.add_from_journal(
                 [
                     event_range

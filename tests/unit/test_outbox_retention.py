@@ -1,4 +1,4 @@
-"""Rows of acknowledged events: retained until the server's disk has them, then deleted."""
+"""Rows of acknowledged events: retained until NATS has synced them, then deleted."""
 
 from collections.abc import AsyncIterator, Collection
 
@@ -64,7 +64,7 @@ async def test_rows_whose_deletion_failed_are_deleted_later_and_not_republished(
 
 @pytest_asyncio.fixture
 async def keeping() -> AsyncIterator[RelayFixture]:
-    """A desk whose relay keeps rows for longer than the test takes."""
+    """A fixture whose relay retains rows for longer than the test runs."""
     made = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     yield made
     await made.close()
@@ -103,7 +103,7 @@ async def test_what_the_server_lost_in_a_power_failure_is_published_again_first(
 async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
     fixture = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
     fixture.start()
-    fixture.outbox.deletes_unavailable = 1_000  # The row is still there when the power goes.
+    fixture.outbox.deletes_unavailable = 1_000  # The row still exists at the power failure.
     await fixture.commit_and_add(WALLET_ID, 1)
     await fixture.stream.until_stored(2)
     fixture.stream.lose_power(keeps=0)

@@ -1,4 +1,4 @@
-"""The sweep: what a predecessor left in the outbox is found, and so is all after a reset."""
+"""The sweep finds rows of a predecessor, and all rows after a reset."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -169,7 +169,7 @@ async def test_an_outbox_that_can_not_be_swept_is_swept_later(
         nonlocal failures
         if failures:
             failures -= 1
-            raise JournalUnavailable("told to be away")
+            raise JournalUnavailable("injected: unavailable")
         return await unpublished(limit=limit, after=after, older_than_s=older_than_s)
 
     monkeypatch.setattr(fixture.outbox, "unpublished", failing)

@@ -1,4 +1,4 @@
-"""Folding stream events to rows: the last state counts, repetitions don't, gaps show."""
+"""Applying stream events to rows: the last state wins, duplicates are ignored, gaps are found."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ PENDING, COMPLETED, FAILED = TransferStatus
 
 
 def events(*recorded: RecordedEvent) -> list[CloudEvent]:
-    """As they come from the stream."""
+    """Events as received from the stream."""
     return [decode_envelope(encode_event(one)) for one in recorded]
 
 
@@ -39,7 +39,7 @@ def creation(wallet: WalletId = WALLET_ID) -> RecordedEvent:
 def make_debit(
     version: int, *, wallet: WalletId = WALLET_ID, status: TransferStatus = COMPLETED
 ) -> RecordedEvent:
-    """The debit of 1.00 that made ``version``, the only kind of event before it."""
+    """The debit of 1.00 that created ``version``; all earlier events are such debits."""
     transfer = make_transfer(
         id=transfer_id(version), status=status, settled_at=NOW if status is COMPLETED else None
     )

@@ -1,4 +1,4 @@
-"""Damaged rows of the read side are met where they are read, and bad ones are not written."""
+"""Corrupt read-side rows fail an assertion on read, and invalid rows are not written."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -57,7 +57,7 @@ TRANSFER = {
 
 
 class Rows:
-    """A pool whose every query finds these rows."""
+    """A pool that returns these rows for every query."""
 
     def __init__(self, *rows: Any) -> None:
         self.rows = rows

@@ -1,4 +1,4 @@
-"""At every route alike: what was sent and would change the request's meaning is never ignored."""
+"""On every route: input that could change the request's meaning is never ignored."""
 
 from collections.abc import AsyncIterator
 from typing import Any

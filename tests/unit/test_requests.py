@@ -1,4 +1,4 @@
-"""Reading requests: what is taken, what is refused, and what the refusal says to send."""
+"""Reading requests: what is accepted, what is refused, and what the error says to send."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A shard's port and the connections to it: over real sockets of this machine's loopback."""
+"""The RPC server and client of a shard, over real loopback sockets."""
 
 import asyncio
 import socket
@@ -32,7 +32,7 @@ QUICK = Heartbeat(shard_ping_s=0.01, shard_pings_missed_max=3)
 
 
 class Shard:
-    """Echoes each call when the test lets it."""
+    """Echoes each call when the test allows it."""
 
     def __init__(self) -> None:
         self.calls: asyncio.Queue[tuple[bytes, asyncio.Future[bytes]]] = asyncio.Queue()
@@ -75,7 +75,7 @@ async def connected(
 
 
 async def answered(address: RpcEndpoint, sent: bytes) -> bytes:
-    """What a stranger gets who sends ``sent``, until the shard breaks the connection."""
+    """The response to an unauthenticated client that sends ``sent``, until it is disconnected."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
     writer.write(sent)
     try:
@@ -254,7 +254,7 @@ async def test_pongs_say_why_the_shards_writes_would_not_go_through() -> None:
 
 
 class Silent(asyncio.Protocol):
-    """Greets, and answers ``pings`` of the pings that follow."""
+    """Authenticates, then answers the first ``pings`` pings."""
 
     def __init__(self, pings: int) -> None:
         self._pings = pings

@@ -1,4 +1,4 @@
-"""What travels to a shard and back: nothing is passed over, and what can't be read fails alone."""
+"""The RPC messages: unknown fields are errors, and only the unreadable request fails."""
 
 import hashlib
 from typing import Any, get_args
@@ -41,7 +41,7 @@ FORMS = {
     2: "870124f0d60d8ca662b9f98ddf4834c44a295f3531292e4ed8438b83a89bd8e6",
     3: "b0f23835408228efbf599e667d317a8b338e79eea167cffdd6b51b183d918817",
 }
-"""What each version's types look like, as a digest. When this test fails raise VERSION."""
+"""Digests of each version's types. If this test fails, raise VERSION."""
 
 
 def done(name: str) -> Applied:
@@ -135,7 +135,7 @@ def structs_in(value: Any) -> list[dict[str, Any]]:
 def test_a_field_that_is_not_known_is_refused_wherever_it_is() -> None:
     plain = msgspec.msgpack.decode(encode_submissions([make_request("a")]))
     maps = [one for one in structs_in(plain) if one]
-    assert len(maps) == 10  # the submission, four items and their commands, a key
+    assert len(maps) == 10  # the request, four items and their commands, a key
     commands = {type(item.command) for item in make_request("a").items}
     assert commands == set(get_args(Command)), "a kind of command is missing in this test"
     for one in maps:

@@ -1,4 +1,4 @@
-"""A shard's port with TLS: whoever has no certificate of the cluster's authority gets nowhere."""
+"""A shard's port with TLS: clients without a certificate of the cluster's authority are refused."""
 
 import asyncio
 import ssl
@@ -73,7 +73,7 @@ async def test_a_caller_without_a_good_certificate_gets_nowhere(
     if client == "other authority":
         other = tls_files(tmp_path / "other").context(CLIENT)
         assert other is not None
-        other.load_verify_locations(files.shard_tls_authority)  # It would take our certificate.
+        other.load_verify_locations(files.shard_tls_authority)  # It would accept our certificate.
         context = other
     elif client == "expired":
         files = tls_files(tmp_path / "old", life=timedelta(seconds=-1))

@@ -1,4 +1,4 @@
-"""A command that is delivered twice: what is answered to one delivery binds the other."""
+"""A command that is delivered twice: both deliveries get consistent responses."""
 
 import asyncio
 
@@ -42,7 +42,7 @@ async def test_a_refused_second_delivery_is_refused_when_the_first_arrives(moved
         await refused(second, wallet, command)
         if moved_on:
             await second.request(wallet, debit("10"))
-        # The first delivery was in a mailbox, or in a socket, all the while.
+        # The first delivery was in a mailbox or a socket until now.
         await refused(first, wallet, command, attempt=1)
     assert one.database.wallets[wallet].balance == (1_000 if moved_on else 0)
 
@@ -118,7 +118,7 @@ async def test_an_atomic_batch_refused_again_is_refused_whole_on_the_first() -> 
 
 
 def test_a_keyed_item_of_an_atomic_batch_is_refused_for_good() -> None:
-    """The key of an item is forgotten with the batch that is undone."""
+    """The key of an item is not stored if its batch is rolled back."""
     batch = make_batch(make_cache(make_wallet()))
     commands = debit("1"), credit("10")
     results.rolled_back(batch.decide(request(*commands, keys=(None, "k"), atomic=True, attempt=2)))
@@ -130,7 +130,7 @@ async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
     journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = WalletId(new_id())
-        await shard.request(wallet, debit("1"), attempt=2)  # No such wallet: nothing to bind.
+        await shard.request(wallet, debit("1"), attempt=2)  # No such wallet: nothing to store.
         wallet = await shard.create_wallet()
         done, declined = debit("1"), credit("10")
         await shard.request(wallet, done, declined, attempt=2)
@@ -138,7 +138,7 @@ async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
 
 
 def test_what_is_refused_again_waits_until_a_standby_has_what_it_rests_on() -> None:
-    """Also a settlement, which is not refused for good: the other side's revert may be lost."""
+    """Also a settlement, whose refusal is not permanent: the other owner's revert may be lost."""
     failed = settled(make_transfer(), TransferStatus.FAILED)
     commands: list[Command] = [credit("10"), settle(failed.id, "completed")]
     for command in commands:

@@ -1,4 +1,4 @@
-"""A shard on a journal in memory: bounds, deadlines, and every way a commit can go wrong."""
+"""A shard on an in-memory journal: bounds, deadlines, and every commit failure."""
 
 import asyncio
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from wallet.ids import WalletId
 
 
 class GatedJournal(FaultyJournal):
-    """Commits wait at a gate that the test opens."""
+    """Commits wait for an event that the test sets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class GatedJournal(FaultyJournal):
 
 
 class FullRelay:
-    """A relay with as much waiting as the test says."""
+    """A relay with a backlog that the test sets."""
 
     def __init__(self) -> None:
         self.backlog = 0
@@ -62,7 +62,7 @@ def limits(**fields: int) -> ShardLimits:
 async def held_up(
     shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId
 ) -> asyncio.Task[RequestResult]:
-    """A debit that waits at the gate: whatever is asked now queues behind it."""
+    """A debit whose commit waits: later requests queue behind it."""
     journal.gate.clear()
     journal.at_the_gate.clear()
     asking = asyncio.create_task(shard.request(wallet, debit("1")))
@@ -309,7 +309,7 @@ async def test_conflicts_are_decided_again_on_what_another_owner_wrote() -> None
         wallet = await one.create_wallet()
         await one.request(wallet, debit("10"))
         await other.request(wallet, credit("10"))
-        refused = await one.request(wallet, credit("1"))  # Its memory says that there are 10.00.
+        refused = await one.request(wallet, credit("1"))  # Its cached balance is 10.00.
         assert body(refused)["code"] == "insufficient_funds"
         assert one.shard.counts["conflicts"] == 1
     assert journal.database.wallets[wallet].version == 3
@@ -327,7 +327,7 @@ async def test_conflicts_without_end_are_given_up_and_nothing_was_applied() -> N
 
 
 class ContestedJournal(FaultyJournal):
-    """Another owner is always faster at one wallet."""
+    """Another owner always commits first for one wallet."""
 
     contested: WalletId | None = None
 
@@ -350,13 +350,13 @@ async def test_a_wallet_that_conflicts_without_end_does_not_hold_up_the_others()
         stuck = [isinstance(reply, Failure) for reply in replies]
         assert stuck == [wallet == journal.contested for wallet in wallets for _ in range(2)]
         assert shard.shard.counts["conflicts"] == 5
-        # Only the contested wallet is forgotten and read again.
+        # Only the conflicting wallet is evicted and read again.
         assert journal.loads - loads <= 6
     assert [journal.database.wallets[wallet].version for wallet in wallets] == [3, 3, 1, 3, 3]
 
 
 class OneAfterAnotherJournal(FaultyJournal):
-    """Each commit meets one more wallet that somebody else has moved."""
+    """Each commit conflicts on one more wallet that another owner has changed."""
 
     armed = False
 

@@ -1,4 +1,4 @@
-"""Probes that many ask at once."""
+"""Probes with concurrent callers."""
 
 import asyncio
 

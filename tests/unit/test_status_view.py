@@ -1,4 +1,4 @@
-"""The service at a glance: rates between two looks, and what is wrong in plain sight."""
+"""The status view: rates between two snapshots, and visible problems."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What is kept under keys stays readable: these rows are in the form of earlier releases."""
+"""Stored responses stay readable: these rows have the format of earlier releases."""
 
 import asyncio
 from typing import TypeVar
@@ -146,7 +146,7 @@ def test_a_result_is_kept_in_the_form_that_earlier_releases_wrote(
 
 
 def test_a_batch_that_is_rolled_back_is_kept_as_earlier_releases_read_it() -> None:
-    """By its last answer and the number of those before it. What they held was never applied."""
+    """By its last response and the number of rolled-back responses before it."""
     key = Idempotency(key=IdempotencyKey("k"), fingerprint=b"f")
     kept = stored_answer(BatchRolledBack(index=1, refusal=DECLINED.refusal), key, "r1")
     assert kept.answer == ROLLED_BACK.replace(TRANSFER, b"null").replace(

@@ -1,4 +1,4 @@
-"""A stream that was lost is filled from the journal, once, before anything new goes to it."""
+"""A lost stream is backfilled from the journal once, before new events are published."""
 
 import msgspec
 import pytest
@@ -12,14 +12,14 @@ from tests.support.waiting import until
 
 
 def make_backfill(filled: str | None = None) -> MemoryBackfill:
-    """On an empty journal; ``filled``: the incarnation that counts as filled."""
+    """On an empty journal; ``filled``: the incarnation that is backfilled."""
     refill = MemoryBackfill()
     refill.database.backfilled_incarnation = filled
     return refill
 
 
 class CountingBackfill(MemoryBackfill):
-    """Counts how often the right to backfill was asked for."""
+    """Counts the attempts to start a backfill."""
 
     begun = 0
 
@@ -29,18 +29,18 @@ class CountingBackfill(MemoryBackfill):
 
 
 def state_of(refill: MemoryBackfill) -> tuple[str | None, bool]:
-    """Which incarnation counts as filled, and whether a relay is filling one."""
+    """The backfilled incarnation, and whether a backfill is running."""
     database = refill.database
     return database.backfilled_incarnation, database.backfill_owner is not None
 
 
 async def make_fixture(refill: MemoryBackfill) -> RelayFixture:
-    """A relay on a stream that is new, with a journal of two wallets behind it."""
+    """A relay on a new stream, with a journal of two wallets."""
     fixture = RelayFixture(refill=refill)
     fixture.stream.incarnation = "new"
     await fixture.commit(WALLET_ID, 1, 2)
     await fixture.commit(OTHER_WALLET_ID, 3)
-    fixture.outbox.clear_rows()  # All of it was on the stream that was lost.
+    fixture.outbox.clear_rows()  # All events were on the lost stream.
     return fixture
 
 
@@ -170,7 +170,7 @@ async def test_who_has_not_noticed_the_loss_gets_nothing_in_before_the_journal()
     fixture.start()
     await until(lambda: fixture.relay.stream_ready)
 
-    fixture.stream.incarnation = "new"  # another relay made it
+    fixture.stream.incarnation = "new"  # created by another relay
     await fixture.commit_and_add(WALLET_ID, 4)
     await fixture.until_empty()
     assert fixture.stream.ids == [*ids(WALLET_ID, 1, 2, 3, 4), *ids(OTHER_WALLET_ID, 1, 2)]
@@ -183,7 +183,7 @@ async def test_a_stream_lost_during_its_backfill_gets_the_whole_journal() -> Non
     fixture.stream.gate.clear()
     fixture.start()
     await fixture.stream.until_called(1)
-    fixture.stream.incarnation = "newer"  # deleted, and made by another relay
+    fixture.stream.incarnation = "newer"  # deleted and created again by another relay
     fixture.stream.gate.set()
     await until(lambda: refill.database.backfilled_incarnation is not None)
     assert refill.database.backfilled_incarnation == "newer"

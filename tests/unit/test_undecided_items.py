@@ -35,7 +35,7 @@ def lines_of(*items: dict[str, Any]) -> bytes:
 
 
 def once(wallet_id: WalletId, failure: Any) -> Any:
-    """Fail the wallet's next submission, and no other."""
+    """Fail only the wallet's next request."""
     left = [failure]
 
     def fails(request: CommandRequest) -> Any:

@@ -1,4 +1,4 @@
-"""The checker's own parts: reading side by side, projections under way, telling breaches once."""
+"""The checker: merged reads, lagging projections, and each violation reported once."""
 
 from collections.abc import Sequence
 from random import Random
@@ -101,7 +101,7 @@ def breaches(found: TransferRow | None, version: int, wallet_version: int) -> li
         (HELD_ROW, 1, 1, [ViolationKind.PROJECTION_DIFFERS]),
         (DONE_ROW, 2, 2, [ViolationKind.PROJECTION_DIFFERS]),
         (DONE_ROW, 4, 4, []),
-        (DONE_ROW, 4, 1, []),  # ahead of its wallet, whose earlier events are still to come
+        (DONE_ROW, 4, 1, []),  # ahead of its wallet, whose earlier events are not projected yet
     ],
 )
 def test_a_transfers_projection_is_what_the_events_up_to_it_left(
