@@ -69,7 +69,7 @@ class Load:
         for number in range(self._count + 1):
             await _Client(self, f"w{self.name}-{number}", self._seed).open_wallet()
         self.wallets = list(self.state.wallets)
-        assert len(self.wallets) == self._count + 1, "a wallet could not be opened"
+        assert len(self.wallets) == self._count + 1, "a wallet could not be created"
         for number in range(self._count):
             client = _Client(self, f"{self.name}-{number}", self._seed)
             own, hot = self.wallets[number + 1], self.wallets[0]

@@ -61,7 +61,7 @@ def _now() -> Moment:
 def _kill(title: str) -> Injection:
     async def inject(stack: ChaosStack, random: Random, _scale: Scale) -> Moment:
         found = await asyncio.to_thread(stack.processes, title)
-        assert found, f"no process is called {title}"
+        assert found, f"no process has the title {title}"
         victim = random.choice(sorted(found, key=lambda one: one.pid))
         moment = _now()
         victim.kill()

@@ -42,7 +42,7 @@ class ChaosStack:
     """The service, its servers, and faults for each. Created by `running_stack`."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.home = StateDirectory(folder / "home")
+        self.state_dir = StateDirectory(folder / "home")
         self.url = f"http://127.0.0.1:{port}"
         self._port = port
         self._folder = folder
@@ -99,7 +99,7 @@ class ChaosStack:
         await self._wallet("deploy api", settings)
 
     async def _wallet(self, command: str, settings: Mapping[str, str]) -> None:
-        environment = wallet_environment(self.home) | {
+        environment = wallet_environment(self.state_dir) | {
             "WALLET_HTTP_PORT": str(self._port),
             "WALLET_DATABASE_URL": self._through_proxy,
             "WALLET_NATS_URL": self.nats_url,
@@ -141,7 +141,10 @@ class ChaosStack:
     def processes(self, title: str) -> list[psutil.Process]:
         """Running processes of the service whose title starts with ``title``."""
         service = RunningService(
-            url=self.url, database_url=self.database_url, nats_url=self.nats_url, home=self.home
+            url=self.url,
+            database_url=self.database_url,
+            nats_url=self.nats_url,
+            state_dir=self.state_dir,
         )
         if title == "haproxy":
             return [one for one in service.processes("") if one.name() == "haproxy"]
@@ -184,10 +187,10 @@ class ChaosStack:
         return True
 
 
-def wallet_environment(home: StateDirectory) -> dict[str, str]:
+def wallet_environment(state_dir: StateDirectory) -> dict[str, str]:
     """Our environment without settings, so that the service uses its defaults."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
-    return inherited | {"WALLET_HOME": str(home.root)}
+    return inherited | {"WALLET_HOME": str(state_dir.root)}
 
 
 @asynccontextmanager
@@ -210,21 +213,21 @@ def _new_folder() -> Path:
 
 def _remove_when_the_run_ends(folder: Path) -> None:
     sys.stdin.read()
-    home = StateDirectory(folder / "home")
-    if home.root.exists():
-        _run_wallet(home, "down")
+    state_dir = StateDirectory(folder / "home")
+    if state_dir.root.exists():
+        _run_wallet(state_dir, "down")
     for file in folder.glob("*.process"):
         kill(process_tree(ProcessRecord.model_validate_json(file.read_bytes())))
-    if home.root.exists():
-        _run_wallet(home, "clean", "--yes")
+    if state_dir.root.exists():
+        _run_wallet(state_dir, "clean", "--yes")
     remove_data(folder / "postgres")
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_wallet(home: StateDirectory, *arguments: str) -> None:
+def _run_wallet(state_dir: StateDirectory, *arguments: str) -> None:
     subprocess.run(
         [sys.executable, "-c", _ENTRY, *arguments],
-        env=wallet_environment(home),
+        env=wallet_environment(state_dir),
         cwd=_CHECKOUT,
         check=False,
         timeout=_TIMEOUT_S,

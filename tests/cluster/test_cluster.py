@@ -146,7 +146,7 @@ def moved_share() -> float:
     return moved / len(wallets)
 
 
-async def test_books_and_stream_agree_after_all_of_it(cluster: Cluster) -> None:
+async def test_ledger_and_stream_are_consistent_after_all_changes(cluster: Cluster) -> None:
     connection = await asyncpg.connect(cluster.database_url, timeout=10)
     try:
         rows = await connection.fetch("SELECT id::text FROM wallets")
@@ -154,7 +154,7 @@ async def test_books_and_stream_agree_after_all_of_it(cluster: Cluster) -> None:
         ledger = DatabaseState(connection)
         deadline = time.monotonic() + 60
         while await ledger.unpublished(wallets) or await ledger.wallets_behind(wallets):
-            assert time.monotonic() < deadline, "the events don't arrive"
+            assert time.monotonic() < deadline, "no events arrive"
             await asyncio.sleep(0.2)
 
         assert await ledger.violations(wallets) == []

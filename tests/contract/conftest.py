@@ -105,7 +105,7 @@ def store_in_memory(
 
     async def begin(batch: CommitRequest) -> OpenCommit:
         transaction = database.transaction(batch)
-        assert transaction.advance() is None, "nobody else is at it"
+        assert transaction.advance() is None, "the wallet must not be locked"
         return _InMemory(transaction)
 
     async def someone_waits() -> None:

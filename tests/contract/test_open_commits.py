@@ -100,7 +100,7 @@ async def test_a_refusal_for_good_waits_for_an_open_commit_of_that_transfer(stor
     assert (set(loaded.created_transfers), loaded.refused) == ({_FIRST}, {})
 
 
-async def test_a_refusal_for_good_stands_if_the_open_commit_comes_to_nothing(store: Store) -> None:
+async def test_a_permanent_refusal_stays_if_the_open_commit_is_rolled_back(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
     held = await store.begin(make_debit(1, wallet).write)
     refusal = committing(store, make_refusal(1, wallet).write)

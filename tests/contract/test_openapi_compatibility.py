@@ -35,7 +35,7 @@ def test_the_api_takes_nothing_away_that_was_released() -> None:
 def test_an_event_takes_nothing_away_that_was_released(name: str) -> None:
     today = TODAY.get(f"events/{name}")
 
-    assert today is not None, "a released type of event is gone"
+    assert today is not None, "a released event type was removed"
     released = _json(RELEASED / "events" / name)
     assert list(answer_breaks(name, released, today, released, today)) == []
 
@@ -106,7 +106,7 @@ def _drop_parameter(api: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("reported", BREAKS)
-def test_a_breaking_change_would_be_told(reported: str) -> None:
+def test_a_breaking_change_is_reported(reported: str) -> None:
     changed = copy.deepcopy(TODAY["openapi.json"])
     BREAKS[reported](changed)
 

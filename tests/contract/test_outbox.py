@@ -35,7 +35,7 @@ async def test_each_commit_leaves_a_row_a_changed_wallet(store: Store) -> None:
     ]
 
 
-async def test_a_span_s_events_are_read_back_in_version_order(store: Store) -> None:
+async def test_a_range_s_events_are_read_back_in_version_order(store: Store) -> None:
     wallet = await write(store, None, 1, id=WALLET_ID)
     await write(store, wallet, 2, 3, id=WALLET_ID)
     recorded: list[RecordedEvent] = list(
@@ -45,7 +45,7 @@ async def test_a_span_s_events_are_read_back_in_version_order(store: Store) -> N
     assert [one.wallet_after.balance for one in recorded] == [100, 200, 300]
 
 
-async def test_many_spans_are_read_at_once_each_as_it_was_asked_for(store: Store) -> None:
+async def test_many_ranges_are_read_at_once_each_as_requested(store: Store) -> None:
     await write(store, None, 1, 2, 3, id=WALLET_ID)
     await write(store, None, 4, id=OTHER_WALLET_ID)
     event_ranges = [
@@ -73,7 +73,7 @@ async def test_deleted_rows_are_gone_and_their_events_stay_in_the_journal(store:
     assert [len(one) for one in await store.outbox.read([EventRange(WALLET_ID, 1, 4)])] == [4]
 
 
-async def test_one_span_deletes_all_rows_that_begin_in_it(store: Store) -> None:
+async def test_one_range_deletes_all_rows_that_begin_in_it(store: Store) -> None:
     wallet = await write(store, None, id=WALLET_ID)
     for number in (1, 2, 3):
         wallet = await write(store, wallet, number, id=WALLET_ID)
@@ -98,7 +98,7 @@ async def test_a_limit_keeps_the_oldest(store: Store) -> None:
     ]
 
 
-async def test_only_rows_of_an_age_are_told_when_asked_for_and_those_before_them(
+async def test_only_rows_of_a_requested_age_and_those_before_them_are_returned(
     store: Store,
 ) -> None:
     wallet = await write(store, None, id=WALLET_ID)
@@ -110,7 +110,7 @@ async def test_only_rows_of_an_age_are_told_when_asked_for_and_those_before_them
     ]
 
 
-async def test_loading_a_wallet_tells_what_is_unpublished_of_it_in_order(store: Store) -> None:
+async def test_loading_a_wallet_returns_its_unpublished_ranges_in_order(store: Store) -> None:
     wallet = await write(store, None, 1, id=WALLET_ID)
     await write(store, None, id=OTHER_WALLET_ID)
     wallet = await write(store, wallet, 2, 3, id=WALLET_ID)

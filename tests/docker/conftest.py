@@ -22,7 +22,7 @@ def containers() -> Iterator[Containers]:
     """The whole service in its own containers, built from this checkout, with one worker."""
     missing = why_not()
     if missing is not None:
-        pytest.skip(f"no containers here: {missing}")
+        pytest.skip(f"containers are unavailable: {missing}")
     with Containers() as running:
         running.up("--build")
         yield running

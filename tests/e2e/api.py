@@ -20,7 +20,9 @@ def new_id() -> str:
 
 def eventually(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
     """Poll until ``condition`` is true; AssertionError on time-out."""
-    assert wait_until(condition, timeout_s=timeout_s), f"still not so after {timeout_s:g} s"
+    assert wait_until(condition, timeout_s=timeout_s), (
+        f"condition still false after {timeout_s:g} s"
+    )
 
 
 class Api:

@@ -143,7 +143,7 @@ def _other_requests(wallet: str, transfer: str) -> dict[str, tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("other", list(_other_requests("", "")))
-def test_a_key_belongs_to_one_request_for_ever(api: Api, other: str) -> None:
+def test_a_key_belongs_to_one_request_permanently(api: Api, other: str) -> None:
     wallet, key = api.new_wallet("10"), new_id()
     transfer = api.debit(wallet, {"amount": "1.50"}, key=key).json()["id"]
     before = api.state(wallet)

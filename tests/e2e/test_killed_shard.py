@@ -17,8 +17,8 @@ the next shard."""
 def test_a_killed_shard_costs_its_clients_a_pause_and_nobody_a_cent(
     service: RunningService, api: Api
 ) -> None:
-    if service.home is None:
-        pytest.skip("the processes of this service are out of reach")
+    if service.state_dir is None:
+        pytest.skip("the processes of this service are not accessible")
     with steady_load(service.url, clients=WALLETS, warm_up=REQUESTS_MIN, pause_s=0.0) as load:
         victim = service.processes("ray::ShardActor")[0]
         victim.kill()

@@ -80,8 +80,8 @@ def api(keys: Keys) -> Iterator[Api]:
 
 def listening(service: RunningService) -> dict[int, str]:
     """Every TCP port that a process of the stack listens on, with the process' title."""
-    assert service.home is not None
-    stack = service.home.load()
+    assert service.state_dir is not None
+    stack = service.state_dir.load()
     processes = processes_with_env(STACK_VARIABLE, stack.id)
     for recorded in stack.alive_processes().values():
         processes += process_tree(recorded)
@@ -98,7 +98,7 @@ def listening(service: RunningService) -> dict[int, str]:
 
 
 @pytest.mark.skipif(bool(NO_REMOTE_CLIENTS), reason=str(NO_REMOTE_CLIENTS))
-def test_no_port_answers_a_stranger(service: RunningService) -> None:
+def test_no_port_answers_an_unauthenticated_client(service: RunningService) -> None:
     ports = listening(service)
     front = int(service.url.rpartition(":")[2])
     titles = " ".join(ports.values())
@@ -214,7 +214,7 @@ def test_a_key_has_its_rate(keys: Keys, api: Api) -> None:
         assert wait_s == 1
         time.sleep(wait_s)
         assert slow.wallet(wallet).status_code == 200
-    assert api.wallet(wallet).status_code == 200, "another key is not slowed down"
+    assert api.wallet(wallet).status_code == 200, "other keys are not limited"
 
 
 async def _made_by(service: RunningService, wallet: str) -> list[str | None]:
@@ -263,12 +263,12 @@ def test_the_list_shows_what_there_is_and_when_it_was_used(
     deadline = time.monotonic() + 60  # each poll starts a process
     while line_of(used).count("Z") < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert line_of(used).count("Z") == 2, "made and used"
+    assert line_of(used).count("Z") == 2, "created and used"
     assert "7/s" in line_of(unused)
-    assert line_of(unused).count("Z") == 2, "made and ending"
+    assert line_of(unused).count("Z") == 2, "created with an expiry"
 
 
-def test_readiness_tells_details_to_admins_alone(service: RunningService, keys: Keys) -> None:
+def test_readiness_shows_details_to_admins_only(service: RunningService, keys: Keys) -> None:
     def detail(key: str | None) -> str:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         answer = httpx.get(f"{service.url}/readyz", headers=headers, timeout=10)
@@ -279,10 +279,10 @@ def test_readiness_tells_details_to_admins_alone(service: RunningService, keys: 
 
 
 def test_no_key_is_in_any_log(service: RunningService, handed_out: list[str]) -> None:
-    assert service.home is not None
-    stack = service.home.load()
+    assert service.state_dir is not None
+    stack = service.state_dir.load()
     assert stack.sockets is not None
-    folders = (service.home.logs, stack.sockets / "ray", stack.sockets / "h")
+    folders = (service.state_dir.logs, stack.sockets / "ray", stack.sockets / "h")
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     secrets = [key.rpartition("_")[2].encode() for key in handed_out]
     assert len(files) > 10

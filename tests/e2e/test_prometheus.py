@@ -29,9 +29,9 @@ time."""
 @pytest.fixture
 def endpoint(service: RunningService) -> str:
     """HOST:PORT of Ray's metrics endpoint."""
-    if service.home is None:
-        pytest.skip("only a local stack tells where its metrics are")
-    return f"127.0.0.1:{service.home.load().ports['ray_metrics']}"
+    if service.state_dir is None:
+        pytest.skip("the metrics are accessible on a local stack only")
+    return f"127.0.0.1:{service.state_dir.load().ports['ray_metrics']}"
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def test_prometheus_answers_every_query_of_dashboards_and_alerts(api: Api, endpo
         try:
             eventually(all_answered, timeout_s=_ARRIVAL_S)
         except AssertionError:
-            pytest.fail(f"no answer to {left}")
+            pytest.fail(f"no values for {left}")
         rules = {rule["name"]: rule for rule in prometheus.rules()}
         assert set(rules) == {rule["alert"] for rule in alerts()}
         assert {

@@ -131,7 +131,7 @@ def test_an_unknown_route_is_a_problem(api: Api, path: str) -> None:
         ("/problems/overloaded", {"GET"}),
     ],
 )
-def test_a_wrong_method_is_told_which_are_right(api: Api, path: str, allowed: set[str]) -> None:
+def test_a_wrong_method_gets_the_allowed_methods(api: Api, path: str, allowed: set[str]) -> None:
     wrong = {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed
     if path.endswith("debit"):
         wrong.remove("GET")  # asks for a transfer of that name, which isn't found

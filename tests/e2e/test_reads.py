@@ -22,7 +22,7 @@ def test_a_client_reads_its_own_write_at_once(api: Api) -> None:
         assert read.json()["balance"] == written["balance"] == f"{number}.00"
 
 
-def test_every_kind_of_write_tells_the_version_to_read_it_by(api: Api) -> None:
+def test_every_kind_of_write_returns_the_version_to_read_it_by(api: Api) -> None:
     wallet = api.new_wallet("10")
     base = f"/v1/wallet/{wallet}/transfers"
     held = [api.credit(wallet, {"amount": "1"}).json()["id"] for _ in range(2)]

@@ -92,7 +92,7 @@ def test_a_server_that_already_runs_on_the_data_is_taken_over(
     assert run(options) == first
 
 
-def test_a_lock_file_that_names_a_stranger_names_nobody(
+def test_a_lock_file_with_an_unrelated_process_is_ignored(
     options: postgres.PostgresOptions,
 ) -> None:
     postgres.initialise(options)
@@ -114,7 +114,7 @@ def test_a_server_that_cannot_start_says_why_in_one_line(
         postgres.wait_until_ready(options, process)
 
 
-def test_a_half_made_data_folder_is_made_anew(options: postgres.PostgresOptions) -> None:
+def test_a_half_made_data_folder_is_created_again(options: postgres.PostgresOptions) -> None:
     scratch = options.place.parent / "data.new"
     scratch.mkdir()
     (scratch / "PG_VERSION").write_text("18\n")

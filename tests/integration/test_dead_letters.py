@@ -31,10 +31,10 @@ async def test_a_poison_event_stops_nothing_and_is_kept(database: str, nats_url:
     (letter,) = await list_dead_letters(settings)
     assert letter.payload == b'{"not": "an event"}'
     assert "ValidationError" in letter.reason
-    assert await replay(settings) == (0, 1), "it is still poison, and still kept"
+    assert await replay(settings) == (0, 1), "it is still poison and still a dead letter"
 
 
-async def test_an_event_under_another_wallet_s_subject_is_put_aside(
+async def test_an_event_under_another_wallet_s_subject_is_dead_lettered(
     database: str, nats_url: str
 ) -> None:
     wanted = await written(database, nats_url, wallets=1)
@@ -53,7 +53,9 @@ async def test_an_event_under_another_wallet_s_subject_is_put_aside(
     assert "EventMismatch" in letter.reason
 
 
-async def test_a_letter_that_can_be_folded_by_now_is_folded(database: str, nats_url: str) -> None:
+async def test_a_dead_letter_that_can_be_applied_now_is_applied(
+    database: str, nats_url: str
+) -> None:
     wanted = await written(database, nats_url, wallets=1)
     async with consumer(database, nats_url, ProjectionStore, options()) as reader:
         await run_until_projected([reader], database, wanted)
@@ -62,7 +64,7 @@ async def test_a_letter_that_can_be_folded_by_now_is_folded(database: str, nats_
     await client.close()
     connection = await asyncpg.connect(database)
     await connection.execute(
-        "INSERT INTO projection_dead_letters VALUES (2, 'e', $1, $2, 'a bug, mended by now', 3)",
+        "INSERT INTO projection_dead_letters VALUES (2, 'e', $1, $2, 'a bug, fixed by now', 3)",
         message.subject,
         message.data,
     )

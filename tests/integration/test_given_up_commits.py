@@ -201,7 +201,7 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server(database: 
     session = await connection.connect()
     with pytest.raises(JournalUnavailable, match="57014"):
         await connection.read(lambda one: one.execute("SELECT pg_sleep(5)"))
-    assert connection.session == session, "the connection is well"
+    assert connection.session == session, "the connection is still usable"
     await connection.close()
 
 

@@ -77,7 +77,7 @@ def test_stopping_twice_is_harmless(processes: Processes) -> None:
     assert not stop(process)
 
 
-def test_a_reused_pid_is_a_stranger_and_is_never_signalled(processes: Processes) -> None:
+def test_a_reused_pid_is_another_process_and_is_never_signalled(processes: Processes) -> None:
     client = processes.start(SLEEP)
     stale = client.model_copy(update={"start_time": "before the last boot"})
 

@@ -112,7 +112,7 @@ async def test_events_lost_in_a_power_failure_are_published_again_first(
         await shard.request(wallet, debit("1"))
         events = await wait_for_events(own_nats.url, 6)
     assert versions_by_wallet(events) == {wallet: [1, 2, 3, 4, 5, 6]}
-    assert await outbox_rows(database) > 0, "none is forgotten before its time"
+    assert await outbox_rows(database) > 0, "no row is deleted too early"
 
 
 async def test_a_shard_that_starts_without_nats_writes_and_publishes_later(

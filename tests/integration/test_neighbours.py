@@ -41,7 +41,7 @@ async def test_two_deliveries_of_one_creation_in_one_batch_make_one_wallet(datab
     assert applied(replies[0]).body == applied(replies[1]).body
 
 
-async def test_a_command_that_the_database_refuses_takes_no_neighbour_with_it(
+async def test_a_command_that_the_database_refuses_fails_alone(
     database: str,
 ) -> None:
     async with running_shard(database) as shard:

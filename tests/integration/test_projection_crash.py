@@ -91,7 +91,7 @@ async def test_a_successor_folds_what_its_predecessor_pulled_and_did_not_fold(
             await dying.run()
     async with consumer(database, nats_url, ProjectionStore, options()) as successor:
         await run_until_projected([successor], database, wanted)
-        assert successor.gaps == 0, "folded from the stream, not mended from the journal"
+        assert successor.gaps == 0, "projected from the stream, without catch-up from the journal"
 
 
 async def test_another_number_of_groups_goes_on_where_the_former_ones_were(

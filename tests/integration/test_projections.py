@@ -51,7 +51,9 @@ async def lose(nats_url: str, wanted: set[tuple[str, int]]) -> None:
     await client.close()
 
 
-async def test_what_a_shard_writes_is_folded_while_it_writes(database: str, nats_url: str) -> None:
+async def test_what_a_shard_writes_is_projected_while_it_writes(
+    database: str, nats_url: str
+) -> None:
     async with running_shard(database, nats_url) as shard:
         await shard.create_wallet()  # creates the stream
         async with running_consumer(database, nats_url, batch_max=7) as consumer:
@@ -106,14 +108,14 @@ async def test_a_lost_last_event_is_made_up_for_by_the_next_one(
     async with running_consumer(database, nats_url) as consumer:
         await until(lambda: consumer.events == 2 * last - 1)
         behind = await differences(database)
-        assert behind, "nobody can know of it yet"
+        assert behind, "the projection must lag here"
         assert all(wallets[0] in difference for difference in behind)
         async with running_shard(database, nats_url) as shard:
             await shard.request(wallets[0], debit("1"))
             await until_equal(database)
 
 
-async def test_a_long_gap_is_filled_in_portions(
+async def test_a_long_gap_is_closed_in_portions(
     database: str, nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "CATCH_UP_EVENTS_MAX", 4)
@@ -138,7 +140,7 @@ CORRUPTIONS = (
 )
 
 
-async def test_a_rebuild_mends_whatever_is_wrong(
+async def test_a_rebuild_repairs_whatever_is_wrong(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuild_module, "CATCH_UP_EVENTS_MAX", 5)
@@ -203,7 +205,7 @@ async def test_a_projection_that_lacks_an_event_for_long_is_flagged(
     pool = await asyncpg.create_pool(database, min_size=0, max_size=1)
     auditor = auditor_module.Auditor(pool)
     await auditor.check_next_page()
-    assert auditor.statistics().standing_still == 0, "it may be on its way"
+    assert auditor.statistics().standing_still == 0, "it may still arrive"
     monkeypatch.setattr(auditor_module, "STANDS_STILL_S", 0.0)
     await auditor.check_next_page()
     assert (auditor.statistics().standing_still, auditor.statistics().mismatched_wallets) == (2, 0)
@@ -235,6 +237,6 @@ async def test_a_rebuild_while_the_service_writes_and_folds_ends_equal(
                 await execute(database, corruption)
                 await rebuild(settings(database))
             done.set()
-            assert await writing > 0, "the two never met: this test proved nothing"
+            assert await writing > 0, "no concurrent access happened: the test proved nothing"
             await rebuild(settings(database))
             await until_equal(database)

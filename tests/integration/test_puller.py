@@ -77,7 +77,7 @@ async def test_what_comes_during_a_request_is_taken_at_once(nats_url: str) -> No
                 assert [int(message.data) for message in await waiting] == [number]
 
 
-async def test_the_server_sends_while_a_batch_is_folded_and_no_more_than_agreed(
+async def test_the_server_sends_while_a_batch_is_projected_up_to_the_limit(
     nats_url: str,
 ) -> None:
     async with pulling(nats_url) as (client, puller):

@@ -196,7 +196,7 @@ async def test_a_cursor_of_another_list_is_refused(database: str) -> None:
                 await queries.transfers(wallet, EVERYTHING, limit=5, cursor=cursor)
 
 
-async def test_a_database_that_is_away_is_told_as_such() -> None:
+async def test_an_unavailable_database_is_reported_as_such() -> None:
     async with queries_on(f"postgresql://nobody@127.0.0.1:{free_port()}/none") as queries:
         with pytest.raises(ReadUnavailable):
             await queries.wallet(WalletId(new_id()))

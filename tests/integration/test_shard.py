@@ -123,7 +123,7 @@ async def test_a_keyed_creation_makes_one_wallet(database: str) -> None:
         assert body(taken)["code"] == "reference_id_taken"
 
 
-async def test_a_refused_atomic_submission_is_undone_as_a_whole(database: str) -> None:
+async def test_a_refused_atomic_batch_is_rolled_back_as_a_whole(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
         pending = body(await shard.request(wallet_id, debit("3", status="pending")))
@@ -160,7 +160,7 @@ async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
         replies = [reply for replies in by_worker for reply in replies]
         accepted = [body(reply) for reply in replies if isinstance(reply, Applied)]
         conflicts = one.shard.counts["conflicts"] + other.shard.counts["conflicts"]
-    assert conflicts > 0, "the two never met: this test proved nothing"
+    assert conflicts > 0, "no conflict happened: the test proved nothing"
     connection = await asyncpg.connect(database)
     try:
         versions = await connection.fetch(

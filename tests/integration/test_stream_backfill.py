@@ -30,7 +30,7 @@ async def write(shard: ShardUnderTest, wallets: list[WalletId], times: int) -> N
         await asyncio.gather(*(shard.request(wallet_id, debit()) for wallet_id in wallets))
 
 
-async def test_a_deleted_stream_is_filled_again_before_anything_new(
+async def test_a_deleted_stream_is_backfilled_before_new_events(
     database: str, nats_url: str
 ) -> None:
     async with running_shard(database, nats_url) as shard:
@@ -44,7 +44,7 @@ async def test_a_deleted_stream_is_filled_again_before_anything_new(
     assert by_wallet == {wallet_id: list(range(1, 12)) for wallet_id in wallets}
 
 
-async def test_a_stream_lost_while_nobody_ran_is_filled_by_the_next_shard(
+async def test_a_stream_lost_without_a_running_shard_is_backfilled_by_the_next(
     database: str, nats_url: str
 ) -> None:
     async with running_shard(database, nats_url) as shard:
@@ -57,7 +57,7 @@ async def test_a_stream_lost_while_nobody_ran_is_filled_by_the_next_shard(
     assert versions_by_wallet(first_occurrences(events)) == {wallet_id: [1, 2, 3, 4, 5]}
 
 
-async def test_a_stream_that_was_never_lost_is_not_filled_twice(
+async def test_a_stream_that_was_never_lost_is_not_backfilled_twice(
     database: str, nats_url: str
 ) -> None:
     async with running_shard(database, nats_url) as shard:

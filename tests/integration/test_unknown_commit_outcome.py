@@ -26,7 +26,7 @@ async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(databa
         wallet_id = await shard.create_wallet()
         proxy.lose_answers = 1
         answer = body(await shard.request(wallet_id, debit("5")))
-        assert proxy.lost == 1, "the answer was not lost: this test proved nothing"
+        assert proxy.lost == 1, "the response was not lost: the test proved nothing"
         assert shard.shard.counts["outcomes_unknown"] == 1
         assert (answer["wallet"]["version"], answer["wallet"]["balance"]) == (2, "5.00")
         after = body(await shard.request(wallet_id, debit("1")))

@@ -204,7 +204,7 @@ async def test_damage_is_found_by_its_name(database: str, nats_url: str, name: s
     assert await breaches_in(database) == expected
 
 
-async def test_a_transfer_settled_twice_is_found_though_its_sums_agree(
+async def test_a_transfer_settled_twice_is_found_though_balances_agree(
     database: str, nats_url: str
 ) -> None:
     async with running_shard(database, nats_url) as shard:
@@ -277,7 +277,7 @@ async def test_the_stream_is_held_against_the_journal(database: str, nats_url: s
         assert f" {breach} " in said, said
 
 
-async def test_what_clients_were_told_is_held_against_the_journal(
+async def test_reported_responses_are_checked_against_the_journal(
     database: str, nats_url: str, tmp_path: Path
 ) -> None:
     async with running_shard(database, nats_url) as shard:

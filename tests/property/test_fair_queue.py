@@ -65,12 +65,12 @@ class FairQueueMachine(RuleBasedStateMachine):
         by_wallet: dict[WalletId, list[Request]] = defaultdict(list)
         for request in taken.requests:
             by_wallet[request[0]].append(request)
-        assert list(by_wallet) == taken.wallets, "a wallet has one turn in a take"
+        assert list(by_wallet) == taken.wallets, "a wallet has one turn per call"
         assert not blocked & set(taken.wallets)
         for wallet, requests in by_wallet.items():
-            assert requests == self.model[wallet][: len(requests)], "in order, none left out"
+            assert requests == self.model[wallet][: len(requests)], "in order, without gaps"
             self.model[wallet] = self.model[wallet][len(requests) :]
-        assert bool(taken) == bool(waiting - blocked), "whoever may leave does"
+        assert bool(taken) == bool(waiting - blocked), "every unblocked wallet is served"
         self.check_sizes(by_wallet, capacity=capacity, quota=quota, lone_quota=lone_quota)
         assert taken.over_quota <= {wallet for wallet in by_wallet if self.model[wallet]}
         self.check_turns(taken.wallets, blocked)

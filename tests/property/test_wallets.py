@@ -270,7 +270,7 @@ class Wallets(RuleBasedStateMachine):
             reported.append([model.answer(request, now) for request in again])
             if reported[-1] == in_model_words(replies):
                 return model
-        raise AssertionError(f"{in_model_words(replies)} is none of {reported}")
+        raise AssertionError(f"{in_model_words(replies)} is not in {reported}")
 
     def new_id(self) -> str:
         self.numbers += 1
@@ -332,7 +332,7 @@ class Wallets(RuleBasedStateMachine):
     def drawn_items(self, wallet: str, data: st.DataObject, *, one_key: bool) -> list[Item]:
         if not one_key:
             return [self.drawn_item(wallet, data) for _ in range(data.draw(st.integers(1, 4)))]
-        # Under a key of the whole: what is refused is refused for want of money only.
+        # Under a batch key: valid amounts, so that refusals are for insufficient funds only.
         return [
             self.make_transfer(data.draw(TYPES), data.draw(STATUSES), amount, None)
             for amount in data.draw(st.lists(VALID_AMOUNTS, min_size=1, max_size=4))

@@ -142,7 +142,7 @@ class SimulatedStore:
         await self._ask(lambda: self._tables.catch_up(wallet_id))
 
     async def add_dead_letter(self, letter: DeadLetter) -> None:
-        raise AssertionError(f"no event of ours is poison: {letter.reason}")
+        raise AssertionError(f"unexpected poison event: {letter.reason}")
 
     async def _ask(self, statement: Callable[[], T]) -> T:
         try:

@@ -282,7 +282,7 @@ class Reader:
     async def publish(self, subject: str, payload: bytes, reply: str) -> None:
         """A pull request, the only message that a reader publishes."""
         subscription, consumer = self._subscription, subject.rpartition(".")[2]
-        assert subscription is not None, "who asks listens already"
+        assert subscription is not None, "a requester must have subscribed"
         request = msgspec.json.decode(payload)
         until = self._loop.time() + request["expires"] / 1e9
         subscription.serve(self._send(subscription, consumer, request["batch"], until, reply))

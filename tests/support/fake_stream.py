@@ -41,7 +41,7 @@ class FakeStream:
 
     async def ensure_ready(self) -> str | None:
         if self.unreachable:
-            raise PublishFailed("told to be away")
+            raise PublishFailed("injected: unavailable")
         self.connection_epoch += not self._is_connected
         self._is_connected = True
         return self.incarnation
@@ -49,7 +49,7 @@ class FakeStream:
     async def ping(self, *, connection: int) -> None:
         await asyncio.sleep(0)
         if self.unreachable or not self._is_connected or connection != self.connection_epoch:
-            raise PublishFailed("told to be away")
+            raise PublishFailed("injected: unavailable")
 
     async def publish(
         self, messages: Sequence[Message], *, connection: int, incarnation: str | None

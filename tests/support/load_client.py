@@ -107,7 +107,7 @@ class LoadClient:
             if not operations:
                 return 0
             await asyncio.sleep(self._random.between(0.0, self._retry.longest_wait_s(attempt)))
-        raise AssertionError("a count has no end")
+        raise AssertionError("itertools.count never ends")
 
     async def read(
         self, wallet_id: str, intent: Callable[[], str], *, min_version: int, strong: bool

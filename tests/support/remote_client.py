@@ -35,7 +35,7 @@ def unavailable_reason() -> str | None:
         return "network namespaces need iproute2 (Debian: apt install iproute2)"
     name = f"wallet-try-{os.getpid()}"
     if _ip("netns", "add", name, check=False).returncode:
-        return "this machine lets nobody make a network namespace"
+        return "no permission to create a network namespace"
     _ip("netns", "del", name)
     return None
 

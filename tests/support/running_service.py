@@ -36,15 +36,15 @@ class RunningService:
     url: str
     database_url: str
     nats_url: str
-    home: StateDirectory | None = None
+    state_dir: StateDirectory | None = None
     """The state directory of a `wallet up` stack: only then may tests kill its processes."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of the stack."""
 
     def wallet(self, *arguments: str) -> str:
         """Run a `wallet` command for this stack and return its output."""
-        home, timeout_s = self._own_state_dir(), _DOWN_TIMEOUT_S
-        return _wallet(home, *arguments, timeout_s=timeout_s, settings=self.settings)
+        state_dir, timeout_s = self._own_state_dir(), _DOWN_TIMEOUT_S
+        return _wallet(state_dir, *arguments, timeout_s=timeout_s, settings=self.settings)
 
     def stop(self) -> None:
         """Stop the stack gracefully; its data is kept."""
@@ -77,8 +77,8 @@ class RunningService:
         return int(self.url.rpartition(":")[2])
 
     def _own_state_dir(self) -> StateDirectory:
-        assert self.home is not None, "the service is no local stack"
-        return self.home
+        assert self.state_dir is not None, "the service is no local stack"
+        return self.state_dir
 
 
 @contextmanager
@@ -86,12 +86,12 @@ def running_service() -> Iterator[RunningService]:
     """The service named by the environment, or a new one for this context."""
     url = os.environ.get("WALLET_TEST_URL", "")
     if url:
-        home = os.environ.get("WALLET_TEST_HOME", "")
+        state_dir = os.environ.get("WALLET_TEST_HOME", "")
         yield RunningService(
             url=url.rstrip("/"),
             database_url=os.environ.get("WALLET_TEST_DATABASE_URL", ""),
             nats_url=os.environ.get("WALLET_TEST_NATS_URL", ""),
-            home=StateDirectory(Path(home)) if home else None,
+            state_dir=StateDirectory(Path(state_dir)) if state_dir else None,
         )
         return
     with own_service({}) as service:
@@ -101,22 +101,24 @@ def running_service() -> Iterator[RunningService]:
 @contextmanager
 def own_service(settings: Mapping[str, str]) -> Iterator[RunningService]:
     """A new stack with these environment variables, stopped when the context ends."""
-    home = StateDirectory(Path(tempfile.mkdtemp(prefix="wallet-e2e-")) / "home")
-    with watched("tests.support.running_service", str(home.root), timeout_s=2 * _DOWN_TIMEOUT_S):
+    state_dir = StateDirectory(Path(tempfile.mkdtemp(prefix="wallet-e2e-")) / "home")
+    with watched(
+        "tests.support.running_service", str(state_dir.root), timeout_s=2 * _DOWN_TIMEOUT_S
+    ):
         port = free_port()
-        _wallet(home, "up", port=port, timeout_s=_UP_TIMEOUT_S, settings=settings)
-        stack = home.load()
+        _wallet(state_dir, "up", port=port, timeout_s=_UP_TIMEOUT_S, settings=settings)
+        stack = state_dir.load()
         yield RunningService(
             url=f"http://127.0.0.1:{port}",
             database_url=stack.database_url,
             nats_url=stack.nats_url,
-            home=home,
+            state_dir=state_dir,
             settings=settings,
         )
 
 
 def _wallet(
-    home: StateDirectory,
+    state_dir: StateDirectory,
     *arguments: str,
     timeout_s: float,
     port: int | None = None,
@@ -125,22 +127,22 @@ def _wallet(
     """Run the `wallet` command for a state directory and return its output."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
     inherited |= settings or {}
-    inherited["WALLET_HOME"] = str(home.root)
+    inherited["WALLET_HOME"] = str(state_dir.root)
     if port is not None:
         inherited["WALLET_HTTP_PORT"] = str(port)
     command = [sys.executable, "-c", _ENTRY, *arguments]
     return run_command(command, env=inherited, timeout_s=timeout_s)
 
 
-def _remove_when_the_run_ends(home: StateDirectory) -> None:
+def _remove_when_the_run_ends(state_dir: StateDirectory) -> None:
     """Wait until standard input closes, then stop the stack and remove its data."""
     import shutil
 
     sys.stdin.read()
-    if home.root.exists():
-        _wallet(home, "down", timeout_s=_DOWN_TIMEOUT_S)
-        _wallet(home, "clean", "--yes", timeout_s=_DOWN_TIMEOUT_S)
-    shutil.rmtree(home.root.parent, ignore_errors=True)
+    if state_dir.root.exists():
+        _wallet(state_dir, "down", timeout_s=_DOWN_TIMEOUT_S)
+        _wallet(state_dir, "clean", "--yes", timeout_s=_DOWN_TIMEOUT_S)
+    shutil.rmtree(state_dir.root.parent, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ class SteadyLoad:
         goal = {wallet: self._acknowledged[wallet] + more for wallet in self.wallets}
         deadline = time.monotonic() + timeout_s
         while any(self._acknowledged[wallet] < number for wallet, number in goal.items()):
-            assert time.monotonic() < deadline, "a wallet is not written to any more"
+            assert time.monotonic() < deadline, "no more writes to a wallet"
             time.sleep(_POLL_S)
 
     def lost_or_duplicated(self) -> dict[str, str]:

@@ -74,7 +74,7 @@ async def test_the_staleness_counts_from_the_question_and_not_from_the_answer() 
     assert await world.is_revoked(key.key_id)
 
 
-async def test_a_key_in_use_is_read_again_before_anybody_has_to_wait() -> None:
+async def test_a_key_in_use_is_refreshed_before_a_request_has_to_wait() -> None:
     world = World()
     key = world.keys.make()
     await world.cache.find(key.key_id)
@@ -119,7 +119,7 @@ async def test_what_does_not_exist_is_remembered_too() -> None:
     assert len(world.keys.queries) == 1
 
 
-async def test_a_flood_of_made_up_keys_is_bounded_and_pushes_no_real_one_out() -> None:
+async def test_many_made_up_keys_are_bounded_and_evict_no_real_key() -> None:
     world = World(keys_max=10)
     key = world.keys.make()
     await world.cache.find(key.key_id)

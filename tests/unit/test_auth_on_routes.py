@@ -65,7 +65,7 @@ async def client(service: Service, request: pytest.FixtureRequest) -> AsyncItera
 
 
 @pytest.mark.parametrize("route", API, ids=make_id)
-async def test_a_route_of_the_api_refuses_strangers(
+async def test_a_route_of_the_api_refuses_unauthenticated_clients(
     client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
     answer = await client.request(route.method, path_of(route), json={})
@@ -76,7 +76,7 @@ async def test_a_route_of_the_api_refuses_strangers(
 
 
 @pytest.mark.parametrize("route", API, ids=make_id)
-async def test_no_method_of_a_route_of_the_api_is_for_strangers(
+async def test_every_method_of_an_api_route_requires_a_key(
     client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
     for method in route.methods:
@@ -106,7 +106,7 @@ async def test_health_problems_and_the_description_are_for_everybody(
     assert (await client.get(path)).status_code == 200
 
 
-async def test_readiness_tells_strangers_whether_but_only_admins_why(service: Service) -> None:
+async def test_readiness_shows_the_reason_to_admins_only(service: Service) -> None:
     from serve_app.http.models import Component
 
     async def probe() -> Component:
@@ -126,7 +126,7 @@ async def test_readiness_tells_strangers_whether_but_only_admins_why(service: Se
     assert reported == ["no answer from 10.1.2.3", "not ready", "not ready"]
 
 
-def test_a_new_route_of_the_api_asks_for_a_key_without_being_told() -> None:
+def test_a_new_route_of_the_api_requires_a_key_by_default() -> None:
     assert {route.needs for route in API} == {"wallets:read", "wallets:write"}
     for route in API:
         assert route.needs == ("wallets:read" if route.method == "GET" else "wallets:write")

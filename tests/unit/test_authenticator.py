@@ -34,7 +34,7 @@ async def test_a_good_key_passes_and_is_known_by_its_public_id() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
-async def test_the_scheme_is_spelled_as_anybody_likes(scheme: str) -> None:
+async def test_the_scheme_is_case_insensitive(scheme: str) -> None:
     world = AuthFixture()
 
     await world.gate.authenticate(make_scope(scheme + world.keys.make().text), "wallets:read")
@@ -173,7 +173,7 @@ async def test_no_refusal_repeats_what_was_sent() -> None:
         assert not [secret for secret in secrets if secret.encode() in reported], problem.code
 
 
-async def test_a_key_that_comes_too_often_is_told_when_to_come_again() -> None:
+async def test_a_key_over_its_rate_limit_gets_a_retry_after() -> None:
     world = AuthFixture(RateLimit(rate_per_s=0.5, burst_s=4.0))
     key = world.keys.make()
     for _ in range(2):

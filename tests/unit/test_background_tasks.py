@@ -19,7 +19,7 @@ from tests.support.waiting import stop, until
 SETTINGS = Settings(_env_file=None, database_url="postgres://127.0.0.1:1/none")
 
 
-async def test_a_chore_that_fails_begins_again_and_is_counted() -> None:
+async def test_a_failed_background_task_is_restarted_and_counted() -> None:
     chores = BackgroundTasks(pause_s=0.0)
     runs = 0
 
@@ -36,7 +36,7 @@ async def test_a_chore_that_fails_begins_again_and_is_counted() -> None:
     await stop(kept)
 
 
-async def test_a_chore_that_ends_is_a_failure_too() -> None:
+async def test_a_background_task_that_ends_is_a_failure_too() -> None:
     chores = BackgroundTasks(pause_s=0.0)
 
     async def task() -> None:
@@ -65,7 +65,7 @@ TASK_OF = {
 }
 
 
-def test_every_chore_is_tried() -> None:
+def test_every_background_task_is_tried() -> None:
     assert set(TASK_OF) == set(CHORES)
 
 
@@ -74,7 +74,7 @@ async def _fails(_self: object) -> None:
 
 
 @pytest.mark.parametrize("name", CHORES)
-async def test_no_chore_of_a_shard_ends_its_process(
+async def test_no_background_task_of_a_shard_ends_its_process(
     name: str, monkeypatch: pytest.MonkeyPatch, exits: list[int]
 ) -> None:
     monkeypatch.setattr(*TASK_OF[name], _fails)
@@ -87,7 +87,7 @@ async def test_no_chore_of_a_shard_ends_its_process(
         if sample.name == "wallet_shard_chore_failures_total"
     }
     assert counted[name] == 1
-    assert set(counted) == set(CHORES), "those that never failed as well: a rate begins at zero"
+    assert set(counted) == set(CHORES), "tasks without failures too, so that a rate starts at zero"
     await process.close()
 
 

@@ -208,7 +208,7 @@ def test_several_items_are_answered_one_by_one_with_the_wallet_after_all() -> No
     assert batch.write.wallets[WALLET_ID].version == 7
 
 
-def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
+def test_a_refused_atomic_request_leaves_the_batch_as_it_was() -> None:
     cache = make_cache(
         make_wallet(balance=500, pending_debit=200),
         pending=(make_transfer(id=transfer_id(1)), make_transfer(id=transfer_id(2))),
@@ -248,7 +248,7 @@ def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
     assert balances(after)["pending_debit"] == "0.00"
 
 
-def test_an_undone_submission_that_came_first_still_rests_on_the_version() -> None:
+def test_a_rolled_back_first_request_still_checks_the_version() -> None:
     wallet = make_wallet(balance=100)
     batch = make_batch(make_cache(wallet))
     rolled_back(batch.decide(request(debit("1"), credit("9"), atomic=True)))
@@ -257,7 +257,7 @@ def test_an_undone_submission_that_came_first_still_rests_on_the_version() -> No
     assert batch.write.events == []
 
 
-def test_an_atomic_submission_that_is_accepted_stays() -> None:
+def test_an_accepted_atomic_request_stays() -> None:
     batch = make_batch(make_cache(make_wallet()))
     committed(batch.decide(request(debit("1"), credit("1"), atomic=True)))
     assert batch.write.wallets[WALLET_ID].version == 7

@@ -24,7 +24,7 @@ WALLET = "01a20661-b79b-7859-b245-d1cdb37fd592"
 TRANSFER = "01a20661-b79b-7859-b245-d1cdb37fd593"
 
 
-def test_a_deck_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_request_script_is_read_as_it_was_written(tmp_path: Path) -> None:
     templates = [
         RequestTemplate(method="POST", path="/a", body='{"amount":"1.00"}', keyed=True),
         RequestTemplate(method="GET", path="/b"),
@@ -33,7 +33,7 @@ def test_a_deck_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_templates(tmp_path / "deck") == templates
 
 
-def test_a_card_of_several_lines_is_refused() -> None:
+def test_a_template_of_several_lines_is_refused() -> None:
     with pytest.raises(ValueError, match="one line"):
         RequestTemplate(method="POST", path="/a", body="{\n}")
 
@@ -45,7 +45,7 @@ def test_percentiles_are_exact_by_nearest_rank() -> None:
     assert percentile([], 99) == 0.0
 
 
-def test_latencies_are_told_in_milliseconds() -> None:
+def test_latencies_are_reported_in_milliseconds() -> None:
     latencies = Latencies()
     for seconds in (0.003, 0.001, 0.002):
         latencies.add(seconds)

@@ -45,7 +45,7 @@ def test_every_scenario_of_the_specification_is_there() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
-def test_a_deck_is_the_same_every_time(scenario: Scenario) -> None:
+def test_a_request_script_is_the_same_every_time(scenario: Scenario) -> None:
     assert script_for(scenario) == script_of(scenario, WALLETS)
 
 
@@ -141,7 +141,7 @@ def test_a_quick_run_has_the_open_loop_that_a_target_needs() -> None:
     assert [s.name for s in SCENARIOS if FULL.has_open_loop(s)] == ["hot_unary", "uniform_unary"]
 
 
-def test_a_full_run_looks_three_times_at_what_a_target_needs() -> None:
+def test_a_full_run_measures_three_times_what_a_target_needs() -> None:
     assert {s.name: FULL.open_loop_runs(s) for s in SCENARIOS if FULL.has_open_loop(s)} == {
         "hot_unary": 3,
         "uniform_unary": 1,

@@ -65,13 +65,13 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(ray_environment, "haproxy_unavailable_reason", lambda: None)
-    home = StateDirectory(tmp_path)
-    home.create()
+    state_dir = StateDirectory(tmp_path)
+    state_dir.create()
     ports = {name: 20_000 + number for number, name in enumerate(PORTS)}
-    home.save(Stack(ports=ports, sockets=Path("/tmp/wallet-12345678")))
+    state_dir.save(Stack(ports=ports, sockets=Path("/tmp/wallet-12345678")))
     return {
         name: text
-        for name, text in serve_environment(Settings(), home).items()
+        for name, text in serve_environment(Settings(), state_dir).items()
         if name.startswith(("RAY_", "WALLET_HAPROXY_")) and not _OF_ONE_MACHINE.fullmatch(name)
     }
 

@@ -94,7 +94,7 @@ async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DispatcherFi
     await made.close()
 
 
-async def test_a_submission_is_answered_with_its_shard_s_reply(fixture: DispatcherFixture) -> None:
+async def test_a_request_is_answered_with_its_shard_s_reply(fixture: DispatcherFixture) -> None:
     (asking,) = await fixture.request("r1")
     call = await fixture.shards.next_call()
     assert call.requests[0].attempt == 1
@@ -102,7 +102,7 @@ async def test_a_submission_is_answered_with_its_shard_s_reply(fixture: Dispatch
     assert await asking == reply_to("r1")
 
 
-async def test_what_comes_in_one_turn_of_the_event_loop_travels_together(
+async def test_requests_of_one_loop_iteration_share_a_call(
     fixture: DispatcherFixture,
 ) -> None:
     tasks = await fixture.request("r1", "r2", "r3")
@@ -163,7 +163,7 @@ async def test_a_wallet_has_one_call_at_a_time_and_other_wallets_another() -> No
     await asyncio.gather(*fixture.asking)
 
 
-async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() -> None:
+async def test_an_overloaded_wallet_leaves_queue_space_for_other_wallets() -> None:
     fixture = DispatcherFixture(ingress_queue_max=10, ingress_wallet_queue_max=3)
     overloaded, quiet = wallet_id(0), wallet_id(1)
     await fixture.request("called", wallet_id=overloaded)
@@ -180,7 +180,7 @@ async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() ->
     await fixture.close()
 
 
-async def test_a_flooded_wallet_alone_travels_whole_and_never_rests() -> None:
+async def test_an_overloaded_wallet_alone_has_no_quota_and_no_cool_down() -> None:
     fixture = DispatcherFixture(call_wallet_commands_max=2)
     await fixture.request("first")
     await fixture.request("f1", "f2", "f3", "f4", "f5")
@@ -194,7 +194,7 @@ async def test_a_flooded_wallet_alone_travels_whole_and_never_rests() -> None:
     await fixture.close()
 
 
-async def test_a_flooded_wallet_under_contention_has_a_share_and_pauses() -> None:
+async def test_an_overloaded_wallet_under_contention_has_quota_and_cool_down() -> None:
     fixture = await fixture_beside_another_wallet(
         shard_calls_in_flight_max=2, call_wallet_commands_max=2
     )
@@ -238,7 +238,7 @@ async def test_a_batch_that_is_larger_than_its_share_travels_alone() -> None:
     await fixture.close()
 
 
-async def test_a_flooded_wallet_pauses_briefly_after_a_call_to_a_new_shard(
+async def test_an_overloaded_wallet_cools_down_briefly_after_a_first_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_COOLDOWN_MAX_S", 0.0)
@@ -254,7 +254,7 @@ async def test_a_flooded_wallet_pauses_briefly_after_a_call_to_a_new_shard(
 
 
 @pytest.mark.parametrize(("pause_s", "met"), [(0.99, True), (1.01, False), (600.0, False)])
-def test_who_came_long_ago_is_no_neighbour_of_who_comes_now(pause_s: float, met: bool) -> None:
+def test_an_old_command_is_no_contention(pause_s: float, met: bool) -> None:
     contention = pending_calls.ContentionDetector()
     contention.record(OTHER, 10.0)
     now = 10.0 + pause_s
@@ -262,7 +262,7 @@ def test_who_came_long_ago_is_no_neighbour_of_who_comes_now(pause_s: float, met:
     assert contention.is_contended(now) is met
 
 
-def test_neighbours_count_as_there_for_a_second_after_the_last_that_came() -> None:
+def test_contention_lasts_a_second_after_the_last_command() -> None:
     contention = pending_calls.ContentionDetector()
     for now, wallet in ((0.0, 1), (0.5, 7), (1.2, 1), (1.6, 1)):
         contention.record(wallet_id(wallet), now)
@@ -270,7 +270,7 @@ def test_neighbours_count_as_there_for_a_second_after_the_last_that_came() -> No
     assert not contention.is_contended(2.3)
 
 
-async def test_a_flooded_wallet_whose_neighbours_have_gone_travels_whole_again(
+async def test_an_overloaded_wallet_has_no_quota_after_contention_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pending_calls, "_CONTENTION_WINDOW_S", 0.02)
@@ -350,7 +350,7 @@ async def test_the_queue_s_bound_counts_commands() -> None:
     await fixture.close()
 
 
-async def test_a_large_submission_fits_into_an_empty_queue() -> None:
+async def test_a_large_request_fits_into_an_empty_queue() -> None:
     fixture = DispatcherFixture(ingress_queue_max=3)
     await fixture.request("called")
     await fixture.request("huge", items=9)
@@ -389,7 +389,7 @@ async def test_a_call_that_never_reached_its_shard_is_no_second_attempt(
     assert await asking == reply_to("r1")
 
 
-async def test_a_delivery_tells_how_long_the_client_still_waits(fixture: DispatcherFixture) -> None:
+async def test_a_delivery_contains_the_client_s_remaining_time(fixture: DispatcherFixture) -> None:
     await fixture.request("first")
     first = await fixture.shards.next_call()
     await fixture.request("queued", timeout_s=5.0)
@@ -425,7 +425,7 @@ async def test_a_deadline_that_passes_after_a_delivery_leaves_it_open(
 
 
 @pytest.mark.parametrize(("arrived", "applied"), [(True, "unknown"), (False, "no")])
-async def test_a_deadline_between_two_tries_tells_whether_an_earlier_one_arrived(
+async def test_a_deadline_between_tries_reports_whether_one_was_delivered(
     fixture: DispatcherFixture, monkeypatch: pytest.MonkeyPatch, arrived: bool, applied: str
 ) -> None:
     (asking,) = await fixture.request("r1", timeout_s=0.3)
@@ -450,7 +450,7 @@ async def test_a_call_that_nobody_waits_for_any_more_is_given_up(
     assert await asking == reply_to("r2")
 
 
-async def test_who_has_gone_is_not_delivered_and_its_neighbours_are(
+async def test_a_cancelled_request_is_not_delivered_and_the_others_are(
     fixture: DispatcherFixture,
 ) -> None:
     await fixture.request("first")
@@ -503,7 +503,7 @@ async def test_a_reply_too_few_is_a_bug(fixture: DispatcherFixture) -> None:
         await tasks[1]
 
 
-async def test_a_flooded_wallet_s_answers_leave_turns_to_its_neighbours(
+async def test_replies_of_an_overloaded_wallet_yield_to_other_wallets(
     fixture: DispatcherFixture,
 ) -> None:
     await fixture.request("first")

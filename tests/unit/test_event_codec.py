@@ -101,7 +101,7 @@ def test_an_event_is_read_as_it_was_written(recorded: RecordedEvent, payload: by
     assert bytes(envelope.data) == encode_recorded(recorded)
 
 
-def test_an_event_tells_what_its_transfer_was_before_if_it_was() -> None:
+def test_an_event_has_the_previous_status_of_its_transfer() -> None:
     assert decode_envelope(encode_event(HELD)).previousstatus is msgspec.UNSET
     assert decode_envelope(encode_event(REVERTED)).previousstatus == "pending"
 
@@ -122,7 +122,7 @@ def test_a_transfer_s_event_is_named_after_what_it_became(
     assert changed(transfer, make_wallet(), previous=previous).event.type == type_
 
 
-def test_a_subject_tells_partition_wallet_and_type() -> None:
+def test_a_subject_has_partition_wallet_and_type() -> None:
     assert (
         subject_of(WALLET_ID, EventType.TRANSFER_FAILED, 16)
         == f"wallet.events.{partition_of(WALLET_ID, 16)}.{WALLET_ID}.transfer.failed"

@@ -114,7 +114,7 @@ async def test_nobody_waits_at_all_for_a_shard_that_stood_still(
     assert await cluster.call(1) == b"1"
 
 
-async def test_a_shard_that_is_gone_is_not_looked_for_all_the_time(
+async def test_a_connection_to_a_lost_shard_is_not_retried_all_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(failover, "RECONNECT_INTERVAL_S", 60.0)

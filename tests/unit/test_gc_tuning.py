@@ -41,7 +41,7 @@ def test_garbage_that_comes_later_is_collected() -> None:
     assert gone() is None
 
 
-def test_a_batch_in_the_making_is_not_looked_at_over_and_over() -> None:
+def test_a_growing_batch_is_not_scanned_over_and_over() -> None:
     freeze_startup_objects()
     before = sum(generation["collections"] for generation in gc.get_stats())
     batch = [[number] for number in range(GEN0_THRESHOLD // 2)]

@@ -34,7 +34,7 @@ def run_as_other_account(monkeypatch: pytest.MonkeyPatch, system_folder: Path) -
     return enterable
 
 
-def test_an_ordinary_user_keeps_the_data_in_the_home(
+def test_an_ordinary_user_keeps_the_data_in_the_state_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_layout, "unprivileged_account", lambda: None)
@@ -46,7 +46,7 @@ def test_an_ordinary_user_keeps_the_data_in_the_home(
     assert (place.binaries / "initdb").exists()
 
 
-def test_an_account_that_may_enter_the_home_keeps_the_data_there(
+def test_an_account_that_may_enter_the_state_directory_keeps_data_there(
     tmp_path: Path, run_as_other_account: list[Path]
 ) -> None:
     run_as_other_account.append(Path("/"))

@@ -14,33 +14,33 @@ from tests.support.virtual_time import VirtualTime
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> StateDirectory:
-    home = StateDirectory(tmp_path / "home")
-    home.create()
-    return home
+def state_dir(tmp_path: Path) -> StateDirectory:
+    state_dir = StateDirectory(tmp_path / "home")
+    state_dir.create()
+    return state_dir
 
 
-def test_a_home_that_was_never_used_has_an_empty_stack(home: StateDirectory) -> None:
-    stack = home.load()
+def test_an_unused_state_directory_has_an_empty_stack(state_dir: StateDirectory) -> None:
+    stack = state_dir.load()
 
     assert stack.processes == {}
     assert not stack.is_complete
 
 
-def test_what_is_saved_is_loaded_and_nobody_else_can_read_it(home: StateDirectory) -> None:
+def test_what_is_saved_is_loaded_and_nobody_else_can_read_it(state_dir: StateDirectory) -> None:
     stack = Stack(ports={"ray": 1}, database_url="postgresql://u:secret@127.0.0.1/x")
 
-    home.save(stack)
+    state_dir.save(stack)
 
-    assert home.load() == stack
-    assert (home.root / "stack.json").stat().st_mode & 0o077 == 0
+    assert state_dir.load() == stack
+    assert (state_dir.root / "stack.json").stat().st_mode & 0o077 == 0
 
 
-def test_a_broken_stack_file_is_one_line_that_says_what_to_do(home: StateDirectory) -> None:
-    (home.root / "stack.json").write_text("{half")
+def test_a_broken_stack_file_is_one_line_that_says_what_to_do(state_dir: StateDirectory) -> None:
+    (state_dir.root / "stack.json").write_text("{half")
 
     with pytest.raises(StackError, match=r"stop what still runs by hand, then remove that file"):
-        home.load()
+        state_dir.load()
 
 
 def test_ports_stay_the_same_from_start_to_start() -> None:
@@ -54,7 +54,7 @@ def test_ports_stay_the_same_from_start_to_start() -> None:
     assert len(set(first.values())) == 2
 
 
-def test_a_port_that_somebody_took_meanwhile_is_replaced() -> None:
+def test_a_port_that_is_in_use_by_now_is_replaced() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         stack = Stack(ports={"ray": port})
@@ -96,39 +96,39 @@ def test_the_socket_folder_is_short_private_and_recreated_when_missing() -> None
 
 
 def test_a_second_command_waits_for_the_first_and_says_so(
-    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state_dir: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = VirtualTime()
     monkeypatch.setattr(state_dir_module, "time", clock)
     said: list[str] = []
 
-    with home.locked(lambda: said.append("nobody else is here")):
+    with state_dir.locked(lambda: said.append("nobody else is here")):
         with (
             pytest.raises(StackError, match="Another command"),
-            home.locked(lambda: said.append("waiting")),
+            state_dir.locked(lambda: said.append("waiting")),
         ):
             pass
         assert said == ["waiting"]
         assert clock.monotonic() >= state_dir_module._LOCK_TIMEOUT_S
 
-    with home.locked(lambda: said.append("waiting again")):
+    with state_dir.locked(lambda: said.append("waiting again")):
         assert said == ["waiting"]
 
 
 def test_a_second_command_goes_on_when_the_first_ends(
-    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state_dir: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = VirtualTime()
     monkeypatch.setattr(state_dir_module, "time", clock)
     first = ExitStack()
-    first.enter_context(home.locked(lambda: None))
+    first.enter_context(state_dir.locked(lambda: None))
     clock.on_sleep = first.close
 
-    with home.locked(lambda: None):
+    with state_dir.locked(lambda: None):
         assert clock.monotonic() < state_dir_module._LOCK_TIMEOUT_S
 
 
-def test_a_home_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_state_directory_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(StackError, match="set WALLET_HOME"):

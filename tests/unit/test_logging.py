@@ -110,7 +110,7 @@ async def test_a_bug_is_logged_with_its_ids_and_without_any_secret(
         f"Authorization: Bearer {KEY}",
     ],
 )
-def test_a_secret_is_struck_out_wherever_it_stands(
+def test_a_secret_is_redacted_wherever_it_occurs(
     capsys: pytest.CaptureFixture[str], said: str
 ) -> None:
     configure_logging(SETTINGS)

@@ -68,7 +68,7 @@ async def test_a_wallet_alone_may_have_the_whole_batch() -> None:
     assert drain(mailbox, items_max=5, wallet_items_max=2) == list("12345")
 
 
-async def test_bounds_count_items_and_not_submissions() -> None:
+async def test_bounds_count_items_and_not_requests() -> None:
     mailbox = make_mailbox(items_max=10, wallet_items_max=6)
     put(mailbox, A, "1", items=4)
     assert mailbox.put(entry(A, items=3)) is Overflow.WALLET

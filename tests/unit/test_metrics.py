@@ -223,7 +223,7 @@ class Recorded:
 
     def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
         assert description
-        assert name not in self.made, "a metric is made once"
+        assert name not in self.made, "a metric is created once"
         self.tag_keys = tag_keys
         self.values: dict[tuple[str, ...], float] = {}
         self.made[name] = self

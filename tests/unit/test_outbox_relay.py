@@ -38,7 +38,7 @@ async def test_a_committed_event_is_published_and_then_forgotten(fixture: RelayF
     assert (fixture.relay.backlog, fixture.relay.published) == (0, 1)
 
 
-async def test_a_span_that_is_not_its_events_is_not_queued(fixture: RelayFixture) -> None:
+async def test_a_range_that_does_not_match_its_events_is_not_queued(fixture: RelayFixture) -> None:
     write = await fixture.commit(WALLET_ID, 1)
     (event_range,) = write.spans()
     for wrong in (event_range._replace(last=3), event_range._replace(first=2)):
@@ -77,7 +77,7 @@ async def test_a_publish_is_no_larger_than_allowed(fixture: RelayFixture) -> Non
     assert fixture.stream.ids == ids(WALLET_ID, *range(1, 37))
 
 
-async def test_what_comes_while_publishing_waits_for_its_turn(fixture: RelayFixture) -> None:
+async def test_events_added_while_publishing_are_queued(fixture: RelayFixture) -> None:
     fixture.stream.gate.clear()
     fixture.start()
     await fixture.commit_and_add(WALLET_ID)
@@ -161,7 +161,7 @@ async def test_events_beyond_the_memory_s_bound_are_read_from_the_journal() -> N
     await fixture.close()
 
 
-async def test_a_span_read_back_is_published_as_it_would_have_been_from_memory(
+async def test_a_range_read_back_is_published_as_from_memory(
     fixture: RelayFixture,
 ) -> None:
     write = await fixture.commit(WALLET_ID, 1)
@@ -198,7 +198,7 @@ async def test_the_next_publish_is_read_while_this_one_is_under_way(fixture: Rel
     await fixture.until_empty()
 
 
-async def test_what_could_not_be_read_ahead_is_read_in_its_turn(fixture: RelayFixture) -> None:
+async def test_ranges_that_could_not_be_read_ahead_are_read_in_order(fixture: RelayFixture) -> None:
     wallets = [wallet_id(number) for number in range(20)]
     for wallet in wallets:
         await fixture.commit(wallet)
@@ -234,7 +234,7 @@ async def test_what_loading_a_wallet_found_goes_before_anything_new(fixture: Rel
     assert fixture.stream.ids == ids(WALLET_ID, 1, 2, 3)
 
 
-async def test_a_span_that_is_queued_is_not_queued_again(fixture: RelayFixture) -> None:
+async def test_a_queued_range_is_not_queued_again(fixture: RelayFixture) -> None:
     write = await fixture.commit_and_add(WALLET_ID, 1)
     fixture.relay.add_from_journal(write.spans() * 2)
     assert fixture.relay.backlog == 2

@@ -40,7 +40,7 @@ async def test_rows_are_deleted_in_pieces_of_bounded_size(
     assert max(sizes) <= 15
 
 
-async def test_chores_that_fail_are_counted(fixture: RelayFixture) -> None:
+async def test_failed_background_tasks_are_counted(fixture: RelayFixture) -> None:
     fixture.outbox.deletes_unavailable = 2
     fixture.start()
     await fixture.commit_and_add(WALLET_ID)
@@ -134,5 +134,5 @@ async def test_a_reset_while_rows_are_kept_forgets_that_they_were_published() ->
     fixture.relay.reset()
     await fixture.stream.until_called(2)
     await until(lambda: fixture.relay.backlog == 0)
-    assert fixture.stream.ids == ids(WALLET_ID, 1, 2), "the stream drops what it has"
+    assert fixture.stream.ids == ids(WALLET_ID, 1, 2), "the stream drops duplicates"
     await fixture.close()

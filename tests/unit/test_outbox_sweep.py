@@ -40,7 +40,7 @@ async def test_a_row_swept_before_its_shard_reports_it_is_published_once(
     assert fixture.relay.backlog == 0
 
 
-async def test_a_span_reported_after_its_relay_is_dropped_by_the_stream(
+async def test_a_range_added_after_the_sweep_is_dropped_by_the_stream(
     fixture: RelayFixture,
 ) -> None:
     write = await fixture.commit(WALLET_ID, 1)
@@ -113,7 +113,7 @@ async def test_a_sweep_waits_while_much_is_queued(monkeypatch: pytest.MonkeyPatc
     fixture.stream.gate.set()
     await fixture.until_empty()
     assert fixture.stream.ids == [f"{wallet}:1" for wallet in wallets]
-    assert fixture.outbox.sweeps <= 2, "the sweep went on where it had stopped"
+    assert fixture.outbox.sweeps <= 2, "the sweep continued where it had stopped"
     await fixture.close()
 
 

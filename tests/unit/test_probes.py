@@ -98,7 +98,7 @@ async def test_without_any_shard_the_replica_is_not_ready(
     assert "no shard can be reached" in found.detail
 
 
-async def test_the_stream_is_judged_by_the_shards_that_answer(
+async def test_the_stream_is_checked_through_the_shards_that_answer(
     probes: ReadinessChecks, shards: FakeShards
 ) -> None:
     shards.hanging.add(0)

@@ -122,9 +122,7 @@ def test_an_overload_is_never_applied_and_needs_not_say_so() -> None:
 
 
 @pytest.mark.parametrize(("retry_after_s", "reported"), [(0.0, "1"), (0.2, "1"), (1.2, "2")])
-def test_a_failure_tells_when_to_come_back_in_whole_seconds(
-    retry_after_s: float, reported: str
-) -> None:
+def test_a_failure_has_retry_after_in_whole_seconds(retry_after_s: float, reported: str) -> None:
     for code in (FailureCode.OVERLOADED, FailureCode.UNAVAILABLE):
         problem = failure_problem(make_failure(code, retry_after_s=retry_after_s))
         assert problem_response(problem, "r1").headers["retry-after"] == reported

@@ -55,8 +55,8 @@ def make_settlement(
     return changed(done, make_wallet(version=version, balance=7), previous=PENDING, at=LATER)
 
 
-def versions(folded: ProjectionChanges) -> dict[str, tuple[int, int]]:
-    return {row.id: (row.first_version, row.last_version) for row in folded.balances}
+def versions(projected: ProjectionChanges) -> dict[str, tuple[int, int]]:
+    return {row.id: (row.first_version, row.last_version) for row in projected.balances}
 
 
 def test_nothing_folds_to_nothing() -> None:
@@ -75,9 +75,9 @@ def test_a_creation_is_a_wallet_with_empty_balances() -> None:
 
 
 def test_a_wallet_s_balances_are_those_of_its_last_event() -> None:
-    folded = project_events(events(creation(), make_debit(2), make_debit(3), make_debit(4)))
-    assert folded.balances == [BalanceRow(WALLET_ID, 1, 4, "300", "000", "000", LATER)]
-    assert [row.version for row in folded.transfers] == [2, 3, 4]
+    projected = project_events(events(creation(), make_debit(2), make_debit(3), make_debit(4)))
+    assert projected.balances == [BalanceRow(WALLET_ID, 1, 4, "300", "000", "000", LATER)]
+    assert [row.version for row in projected.transfers] == [2, 3, 4]
 
 
 def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
@@ -100,13 +100,13 @@ def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
 
 def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
     held = make_transfer(id=transfer_id(5), type=TransferType.CREDIT)
-    folded = project_events(
+    projected = project_events(
         events(
             changed(held, make_wallet(version=5)), make_debit(6), make_settlement(held, version=7)
         )
     )
-    assert folded.settlements == []
-    row = folded.transfers[0]
+    assert projected.settlements == []
+    row = projected.transfers[0]
     assert (row.status, row.failure_reason) == ("failed", FailureReason.REVERTED)
     assert (row.reference_id, row.metadata) == ("why", '{"x":"y"}')
     assert (row.created_at, row.settled_at) == (NOW, LATER)
@@ -116,10 +116,10 @@ def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
 @pytest.mark.parametrize("status", [COMPLETED, FAILED])
 def test_a_transfer_from_before_is_settled_on_its_own(status: TransferStatus) -> None:
     held = make_transfer(id=transfer_id(3))
-    folded = project_events(events(make_settlement(held, version=9, status=status)))
-    assert folded.transfers == []
+    projected = project_events(events(make_settlement(held, version=9, status=status)))
+    assert projected.transfers == []
     reason = FailureReason.REVERTED if status is FAILED else None
-    assert folded.settlements == [
+    assert projected.settlements == [
         SettlementRow(WALLET_ID, held.id, status, "why", '{"x":"y"}', reason, LATER, 9)
     ]
 
@@ -131,18 +131,18 @@ def test_repeated_and_older_events_are_dropped() -> None:
 
 
 def test_a_gap_inside_a_batch_leaves_only_what_follows_it_connected() -> None:
-    folded = project_events(events(creation(), make_debit(2), make_debit(5), make_debit(6)))
-    assert versions(folded) == {WALLET_ID: (5, 6)}
-    assert folded.balances[0].balance == "500"
+    projected = project_events(events(creation(), make_debit(2), make_debit(5), make_debit(6)))
+    assert versions(projected) == {WALLET_ID: (5, 6)}
+    assert projected.balances[0].balance == "500"
 
 
 def test_an_event_that_comes_too_late_does_not_close_its_gap() -> None:
-    folded = project_events(events(make_debit(2), make_debit(4), make_debit(3)))
-    assert versions(folded) == {WALLET_ID: (4, 4)}
+    projected = project_events(events(make_debit(2), make_debit(4), make_debit(3)))
+    assert versions(projected) == {WALLET_ID: (4, 4)}
 
 
 def test_wallets_in_one_batch_don_t_mix() -> None:
-    folded = project_events(
+    projected = project_events(
         events(
             make_debit(2),
             make_debit(7, wallet=OTHER_WALLET_ID),
@@ -150,8 +150,8 @@ def test_wallets_in_one_batch_don_t_mix() -> None:
             make_debit(8, wallet=OTHER_WALLET_ID),
         )
     )
-    assert versions(folded) == {WALLET_ID: (2, 3), OTHER_WALLET_ID: (7, 8)}
-    assert {(row.wallet_id, row.version) for row in folded.transfers} == {
+    assert versions(projected) == {WALLET_ID: (2, 3), OTHER_WALLET_ID: (7, 8)}
+    assert {(row.wallet_id, row.version) for row in projected.transfers} == {
         (WALLET_ID, 2),
         (WALLET_ID, 3),
         (OTHER_WALLET_ID, 7),
@@ -195,7 +195,7 @@ def spoilt(**fields: object) -> CloudEvent:
         spoilt(id=f"{OTHER_WALLET_ID}:2", subject=OTHER_WALLET_ID),
     ],
 )
-def test_an_event_that_contradicts_itself_is_not_folded(event: CloudEvent) -> None:
+def test_an_event_that_contradicts_itself_is_not_applied(event: CloudEvent) -> None:
     with pytest.raises(EventMismatch):
         project_events([event])
 

@@ -23,7 +23,7 @@ subprocess.run([sys.executable, "-c", ask], check=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the policy")
-def test_what_a_node_starts_takes_turns() -> None:
+def test_processes_of_a_node_run_under_sched_batch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _STARTER], check=True, capture_output=True, text=True
     )

@@ -114,7 +114,7 @@ async def test_a_page_is_in_order_and_within_its_bounds() -> None:
         await read_page(TRANSFER | {"created_version": 6})
 
 
-def folded() -> ProjectionChanges:
+def projected() -> ProjectionChanges:
     """A creation, a transfer, and the settlement of one from before."""
     earlier = settled(make_transfer(id=transfer_id(9)), TransferStatus.FAILED)
     recorded = (
@@ -125,9 +125,9 @@ def folded() -> ProjectionChanges:
     return project_events([decode_envelope(encode_event(one)) for one in recorded])
 
 
-async def test_what_was_folded_is_written() -> None:
+async def test_projected_rows_are_written() -> None:
     pool = Rows((WALLET_ID,))
-    assert await ProjectionStore(cast("asyncpg.Pool", pool)).project(folded()) == [WALLET_ID]
+    assert await ProjectionStore(cast("asyncpg.Pool", pool)).project(projected()) == [WALLET_ID]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ async def test_what_was_folded_is_written() -> None:
 async def test_rows_that_go_back_or_ahead_are_not_written(
     kind: str, fields: dict[str, int]
 ) -> None:
-    batch, pool = folded(), Rows()
+    batch, pool = projected(), Rows()
     (row,) = getattr(batch, kind)
     setattr(batch, kind, [msgspec.structs.replace(row, **fields)])
     with pytest.raises(AssertionError, match="INV-11"):
@@ -153,13 +153,13 @@ async def test_rows_that_go_back_or_ahead_are_not_written(
 
 
 async def test_a_wallet_moves_once_a_batch() -> None:
-    batch = folded()
+    batch = projected()
     batch.balances = [*batch.balances, *batch.balances]
     with pytest.raises(AssertionError, match="INV-11 a wallet moves once"):
         await ProjectionStore(cast("asyncpg.Pool", Rows())).project(batch)
 
 
-async def test_a_gap_of_a_wallet_that_was_not_folded_is_a_bug() -> None:
+async def test_a_gap_of_a_wallet_that_was_not_projected_is_a_bug() -> None:
     pool = Rows((OTHER_WALLET_ID,))
     with pytest.raises(AssertionError, match="INV-11 a gap"):
-        await ProjectionStore(cast("asyncpg.Pool", pool)).project(folded())
+        await ProjectionStore(cast("asyncpg.Pool", pool)).project(projected())

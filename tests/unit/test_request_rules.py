@@ -259,7 +259,7 @@ async def test_a_head_s_answer_has_no_body_even_where_the_server_would_send_one(
     assert [message["body"] for message in sent[1:]] == [b""]
 
 
-async def test_a_wrong_method_is_told_of_head_as_well(client: httpx.AsyncClient) -> None:
+async def test_a_wrong_method_gets_head_as_well(client: httpx.AsyncClient) -> None:
     answer = await client.put(f"/v1/wallet/{WALLET_ID}")
 
     assert answer.status_code == 405

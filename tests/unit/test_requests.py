@@ -78,7 +78,7 @@ def test_an_amount_is_a_decimal_string_or_a_whole_number(sent: bytes, amount: st
         (b'"0.0000000000000000001"', "18 after the point"),
     ],
 )
-def test_any_other_amount_is_refused_and_told_what_to_send(sent: bytes, hint: str) -> None:
+def test_any_other_amount_is_refused_with_a_hint(sent: bytes, hint: str) -> None:
     problem = refused(lambda: parse_body(TRANSFER, b'{"amount":' + sent + b"}"))
     found = pointers(problem)
     assert list(found) == ["/amount"]

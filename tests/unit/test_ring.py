@@ -69,7 +69,7 @@ def test_a_wallet_behind_the_last_point_belongs_to_the_first() -> None:
     ring = Ring(2)
     last = max(ring._positions)
     beyond = [wallet for wallet in map(wallet_id, range(20_000)) if _position(wallet) > last]
-    assert beyond, "no wallet of the sample lies behind the last point: take more"
+    assert beyond, "no wallet of the sample is after the last point: use a larger sample"
     assert {ring.shard_of(wallet) for wallet in beyond} == {ring._owners[0]}
 
 

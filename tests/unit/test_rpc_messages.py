@@ -101,7 +101,7 @@ def every_result() -> list[RequestResult]:
 def test_every_kind_of_result_arrives_as_it_was_sent() -> None:
     results = every_result()
     kinds = {type(one) for one in results}
-    assert kinds == set(get_args(RequestResult)), "a kind of result is missing in this test"
+    assert kinds == set(get_args(RequestResult)), "a result type is missing in this test"
     assert decode_replies(encode_replies(results)) == results
 
 
@@ -137,7 +137,7 @@ def test_a_field_that_is_not_known_is_refused_wherever_it_is() -> None:
     maps = [one for one in structs_in(plain) if one]
     assert len(maps) == 10  # the request, four items and their commands, a key
     commands = {type(item.command) for item in make_request("a").items}
-    assert commands == set(get_args(Command)), "a kind of command is missing in this test"
+    assert commands == set(get_args(Command)), "a command type is missing in this test"
     for one in maps:
         one["added"] = 1
         with pytest.raises(msgspec.ValidationError):
@@ -146,7 +146,7 @@ def test_a_field_that_is_not_known_is_refused_wherever_it_is() -> None:
     assert decode_submissions(msgspec.msgpack.encode(plain)) == [make_request("a")]
 
 
-async def test_a_submission_that_cannot_be_read_fails_alone() -> None:
+async def test_a_request_that_cannot_be_read_fails_alone() -> None:
     taken: list[str] = []
 
     async def submit(requests: list[CommandRequest]) -> list[RequestResult]:
@@ -176,7 +176,7 @@ async def test_nothing_is_submitted_of_a_call_that_cannot_be_read_at_all() -> No
         await serve_call(b"\xc1", submit)
 
 
-async def test_a_submission_without_reply_is_a_bug_of_the_shard() -> None:
+async def test_a_request_without_reply_is_a_bug_of_the_shard() -> None:
     async def submit(requests: list[CommandRequest]) -> list[RequestResult]:
         return [Applied(id="x", version=1, body=b"x") for _ in requests[1:]]
 

@@ -278,7 +278,7 @@ def test_a_repeated_settlement_answers_with_the_transfer_as_it_is(status: str) -
         (FAILED, "completed", RefusalCode.TRANSFER_ALREADY_FAILED),
     ],
 )
-def test_the_opposite_settlement_is_refused_and_told_what_the_transfer_is(
+def test_the_opposite_settlement_is_refused_with_the_current_status(
     is_now: TransferStatus, wanted: str, code: RefusalCode
 ) -> None:
     done = settled(make_transfer(), is_now)

@@ -121,7 +121,7 @@ async def test_nothing_is_answered_or_remembered_before_it_is_committed() -> Non
         assert body(await shard.request(wallet, debit("5")))["wallet"]["balance"] == "5.00"
 
 
-async def test_several_submissions_of_one_call_are_answered_in_their_order() -> None:
+async def test_several_requests_of_one_call_are_answered_in_order() -> None:
     async with shard_in_memory(FaultyJournal()) as shard:
         wallets = [await shard.create_wallet() for _ in range(3)]
         asked = [
@@ -195,7 +195,7 @@ async def test_a_full_queue_refuses_before_anything_is_written(field: str, what:
     assert shard.shard.counts["overloaded"] == 1
 
 
-async def test_a_full_wallet_leaves_its_neighbour_alone() -> None:
+async def test_a_full_wallet_queue_does_not_affect_other_wallets() -> None:
     journal = GatedJournal()
     async with shard_in_memory(journal, limits=limits(mailbox_wallet_commands_max=1)) as shard:
         overloaded, quiet = [await shard.create_wallet() for _ in range(2)]
@@ -259,7 +259,7 @@ async def test_a_deadline_that_passes_while_a_commit_is_in_doubt_leaves_it_open(
 
 
 @pytest.mark.parametrize(("attempt", "applied"), [(1, "no"), (2, "unknown")])
-async def test_a_journal_that_is_away_is_told_at_once(attempt: int, applied: str) -> None:
+async def test_an_unavailable_journal_is_reported_at_once(attempt: int, applied: str) -> None:
     journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()

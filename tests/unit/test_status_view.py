@@ -37,7 +37,7 @@ def row_of(text: str, heading: str) -> list[str]:
     return lines[place + 1].split()
 
 
-def test_rates_are_what_happened_between_two_looks() -> None:
+def test_rates_are_measured_between_two_snapshots() -> None:
     commit = Histogram()
     commit.observe(0.004, 50)
     more = {**SHARD.distributions, "commit_seconds": commit.snapshot()}
@@ -55,7 +55,7 @@ def test_rates_are_what_happened_between_two_looks() -> None:
     assert row_of(text, "PROJECTION")[:2] == ["0", "500"]
 
 
-def test_a_replaced_shard_begins_anew() -> None:
+def test_a_replaced_shard_begins_at_zero() -> None:
     before = StatusSnapshot(at_s=0.0, shards=[SHARD], replicas=[], projections=[])
     successor = msgspec.structs.replace(SHARD, pid=2, commands=1)
     text = shown(before, msgspec.structs.replace(before, at_s=1.0, shards=[successor]))

@@ -115,7 +115,7 @@ def test_a_batch_that_was_rolled_back_names_its_refused_item_again() -> None:
     assert found == BatchRolledBack(index=1, refusal=DECLINED.refusal, replayed=True)
 
 
-def test_a_part_of_a_batch_tells_the_request_that_it_was_part_of() -> None:
+def test_a_part_of_a_batch_names_its_request() -> None:
     found = batch_result_from(make_row(PART), replayed=False)
     assert found == BatchCommitted(items=(replayed(DONE),), wallet=BALANCES)
     assert request_fingerprint_from(make_row(PART)) == b"req"

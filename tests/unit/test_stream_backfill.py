@@ -70,7 +70,7 @@ async def test_a_stream_is_known_to_be_full_once_its_disk_must_have_the_journal(
     fixture.start()
     await fixture.stream.until_stored(len(FILLED))
     assert fixture.stream.ids == FILLED
-    assert state_of(refill) == ("old", True), "a loss of power now is a loss of all"
+    assert state_of(refill) == ("old", True), "a power failure now loses everything"
     await fixture.close()
 
 
@@ -83,7 +83,7 @@ async def test_a_stream_that_has_the_journal_is_left_alone() -> None:
     await fixture.close()
 
 
-async def test_while_another_relay_fills_the_stream_this_one_waits(
+async def test_while_another_relay_backfills_the_stream_this_one_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_BACKFILL_POLL_INTERVAL_S", 0.001)
@@ -101,7 +101,7 @@ async def test_while_another_relay_fills_the_stream_this_one_waits(
     await fixture.close()
 
 
-async def test_filling_that_fails_is_not_taken_for_done() -> None:
+async def test_a_failed_backfill_is_not_marked_as_done() -> None:
     refill = make_backfill()
     fixture = await make_fixture(refill)
     fixture.stream.faults.append(StreamFault.NOT_STORED)
@@ -114,7 +114,7 @@ async def test_filling_that_fails_is_not_taken_for_done() -> None:
     await fixture.close()
 
 
-async def test_a_stream_that_is_lost_while_the_relay_runs_is_filled_again() -> None:
+async def test_a_stream_lost_while_the_relay_runs_is_backfilled() -> None:
     refill = make_backfill(filled="new")
     fixture = await make_fixture(refill)
     fixture.start()

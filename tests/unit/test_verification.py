@@ -35,7 +35,7 @@ def key_of(row: Any) -> tuple[str, str]:
 async def merged(**statements: FakePages) -> dict[tuple[str, str], dict[str, list[Row]]]:
     found: dict[tuple[str, str], dict[str, list[Row]]] = {}
     async for group in merge_join(statements, key_of):  # type: ignore[arg-type]  # tuples do
-        assert not group.keys() & found.keys(), "a key comes once, whole"
+        assert not group.keys() & found.keys(), "a key occurs once, with all its rows"
         found |= group  # type: ignore[arg-type]  # tuples do
     return found
 
@@ -110,7 +110,7 @@ def test_a_transfers_projection_is_what_the_events_up_to_it_left(
     assert breaches(found, version, wallet_version) == expected
 
 
-def test_a_breach_is_told_once_a_wallet_and_counted_every_time() -> None:
+def test_a_violation_is_reported_once_per_wallet_and_always_counted() -> None:
     reported: list[Violation] = []
     findings = Findings(reported.append)
     gap = Violation(kind=ViolationKind.VERSION_GAP, wallet_id="w", detail="1")
