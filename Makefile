@@ -1,4 +1,4 @@
-# Every target calls a command of the virtual environment, which the first target creates.
+# Targets call commands of the virtual environment, which they create on first use.
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,10 +15,10 @@ DOCUMENTATION := $(VENV)/.documentation-installed
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up: $(RUNTIME) ## Start the whole service on this machine, on http://localhost:8089
+up: $(RUNTIME) ## Start the service on this machine, on http://localhost:8089
 	@$(BIN)/wallet up
 
-down: $(RUNTIME) ## Finish the requests in flight, then stop it; data is kept
+down: $(RUNTIME) ## Finish requests in flight, then stop the service; data is kept
 	@$(BIN)/wallet down
 
 status: $(RUNTIME) ## Show processes, readiness and load: make status WATCH=1
@@ -27,7 +27,7 @@ status: $(RUNTIME) ## Show processes, readiness and load: make status WATCH=1
 logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
 	@$(BIN)/wallet logs $(if $(FOLLOW),--follow) $(NAME)
 
-clean: $(RUNTIME) ## Remove all data and logs after a confirmation (none with YES=1)
+clean: $(RUNTIME) ## Remove all data and logs; asks first, unless YES=1
 	@$(BIN)/wallet clean $(if $(YES),--yes)
 
 migrate: $(RUNTIME) ## Run the database migrations
@@ -57,7 +57,7 @@ simulate: $(DEVELOPMENT) ## Run seeded simulations of the whole service: make si
 
 
 requirements: ## Pin and hash the requirements again, from pyproject.toml (needs uv)
-	@command -v uv > /dev/null || { echo "uv is missing: pip install uv"; exit 1; }
+	@command -v uv > /dev/null || { echo "uv is missing. Install it: pip install uv"; exit 1; }
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --output-file requirements.txt pyproject.toml
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -69,7 +69,7 @@ requirements: ## Pin and hash the requirements again, from pyproject.toml (needs
 		--no-header --extra docs --constraint requirements.txt \
 		--output-file requirements-docs.txt pyproject.toml
 
-# A file marks a finished installation; an unfinished one is started again.
+# A marker file is written after a complete installation; an incomplete one is repeated.
 $(RUNTIME): requirements.txt
 	@$(call make_environment)
 	@echo "Installing requirements (the first time takes a minute or two) …"
@@ -84,22 +84,22 @@ $(DEVELOPMENT): requirements-dev.txt $(RUNTIME)
 
 define make_environment
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
-	echo "Python 3.11 or newer is needed as '$(PYTHON)': install it, or name another with make PYTHON=python3.12 …"; exit 1; }; \
+	echo "Python 3.11 or newer is needed as '$(PYTHON)'. Install it, or select another: make PYTHON=python3.12 …"; exit 1; }; \
 $(PYTHON) -c 'import venv, ensurepip' 2> /dev/null || { \
-	echo "'$(PYTHON)' can't make virtual environments: install its venv module (Debian: apt install python3-venv)."; exit 1; }; \
+	echo "'$(PYTHON)' can't create virtual environments. Install its venv module (Debian: apt install python3-venv)."; exit 1; }; \
 $(BIN)/python -c '' 2> /dev/null || { \
-	echo "Making the virtual environment $(VENV) …"; $(PYTHON) -m venv --clear $(VENV); }; \
+	echo "Creating the virtual environment $(VENV) …"; $(PYTHON) -m venv --clear $(VENV); }; \
 $(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null
 endef
 
-# -- faults (specification/failure-results.md) ------------------------------------------------------
+# -- fault injection (specification/failure-results.md) ------------------------------------------------------
 
 .PHONY: chaos chaos-quick overload
 
 chaos: $(DEVELOPMENT) ## Inject faults under load, check consistency (15 minutes): make chaos ARGS="--seed 7"
 	@$(BIN)/python -m tests.chaos --write $(ARGS)
 
-chaos-quick: $(DEVELOPMENT) ## The same with fewer and shorter faults (2 minutes)
+chaos-quick: $(DEVELOPMENT) ## Like chaos, with fewer and shorter faults (2 minutes)
 	@$(BIN)/python -m tests.chaos --quick $(ARGS)
 
 overload: $(BENCHMARK) ## Load the service with three times its peak (2 minutes)
@@ -112,7 +112,7 @@ overload: $(BENCHMARK) ## Load the service with three times its peak (2 minutes)
 bench: $(BENCHMARK) ## Measure the service and its baselines, audited (about 20 minutes)
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-quick: $(BENCHMARK) ## The same with short loads (under 3 minutes)
+bench-quick: $(BENCHMARK) ## Like bench, with short loads (under 3 minutes)
 	@$(BIN)/python -m bench --quick $(ARGS)
 
 load: $(BENCHMARK) ## Load the running service from Locust's web page, http://localhost:8090
@@ -142,7 +142,7 @@ postman: $(NODE_TOOLS) ## Run the Postman collection against the running service
 	@WALLET_URL=$${WALLET_URL:-http://localhost:$${WALLET_HTTP_PORT:-8089}} npm run --silent postman
 
 $(NODE_TOOLS): package.json package-lock.json
-	@command -v npm > /dev/null || { echo "npm is missing: install Node.js 20 or newer."; exit 1; }
+	@command -v npm > /dev/null || { echo "npm is missing. Install Node.js 20 or newer."; exit 1; }
 	@echo "Installing the specification's tools …"
 	@npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
@@ -171,10 +171,10 @@ $(DOCUMENTATION): requirements-docs.txt $(RUNTIME)
 
 .PHONY: docker-up docker-down docker-test cluster-test
 
-docker-up: .env ## Start the whole service in containers, on http://localhost:8089 (needs docker)
+docker-up: .env ## Start the service in containers, on http://localhost:8089 (needs docker)
 	@docker compose up --detach --build --wait
 
-docker-down: .env ## Finish the requests in flight, then stop the containers; data is kept
+docker-down: .env ## Finish requests in flight, then stop the containers; data is kept
 	@docker compose --profile observability down
 
 docker-test: $(DEVELOPMENT) ## Start the containers, test the service in them, inject faults, stop them
@@ -183,8 +183,9 @@ docker-test: $(DEVELOPMENT) ## Start the containers, test the service in them, i
 cluster-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this machine (2 minutes)
 	@WALLET_CLUSTER_TEST=1 $(BIN)/pytest tests/cluster $(ARGS)
 
-# Created once, readable by the owner only. They begin with a letter: NATS reads some digits as numbers.
+# Secrets, created once, readable by the owner only. Each begins with a letter, because NATS would
+# parse some digits as a number.
 .env:
 	@(umask 077; for name in RAY_AUTH_TOKEN POSTGRES_PASSWORD NATS_TOKEN GRAFANA_PASSWORD; do \
 		echo "$$name=s$$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n')"; done > $@)
-	@echo "Made .env with the secrets of the containers."
+	@echo "Created .env with the secrets of the containers."

@@ -1,12 +1,10 @@
 """A bounded queue that is fair between wallets. Dispatcher and mailbox each have one.
 
-Requests of one wallet leave in the order in which they came. Between wallets it is round robin:
-a wallet that has had its turn goes behind those that wait. While others compete for the same
-resource, a turn gives a wallet no more than its quota. All bounds count commands, of which a
-request has one or more; a request is never split.
+Requests of one wallet leave in FIFO order. Between wallets it is round robin: after its turn a
+wallet goes behind those that wait. While other wallets compete, a turn gives a wallet no more than
+its quota. All bounds count commands, of which a request has one or more; a request is never split.
 
-The queue has no clock and no event loop: whoever owns it says which wallets are blocked, and
-whether they are contended.
+The queue has no clock and no event loop: its owner passes the blocked wallets and the quota.
 """
 
 from collections import OrderedDict, deque
@@ -51,7 +49,7 @@ class FairQueue(Generic[T]):
         self._commands_max = commands_max
         self._wallet_commands_max = wallet_commands_max
         self._queues: OrderedDict[WalletId, _WalletQueue[T]] = OrderedDict()
-        """None is empty; the one whose turn is next is first."""
+        """None is empty; the next turn is that of the first."""
         self.commands = 0
 
     def __bool__(self) -> bool:

@@ -1,4 +1,4 @@
-"""How an ingress replica reaches the shards: Ray tells where they are, connections do the rest."""
+"""How an ingress replica reaches the shards: addresses from Ray, calls over TCP connections."""
 
 import ssl
 
@@ -38,7 +38,7 @@ class RayShardTransport:
         return await self._shards.writing_problem(shard)
 
     async def statistics(self, shard: int) -> ShardStatistics:
-        """How ``shard`` stands.
+        """The statistics of ``shard``.
 
         Raises:
             ShardUnreachable: it does not answer.
@@ -71,7 +71,7 @@ class RayShardTransport:
             try:
                 handle = serve.get_deployment_actor(actor_name(shard))
             except ValueError as error:
-                # Being replaced: the name is free until the successor registers.
+                # The actor is being replaced: its name is unused until the successor registers.
                 raise ShardUnreachable("no actor of this name yet", delivered=False) from error
             self._handles[shard] = handle
         return handle

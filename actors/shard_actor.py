@@ -1,4 +1,4 @@
-"""The shard as a Ray actor: nothing but the wrapping.
+"""The shard as a Ray actor: only the wrapper.
 
 Serve copies this module's classes by value into the actor's process, so nothing else may be
 defined here: two copies of one class are not the same class.
@@ -30,7 +30,7 @@ class ShardActor:
         self._metrics = asyncio.get_event_loop().create_task(self._export())
 
     async def address(self) -> bytes:
-        """JSON of the `Address` at which this shard takes commands."""
+        """JSON of the `RpcEndpoint` at which this shard accepts commands."""
         return msgspec.json.encode(await self._process.listen(ray.util.get_node_ip_address()))
 
     async def statistics(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Alembic environment: asyncpg underneath, one advisory lock, one transaction."""
+"""Alembic environment: asyncpg driver, one advisory lock, one transaction."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-# Two migrations at once (a rolling deploy) queue up here instead of colliding.
+# Concurrent migrations (a rolling deploy) wait for this lock and run one after another.
 _MIGRATION_LOCK = 8_089_001
 
 

@@ -1,4 +1,4 @@
-"""Bring a database to a revision, forward or back. Idempotent, safe to run twice at once."""
+"""Upgrade or downgrade a database to a revision. Idempotent, safe to run concurrently."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Plain SQL in migrations: sent as it is written, one statement at a time."""
+"""Plain SQL in migrations: executed unchanged, one statement at a time."""
 
 from alembic import op
 
@@ -6,7 +6,7 @@ from alembic import op
 def run_script(script: str, *, single_statement: bool = False) -> None:
     """Execute the statements of ``script``, separated by ``;`` at the end of a line.
 
-    ``whole``: the script is one statement with semicolons inside (a function's body).
+    ``single_statement``: the script is one statement with semicolons inside (a function's body).
     The driver prepares every statement, and a prepared statement can't hold two.
     """
     connection = op.get_bind()

@@ -1,4 +1,4 @@
-"""Bounds that are part of the API's contract: the same in every deployment."""
+"""Limits that are part of the API's contract: the same in every deployment."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ PAGE_LIMIT_MAX: Final = 200
 VERSION_MAX: Final = 2**63 - 1
 
 TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]+$"
-"""Printable text: no control characters (Postgres can't store NUL, and nobody can read them)."""
+"""Printable text: no control characters (Postgres can't store NUL, and people can't read them)."""
 
 VISIBLE_ASCII_PATTERN: Final = r"^[\x21-\x7e]+$"
 """Idempotency keys and request ids."""

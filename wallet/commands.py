@@ -1,4 +1,4 @@
-"""What clients ask for, as the ingress hands it to the write side. Imperative, validated.
+"""Commands: client requests as the ingress passes them to the write side, validated.
 
 Amounts are canonical decimal strings: only the wallet knows its scale, so only the wallet's
 shard can turn them into minor units.
@@ -82,29 +82,29 @@ class Idempotency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     key: IdempotencyKey
     fingerprint: bytes
-    """SHA-256 over everything the client asked for, and nothing the service added."""
+    """SHA-256 over the client's request, without anything that the service added."""
     request: bytes = b""
-    """Of a batch: SHA-256 over the whole request, of which ``fingerprint`` covers what it asks of
-    one wallet. They are equal if that is all."""
+    """Of a batch: SHA-256 over the whole request; ``fingerprint`` covers its part for one wallet.
+    They are equal if the request has no other part."""
 
     @property
     def is_part(self) -> bool:
-        """The request asks something of other wallets, too."""
+        """Whether the request has commands for other wallets, too."""
         return bool(self.request) and self.request != self.fingerprint
 
 
 class CommandItem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One command of a submission, with a key of its own if the client gave it one."""
+    """One command of a request, with its own idempotency key if the client sent one."""
 
     command: Command
     idempotency: Idempotency | None = None
 
 
 class CommandRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one client request asks of one wallet: decided in order, in one transaction.
+    """The commands of one client request for one wallet: decided in order, in one transaction.
 
     ``wallet_id`` is the wallet, or the scope of a key that belongs to no wallet. ``atomic``:
-    the first refused item undoes the ones before it. ``attempt`` counts deliveries to a
+    the first refused item rolls back the ones before it. ``attempt`` counts deliveries to a
     shard: from the second on the command may have been applied already.
     """
 
@@ -112,14 +112,14 @@ class CommandRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     items: tuple[CommandItem, ...]
     request_id: str
     timeout_s: float
-    """How long the client still waits, measured from delivery."""
+    """Remaining time of the client's request, measured from delivery."""
     atomic: bool = False
     is_batch: bool = False
-    """The client sent a batch: it is answered with the wallet after all of it."""
+    """The client sent a batch: the response contains the wallet after the batch."""
     idempotency: Idempotency | None = None
-    """A key for the submission as a whole."""
+    """Idempotency key of the whole request."""
     attempt: int = 1
     api_key_id: str | None = None
-    """Identifier of the API key that the request came with."""
+    """Id of the request's API key."""
     traceparent: str | None = None
     """W3C ``traceparent`` of a request that is traced."""

@@ -1,4 +1,4 @@
-"""What a wallet may hold: ISO 4217 currencies, or custom assets with a scale of their own."""
+"""Currencies of wallets: ISO 4217, or custom assets with an explicit scale."""
 
 import re
 from typing import Final
@@ -17,7 +17,7 @@ ISO_SCALES: Final[dict[str, int]] = {
     for currency in iso4217.Currency
     if currency.exponent is not None
 }
-"""ISO 4217 code → decimals. Codes without decimals of their own (gold, test codes) are left out."""
+"""ISO 4217 code → decimals. Codes without decimals (gold, test codes) are not in it."""
 
 _ISO_CODES_WITHOUT_SCALE: Final = frozenset(
     currency.code for currency in iso4217.Currency if currency.exponent is None
@@ -25,7 +25,7 @@ _ISO_CODES_WITHOUT_SCALE: Final = frozenset(
 
 
 class CurrencyError(ValueError):
-    """A currency and scale that can't be had together. ``field`` names which to mend."""
+    """An invalid currency or scale. ``field`` names the one to correct."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
-"""Events on the stream: CloudEvents 1.0 in JSON, and the subjects that they go to.
+"""Events on the stream: CloudEvents 1.0 in JSON, and their subjects.
 
-``data`` is exactly what the client was answered: a ``WalletView`` for ``wallet.created``, a
+``data`` is exactly the body of the client's response: a ``WalletView`` for ``wallet.created``, a
 ``TransferResultView`` for ``transfer.*`` (`wallet.representation`).
 Source of the format: CloudEvents 1.0, JSON event format.
 """
@@ -33,7 +33,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     walletversion: int
     """Extension attribute: the wallet's version after the event. Contiguous per wallet."""
     previousstatus: str | msgspec.UnsetType = msgspec.UNSET
-    """Extension attribute: the transfer's status before, if it existed before."""
+    """Extension attribute: the transfer's previous status, if it existed before."""
     data: msgspec.Raw
 
 

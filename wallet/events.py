@@ -1,4 +1,4 @@
-"""What has happened. Past tense, immutable, complete: an event needs no other to be read."""
+"""Events: immutable and complete. Reading one needs no other event."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -42,7 +42,7 @@ _TYPE_BY_STATUS = {
 
 
 class TransferChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """A transfer came to be (``previous`` is None) or was settled (``previous`` is pending)."""
+    """A transfer was created (``previous`` is None) or settled (``previous`` is pending)."""
 
     transfer: Transfer
     """The transfer after this event."""
@@ -58,16 +58,16 @@ Event = WalletCreated | TransferChanged
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event in its place: the wallet after it, whose version is the event's.
+    """An event and the wallet after it, whose version is the event's.
 
-    The unit of the journal, of the stream and of the answer to the client.
+    The unit of the journal, of the stream and of the response to the client.
     """
 
     event: Event
     wallet_after: Wallet
     made_by: str | None = None
     traceparent: str | None = None
-    """W3C ``traceparent`` of the request that made it, if traced; the journal does not keep it."""
+    """W3C ``traceparent`` of its request, if traced; not stored in the journal."""
 
     @property
     def id(self) -> str:

@@ -1,7 +1,7 @@
-"""How events change a wallet. The table below is the whole of it.
+"""How events change a wallet, as defined by the table below.
 
-``evolve`` changes and never refuses: whatever may be refused was refused by the rules before
-the event came to be. ``specification/domain.md`` is printed from this table.
+``evolve`` never refuses: the rules refuse a command before there is an event. The table in
+``specification/domain.md`` is generated from this one.
 """
 
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ _PENDING, _COMPLETED, _FAILED = (
 
 
 class BalanceDelta(NamedTuple):
-    """What one event does to the three sums, in multiples of the transfer's amount."""
+    """Changes of the three balances by one event, in multiples of the transfer's amount."""
 
     balance: int
     pending_debit: int
@@ -82,18 +82,18 @@ def _apply_transfer(wallet: Wallet, event: TransferChanged) -> Wallet:
 
 
 def assert_invariants(wallet: Wallet) -> None:
-    """After every event, and after a wallet was read."""
+    """Checked after every event, and after a wallet is read."""
     # INV-1: no balance below its limit.
     assert wallet.balance >= -wallet.overdraft_limit, "INV-1 balance below its limit"
     # INV-2: holds are never negative.
     assert wallet.pending_debit >= 0, "INV-2 negative pending_debit"
     assert wallet.pending_credit >= 0, "INV-2 negative pending_credit"
-    # INV-3: whatever is still pending can be settled without leaving the range of an amount.
+    # INV-3: every pending transfer can be settled without leaving the range of an amount.
     assert wallet.balance + wallet.pending_debit + wallet.pending_credit <= MINOR_MAX, "INV-3"
 
 
 def fold_table() -> str:
-    """The fold as a Markdown table."""
+    """The balance effects as a Markdown table."""
     sign = {0: "", 1: "+a", -1: "−a"}
     lines = ["| event | balance | pending_debit | pending_credit |", "|---|---|---|---|"]
     for (kind, before, after), effect in BALANCE_EFFECTS.items():

@@ -1,7 +1,7 @@
-"""Identifiers. All are canonical lower-case UUID strings. `serve_app.http.ids` makes new ones.
+"""Identifiers: canonical lower-case UUID strings. `serve_app.http.ids` generates new ones.
 
-Strings, not ``uuid.UUID``: they travel through JSON, message packs, SQL parameters and
-subjects unchanged, and building a UUID object per command costs more than deciding it.
+Strings, not ``uuid.UUID``: they are used unchanged in JSON, MessagePack, SQL parameters and NATS
+subjects, and creating a UUID object per command costs more than deciding it.
 """
 
 import re
@@ -18,13 +18,13 @@ _BATCH_SCOPE = UUID("0c1f5e0a-93d6-5d55-8f0e-6b6a35d0f4b2")
 
 
 def canonical_uuid(text: str) -> str | None:
-    """``text`` as a canonical UUID (lower case, with hyphens), or None if it is none."""
+    """``text`` as a canonical UUID (lower case, with hyphens), or None if it is no UUID."""
     lowered = text.lower()
     return lowered if _UUID.fullmatch(lowered) else None
 
 
 def wallet_creation_scope(key: IdempotencyKey) -> WalletId:
-    """The wallet-shaped scope under which a wallet creation's key is kept.
+    """The scope (formatted as a wallet id) of the idempotency key of a wallet creation.
 
     Keys are unique per wallet, and every unique key includes a wallet id so that tables can
     be distributed by it. A creation has no wallet yet: its scope is derived from the key, so
@@ -34,9 +34,9 @@ def wallet_creation_scope(key: IdempotencyKey) -> WalletId:
 
 
 def batch_scope(key: IdempotencyKey) -> WalletId:
-    """The wallet-shaped scope under which the key of a batch over many wallets is claimed.
+    """The scope (formatted as a wallet id) of the idempotency key of a multi-wallet batch.
 
-    The batch is decided wallet by wallet, and none of them knows of the others. Here is written
-    which request the key belongs to, before any of them is asked.
+    The batch is decided wallet by wallet, each independently of the others. Before that, the key
+    is bound to its request under this scope.
     """
     return WalletId(str(uuid5(_BATCH_SCOPE, key)))

@@ -1,6 +1,6 @@
-"""Exact amounts: integers of a currency's minor units inside, decimal strings outside.
+"""Exact amounts: integers in minor units internally, decimal strings in the API.
 
-Nothing here rounds. An amount that does not fit its scale is refused, never adjusted.
+Nothing is rounded. An amount that does not fit its scale is refused, never adjusted.
 """
 
 import re
@@ -10,27 +10,27 @@ MINOR_MAX: Final = 10**38 - 1
 """Largest amount and largest balance, in minor units (``NUMERIC(38,0)``)."""
 
 SCALE_MAX: Final = 18
-"""Most decimals an asset may have."""
+"""Largest number of decimals of an asset."""
 
 INTEGER_DIGITS_MAX: Final = 38
 
 AMOUNT_PATTERN: Final = r"^(0|[1-9][0-9]{0,37})(\.[0-9]{1,18})?$"
-"""What an amount looks like in JSON: no sign, no exponent, no leading zeros."""
+"""Format of an amount in JSON: no sign, no exponent, no leading zeros."""
 
 _AMOUNT = re.compile(AMOUNT_PATTERN)
 
 
 class AmountError(ValueError):
-    """An amount can't be taken. The message says what to send instead."""
+    """An invalid amount. The message says what to send instead."""
 
 
 def canonical_amount(text: str) -> str:
-    """``text`` without superfluous zeros: ``"10.50"`` → ``"10.5"``, ``"3.00"`` → ``"3"``.
+    """``text`` without redundant zeros: ``"10.50"`` → ``"10.5"``, ``"3.00"`` → ``"3"``.
 
-    Two spellings of one amount are one request to the idempotency fingerprint.
+    Two spellings of one amount have the same idempotency fingerprint.
 
     Raises:
-        AmountError: ``text`` is no plain decimal, or is zero.
+        AmountError: ``text`` is not a plain decimal, or is zero.
     """
     if not _AMOUNT.fullmatch(text):
         raise AmountError(

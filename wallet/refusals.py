@@ -1,4 +1,4 @@
-"""Why the rules say no. A refusal is a value; its code names the rule that was broken."""
+"""Refusals of commands. A refusal is a value; its code names the violated rule."""
 
 from enum import StrEnum
 
@@ -32,16 +32,16 @@ STORED_UNDER_KEY = frozenset(
         RefusalCode.WALLET_CLOSED,
     }
 )
-"""Decisions about an existing wallet: kept under the client's key, so that a late duplicate of
-a declined payment can't succeed. What names nothing that exists, or isn't valid, is not."""
+"""Refusals stored under the idempotency key, so that a late duplicate of a declined payment can't
+succeed. Refusals for an unknown wallet or transfer, or an invalid request, are not stored."""
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A decision against a command. ``detail`` tells a person what is so and what to do."""
+    """A decision against a command. ``detail`` explains to a person the reason and what to do."""
 
     code: RefusalCode
     detail: str
     pointer: str | None = None
     """JSON pointer into the request, for ``VALIDATION_ERROR``."""
     request_id: str = ""
-    """The request that was refused; a replay keeps the first one's."""
+    """The request that was refused; a replay has the id of the first one."""

@@ -1,7 +1,7 @@
-"""How wallets and transfers look in JSON: in answers, in events and in stored results alike.
+"""JSON of wallets and transfers: in responses, events and stored results alike.
 
-One encoding, made once per event: what the client is told is what the stream says. The structs that
-are encoded also carry what the OpenAPI document says of their fields.
+Encoded once per event: the client's response and the event on the stream have the same JSON. The
+encoded structs also contain the field descriptions of the OpenAPI document.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from wallet.state import (
 
 
 def _value_of(choices: type[StrEnum]) -> Meta:
-    """Describes, and validates nothing: an event of a later release must still decode."""
+    """For the schema only, without validation: an event of a later release must still decode."""
     return Meta(extra_json_schema={"enum": [str(choice) for choice in choices]})
 
 
@@ -138,7 +138,7 @@ def encode_transfer(transfer: Transfer, wallet: Wallet) -> bytes:
 
 
 def encode_recorded(recorded: RecordedEvent) -> bytes:
-    """The JSON of what an event made: its transfer, or the wallet it created."""
+    """The JSON of an event's transfer, or of the wallet that it created."""
     event = recorded.event
     if isinstance(event, TransferChanged):
         return encode_transfer(event.transfer, recorded.wallet_after)

@@ -1,7 +1,7 @@
-"""The rules of money: which commands become events.
+"""The domain rules: decide whether a command becomes an event or a refusal.
 
-Each function is a column of guards, one a line, in order of precedence; after the last guard
-the event exists and nothing may refuse it any more. Deciding reads and changes nothing.
+Each function is a list of guards, one per line, in order of precedence. After the last guard the
+event can't be refused any more. All functions are pure.
 """
 
 from datetime import datetime
@@ -43,7 +43,7 @@ def decide_creation(
 def decide_transfer(
     wallet: Wallet | None, command: CreateTransfer, *, now: datetime
 ) -> TransferChanged | Refusal:
-    """Put money in or take money out. INV-1: a credit never takes more than there is."""
+    """Put money in or take money out. INV-1: a credit never exceeds the available balance."""
     if wallet is None:
         return WALLET_NOT_FOUND
     if wallet.status is not WalletStatus.ACTIVE:
@@ -79,7 +79,7 @@ def decide_transfer(
 def decide_settlement(
     wallet: Wallet | None, transfer: Transfer | None, command: SettleTransfer, *, now: datetime
 ) -> TransferChanged | Transfer | Refusal:
-    """Complete or revert. A repetition returns the transfer itself: nothing happens twice.
+    """Complete or revert. A repetition returns the transfer itself: it has no second effect.
 
     INV-4: only a pending transfer changes.
     """
@@ -152,10 +152,10 @@ def _invalid_amount(wallet: Wallet, error: AmountError) -> Refusal:
 
 def _insufficient_funds(wallet: Wallet, amount: int) -> Refusal:
     available = from_minor(wallet.balance + wallet.overdraft_limit, wallet.scale)
-    wanted = from_minor(amount, wallet.scale)
+    requested = from_minor(amount, wallet.scale)
     return Refusal(
         code=RefusalCode.INSUFFICIENT_FUNDS,
-        detail=f"A credit takes money out of the wallet: {wanted} {wallet.currency} was asked "
+        detail=f"A credit takes money out of the wallet: {requested} {wallet.currency} was asked "
         f"for, {available} is available.",
     )
 

@@ -1,4 +1,4 @@
-"""What a wallet and a transfer are at one version. Immutable: a change makes a new value.
+"""State of a wallet and a transfer at one version. Immutable: a change creates a new value.
 
 Debit puts money INTO the wallet, credit takes money OUT of it (accounting terms).
 """
@@ -13,7 +13,7 @@ from wallet.ids import TransferId, WalletId
 
 
 class TransferType(StrEnum):
-    """Which way the money goes."""
+    """Direction of the money."""
 
     DEBIT = "debit"
     """Into the wallet."""
@@ -22,7 +22,7 @@ class TransferType(StrEnum):
 
 
 class TransferStatus(StrEnum):
-    """Where a transfer stands. Only ``PENDING`` can change."""
+    """Status of a transfer. Only ``PENDING`` can change."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -37,7 +37,7 @@ class FailureReason(StrEnum):
 
 
 class WalletStatus(StrEnum):
-    """Whether a wallet takes transfers."""
+    """Whether a wallet accepts transfers."""
 
     ACTIVE = "active"
     FROZEN = "frozen"
@@ -52,7 +52,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     status: TransferStatus
     amount: int
     created_version: int
-    """The wallet's version that recorded this transfer: its place in the wallet's order."""
+    """The wallet's version that recorded this transfer: its position in the wallet's order."""
     created_at: datetime
     reference_id: str | None = None
     metadata: Mapping[str, str] = {}

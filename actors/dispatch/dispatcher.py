@@ -1,19 +1,20 @@
-"""The ingress side of the write path: one queue per shard, whatever has queued travels at once.
+"""The ingress side of the write path: one queue per shard, sent in batches.
 
-Commands share hops: what comes in one turn of the event loop travels in one call, and while as
-many calls are under way as may be, the next one gathers by itself, without any timer. A wallet's
-commands travel in one call at a time, in order: those of a flooded wallet make one large batch
-after another, and its neighbours' don't wait for them.
+Batching. Requests that arrive in one iteration of the event loop share one call. While the maximum
+number of calls is in flight, the next batch collects without any timer. A wallet's commands are in
+one call at a time, in order: those of an overloaded wallet form one large batch after another, and
+other wallets' commands don't wait for them.
 
-Room for neighbours. Where everything between a client and the disk is busy with one wallet's
-commands, its neighbours wait in each of those places, and no queue of theirs helps them. So while
-others use the lane, a flooded wallet's calls carry no more than its share, and after each one it
-rests for as long as the call took: its commands wait here, where nobody waits behind them
+Fair scheduling. If every stage between a client and the disk is busy with one wallet's commands,
+other wallets' commands wait at each stage. So while other wallets use the shard queue, an
+overloaded wallet's calls carry no more than its quota, and after each call it has a cool-down as
+long as the call took: its commands wait here, where nothing waits behind them
 (`specification/decisions/0028-a-flooded-wallet-makes-room.md`).
 
-Delivery. A call that dies with its shard says nothing about its commands. They are delivered
-again, marked as such, to whoever owns the wallet then, until their deadline; the ids in them were
-made here, before the first delivery, so the successor recognises what was committed already.
+Delivery. If a call fails with its shard, the outcome of its commands is unknown. They are delivered
+again, with a higher attempt number, to the shard that owns the wallet then, until their deadline.
+Their ids were generated here, before the first delivery, so the successor recognises commands that
+are already committed.
 """
 
 import asyncio
@@ -54,32 +55,34 @@ class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dispatcher:
-    """Sends submissions to the shards that own their wallets."""
+    """Sends requests to the shards that own their wallets."""
 
     def __init__(self, transport: ShardTransport, limits: DispatcherLimits) -> None:
         self._ring = ring_of(limits.shard_count)
-        self._lanes = [_ShardQueue(shard, transport, limits) for shard in range(limits.shard_count)]
+        self._shard_queues = [
+            _ShardQueue(shard, transport, limits) for shard in range(limits.shard_count)
+        ]
 
-    async def submit(self, submission: CommandRequest) -> RequestResult:
-        """The shard's reply, or a failure by the submission's deadline."""
-        lane = self._lanes[self._ring.shard_of(submission.wallet_id)]
+    async def submit(self, request: CommandRequest) -> RequestResult:
+        """The shard's reply, or a failure by the request's deadline."""
+        shard_queue = self._shard_queues[self._ring.shard_of(request.wallet_id)]
         if tracing.enabled:
-            return await submit_traced(lane.submit, submission)
-        return await lane.submit(submission)
+            return await submit_traced(shard_queue.submit, request)
+        return await shard_queue.submit(request)
 
     def overload(self, wallet_id: WalletId) -> Failure | None:
-        """Why nothing could be taken for this wallet now, to be asked before work is spent on a
-        request; None if something could."""
-        return self._lanes[self._ring.shard_of(wallet_id)].overload(wallet_id)
+        """Why a request for this wallet would be rejected now; None if it would not. Check this
+        before spending work on a request."""
+        return self._shard_queues[self._ring.shard_of(wallet_id)].overload(wallet_id)
 
     @property
     def queued(self) -> list[int]:
-        """Commands that wait for a call, by shard."""
-        return [lane.queued for lane in self._lanes]
+        """Queued commands by shard."""
+        return [shard_queue.queued for shard_queue in self._shard_queues]
 
 
 class _ShardQueue:
-    """The way to one shard."""
+    """The queue and the calls of one shard."""
 
     def __init__(self, shard: int, transport: ShardTransport, limits: DispatcherLimits) -> None:
         self._shard = shard
@@ -90,8 +93,8 @@ class _ShardQueue:
             wallet_commands_max=limits.ingress_wallet_queue_max,
         )
         self._blocked_wallets: set[WalletId] = set()
-        """Wallets with commands in a call that is under way, or that rest after one."""
-        self._neighbours = ContentionDetector()
+        """Wallets with commands in a call in flight, or in a cool-down after one."""
+        self._contention = ContentionDetector()
         self._calls: set[asyncio.Task[None]] = set()
         self._flush_scheduled = False
         self._s_per_command = 0.0
@@ -101,23 +104,23 @@ class _ShardQueue:
     def queued(self) -> int:
         return self._queue.commands
 
-    async def submit(self, submission: CommandRequest) -> RequestResult:
+    async def submit(self, request: CommandRequest) -> RequestResult:
         loop = asyncio.get_running_loop()
-        now, wallet_id = loop.time(), submission.wallet_id
-        parcel = PendingRequest(submission, now + submission.timeout_s)
-        overflow = self._queue.put(wallet_id, parcel, len(submission.items))
+        now, wallet_id = loop.time(), request.wallet_id
+        pending = PendingRequest(request, now + request.timeout_s)
+        overflow = self._queue.put(wallet_id, pending, len(request.items))
         if overflow is not None:
             return self._overloaded(overflow, wallet_id)
-        self._neighbours.record(wallet_id, now)
+        self._contention.record(wallet_id, now)
         self._schedule_flush()
-        timer = loop.call_at(parcel.deadline, parcel.expire)
+        timer = loop.call_at(pending.deadline, pending.expire)
         try:
-            return await parcel.reply
+            return await pending.reply
         finally:
             timer.cancel()
 
     def _schedule_flush(self) -> None:
-        """Once this turn of the event loop has queued all that it has."""
+        """Flush after this iteration of the event loop has queued all its requests."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -140,8 +143,8 @@ class _ShardQueue:
         if taken.over_quota:
             self._blocked_wallets |= taken.over_quota
             loop = asyncio.get_running_loop()
-            rest_s = min(loop.time() - started, _COOLDOWN_MAX_S)
-            loop.call_later(rest_s, self._cooled_down, taken.over_quota)
+            cooldown_s = min(loop.time() - started, _COOLDOWN_MAX_S)
+            loop.call_later(cooldown_s, self._cooled_down, taken.over_quota)
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             _log.error("delivery failed", shard=self._shard, exc_info=error)
@@ -152,77 +155,79 @@ class _ShardQueue:
         self._flush()
 
     def _next_call(self, now: float) -> Taken[PendingRequest]:
-        """What the next call carries: of wallets that are in no other, as much as fits."""
+        """The requests of the next call: of wallets in no other call, as many as fit."""
         capacity = quota = self._limits.call_commands_max
-        if self._neighbours.is_contended(now):
+        if self._contention.is_contended(now):
             quota = self._limits.call_wallet_commands_max
         return self._queue.take(capacity=capacity, quota=quota, blocked=self._blocked_wallets)
 
-    async def _deliver(self, parcels: list[PendingRequest]) -> None:
+    async def _deliver(self, pending_requests: list[PendingRequest]) -> None:
         try:
-            await self._deliver_with_retries(parcels)
+            await self._deliver_with_retries(pending_requests)
         except BaseException as error:
-            # A bug, or the end of this process: nobody is left waiting for it.
-            for parcel in parcels:
-                parcel.fail(error)
+            # A bug, or this process ends: fail the callers instead of leaving them waiting.
+            for pending in pending_requests:
+                pending.fail(error)
             raise
 
-    async def _deliver_with_retries(self, parcels: list[PendingRequest]) -> None:
-        """Call until every parcel is answered, by the shard or by its own deadline."""
+    async def _deliver_with_retries(self, pending_requests: list[PendingRequest]) -> None:
+        """Retry until every request is answered, by the shard or by its own deadline."""
         failures = 0
         while True:
-            # A parcel that nobody waits for any more was answered by its deadline, or its
-            # client is gone; if it was never delivered, it never will be.
-            parcels = [parcel for parcel in parcels if not parcel.reply.done()]
-            if not parcels:
+            # A request with a finished reply has reached its deadline, or its client is gone. If
+            # it was never delivered, it never will be.
+            pending_requests = [pending for pending in pending_requests if not pending.reply.done()]
+            if not pending_requests:
                 return
             try:
-                await self._call(parcels)
+                await self._call(pending_requests)
             except ShardUnreachable as failure:
                 failures += 1
-                for parcel in parcels:
+                for pending in pending_requests:
                     if failure.delivered:
-                        parcel.attempt += 1
-                    elif parcel.attempt == 1:
-                        parcel.delivered = False
+                        pending.attempt += 1
+                    elif pending.attempt == 1:
+                        pending.delivered = False
                 _log.warning("shard unreachable", shard=self._shard, cause=str(failure))
                 await asyncio.sleep(_backoff_s(failures))
             else:
                 return
 
-    async def _call(self, parcels: list[PendingRequest]) -> None:
+    async def _call(self, pending_requests: list[PendingRequest]) -> None:
         started = asyncio.get_running_loop().time()
-        payload = encode_submissions([_for_delivery(parcel, started) for parcel in parcels])
-        for parcel in parcels:
-            parcel.delivered = True
+        payload = encode_submissions(
+            [_for_delivery(pending, started) for pending in pending_requests]
+        )
+        for pending in pending_requests:
+            pending.delivered = True
         try:
-            # A shard that hangs must not hold this lane for longer than anybody waits.
-            async with asyncio.timeout_at(max(parcel.deadline for parcel in parcels)):
+            # A shard that hangs must not block this queue after the last deadline.
+            async with asyncio.timeout_at(max(pending.deadline for pending in pending_requests)):
                 answer = await self._transport.call(self._shard, payload)
         except TimeoutError:
-            for parcel in parcels:
-                parcel.expire()
+            for pending in pending_requests:
+                pending.expire()
             return
         replies = decode_replies(answer)
-        self._resolve_in_chunks(list(zip(parcels, replies, strict=False)))
-        assert len(replies) == len(parcels), (
-            f"INV-6 each submission has one reply: {len(replies)} replies to {len(parcels)}"
+        self._resolve_in_chunks(list(zip(pending_requests, replies, strict=False)))
+        assert len(replies) == len(pending_requests), (
+            f"INV-6 each request has one reply: {len(replies)} replies to {len(pending_requests)}"
         )
         s_per_command = (asyncio.get_running_loop().time() - started) / sum(
-            parcel.size for parcel in parcels
+            pending.size for pending in pending_requests
         )
         self._s_per_command += _RATE_WEIGHT * (s_per_command - self._s_per_command)
 
     def _resolve_in_chunks(self, answers: list[tuple[PendingRequest, RequestResult]]) -> None:
-        """A few in each turn of the event loop: each takes its request's answer to the socket, and
-        whoever else came meanwhile shall not wait for a flooded wallet's hundred."""
-        for parcel, reply in answers[:_RESOLVED_PER_TICK]:
-            parcel.answer(reply)
+        """A few per iteration of the event loop: each writes a response to its socket, and other
+        requests must not wait for hundreds of an overloaded wallet's responses."""
+        for pending, reply in answers[:_RESOLVED_PER_TICK]:
+            pending.answer(reply)
         if rest := answers[_RESOLVED_PER_TICK:]:
             asyncio.get_running_loop().call_soon(self._resolve_in_chunks, rest)
 
     def overload(self, wallet_id: WalletId) -> Failure | None:
-        """Why not even one more command for this wallet could be taken now."""
+        """Why one more command for this wallet would be rejected now; None if it would not."""
         overflow = self._queue.overflow(wallet_id, 1)
         return self._overloaded(overflow, wallet_id) if overflow is not None else None
 
@@ -238,15 +243,16 @@ class _ShardQueue:
         )
 
 
-def _for_delivery(parcel: PendingRequest, now: float) -> CommandRequest:
-    """The submission as it is delivered now: with the time that is left, and the attempt."""
+def _for_delivery(pending: PendingRequest, now: float) -> CommandRequest:
+    """The request with its remaining time and attempt number, as it is delivered now."""
     return msgspec.structs.replace(
-        parcel.submission, attempt=parcel.attempt, timeout_s=max(parcel.deadline - now, 0.0)
+        pending.submission, attempt=pending.attempt, timeout_s=max(pending.deadline - now, 0.0)
     )
 
 
 def _backoff_s(failures: int) -> float:
-    """40 ms, doubling to 250 ms: a replaced actor takes seconds, and one caller is no herd."""
+    """40 ms, doubling to 250 ms. Replacing an actor takes seconds; with one caller per shard no
+    jitter is needed."""
     return float(min(0.02 * 2 ** min(failures, 4), 0.25))
 
 
@@ -255,7 +261,7 @@ _RATE_WEIGHT: Final = 0.1
 _RESOLVED_PER_TICK: Final = 8
 
 _COOLDOWN_MAX_S: Final = 0.1
-"""Enough after any call that was answered; one that waited for a new shard took far longer."""
+"""Longest cool-down. Enough after any answered call; waiting for a new shard takes far longer."""
 
 _SHARD_QUEUE_FULL: Final = (
     "Too many requests wait for this wallet's shard. This request applied nothing; try again later."

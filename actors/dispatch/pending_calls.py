@@ -1,4 +1,4 @@
-"""A request that waits in a dispatcher, and whether several wallets compete for its shard."""
+"""A pending request of a dispatcher, and detection of contention between wallets."""
 
 import asyncio
 from typing import Final
@@ -8,16 +8,16 @@ from wallet.commands import CommandRequest
 from wallet.ids import WalletId
 
 _CONTENTION_WINDOW_S: Final = 1.0
-"""For how long after a command of another wallet a flooded one makes room."""
+"""Window in which another wallet's command counts as contention."""
 
 
 class PendingRequest:
-    """A submission on its way. ``deadline`` is a loop time."""
+    """A command request that has no reply yet. ``deadline`` is a loop time."""
 
     __slots__ = ("attempt", "deadline", "delivered", "reply", "submission")
 
-    def __init__(self, submission: CommandRequest, deadline: float) -> None:
-        self.submission = submission
+    def __init__(self, request: CommandRequest, deadline: float) -> None:
+        self.submission = request
         self.deadline = deadline
         self.attempt = 1
         self.delivered = False
@@ -25,26 +25,26 @@ class PendingRequest:
 
     @property
     def size(self) -> int:
-        """Commands in it."""
+        """Number of its commands."""
         return len(self.submission.items)
 
     def answer(self, reply: RequestResult) -> None:
-        """Give its reply, unless it has one."""
+        """Set its reply, unless it has one."""
         if not self.reply.done():
             self.reply.set_result(reply)
 
     def expire(self) -> None:
-        """The deadline has passed. What was never delivered never will be."""
+        """Fail it: the deadline has passed. If it was never delivered, it never will be."""
         self.answer(_EXPIRED_UNKNOWN if self.delivered else _EXPIRED_NOT_APPLIED)
 
     def fail(self, error: BaseException) -> None:
-        """Raise where it is waited for, unless it was answered."""
+        """Raise ``error`` in the caller, unless it has a reply."""
         if not self.reply.done():
             self.reply.set_exception(error)
 
 
 class ContentionDetector:
-    """Whether more than one wallet uses a lane."""
+    """Detects whether more than one wallet uses a shard queue."""
 
     __slots__ = ("_contended_at", "_latest", "_latest_at")
 
@@ -55,13 +55,13 @@ class ContentionDetector:
 
     def record(self, wallet_id: WalletId, now: float) -> None:
         """A command of this wallet came at the loop time ``now``."""
-        # Whoever was here long ago is no neighbour: nobody waits beside the one who comes now.
+        # An older command of another wallet is no contention: it does not wait any more.
         if self._latest not in (None, wallet_id) and now - self._latest_at < _CONTENTION_WINDOW_S:
             self._contended_at = now
         self._latest, self._latest_at = wallet_id, now
 
     def is_contended(self, now: float) -> bool:
-        """Whether two wallets' commands came one after the other within the last second."""
+        """Whether commands of two wallets arrived within the last second."""
         return self._contended_at is not None and now - self._contended_at < _CONTENTION_WINDOW_S
 
 

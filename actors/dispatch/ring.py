@@ -12,7 +12,7 @@ from typing import Final
 from wallet.ids import WalletId
 
 POINTS_PER_SHARD: Final = 256
-"""Points of each shard on the ring: their spread keeps shards within about 10 % of equal."""
+"""Points per shard on the ring: enough for shares within about 10 % of each other."""
 
 
 def _position(text: str) -> int:
@@ -44,5 +44,5 @@ class Ring:
 
 @lru_cache(maxsize=8)
 def ring_of(shard_count: int) -> Ring:
-    """The ring of ``shard_count`` shards, built once a process."""
+    """The ring of ``shard_count`` shards, built once per process."""
     return Ring(shard_count)

@@ -1,8 +1,8 @@
-"""Assertions in pairs at the border to the journal: before the write, and after the read.
+"""Assertions at the journal's interface, in pairs: before the write, and after the read.
 
-None of them can fail unless the code is wrong or the data is damaged. What another writer, a client
-or an outage can cause is a conflict or a failure (`actors.journal.ports`). A shard in which one
-fails ends, and has written nothing of that batch.
+None of them can fail unless the code is wrong or the data is corrupt. What another writer, a client
+or an outage can cause is a conflict or a failure (`actors.journal.ports`). If one fails, the shard
+exits and has written nothing of that batch.
 """
 
 from actors.journal.ports import CommitRequest, LoadedState
@@ -13,7 +13,7 @@ from wallet.state import Transfer, TransferStatus, Wallet
 
 
 def assert_writable(batch: CommitRequest) -> None:
-    """Before the commit: the parts of ``batch`` say the same."""
+    """Before the commit: the parts of ``batch`` are consistent."""
     known = batch.expected_versions.keys() | set(batch.created_wallets)
     assert batch.wallets.keys() == known, "INV-5 a written wallet has a version that is checked"
     states: dict[WalletId, Wallet] = {}
@@ -44,7 +44,7 @@ def _assert_keys(batch: CommitRequest) -> None:
     assert len(keys) == len(batch.idempotency_records), "INV-6 one key, one answer"
     for one in batch.idempotency_records:
         wallet = batch.wallets.get(one.scope)
-        # The scope of a wallet's creation is no wallet: what it opens is at version 1.
+        # The scope of a wallet creation's key is no wallet; the new wallet has version 1.
         latest = wallet.version if wallet is not None else 1
         assert one.stored.version <= latest, "INV-6 an answer is of a version that is written"
 
@@ -56,11 +56,11 @@ def _assert_refused(batch: CommitRequest) -> None:
         for one in batch.events
         if isinstance(one.event, TransferChanged) and one.event.previous is None
     }
-    assert not refused & made, "INV-7 what is refused for good is not written"
+    assert not refused & made, "INV-7 what is refused permanently is not written"
 
 
 def assert_loaded(loaded: LoadedState) -> None:
-    """After the read: what a batch is decided on keeps the rules."""
+    """After the read: the state that a batch is decided on keeps the invariants."""
     for wallet in loaded.wallets.values():
         assert wallet.version >= 1, "INV-10 a wallet's creation is its version 1"
         assert_invariants(wallet)
@@ -71,15 +71,17 @@ def assert_loaded(loaded: LoadedState) -> None:
         _assert_transfer(transfer)
     for (wallet_id, transfer_id), recorded in loaded.created_transfers.items():
         assert recorded.wallet_after.id == wallet_id, "INV-7 a transfer is stored under its wallet"
-        assert _created_by(recorded) == transfer_id, "INV-7 a transfer's first event made it"
+        assert _created_by(recorded) == transfer_id, "INV-7 a transfer's first event created it"
 
 
 def _assert_unpublished(loaded: LoadedState) -> None:
     reached: dict[WalletId, int] = {}
-    for span in loaded.unpublished:
-        # Not without a gap: two owners of one wallet may each have deleted some of its rows.
-        assert span.first > reached.get(span.wallet_id, 0), "INV-9 outbox rows are in order"
-        reached[span.wallet_id] = span.last
+    for event_range in loaded.unpublished:
+        # There may be gaps: two owners of one wallet may each have deleted some of its rows.
+        assert event_range.first > reached.get(event_range.wallet_id, 0), (
+            "INV-9 outbox rows are in order"
+        )
+        reached[event_range.wallet_id] = event_range.last
     for wallet_id, last in reached.items():
         written = loaded.wallets[wallet_id].version
         assert last <= written, "INV-9 the outbox has only what is written"

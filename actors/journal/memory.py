@@ -1,13 +1,13 @@
-"""The journal, the outbox and the right to backfill, in memory: adapters beside the Postgres ones.
+"""In-memory adapters of the journal, the outbox and the backfill lock.
 
-For tests and simulations, which need a journal as strict as the real one and no server. Both kinds
-pass the same tests (`tests/contract`), so what a shard does on this one, it does on Postgres.
+For tests and simulations, which need a journal as strict as Postgres without a server. Both kinds
+of adapters pass the same tests (`tests/contract`), so a shard behaves the same on either.
 
 Theory of operation. A `MemoryDatabase` is the server. An adapter reaches it over a
-`MemoryConnection`, which runs statements and transactions, and does nothing else. So whatever can
-go wrong on the way (no server, a lost response, a transaction that outlives its client) is another
-connection's business: tests and the simulation hand in one that fails. `DirectConnection` never
-does: every call lets other tasks run once, and waits for locks that another transaction holds.
+`MemoryConnection`, which runs statements and transactions, and does nothing else. Faults on the way
+(no server, a lost response, a transaction that outlives its client) are injected by other
+connection classes of the tests and the simulation. `DirectConnection` never fails: every call lets
+other tasks run once, and waits for locks that another transaction holds.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class MemoryConnection(Protocol):
-    """A client's way to a `MemoryDatabase`. ``session``: the one to be used; None: any."""
+    """A client's connection to a `MemoryDatabase`. ``session``: the one to use; None: any."""
 
     def connect(self) -> int:
         """The session that the next call will use."""
@@ -112,7 +112,7 @@ class _Adapter:
         self._connection = connection or DirectConnection()
 
     async def _read(self, statement: Callable[[], T], *, session: int | None = None) -> T:
-        """Run what may be repeated: without a response it is as good as not run."""
+        """Run a statement that may be repeated: no response counts as not run."""
         try:
             return await self._connection.execute(statement, session=session)
         except (OutcomeUnknown, JournalConflict) as failure:
@@ -138,14 +138,18 @@ class MemoryJournal(_Adapter):
 class MemoryOutbox(_Adapter):
     """Implements `Outbox`."""
 
-    async def read(self, spans: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
-        found = await self._read(lambda: [self.database.read_events(span) for span in spans])
-        for span, events in zip(spans, found, strict=True):
-            assert len(events) == span.last - span.first + 1, "INV-10 the journal has no gaps"
+    async def read(self, event_ranges: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
+        found = await self._read(
+            lambda: [self.database.read_events(event_range) for event_range in event_ranges]
+        )
+        for event_range, events in zip(event_ranges, found, strict=True):
+            assert len(events) == event_range.last - event_range.first + 1, (
+                "INV-10 the journal has no gaps"
+            )
         return found
 
-    async def delete(self, spans: Collection[EventRange]) -> None:
-        await self._read(lambda: self.database.delete(spans))
+    async def delete(self, event_ranges: Collection[EventRange]) -> None:
+        await self._read(lambda: self.database.delete(event_ranges))
 
     async def unpublished(
         self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
@@ -154,7 +158,7 @@ class MemoryOutbox(_Adapter):
 
 
 class MemoryBackfill(_Adapter):
-    """Implements `Refill`. The right to backfill ends with the session, as Postgres' lock does."""
+    """Implements `StreamBackfill`. The lock ends with the session, as Postgres' lock does."""
 
     def __init__(
         self,
@@ -165,7 +169,7 @@ class MemoryBackfill(_Adapter):
         self._owner = object()
 
     def end_session(self) -> None:
-        """Release the lock. A request for it that is still under way will not get it."""
+        """Release the lock. A pending request for it will not get it."""
         self.database.unlock_backfill(self._owner)
         self._owner = object()
 

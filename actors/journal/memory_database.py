@@ -43,7 +43,7 @@ class MemoryDatabase:
         self.idempotency_keys: dict[IdempotencyKeyRef, StoredAnswer] = {}
         self.references: dict[str, WalletId] = {}
         self.refused_deliveries: dict[TransferKey, bytes] = {}
-        """The answers of transfers that were refused for good."""
+        """The answers of transfers that were refused permanently."""
         self.outbox: dict[WalletId, list[EventRange]] = {}
         """Rows of each wallet in version order."""
         self._written_at: dict[EventRange, float] = {}
@@ -51,7 +51,7 @@ class MemoryDatabase:
         self.locks: dict[Lock, MemoryTransaction] = {}
         """Which transaction holds each row or key."""
         self.backfilled_incarnation: str | None = None
-        """The stream's incarnation that has all of the journal."""
+        """The stream's incarnation that has the whole journal."""
         self.backfill_owner: object | None = None
         """Who holds the lock that lets one relay at a time backfill the stream."""
 
@@ -74,8 +74,10 @@ class MemoryDatabase:
             ]
         return loaded
 
-    def read_events(self, span: EventRange) -> list[RecordedEvent]:
-        return self.events_by_wallet[span.wallet_id][span.first - 1 : span.last]
+    def read_events(self, event_range: EventRange) -> list[RecordedEvent]:
+        return self.events_by_wallet[event_range.wallet_id][
+            event_range.first - 1 : event_range.last
+        ]
 
     def unpublished(
         self, limit: int, after: EventRange | None, older_than_s: float
@@ -118,23 +120,23 @@ class MemoryDatabase:
                 self.references[reference_id] = wallet_id
         for recorded in batch.events:
             self._append(recorded)
-        for span in batch.spans():
-            insort(self.outbox.setdefault(span.wallet_id, []), span)
-            self._written_at[span] = self._clock()
+        for event_range in batch.spans():
+            insort(self.outbox.setdefault(event_range.wallet_id, []), event_range)
+            self._written_at[event_range] = self._clock()
         self._store_keys(batch)
         for refused in batch.refused:
             self.refused_deliveries[refused.wallet_id, refused.transfer_id] = refused.answer
 
-    def delete(self, spans: Collection[EventRange]) -> None:
-        """Delete the outbox rows that begin in one of ``spans``."""
-        for span in spans:
-            rows = self.outbox.get(span.wallet_id, [])
-            kept = [row for row in rows if not span.first <= row.first <= span.last]
+    def delete(self, event_ranges: Collection[EventRange]) -> None:
+        """Delete the outbox rows that begin in one of ``event_ranges``."""
+        for event_range in event_ranges:
+            rows = self.outbox.get(event_range.wallet_id, [])
+            kept = [row for row in rows if not event_range.first <= row.first <= event_range.last]
             for row in set(rows).difference(kept):
                 del self._written_at[row]
             rows[:] = kept
             if not rows:
-                self.outbox.pop(span.wallet_id, None)
+                self.outbox.pop(event_range.wallet_id, None)
 
     def _append(self, recorded: RecordedEvent) -> None:
         self.events.append(recorded)

@@ -1,9 +1,9 @@
 """Transactions of the in-memory journal: `commit_batch` beside others that are still open.
 
 As Postgres runs it under READ COMMITTED. A transaction takes its locks one after another, in the
-order of the SQL function. A lock that another transaction holds is waited for; then the row is
-checked again, as the other one left it. Nothing of a transaction is visible before it commits, and
-its locks are held until then. Waiting in a circle is a deadlock, and an error.
+order of the SQL function. If another transaction holds a lock, it waits, and then checks the row
+again in its new state. Nothing of a transaction is visible before it commits, and its locks are
+held until then. Waiting in a circle is a deadlock, and an error.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence

@@ -1,7 +1,6 @@
-"""What the write side needs of the world, and how the world may fail it.
+"""Ports of the write side: the protocols of its adapters, and their errors.
 
-Small protocols; adapters for Postgres and JetStream implement them, and so do in-memory ones
-that pass the same tests.
+Implemented by adapters for Postgres and JetStream, and by in-memory ones that pass the same tests.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,9 +19,9 @@ IdempotencyKeyRef = tuple[WalletId, IdempotencyKey]
 
 
 class JournalConflict(Exception):
-    """Somebody else wrote first. Nothing of the batch was applied.
+    """Another writer committed first. Nothing of the batch was applied.
 
-    ``wallet_ids``: whose versions were not as expected; empty if the journal can't tell.
+    ``wallet_ids``: wallets whose versions were not as expected; empty if unknown.
     """
 
     def __init__(self, message: str, *, wallet_ids: frozenset[WalletId] = frozenset()) -> None:
@@ -31,27 +30,27 @@ class JournalConflict(Exception):
 
 
 class SessionLost(Exception):
-    """The session has ended over which something was to be asked. Nothing of it was applied.
+    """The requested session has ended. Nothing of this call was applied.
 
-    What was read over it may not be true any more: the next session may lead to a server that
+    What was read over it may be outdated: the next session may lead to a server that
     lacks the last commits.
     """
 
 
 class JournalUnavailable(Exception):
-    """The journal could not be asked. Nothing of this call was applied."""
+    """The journal could not be reached. Nothing of this call was applied."""
 
 
 class JournalBusy(JournalUnavailable):
-    """The journal is well, and ended what took too long: a lock was held, or all of it was slow."""
+    """The journal is healthy, and cancelled the call: a lock was held, or it was too slow."""
 
 
 class JournalError(JournalUnavailable):
-    """The journal is alive and refused what it was asked: the content, or its own state."""
+    """The journal responded with an error: because of the content, or of its own state."""
 
 
 class OutcomeUnknown(Exception):
-    """The journal was asked to commit and the answer is lost: it may have been applied."""
+    """The journal was asked to commit and the response is lost: it may have been applied."""
 
 
 class PublishFailed(Exception):
@@ -67,7 +66,7 @@ class EventRange(NamedTuple):
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What was answered under an idempotency key."""
+    """The answer stored under an idempotency key."""
 
     fingerprint: bytes
     request_id: str
@@ -77,7 +76,7 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IdempotencyRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer to be remembered under a key, in the scope of one wallet."""
+    """An answer to store under an idempotency key, in the scope of one wallet."""
 
     scope: WalletId
     idempotency: Idempotency
@@ -94,7 +93,7 @@ class RefusedDelivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadSet(msgspec.Struct, kw_only=True):
-    """What a batch must read before it can be decided. Empty when everything is warm."""
+    """What a batch must read before it can be decided. Empty if the cache has everything."""
 
     wallets: set[WalletId] = msgspec.field(default_factory=set)
     transfers: set[TransferKey] = msgspec.field(default_factory=set)
@@ -110,7 +109,7 @@ class ReadSet(msgspec.Struct, kw_only=True):
 
 
 class LoadedState(msgspec.Struct, kw_only=True):
-    """What was found of the ``Missing``; what is absent does not exist."""
+    """What was found of a `ReadSet`; what is absent does not exist."""
 
     wallets: dict[WalletId, Wallet] = msgspec.field(default_factory=dict)
     unpublished: list[EventRange] = msgspec.field(default_factory=list)
@@ -119,28 +118,28 @@ class LoadedState(msgspec.Struct, kw_only=True):
     keys: dict[IdempotencyKeyRef, StoredAnswer] = msgspec.field(default_factory=dict)
     created_transfers: dict[TransferKey, RecordedEvent] = msgspec.field(default_factory=dict)
     refused: dict[TransferKey, bytes] = msgspec.field(default_factory=dict)
-    """Of ``Missing.recorded``: the answers of those that were refused for good."""
+    """Of ``ReadSet.created_transfers``: the answers of those that were refused permanently."""
     references: dict[str, WalletId] = msgspec.field(default_factory=dict)
 
 
 class CommitRequest(msgspec.Struct, kw_only=True):
-    """Everything that one transaction writes, and the versions that it rests on."""
+    """Everything that one transaction writes, and the versions that it depends on."""
 
     now: datetime
     expected_versions: dict[WalletId, int]
     """Version that each existing wallet was decided on, changed or only refused."""
     wallets: dict[WalletId, Wallet]
-    """Wallets as the batch leaves them: every one of ``expected`` and of ``created``."""
+    """Wallets after the batch: each of ``expected_versions`` and ``created_wallets``."""
     created_wallets: list[WalletId]
     events: list[RecordedEvent]
     idempotency_records: list[IdempotencyRecord]
     refused: list[RefusedDelivery] = msgspec.field(default_factory=list)
     confirm: bool = False
-    """Something is answered from what was read. That may not be on a synchronous standby yet, so
-    the commit waits until it is, also if there is nothing else to write."""
+    """An answer depends on what was read. That may not be on a synchronous standby yet, so the
+    commit waits until it is, even if there is nothing else to write."""
 
     def spans(self) -> list[EventRange]:
-        """The outbox rows of this batch: one a changed wallet."""
+        """The outbox rows of this batch: one per changed wallet."""
         return [
             EventRange(wallet_id, self.expected_versions.get(wallet_id, 0) + 1, wallet.version)
             for wallet_id, wallet in self.wallets.items()
@@ -149,20 +148,20 @@ class CommitRequest(msgspec.Struct, kw_only=True):
 
 
 class Journal(Protocol):
-    """The truth. One object serves one shard; calls don't overlap.
+    """The system of record. One object serves one shard; calls don't overlap.
 
-    ``session``: the only one over which a call may be made; None: any.
+    ``session``: the only one that a call may use; None: any.
     """
 
     async def connect(self) -> int:
-        """The session that the next call will use: a number that never comes back once it ended.
+        """The session that the next call will use: a number that is never reused.
 
         Raises:
             JournalUnavailable: no answer in time.
         """
 
     async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
-        """Read what ``missing`` names, at most one query a kind.
+        """Read what ``missing`` names, with at most one query per kind.
 
         Raises:
             SessionLost: ``session`` has ended.
@@ -175,53 +174,53 @@ class Journal(Protocol):
         Raises:
             SessionLost: ``session`` has ended; nothing was written.
             JournalConflict: a version, key, id or reference was not as expected; or a transfer of
-                the batch was refused for good.
+                the batch was refused permanently.
             JournalError: the journal answered with an error; nothing was written.
-            JournalUnavailable: surely nothing was written.
-            OutcomeUnknown: asked, and no answer came; or it is written and not replicated.
+            JournalUnavailable: nothing was written.
+            OutcomeUnknown: sent, and no response; or written, and not replicated.
         """
 
     async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
-        """Which of these wallets' rows somebody else holds locked now.
+        """Which of these wallets' rows are locked by another transaction now.
 
         Raises:
-            JournalUnavailable: it can't be told; a whole table may be locked.
+            JournalUnavailable: unknown; a whole table may be locked.
         """
 
 
 class Outbox(Protocol):
     """Events that are committed and not yet known to be on the stream's disk."""
 
-    async def read(self, spans: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
-        """Each span's events from the journal, in version order. At least one span."""
+    async def read(self, event_ranges: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
+        """Each range's events from the journal, in version order. At least one range."""
 
-    async def delete(self, spans: Collection[EventRange]) -> None:
-        """Forget all rows of these spans: their events are on the stream's disk."""
+    async def delete(self, event_ranges: Collection[EventRange]) -> None:
+        """Delete all rows of these ranges: their events are on the stream's disk."""
 
     async def unpublished(
         self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
     ) -> Sequence[EventRange]:
-        """Rows of every wallet, by wallet and in version order: never one without those before.
+        """Rows of every wallet, by wallet and in version order: never a row without earlier ones.
 
-        ``after``: the next ones after that row; fewer than ``limit`` are the last ones.
-        ``older_than_s``: up to the last row of each wallet that is that old.
+        ``after``: return rows after this one; fewer than ``limit`` means that these are the last.
+        ``older_than_s``: return each wallet's rows up to its last one of at least that age.
         """
 
 
 class StreamBackfill(Protocol):
-    """What is needed to fill a stream anew that was lost: by one relay, while the others wait."""
+    """State for the backfill of a lost stream: done by one relay, while the others wait."""
 
     async def backfilled_incarnation(self) -> str | None:
-        """The incarnation of the stream that is known to have got all of the journal."""
+        """The incarnation of the stream that has been backfilled from the journal."""
 
     async def try_begin(self) -> bool:
-        """Whether this relay may fill now; nobody else may until ``end`` or a lost connection."""
+        """Whether this relay got the lock. It holds it until ``finish`` or a lost connection."""
 
     async def finish(self, incarnation: str | None) -> None:
-        """Let others fill; ``incarnation``: it has everything now."""
+        """Release the lock; ``incarnation``: this one is backfilled now."""
 
     async def wallet_ranges(self, *, after: WalletId | None, limit: int) -> Sequence[EventRange]:
-        """By wallet id: all of each wallet's events."""
+        """All of each wallet's events, as one range per wallet, by wallet id."""
 
 
 class Message(NamedTuple):
@@ -231,7 +230,7 @@ class Message(NamedTuple):
     id: str
     payload: bytes
     traceparent: str | None = None
-    """W3C ``traceparent`` that travels in the message's headers."""
+    """W3C ``traceparent`` for the message's headers."""
 
 
 class EventStream(Protocol):
@@ -239,11 +238,11 @@ class EventStream(Protocol):
 
     @property
     def connection_epoch(self) -> int:
-        """Counts connections. When one ends the server may have lost power, and with it what it
-        had acknowledged and not yet written to its disk."""
+        """Counts connections. When one ends, the server may have lost power, and with it what it
+        had acknowledged and not yet written to disk."""
 
     async def ensure_ready(self) -> str | None:
-        """Connect, and make the stream if it isn't there; returns which incarnation of it this is.
+        """Connect, and create the stream if it doesn't exist; returns its incarnation.
 
         Raises:
             PublishFailed: not reachable now.
@@ -252,38 +251,37 @@ class EventStream(Protocol):
     async def publish(
         self, messages: Sequence[Message], *, connection: int, incarnation: str | None
     ) -> None:
-        """Append all of ``messages`` in order; those that are on the stream already are left.
+        """Append all of ``messages`` in order; the stream drops those that it has already.
 
-        Over no other ``connection`` than that: on a later one something else may have to go first.
-        To no other ``incarnation`` than that, whatever happens to the stream meanwhile: another
-        one must be filled first.
-        Returns after the acknowledgement, and never stores a message before an earlier one
-        of the same call.
+        Only over this ``connection``: on a later one, retained events may have to go first. Only
+        to this ``incarnation``, even if the stream is created again meanwhile: a new one must be
+        backfilled first. Returns after the acknowledgement, and never stores a message before an
+        earlier one of the same call.
 
         Raises:
             PublishFailed: no acknowledgement; publishing the same messages again is safe.
         """
 
     async def ping(self, *, connection: int) -> None:
-        """Return once the server has said something over ``connection``: it has been up until now.
+        """Return once the server has responded over ``connection``: it has been up until now.
 
         Raises:
-            PublishFailed: it says nothing, or another connection has come since.
+            PublishFailed: no response, or the connection was replaced.
         """
 
 
 class ProbeFailed(Exception):
-    """A probe was not written. The message begins with the SQLSTATE, if the server gave one."""
+    """A write probe failed. The message begins with the SQLSTATE, if the server gave one."""
 
 
 class WriteProbe(Protocol):
-    """Writes something that nobody reads."""
+    """Checks that the journal accepts writes, by writing something that nobody reads."""
 
     async def write(self, *, allocating: bool) -> None:
-        """Return once it is committed as a batch would be.
+        """Return once the probe is committed as a batch would be.
 
-        ``allocating``: try as well to get space on the disk.
+        ``allocating``: also try to allocate disk space.
 
         Raises:
-            ProbeFailed: it was refused, or there is no connection.
+            ProbeFailed: the server rejected it, or there is no connection.
         """

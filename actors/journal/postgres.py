@@ -18,7 +18,7 @@ from wallet.ids import WalletId
 CONNECTION_SETTINGS: Final = {
     "application_name": "wallet-shard",
     "timezone": "UTC",
-    # Batches are index look-ups by key, whatever the statistics of a young table say.
+    # Batches are index look-ups by key, whatever the statistics of a new table say.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
@@ -40,8 +40,8 @@ LEFT JOIN LATERAL (
 WHERE w.id = ANY ($1::uuid[])
 """
 
-# Subqueries with OFFSET 0 are asked once for each of the list, by key. Without it the planner turns
-# the join round where it believes a table to be empty, and goes through the list once a row.
+# Subqueries with OFFSET 0 run once per list element, by key. Without it the planner reverses the
+# join if its statistics say that a table is empty, and scans the list once per row.
 _TRANSFERS: Final = """
 SELECT t.wallet_id::text, t.id::text, t.type, t.status, t.amount::text, t.created_version,
     t.created_at, t.reference_id, t.metadata, t.failure_reason, t.settled_at
@@ -130,9 +130,9 @@ class PostgresJournal:
 
 
 async def _load(connection: Connection, missing: ReadSet) -> LoadedState:
-    # An earlier delivery may commit between two of these. References come first: were its wallet
-    # missed and its reference seen, its own second delivery would be refused. Wallets come before
-    # what may have been done to them: then the version check notices what was missed.
+    # An earlier delivery may commit between two of these queries. References come first: if its
+    # reference were seen without its wallet, its second delivery would be refused. Wallets come
+    # before their transfers and keys: then the version check notices what was missed.
     loaded = LoadedState()
     if missing.references:
         rows = await connection.fetch(_REFERENCES, list(missing.references))
@@ -161,8 +161,10 @@ def _add_wallets(loaded: LoadedState, rows: Iterable[Row]) -> None:
     for row in rows:
         wallet = wallet_from_row(row)
         loaded.wallets[wallet.id] = wallet
-        spans = zip(row["firsts"] or (), row["lasts"] or (), strict=True)
-        loaded.unpublished.extend(EventRange(wallet.id, first, last) for first, last in spans)
+        event_ranges = zip(row["firsts"] or (), row["lasts"] or (), strict=True)
+        loaded.unpublished.extend(
+            EventRange(wallet.id, first, last) for first, last in event_ranges
+        )
 
 
 def _columns(pairs: Iterable[TransferKey] | Iterable[tuple[str, str]]) -> tuple[list[str], ...]:

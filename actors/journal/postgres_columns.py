@@ -1,4 +1,4 @@
-"""A batch as the columns that `commit_batch` takes."""
+"""A batch as the array parameters of `commit_batch`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -12,11 +12,11 @@ from wallet.events import Event, RecordedEvent, WalletCreated
 def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
     """The columns of ``batch``, in the order of the parameters of ``commit_batch``.
 
-    Whatever takes locks goes in the order of its keys, so that two writers that meet wait for
-    each other and don't deadlock.
+    Rows that take locks are sorted by key, so that two concurrent writers wait for each other
+    and don't deadlock.
 
-    Amounts go as text and are cast there: encoding a Python integer of 38 digits as binary
-    NUMERIC costs many times more than printing it.
+    Amounts are sent as text and cast by the function: encoding a Python integer of 38 digits as
+    binary NUMERIC costs many times more than printing it.
     """
     return (
         batch.now,

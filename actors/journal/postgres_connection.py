@@ -1,15 +1,14 @@
-"""One Postgres connection that is opened again when needed and dropped when in doubt.
+"""One Postgres connection that reconnects when needed and is closed after any doubtful error.
 
-Theory of operation. A statement has three bounds: `lock_timeout` and `statement_timeout` on the
-server, and this client's own time-out above them. The server's are for what it can end cleanly:
-the statement is rolled back and the error says so. The client's is for a server that says nothing,
-and for the one wait that no server time-out ends: a commit that waits for a synchronous standby.
-A statement that the client gives up goes on in its backend, so the next connection first ends that
-backend. There is never more than one statement of a connection under way, and never more than a
-few backends.
+Theory of operation. A statement has three time limits: `lock_timeout` and `statement_timeout` on
+the server, and this client's own time-out above them. With the server's, the statement is rolled
+back and the error says so. The client's is for a server that does not respond, and for the one wait
+that no server time-out ends: a commit that waits for a synchronous standby. A statement that the
+client abandons continues in its backend, so the next connection first terminates that backend. A
+connection never has more than one statement running, and never leaves more than a few backends.
 
-A connection has a number, its session. What was read over one session may not be true over the
-next one: the server behind it may be a standby that was promoted and lacks the last commits.
+A connection has a number, its session. What was read over one session may not hold in the next one:
+its server may be a promoted standby that lacks the last commits.
 """
 
 import asyncio
@@ -40,12 +39,12 @@ _CONNECTION_ERRORS: Final = (
     asyncpg.InternalClientError,
     TimeoutError,
 )
-"""The connection broke, or was broken in the middle of something."""
+"""The connection broke, possibly during a statement."""
 
 _BREAKER_FAILURES: Final = 3
 _BREAKER_OPEN_S: Final = 0.5
-"""After so many failures in a row Postgres is not asked for so long: callers are answered at once
-instead of each waiting for its own time-out."""
+"""After this many failures in a row, calls fail immediately for this long, instead of each waiting
+for its own time-out (circuit breaker)."""
 
 T = TypeVar("T")
 if TYPE_CHECKING:
@@ -54,16 +53,17 @@ else:
     Connection = asyncpg.Connection
 
 _CONFLICTS: Final = frozenset({"WV001", "WV002", "WV003", "23505", "40001", "40P01"})
-"""Ours, unique violation, serialization failure, deadlock: somebody else wrote first."""
+"""Ours, unique violation, serialization failure, deadlock: another writer committed first."""
 
 _ROLLED_BACK: Final = frozenset({"57014", "55P03"})
-"""`statement_timeout` and `lock_timeout`: the server ended the statement, and is well."""
+"""`statement_timeout` and `lock_timeout`: the server cancelled the statement, and is healthy."""
 
 _SHUTDOWN_STATES: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
-"""The server is going away; what it was doing may have been finished."""
+"""The server is shutting down; the statement may have been applied."""
 
 _CONTENT_CLASSES: Final = ("22", "23", "42")
-"""Data exceptions, integrity, names and rights: the statement is at fault, not the server."""
+"""Data exceptions, integrity violations, syntax and access rules: errors of the statement, not of
+the server."""
 
 _STANDBY_WAIT: Final = "SyncRepWaitForLSN"
 """The server's function whose warnings say that a commit is reported as a success though no
@@ -71,18 +71,18 @@ synchronous standby has it. Their SQLSTATE is that of any warning, and their tex
 
 _STATEMENT_SHARE: Final = 0.8
 _LOCK_SHARE: Final = 0.3
-"""The server's bounds as parts of the client's time-out: they must come first. Who waits for a lock
-holds up a whole batch, so that bound is the tighter one."""
+"""The server's time-outs as fractions of the client's: they must fire first. Waiting for a lock
+delays a whole batch, so `lock_timeout` is the shorter one."""
 
 _CHECK_CLIENT_MS: Final = 1_000
-"""How often a server that executes looks whether its client is still there."""
+"""How often a backend checks during a statement whether its client is still connected."""
 
 _END_BACKEND_MS: Final = 250
-"""For how long the end of a backend that was given up is awaited. It may not end at all, if a disk
-hangs. The connection is used all the same: the journal's locks and rules keep it right."""
+"""How long to wait for an abandoned backend to terminate. It may never do so, if a disk hangs. The
+connection is used anyway: the journal's locks and constraints keep the data correct."""
 
 _GIVEN_UP_MAX: Final = 4
-"""Backends remembered that did not end; the oldest is forgotten."""
+"""Most abandoned backends that are tracked; the oldest is dropped."""
 
 _WHO: Final = "SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
@@ -98,7 +98,7 @@ WHERE current_setting('synchronous_standby_names') <> ''
 
 
 class _Backend(NamedTuple):
-    """A server process. ``started`` tells it from a later one with the same pid."""
+    """A server process. ``started`` distinguishes it from a later one with the same pid."""
 
     pid: int
     started: datetime
@@ -123,7 +123,8 @@ class ReconnectingConnection:
         self._session = 0
         self._backend: _Backend | None = None
         self._given_up: list[_Backend] = []
-        """Backends of dropped connections that may still be at work; the next one ends them."""
+        """Backends of closed connections that may still be active; the next connection terminates
+        them."""
         self._warning: str | None = None
         self._lock = asyncio.Lock()
         self._breakers = AsyncCircuitBreakerFactory(
@@ -156,37 +157,37 @@ class ReconnectingConnection:
         return self._session
 
     async def read(
-        self, ask: Callable[[Connection], Awaitable[T]], *, session: int | None = None
+        self, operation: Callable[[Connection], Awaitable[T]], *, session: int | None = None
     ) -> T:
-        """Run ``ask``, which changes nothing that matters if it is lost.
+        """Run ``operation``, which is safe to lose or repeat.
 
-        ``session``: the only one over which it may run; None: any.
+        ``session``: the only one that it may use; None: any.
 
         Raises:
             SessionLost: that session has ended.
-            JournalUnavailable: no connection, or no answer in time.
+            JournalUnavailable: no connection, or no response in time.
         """
         async with self._lock:
             try:
-                return await self._guarded(lambda: self._execute(ask, session))
+                return await self._guarded(lambda: self._execute(operation, session))
             except OutcomeUnknown as failure:
                 raise JournalUnavailable(str(failure)) from failure
 
     async def write(
-        self, ask: Callable[[Connection], Awaitable[T]], *, session: int | None = None
+        self, operation: Callable[[Connection], Awaitable[T]], *, session: int | None = None
     ) -> T:
-        """Run ``ask``, one statement that commits by itself, over ``session`` or any.
+        """Run ``operation``, one statement that commits by itself, over ``session`` or any.
 
         Raises:
-            SessionLost: that session has ended; surely not applied.
-            JournalConflict: the statement was refused whole by a version or a unique key.
-            JournalError: the server refused it; surely not applied.
-            JournalUnavailable: surely not applied.
-            OutcomeUnknown: sent, and no answer came; or applied, and not replicated.
+            SessionLost: that session has ended; not applied.
+            JournalConflict: a version or unique key conflict; not applied.
+            JournalError: the server rejected it; not applied.
+            JournalUnavailable: not applied.
+            OutcomeUnknown: sent, and no response; or applied, and not replicated.
         """
         async with self._lock:
             self._warning = None
-            answer = await self._guarded(lambda: self._execute(ask, session))
+            answer = await self._guarded(lambda: self._execute(operation, session))
             if self._warning is not None:
                 raise OutcomeUnknown(self._warning)
             return answer
@@ -195,7 +196,7 @@ class ReconnectingConnection:
         """Return once a synchronous standby, if one is configured, has all that is visible now.
 
         Raises:
-            JournalUnavailable: none says so in time.
+            JournalUnavailable: no confirmation in time.
         """
         try:
             await self.write(lambda connection: connection.execute(_CONFIRM))
@@ -213,13 +214,15 @@ class ReconnectingConnection:
             async with await self._breakers.get_breaker("postgres"):
                 return await work()
         except OpenedState as error:
-            raise JournalUnavailable("Postgres did not answer lately") from error
+            raise JournalUnavailable("Postgres has not answered recently") from error
 
-    async def _execute(self, ask: Callable[[Connection], Awaitable[T]], session: int | None) -> T:
+    async def _execute(
+        self, operation: Callable[[Connection], Awaitable[T]], session: int | None
+    ) -> T:
         connection = await self._open() if session is None else self._of(session)
         try:
             async with asyncio.timeout(self._statement_timeout_s):
-                return await ask(connection)
+                return await operation(connection)
         except asyncpg.PostgresError as error:
             raise self._translate_error(error) from error
         except _CONNECTION_ERRORS as error:
@@ -240,7 +243,7 @@ class ReconnectingConnection:
             self._discard()
             return OutcomeUnknown(message)
         if not state.startswith(_CONTENT_CLASSES):
-            # It may be a server that can't write any more (a failover): the next call reconnects.
+            # The server may have become read-only (a failover): the next call reconnects.
             self._discard()
         return JournalError(message)
 
@@ -270,7 +273,7 @@ class ReconnectingConnection:
         return connection
 
     async def _take(self, connection: Connection) -> None:
-        """Make ``connection`` the one that is used, once nothing of the former is under way."""
+        """Use ``connection`` from now on, after terminating the backends of previous ones."""
         async with asyncio.timeout(
             self._connect_timeout_s + _GIVEN_UP_MAX * _END_BACKEND_MS / 1000
         ):
@@ -288,14 +291,14 @@ class ReconnectingConnection:
             except asyncpg.PostgresError as error:
                 ended, cause = False, str(error)
             else:
-                cause = "it does not end"
+                cause = "it does not terminate"
             if ended is False:
                 _log.warning("abandoned backend still running", pid=backend.pid, cause=cause)
             else:
                 self._given_up.remove(backend)
 
     def _note_warning(self, _connection: object, message: Any) -> None:
-        """Called by the driver before the statement's own answer is passed on."""
+        """Called by the driver before it returns the statement's result."""
         if message.server_source_function == _STANDBY_WAIT:
             self._warning = f"{message.sqlstate} {message}"
 
@@ -310,7 +313,7 @@ class ReconnectingConnection:
 
 
 def _server_bounds(timeout_s: float) -> dict[str, str]:
-    """What the server ends by itself, before the client gives it up."""
+    """The server's time-outs, which fire before the client's."""
     return {
         "statement_timeout": str(max(int(timeout_s * _STATEMENT_SHARE * 1000), 1)),
         "lock_timeout": str(max(int(timeout_s * _LOCK_SHARE * 1000), 1)),
@@ -319,7 +322,7 @@ def _server_bounds(timeout_s: float) -> dict[str, str]:
 
 
 def _named_in(error: asyncpg.PostgresError) -> frozenset[WalletId]:
-    """The wallets that the server says the conflict is about; empty if it names none."""
+    """The wallets that the error's detail names; empty if none."""
     if not (error.sqlstate or "").startswith("WV"):
         return frozenset()
     detail = str(error.as_dict().get("detail") or "")

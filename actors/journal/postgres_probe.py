@@ -1,12 +1,12 @@
 """A write to Postgres that changes nothing, on a connection of its own.
 
-It asks for what a batch needs: a server that takes writes, and each table for writing (a table that
-somebody has locked makes it wait, as it would a batch). What it commits is a message in the
-write-ahead log, so its commit waits for the disk and for synchronous standbys as a batch's does.
+It needs what a batch needs: a server that accepts writes, and write access to each table (a locked
+table makes it wait, like a batch). It commits a message in the write-ahead log, so its commit waits
+for the disk and for synchronous standbys as a batch's does.
 
-Its connection is of the same kind as a batch's: the server ends it at the same bounds, a wait for a
-standby that is cancelled counts as no confirmation, and the backend of a probe that was given up is
-ended before the next one is written. So there are never more than two backends.
+Its connection is of the same kind as a batch's: the same server time-outs apply, a cancelled wait
+for a standby counts as no confirmation, and the backend of an abandoned probe is terminated before
+the next one is written. So there are never more than two backends.
 """
 
 from typing import Final
@@ -35,9 +35,9 @@ _INSERTS: Final = "\n".join(
 _ALLOCATE: Final = """
 CREATE TEMPORARY TABLE wallet_probe ON COMMIT DROP AS SELECT n FROM generate_series(1, 8192) AS n;
 """
-"""Some 300 KB. Only after the disk was full: each time leaves dead rows in the catalogue."""
+"""About 300 KB. Only after the disk was full: each run leaves dead rows in the system catalogue."""
 
-# One statement: it commits by itself, so nothing is left open whenever it is given up.
+# One statement: it commits by itself, so no transaction stays open if it is abandoned.
 _PROBE: Final = """
 DO $$
 BEGIN
@@ -50,7 +50,7 @@ _WRITE_AND_ALLOCATE: Final = _PROBE.format(statements=_INSERTS + _ALLOCATE)
 
 
 class PostgresWriteProbe:
-    """Implements `WriteProbe`. ``connection`` is for nothing else."""
+    """Implements `WriteProbe`. ``connection`` is used for nothing else."""
 
     def __init__(self, connection: ReconnectingConnection) -> None:
         self._connection = connection
@@ -64,7 +64,7 @@ class PostgresWriteProbe:
 
 
 def _reason(failure: Exception) -> str:
-    """The server's words after its SQLSTATE, if it is the server that said something."""
+    """The server's SQLSTATE and message, if the server responded."""
     cause = failure.__cause__
     if isinstance(cause, asyncpg.PostgresError):
         return f"{cause.sqlstate or ''} {cause}".strip()

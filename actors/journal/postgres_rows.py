@@ -1,4 +1,4 @@
-"""Rows of the journal's tables as the values that they stand for."""
+"""Converts rows of the journal's tables to domain values."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -74,9 +74,9 @@ def stored_answer_from_row(row: Row) -> StoredAnswer:
 
 
 def recorded_event_from_row(row: Row) -> RecordedEvent:
-    """A journal row as the event it is, with the wallet as it was after it.
+    """The event of a journal row, with the wallet after it.
 
-    A backlog comes through here at tens of thousands of rows a second: columns by place.
+    Reads columns by position: a backlog needs tens of thousands of rows per second.
     """
     wallet_id, version, _, occurred_at, balance, pending_debit, pending_credit = row[:7]
     made_by, currency, scale, reference_id, metadata, created_at = row[16:]

@@ -1,22 +1,21 @@
 """The event stream in NATS JetStream: ordered publishing, one acknowledgement for many messages.
 
-A publish is a *fast batch* (server 2.14 and later) that may have no gaps: the server stores its
-messages in order as they come, and at the first that fails it ends the batch. So a message never
-overtakes an earlier one, and one acknowledgement serves up to 1,000 messages. A message whose id
-the stream has is left out. What a batch is, the server reads from each message's reply subject:
+A publish is a *fast batch* (server 2.14 and later) without gaps: the server stores its messages in
+order as they arrive, and ends the batch at the first that fails. So a message never overtakes an
+earlier one, and one acknowledgement covers up to 1,000 messages. A message whose id the stream has
+is dropped as a duplicate. The server reads the batch from each message's reply subject:
 ``<inbox>.<batch>.<acknowledge every>.fail.<number>.<operation>.$FI``.
 
-A connection that broke is never taken up again: whatever its client had still to send is gone
-with it, and `prepare` makes a new one, with a number of its own.
+A broken connection is never reused: its unsent data is lost with it, and `ensure_ready` opens a new
+one with a new epoch.
 
-A stream that was deleted and made again is another *incarnation*, and must have all of the journal
-before anything newer. The server knows no conditional publish by incarnation. So each has an
-*entrance* of its own, a subject root with a random word in it, and stores what comes there under
-the subjects of events. Nobody listens on the entrance of a stream that is gone: what is sent there,
-by whoever does not know of the loss yet, or was on its way, arrives nowhere. An entrance is never
-given twice. Each update of the configuration makes a new one, because an update that was on its
-way may reach the next incarnation as well. It is believed only as part of an answer that names the
-incarnation, too.
+A stream that was deleted and created again is another *incarnation*, and must get the whole journal
+before any newer event. NATS has no conditional publish by incarnation. So each incarnation has its
+own *ingest subject*, with a random token in it, and a subject transform that stores its messages
+under the subjects of events. Once the stream is gone, nothing listens on its ingest subject: what
+is sent there late, or by a relay that has not noticed the loss, is not stored. An ingest subject is
+never reused. Each configuration update creates a new one, because a delayed update may reach the
+next incarnation as well. It is trusted only from a response that also names the incarnation.
 """
 
 import asyncio
@@ -39,15 +38,15 @@ from wallet.event_codec import SUBJECT_ROOT
 _log = structlog.get_logger(__name__)
 
 _START, _APPEND, _COMMIT = range(3)
-"""What a message is to its batch."""
+"""Operation of a message in its batch."""
 
 _LIVE: Final = f"{SUBJECT_ROOT}.>"
 _INGEST_ROOT: Final = "wallet.relay."
-"""What the entrances of all incarnations begin with."""
+"""Common prefix of the ingest subjects of all incarnations."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How the stream is made; see the settings of the same names for their reasons."""
+    """Stream configuration; see the settings of the same names for their reasons."""
 
     url: str
     name: str
@@ -64,7 +63,7 @@ class _Error(msgspec.Struct):
 
 
 class _PublishAck(msgspec.Struct):
-    """What comes to a batch's inbox: an acknowledgement, or (with a ``type``) how it goes."""
+    """A message on a batch's inbox: an acknowledgement, or (with a ``type``) progress."""
 
     type: str = ""
     error: _Error | None = None
@@ -80,14 +79,14 @@ _PROGRESS: Final = "ack"
 _NO_RESPONDERS: Final = _PublishAck(
     type="nobody", error=_Error(code=503, description="no responders")
 )
-"""The stream is gone: nobody listens on these subjects."""
+"""The stream is gone: nothing subscribes to its ingest subject."""
 
 
-class _Client(Client):  # type: ignore[misc]  # it comes without types
-    """The library's client, which can also send the messages of a batch as one piece.
+class _Client(Client):  # type: ignore[misc]  # the library has no types
+    """The library's client, plus sending all messages of a batch in one write.
 
-    Its ``publish`` looks at each header's name and value and at its own state, message by message;
-    a shard spent a sixth of its time there when a wallet's events came by the thousand.
+    Its ``publish`` validates each header and its own state per message; a shard spent a sixth of
+    its time there when publishing thousands of events.
     """
 
     async def publish_many(
@@ -112,7 +111,7 @@ _ROOT_LENGTH: Final = len(SUBJECT_ROOT)
 
 
 def _encode_publish(message: Message, reply: str, root: str) -> bytes:
-    """``message`` as the protocol of NATS has it. Nothing in its first lines is a client's word."""
+    """``message`` in the NATS protocol. Its headers contain no client input."""
     trace = f"traceparent: {message.traceparent}\r\n" if message.traceparent is not None else ""
     headers = f"NATS/1.0\r\nNats-Msg-Id: {message.id}\r\n{trace}\r\n"
     sizes = f"{len(headers)} {len(headers) + len(message.payload)}"
@@ -121,7 +120,7 @@ def _encode_publish(message: Message, reply: str, root: str) -> bytes:
 
 
 async def connect(url: str, *, name: str) -> _Client:
-    """A connection that ends when it breaks, and fails calls from then on.
+    """A connection that does not reconnect: once it breaks, its calls fail.
 
     Raises:
         OSError, nats.errors.Error: no server could be reached.
@@ -133,7 +132,7 @@ async def connect(url: str, *, name: str) -> _Client:
         allow_reconnect=False,
         ping_interval=5,
         max_outstanding_pings=2,
-        # Our subjects are made of ids and words of our own.
+        # Our subjects consist of ids and fixed words.
         skip_subject_validation=True,
         error_cb=_log_error,
     )
@@ -152,7 +151,7 @@ class _Incarnation(NamedTuple):
 
 
 async def ensure_stream(client: Client, options: StreamOptions) -> _Incarnation:
-    """Make the stream if it isn't there, or bring its configuration up to date."""
+    """Create the stream if it doesn't exist, or update its configuration."""
     jetstream = client.jetstream(timeout=options.publish_timeout_s)
     try:
         info = await jetstream.stream_info(options.name)
@@ -160,30 +159,30 @@ async def ensure_stream(client: Client, options: StreamOptions) -> _Incarnation:
         info = await jetstream.add_stream(_config(options))
         _log.warning("stream created", stream=options.name)
     else:
-        wanted = _config(options)
+        requested = _config(options)
         if _ingest_root_of(info.config) is None or _mutable_config(info.config) != _mutable_config(
-            wanted
+            requested
         ):
-            info = await jetstream.update_stream(wanted)
-    entrance = _ingest_root_of(info.config)
-    if entrance is None:
-        raise PublishFailed("the stream has no entrance for relays")
-    return _Incarnation(str(info.created), entrance)
+            info = await jetstream.update_stream(requested)
+    ingest_root = _ingest_root_of(info.config)
+    if ingest_root is None:
+        raise PublishFailed("the stream has no ingest subject for relays")
+    return _Incarnation(str(info.created), ingest_root)
 
 
 def _ingest_root_of(config: StreamConfig) -> str | None:
-    entrances = [one for one in config.subjects or () if one.startswith(_INGEST_ROOT)]
-    return entrances[0].removesuffix(".>") if entrances else None
+    ingest = [one for one in config.subjects or () if one.startswith(_INGEST_ROOT)]
+    return ingest[0].removesuffix(".>") if ingest else None
 
 
 def _config(options: StreamOptions) -> StreamConfig:
-    """The configuration, with an entrance that no stream ever had."""
-    entrance = f"{_INGEST_ROOT}{uuid6.uuid7().hex}.>"
+    """The configuration, with a new ingest subject."""
+    ingest_subject = f"{_INGEST_ROOT}{uuid6.uuid7().hex}.>"
     return StreamConfig(
         name=options.name,
-        # Relays publish to the entrance alone. The other is how readers find the stream.
-        subjects=[_LIVE, entrance],
-        subject_transform=SubjectTransform(src=entrance, dest=_LIVE),
+        # Relays publish to the ingest subject only. Readers find the stream by the other one.
+        subjects=[_LIVE, ingest_subject],
+        subject_transform=SubjectTransform(src=ingest_subject, dest=_LIVE),
         storage=StorageType.FILE,
         num_replicas=options.replicas,
         max_age=options.max_age_s,
@@ -194,13 +193,13 @@ def _config(options: StreamOptions) -> StreamConfig:
 
 
 def _mutable_config(config: StreamConfig) -> tuple[object, ...]:
-    """What settings decide."""
+    """The fields that settings may change."""
     age, window = config.max_age or 0, config.duplicate_window or 0
     return (config.num_replicas, age, window, config.allow_batched, config.description)
 
 
 class JetStream:
-    """Implements `EventStream`. Connects in `prepare`, and nowhere else."""
+    """Implements `EventStream`. Connects in `ensure_ready` only."""
 
     def __init__(self, options: StreamOptions) -> None:
         self._options = options
@@ -209,7 +208,7 @@ class JetStream:
         self.connection_epoch = 0
         self._inbox = ""
         self._batch = ""
-        """The batch under way: what else comes to the inbox is about one that was given up."""
+        """The current batch. Other messages on the inbox belong to an abandoned one."""
         self._answers: asyncio.Queue[_PublishAck] = asyncio.Queue()
         self._last_sequence = 0
         self._incarnation = _Incarnation("", "")
@@ -229,8 +228,8 @@ class JetStream:
     ) -> None:
         try:
             async with asyncio.timeout(self._options.publish_timeout_s):
-                entrance = self._ingest_root_of(incarnation)
-                await self._publish(self._client_for(connection), messages, entrance)
+                ingest_root = self._ingest_root_of(incarnation)
+                await self._publish(self._client_for(connection), messages, ingest_root)
         except (NatsError, OSError, TimeoutError, msgspec.MsgspecError) as failure:
             raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
 
@@ -242,7 +241,7 @@ class JetStream:
 
     @property
     def connected(self) -> bool:
-        """Whether NATS is reachable as far as the client knows (it pings every 5 s)."""
+        """Whether the client is connected to NATS (it pings every 5 s)."""
         return self._client is not None and self._client.is_connected
 
     async def close(self) -> None:
@@ -257,12 +256,14 @@ class JetStream:
                 await client.subscribe(f"{self._inbox}.>", cb=self._on_ack)
                 self._client = client
                 self.connection_epoch += 1
-                self._last_sequence = 0  # It may have lost its last messages with its power.
+                self._last_sequence = (
+                    0  # The server may have lost its last messages with its power.
+                )
             return self._client
 
     def _client_for(self, connection: int) -> _Client:
         if self._client is None or connection != self.connection_epoch:
-            raise PublishFailed("not over this connection")
+            raise PublishFailed("the connection was replaced")
         if not self._client.is_connected:
             raise PublishFailed("not connected to NATS")
         return self._client
@@ -270,7 +271,7 @@ class JetStream:
     def _ingest_root_of(self, incarnation: str | None) -> str:
         known = self._incarnation
         if incarnation != known.created:
-            raise PublishFailed("the stream is another one by now")
+            raise PublishFailed("the stream was deleted and created again")
         return known.ingest_root
 
     async def _publish(self, client: _Client, messages: Sequence[Message], root: str) -> None:
@@ -280,8 +281,8 @@ class JetStream:
         answer = await self._acknowledged()
         if answer.error is not None or answer.type or answer.count != count:
             _log.error("publish refused", answer=msgspec.to_builtins(answer), messages=count)
-            raise PublishFailed(f"the stream took less than {count} messages: {answer}")
-        # Zero: it had all of them.
+            raise PublishFailed(f"the stream stored fewer than {count} messages: {answer}")
+        # Zero: all of them were duplicates.
         if answer.seq and not answer.duplicate:
             self._check_sequence(answer.seq)
 
@@ -293,7 +294,7 @@ class JetStream:
             yield f"{batch}.{number}.{operation}.$FI"
 
     async def _acknowledged(self) -> _PublishAck:
-        """The first answer that says how the batch ended."""
+        """The first response that ends the batch."""
         while (answer := await self._answers.get()).type == _PROGRESS:
             pass
         return answer
@@ -307,5 +308,5 @@ class JetStream:
     def _check_sequence(self, sequence: int) -> None:
         before, self._last_sequence = self._last_sequence, sequence
         if sequence <= before:
-            # Somebody deleted it and somebody else made it again, all unnoticed by us.
-            raise PublishFailed(f"the stream began anew: {before} was followed by {sequence}")
+            # The stream was deleted and created again, and this relay did not notice.
+            raise PublishFailed(f"the stream started over: {before} was followed by {sequence}")

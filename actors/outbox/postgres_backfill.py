@@ -1,4 +1,4 @@
-"""Filling a lost stream again, kept in Postgres: which incarnation is full, and who fills."""
+"""State of the stream backfill in Postgres: the backfilled incarnation, and the lock."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,8 +9,8 @@ from wallet.ids import WalletId
 
 _LOCK: Final = 8_089_002
 
-# To the wallet's last event, the outbox's included: a row that is there now may have been
-# acknowledged by the stream that was lost. What its relay publishes again, the stream drops.
+# Up to the wallet's last event, including those in the outbox: the lost stream may have
+# acknowledged them. If a relay publishes them again, the stream drops the duplicates.
 _WALLET_RANGES: Final = """
 SELECT id::text, version FROM wallets WHERE id > $1::uuid ORDER BY id LIMIT $2
 """
@@ -24,7 +24,7 @@ _NIL_UUID: Final = WalletId("00000000-0000-0000-0000-000000000000")
 
 
 class PostgresBackfill:
-    """Implements `Refill`. The right to fill is a session lock: it ends with the connection."""
+    """Implements `StreamBackfill`. Its lock is an advisory lock of the database session."""
 
     def __init__(self, connection: ReconnectingConnection, *, stream: str) -> None:
         self._connection = connection
@@ -58,5 +58,7 @@ class PostgresBackfill:
             lambda connection: connection.fetch(_WALLET_RANGES, after or _NIL_UUID, limit)
         )
         if rows:
-            await self._connection.confirm()  # As for the outbox: the stream forgets nothing.
+            await (
+                self._connection.confirm()
+            )  # As in the outbox: a published event can't be taken back.
         return [EventRange(WalletId(row[0]), 1, row[1]) for row in rows]

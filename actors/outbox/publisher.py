@@ -1,4 +1,4 @@
-"""Publishing ranges of events: from memory, or read from the journal and encoded."""
+"""Publishes event ranges: from memory, or read from the journal and encoded."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from wallet.events import RecordedEvent
 
 
 class RangePublisher:
-    """Publishes ranges over a given connection to a given incarnation of the stream."""
+    """Publishes event ranges over a given connection to a given incarnation of the stream."""
 
     def __init__(
         self, *, outbox: Outbox, stream: EventStream, publish_batch_max: int, partitions: int
@@ -34,20 +34,20 @@ class RangePublisher:
             await self._publish_part(messages[start : start + size], connection, incarnation)
 
     async def publish_from_journal(
-        self, spans: Iterable[EventRange], connection: int, incarnation: str | None
+        self, event_ranges: Iterable[EventRange], connection: int, incarnation: str | None
     ) -> None:
-        """Publish as much as fits one publish while what fits the next one is read."""
+        """Publish one batch while the next one is read."""
         taken: list[QueuedRange] = []
-        for fitting in (*pack(spans, self._publish_batch_max), []):
-            following = [QueuedRange(span) for span in fitting]
+        for fitting in (*pack(event_ranges, self._publish_batch_max), []):
+            following = [QueuedRange(event_range) for event_range in fitting]
             await asyncio.gather(
                 self.publish(taken, connection, incarnation), self.read_ahead(following)
             )
             taken = following
 
     async def read_ahead(self, following: Sequence[QueuedRange]) -> None:
-        """Read what will be published next."""
-        # What fails is read again when it is to be published.
+        """Read the events of the next publish."""
+        # After a failure the events are read again when they are published.
         with suppress(JournalUnavailable):
             await self._read(following)
 
@@ -77,7 +77,7 @@ class RangePublisher:
     async def _read(self, ranges: Sequence[QueuedRange]) -> None:
         unread = [one for one in ranges if one.recorded is None and one.messages is None]
         if unread:
-            read = await self._outbox.read([queued.span for queued in unread])
+            read = await self._outbox.read([queued.event_range for queued in unread])
             for queued, recorded in zip(unread, read, strict=True):
                 queued.messages = list(self._encoded(recorded, repeat(None, len(recorded))))
 

@@ -1,4 +1,4 @@
-"""Committed ranges of events that wait for the stream, in the order of their commits."""
+"""Queue of committed event ranges to publish, in commit order."""
 
 import asyncio
 from collections import deque
@@ -13,30 +13,30 @@ from wallet.ids import WalletId
 
 
 class QueuedRange:
-    """A range in the queue, with its events if memory allows."""
+    """A queued event range, with its events if they fit in memory."""
 
-    __slots__ = ("bodies", "messages", "queued_at", "recorded", "rows", "span")
+    __slots__ = ("bodies", "event_range", "messages", "queued_at", "recorded", "rows")
 
     def __init__(
         self,
-        span: EventRange,
+        event_range: EventRange,
         recorded: list[RecordedEvent] | None = None,
         bodies: list[bytes] | None = None,
         *,
         rows: int = 1,
     ) -> None:
-        self.span = span
+        self.event_range = event_range
         self.rows = rows
-        """Outbox rows, which follow each other."""
+        """Number of its outbox rows, which are adjacent."""
         self.messages: list[Message] | None = None
-        """Its events from the journal, read and encoded while those before were published."""
+        """Its events, read from the journal and encoded during the previous publish."""
         self.recorded = recorded
         self.bodies = bodies
         self.queued_at = asyncio.get_running_loop().time()
 
 
 class OutboxQueue:
-    """Ranges to publish. It also tracks the rows that are retained after their publish."""
+    """Event ranges to publish. Also tracks the outbox rows that are retained after it."""
 
     def __init__(self, state: RelayState, *, publish_batch_max: int, memory_max: int) -> None:
         self._state = state
@@ -44,7 +44,7 @@ class OutboxQueue:
         self._memory_max = memory_max
         self._ranges: deque[QueuedRange] = deque()
         self._tracked: set[tuple[WalletId, int]] = set()
-        """Rows that are queued or retained: whoever finds them in the table finds nothing new."""
+        """Outbox rows that are queued or retained: a sweep skips them."""
         self._events_in_memory = 0
         self._has_room = asyncio.Event()
         self.backlog = 0
@@ -60,33 +60,39 @@ class OutboxQueue:
             return 0.0
         return asyncio.get_running_loop().time() - self._ranges[0].queued_at
 
-    def add(self, span: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
+    def add(
+        self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
+    ) -> None:
         """Queue events just committed by this shard."""
         ends = recorded[0].wallet_after.version, recorded[-1].wallet_after.version
-        assert ends == (span.first, span.last), "INV-10 a span is its events"
-        if (span.wallet_id, span.first) in self._tracked:
-            return  # A sweep saw the row first; its events will be read from the journal.
-        self._tracked.add((span.wallet_id, span.first))
+        assert ends == (event_range.first, event_range.last), "INV-10 a range is its events"
+        if (event_range.wallet_id, event_range.first) in self._tracked:
+            return  # A sweep found the row first; its events will be read from the journal.
+        self._tracked.add((event_range.wallet_id, event_range.first))
         if self._events_in_memory + len(recorded) > self._memory_max:
-            self._enqueue(QueuedRange(span))
+            self._enqueue(QueuedRange(event_range))
             return
         self._events_in_memory += len(recorded)
-        self._enqueue(QueuedRange(span, recorded, bodies))
+        self._enqueue(QueuedRange(event_range, recorded, bodies))
 
-    def add_from_table(self, spans: Iterable[EventRange]) -> None:
+    def add_from_table(self, event_ranges: Iterable[EventRange]) -> None:
         """Queue ranges of outbox rows, unless they are tracked already.
 
-        Those of one wallet that follow each other are queued, read and deleted as one.
+        Adjacent ranges of one wallet are queued, read and deleted as one.
         """
-        unknown = [span for span in spans if (span.wallet_id, span.first) not in self._tracked]
-        self._tracked.update((span.wallet_id, span.first) for span in unknown)
+        unknown = [
+            event_range
+            for event_range in event_ranges
+            if (event_range.wallet_id, event_range.first) not in self._tracked
+        ]
+        self._tracked.update((event_range.wallet_id, event_range.first) for event_range in unknown)
         for rows in join_adjacent(unknown, self._publish_batch_max):
             self._enqueue(QueuedRange(rows[0]._replace(last=rows[-1].last), rows=len(rows)))
 
     def _enqueue(self, queued: QueuedRange) -> None:
-        span = queued.span
+        event_range = queued.event_range
         self._ranges.append(queued)
-        self.backlog += span.last - span.first + 1
+        self.backlog += event_range.last - event_range.first + 1
         self._state.wake.set()
 
     def next_publish(self, *, after: int = 0) -> list[QueuedRange]:
@@ -97,7 +103,7 @@ class OutboxQueue:
         taken: list[QueuedRange] = []
         events = 0
         for queued in islice(self._ranges, after, None):
-            size = queued.span.last - queued.span.first + 1
+            size = queued.event_range.last - queued.event_range.first + 1
             if taken and events + size > self._publish_batch_max:
                 break
             taken.append(queued)
@@ -105,20 +111,20 @@ class OutboxQueue:
         return taken
 
     def remove(self, acknowledged: Iterable[QueuedRange]) -> None:
-        """Remove the first ranges. Their rows stay tracked."""
+        """Remove the acknowledged ranges at the head. Their rows stay tracked."""
         for queued in acknowledged:
             assert self._ranges.popleft() is queued, "ranges leave in the order they came"
-            span = queued.span
-            events = span.last - span.first + 1
+            event_range = queued.event_range
+            events = event_range.last - event_range.first + 1
             self.backlog -= events
             if queued.recorded is not None:
                 self._events_in_memory -= events
         self._has_room.set()
 
-    def untrack(self, spans: Iterable[EventRange]) -> None:
-        """The rows of these ranges are deleted."""
-        for wallet_id, first, last in spans:
-            # Its rows may begin at any of these.
+    def untrack(self, event_ranges: Iterable[EventRange]) -> None:
+        """Stop tracking rows that are deleted."""
+        for wallet_id, first, last in event_ranges:
+            # A joined range has several rows; each may begin at any of these versions.
             self._tracked.difference_update((wallet_id, v) for v in range(first, last + 1))
 
     def clear(self) -> None:
@@ -128,7 +134,7 @@ class OutboxQueue:
         self._events_in_memory = self.backlog = 0
 
     async def wait_for_room(self, ranges_max: int) -> None:
-        """Return when no more than so many ranges are queued."""
+        """Return when at most ``ranges_max`` ranges are queued."""
         while len(self._ranges) > ranges_max:
             self._has_room.clear()
             await self._has_room.wait()

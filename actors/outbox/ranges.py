@@ -1,20 +1,20 @@
-"""Ranges of a wallet's events: joining adjacent ones, and splitting them into publishes."""
+"""Event ranges: joining adjacent ones, and splitting them into publish batches."""
 
 from collections.abc import Iterable, Iterator
 
 from actors.journal.ports import EventRange
 
 
-def split(span: EventRange, size: int) -> Iterator[EventRange]:
-    """``span`` in pieces of at most ``size`` events."""
-    for first in range(span.first, span.last + 1, size):
-        yield EventRange(span.wallet_id, first, min(first + size - 1, span.last))
+def split(event_range: EventRange, size: int) -> Iterator[EventRange]:
+    """``event_range`` in pieces of at most ``size`` events."""
+    for first in range(event_range.first, event_range.last + 1, size):
+        yield EventRange(event_range.wallet_id, first, min(first + size - 1, event_range.last))
 
 
 def join_adjacent(rows: Iterable[EventRange], size: int) -> Iterator[list[EventRange]]:
-    """``rows`` in order, those of one wallet that follow each other together.
+    """``rows`` in order, adjacent ones of one wallet grouped.
 
-    At most ``size`` events are together, except in a row that has more by itself.
+    A group has at most ``size`` events, unless a single row has more.
     """
     joined: list[EventRange] = []
     for row in rows:
@@ -29,12 +29,12 @@ def join_adjacent(rows: Iterable[EventRange], size: int) -> Iterator[list[EventR
         yield joined
 
 
-def pack(spans: Iterable[EventRange], size: int) -> Iterator[list[EventRange]]:
-    """``spans`` in order, in lists of at most ``size`` events; a larger one is split."""
+def pack(event_ranges: Iterable[EventRange], size: int) -> Iterator[list[EventRange]]:
+    """``event_ranges`` in order, in lists of at most ``size`` events; a larger one is split."""
     packed: list[EventRange] = []
     room = size
-    for span in spans:
-        for part in split(span, size):
+    for event_range in event_ranges:
+        for part in split(event_range, size):
             events = part.last - part.first + 1
             if packed and events > room:
                 yield packed

@@ -1,22 +1,22 @@
-"""The relay: committed events on their way to the stream, in order, whatever happens.
+"""The outbox relay: publishes committed events to the stream, in order.
 
-Theory of operation. Ranges (a wallet's events from one version to another) queue in the order
-in which they were committed (`OutboxQueue`). The relay takes as many as fit one publish, gets
-their events (from memory, or from the journal once memory is full or after a crash), and publishes
-them (`RangePublisher`). It is a single task and a publish ends at the first message that fails, so
-a wallet's events reach the stream in version order (INV-9).
+Theory of operation. Event ranges (a wallet's events from one version to another) queue in commit
+order (`OutboxQueue`). The relay takes as many as fit one publish, gets their events (from memory,
+or from the journal once memory is full or after a crash), and publishes them (`RangePublisher`). It
+is a single task and a publish ends at the first message that fails, so a wallet's events reach the
+stream in version order (INV-9).
 
-An acknowledgement says that the server has the events, not that its disk has. Their outbox rows
-are kept until it must have (`OutboxRetention`); when the connection ends before that, the server
-may have lost power, and what it had acknowledged is published again before anything newer. What it
-still has it drops by the events' ids.
+An acknowledgement means that the server has the events, not that they are on its disk. Their outbox
+rows are retained until they must be (`OutboxRetention`). If the connection ends before that, the
+server may have lost power, and the acknowledged events are published again before any newer one.
+The server drops those that it still has by their ids.
 
-A range that a predecessor left behind is met in two ways: loading a wallet returns its
-unpublished ranges, which queue before anything new of that wallet can; and a sweep finds old rows
-of wallets that this shard owns (`OutboxSweep`). Both may publish again what is on the stream
-already: the event's id makes the stream drop it.
+Event ranges that a previous owner left unpublished are found in two ways. Loading a wallet returns
+its unpublished ranges, which queue before new events of that wallet. A sweep finds old rows of
+wallets that this shard owns (`OutboxSweep`). Both may publish an event twice: the stream drops the
+duplicate by its id.
 
-A stream that somebody deleted is made again and filled from the journal before anything new goes
+A deleted stream is created again and backfilled from the journal before any new event is published
 to it (`Backfiller`).
 """
 
@@ -62,11 +62,11 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     publish_interval_s: float = 0.0
     outbox_retention_s: float = 0.0
-    """For how long after its acknowledgement an event may be lost with the server's memory."""
+    """How long after its acknowledgement an event may be lost if the server loses power."""
 
 
 class OutboxRelay:
-    """Publishes what was committed. ``run``, ``forget`` and ``sweep`` are its tasks."""
+    """Publishes committed events. ``run``, ``prune`` and ``sweep`` are its tasks."""
 
     def __init__(
         self,
@@ -103,13 +103,13 @@ class OutboxRelay:
             retention_s=retention_s,
         )
         self._not_before = 0.0
-        """Loop time of the next publish, unless a full one waits."""
+        """Loop time of the next publish, unless a full batch is queued."""
         self.published = 0
         self.publish_failures = 0
         self.publish_seconds = Histogram()
         """From an event's commit to its acknowledgement."""
         self.failures = state.failures
-        """Of what goes on beside publishing, by its name: tried again, and nothing is lost."""
+        """Of background tasks, by name: each is retried, and nothing is lost."""
 
     @property
     def backlog(self) -> int:
@@ -125,34 +125,36 @@ class OutboxRelay:
     def stream_ready(self) -> bool:
         return self._state.stream_ready
 
-    def add(self, span: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
+    def add(
+        self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
+    ) -> None:
         """Queue events just committed by this shard."""
-        self._queue.add(span, recorded, bodies)
+        self._queue.add(event_range, recorded, bodies)
 
-    def add_from_journal(self, spans: Iterable[EventRange]) -> None:
-        """Queue spans that are in the journal, unless they are known already."""
-        self._queue.add_from_table(spans)
+    def add_from_journal(self, event_ranges: Iterable[EventRange]) -> None:
+        """Queue event ranges that are in the journal, unless they are tracked already."""
+        self._queue.add_from_table(event_ranges)
 
     def reset(self) -> None:
-        """Forget everything that is queued or kept, and look for it in the table.
+        """Drop everything that is queued or retained, and read the outbox table again.
 
-        For a database that may be another one than before: what is in memory may never have
-        happened there. Whoever calls this forgets its wallets as well, so that each is loaded
-        again, and with it what is unpublished of it, before anything newer. (INV-9)
+        For a database that may be another server (a failover): it may lack what is in memory. The
+        caller clears its wallet cache as well, so that each wallet is loaded again, and with it
+        its unpublished events, before any newer one. (INV-9)
         """
         self._state.generation += 1
         self._queue.clear()
         self._retention.clear()
         self._sweep.request(any_age=True)
 
-    # -- its tasks -------------------------------------------------------------------------------
+    # -- tasks -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Publish until cancelled. The stream is made first: readers wait for it, too."""
+        """Publish until cancelled. Creates the stream first: consumers wait for it, too."""
         state = self._state
         await self._retry(self._prepare)
-        self._sweep.request()  # It waits for the stream.
-        state.wake.set()  # For what is left of a run that failed.
+        self._sweep.request()  # The sweep waits for the stream.
+        state.wake.set()  # A previous run that failed may have left queued events.
         while True:
             await state.wake.wait()
             state.wake.clear()
@@ -167,13 +169,13 @@ class OutboxRelay:
         await self._retention.prune()
 
     async def sweep(self) -> None:
-        """Look for unpublished events of this shard's wallets, until cancelled."""
+        """Read unpublished events of this shard's wallets from the outbox, until cancelled."""
         await self._sweep.run()
 
     # -- publishing ------------------------------------------------------------------------------
 
     async def _throttle(self) -> None:
-        """A publish costs much and an event in it little: let some gather, for a moment."""
+        """Wait for more events: a publish is expensive, an event in it is cheap."""
         clock = asyncio.get_running_loop().time
         if (
             self.backlog < self._limits.publish_batch_max
@@ -196,7 +198,7 @@ class OutboxRelay:
     async def _retry(self, step: Callable[[], Awaitable[None]]) -> None:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((PublishFailed, JournalUnavailable)),
-            # No end: the outbox is bounded by refusing writes, never by losing events.
+            # Retries without limit: a full outbox rejects writes, it never drops events.
             wait=wait_random_exponential(multiplier=0.05, max=2.0),
             after=self._note_failure,
         ):
@@ -209,14 +211,14 @@ class OutboxRelay:
         if not state.stream_ready:
             await self._prepare()
         if generation != state.generation:
-            return  # Whatever these were, they are not queued any more.
+            return  # A reset has dropped these ranges from the queue.
         await self._publisher.publish(taken, state.connection_epoch, state.incarnation)
 
     async def _prepare(self) -> None:
-        """Connect; and if the stream is another one than before, see that it has the journal.
+        """Connect. If the stream is a new incarnation, make sure that it is backfilled.
 
-        One relay fills it with everything that is written. The others wait, and whoever does not
-        know of it can't reach it, so that nothing newer comes before the journal.
+        One relay backfills it from the journal, and the others wait. A relay that does not know the
+        incarnation can't publish to it. So no newer event comes before the journal.
         """
         incarnation = await self._stream.ensure_ready()
         connection = self._stream.connection_epoch
@@ -226,7 +228,7 @@ class OutboxRelay:
         await self._retention.republish(connection)
 
     async def _check_stream(self) -> None:
-        """A stream that is lost while nothing is published must be noticed, too."""
+        """Notice a lost stream also while nothing is published."""
         state = self._state
         try:
             incarnation = await self._stream.ensure_ready()
@@ -242,14 +244,14 @@ class OutboxRelay:
     def _count(self, acknowledged: Sequence[QueuedRange]) -> None:
         now = asyncio.get_running_loop().time()
         for queued in acknowledged:
-            events = queued.span.last - queued.span.first + 1
+            events = queued.event_range.last - queued.event_range.first + 1
             self.published += events
             self.publish_seconds.observe(now - queued.queued_at, events)
 
     def _note_failure(self, state: RetryCallState) -> None:
         self.publish_failures += 1
         self._state.stream_ready = False
-        # The first of an outage, and then every now and then: it may last for hours.
+        # The first and tenth failure, then every hundredth: an outage may last for hours.
         if state.attempt_number in (1, 10) or state.attempt_number % 100 == 0:
             outcome = state.outcome
             _log.warning(

@@ -1,8 +1,8 @@
-"""Outbox rows of acknowledged events: retained until the stream's disk has them, then deleted.
+"""Retains the outbox rows of acknowledged events until they are on the stream's disk.
 
-An acknowledgement says that the server has the events, not that its disk has. When the connection
-ends before it must have, the server may have lost power, and what it had acknowledged is published
-again before anything newer.
+An acknowledgement means that the server has the events, not that they are on its disk. If the
+connection ends before they must be, the server may have lost power, and the acknowledged events are
+published again before any newer one.
 """
 
 import asyncio
@@ -20,19 +20,19 @@ from actors.outbox.state import RelayState
 _log = structlog.get_logger(__name__)
 
 _PRUNE_ROWS_MAX: Final = 1_000
-"""Outbox rows deleted by one statement."""
+"""Most outbox rows deleted by one statement."""
 
 _PRUNE_INTERVAL_S: Final = 0.5
-"""Least time between two deletions of outbox rows that are retained for a while."""
+"""Minimum time between two deletions of outbox rows."""
 
 
 class _RetainedRanges:
-    """Acknowledged ranges whose ``rows`` stay until loop time ``until``."""
+    """Acknowledged event ranges whose ``rows`` are retained until loop time ``until``."""
 
-    __slots__ = ("rows", "spans", "until")
+    __slots__ = ("event_ranges", "rows", "until")
 
-    def __init__(self, spans: list[EventRange], rows: int, until: float) -> None:
-        self.spans = spans
+    def __init__(self, event_ranges: list[EventRange], rows: int, until: float) -> None:
+        self.event_ranges = event_ranges
         self.rows = rows
         self.until = until
 
@@ -60,8 +60,11 @@ class OutboxRetention:
         self._has_retained = asyncio.Event()
 
     def retain(self, acknowledged: Sequence[QueuedRange]) -> None:
-        spans, rows = [one.span for one in acknowledged], sum(one.rows for one in acknowledged)
-        self._retained.append(_RetainedRanges(spans, rows, self._retain_until()))
+        event_ranges, rows = (
+            [one.event_range for one in acknowledged],
+            sum(one.rows for one in acknowledged),
+        )
+        self._retained.append(_RetainedRanges(event_ranges, rows, self._retain_until()))
         self._has_retained.set()
 
     def _retain_until(self) -> float:
@@ -71,25 +74,27 @@ class OutboxRetention:
         self._retained.clear()
 
     async def republish(self, connection: int) -> None:
-        """What another connection had acknowledged, and the server may have lost since."""
+        """Publish again what was acknowledged over another connection and may be lost."""
         state = self._state
         if connection == state.connection_epoch:
             return
         retained = list(self._retained)
         await self._publisher.publish_from_journal(
-            (span for one in retained for span in one.spans), connection, state.incarnation
+            (event_range for one in retained for event_range in one.event_ranges),
+            connection,
+            state.incarnation,
         )
-        # The server that answered just now may have it in memory only, too.
+        # The current server, too, may have these events in memory only.
         until = self._retain_until()
         for one in retained:
             one.until = until
         if retained:
-            spans = sum(len(one.spans) for one in retained)
-            _log.info("republished retained events after reconnect", spans=spans)
+            ranges = sum(len(one.event_ranges) for one in retained)
+            _log.info("republished retained events after reconnect", spans=ranges)
         state.connection_epoch = connection
 
     async def prune(self) -> None:
-        """Delete the rows of what is on the stream's disk, until cancelled."""
+        """Delete the outbox rows of events that are on the stream's disk, until cancelled."""
         clock = asyncio.get_running_loop().time
         pause_s = min(_PRUNE_INTERVAL_S, self._retention_s)
         while True:
@@ -97,7 +102,7 @@ class OutboxRetention:
                 self._has_retained.clear()
                 await self._has_retained.wait()
                 continue
-            # Whatever is due by then goes together.
+            # All rows that are due by then are deleted together.
             await asyncio.sleep(max(self._retained[0].until - clock(), pause_s))
             try:
                 await self._prune_due()
@@ -113,15 +118,17 @@ class OutboxRetention:
         state = self._state
         now, generation = asyncio.get_running_loop().time(), state.generation
         if self._due(now):
-            # Over the connection that took them: the server has been up ever since.
+            # Over the connection that acknowledged them: the server has been up since then.
             await self._stream.ping(connection=state.connection_epoch)
         while generation == state.generation and (due := self._due(now)):
-            await self._outbox.delete([span for one in due for span in one.spans])
+            await self._outbox.delete(
+                [event_range for one in due for event_range in one.event_ranges]
+            )
             if generation == state.generation:
                 self._release(due)
 
     def _due(self, now: float) -> list[_RetainedRanges]:
-        """The oldest that are retained until ``now`` at most, as many as one statement deletes."""
+        """The oldest ranges whose retention has ended, as many as one statement deletes."""
         due: list[_RetainedRanges] = []
         rows = 0
         for one in self._retained:
@@ -134,4 +141,4 @@ class OutboxRetention:
     def _release(self, due: list[_RetainedRanges]) -> None:
         for one in due:
             assert self._retained.popleft() is one, "rows leave in the order they came"
-            self._queue.untrack(one.spans)
+            self._queue.untrack(one.event_ranges)

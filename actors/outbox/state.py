@@ -1,11 +1,11 @@
-"""What the parts of an outbox relay share."""
+"""State that the parts of an outbox relay share."""
 
 import asyncio
 from collections import Counter
 
 
 class RelayState:
-    """What a relay knows of its stream, and what its parts report to each other."""
+    """The relay's view of its stream, and signals between its parts."""
 
     __slots__ = (
         "connection_epoch",
@@ -21,10 +21,10 @@ class RelayState:
         self.connection_epoch = 0
         """The connection over which all retained ranges were acknowledged."""
         self.incarnation: str | None = None
-        """The stream that is published to."""
+        """Incarnation of the stream that events are published to."""
         self.generation = 0
-        """Counts resets: an operation that began before one must not record its result."""
+        """Counts resets: an operation that started before a reset must drop its result."""
         self.failures: Counter[str] = Counter()
-        """Of tasks beside publishing, by name: each is retried, and nothing is lost."""
+        """Of background tasks, by name: each is retried, and nothing is lost."""
         self.wake = asyncio.Event()
-        """Set when there is something to publish, or a stream to prepare."""
+        """Set when there is something to publish, or the stream must be prepared."""

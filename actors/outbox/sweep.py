@@ -1,4 +1,4 @@
-"""Finding unpublished events that a former owner of a wallet left behind in the outbox table."""
+"""Finds unpublished events that a previous owner of a wallet left in the outbox table."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,22 +15,22 @@ from wallet.ids import WalletId
 _log = structlog.get_logger(__name__)
 
 _SWEEP_PAGE: Final = 1_000
-"""Rows that a sweep reads in one query."""
+"""Most rows that a sweep reads in one query."""
 
 _SWEEP_AHEAD: Final = 20_000
-"""Ranges queued with which a sweep waits before it reads more: a backlog of any size is in the
-table, not in memory."""
+"""A sweep pauses while more ranges than this are queued: a large backlog stays in the table, not
+in memory."""
 
 _SWEEP_SHARE: Final = 0.02
-"""Of the time, how much a sweep's queries may take. Beside rows that are deleted and can't be
-vacuumed, each is slow: then there are fewer."""
+"""Share of the time that a sweep's queries may take. If vacuum can't remove dead rows, queries are
+slow; then the sweep runs less often."""
 
 _STREAM_CHECK_INTERVAL_S: Final = 10.0
-"""How often a relay checks whether the stream is still the one that it was."""
+"""How often a relay checks that the stream is still the same incarnation."""
 
 
 class OutboxSweep:
-    """Queues old rows of wallets that this shard owns. ``run`` is its task."""
+    """Queues old outbox rows of wallets that this shard owns. ``run`` is its task."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class OutboxSweep:
         self._requested.set()
 
     async def run(self) -> None:
-        """Sweep every now and then, until cancelled."""
+        """Sweep periodically, until cancelled."""
         clock = asyncio.get_running_loop().time
         checked_at = clock()
         while True:
             self._requested.clear()
             took_s = 0.0
-            # While nothing can be published, what others left can wait, too.
+            # While nothing can be published, the sweep can wait, too.
             if self._state.stream_ready:
                 took_s = await self._sweep_once()
             if clock() - checked_at > _STREAM_CHECK_INTERVAL_S:
@@ -80,8 +80,8 @@ class OutboxSweep:
                 await self._requested.wait()
 
     async def _sweep_once(self) -> float:
-        """Read the table, page by page. How long Postgres took, all in all."""
-        # The first time all there is: its owner is not this process.
+        """Read the table page by page; returns the total time of the queries."""
+        # The first sweep reads rows of any age: none of them was written by this process.
         older_than_s = 0.0 if self._any_age else self._retention_s
         clock = asyncio.get_running_loop().time
         state = self._state
@@ -89,18 +89,20 @@ class OutboxSweep:
         after: EventRange | None = None
         try:
             while True:
-                asked = clock()
-                spans = await self._outbox.unpublished(
+                started = clock()
+                event_ranges = await self._outbox.unpublished(
                     after=after, limit=_SWEEP_PAGE, older_than_s=older_than_s
                 )
-                took_s += clock() - asked
+                took_s += clock() - started
                 if generation != state.generation:
                     return 0.0
-                self._queue.add_from_table(span for span in spans if self._owns(span.wallet_id))
-                if len(spans) < _SWEEP_PAGE:
+                self._queue.add_from_table(
+                    event_range for event_range in event_ranges if self._owns(event_range.wallet_id)
+                )
+                if len(event_ranges) < _SWEEP_PAGE:
                     self._any_age = False
                     return took_s
-                after = spans[-1]
+                after = event_ranges[-1]
                 await self._queue.wait_for_room(_SWEEP_AHEAD)
         except JournalUnavailable as failure:
             state.failures["sweep"] += 1

@@ -1,4 +1,4 @@
-"""The relay's spans. Called only where `tracing.enabled`."""
+"""OpenTelemetry spans of the relay. Called only if `tracing.enabled`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def start_publish_spans(messages: Sequence[Message]) -> tuple[Sequence[Message], list["Span"]]:
-    """``messages`` with the traces of their publishing, and the spans to end after it."""
+    """``messages`` with the traceparents of their publish spans, and the spans to end after it."""
     spans: list[Span] = []
     outgoing: list[Message] = []
     for message in messages:

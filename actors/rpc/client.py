@@ -1,9 +1,9 @@
 """An ingress replica's connection to a shard's port (`actors.rpc.server`).
 
-The shard is pinged all the time, calls or none. One that answers nothing for some pings is given
-up: its calls fail as delivered, and the dispatcher delivers them to the next shard. A ping counts
-as missed only at the next one, so an ingress that was itself held up reads what came meanwhile
-before it judges; and the shard answers between any two steps, however many commands wait.
+The shard is pinged permanently, with or without calls. After some unanswered pings the connection
+is closed: its calls fail as delivered, and the dispatcher delivers them to the next shard. A missed
+ping is counted when the next one is sent, so a replica that was itself blocked first reads what has
+arrived. The shard answers pings between any two steps, however many commands are queued.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _CONNECT_TIMEOUT_S: Final = 2.0
 
 
 class RemoteCallError(Exception):
-    """The shard raised where it should have answered."""
+    """The shard raised an exception instead of answering."""
 
 
 async def connect(
@@ -37,8 +37,8 @@ async def connect(
     """Connect to a shard.
 
     Raises:
-        ShardUnreachable: nobody answers there who takes this secret and speaks our version of the
-            protocol; nothing was delivered.
+        ShardUnreachable: no shard there accepts this secret and our protocol version; nothing was
+            delivered.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -57,17 +57,17 @@ async def connect(
 
 
 class RpcClient(asyncio.Protocol):
-    """Calls over one connection; any number may be under way."""
+    """Calls over one connection; any number may be in flight."""
 
     def __init__(self, heartbeat: Heartbeat) -> None:
         self._heartbeat = heartbeat
         self._heard = True
-        """Whether anything came since the last ping."""
+        """Whether any data arrived since the last ping."""
         self._missed = 0
         self._ping_timer: asyncio.TimerHandle | None = None
         self._loss: str | None = None
-        self._told: asyncio.Future[None] | None = None
-        """Done once a pong has come."""
+        self._pong: asyncio.Future[None] | None = None
+        """Done once a pong has arrived."""
         self._problem: str | None = None
         self._reader = FrameDecoder(bytes_max=FRAME_BYTES_MAX)
         self._calls: dict[int, asyncio.Future[bytes]] = {}
@@ -77,15 +77,15 @@ class RpcClient(asyncio.Protocol):
         self.stood_still = False
 
     async def authenticate(self, secret: str) -> None:
-        """Say the secret, and wait until it is taken.
+        """Send the secret, and wait until it is accepted.
 
         Raises:
-            ShardUnreachable: the shard broke the connection instead, or speaks another version.
+            ShardUnreachable: the shard closed the connection, or speaks another version.
         """
-        greeted = self._register_call(0)
+        authenticated = self._register_call(0)
         self._transport.write(encode_frame(FrameKind.AUTH, 0, greeting(VERSION, secret.encode())))
         try:
-            version, _ = parse_greeting(await greeted)
+            version, _ = parse_greeting(await authenticated)
         except ShardUnreachable as error:
             raise ShardUnreachable(str(error), delivered=False) from None
         except FrameError:
@@ -98,10 +98,10 @@ class RpcClient(asyncio.Protocol):
         self._ping()
 
     async def call(self, payload: bytes) -> bytes:
-        """Hand ``payload`` to the shard and return its answer.
+        """Send ``payload`` to the shard and return its response.
 
         Raises:
-            ShardUnreachable: the connection is broken; ``delivered`` says whether it was before.
+            ShardUnreachable: the connection is broken; ``delivered`` is False if it was before.
             RemoteCallError: the shard raised.
         """
         if self.closed:
@@ -116,14 +116,14 @@ class RpcClient(asyncio.Protocol):
             self._calls.pop(number, None)
 
     async def writing_problem(self) -> str | None:
-        """Why the shard's writes would not go through, as of its last pong; None if they would.
+        """Why the shard can't write, as of its last pong; None if it can.
 
         Raises:
             ShardUnreachable: the connection is broken.
         """
-        if self._told is None:
-            self._told = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._told)
+        if self._pong is None:
+            self._pong = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._pong)
         if self.closed:
             raise ShardUnreachable(self._loss or "the connection was closed", delivered=False)
         return self._problem
@@ -132,10 +132,10 @@ class RpcClient(asyncio.Protocol):
         self._transport.abort()
 
     def _ping(self) -> None:
-        """Send a ping, and judge by what came since the last one."""
+        """Send a ping. Close the connection if too many were not answered."""
         self._missed = 0 if self._heard else self._missed + 1
         if self._missed >= self._heartbeat.shard_pings_missed_max:
-            self.stood_still, self._loss = True, "the shard stands still"
+            self.stood_still, self._loss = True, "the shard does not answer pings"
             self._transport.abort()
             return
         self._heard = False
@@ -143,11 +143,11 @@ class RpcClient(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._ping_timer = loop.call_later(self._heartbeat.shard_ping_s, self._ping)
 
-    def _tell(self) -> None:
-        if self._told is None:
-            self._told = asyncio.get_running_loop().create_future()
-        if not self._told.done():
-            self._told.set_result(None)
+    def _pong_received(self) -> None:
+        if self._pong is None:
+            self._pong = asyncio.get_running_loop().create_future()
+        if not self._pong.done():
+            self._pong.set_result(None)
 
     def _register_call(self, number: int) -> "asyncio.Future[bytes]":
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -167,11 +167,11 @@ class RpcClient(asyncio.Protocol):
             for kind, number, payload in self._reader.feed(data):
                 if kind == FrameKind.PONG:
                     self._problem = payload.decode(errors="replace") or None
-                    self._tell()
+                    self._pong_received()
                     continue
                 future = self._calls.get(number)
                 if future is None or future.done():
-                    continue  # Its caller waits no longer.
+                    continue  # Its caller has stopped waiting.
                 if kind == FrameKind.ERROR:
                     future.set_exception(RemoteCallError(payload.decode(errors="replace")))
                 else:
@@ -183,7 +183,7 @@ class RpcClient(asyncio.Protocol):
         self.closed = True
         if self._ping_timer is not None:
             self._ping_timer.cancel()
-        self._tell()
+        self._pong_received()
         for future in self._calls.values():
             if not future.done():
                 message = f"the connection broke: {self._loss or cause or 'closed by the shard'}"

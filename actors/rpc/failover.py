@@ -1,9 +1,9 @@
-"""Whom to call while a shard is away: the next one takes its wallets in the meantime.
+"""Failover: while a shard is unreachable, the next shard on the ring takes its calls.
 
-Who owns a wallet is a matter of speed; the version check of every write is what keeps it right
-(INV-5). So nobody waits for a dead shard's successor to start, which takes seconds: the next shard
-on the ring loads the wallets that are asked for, and forgets them again when nobody asks any more.
-Its events stay in order: loading a wallet queues what is unpublished of it first (INV-9).
+Ownership of a wallet only makes writes fast; the version check of every write keeps them correct
+(INV-5). So calls don't wait for a dead shard's successor to start, which takes seconds: the next
+shard on the ring loads the requested wallets, and evicts them when they are not used any more.
+Events stay in order: loading a wallet first queues its unpublished events (INV-9).
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from typing import Final, Protocol
 from actors.rpc.transport import ShardUnreachable
 
 CONNECT_GRACE_S: Final = 0.25
-"""How long a connection may take to come about before the next shard is asked. An actor that
-starts answers only when it has started."""
+"""How long to wait for a connection before calling the next shard. A starting actor answers only
+once it has started."""
 
 RECONNECT_INTERVAL_S: Final = 0.1
-"""Between two tries to reach a shard: asking Ray where it is costs about a millisecond."""
+"""Minimum time between two attempts to connect: getting the address from Ray costs about 1 ms."""
 
 
 class Channel(Protocol):
@@ -25,13 +25,13 @@ class Channel(Protocol):
 
     closed: bool
     stood_still: bool
-    """It was given up because its shard answered nothing."""
+    """It was closed because its shard did not answer pings."""
 
     async def call(self, payload: bytes) -> bytes:
         """Raises: ShardUnreachable: it broke."""
 
     async def writing_problem(self) -> str | None:
-        """Why its writes would not go through. Raises: ShardUnreachable: it broke."""
+        """Why the shard can't write. Raises: ShardUnreachable: it broke."""
 
 
 class FailoverTransport:
@@ -42,16 +42,16 @@ class FailoverTransport:
         self._shard_count = shard_count
         self._opening: dict[int, asyncio.Future[Channel]] = {}
         self._retry_at: dict[int, float] = {}
-        """Loop times before which a shard isn't looked for again."""
+        """Loop times before which a shard is not tried again."""
         self._slow_to_connect: set[int] = set()
-        """Shards whose connection has been awaited in vain; it may still come about."""
+        """Shards that did not connect within the grace time; they may still do so."""
 
     async def call(self, shard: int, payload: bytes) -> bytes:
         channel = await self._reachable_channel(shard)
         return await channel.call(payload)
 
     async def writing_problem(self, shard: int) -> str | None:
-        """Why what is called for ``shard`` would not be written now, whichever shard takes it.
+        """Why a command for ``shard`` would not be written now, whichever shard takes it.
 
         Raises:
             ShardUnreachable: no shard can be reached.
@@ -74,35 +74,33 @@ class FailoverTransport:
         raise failures[0]
 
     async def _channel(self, shard: int) -> Channel:
-        """The connection to ``shard``: the one there is, or a new one that all callers share."""
+        """The connection to ``shard``: the current one, or a new one that all callers share."""
         opening = self._opening.get(shard)
         if opening is None or _is_unusable(opening):
             hangs = opening is not None and _stood_still(opening)
             opening = self._open(shard)
             if hangs:
-                self._slow_to_connect.add(
-                    shard
-                )  # It may connect again later; nobody waits for that.
+                # It may connect again later; calls don't wait for that.
+                self._slow_to_connect.add(shard)
         if not opening.done():
             if shard in self._slow_to_connect:
                 raise ShardUnreachable("still starting", delivered=False)
-            # A caller that waits no longer must not take the others' connection away.
+            # A caller that is cancelled must not cancel the connection of the others.
             await asyncio.wait({opening}, timeout=CONNECT_GRACE_S)
             if not opening.done():
                 self._slow_to_connect.add(shard)
-                raise ShardUnreachable("it takes too long to connect", delivered=False)
+                raise ShardUnreachable("connecting takes too long", delivered=False)
         return opening.result()
 
     def _open(self, shard: int) -> "asyncio.Future[Channel]":
         clock = asyncio.get_running_loop().time
         if clock() < self._retry_at.get(shard, 0.0):
-            raise ShardUnreachable("not there a moment ago", delivered=False)
+            raise ShardUnreachable("it was unreachable a moment ago", delivered=False)
         self._retry_at[shard] = clock() + RECONNECT_INTERVAL_S
         self._slow_to_connect.discard(shard)
         opening = self._opening[shard] = asyncio.ensure_future(self._connect(shard))
-        opening.add_done_callback(
-            _is_unusable
-        )  # Its failure is seen, whether anybody waits or not.
+        # Retrieve its exception even if no caller waits.
+        opening.add_done_callback(_is_unusable)
         return opening
 
 

@@ -1,4 +1,4 @@
-"""Messages on a byte stream: a length, a call's number, a kind, then the payload."""
+"""Message framing on a byte stream: length, call number, kind, payload."""
 
 from collections.abc import Iterator
 from enum import IntEnum
@@ -8,23 +8,23 @@ from typing import Final
 _HEADER: Final = Struct(">IIB")
 
 FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
-"""A call's commands are bounded by number, each by the size of a body; this bounds what a broken
-or hostile peer can make a process allocate."""
+"""Calls are bounded by the number of commands and the size of a body. This limit bounds what a
+broken or hostile peer can make a process allocate."""
 
 
 class FrameKind(IntEnum):
-    """What a frame is."""
+    """Type of a frame."""
 
     AUTH = 0
-    """A `greeting`; answered with the listener's own, without a secret."""
+    """A `greeting`; answered with the server's own, without a secret."""
     CALL = 1
     REPLY = 2
     ERROR = 3
-    """A bug in the callee: the payload is its text."""
+    """An exception in the server: the payload is its text."""
     PING = 4
-    """Sent by the caller, answered at once with a PONG: the callee's event loop turns."""
+    """Sent by the client, answered immediately with a PONG: the server's event loop runs."""
     PONG = 5
-    """The payload says why the callee's writes would not go through now; empty if they would."""
+    """The payload says why the server can't write now; empty if it can."""
 
 
 class FrameError(Exception):
@@ -32,7 +32,7 @@ class FrameError(Exception):
 
 
 def encode_frame(kind: FrameKind, call: int, payload: bytes) -> bytes:
-    """``payload`` as it travels. ``call`` counts a connection's calls, modulo 2^32."""
+    """``payload`` as a frame. ``call`` counts a connection's calls, modulo 2^32."""
     return _HEADER.pack(len(payload), call, kind) + payload
 
 
@@ -43,7 +43,7 @@ GREETING_BYTES: Final = _VERSION.size
 
 
 def greeting(version: int, secret: bytes = b"") -> bytes:
-    """A HELLO's payload: the version of `actors.rpc.messages` that is spoken, then the secret."""
+    """Payload of an AUTH frame: the version of `actors.rpc.messages`, then the secret."""
     return _VERSION.pack(version) + secret
 
 
@@ -51,7 +51,7 @@ def parse_greeting(payload: bytes) -> tuple[int, bytes]:
     """Version and secret.
 
     Raises:
-        FrameError: it is no greeting.
+        FrameError: the payload is too short.
     """
     if len(payload) < GREETING_BYTES:
         raise FrameError("no greeting")
@@ -59,7 +59,7 @@ def parse_greeting(payload: bytes) -> tuple[int, bytes]:
 
 
 class FrameDecoder:
-    """Cuts what arrives into frames."""
+    """Splits incoming data into frames."""
 
     def __init__(self, *, bytes_max: int) -> None:
         self.bytes_max = bytes_max

@@ -1,7 +1,7 @@
-"""What travels between the ingress and a shard, and how: MessagePack, one call a batch.
+"""Messages between the ingress and a shard: MessagePack, one call per batch.
 
-Both sides speak one `VERSION`, which they say when they connect; another one is refused, and so is
-a field that is not known. Nothing of a command may be passed over: it moves money.
+Both sides exchange their `VERSION` when they connect. Another version is rejected, and so is an
+unknown field: no part of a command may be ignored, because it moves money.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,8 +14,8 @@ from wallet.commands import CommandRequest
 from wallet.refusals import Refusal
 
 VERSION: Final = 3
-"""Of everything below, of `wallet.commands` and `wallet.refusals`. A test says when it has to be
-raised. Ray leads a replica to the shards of its own release, so two versions meet only where
+"""Version of everything below, of `wallet.commands` and `wallet.refusals`. A test fails when it has
+to be raised. Ray connects a replica to the shards of its own release, so two versions meet only if
 something is wrong."""
 
 
@@ -46,7 +46,7 @@ class Refused(
     forbid_unknown_fields=True,
     tag="refused",
 ):
-    """A decision against a command. Of a batch as a whole: its key came with another request."""
+    """A decision against a command. For a whole batch: its key was used for another request."""
 
     refusal: Refusal
     replayed: bool = False
@@ -82,7 +82,7 @@ class BatchCommitted(
 
     items: tuple[ItemResult, ...]
     wallet: bytes = b"null"
-    """JSON of the wallet's balances after all of it; null: there is no such wallet."""
+    """JSON of the wallet's balances after the batch; null: there is no such wallet."""
     replayed: bool = False
 
 
@@ -103,7 +103,7 @@ class BatchRolledBack(
 
 
 class FailureCode(StrEnum):
-    """Operating failures: not a decision of the rules, and never remembered."""
+    """Operating failures: no decision of the rules, and never stored under a key."""
 
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
@@ -118,9 +118,8 @@ class Failure(
     forbid_unknown_fields=True,
     tag="failed",
 ):
-    """Why a submission got no decision. ``applied`` speaks of this submission, whatever came under
-    its key before. "unknown": it may have happened; repeating it under the same key is safe either
-    way."""
+    """Why a request got no decision. ``applied`` is about this request, whatever was sent under its
+    key before. "unknown": it may have been applied; repeating it under the same key is safe."""
 
     code: FailureCode
     detail: str
@@ -129,25 +128,25 @@ class Failure(
 
 
 RequestResult = ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack | Failure
-"""What a submission comes to. A single command's result is an item's."""
+"""The result of a request. That of a single command is an item's."""
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_submissions: Final = msgspec.msgpack.Decoder(list[CommandRequest])
+_requests_decoder: Final = msgspec.msgpack.Decoder(list[CommandRequest])
 _replies: Final = msgspec.msgpack.Decoder(list[RequestResult])
-_submission: Final = msgspec.msgpack.Decoder(CommandRequest)
+_request_decoder: Final = msgspec.msgpack.Decoder(CommandRequest)
 _reply: Final[msgspec.msgpack.Decoder[RequestResult]] = msgspec.msgpack.Decoder(RequestResult)
 _raws: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 T = TypeVar("T")
 
 
-def encode_submissions(submissions: list[CommandRequest]) -> bytes:
-    return _encoder.encode(submissions)
+def encode_submissions(requests: list[CommandRequest]) -> bytes:
+    return _encoder.encode(requests)
 
 
 def decode_submissions(payload: bytes) -> list[CommandRequest]:
-    return _submissions.decode(payload)
+    return _requests_decoder.decode(payload)
 
 
 def encode_replies(replies: list[RequestResult]) -> bytes:
@@ -155,7 +154,7 @@ def encode_replies(replies: list[RequestResult]) -> bytes:
 
 
 def decode_replies(payload: bytes) -> list[RequestResult]:
-    """A call's replies. One that can't be read fails alone: what it says may have happened."""
+    """A call's replies. One that can't be decoded fails alone: its command may be applied."""
     try:
         return _replies.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -166,24 +165,24 @@ def decode_replies(payload: bytes) -> list[RequestResult]:
 async def serve_call(
     payload: bytes, submit: Callable[[list[CommandRequest]], Awaitable[list[RequestResult]]]
 ) -> bytes:
-    """Encoded submissions in, encoded replies out. One that can't be read fails alone.
+    """Encoded requests in, encoded replies out. One that can't be decoded fails alone.
 
     Raises:
-        msgspec.DecodeError: not even a list.
+        msgspec.DecodeError: the payload is no list.
     """
     try:
-        submissions = _submissions.decode(payload)
+        requests = _requests_decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return encode_replies(await _submit_readable(payload, submit))
-    replies = await submit(submissions)
-    assert len(replies) == len(submissions), "INV-6 each submission has one reply"
+    replies = await submit(requests)
+    assert len(replies) == len(requests), "INV-6 each request has one reply"
     return encode_replies(replies)
 
 
 async def _submit_readable(
     payload: bytes, submit: Callable[[list[CommandRequest]], Awaitable[list[RequestResult]]]
 ) -> list[RequestResult]:
-    found = [_readable(_submission, one) for one in _raws.decode(payload)]
+    found = [_readable(_request_decoder, one) for one in _raws.decode(payload)]
     readable = [one for one in found if one is not None]
     replies = iter(await submit(readable) if readable else ())
     return [_UNREADABLE if one is None else next(replies) for one in found]
@@ -198,7 +197,7 @@ def _readable(decoder: "msgspec.msgpack.Decoder[T]", payload: msgspec.Raw) -> T 
 
 _UNREADABLE: Final = Failure(
     code=FailureCode.UNAVAILABLE,
-    # Which attempt it is can't be read either.
+    # The attempt number can't be decoded either.
     detail="The shard can't read this command. An earlier delivery may have been applied; "
     "repeating it with the same Idempotency-Key is safe.",
     applied="unknown",

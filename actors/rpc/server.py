@@ -1,12 +1,13 @@
-"""A shard's own port: where ingress replicas bring their commands.
+"""A shard's RPC port: ingress replicas send their commands to it.
 
-A call through Ray costs 1.5 to 2 ms of CPU on both sides together, which is more than everything
-else that happens to a lone command; over a connection it costs a tenth of that. Ray still starts,
-places, watches and replaces the shard, and tells where its port is and the secret that opens it
+A call through Ray costs 1.5 to 2 ms of CPU on both sides together, more than all other work for a
+single command; over a TCP connection it costs a tenth of that. Ray still starts, places, monitors
+and replaces the shard, and returns its address and secret
 (`specification/decisions/0021-commands-travel-over-a-connection.md`).
 
-The secret is made anew by each process. Who has not said it gets no answer, and nothing from it
-is decoded. Who has said it and speaks another version of the protocol is told ours, and no more.
+Each process generates a new secret. Unauthenticated connections are closed without a response;
+their payload is never decoded. An authenticated client that speaks another protocol version gets
+ours, and nothing else.
 """
 
 import asyncio
@@ -42,19 +43,19 @@ Health = Callable[[], str | None]
 
 
 class RpcEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a shard listens. ``secret`` opens its port; it must not be logged."""
+    """Where a shard listens. ``secret`` authenticates clients; it must not be logged."""
 
     host: str
     port: int
     secret: str
 
     def __repr__(self) -> str:
-        return f"Address({self.host}:{self.port})"
+        return f"RpcEndpoint({self.host}:{self.port})"
 
 
 class RpcServer:
-    """Answers calls with ``handler``, each as soon as it is done, whatever their order, and
-    pings with what ``health`` says."""
+    """Answers calls with ``handler``, each as soon as it is done, in any order, and pings with
+    the result of ``health``."""
 
     def __init__(self, handler: Handler, health: Health, tls: ssl.SSLContext | None = None) -> None:
         self._handler = handler
@@ -78,7 +79,7 @@ class RpcServer:
         return RpcEndpoint(host=host, port=port, secret=self._secret)
 
     async def close(self) -> None:
-        """Stop listening and break every connection."""
+        """Stop listening and close every connection."""
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
@@ -91,15 +92,15 @@ class RpcServer:
 
 
 class _ServerConnection(asyncio.Protocol):
-    """One caller."""
+    """One client's connection."""
 
     def __init__(
-        self, handler: Handler, health: Health, secret: bytes, open_ones: "set[_ServerConnection]"
+        self, handler: Handler, health: Health, secret: bytes, connections: "set[_ServerConnection]"
     ) -> None:
         self._handler = handler
         self._health = health
         self._secret = secret
-        self._open_ones = open_ones
+        self._connections = connections
         self._reader = FrameDecoder(bytes_max=GREETING_BYTES + len(secret))
         self._authenticated = False
         self._calls: set[asyncio.Task[None]] = set()
@@ -108,9 +109,9 @@ class _ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no `asyncio.Transport`, but do all that one does.
         self._transport = cast("asyncio.Transport", transport)
-        self._open_ones.add(self)
+        self._connections.add(self)
         enable_keepalive(transport.get_extra_info("socket"))
-        self._hello_timer = asyncio.get_running_loop().call_later(_AUTH_TIMEOUT_S, self.abort)
+        self._auth_timer = asyncio.get_running_loop().call_later(_AUTH_TIMEOUT_S, self.abort)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -121,16 +122,16 @@ class _ServerConnection(asyncio.Protocol):
             self.abort()
 
     def connection_lost(self, _cause: Exception | None) -> None:
-        # What was taken is decided all the same: its caller asks the successor of this connection.
-        self._hello_timer.cancel()
-        self._open_ones.discard(self)
+        # Accepted commands are still decided: the client repeats them over its next connection.
+        self._auth_timer.cancel()
+        self._connections.discard(self)
 
     def abort(self) -> None:
         self._transport.abort()
 
     def _handle_frame(self, kind: int, call: int, payload: bytes) -> None:
         if not self._authenticated:
-            self._greet(kind, payload)
+            self._authenticate(kind, payload)
         elif kind == FrameKind.CALL:
             task = asyncio.create_task(self._answer(call, payload))
             self._calls.add(task)
@@ -138,21 +139,21 @@ class _ServerConnection(asyncio.Protocol):
         elif kind == FrameKind.PING:
             self._write(encode_frame(FrameKind.PONG, call, (self._health() or "").encode()))
         else:
-            # Its neighbours are not to blame for it: their calls go on.
+            # Only this frame fails: the connection's other calls continue.
             self._write(encode_frame(FrameKind.ERROR, call, b"a frame of kind %d" % kind))
 
-    def _greet(self, kind: int, payload: bytes) -> None:
+    def _authenticate(self, kind: int, payload: bytes) -> None:
         version, secret = parse_greeting(payload)
         if kind != FrameKind.AUTH or not hmac.compare_digest(secret, self._secret):
             raise FrameError("no secret, or a wrong one")
         self._write(encode_frame(FrameKind.AUTH, 0, greeting(VERSION)))
         if version != VERSION:
-            _log.warning("connection refused", cause=f"it speaks version {version}")
+            _log.warning("connection refused", cause=f"the client speaks version {version}")
             self._transport.close()
             return
         self._authenticated = True
         self._reader.bytes_max = FRAME_BYTES_MAX
-        self._hello_timer.cancel()
+        self._auth_timer.cancel()
 
     def _write(self, data: bytes) -> None:
         if not self._transport.is_closing():
@@ -161,7 +162,7 @@ class _ServerConnection(asyncio.Protocol):
     async def _answer(self, call: int, payload: bytes) -> None:
         try:
             answer, kind = await self._handler(payload), FrameKind.REPLY
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
+        except Exception as error:  # noqa: BLE001 - every error is returned to the caller
             _log.error("call failed", exc_info=error)
             answer, kind = repr(error).encode(), FrameKind.ERROR
         self._write(encode_frame(kind, call, answer))

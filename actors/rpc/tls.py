@@ -1,8 +1,8 @@
 """TLS between ingress replicas and shards, for a network that is not trusted.
 
-Both sides show a certificate of one authority, which is the cluster's own and signs for nobody
-else: having one is what is asked for, under whatever name. Addresses come from Ray and change with
-every start, so certificates need not name them. The secret of the port is asked for as well.
+Both sides present a certificate of one authority, which is the cluster's own and signs for nothing
+else: any certificate of it is accepted, whatever its name. Addresses come from Ray and change with
+every start, so certificates need not contain them. The port's secret is required as well.
 """
 
 import ssl
@@ -21,7 +21,7 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
         """For connections of one side; None without TLS.
 
         Raises:
-            OSError: a file is missing, or is not what it should be.
+            OSError: a file is missing or invalid.
         """
         if not self.shard_tls_certificate:
             return None

@@ -1,4 +1,4 @@
-"""Work beside the work: what a chore meets must not end the process that moves money."""
+"""Background tasks of a shard: an exception in one must not end the shard process."""
 
 import asyncio
 from collections import Counter
@@ -10,23 +10,23 @@ import structlog
 _log = structlog.get_logger(__name__)
 
 _PAUSE_S: Final = 1.0
-"""Wait before a chore that failed begins again."""
+"""Wait before a failed background task is restarted."""
 
 
 class BackgroundTasks:
-    """Keeps chores going, and counts how often each failed."""
+    """Restarts background tasks that fail, and counts each one's failures."""
 
     def __init__(self, *, pause_s: float = _PAUSE_S) -> None:
         self._pause_s = pause_s
         self.failures: Counter[str] = Counter()
 
-    async def supervise(self, name: str, chore: Callable[[], Awaitable[None]]) -> NoReturn:
-        """Do ``chore`` until cancelled; if it fails or ends, begin it again after a pause."""
+    async def supervise(self, name: str, task: Callable[[], Awaitable[None]]) -> NoReturn:
+        """Run ``task`` until cancelled; if it fails or returns, restart it after a pause."""
         while True:
             try:
-                await chore()
+                await task()
                 _log.error("background task ended", chore=name)
-            except Exception:  # noqa: BLE001 - whatever it is, the process has money to move
+            except Exception:  # noqa: BLE001 - no error may stop the shard process
                 _log.error("background task failed", chore=name, exc_info=True)
             self.failures[name] += 1
             await asyncio.sleep(self._pause_s)

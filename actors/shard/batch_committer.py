@@ -1,4 +1,4 @@
-"""One try to write a batch: read what is missing, decide, commit, and only then answer."""
+"""One attempt to write a batch: read what the cache lacks, decide, commit, then reply."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -27,24 +27,26 @@ _log = structlog.get_logger(__name__)
 
 
 class EventRelay(Protocol):
-    """Where committed events go on their way to the stream."""
+    """Takes committed events and publishes them to the stream."""
 
     @property
     def backlog(self) -> int:
         """Events committed and not yet acknowledged by the stream."""
 
-    def add(self, span: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]) -> None:
-        """Events just committed by this shard."""
+    def add(
+        self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
+    ) -> None:
+        """Queue events that this shard just committed."""
 
-    def add_from_journal(self, spans: Iterable[EventRange]) -> None:
-        """Events in the journal that somebody else may have left unpublished."""
+    def add_from_journal(self, event_ranges: Iterable[EventRange]) -> None:
+        """Queue events in the journal that another shard may have left unpublished."""
 
     def reset(self) -> None:
-        """Forget all events: the journal may not have them any more. Its outbox has what it has."""
+        """Drop all queued events: the journal may have lost them. The outbox is read again."""
 
 
 class BatchCommitter:
-    """Holds the memory of a shard's wallets, and the session that it was read over."""
+    """Holds a shard's wallet cache, and the database session that it was read over."""
 
     def __init__(
         self,
@@ -64,19 +66,19 @@ class BatchCommitter:
         self._now = now
         self._session: int | None = None
         """The journal's session that the cache and the relay's events belong to."""
-        self.meters = ShardTimings()
+        self.timings = ShardTimings()
 
     async def decide_and_commit(self, group: RetryGroup) -> None:
-        """Answer every entry of ``group``, or none and raise what the journal raised."""
-        entries = group.entries
+        """Answer every request of ``group``; or raise what the journal raised and answer none."""
+        queued_requests = group.queued_requests
         clock = asyncio.get_running_loop().time
-        queued_until, taken = clock(), perf_counter()
-        submissions = [entry.submission for entry in entries]
+        queued_until, dequeued = clock(), perf_counter()
+        requests = [queued.submission for queued in queued_requests]
         session = await self._enter_session()
-        loaded = await self._load(submissions, session, redo=group.maybe_applied)
+        loaded = await self._load(requests, session, redo=group.maybe_applied)
         self._stall.restart()
 
-        # From here to the commit nothing waits: what is decided on is what was looked at.
+        # No await from here to the commit: the batch is decided on exactly the state that was read.
         started, loaded_at = clock(), perf_counter()
         batch = BatchDecider(
             cache=self._cache,
@@ -85,10 +87,10 @@ class BatchCommitter:
             redo=group.maybe_applied,
             outcome_unknown=group.unknown_outcomes > 0,
         )
-        replies = [batch.decide(submission) for submission in submissions]
+        replies = [batch.decide(request) for request in requests]
         decided = perf_counter()
         write = batch.write
-        # What others left unpublished may be on this server only; published it would be for good.
+        # What others left unpublished may be on this server only; publishing can't be undone.
         write.confirm |= bool(loaded.unpublished)
         if write.wallets or write.idempotency_records or write.confirm:
             assert_writable(write)
@@ -96,23 +98,23 @@ class BatchCommitter:
         committed = perf_counter()
         self._stall.journal_ready = True
 
-        # Committed: only now memory moves (INV-8), then the answers, then the stream.
+        # Committed: update the cache first (INV-8), then reply, then publish.
         self._update_cache(batch, loaded)
-        for entry, reply in zip(entries, replies, strict=True):
-            entry.answer(reply)
+        for queued, reply in zip(queued_requests, replies, strict=True):
+            queued.answer(reply)
         times = BatchTimes(
-            queued_until, taken, loaded_at, decided, committed, answered=perf_counter()
+            queued_until, dequeued, loaded_at, decided, committed, answered=perf_counter()
         )
         if tracing.enabled:
-            trace_batch(submissions, batch.write.events, times)
-        # Before any later event of these wallets can be relayed, the earlier ones must be. (INV-9)
+            trace_batch(requests, batch.write.events, times)
+        # Earlier events of these wallets are relayed before any later one. (INV-9)
         self._relay.add_from_journal(loaded.unpublished)
         self._enqueue_events(batch)
-        self._counts.record(batch, submissions, took_s=clock() - started)
-        self.meters.record(entries, times)
+        self._counts.record(batch, requests, took_s=clock() - started)
+        self.timings.record(queued_requests, times)
 
     async def _enter_session(self) -> int:
-        """The session that a batch is read and committed over; memory of another one is dropped."""
+        """The session that a batch is read and committed over. A new one clears the cache."""
         session = await self._journal.connect()
         if session != self._session:
             if self._session is not None:
@@ -123,9 +125,9 @@ class BatchCommitter:
         return session
 
     async def _load(
-        self, submissions: list[CommandRequest], session: int, *, redo: bool
+        self, requests: list[CommandRequest], session: int, *, redo: bool
     ) -> LoadedState:
-        missing = required_reads(submissions, self._cache, redo=redo)
+        missing = required_reads(requests, self._cache, redo=redo)
         if not missing:
             return _NOTHING_LOADED
         loaded = await self._journal.load(missing, session=session)
@@ -134,17 +136,17 @@ class BatchCommitter:
         return loaded
 
     def _raise_if_stale(self, loaded: LoadedState) -> None:
-        """A transfer newer than what is known of its wallet: another owner has moved it on.
+        """A transfer newer than its wallet in the cache: another shard has written meanwhile.
 
-        The commit would be refused; but before that the fold would meet a hold that, as far as
-        it can see, was never made.
+        The commit would fail. But before that, `evolve` would release a hold that the cached
+        wallet does not have.
         """
         for (wallet_id, _), transfer in loaded.transfers.items():
             active = self._cache.get(wallet_id)
             known = loaded.wallets.get(wallet_id) or (active.state if active else None)
             if known is not None and transfer.created_version > known.version:
                 raise JournalConflict(
-                    "memory is behind the journal", wallet_ids=frozenset({wallet_id})
+                    "the cache is behind the journal", wallet_ids=frozenset({wallet_id})
                 )
 
     def _update_cache(self, batch: BatchDecider, loaded: LoadedState) -> None:
@@ -162,23 +164,25 @@ class BatchCommitter:
             of_wallet = events.setdefault(recorded.wallet_after.id, ([], []))
             of_wallet[0].append(recorded)
             of_wallet[1].append(body)
-        for span in batch.write.spans():
-            recorded_events, bodies = events[span.wallet_id]
-            assert len(recorded_events) == span.last - span.first + 1, "INV-10 a version an event"
-            self._relay.add(span, recorded_events, bodies)
+        for event_range in batch.write.spans():
+            recorded_events, bodies = events[event_range.wallet_id]
+            assert len(recorded_events) == event_range.last - event_range.first + 1, (
+                "INV-10 one version per event"
+            )
+            self._relay.add(event_range, recorded_events, bodies)
 
     def invalidate(
-        self, entries: list[QueuedRequest], conflicting: frozenset[WalletId] = frozenset()
+        self, queued_requests: list[QueuedRequest], conflicting: frozenset[WalletId] = frozenset()
     ) -> None:
-        """Drop the memory of ``conflicting`` wallets; of all that ``entries`` are about if none is
-        named."""
+        """Drop the ``conflicting`` wallets from the cache; if none is named, all wallets of
+        ``queued_requests``."""
         for wallet_id in conflicting:
             self._cache.forget(wallet_id)
         if conflicting:
             return
-        for entry in entries:
-            self._cache.forget(entry.submission.wallet_id)
-            for item in entry.submission.items:
+        for queued in queued_requests:
+            self._cache.forget(queued.submission.wallet_id)
+            for item in queued.submission.items:
                 if isinstance(item.command, CreateWallet):
                     self._cache.forget(item.command.wallet_id)
 

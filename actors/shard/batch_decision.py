@@ -1,8 +1,8 @@
-"""Deciding a batch: submissions in, one transaction and the replies out. Pure.
+"""Decides a batch: command requests in, one transaction and the replies out. Pure functions.
 
-Nothing here waits or remembers: a batch is decided on what the cache holds and what was loaded
-for it, in order, each command on the state that the one before left. If the transaction is
-then refused, all of this is simply thrown away.
+Nothing here waits or keeps state between batches. A batch is decided on the cache and on what was
+loaded for it, in order, each command on the state that the previous one left. If the transaction
+is rejected, the decisions are discarded.
 """
 
 from collections.abc import Sequence
@@ -57,33 +57,38 @@ from wallet.state import Transfer, Wallet
 
 
 def required_reads(
-    submissions: Sequence[CommandRequest], cache: WalletCache, *, redo: bool
+    requests: Sequence[CommandRequest], cache: WalletCache, *, redo: bool
 ) -> ReadSet:
-    """What must be read before ``submissions`` can be decided.
+    """What must be read before ``requests`` can be decided.
 
-    ``redo``: an earlier try may have been applied, so what it creates must be looked up.
+    ``redo``: an earlier attempt may have been applied, so what it creates must be read.
     """
     missing = ReadSet()
-    for submission in submissions:
-        doubtful = redo or submission.attempt > 1
-        if submission.idempotency is not None:
-            missing.keys.add((submission.wallet_id, submission.idempotency.key))
-        for item in submission.items:
+    for request in requests:
+        maybe_applied = redo or request.attempt > 1
+        if request.idempotency is not None:
+            missing.keys.add((request.wallet_id, request.idempotency.key))
+        for item in request.items:
             if item.idempotency is not None:
-                missing.keys.add((submission.wallet_id, item.idempotency.key))
+                missing.keys.add((request.wallet_id, item.idempotency.key))
             _add_required_reads(
-                missing, submission.wallet_id, item.command, cache, doubtful=doubtful
+                missing, request.wallet_id, item.command, cache, maybe_applied=maybe_applied
             )
     return missing
 
 
 def _add_required_reads(
-    missing: ReadSet, wallet_id: WalletId, command: Command, cache: WalletCache, *, doubtful: bool
+    missing: ReadSet,
+    wallet_id: WalletId,
+    command: Command,
+    cache: WalletCache,
+    *,
+    maybe_applied: bool,
 ) -> None:
     if isinstance(command, CreateWallet):
         if command.reference_id is not None:
             missing.references.add(command.reference_id)
-        if doubtful:
+        if maybe_applied:
             missing.wallets.add(command.wallet_id)
         return
     if isinstance(command, ClaimKey):
@@ -92,17 +97,17 @@ def _add_required_reads(
     if active is None:
         missing.wallets.add(wallet_id)
     if isinstance(command, CreateTransfer):
-        if doubtful:
+        if maybe_applied:
             missing.created_transfers.add((wallet_id, command.transfer_id))
     elif active is None or command.transfer_id not in active.pending:
         missing.transfers.add((wallet_id, command.transfer_id))
 
 
 class BatchDecider:
-    """A batch in the making. ``decide`` each submission in order, then take ``write``.
+    """Decides one batch. Call ``decide`` for each request in order, then commit ``write``.
 
-    ``redo``: an earlier try was refused whole, or its outcome is unknown. ``outcome_unknown``: it
-    may still be applied, so what is refused now must be refused for good.
+    ``redo``: an earlier attempt was rejected as a whole, or its outcome is unknown.
+    ``outcome_unknown``: it may still be applied, so what is refused now is refused permanently.
     """
 
     def __init__(
@@ -126,9 +131,9 @@ class BatchDecider:
         self.bodies: list[bytes] = []
         """The JSON of each recorded event, for the stream."""
         self._created_transfers: dict[tuple[WalletId, TransferId], RecordedEvent] = {}
-        """Transfers that this batch creates: two deliveries of one command may share a batch."""
+        """Transfers that this batch creates: a batch may contain two deliveries of one command."""
         self._refused: dict[TransferKey, bytes] = dict(loaded.refused)
-        """Answers of transfers that were refused for good."""
+        """Answers of transfers that were refused permanently."""
         self._previous_transfers: list[Transfer | None] = []
         """What each recorded event replaced in ``transfers``."""
         self.replays = 0
@@ -142,52 +147,52 @@ class BatchDecider:
             idempotency_records=[],
         )
 
-    def decide(self, submission: CommandRequest) -> RequestResult:
-        """The result of ``submission``, true once ``write`` is committed.
+    def decide(self, request: CommandRequest) -> RequestResult:
+        """The result of ``request``, valid once ``write`` is committed.
 
         Raises:
-            JournalError: an answer that was kept can't be read.
+            JournalError: a stored answer can't be decoded.
         """
-        if submission.is_batch:
-            if submission.idempotency is None:
-                return self._decide_batch(submission)
-            return self._decide_idempotent_batch(submission, submission.idempotency)
-        assert len(submission.items) == 1, "several items are a batch"
-        (item,) = submission.items
+        if request.is_batch:
+            if request.idempotency is None:
+                return self._decide_batch(request)
+            return self._decide_idempotent_batch(request, request.idempotency)
+        assert len(request.items) == 1, "several items are a batch"
+        (item,) = request.items
         if isinstance(item.command, ClaimKey):
             assert item.idempotency is not None, "a key is claimed under itself"
-            return self._claim_key(submission, item.idempotency)
-        return self._decide_item(submission, item)
+            return self._claim_key(request, item.idempotency)
+        return self._decide_item(request, item)
 
     # -- several items -----------------------------------------------------------------------
 
     def _decide_idempotent_batch(
-        self, submission: CommandRequest, keyed: Idempotency
+        self, request: CommandRequest, idempotency: Idempotency
     ) -> Refused | BatchCommitted | BatchRolledBack:
-        stored = self._find_stored(submission, keyed)
+        stored = self._find_stored(request, idempotency)
         if isinstance(stored, Refused):
             return stored
         if stored is not None:
-            return batch_result_from(stored, replayed=self._is_replay(submission, stored))
-        result = self._decide_batch(submission)
-        # An item of the batch may have come with the same key.
-        if _is_kept(result, keyed) and (submission.wallet_id, keyed.key) not in self._keys:
-            self._store_under_key(submission, keyed, result)
+            return batch_result_from(stored, replayed=self._is_replay(request, stored))
+        result = self._decide_batch(request)
+        # An item of the batch may have the same idempotency key.
+        if _is_kept(result, idempotency) and (request.wallet_id, idempotency.key) not in self._keys:
+            self._store_under_key(request, idempotency, result)
         return result
 
-    def _decide_batch(self, submission: CommandRequest) -> BatchCommitted | BatchRolledBack:
-        before = self._wallet(submission.wallet_id)
+    def _decide_batch(self, request: CommandRequest) -> BatchCommitted | BatchRolledBack:
+        before = self._wallet(request.wallet_id)
         recorded, keys = len(self.write.events), len(self.write.idempotency_records)
         results: list[ItemResult] = []
-        for index, item in enumerate(submission.items):
-            result = self._decide_item(submission, item)
-            if isinstance(result, Refused) and submission.atomic:
-                self._roll_back(submission.wallet_id, before, recorded=recorded, keys=keys)
-                if submission.idempotency is None:
-                    self._refuse_for_good(submission, item.command, result.refusal)
+        for index, item in enumerate(request.items):
+            result = self._decide_item(request, item)
+            if isinstance(result, Refused) and request.atomic:
+                self._roll_back(request.wallet_id, before, recorded=recorded, keys=keys)
+                if request.idempotency is None:
+                    self._refuse_for_good(request, item.command, result.refusal)
                 return BatchRolledBack(index=index, refusal=result.refusal)
             results.append(result)
-        wallet = self._wallet_with_version_check(submission.wallet_id)
+        wallet = self._wallet_with_version_check(request.wallet_id)
         if wallet is None:
             return BatchCommitted(items=tuple(results))
         return BatchCommitted(items=tuple(results), wallet=ENCODER.encode(balances_view(wallet)))
@@ -195,7 +200,7 @@ class BatchDecider:
     def _roll_back(
         self, wallet_id: WalletId, before: Wallet | None, *, recorded: int, keys: int
     ) -> None:
-        """Back to where the batch stood with ``recorded`` events and ``keys`` keys."""
+        """Roll back to ``recorded`` events and ``keys`` idempotency records."""
         if before is not None and wallet_id in self.write.wallets:
             self.write.wallets[wallet_id] = before
         while len(self.write.events) > recorded:
@@ -220,58 +225,56 @@ class BatchDecider:
 
     # -- one item ----------------------------------------------------------------------------
 
-    def _decide_item(self, submission: CommandRequest, item: CommandItem) -> ItemResult:
+    def _decide_item(self, request: CommandRequest, item: CommandItem) -> ItemResult:
         if item.idempotency is None:
-            result = self._decide_command(submission, item.command)
+            result = self._decide_command(request, item.command)
             if isinstance(result, Refused):
-                self._refuse_for_good(submission, item.command, result.refusal)
+                self._refuse_for_good(request, item.command, result.refusal)
             return result
-        stored = self._find_stored(submission, item.idempotency)
+        stored = self._find_stored(request, item.idempotency)
         if isinstance(stored, Refused):
             return stored
         if stored is not None:
-            return item_result_from(stored, replayed=self._is_replay(submission, stored))
-        result = self._decide_command(submission, item.command)
+            return item_result_from(stored, replayed=self._is_replay(request, stored))
+        result = self._decide_command(request, item.command)
         if _binds_the_key(result):
-            self._store_under_key(submission, item.idempotency, result)
+            self._store_under_key(request, item.idempotency, result)
         return result
 
-    def _refuse_for_good(
-        self, submission: CommandRequest, command: Command, refusal: Refusal
-    ) -> None:
-        """See that an earlier delivery of a transfer refused now is never applied. (INV-7)
+    def _refuse_for_good(self, request: CommandRequest, command: Command, refusal: Refusal) -> None:
+        """Make sure that an earlier delivery of a transfer refused now is never applied. (INV-7)
 
-        A key does that by itself. So does a settlement: it is refused for what never changes, and
-        whoever repeats it asks for nothing new.
+        A command with an idempotency key needs no record for that. Nor does a settlement: the
+        reason to refuse it never changes, and repeating it changes nothing.
         """
-        if not self._may_be_applied_yet(submission) or refusal.code not in STORED_UNDER_KEY:
+        if not self._may_be_applied_yet(request) or refusal.code not in STORED_UNDER_KEY:
             return
         if not isinstance(command, CreateTransfer):
             return
-        key = (submission.wallet_id, command.transfer_id)
+        key = (request.wallet_id, command.transfer_id)
         if key not in self._refused:
             answer = self._refused[key] = encode_refusal(refusal)
             self.write.refused.append(
                 RefusedDelivery(wallet_id=key[0], transfer_id=key[1], answer=answer)
             )
 
-    def _may_be_applied_yet(self, submission: CommandRequest) -> bool:
-        """Whether an earlier delivery or try of ``submission`` may be on its way to the journal."""
-        return self._outcome_unknown or submission.attempt > 1
+    def _may_be_applied_yet(self, request: CommandRequest) -> bool:
+        """Whether an earlier delivery or attempt of ``request`` may still reach the journal."""
+        return self._outcome_unknown or request.attempt > 1
 
-    # -- keys --------------------------------------------------------------------------------
+    # -- idempotency keys --------------------------------------------------------------------
 
     def _find_stored(
-        self, submission: CommandRequest, keyed: Idempotency
+        self, request: CommandRequest, idempotency: Idempotency
     ) -> StoredAnswer | Refused | None:
-        """What is kept under the key; a refusal if that belongs to another request."""
-        stored = self._keys.get((submission.wallet_id, keyed.key))
+        """The answer stored under the key; a refusal if the key belongs to another request."""
+        stored = self._keys.get((request.wallet_id, idempotency.key))
         if stored is None:
             return None
         # INV-6: one key, one request, one answer.
-        if not _is_same_request(keyed, stored):
+        if not _is_same_request(idempotency, stored):
             return self._refuse(
-                submission,
+                request,
                 Refusal(
                     code=RefusalCode.IDEMPOTENCY_KEY_REUSED,
                     detail="This Idempotency-Key came with another request before. "
@@ -279,56 +282,56 @@ class BatchDecider:
                 ),
             )
         self.replays += 1
-        self.write.confirm |= (submission.wallet_id, keyed.key) in self._loaded.keys
+        self.write.confirm |= (request.wallet_id, idempotency.key) in self._loaded.keys
         return stored
 
-    def _is_replay(self, submission: CommandRequest, stored: StoredAnswer) -> bool:
-        """To the client: not if it is our second delivery, or second try, of its only request."""
-        doubtful = self._redo or submission.attempt > 1
-        return not doubtful or stored.request_id != submission.request_id
+    def _is_replay(self, request: CommandRequest, stored: StoredAnswer) -> bool:
+        """Whether the client repeats a request: our own redelivery or retry is no replay."""
+        maybe_applied = self._redo or request.attempt > 1
+        return not maybe_applied or stored.request_id != request.request_id
 
-    def _claim_key(self, submission: CommandRequest, keyed: Idempotency) -> KeyClaimed | Refused:
-        stored = self._find_stored(submission, keyed)
+    def _claim_key(self, request: CommandRequest, idempotency: Idempotency) -> KeyClaimed | Refused:
+        stored = self._find_stored(request, idempotency)
         if isinstance(stored, Refused):
             return stored
         if stored is not None:
-            return claim_from(stored, replayed=self._is_replay(submission, stored))
-        claimed = KeyClaimed(request_id=submission.request_id)
-        self._store_under_key(submission, keyed, claimed)
+            return claim_from(stored, replayed=self._is_replay(request, stored))
+        claimed = KeyClaimed(request_id=request.request_id)
+        self._store_under_key(request, idempotency, claimed)
         return claimed
 
     def _store_under_key(
         self,
-        submission: CommandRequest,
-        keyed: Idempotency,
+        request: CommandRequest,
+        idempotency: Idempotency,
         result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack,
     ) -> None:
-        stored = stored_answer(result, keyed, submission.request_id)
-        self._keys[submission.wallet_id, keyed.key] = stored
+        stored = stored_answer(result, idempotency, request.request_id)
+        self._keys[request.wallet_id, idempotency.key] = stored
         self.write.idempotency_records.append(
-            IdempotencyRecord(scope=submission.wallet_id, idempotency=keyed, stored=stored)
+            IdempotencyRecord(scope=request.wallet_id, idempotency=idempotency, stored=stored)
         )
 
     # -- one command -------------------------------------------------------------------------
 
-    def _decide_command(self, submission: CommandRequest, command: Command) -> ItemResult:
+    def _decide_command(self, request: CommandRequest, command: Command) -> ItemResult:
         if isinstance(command, CreateTransfer):
-            decision = self._decide_transfer(submission, command)
+            decision = self._decide_transfer(request, command)
         elif isinstance(command, SettleTransfer):
-            decision = self._decide_settlement(submission, command)
+            decision = self._decide_settlement(request, command)
         elif isinstance(command, CreateWallet):
-            decision = self._decide_creation(submission, command)
+            decision = self._decide_creation(request, command)
         else:
             assert not isinstance(command, ClaimKey), "a key is claimed alone"
             assert_never(command)
         if isinstance(decision, Refusal):
-            return self._refuse(submission, decision)
+            return self._refuse(request, decision)
         return decision
 
     def _decide_transfer(
-        self, submission: CommandRequest, command: CreateTransfer
+        self, request: CommandRequest, command: CreateTransfer
     ) -> ItemResult | Refusal:
-        wallet_id = submission.wallet_id
+        wallet_id = request.wallet_id
         key = (wallet_id, command.transfer_id)
         earlier = self._loaded.created_transfers.get(key) or self._created_transfers.get(key)
         if earlier is not None:
@@ -342,13 +345,13 @@ class BatchDecider:
         decision = decide_transfer(wallet, command, now=self._now)
         if isinstance(decision, Refusal):
             return decision
-        return self._record(wallet, decision, submission)
+        return self._record(wallet, decision, request)
 
     def _decide_settlement(
-        self, submission: CommandRequest, command: SettleTransfer
+        self, request: CommandRequest, command: SettleTransfer
     ) -> Applied | Refusal:
-        wallet = self._wallet_with_version_check(submission.wallet_id)
-        transfer = self._transfer(submission.wallet_id, command.transfer_id)
+        wallet = self._wallet_with_version_check(request.wallet_id)
+        transfer = self._transfer(request.wallet_id, command.transfer_id)
         decision = decide_settlement(wallet, transfer, command, now=self._now)
         if isinstance(decision, Refusal):
             return decision
@@ -357,11 +360,9 @@ class BatchDecider:
             self.write.confirm = True
             body = encode_transfer(decision, wallet)
             return Applied(id=decision.id, version=wallet.version, body=body)
-        return self._record(wallet, decision, submission)
+        return self._record(wallet, decision, request)
 
-    def _decide_creation(
-        self, submission: CommandRequest, command: CreateWallet
-    ) -> Applied | Refusal:
+    def _decide_creation(self, request: CommandRequest, command: CreateWallet) -> Applied | Refusal:
         wallet_id = command.wallet_id
         earlier = self._loaded.wallets.get(wallet_id) or self.write.wallets.get(wallet_id)
         if earlier is not None:
@@ -377,9 +378,9 @@ class BatchDecider:
         if reference_id is not None:
             self._references[reference_id] = wallet_id
         self.write.created_wallets.append(wallet_id)
-        return self._record(None, decision, submission)
+        return self._record(None, decision, request)
 
-    # -- the state in the making -----------------------------------------------------------
+    # -- the state after the commands decided so far ---------------------------------------
 
     def _wallet(self, wallet_id: WalletId) -> Wallet | None:
         wallet = self.write.wallets.get(wallet_id)
@@ -389,7 +390,7 @@ class BatchDecider:
         return active.state if active is not None else self._loaded.wallets.get(wallet_id)
 
     def _wallet_with_version_check(self, wallet_id: WalletId) -> Wallet | None:
-        """The wallet, with a promise that its version is checked by the transaction (INV-5)."""
+        """The wallet; the transaction will check that it still has this version (INV-5)."""
         wallet = self._wallet(wallet_id)
         if wallet is not None and wallet_id not in self.write.wallets:
             self.write.expected_versions[wallet_id] = wallet.version
@@ -407,10 +408,10 @@ class BatchDecider:
         self,
         wallet: Wallet | None,
         event: Event,
-        submission: CommandRequest,
+        request: CommandRequest,
     ) -> Applied:
         after = evolve(wallet, event)
-        recorded = RecordedEvent(event=event, wallet_after=after, made_by=submission.api_key_id)
+        recorded = RecordedEvent(event=event, wallet_after=after, made_by=request.api_key_id)
         body = encode_recorded(recorded)
         self.write.wallets[after.id] = after
         self.write.events.append(recorded)
@@ -427,52 +428,52 @@ class BatchDecider:
             self._previous_transfers.append(None)
         return Applied(id=made, version=after.version, body=body)
 
-    def _refuse(self, submission: CommandRequest, refusal: Refusal) -> Refused:
+    def _refuse(self, request: CommandRequest, refusal: Refusal) -> Refused:
         self.refusals.append(refusal.code)
-        # It rests on what was read, which may undo itself until a synchronous standby has it. For a
-        # second delivery that matters: the first one would then be decided on something else.
-        self.write.confirm |= self._may_be_applied_yet(submission)
+        # The refusal depends on what was read, which can be lost in a failover until a synchronous
+        # standby has it. The first delivery would then be decided on another state.
+        self.write.confirm |= self._may_be_applied_yet(request)
         return Refused(
             refusal=Refusal(
                 code=refusal.code,
                 detail=refusal.detail,
                 pointer=refusal.pointer,
-                request_id=submission.request_id,
+                request_id=request.request_id,
             )
         )
 
 
 def _applied(made: str, recorded: RecordedEvent) -> Applied:
-    """The result of what was ``recorded`` before; ``made`` is the id of what it made."""
+    """The result of an event recorded before; ``made``: id of the wallet or transfer."""
     return Applied(id=made, version=recorded.wallet_after.version, body=encode_recorded(recorded))
 
 
 def _binds_the_key(result: ItemResult) -> bool:
-    """Whether ``result`` is kept under the key that its command came with."""
+    """Whether ``result`` is stored under the command's idempotency key."""
     return not isinstance(result, Refused) or result.refusal.code in STORED_UNDER_KEY
 
 
-def _is_kept(result: BatchCommitted | BatchRolledBack, keyed: Idempotency) -> bool:
-    """Whether ``result``, just decided, is kept under the key of the whole batch."""
-    if keyed.is_part:
-        return True  # The key was claimed: it can't be used for anything else in any case.
+def _is_kept(result: BatchCommitted | BatchRolledBack, idempotency: Idempotency) -> bool:
+    """Whether ``result`` is stored under the idempotency key of the whole batch."""
+    if idempotency.is_part:
+        return True  # The key is claimed: no other request can use it in any case.
     if isinstance(result, BatchRolledBack):
         # One decision: a conflict (409), unless the item wasn't valid.
         return result.refusal.code is not RefusalCode.VALIDATION_ERROR
     return any(_binds_the_key(item) for item in result.items)
 
 
-def _is_same_request(keyed: Idempotency, stored: StoredAnswer) -> bool:
-    if stored.fingerprint != keyed.fingerprint:
+def _is_same_request(idempotency: Idempotency, stored: StoredAnswer) -> bool:
+    if stored.fingerprint != idempotency.fingerprint:
         return False
-    if not keyed.request:
+    if not idempotency.request:
         return True
-    # Of the same items for this wallet: but in the same request?
-    return request_fingerprint_from(stored) in (b"", keyed.request)
+    # The items for this wallet are the same; the whole request may still differ.
+    return request_fingerprint_from(stored) in (b"", idempotency.request)
 
 
 def _creation_event_from(wallet: Wallet) -> RecordedEvent:
-    """The wallet's first event, from what never changes about a wallet."""
+    """The wallet's first event, from the fields of a wallet that never change."""
     event = WalletCreated(
         wallet_id=wallet.id,
         currency=wallet.currency,

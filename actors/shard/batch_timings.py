@@ -1,4 +1,4 @@
-"""What a shard measures of its batches. Noted once a batch, after everybody has been answered."""
+"""Batch timings of a shard, recorded once per batch, after all replies."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from runtime.metrics.histogram import COMMANDS_BUCKETS, Histogram, HistogramSnap
 
 
 class BatchTimes(NamedTuple):
-    """When a batch got where: loop time for the end of the queue, ``perf_counter`` from there on
-    (a loop may count milliseconds, and stand still while it decides)."""
+    """When a batch reached each stage. ``dequeued_loop_time`` is loop time, the others are
+    ``perf_counter``: the loop's clock may be coarse, and does not advance while deciding."""
 
     dequeued_loop_time: float
     dequeued: float
@@ -21,7 +21,7 @@ class BatchTimes(NamedTuple):
 
 
 class ShardTimings:
-    """Distributions over requests: each waits through all stages of the batch that it is in."""
+    """Histograms over requests: each waits through all stages of its batch."""
 
     def __init__(self) -> None:
         self._queue = Histogram()
@@ -32,16 +32,16 @@ class ShardTimings:
         self._batch_commands = Histogram(COMMANDS_BUCKETS)
         self.hot = HotWalletTracker()
 
-    def record(self, entries: list[QueuedRequest], times: BatchTimes) -> None:
-        """A batch that has been answered."""
-        count, commands = len(entries), 0
-        for entry in entries:
-            submission = entry.submission
-            size = len(submission.items)
+    def record(self, queued_requests: list[QueuedRequest], times: BatchTimes) -> None:
+        """Record a batch that has been answered."""
+        count, commands = len(queued_requests), 0
+        for queued in queued_requests:
+            request = queued.submission
+            size = len(request.items)
             commands += size
-            self.hot.add(submission.wallet_id, size)
-        # What came in one call has queued at one moment: a look-up a call, not a request.
-        for queued_at, together in Counter(entry.queued_at for entry in entries).items():
+            self.hot.add(request.wallet_id, size)
+        # Requests of one call have the same queued_at: one histogram look-up per call.
+        for queued_at, together in Counter(queued.queued_at for queued in queued_requests).items():
             self._queue.observe(times.dequeued_loop_time - queued_at, together)
         self._load.observe(times.loaded - times.dequeued, count)
         self._decide.observe(times.decided - times.loaded, count)
@@ -50,7 +50,7 @@ class ShardTimings:
         self._batch_commands.observe(commands)
 
     def snapshots(self) -> dict[str, HistogramSnapshot]:
-        """By the name that each has in the catalogue, less its prefix."""
+        """By metric name in the catalogue, without the prefix."""
         return {
             "queue_seconds": self._queue.snapshot(),
             "load_seconds": self._load.snapshot(),

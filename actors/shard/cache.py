@@ -1,4 +1,4 @@
-"""The wallets that are active on a shard: a cache that may be thrown away at any moment."""
+"""The wallets that are active on a shard: a cache that can be dropped at any time."""
 
 from collections import OrderedDict
 
@@ -7,7 +7,7 @@ from wallet.state import Transfer, TransferStatus, Wallet
 
 
 class ActiveWallet:
-    """One wallet's memory: its state at a version, and its pending transfers.
+    """One cached wallet: its state at a version, and its pending transfers.
 
     ``pending`` may lack transfers (they are read when needed) but holds no settled ones.
     """
@@ -20,7 +20,7 @@ class ActiveWallet:
 
 
 class WalletCache:
-    """Least recently used wallets leave first; so do the oldest pending transfers."""
+    """LRU cache of wallets; of a wallet's pending transfers the oldest are evicted first."""
 
     def __init__(self, *, wallets_max: int, transfers_max: int) -> None:
         self._wallets_max = wallets_max
@@ -43,12 +43,12 @@ class WalletCache:
             if len(self._wallets) > self._wallets_max:
                 self._wallets.popitem(last=False)
             return
-        assert state.version >= active.state.version, "INV-8 memory never moves back"
+        assert state.version >= active.state.version, "INV-8 a cached version never goes back"
         active.state = state
         self._wallets.move_to_end(state.id)
 
     def put_transfer(self, wallet_id: WalletId, transfer: Transfer) -> None:
-        """Remember a pending transfer of an active wallet, forget a settled one."""
+        """Cache a pending transfer of an active wallet; drop a settled one."""
         active = self._wallets.get(wallet_id)
         if active is None:
             return
@@ -63,5 +63,5 @@ class WalletCache:
         self._wallets.pop(wallet_id, None)
 
     def clear(self) -> None:
-        """Forget every wallet."""
+        """Drop every wallet."""
         self._wallets.clear()

@@ -1,4 +1,4 @@
-"""What a shard counts, since its process began."""
+"""Counters of a shard since its process started."""
 
 from collections import Counter
 from typing import Final
@@ -10,7 +10,7 @@ _RATE_WEIGHT: Final = 0.1
 
 
 class ShardCounts:
-    """Counters of batches and what was in them."""
+    """Counters of batches and their contents."""
 
     __slots__ = ("batch_commands_max_seen", "counts", "refusals", "s_per_command")
 
@@ -21,10 +21,8 @@ class ShardCounts:
         self.s_per_command = 0.0
         """Moving average: how fast the mailbox drains."""
 
-    def record(
-        self, batch: BatchDecider, submissions: list[CommandRequest], *, took_s: float
-    ) -> None:
-        commands = sum(len(submission.items) for submission in submissions)
+    def record(self, batch: BatchDecider, requests: list[CommandRequest], *, took_s: float) -> None:
+        commands = sum(len(request.items) for request in requests)
         self.s_per_command += _RATE_WEIGHT * (took_s / commands - self.s_per_command)
         self.counts["batches"] += 1
         self.counts["commands"] += commands

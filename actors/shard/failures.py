@@ -1,4 +1,4 @@
-"""How a shard answers what it could not decide: failures, and what each of them promises."""
+"""Failure responses of a shard, and whether each guarantees that nothing was applied."""
 
 import asyncio
 from typing import Final
@@ -9,43 +9,43 @@ from actors.rpc.messages import Failure, FailureCode
 from actors.shard.mailbox import QueuedRequest
 
 _LOGGED_REQUESTS_MAX: Final = 5
-"""Requests of a batch that the log names."""
+"""Most requests of a batch named in a log line."""
 
 
-def log_context(entries: list[QueuedRequest]) -> dict[str, object]:
-    """Log fields that name the requests of a batch: the first ones, and how many there are."""
-    first = [entry.submission for entry in entries[:_LOGGED_REQUESTS_MAX]]
+def log_context(queued_requests: list[QueuedRequest]) -> dict[str, object]:
+    """Log fields for a batch: its first requests, and how many it has."""
+    first = [queued.submission for queued in queued_requests[:_LOGGED_REQUESTS_MAX]]
     return {
-        "entries": len(entries),
-        "wallet_id": [submission.wallet_id for submission in first],
-        "request_id": [submission.request_id for submission in first],
+        "entries": len(queued_requests),
+        "wallet_id": [request.wallet_id for request in first],
+        "request_id": [request.request_id for request in first],
     }
 
 
-def expire(entries: list[QueuedRequest], *, maybe_applied: bool) -> list[QueuedRequest]:
-    """Answer what can't be decided in time; return the rest."""
+def expire(queued_requests: list[QueuedRequest], *, maybe_applied: bool) -> list[QueuedRequest]:
+    """Answer requests whose deadline has passed; return the others."""
     now = asyncio.get_running_loop().time()
-    in_time = [entry for entry in entries if entry.deadline > now]
-    if len(in_time) < len(entries):
+    in_time = [queued for queued in queued_requests if queued.deadline > now]
+    if len(in_time) < len(queued_requests):
         failure = _EXPIRED_UNKNOWN if maybe_applied else _EXPIRED
-        for entry in entries:
-            if entry.deadline <= now:
-                entry.answer(failure_for(entry, failure))
+        for queued in queued_requests:
+            if queued.deadline <= now:
+                queued.answer(failure_for(queued, failure))
     return in_time
 
 
-def failure_for(entry: QueuedRequest, failure: Failure) -> Failure:
+def failure_for(queued: QueuedRequest, failure: Failure) -> Failure:
     """``failure`` for ``entry``: a second delivery can't promise that the first did nothing."""
-    if entry.submission.attempt > 1 and failure.applied == "no":
+    if queued.submission.attempt > 1 and failure.applied == "no":
         return msgspec.structs.replace(
             failure, applied="unknown", detail=failure.detail.replace(_NOT_APPLIED, _MAYBE_APPLIED)
         )
     return failure
 
 
-def fail_all(entries: list[QueuedRequest], failure: Failure) -> None:
-    for entry in entries:
-        entry.answer(failure_for(entry, failure))
+def fail_all(queued_requests: list[QueuedRequest], failure: Failure) -> None:
+    for queued in queued_requests:
+        queued.answer(failure_for(queued, failure))
 
 
 _NOT_APPLIED: Final = "This request applied nothing; it is safe to repeat."

@@ -1,7 +1,7 @@
-"""Which wallets are hot: the ones that take the most commands, window by window.
+"""Hot wallets (heavy hitters): the wallets with the most commands per time window.
 
-Counting every wallet for ever would cost memory; counting the hot ones doesn't. A window's counts
-are pruned to the largest when there are many, so what is hot is counted exactly, or nearly.
+Counting every wallet permanently would cost memory. A window's counts are pruned to the largest
+when there are too many, so hot wallets are counted exactly or nearly so.
 """
 
 from collections import Counter
@@ -13,13 +13,13 @@ import msgspec
 from wallet.ids import WalletId
 
 WINDOW_S: Final = 5.0
-"""A wallet is as hot as it was in the last whole window."""
+"""Length of a window. Results are those of the last complete window."""
 
 TOP_K: Final = 5
-"""Hottest wallets that a shard tells of."""
+"""Hottest wallets that a shard reports."""
 
 LABELLED_MAX: Final = 20
-"""Wallets that metrics name in a process' life: every name is a time series, for ever."""
+"""Wallets used as metric labels in a process' lifetime: each label is one more time series."""
 
 OTHER: Final = "other"
 
@@ -29,7 +29,7 @@ _PRUNE_TO: Final = 1_000
 
 
 class HotWallet(msgspec.Struct, frozen=True):
-    """A hot wallet in the last whole window. ``share``: of its shard's commands, 0 to 1."""
+    """A hot wallet in the last complete window. ``share``: of its shard's commands, 0 to 1."""
 
     wallet_id: WalletId
     commands_per_s: float
@@ -44,11 +44,11 @@ class HotWalletTracker:
         self._counts: dict[WalletId, int] = {}
         self._commands = 0
         self.commands_per_s = 0.0
-        """Of the whole shard, in the last whole window."""
+        """Of the whole shard, in the last complete window."""
         self.hottest: list[HotWallet] = []
         """Hottest first, at most `TOP_K`."""
         self.labelled_commands: Counter[str] = Counter()
-        """Commands of wallets while they took a tenth of the shard's or more."""
+        """Commands of wallets in windows in which they had a tenth of the shard's or more."""
 
     def add(self, wallet_id: WalletId, commands: int) -> None:
         counts = self._counts
@@ -58,7 +58,7 @@ class HotWalletTracker:
             self._counts = dict(nlargest(_PRUNE_TO, counts.items(), key=_commands_of))
 
     def roll_window(self, now: float) -> None:
-        """End the window if it is over: the asker of the results calls this first."""
+        """End the window if it is over. Call this before reading the results."""
         if self._began is None:
             self._began = now
         passed_s = now - self._began

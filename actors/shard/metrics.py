@@ -28,7 +28,7 @@ _GAUGES: Final = {
     "journal_ready": "journal_ready",
     "stream_ready": "stream_ready",
 }
-"""Field → the metric's name, less its prefix."""
+"""Field → metric name without the prefix."""
 
 
 def samples(statistics: ShardStatistics) -> Iterator[Sample]:
@@ -53,5 +53,5 @@ def _hot_wallets(statistics: ShardStatistics, labels: dict[str, str]) -> Iterato
     for rank, share in enumerate(shares, start=1):
         yield Sample("wallet_shard_hot_wallet_share", share, {**labels, "rank": str(rank)})
     for wallet_id, count in {OTHER: 0, **statistics.hot_commands}.items():
-        place = {**labels, "wallet_id": wallet_id}
-        yield Sample("wallet_shard_hot_wallet_commands_total", count, place)
+        hot_labels = {**labels, "wallet_id": wallet_id}
+        yield Sample("wallet_shard_hot_wallet_commands_total", count, hot_labels)

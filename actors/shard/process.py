@@ -1,4 +1,4 @@
-"""A shard's process without Ray: everything that lives in it, put together."""
+"""A shard's process without Ray: builds its components and starts its tasks."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ from runtime.tracing import configure_tracing
 _log = structlog.get_logger(__name__)
 
 CHORES: Final = ("watch", "relay", "forget", "sweep", "probe")
-"""What a shard does beside writing."""
+"""Background tasks of a shard, by their metric label."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -66,7 +66,7 @@ class ShardProcess:
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
         )
-        self._chores = BackgroundTasks()
+        self._background = BackgroundTasks()
         self._listener = RpcServer(
             self._submit,
             self.writing_problem,
@@ -78,55 +78,55 @@ class ShardProcess:
             loop.create_task(task, name=name)
             for name, task in (
                 ("shard", self._supervise(self._shard.run())),
-                ("watch", self._chores.supervise("watch", self._shard.reject_while_stalled)),
-                ("relay", self._chores.supervise("relay", self._relay.run)),
-                ("forget", self._chores.supervise("forget", self._relay.prune)),
-                ("sweep", self._chores.supervise("sweep", self._relay.sweep)),
-                ("probe", self._chores.supervise("probe", self._writes.run)),
+                ("watch", self._background.supervise("watch", self._shard.reject_while_stalled)),
+                ("relay", self._background.supervise("relay", self._relay.run)),
+                ("forget", self._background.supervise("forget", self._relay.prune)),
+                ("sweep", self._background.supervise("sweep", self._relay.sweep)),
+                ("probe", self._background.supervise("probe", self._writes.run)),
             )
         ]
         freeze_startup_objects()
         _log.info("shard active", shard=shard, shards=settings.shard_count, pid=os.getpid())
 
     async def _supervise(self, task: Coroutine[None, None, None]) -> None:
-        """Writing that ends is a bug; better a new actor than half a one."""
+        """The shard's task must never finish. If it does, exit: Serve restarts the actor."""
         try:
             await task
         except asyncio.CancelledError:
             raise
-        except Exception:  # noqa: BLE001 - whatever it is, it ends this process
+        except Exception:  # noqa: BLE001 - any error ends this process
             _log.critical("shard task failed", exc_info=True)
             os._exit(1)
 
     async def listen(self, host: str) -> RpcEndpoint:
-        """Take commands on a port of ``host``; where, and with which secret, from then on."""
+        """Listen for commands on a port of ``host``; returns the endpoint and its secret."""
         async with self._listening:
             if self._address is None:
                 self._address = await self._listener.start(host)
         return self._address
 
     async def _submit(self, payload: bytes) -> bytes:
-        """Encoded submissions in, encoded replies out, once all of them are answered."""
+        """Encoded requests in, encoded replies out, once all of them are answered."""
         return await serve_call(payload, self._shard.submit)
 
     def writing_problem(self) -> str | None:
-        """Why this shard would not write what it is asked to write now; None if it would."""
+        """Why this shard can't write now; None if it can."""
         if self._relay.backlog >= self._outbox_max:
             return "too many events wait for the event stream"
         return self._writes.problem()
 
     async def close(self) -> None:
-        """End everything. For a process that goes on without its shard."""
+        """Cancel all tasks and close the stream. For a process that outlives its shard."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stream.close()
 
     def statistics(self) -> ShardStatistics:
-        """How this shard stands."""
+        """A snapshot of this shard's statistics."""
         shard, relay, counts = self._shard, self._relay, self._shard.counts
-        meters = shard.meters
-        meters.hot.roll_window(asyncio.get_event_loop().time())
+        timings = shard.timings
+        timings.hot.roll_window(asyncio.get_event_loop().time())
         return ShardStatistics(
             shard=self._shard_number,
             pid=os.getpid(),
@@ -141,11 +141,11 @@ class ShardProcess:
             conflicts=counts["conflicts"],
             outcomes_unknown=counts["outcomes_unknown"],
             overloaded=counts["overloaded"],
-            commands_per_s=meters.hot.commands_per_s,
-            hot_wallets=meters.hot.hottest,
-            hot_commands=dict(meters.hot.labelled_commands),
+            commands_per_s=timings.hot.commands_per_s,
+            hot_wallets=timings.hot.hottest,
+            hot_commands=dict(timings.hot.labelled_commands),
             distributions={
-                **meters.snapshots(),
+                **timings.snapshots(),
                 "publish_seconds": relay.publish_seconds.snapshot(),
             },
             outbox_events=relay.backlog,
@@ -153,7 +153,7 @@ class ShardProcess:
             published=relay.published,
             publish_failures=relay.publish_failures,
             chore_failures={
-                name: self._chores.failures[name] + relay.failures[name] for name in CHORES
+                name: self._background.failures[name] + relay.failures[name] for name in CHORES
             },
             journal_ready=shard.journal_ready and self._writes.problem() is None,
             stream_ready=relay.stream_ready and self._stream.connected,

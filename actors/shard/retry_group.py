@@ -1,57 +1,62 @@
-"""Requests that a shard decides together, and how often it has tried to."""
+"""Requests that a shard decides together, and the outcomes of earlier attempts."""
 
 from actors.shard.mailbox import QueuedRequest
 from wallet.ids import WalletId
 
 
 class RetryGroup:
-    """Entries that are decided together, and what became of the tries to do so."""
+    """Queued requests that are decided together, and the outcomes of earlier attempts."""
 
-    __slots__ = ("conflicts", "entries", "refused_whole", "unknown_outcomes")
+    __slots__ = ("commit_rejected", "conflicts", "queued_requests", "unknown_outcomes")
 
     def __init__(
         self,
-        entries: list[QueuedRequest],
+        queued_requests: list[QueuedRequest],
         *,
         conflicts: int = 0,
-        lost: int = 0,
-        refused_whole: bool = False,
+        unknown_outcomes: int = 0,
+        commit_rejected: bool = False,
     ) -> None:
-        self.entries = entries
+        self.queued_requests = queued_requests
         self.conflicts = conflicts
-        self.unknown_outcomes = lost
-        """Commits whose answers never came."""
-        self.refused_whole = refused_whole
-        """A commit was refused: an earlier delivery may have been applied by somebody else."""
+        self.unknown_outcomes = unknown_outcomes
+        """Commits that got no response."""
+        self.commit_rejected = commit_rejected
+        """A commit was rejected as a whole: another shard may have applied an earlier delivery."""
 
     @property
     def maybe_applied(self) -> bool:
-        """Whether what the entries create may be in the journal already."""
-        return self.refused_whole or self.unknown_outcomes > 0
+        """Whether what the requests create may be in the journal already."""
+        return self.commit_rejected or self.unknown_outcomes > 0
 
     def again(
         self,
         *,
-        entries: list[QueuedRequest] | None = None,
+        queued_requests: list[QueuedRequest] | None = None,
         conflicts: int | None = None,
-        lost: int | None = None,
-        refused_whole: bool = False,
+        unknown_outcomes: int | None = None,
+        commit_rejected: bool = False,
     ) -> "RetryGroup":
-        """The same for another try, but for what is given."""
+        """A copy for the next attempt, with the given fields changed."""
         return RetryGroup(
-            self.entries if entries is None else entries,
+            self.queued_requests if queued_requests is None else queued_requests,
             conflicts=self.conflicts if conflicts is None else conflicts,
-            lost=self.unknown_outcomes if lost is None else lost,
-            refused_whole=self.refused_whole or refused_whole,
+            unknown_outcomes=self.unknown_outcomes
+            if unknown_outcomes is None
+            else unknown_outcomes,
+            commit_rejected=self.commit_rejected or commit_rejected,
         )
 
     def split(self, wallet_ids: frozenset[WalletId]) -> list["RetryGroup"]:
-        """Entries of other wallets, if there are any, then those of ``wallet_ids``.
+        """Two groups: requests of other wallets, then of ``wallet_ids``. One if either is empty.
 
-        A wallet's entries stay together and in order. The others count conflicts from zero.
+        A wallet's requests stay together and in order. The others count conflicts from zero.
         """
-        of_them = [one for one in self.entries if one.submission.wallet_id in wallet_ids]
-        others = [one for one in self.entries if one.submission.wallet_id not in wallet_ids]
+        of_them = [one for one in self.queued_requests if one.submission.wallet_id in wallet_ids]
+        others = [one for one in self.queued_requests if one.submission.wallet_id not in wallet_ids]
         if not others or not of_them:
             return [self]
-        return [self.again(entries=others, conflicts=0), self.again(entries=of_them)]
+        return [
+            self.again(queued_requests=others, conflicts=0),
+            self.again(queued_requests=of_them),
+        ]

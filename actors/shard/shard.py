@@ -1,16 +1,15 @@
-"""A shard: the single writer of the wallets that the ring gives it.
+"""A shard: the single writer of the wallets that the ring assigns to it.
 
-Theory of operation. One task takes whatever has queued (`Mailbox.drain`, no linger), reads what
-is missing, decides every submission in order (`Batch`, pure), writes everything in one
-transaction and only then moves its memory and answers (`BatchCommitter`). While that transaction
-is under way the next batch queues up: the slower the disk, the larger the batches. That is all of
-group commit.
+Theory of operation. One task takes all queued requests (`Mailbox.drain`, no linger), reads what
+the cache lacks, decides every request in order (`BatchDecider`, pure), writes everything in one
+transaction, and only then updates the cache and replies (`BatchCommitter`). During that transaction
+the next batch queues up: the slower the disk, the larger the batches. This is group commit.
 
 What if …
 
-- the process dies before the commit: nothing happened; the caller delivers to the successor.
-- it dies after the commit: the successor finds the transfer's id or key and answers from it.
-- the commit fails, or its answer is lost: `RetryingCommitter` says what then.
+- the process dies before the commit: nothing was applied; the caller delivers to the successor.
+- it dies after the commit: the successor finds the transfer id or idempotency key and replays it.
+- the commit fails, or its response is lost: see `RetryingCommitter`.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ from actors.shard.stall_detector import StallDetector
 from wallet.commands import CommandRequest
 
 _STALL_CHECK_INTERVAL_S: Final = 0.25
-"""How often a shard looks whether its database still answers."""
+"""How often a shard checks whether its database still answers."""
 
 
 class ShardLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,38 +88,38 @@ class Shard:
         )
         self.counts = self._counts.counts
         self.refusals = self._counts.refusals
-        self.meters = committer.meters
+        self.timings = committer.timings
 
-    # -- taking submissions --------------------------------------------------------------------
+    # -- accepting requests -----------------------------------------------------------------
 
-    async def submit(self, submissions: list[CommandRequest]) -> list[RequestResult]:
-        """Queue ``submissions`` in order and return their replies, in the same order.
+    async def submit(self, requests: list[CommandRequest]) -> list[RequestResult]:
+        """Queue ``requests`` in order and return their replies, in the same order.
 
-        What doesn't fit is refused at once, before anything is written.
+        What doesn't fit is rejected immediately, before anything is written.
         """
-        answered = Countdown(len(submissions))
+        answered = Countdown(len(requests))
         queued_at = asyncio.get_running_loop().time()
-        entries = [QueuedRequest(submission, answered, queued_at) for submission in submissions]
-        for entry in entries:
-            refused = self._admit(entry)
-            if refused is not None:
-                entry.answer(refused)
+        queued_requests = [QueuedRequest(request, answered, queued_at) for request in requests]
+        for queued in queued_requests:
+            failure = self._admit(queued)
+            if failure is not None:
+                queued.answer(failure)
         await answered.wait()
-        return [entry.result for entry in entries]
+        return [queued.result for queued in queued_requests]
 
-    def _admit(self, entry: QueuedRequest) -> Failure | None:
+    def _admit(self, queued: QueuedRequest) -> Failure | None:
         if self._relay.backlog >= self._limits.outbox_events_max:
-            return failure_for(entry, OUTBOX_FULL)
+            return failure_for(queued, OUTBOX_FULL)
         if self._stall.is_stalled():
-            return failure_for(entry, JOURNAL_DOWN)
-        if self._committer.is_locked(entry.submission.wallet_id):
-            return failure_for(entry, WALLET_LOCKED)
-        overflow = self._mailbox.put(entry)
+            return failure_for(queued, JOURNAL_DOWN)
+        if self._committer.is_locked(queued.submission.wallet_id):
+            return failure_for(queued, WALLET_LOCKED)
+        overflow = self._mailbox.put(queued)
         if overflow is None:
             return None
         self.counts["overloaded"] += 1
-        if entry.submission.attempt > 1:
-            return failure_for(entry, JOURNAL_DOWN)
+        if queued.submission.attempt > 1:
+            return failure_for(queued, JOURNAL_DOWN)
         what = "shard's" if overflow is Overflow.QUEUE else "wallet's"
         return Failure(
             code=FailureCode.OVERLOADED,
@@ -132,25 +131,25 @@ class Shard:
     def _drain_estimate_s(self) -> float:
         return self._mailbox.items * self._counts.s_per_command
 
-    # -- the one task -------------------------------------------------------------------------
+    # -- tasks --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve the mailbox until cancelled."""
+        """Commit batches from the mailbox until cancelled."""
         while True:
             await self._mailbox.wait()
-            entries = self._mailbox.drain(
+            queued_requests = self._mailbox.drain(
                 items_max=self._limits.batch_commands_max,
                 wallet_items_max=self._limits.batch_wallet_commands_max,
             )
             self._stall.restart()
-            await self._committer.commit(entries)
+            await self._committer.commit(queued_requests)
             self._stall.stop()
 
     async def reject_while_stalled(self) -> None:
-        """Refuse what waits behind a batch that the database doesn't answer, until cancelled.
+        """Reject what waits behind a batch that the database doesn't answer, until cancelled.
 
-        The batch itself goes on: its outcome must be learnt. What is queued is surely not
-        applied, and its callers shall know within about a second, not at their deadlines.
+        The batch itself continues: its outcome must be known. Queued requests are certainly not
+        applied, and their callers get that answer within about a second, not at their deadlines.
         """
         while True:
             await asyncio.sleep(_STALL_CHECK_INTERVAL_S)
@@ -161,7 +160,7 @@ class Shard:
                 )
                 fail_all(waiting, JOURNAL_DOWN)
 
-    # -- how it stands ------------------------------------------------------------------------
+    # -- state --------------------------------------------------------------------------------
 
     @property
     def journal_ready(self) -> bool:

@@ -1,10 +1,10 @@
-"""Whether a batch is stuck at the database."""
+"""Detects a batch that the database does not answer."""
 
 import asyncio
 
 
 class StallDetector:
-    """Knows when the batch under way began, and whether the journal answered last."""
+    """When the current batch started, and whether the journal's last call succeeded."""
 
     __slots__ = ("_busy_since", "_stall_s", "journal_ready")
 
@@ -14,15 +14,15 @@ class StallDetector:
         self.journal_ready = True
 
     def restart(self) -> None:
-        """A batch is under way, from now on."""
+        """A batch starts now."""
         self._busy_since = asyncio.get_running_loop().time()
 
     def stop(self) -> None:
-        """No batch is under way."""
+        """The batch has ended."""
         self._busy_since = None
 
     def is_stalled(self) -> bool:
-        """A batch is under way that the database has failed, or leaves unanswered for too long."""
+        """Whether the database has failed the current batch, or not answered it in time."""
         if self._busy_since is None:
             return False
         waited_s = asyncio.get_running_loop().time() - self._busy_since

@@ -1,4 +1,4 @@
-"""What a shard has done and how it stands: read by status and metrics, written by one task."""
+"""Statistics of a shard: read by status and metrics, written by one task."""
 
 import msgspec
 
@@ -23,17 +23,17 @@ class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
     outcomes_unknown: int
     overloaded: int
     commands_per_s: float
-    """In the last whole window of `actors.shard.heavy_hitters`."""
+    """In the last complete window of `actors.shard.heavy_hitters`."""
     hot_wallets: list[HotWallet]
     hot_commands: dict[str, int]
     distributions: dict[str, HistogramSnapshot]
-    """By their metric's name, less its prefix."""
+    """By metric name without the prefix."""
     outbox_events: int
     outbox_age_s: float
     published: int
     publish_failures: int
     chore_failures: dict[str, int]
-    """By chore: those that never failed, too."""
+    """By background task, including those that never failed."""
     journal_ready: bool
     stream_ready: bool
     batch_commands_max_seen: int

@@ -1,7 +1,7 @@
-"""Results as they are kept under idempotency keys: JSON that a person can read.
+"""Results as stored under idempotency keys: readable JSON.
 
-`actors.rpc.messages` changes from version to version; what is kept here is read by every later
-release, so its form may only gain fields.
+`actors.rpc.messages` may change in any version. What is stored here is read by every later
+release, so this format may only gain fields.
 """
 
 from typing import Final, TypeVar, assert_never
@@ -22,7 +22,7 @@ from wallet.refusals import Refusal
 
 
 class _StoredRefusal(Refusal, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """With what a later release may have added, which is passed over."""
+    """Ignores fields that a later release may have added."""
 
 
 class _Claim(msgspec.Struct):
@@ -30,28 +30,28 @@ class _Claim(msgspec.Struct):
 
 
 class _Identified(msgspec.Struct):
-    """What every wallet and transfer has."""
+    """The field that every wallet and transfer has."""
 
     id: str
 
 
 class _StoredItem(msgspec.Struct, omit_defaults=True):
     body: msgspec.Raw
-    """null for what was rolled back."""
+    """null if it was rolled back."""
     refused: bool
     version: int
     replayed: bool = False
-    """Under the item's own key, when the batch was decided."""
+    """It was replayed under the item's own key when the batch was decided."""
 
 
 class _StoredRequest(msgspec.Struct, omit_defaults=True, kw_only=True):
     request: str = ""
-    """The whole request's fingerprint in hexadecimal. Empty: kept by a release without it."""
+    """Fingerprint of the whole request in hexadecimal. Empty: stored by a release without it."""
 
 
 class _StoredBatch(_StoredRequest, omit_defaults=True, kw_only=True):
     answers: list[_StoredItem]
-    """Of a batch that was rolled back: up to the item that was refused."""
+    """If the batch was rolled back: up to the item that was refused."""
     wallet: msgspec.Raw
     undone: bool
 
@@ -74,15 +74,15 @@ T = TypeVar("T")
 
 def stored_answer(
     result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack,
-    keyed: Idempotency,
+    idempotency: Idempotency,
     request_id: str,
 ) -> StoredAnswer:
-    """``result`` as it is kept under the key of the request that it was the first result of."""
+    """``result`` as stored under the idempotency key of its request."""
     return StoredAnswer(
-        fingerprint=keyed.fingerprint,
+        fingerprint=idempotency.fingerprint,
         request_id=request_id,
         refused=isinstance(result, Refused),
-        answer=_encoded(result, keyed),
+        answer=_encoded(result, idempotency),
         version=_version_of(result),
     )
 
@@ -92,7 +92,7 @@ def encode_refusal(refusal: Refusal) -> bytes:
 
 
 def _encoded(
-    result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack, keyed: Idempotency
+    result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack, idempotency: Idempotency
 ) -> bytes:
     if isinstance(result, Applied):
         return result.body
@@ -102,20 +102,22 @@ def _encoded(
         return _encoder.encode(_Claim(request_id=result.request_id))
     if isinstance(result, BatchCommitted):
         answers = [_stored_item(item) for item in result.items]
-        return _encoded_batch(answers, keyed, wallet=msgspec.Raw(result.wallet), undone=False)
+        return _encoded_batch(answers, idempotency, wallet=msgspec.Raw(result.wallet), undone=False)
     if isinstance(result, BatchRolledBack):
-        # A release that reads this by its last answer counts the ones before it.
+        # Older releases take the refused item's index from the number of answers before it.
         answers = [_ROLLED_BACK] * result.index
         answers.append(_stored_item(Refused(refusal=result.refusal)))
-        return _encoded_batch(answers, keyed, wallet=_NULL, undone=True)
+        return _encoded_batch(answers, idempotency, wallet=_NULL, undone=True)
     assert_never(result)
 
 
 def _encoded_batch(
-    answers: list[_StoredItem], keyed: Idempotency, *, wallet: msgspec.Raw, undone: bool
+    answers: list[_StoredItem], idempotency: Idempotency, *, wallet: msgspec.Raw, undone: bool
 ) -> bytes:
     return _encoder.encode(
-        _StoredBatch(answers=answers, wallet=wallet, undone=undone, request=keyed.request.hex())
+        _StoredBatch(
+            answers=answers, wallet=wallet, undone=undone, request=idempotency.request.hex()
+        )
     )
 
 
@@ -135,18 +137,18 @@ def _stored_item(result: ItemResult) -> _StoredItem:
 
 
 def _version_of(result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack) -> int:
-    """Of the wallet after what was applied last; 0 if nothing was."""
+    """Version of the wallet after the last applied item; 0 if there is none."""
     if isinstance(result, BatchCommitted):
         return _version_of(result.items[-1])
     return result.version if isinstance(result, Applied) else 0
 
 
 # -- from JSON ---------------------------------------------------------------------------------
-# Each of these raises JournalError for what this release can't read.
+# Each of these raises JournalError for what this release can't decode.
 
 
 def item_result_from(stored: StoredAnswer, *, replayed: bool) -> ItemResult:
-    """What was kept under the key of a single command, or of an item."""
+    """The result stored under the key of a single command or of an item."""
     return _item_result(
         stored.answer, refused=stored.refused, version=stored.version, replayed=replayed
     )
@@ -157,7 +159,7 @@ def claim_from(stored: StoredAnswer, *, replayed: bool) -> KeyClaimed:
 
 
 def batch_result_from(stored: StoredAnswer, *, replayed: bool) -> BatchCommitted | BatchRolledBack:
-    """What was kept under the key of a batch."""
+    """The result stored under the key of a batch."""
     batch = _decode(_batch, stored.answer)
     if batch.undone:
         *before, last = batch.answers
@@ -181,7 +183,7 @@ def refusal_from(answer: bytes | msgspec.Raw) -> Refusal:
 
 
 def request_fingerprint_from(stored: StoredAnswer) -> bytes:
-    """The fingerprint of the whole request that a batch's answer belongs to; empty if unknown."""
+    """Fingerprint of the whole request of a batch; empty if unknown."""
     return bytes.fromhex(_decode(_request, stored.answer).request)
 
 
@@ -199,4 +201,4 @@ def _decode(decoder: "msgspec.json.Decoder[T]", answer: bytes | msgspec.Raw) -> 
     try:
         return decoder.decode(answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise JournalError(f"a stored answer can't be read: {error}") from error
+        raise JournalError(f"stored answer can't be decoded: {error}") from error

@@ -1,4 +1,4 @@
-"""A shard's spans. Called only where `tracing.enabled`."""
+"""OpenTelemetry spans of a shard. Called only if `tracing.enabled`."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from wallet.events import RecordedEvent, TransferChanged
 
 
 def trace_batch(
-    submissions: Sequence[CommandRequest], recorded: list[RecordedEvent], times: BatchTimes
+    requests: Sequence[CommandRequest], recorded: list[RecordedEvent], times: BatchTimes
 ) -> None:
-    """Leave the batch's spans, and give each event the trace of the request that made it."""
-    traced = [submission for submission in submissions if submission.traceparent is not None]
+    """Record the batch's spans, and set each event's trace to that of its request."""
+    traced = [request for request in requests if request.traceparent is not None]
     if not traced:
         return
     tracing.record_batch_span(
-        [str(submission.traceparent) for submission in traced],
+        [str(request.traceparent) for request in traced],
         [
             ("", times.dequeued),
             ("load", times.loaded),
@@ -26,9 +26,9 @@ def trace_batch(
             ("postgres commit_batch", times.committed),
             ("reply", times.answered),
         ],
-        {"wallet.requests": len(submissions), "wallet.events": len(recorded)},
+        {"wallet.requests": len(requests), "wallet.events": len(recorded)},
     )
-    traces = {made: submission.traceparent for submission in traced for made in _ids(submission)}
+    traces = {made: request.traceparent for request in traced for made in _ids(request)}
     for place, one in enumerate(recorded):
         event = one.event
         made = event.transfer.id if isinstance(event, TransferChanged) else event.wallet_id
@@ -36,12 +36,12 @@ def trace_batch(
             recorded[place] = msgspec.structs.replace(one, traceparent=traces[made])
 
 
-def _ids(submission: CommandRequest) -> list[str]:
-    """What the commands of ``submission`` make or change."""
+def _ids(request: CommandRequest) -> list[str]:
+    """Ids of the wallets and transfers that ``request`` creates or changes."""
     return [
         item.command.wallet_id
         if isinstance(item.command, CreateWallet)
         else item.command.transfer_id
-        for item in submission.items
+        for item in request.items
         if not isinstance(item.command, ClaimKey)
     ]

@@ -1,15 +1,15 @@
-"""Whether a shard's writes go through now: known from its commits, and from probes without them.
+"""Whether a shard can write now: known from its commits, or from write probes if it has none.
 
-That Postgres answers a question says nothing about writes: a synchronous standby may be gone, the
-disk full, the server read-only, a table locked. So what counts is a commit that was confirmed. A
-busy shard confirms many a second. An idle one, or one whose last commit failed, writes a probe
-that changes nothing and is committed like any batch (`PostgresWriteProbe`).
+A Postgres that answers queries may still not accept writes: a synchronous standby may be gone, the
+disk full, the server read-only, a table locked. So only a confirmed commit counts. A busy shard
+confirms many per second. An idle one, or one whose last commit failed, writes a probe that changes
+nothing and is committed like a batch (`PostgresWriteProbe`).
 
-Writes go through unless the last thing that was learnt is a failure, or something has waited for
-its confirmation for too long. One probe is under way at a time. Some commits say nothing about the
-next write: one that wrote no row (refusals without keys; it left nothing to be confirmed), a
-client's own mistake (an amount that the database refuses), and one that a lock held up. The lock
-may be on one wallet alone; if it is on a table, the probe meets it.
+Writes are healthy unless the latest result is a failure, or a commit or probe has waited too long
+for its confirmation. There is one probe at a time. Some commits say nothing about the next write:
+one that wrote no row (refusals without idempotency keys), a client error (an amount that the
+database rejects), and one that waited for a lock. The lock may be on a single wallet; if it is on
+a table, the probe waits for it too.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ from wallet.ids import WalletId
 _log = structlog.get_logger(__name__)
 
 _GIVE_UP_S: Final = 10.0
-"""A probe that nothing answers for so long is cancelled: its connection may be a dead one."""
+"""A probe without a response for this long is cancelled: its connection may be dead."""
 
 _DISK_FULL: Final = "53"
 _SERVERS_STATE: Final = frozenset({"08", "25", _DISK_FULL, "55", "57", "58", "F0", "XX"})
-"""Classes of SQLSTATE that speak of the server; the others are about what it was asked."""
+"""SQLSTATE classes that describe the server's state; the others are about the statement."""
 
 _NOTHING_YET: Final = "nothing has been written yet"
 
@@ -54,7 +54,7 @@ class WriteHealthLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WriteHealth:
-    """What is known about writes. ``run`` is its only task."""
+    """State of a shard's writes. ``run`` is its only task."""
 
     def __init__(
         self, probe: WriteProbe, limits: WriteHealthLimits, clock: Callable[[], float]
@@ -69,7 +69,7 @@ class WriteHealth:
         self._probe_since: float | None = None
 
     def problem(self) -> str | None:
-        """Why a write would not go through now; None if it would."""
+        """Why a write would fail now; None if it would succeed."""
         if self._failure is not None:
             return self._failure
         now = self._clock()
@@ -86,11 +86,11 @@ class WriteHealth:
         self._commit_since = self._clock()
 
     def commit_ends(self) -> None:
-        """Confirmed or not, nothing waits any more."""
+        """The commit has ended, confirmed or not."""
         self._commit_since = None
 
     def proved(self, *, began: float) -> None:
-        """A write that began then is confirmed."""
+        """A write that started at ``began`` is confirmed."""
         self._proved_at = max(self._proved_at, began)
         if began >= self._failed_at and self._failure is not None:
             if self._failure != _NOTHING_YET:
@@ -98,7 +98,7 @@ class WriteHealth:
             self._failure = None
 
     def failed(self, message: str) -> None:
-        """A write or a read failed, for a reason that the next one would meet as well."""
+        """A write or read failed for a reason that would fail the next one, too."""
         if self._failure is None:
             _log.warning("writes fail", cause=message)
         self._failure, self._failed_at = message, self._clock()
@@ -106,7 +106,7 @@ class WriteHealth:
     # -- probes --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Probe while no commit tells, until cancelled."""
+        """Probe whenever there is no recent commit, until cancelled."""
         while True:
             if self._failure is not None or not self._is_fresh():
                 await self._write_probe()
@@ -132,7 +132,7 @@ class WriteHealth:
 
 
 class MonitoredJournal:
-    """Implements `Journal`: another one, whose successes and failures ``health`` hears of."""
+    """Implements `Journal`: delegates to another one and reports each result to ``health``."""
 
     def __init__(self, journal: Journal, health: WriteHealth, clock: Callable[[], float]) -> None:
         self._journal = journal
@@ -159,7 +159,7 @@ class MonitoredJournal:
         try:
             await self._journal.commit(batch, session=session)
         except JournalConflict:
-            raise  # Somebody else's write went through.
+            raise  # Another writer's commit succeeded.
         except (JournalUnavailable, OutcomeUnknown) as failure:
             self._note(failure)
             raise
@@ -181,5 +181,5 @@ class MonitoredJournal:
 
 
 def _writes_rows(batch: CommitRequest) -> bool:
-    """Otherwise it only compares versions, and confirms at most what others have written."""
+    """Whether the batch writes a row. Otherwise it only compares versions."""
     return bool(batch.events or batch.idempotency_records or batch.refused)

@@ -1,4 +1,4 @@
-"""What every `wallet` command begins with: settings, the home, a console."""
+"""What every `wallet` command needs: settings, the state directory, a console."""
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -9,7 +9,7 @@ from runtime.settings import Settings
 
 
 def settings() -> Settings:
-    """The settings of the environment; StackError names the first that is wrong."""
+    """Settings from the environment; StackError names the first invalid one."""
     try:
         return Settings()
     except ValidationError as wrong:
@@ -18,7 +18,7 @@ def settings() -> Settings:
         raise StackError(f"Invalid value for {name}: {first['msg']}.") from wrong
 
 
-def home() -> StateDirectory:
+def state_dir() -> StateDirectory:
     return StateDirectory.of_this_checkout()
 
 

@@ -1,4 +1,4 @@
-"""What the commands `wallet keys create|list|revoke|who` do, one function each."""
+"""The commands `wallet keys create|list|revoke|attribution`, one function each."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,12 +24,12 @@ ResultT = TypeVar("ResultT")
 _NAME_MAX: Final = 100
 
 _WIDTH: Final = 200
-"""Ids are there to be copied: a narrow terminal breaks lines, it doesn't shorten them."""
+"""Ids must stay whole to be copied: a narrow terminal wraps the lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKeyOptions:
-    """A key to be made. ``expires_in_days`` and ``rate_per_s``: None for none of its own."""
+    """Options of a new API key. None: it doesn't expire, and it has the default rate limit."""
 
     name: str
     scopes: tuple[str, ...]
@@ -37,38 +37,38 @@ class NewKeyOptions:
     rate_per_s: float | None = None
 
 
-def create(settings: Settings, home: StateDirectory, wanted: NewKeyOptions) -> NewApiKey:
-    """Make a key. Whoever calls this shows it: nobody else ever can."""
-    unknown = sorted(set(wanted.scopes) - set(SCOPES))
+def create(settings: Settings, state_dir: StateDirectory, options: NewKeyOptions) -> NewApiKey:
+    """Create an API key. The caller must show it: only its hash is stored."""
+    unknown = sorted(set(options.scopes) - set(SCOPES))
     if unknown:
-        raise StackError(f"There is no scope {unknown[0]}: choose among {', '.join(SCOPES)}.")
-    if not 1 <= len(wanted.name) <= _NAME_MAX:
-        raise StackError(f"A key's name has 1 to {_NAME_MAX} characters.")
+        raise StackError(f"Unknown scope {unknown[0]}. Valid scopes: {', '.join(SCOPES)}.")
+    if not 1 <= len(options.name) <= _NAME_MAX:
+        raise StackError(f"The name of a key must have 1 to {_NAME_MAX} characters.")
     expires_at = None
-    if wanted.expires_in_days is not None:
-        if wanted.expires_in_days <= 0:
-            raise StackError("A key that has expired already is of no use: give it some days.")
-        expires_at = datetime.now(UTC) + timedelta(days=wanted.expires_in_days)
+    if options.expires_in_days is not None:
+        if options.expires_in_days <= 0:
+            raise StackError("--expires-in-days must be greater than 0.")
+        expires_at = datetime.now(UTC) + timedelta(days=options.expires_in_days)
     key = generate()
     _with_store(
         settings,
-        home,
+        state_dir,
         lambda store: store.add(
             key,
-            name=wanted.name,
-            scopes=sorted(set(wanted.scopes)),
-            rate_per_s=wanted.rate_per_s,
+            name=options.name,
+            scopes=sorted(set(options.scopes)),
+            rate_per_s=options.rate_per_s,
             expires_at=expires_at,
         ),
     )
     return key
 
 
-def show(settings: Settings, home: StateDirectory, console: Console) -> None:
-    """A line a key, oldest first."""
-    keys = _with_store(settings, home, lambda store: store.all())
+def show(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
+    """Print one line per API key, oldest first."""
+    keys = _with_store(settings, state_dir, lambda store: store.all())
     if not keys:
-        console.print("There are no keys. `wallet keys create` makes one.")
+        console.print("No API keys. Create one with `wallet keys create`.")
         return
     table = Table(box=None, pad_edge=False)
     for title in ("ID", "NAME", "SCOPES", "STATE", "RATE", "CREATED", "EXPIRES", "LAST USED"):
@@ -88,57 +88,57 @@ def show(settings: Settings, home: StateDirectory, console: Console) -> None:
     _print_wide(console, table)
 
 
-def revoke(settings: Settings, home: StateDirectory, key_id: str, console: Console) -> None:
-    """Revoke a key; StackError if there is none."""
-    key_id = key_id.removeprefix(f"{PREFIX}_").partition("_")[0]  # a whole key is understood, too
+def revoke(settings: Settings, state_dir: StateDirectory, key_id: str, console: Console) -> None:
+    """Revoke an API key; StackError if it doesn't exist."""
+    key_id = key_id.removeprefix(f"{PREFIX}_").partition("_")[0]  # a whole key is accepted, too
 
-    async def end(store: KeyStore) -> tuple[bool, bool]:
+    async def revoke_in(store: KeyStore) -> tuple[bool, bool]:
         revoked = await store.revoke(key_id)
         return revoked, key_id in await store.find([key_id])
 
-    revoked, exists = _with_store(settings, home, end)
+    revoked, exists = _with_store(settings, state_dir, revoke_in)
     if not exists:
-        raise StackError(f"There is no key {key_id}: `wallet keys list` shows all of them.")
+        raise StackError(f"No API key with id {key_id}. List the keys with `wallet keys list`.")
     console.print(
-        f"Revoked {key_id}. Replicas stop taking it within {settings.api_key_cache_ttl_s:g} s."
+        f"Revoked {key_id}. All replicas reject it within {settings.api_key_cache_ttl_s:g} s."
         if revoked
-        else f"{key_id} was revoked before.",
+        else f"{key_id} is already revoked.",
         highlight=False,
     )
 
 
 def attribute(
     settings: Settings,
-    home: StateDirectory,
+    state_dir: StateDirectory,
     wallet_id: str,
     transfer_id: str | None,
     limit: int,
     console: Console,
 ) -> None:
-    """A line an event, newest first, with the key that made it."""
+    """Print one line per event, newest first, with the API key that made it."""
     wallet = canonical_uuid(wallet_id)
     transfer = canonical_uuid(transfer_id) if transfer_id is not None else None
     if wallet is None or (transfer_id is not None and transfer is None):
-        raise StackError("Ids of wallets and transfers are UUIDs.")
-    made = _with_store(
-        settings, home, lambda store: store.attributed_events(wallet, transfer, limit=limit)
+        raise StackError("Wallet and transfer ids must be UUIDs.")
+    events = _with_store(
+        settings, state_dir, lambda store: store.attributed_events(wallet, transfer, limit=limit)
     )
     table = Table(box=None, pad_edge=False)
-    for title in ("VERSION", "WHEN", "WHAT", "TRANSFER", "KEY", "NAME"):
+    for title in ("VERSION", "TIME", "TYPE", "TRANSFER", "KEY", "NAME"):
         table.add_column(title, no_wrap=True)
-    for one in made:
+    for event in events:
         table.add_row(
-            str(one.version),
-            _timestamp(one.occurred_at),
-            one.type,
-            one.transfer_id or "",
-            one.key_id or "no key was asked for",
-            escape(one.key_name or ""),
+            str(event.version),
+            _timestamp(event.occurred_at),
+            event.type,
+            event.transfer_id or "",
+            event.key_id or "(no authentication)",
+            escape(event.key_name or ""),
         )
-    if made:
+    if events:
         _print_wide(console, table)
     else:
-        console.print("The journal has no such event.")
+        console.print("No matching events in the journal.")
 
 
 def _print_wide(console: Console, table: Table) -> None:
@@ -151,7 +151,7 @@ def _state(key: ApiKeyRecord, now: datetime) -> str:
         return "[red]revoked[/red]"
     if key.expires_at is not None and key.expires_at <= now:
         return "[red]expired[/red]"
-    return "[green]good[/green]"
+    return "[green]active[/green]"
 
 
 def _timestamp(moment: datetime | None) -> str:
@@ -159,9 +159,9 @@ def _timestamp(moment: datetime | None) -> str:
 
 
 def _with_store(
-    settings: Settings, home: StateDirectory, work: Callable[[KeyStore], Awaitable[ResultT]]
+    settings: Settings, state_dir: StateDirectory, work: Callable[[KeyStore], Awaitable[ResultT]]
 ) -> ResultT:
-    settings = running_settings(settings, home)
+    settings = running_settings(settings, state_dir)
 
     async def run() -> ResultT:
         async with asyncpg.create_pool(

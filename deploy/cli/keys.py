@@ -1,81 +1,81 @@
-"""`wallet keys …`: a thin layer over deploy.cli.key_commands, imported where it is needed."""
+"""The `wallet keys` commands. Each imports deploy.cli.key_commands only when it runs."""
 
 from typing import Annotated
 
 import typer
 
-from deploy.cli.context import console, home, settings
+from deploy.cli.context import console, settings, state_dir
 
 app = typer.Typer(
-    help="Create, list and revoke API keys, and attribute events to them.",
+    help="Create, list and revoke API keys; show which key made an event.",
     no_args_is_help=True,
 )
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Name of the key, shown in lists.")],
+    name: Annotated[str, typer.Argument(help="Name of the key, shown by `list`.")],
     scope: Annotated[
         list[str],
-        typer.Option(help="wallets:read, wallets:write or admin; may be given several times."),
+        typer.Option(help="wallets:read, wallets:write or admin. Repeat for several."),
     ],
     expires_in_days: Annotated[
-        float | None, typer.Option(help="Days until it expires. Default: never.")
+        float | None, typer.Option(help="Days until the key expires. Default: never.")
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Rate limit in requests per second and ingress replica; 0: none. "
+            help="Requests per second, per ingress replica. 0: no limit. "
             "Default: WALLET_API_KEY_RATE_PER_S.",
         ),
     ] = None,
 ) -> None:
-    """Create a key and print it to standard output. It is shown only once."""
+    """Create a key and print it to standard output, once."""
     from deploy.cli.key_commands import NewKeyOptions
     from deploy.cli.key_commands import create as make
 
-    wanted = NewKeyOptions(
+    options = NewKeyOptions(
         name=name, scopes=tuple(scope), expires_in_days=expires_in_days, rate_per_s=rate
     )
-    key = make(settings(), home(), wanted)
-    typer.echo(
-        f"Created key {key.key_id} ({name}). Store it now: it can't be shown again.", err=True
-    )
+    key = make(settings(), state_dir(), options)
+    typer.echo(f"Created key {key.key_id} ({name}). Store it now: it is not shown again.", err=True)
     typer.echo(key.text)
 
 
 @app.command(name="list")
 def list_keys() -> None:
-    """List all keys, revoked and expired ones included. Secrets are not stored."""
+    """List all keys, including revoked and expired ones, without their secrets."""
     from deploy.cli.key_commands import show
 
-    show(settings(), home(), console())
+    show(settings(), state_dir(), console())
 
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="The key's id, as `list` shows it.")],
+    key_id: Annotated[str, typer.Argument(help="Id of the key, as shown by `list`.")],
 ) -> None:
     """Revoke a key permanently. It is rejected within WALLET_API_KEY_CACHE_TTL_S."""
-    from deploy.cli.key_commands import revoke as end
+    from deploy.cli.key_commands import revoke as revoke_key
 
-    end(settings(), home(), key_id, console())
+    revoke_key(settings(), state_dir(), key_id, console())
 
 
-WalletArgument = Annotated[str, typer.Argument(help="A wallet's id.")]
-TransferOption = Annotated[str | None, typer.Option(help="Only events of this transfer.")]
-LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="Latest events.")]
+WalletArgument = Annotated[str, typer.Argument(help="Id of the wallet.")]
+TransferOption = Annotated[str | None, typer.Option(help="Show only events of this transfer.")]
+LimitOption = Annotated[
+    int, typer.Option(min=1, max=10_000, help="Number of events, newest first.")
+]
 
 
 @app.command()
 def attribution(
     wallet_id: WalletArgument, transfer: TransferOption = None, limit: LimitOption = 20
 ) -> None:
-    """Show which API key made each of a wallet's latest events, from the journal."""
-    from deploy.cli.key_commands import attribute as show_who
+    """Show which API key made each of a wallet's latest events."""
+    from deploy.cli.key_commands import attribute as show_attribution
 
-    show_who(settings(), home(), wallet_id, transfer, limit, console())
+    show_attribution(settings(), state_dir(), wallet_id, transfer, limit, console())
 
 
 @app.command(name="who", hidden=True)

@@ -11,21 +11,21 @@ from deploy.local.state_dir import StateDirectory
 _POLL_S = 0.25
 
 
-def files_of(home: StateDirectory, name: str | None) -> list[tuple[str, Path]]:
-    """The logs that `name` means (all if None), each with the name to show beside its lines.
+def files_of(state_dir: StateDirectory, name: str | None) -> list[tuple[str, Path]]:
+    """The log files selected by `name` (all if None), each with its display name.
 
-    `serve` means what the replicas, shards and proxies of Ray Serve write.
+    `serve` selects the logs of Ray Serve's replicas, shards and proxies.
     """
-    named = [(path.stem, path) for path in sorted(home.logs.glob("*.log"))]
-    serve = sorted((home.logs / "ray" / "serve").glob("*.log"))
+    named = [(path.stem, path) for path in sorted(state_dir.logs.glob("*.log"))]
+    serve = sorted((state_dir.logs / "ray" / "serve").glob("*.log"))
     named += [(f"serve/{path.stem}", path) for path in serve]
     if name is None:
         return named
-    chosen = [entry for entry in named if entry[0] == name or entry[0].startswith(f"{name}/")]
+    chosen = [item for item in named if item[0] == name or item[0].startswith(f"{name}/")]
     if not chosen:
         known = sorted({known.partition("/")[0] for known, _ in named})
         raise StackError(
-            f"There is no log `{name}`: choose one of {', '.join(known) or 'none yet'}."
+            f"No log named `{name}`. Available logs: {', '.join(known) or 'none yet'}."
         )
     return chosen
 
@@ -38,7 +38,7 @@ def last_lines(files: Iterable[tuple[str, Path]], count: int) -> Iterator[str]:
 
 
 def new_lines(files: Iterable[tuple[str, Path]]) -> Iterator[str]:
-    """Lines as they are written, from now on and for ever; a log begun anew is read anew."""
+    """New lines, until interrupted. A truncated log is read again from its start."""
     offsets = {path: path.stat().st_size for _, path in files if path.exists()}
     while True:
         for name, path in files:
@@ -48,7 +48,7 @@ def new_lines(files: Iterable[tuple[str, Path]]) -> Iterator[str]:
 
 
 def _since(path: Path, offset: int) -> tuple[list[str], int]:
-    """Whole lines after `offset`, and where the next call goes on."""
+    """Complete lines after `offset`, and the offset for the next call."""
     try:
         with path.open("rb") as file:
             file.seek(0 if path.stat().st_size < offset else offset)

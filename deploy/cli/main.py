@@ -1,4 +1,4 @@
-"""The `wallet` command: a thin layer over deploy.local, which is imported where it is needed."""
+"""The `wallet` command. Each command imports deploy.local only when it runs."""
 
 import sys
 from contextlib import suppress
@@ -11,8 +11,8 @@ from rich.markup import escape
 
 from deploy.cli import keys
 from deploy.cli.context import console as _console
-from deploy.cli.context import home as _home
 from deploy.cli.context import settings as _settings
+from deploy.cli.context import state_dir as _state_dir
 from deploy.local.errors import StackError
 
 app = typer.Typer(
@@ -31,18 +31,18 @@ app.add_typer(deploy_app, name="deploy")
 Address = Annotated[
     str,
     typer.Option(
-        envvar="RAY_ADDRESS", help="Ray cluster to deploy onto. Default: the local stack's."
+        envvar="RAY_ADDRESS", help="Address of the Ray cluster. Default: the local stack."
     ),
 ]
 
 
 @app.command()
 def up() -> None:
-    """Start the whole service on this machine and wait until it is ready."""
+    """Start the service on this machine and wait until it is ready."""
     from deploy.cli.stack_commands import up as start
 
     try:
-        start(_settings(), _home(), _console())
+        start(_settings(), _state_dir(), _console())
     except KeyboardInterrupt:
         typer.echo("Interrupted. `wallet down` (make down) stops what was started.", err=True)
         raise typer.Exit(130) from None
@@ -50,10 +50,10 @@ def up() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop the service after requests in flight have finished. Data is kept."""
+    """Finish requests in flight, then stop the service. Data is kept."""
     from deploy.cli.stack_commands import down as stop
 
-    stop(_settings(), _home(), _console())
+    stop(_settings(), _state_dir(), _console())
 
 
 @app.command()
@@ -66,11 +66,11 @@ def status(
     from deploy.cli import status as page
 
     if not watch:
-        if not page.status(_settings(), _home(), _console()):
+        if not page.status(_settings(), _state_dir(), _console()):
             raise typer.Exit(1)
         return
     with suppress(KeyboardInterrupt):
-        page.watch(_settings(), _home(), _console())
+        page.watch(_settings(), _state_dir(), _console())
 
 
 @app.command()
@@ -81,12 +81,14 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep printing new lines.")
     ] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of each log.")] = 20,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="Number of lines per log.")
+    ] = 20,
 ) -> None:
     """Show the last lines of the stack's logs."""
     from deploy.cli import log_viewer
 
-    files = log_viewer.files_of(_home(), name)
+    files = log_viewer.files_of(_state_dir(), name)
     for line in log_viewer.last_lines(files, lines):
         typer.echo(line)
     if follow:
@@ -96,15 +98,15 @@ def logs(
 
 @app.command()
 def clean(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")] = False,
 ) -> None:
     """Remove all data and logs of the local stack."""
     from deploy.cli.stack_commands import clean as remove
 
-    home = _home()
-    if home.root.exists() and not yes:
-        typer.confirm(f"Remove {home.root} with every wallet in it?", abort=True)
-    remove(home, _console())
+    state_dir = _state_dir()
+    if state_dir.root.exists() and not yes:
+        typer.confirm(f"Remove {state_dir.root} and all wallets in it?", abort=True)
+    remove(state_dir, _console())
 
 
 @app.command()
@@ -112,7 +114,7 @@ def migrate() -> None:
     """Migrate the database schema to the latest revision."""
     from deploy.cli.stack_commands import migrate as run
 
-    run(_settings(), _home(), _console())
+    run(_settings(), _state_dir(), _console())
 
 
 @deploy_app.command(name="api")
@@ -121,7 +123,7 @@ def deploy_api(address: Address = "") -> None:
     from deploy.cli.stack_commands import deploy_onto
     from serve_app.applications import API
 
-    deploy_onto(_settings(), _home(), address, API, _console())
+    deploy_onto(_settings(), _state_dir(), address, API, _console())
 
 
 @deploy_app.command(name="projections")
@@ -130,7 +132,7 @@ def deploy_projections(address: Address = "") -> None:
     from deploy.cli.stack_commands import deploy_onto
     from serve_app.applications import PROJECTIONS
 
-    deploy_onto(_settings(), _home(), address, PROJECTIONS, _console())
+    deploy_onto(_settings(), _state_dir(), address, PROJECTIONS, _console())
 
 
 @app.command(name="api", hidden=True)
@@ -149,29 +151,29 @@ def former_worker(address: Address = "") -> None:
 
 @app.command()
 def rebuild_projections() -> None:
-    """Rebuild the projections from the journal, while the service runs."""
+    """Rebuild the projections from the journal, online."""
     from deploy.cli.stack_commands import rebuild_projections as rebuild
 
-    rebuild(_settings(), _home(), _console())
+    rebuild(_settings(), _state_dir(), _console())
 
 
 @app.command()
 def dead_letters(
     replay: Annotated[
-        bool, typer.Option("--replay", help="Project them again, once the cause is fixed.")
+        bool, typer.Option("--replay", help="Apply them again, after fixing the cause.")
     ] = False,
 ) -> None:
     """List dead letters: events that the projections could not process."""
     from deploy.cli.stack_commands import replay_dead_letters, show_dead_letters
 
     act = replay_dead_letters if replay else show_dead_letters
-    act(_settings(), _home(), _console())
+    act(_settings(), _state_dir(), _console())
 
 
 @app.command()
 def specification(
     folder: Annotated[
-        Path | None, typer.Argument(help="Where to write. Default: the checkout's specification/.")
+        Path | None, typer.Argument(help="Output folder. Default: the checkout's specification/.")
     ] = None,
 ) -> None:
     """Generate the OpenAPI document and the event schemas from the code."""
@@ -188,22 +190,22 @@ def specification(
 @app.command()
 def verify(
     stream: Annotated[
-        bool, typer.Option("--stream", help="Also compare the whole stream.")
+        bool, typer.Option("--stream", help="Also compare the event stream.")
     ] = False,
     lag_max_s: Annotated[
         float,
-        typer.Option(min=0, help="A smaller projection lag is reported, but is no violation."),
+        typer.Option(min=0, help="Projection lag, in seconds, that is not a violation."),
     ] = 300.0,
 ) -> None:
     """Check ledger consistency online.
 
     Exit code 1 if there are violations, 2 if the check failed.
     """
-    from deploy.cli.stack_commands import verify as prove
+    from deploy.cli.stack_commands import verify as run_check
     from verification.runner import EXIT_ERROR
 
     try:
-        code = prove(_settings(), _home(), stream=stream, lag_max_s=lag_max_s)
+        code = run_check(_settings(), _state_dir(), stream=stream, lag_max_s=lag_max_s)
     except StackError as failure:
         typer.echo(f"Error: {failure}", err=True)
         code = EXIT_ERROR
@@ -212,7 +214,7 @@ def verify(
 
 
 def main() -> None:
-    """Entry point: every failure is one line that says what to do."""
+    """Entry point. A StackError is printed as one line."""
     try:
         app()
     except StackError as failure:

@@ -1,4 +1,4 @@
-"""What `wallet up` says when the service is ready."""
+"""What `wallet up` prints when the service is ready."""
 
 import sys
 
@@ -18,14 +18,17 @@ _MAKE_KEY = "KEY=$({wallet} keys create me --scope wallets:read --scope wallets:
 
 
 def print_quick_start(console: Console, url: str, *, already: bool, keys: bool) -> None:
-    """Where the service is, its documentation, and lines to try; with a key, if it needs one."""
+    """Print the service's address, its documentation, and example requests.
+
+    ``keys``: authentication is on, so the examples create an API key and send it.
+    """
     state = "is already up" if already else "is up"
     lines = [
         "",
         f"The wallet service {state}: [bold]{url}[/bold]",
         f"Documentation: {url}/docs",
         "",
-        "Try it (a debit puts money INTO the wallet, a credit takes money OUT):",
+        "Example requests (a debit puts money INTO the wallet, a credit takes it OUT):",
         "",
     ]
     for line in lines:
@@ -35,7 +38,7 @@ def print_quick_start(console: Console, url: str, *, already: bool, keys: bool) 
         program = sys.argv[0] if sys.argv[0].endswith("wallet") else "wallet"
         shown.insert(0, _MAKE_KEY.format(wallet=program))
     for line in shown:
-        # Not wrapped: a line that is copied must stay one line.
+        # Not wrapped, so that each command can be copied as one line.
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print("")
 

@@ -1,4 +1,4 @@
-"""What the commands `wallet up|down|status|logs|clean|migrate|…` do, one function each."""
+"""The commands `wallet up|down|clean|migrate|…`, one function each."""
 
 import shutil
 
@@ -18,55 +18,55 @@ from deploy.local.state_dir import Stack, StateDirectory
 from runtime.settings import Settings
 
 
-def up(settings: Settings, home: StateDirectory, console: Console) -> None:
-    """Start the stack unless it runs; end by saying where it is and what to try."""
-    home.create()
-    with Progress(console) as steps, home.locked(lambda: steps.message(_WAITING)):
-        stack = home.load()
+def up(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
+    """Start the stack unless it already runs, then print the quick start."""
+    state_dir.create()
+    with Progress(console) as steps, state_dir.locked(lambda: steps.message(_WAITING)):
+        stack = state_dir.load()
         already = _is_up(stack)
         if already:
             _check_ready(stack)
         else:
-            recorder = StackState(home, stack)
-            if stop_stack(settings, home, recorder, steps):
-                steps.message("That was left over from an earlier start")
-            start_stack(settings, home, recorder, steps)
+            recorder = StackState(state_dir, stack)
+            if stop_stack(settings, state_dir, recorder, steps):
+                steps.message("Stopped what was left over from an earlier start")
+            start_stack(settings, state_dir, recorder, steps)
     print_quick_start(
-        console, home.load().http_url, already=already, keys=settings.auth == "required"
+        console, state_dir.load().http_url, already=already, keys=settings.auth == "required"
     )
 
 
-def down(settings: Settings, home: StateDirectory, console: Console) -> None:
-    """Stop what `up` started, gracefully; says so if there was nothing."""
-    if not home.root.exists():
+def down(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
+    """Stop what `up` started, gracefully."""
+    if not state_dir.root.exists():
         console.print("Nothing is running.")
         return
-    with Progress(console) as steps, home.locked(lambda: steps.message(_WAITING)):
-        stopped = stop_stack(settings, home, StackState(home, home.load()), steps)
+    with Progress(console) as steps, state_dir.locked(lambda: steps.message(_WAITING)):
+        stopped = stop_stack(settings, state_dir, StackState(state_dir, state_dir.load()), steps)
     console.print(
         "The wallet service is down. Its data is kept." if stopped else "Nothing is running."
     )
 
 
-def clean(home: StateDirectory, console: Console) -> None:
-    """Remove everything that the home holds; refuses while anything runs."""
-    if not home.root.exists():
-        console.print("There is nothing to remove.")
+def clean(state_dir: StateDirectory, console: Console) -> None:
+    """Remove the state directory; refused while anything runs."""
+    if not state_dir.root.exists():
+        console.print("Nothing to remove.")
         return
-    with home.locked(lambda: console.print(_WAITING)):
-        stack = home.load()
+    with state_dir.locked(lambda: console.print(_WAITING)):
+        stack = state_dir.load()
         if stack.alive_processes():
-            raise StackError("The stack is running: `wallet down` (make down) first.")
-        remove_data(home.postgres)
+            raise StackError("The stack is running. Stop it first with `wallet down` (make down).")
+        remove_data(state_dir.postgres)
         if stack.sockets is not None:
             shutil.rmtree(stack.sockets, ignore_errors=True)
-        shutil.rmtree(home.root, ignore_errors=True)
-    console.print(f"Removed {home.root} with all wallets in it.")
+        shutil.rmtree(state_dir.root, ignore_errors=True)
+    console.print(f"Removed {state_dir.root} and all wallets in it.")
 
 
-def migrate(settings: Settings, home: StateDirectory, console: Console) -> None:
-    """Bring the tables of the database in use up to date."""
-    url = running_settings(settings, home).database_url
+def migrate(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
+    """Migrate the schema of the database in use."""
+    url = running_settings(settings, state_dir).database_url
     with (
         Progress(console) as steps,
         steps.step("Migrating the database", "The database is migrated"),
@@ -74,9 +74,9 @@ def migrate(settings: Settings, home: StateDirectory, console: Console) -> None:
         migrate_database(url)
 
 
-def running_settings(settings: Settings, home: StateDirectory) -> Settings:
-    """The settings with the addresses of the running stack where they name none."""
-    stack = home.load()
+def running_settings(settings: Settings, state_dir: StateDirectory) -> Settings:
+    """The settings; addresses that are not set are those of the running stack."""
+    stack = state_dir.load()
     servers = stack.alive_processes()
     found = {}
     if not settings.database_url and "postgres" in servers:
@@ -86,13 +86,13 @@ def running_settings(settings: Settings, home: StateDirectory) -> Settings:
     settings = settings.model_copy(update=found)
     if not settings.database_url:
         raise StackError(
-            "No database is running: start one with `wallet up`, or set WALLET_DATABASE_URL."
+            "No database is running. Start one with `wallet up`, or set WALLET_DATABASE_URL."
         )
     return settings
 
 
 def _is_up(stack: Stack) -> bool:
-    """Whether an earlier start got to its end and everything that it started still runs."""
+    """Whether an earlier start completed and all of its processes still run."""
     return stack.is_complete and all(
         is_alive(process)
         for name, process in stack.processes.items()
@@ -101,34 +101,34 @@ def _is_up(stack: Stack) -> bool:
 
 
 def _check_ready(stack: Stack) -> None:
-    answer = fetch_readiness(stack.http_url)
-    if not answer.is_ready:
+    readiness = fetch_readiness(stack.http_url)
+    if not readiness.is_ready:
         raise StackError(
-            f"The wallet service runs but isn't ready ({answer.summary}): wait a little, look at "
-            "`wallet logs`, or stop it with `wallet down` (make down) and start it again."
+            f"The wallet service is running but not ready ({readiness.summary}). Wait, check "
+            "`wallet logs`, or restart it with `wallet down` (make down) and `wallet up`."
         )
 
 
-_WAITING = "Another `wallet` command is changing the stack: waiting for it"
+_WAITING = "Waiting for another `wallet` command to finish"
 
 
 def deploy_onto(
-    settings: Settings, home: StateDirectory, address: str, application: str, console: Console
+    settings: Settings, state_dir: StateDirectory, address: str, application: str, console: Console
 ) -> None:
-    """Deploy one application onto the cluster at `address`, or onto the local stack's."""
+    """Deploy one application onto the cluster at `address`, or onto the local stack."""
     import os
 
     from deploy.local.ray_environment import serve_environment
     from deploy.local.serve_deployer import deploy
 
     if not address:
-        if "ray" not in home.load().alive_processes():
+        if "ray" not in state_dir.load().alive_processes():
             raise StackError(
-                "No Ray cluster is running here: start the stack with `wallet up`, or say which "
-                "one you mean with --address."
+                "No local Ray cluster is running. Start the stack with `wallet up`, or pass "
+                "--address."
             )
-        settings = running_settings(settings, home)
-        os.environ.update(serve_environment(settings, home))  # before Ray is imported
+        settings = running_settings(settings, state_dir)
+        os.environ.update(serve_environment(settings, state_dir))  # before Ray is imported
         address = os.environ["RAY_ADDRESS"]
     elif not (settings.database_url and settings.nats_url):
         raise StackError(
@@ -141,13 +141,13 @@ def deploy_onto(
         deploy(settings, address, (application,))
 
 
-def rebuild_projections(settings: Settings, home: StateDirectory, console: Console) -> None:
-    """Build the read side anew from the journal."""
+def rebuild_projections(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
+    """Rebuild the projections from the journal."""
     import asyncio
 
     from projections.rebuild import rebuild
 
-    settings = running_settings(settings, home)
+    settings = running_settings(settings, state_dir)
     with (
         Progress(console) as steps,
         steps.step("Rebuilding the projections", "The projections are rebuilt"),
@@ -155,33 +155,33 @@ def rebuild_projections(settings: Settings, home: StateDirectory, console: Conso
         asyncio.run(rebuild(settings))
 
 
-def show_dead_letters(settings: Settings, home: StateDirectory, console: Console) -> None:
-    """A line for each event that was put aside, with its reason."""
+def show_dead_letters(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
+    """Print one line per dead letter, with its reason."""
     import asyncio
 
     from projections.dead_letters import list_dead_letters
 
-    letters = asyncio.run(list_dead_letters(running_settings(settings, home)))
+    letters = asyncio.run(list_dead_letters(running_settings(settings, state_dir)))
     for letter in letters:
         console.print(f"{letter.subject}  {letter.event_id}  {letter.reason}", highlight=False)
     console.print(f"{len(letters)} dead letters.")
 
 
-def replay_dead_letters(settings: Settings, home: StateDirectory, console: Console) -> None:
-    """Fold again what was put aside."""
+def replay_dead_letters(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
+    """Apply the dead letters again."""
     import asyncio
 
     from projections.dead_letters import replay
 
-    folded, remaining = asyncio.run(replay(running_settings(settings, home)))
-    console.print(f"{folded} events were folded, {remaining} are still put aside.")
+    applied, remaining = asyncio.run(replay(running_settings(settings, state_dir)))
+    console.print(f"{applied} events applied, {remaining} dead letters remain.")
 
 
-def verify(settings: Settings, home: StateDirectory, *, stream: bool, lag_max_s: float) -> int:
-    """Run the checker on the service that runs; returns its exit code."""
+def verify(settings: Settings, state_dir: StateDirectory, *, stream: bool, lag_max_s: float) -> int:
+    """Check the running service; returns the exit code."""
     from verification.runner import Options, run
 
-    settings = running_settings(settings, home)
+    settings = running_settings(settings, state_dir)
     options = Options(
         database_url=settings.database_url,
         nats_url=settings.nats_url if stream else "",

@@ -1,4 +1,4 @@
-"""`wallet status`: which processes run, whether they are ready, and the service at a glance."""
+"""`wallet status`: processes, readiness, and statistics of the running service."""
 
 import os
 import time
@@ -22,12 +22,12 @@ from deploy.local.status_source import StatusSnapshot, StatusSource, status_sour
 from runtime.settings import Settings
 
 _SAMPLE_INTERVAL_S: Final = 1.0
-"""Rates are over this time."""
+"""Rates are measured over this time."""
 
 
-def status(settings: Settings, home: StateDirectory, console: Console) -> bool:
-    """Show everything once; true if the service is ready."""
-    stack = home.load()
+def status(settings: Settings, state_dir: StateDirectory, console: Console) -> bool:
+    """Print the status once; true if the service is ready."""
+    stack = state_dir.load()
     if not stack.processes:
         console.print("Nothing is running.")
         return False
@@ -35,10 +35,13 @@ def status(settings: Settings, home: StateDirectory, console: Console) -> bool:
     console.print(_processes(stack, readiness))
     console.print(_state(stack, readiness))
     try:
-        with console.status("Asking the shards …"), _local_observer(settings, home) as service:
-            before = service.snapshot()
+        with (
+            console.status("Collecting statistics …"),
+            _local_source(settings, state_dir) as source,
+        ):
+            before = source.snapshot()
             time.sleep(_SAMPLE_INTERVAL_S)
-            now = service.snapshot()
+            now = source.snapshot()
     except StackError as failure:
         console.print(Text(str(failure), style="red"))
         return False
@@ -47,19 +50,19 @@ def status(settings: Settings, home: StateDirectory, console: Console) -> bool:
     return readiness.is_ready
 
 
-def watch(settings: Settings, home: StateDirectory, console: Console) -> None:
-    """Show the service at a glance, anew every second, until interrupted."""
-    stack = home.load()
-    with _local_observer(settings, home) as service, Live(console=console, screen=True) as live:
-        for before, now in _snapshots(service):
+def watch(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
+    """Show the statistics, refreshed every second, until interrupted."""
+    stack = state_dir.load()
+    with _local_source(settings, state_dir) as source, Live(console=console, screen=True) as live:
+        for before, now in _snapshots(source):
             live.update(_live_page(stack, before, now), refresh=True)
 
 
-def _snapshots(service: StatusSource) -> Iterator[tuple[StatusSnapshot, StatusSnapshot]]:
-    before = service.snapshot()
+def _snapshots(source: StatusSource) -> Iterator[tuple[StatusSnapshot, StatusSnapshot]]:
+    before = source.snapshot()
     while True:
         time.sleep(_SAMPLE_INTERVAL_S)
-        now = service.snapshot()
+        now = source.snapshot()
         yield before, now
         before = now
 
@@ -67,18 +70,18 @@ def _snapshots(service: StatusSource) -> Iterator[tuple[StatusSnapshot, StatusSn
 def _live_page(stack: Stack, before: StatusSnapshot, now: StatusSnapshot) -> RenderableType:
     heading = Text.assemble(
         _state(stack, fetch_readiness(stack.http_url)),
-        f"   {time.strftime('%X')}   Ctrl-C ends this",
+        f"   {time.strftime('%X')}   Ctrl-C to quit",
     )
     return Group(heading, Text(), render_status(before, now))
 
 
 @contextmanager
-def _local_observer(settings: Settings, home: StateDirectory) -> Iterator[StatusSource]:
-    if "ray" not in home.load().alive_processes():
-        raise StackError("Ray is not running: start the stack with `wallet up` (make up).")
-    os.environ.update(serve_environment(running_settings(settings, home), home))
-    with status_source(os.environ["RAY_ADDRESS"]) as service:
-        yield service
+def _local_source(settings: Settings, state_dir: StateDirectory) -> Iterator[StatusSource]:
+    if "ray" not in state_dir.load().alive_processes():
+        raise StackError("Ray is not running. Start the stack with `wallet up` (make up).")
+    os.environ.update(serve_environment(running_settings(settings, state_dir), state_dir))
+    with status_source(os.environ["RAY_ADDRESS"]) as source:
+        yield source
 
 
 def _processes(stack: Stack, readiness: Readiness) -> Table:
@@ -97,5 +100,5 @@ def _processes(stack: Stack, readiness: Readiness) -> Table:
 
 
 def _state(stack: Stack, readiness: Readiness) -> Text:
-    words, colour = ("ready", "green") if readiness.is_ready else ("not ready", "red")
-    return Text.assemble(f"{stack.http_url} is ", (words, colour))
+    text, colour = ("ready", "green") if readiness.is_ready else ("not ready", "red")
+    return Text.assemble(f"{stack.http_url} is ", (text, colour))

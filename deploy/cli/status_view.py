@@ -1,4 +1,7 @@
-"""The service at a glance: two looks at it, and what happened in between, as tables."""
+"""Statistics of the running service as tables, with rates between two snapshots.
+
+The tables fit into 80 columns.
+"""
 
 from collections.abc import Mapping
 from typing import Final, TypeVar
@@ -16,23 +19,26 @@ from serve_app.asgi.statistics import ReplicaStatistics
 
 _STAGES: Final = ("queue", "load", "decide", "commit", "reply")
 
-_HOT_SHOWN: Final = 5
+_HOT_WALLETS_MAX: Final = 5
 
 _SLOW_S: Final = 30.0
-"""From here on, waiting is shown in red: the alerts' bound."""
+"""A longer lag or outbox age is shown in red. The alerts have the same bound."""
 
 StatisticsT = TypeVar("StatisticsT", bound=msgspec.Struct)
 
 
 def render_status(before: StatusSnapshot, now: StatusSnapshot) -> RenderableType:
-    """What ``now`` shows, with rates since ``before``."""
-    passed_s = max(now.at_s - before.at_s, 1e-3)
+    """The tables for ``now``, with rates since ``before``."""
+    elapsed_s = max(now.at_s - before.at_s, 1e-3)
+    shards = _pairs(before.shards, now.shards, "shard")
     return Group(
-        _replicas(_pairs(before.replicas, now.replicas, "replica"), passed_s),
+        _replicas(_pairs(before.replicas, now.replicas, "replica"), elapsed_s),
         Text(),
-        _shards(_pairs(before.shards, now.shards, "shard"), passed_s),
+        _shards(shards, elapsed_s),
         Text(),
-        _projections(_pairs(before.projections, now.projections, "group"), passed_s),
+        _latencies(shards),
+        Text(),
+        _projections(_pairs(before.projections, now.projections, "group"), elapsed_s),
         Text(),
         _hot_wallets(now.shards),
         _audit(now.projections),
@@ -42,7 +48,7 @@ def render_status(before: StatusSnapshot, now: StatusSnapshot) -> RenderableType
 def _pairs(
     before: list[StatisticsT], now: list[StatisticsT], name: str
 ) -> list[tuple[StatisticsT, StatisticsT]]:
-    """Each with what it said before; one that is new, or was replaced, with itself."""
+    """Each with its earlier statistics; with itself if it is new or was replaced."""
     known: Mapping[object, StatisticsT] = {_identity(one, name): one for one in before}
     return [
         (known.get(_identity(one, name), one), one)
@@ -51,7 +57,7 @@ def _pairs(
 
 
 def _identity(one: msgspec.Struct, name: str) -> object:
-    return getattr(one, name), one.pid  # type: ignore[attr-defined]  # all three have one
+    return getattr(one, name), one.pid  # type: ignore[attr-defined]  # all three types have a pid
 
 
 def _table(*columns: str) -> Table:
@@ -61,7 +67,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _replicas(pairs: list[tuple[ReplicaStatistics, ReplicaStatistics]], passed_s: float) -> Table:
+def _replicas(pairs: list[tuple[ReplicaStatistics, ReplicaStatistics]], elapsed_s: float) -> Table:
     table = _table("REPLICA", "REQUESTS/S", "MEAN", "5XX", "429", "QUEUED", "READ POOL")
     for before, now in pairs:
         requests = now.requests - before.requests
@@ -69,7 +75,7 @@ def _replicas(pairs: list[tuple[ReplicaStatistics, ReplicaStatistics]], passed_s
         pool = f"{now.pool.get('busy', 0)} of {now.pool.get('max', 0)} busy"
         table.add_row(
             now.replica,
-            _number(requests / passed_s),
+            _number(requests / elapsed_s),
             _milliseconds(mean_s),
             _error_count(now.failed),
             _number(now.overloaded),
@@ -79,43 +85,40 @@ def _replicas(pairs: list[tuple[ReplicaStatistics, ReplicaStatistics]], passed_s
     return _or_empty(table, "No replica responds.")
 
 
-def _shards(pairs: list[tuple[ShardStatistics, ShardStatistics]], passed_s: float) -> Table:
-    stages = (stage.upper() for stage in _STAGES)
+def _shards(pairs: list[tuple[ShardStatistics, ShardStatistics]], elapsed_s: float) -> Table:
     table = _table(
-        "SHARD",
-        "COMMANDS_BUCKETS/S",
-        "CMDS/BATCH",
-        *stages,
-        "MAILBOX",
-        "WALLETS",
-        "CONFLICTS",
-        "OUTBOX",
-        "OUTBOX AGE",
+        "SHARD", "COMMANDS/S", "CMDS/BATCH", "MAILBOX", "WALLETS", "OUTBOX", "OUTBOX AGE"
     )
     for before, now in pairs:
-        means = (_milliseconds(_mean_between(before, now, f"{stage}_seconds")) for stage in _STAGES)
         table.add_row(
             f"{now.shard}" if now.journal_ready else f"[red]{now.shard} (database down)[/red]",
-            _number((now.commands - before.commands) / passed_s),
+            _number((now.commands - before.commands) / elapsed_s),
             _number(_mean_between(before, now, "batch_commands")),
-            *means,
             _number(now.mailbox_items),
             _number(now.wallets_active),
-            _number(now.conflicts),
             _number(now.outbox_events),
             _age(now.outbox_age_s),
         )
     return _or_empty(table, "No shard responds.")
 
 
+def _latencies(pairs: list[tuple[ShardStatistics, ShardStatistics]]) -> Table:
+    """The mean time that a command spends in each stage of its shard."""
+    table = _table("LATENCY", *(stage.upper() for stage in _STAGES), "CONFLICTS")
+    for before, now in pairs:
+        means = (_milliseconds(_mean_between(before, now, f"{stage}_seconds")) for stage in _STAGES)
+        table.add_row(f"shard {now.shard}", *means, _number(now.conflicts))
+    return table
+
+
 def _projections(
-    pairs: list[tuple[ProjectionStatistics, ProjectionStatistics]], passed_s: float
+    pairs: list[tuple[ProjectionStatistics, ProjectionStatistics]], elapsed_s: float
 ) -> Table:
     table = _table("PROJECTION", "EVENTS/S", "LAG EVENTS", "LAG", "GAPS", "DEAD LETTERS")
     for before, now in pairs:
         table.add_row(
             f"{now.group}" if now.ready else f"[red]{now.group} (disconnected)[/red]",
-            _number((now.events - before.events) / passed_s),
+            _number((now.events - before.events) / elapsed_s),
             f"{now.pending:,}",
             _age(now.lag_s),
             _number(now.gaps),
@@ -127,10 +130,10 @@ def _projections(
 def _hot_wallets(shards: list[ShardStatistics]) -> RenderableType:
     hot = [(wallet, one.shard) for one in shards for wallet in one.hot_wallets]
     if not hot:
-        return Text("No wallet was written to in the last seconds.\n", style="dim")
+        return Text("No hot wallets: no writes in the last seconds.\n", style="dim")
     hot.sort(key=lambda found: -found[0].commands_per_s)
-    table = _table("HOT WALLET", "COMMANDS_BUCKETS/S", "SHARD SHARE", "SHARD")
-    for wallet, shard in hot[:_HOT_SHOWN]:
+    table = _table("HOT WALLET", "COMMANDS/S", "SHARD SHARE", "SHARD")
+    for wallet, shard in hot[:_HOT_WALLETS_MAX]:
         rate = f"{wallet.commands_per_s:,.1f}"
         table.add_row(wallet.wallet_id, rate, f"{wallet.share:.0%}", str(shard))
     return Group(table, Text())
@@ -144,24 +147,24 @@ def _audit(projections: list[ProjectionStatistics]) -> Text:
     text.append(
         f"{found.mismatched_wallets:,} mismatched", "red" if found.mismatched_wallets else "green"
     )
-    text.append(", dead letters ")
+    text.append("\n       dead letters ")
     text.append(f"{found.dead_letters:,}", "red" if found.dead_letters else "green")
     text.append(f", oldest outbox row {found.outbox_age_s:.1f} s")
     return text
 
 
 def _mean_between(before: ShardStatistics, now: ShardStatistics, name: str) -> float | None:
-    """The mean of what was observed in between; None if nothing was."""
+    """The mean of the observations in between; None if there were none."""
     then: HistogramSnapshot = before.distributions[name]
     found: HistogramSnapshot = now.distributions[name]
     count = found.count - then.count
     return (found.total - then.total) / count if count else None
 
 
-def _or_empty(table: Table, words: str) -> Table:
+def _or_empty(table: Table, message: str) -> Table:
     if not table.rows:
         table = Table(box=None, pad_edge=False, show_header=False)
-        table.add_row(Text(words, style="red"))
+        table.add_row(Text(message, style="red"))
     return table
 
 

@@ -1,4 +1,4 @@
-"""Run a function beside the main thread, and let Ctrl-C end the command all the same.
+"""Runs a function in a daemon thread, so that Ctrl-C still ends the command.
 
 An executor of the standard library would make the interpreter wait for its threads at exit.
 """
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 class BackgroundThread(Generic[Result]):
-    """A function that runs in a thread of its own from now on."""
+    """Runs a function in its own thread, from construction on."""
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._result: list[Result] = []
@@ -20,9 +20,9 @@ class BackgroundThread(Generic[Result]):
         self._thread.start()
 
     def result(self) -> Result:
-        """Wait for it; its result, or its exception raised here.
+        """Wait for the function; return its result or raise its exception.
 
-        The wait has no bound of its own: the function's own waits have.
+        This wait is unbounded: the function must bound its own waits.
         """
         self._thread.join()
         if self._failure is not None:
@@ -32,5 +32,5 @@ class BackgroundThread(Generic[Result]):
     def _run(self, work: Callable[[], Result]) -> None:
         try:
             self._result.append(work())
-        except BaseException as failure:  # noqa: BLE001  # handed to whoever asks for the result
+        except BaseException as failure:  # noqa: BLE001  # raised again by result()
             self._failure = failure

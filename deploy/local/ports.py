@@ -1,13 +1,13 @@
-"""Loopback ports: is one taken, which one is free."""
+"""Finds free loopback ports, and checks whether a port is in use."""
 
 import random
 import socket
 
 LOOPBACK = "127.0.0.1"
 
-# Below the ranges that Linux (32768) and macOS (49152) hand to outgoing connections, so a port
-# that we remember isn't borrowed by one of those before the next start; above the ports that
-# people give to servers by hand; beside Serve's replica ports (30000 and up).
+# Below the ephemeral port ranges of Linux (32768) and macOS (49152), so that no outgoing connection
+# takes an assigned port before the next start; above the ports that people usually assign by hand;
+# below Serve's replica ports (30000 and up).
 _FIRST_PORT = 20_000
 _LAST_PORT = 29_999
 _ATTEMPTS_MAX = 200
@@ -16,10 +16,10 @@ _ATTEMPTS_MAX = 200
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could listen on `host`:`port` now.
 
-    Also false while another process merely holds the port on all interfaces.
+    Also false while another process is bound to the port on all interfaces.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a connection that lingers in TIME_WAIT doesn't make a port busy.
+        # As servers do: a connection in TIME_WAIT doesn't make a port busy.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

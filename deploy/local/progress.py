@@ -1,7 +1,7 @@
-"""Shows what a command is doing while it does it, and how long each step took.
+"""Shows the steps of a command while it runs, and how long each took.
 
-At a terminal one line moves; elsewhere (a pipe, a CI log) each step has a line when it begins and
-one when it ends. Steps may overlap and come from several threads.
+On a terminal one status line shows the running steps. Elsewhere (a pipe, a CI log) each step prints
+a line when it begins and when it ends. Steps may overlap and run in several threads.
 """
 
 import threading
@@ -14,7 +14,7 @@ from rich.status import Status
 
 
 class Progress:
-    """The steps of one command. Use it as a context manager around them."""
+    """The steps of one command. Use it as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -34,7 +34,7 @@ class Progress:
 
     @contextmanager
     def step(self, doing: str, done: str) -> Iterator[None]:
-        """One step: `doing` while it lasts and if it fails, `done` once it is."""
+        """One step: shows `doing` while it runs and if it fails, `done` when it has succeeded."""
         began = time.monotonic()
         self._begin(doing)
         try:
@@ -45,7 +45,7 @@ class Progress:
         self._end(doing, f"[green]✓[/green] {done}", began)
 
     def message(self, text: str) -> None:
-        """Say something between steps."""
+        """Print a line between steps."""
         with self._lock:
             self._console.print(f"  {text}", highlight=False, markup=False)
 
@@ -57,10 +57,10 @@ class Progress:
             self._show()
 
     def _end(self, doing: str, line: str, began: float) -> None:
-        took = time.monotonic() - began
+        elapsed_s = time.monotonic() - began
         with self._lock:
             self._running.remove(doing)
-            self._console.print(f"{line} [dim]({took:.1f} s)[/dim]", highlight=False)
+            self._console.print(f"{line} [dim]({elapsed_s:.1f} s)[/dim]", highlight=False)
             self._show()
 
     def _show(self) -> None:

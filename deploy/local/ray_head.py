@@ -1,7 +1,7 @@
-"""The Ray head of the local stack: one node, on loopback, in a process of its own.
+"""The Ray head of the local stack: one node, on loopback, in its own process.
 
-`ray start --block` is the parent of all of Ray's processes. On SIGTERM it ends them and itself,
-and if it dies otherwise its reaper ends them. So one recorded process is enough to stop them all.
+`ray start --block` is the parent of all of Ray's processes. On SIGTERM it ends them and itself, and
+if it dies otherwise its reaper ends them. So it is enough to record this one process.
 """
 
 import shutil
@@ -16,32 +16,32 @@ from deploy.local.ray_environment import ray_temporary_folder, serve_environment
 from deploy.local.state_dir import Stack, StateDirectory
 from runtime.settings import Settings
 
-_START_TIMEOUT_S = 90.0  # a slow disk that has never seen Ray's files
+_START_TIMEOUT_S = 90.0  # on a slow disk without Ray's files in the page cache
 _STOP_TIMEOUT_S = 15.0
 _STARTED = "Ray runtime started"
 
-# Commands and answers are a few kilobytes and travel inside Ray's messages; nothing of ours goes
-# through the object store, whose default is a third of the memory.
+# Commands and responses are a few kilobytes and travel inside Ray's messages. The service doesn't
+# use the object store, whose default size is a third of the memory.
 _OBJECT_STORE_BYTES = 100_000_000
 
 
-def start(settings: Settings, home: StateDirectory, stack: Stack) -> ProcessRecord:
+def start(settings: Settings, state_dir: StateDirectory, stack: Stack) -> ProcessRecord:
     """Start the head and return at once; `wait_until_ready` waits for it."""
-    log = home.log_of("ray")
-    log.unlink(missing_ok=True)  # read below for what this start says
+    log = state_dir.log_of("ray")
+    log.unlink(missing_ok=True)  # wait_until_ready reads only this start's output
     _remove_old_sessions(stack)
-    _link_logs(home, stack)
+    _link_logs(state_dir, stack)
     return spawn(
         "ray",
         [str(_binary()), *_arguments(stack)],
         log_file=log,
-        environment=serve_environment(settings, home),
+        environment=serve_environment(settings, state_dir),
     )
 
 
-def wait_until_ready(home: StateDirectory, process: ProcessRecord) -> None:
-    """Wait until drivers can connect; StackError with Ray's own words if it ends."""
-    log = home.log_of("ray")
+def wait_until_ready(state_dir: StateDirectory, process: ProcessRecord) -> None:
+    """Wait until drivers can connect; StackError with Ray's log message if it ends."""
+    log = state_dir.log_of("ray")
 
     def ready_or_gone() -> bool:
         return bool(last_matching_line(log, _STARTED)) or not is_alive(process)
@@ -49,10 +49,10 @@ def wait_until_ready(home: StateDirectory, process: ProcessRecord) -> None:
     in_time = wait_until(ready_or_gone, timeout_s=_START_TIMEOUT_S)
     if in_time and is_alive(process):
         return
-    told = last_matching_line(log, "Error", "ERR") or next(
-        reversed(tail(log)), "it left no message"
+    reported = last_matching_line(log, "Error", "ERR") or next(
+        reversed(tail(log)), "no message in its log"
     )
-    raise StackError(f"Ray did not start: {told.strip()} (see {log}).")
+    raise StackError(f"Ray did not start: {reported.strip()} (see {log}).")
 
 
 def stop_head(process: ProcessRecord) -> bool:
@@ -68,15 +68,15 @@ def _arguments(stack: Stack) -> list[str]:
         f"--port={stack.ports['ray']}",
         f"--dashboard-agent-listen-port={stack.ports['ray_agent']}",
         f"--metrics-export-port={stack.ports['ray_metrics']}",
-        # Any free port. The default range is shared by every cluster of the machine.
+        # Any free port. The default range is the same for every cluster of the machine.
         "--min-worker-port=0",
         "--max-worker-port=0",
         f"--object-store-memory={_OBJECT_STORE_BYTES}",
         f"--temp-dir={ray_temporary_folder(stack)}",
         "--disable-usage-stats",
         # Each of these three is a Python process that takes a second of CPU to start and
-        # 90–130 MB, for nothing here: a web page, copies of worker logs on the driver's
-        # terminal, and adding machines to the cluster.
+        # 90–130 MB, and is not needed here: the web dashboard, copies of worker logs on the
+        # driver's terminal, and the autoscaler.
         "--include-dashboard=false",
         "--include-log-monitor=false",
         "--no-monitor",
@@ -88,12 +88,12 @@ def _arguments(stack: Stack) -> list[str]:
 def _binary() -> Path:
     binary = Path(sysconfig.get_path("scripts")) / "ray"
     if not binary.exists():
-        raise StackError(f"Ray is missing at {binary}: remove .venv and run `make up` again.")
+        raise StackError(f"Ray is missing at {binary}. Remove .venv and run `make up` again.")
     return binary
 
 
 def _remove_old_sessions(stack: Stack) -> None:
-    """Ray and HAProxy make a folder a start and remove none. The latest session's logs stay."""
+    """Ray and HAProxy create a folder per start and remove none. Keep the latest session's logs."""
     assert stack.sockets is not None, "assigned before Ray starts"
     shutil.rmtree(stack.sockets / "h", ignore_errors=True)
     folder = ray_temporary_folder(stack)
@@ -103,8 +103,8 @@ def _remove_old_sessions(stack: Stack) -> None:
             shutil.rmtree(session, ignore_errors=True)
 
 
-def _link_logs(home: StateDirectory, stack: Stack) -> None:
-    """`logs/ray` leads to the logs of Ray's latest session."""
-    link = home.logs / "ray"
+def _link_logs(state_dir: StateDirectory, stack: Stack) -> None:
+    """Link `logs/ray` to the logs of Ray's latest session."""
+    link = state_dir.logs / "ray"
     link.unlink(missing_ok=True)
     link.symlink_to(ray_temporary_folder(stack) / "session_latest" / "logs")

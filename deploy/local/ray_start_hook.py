@@ -1,4 +1,4 @@
-"""What `ray start` does differently here. Ray calls it because RAY_START_HOOK names it."""
+"""Changes what `ray start` does. Ray calls it because RAY_START_HOOK names it."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from deploy.local.scheduling_policy import use_batch_scheduling
 
 
 def prepare(parameters: Any, head: bool) -> None:
-    """Before a node's processes start: no Ray Client server, and none interrupts another.
+    """Called before a node's processes start: no Ray Client server, and SCHED_BATCH for all.
 
-    Nobody here connects with Ray Client, and it takes 1.5 s and 100 MB; `ray start` has no option
-    for this. The policy is inherited by everything that the node starts, HAProxy too.
+    Ray Client is not used, and its server takes 1.5 s and 100 MB; `ray start` has no option for
+    this. All processes of the node inherit the scheduling policy, including HAProxy.
     """
     if head:
         parameters.ray_client_server_port = None

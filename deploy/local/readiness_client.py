@@ -1,4 +1,4 @@
-"""Asks the service whether it is ready, and which part of it isn't."""
+"""Reads GET /readyz: is the service ready, and which component isn't."""
 
 import json
 import urllib.error
@@ -8,13 +8,13 @@ from typing import Any
 
 _TIMEOUT_S = 5.0  # longer than the service's own ready_timeout_s
 
-# Never through a proxy that the environment names: the service is on this machine.
+# Without the environment's HTTP proxy: the service is on this machine.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One thing that the service needs."""
+    """One component of the service."""
 
     name: str
     is_ready: bool
@@ -23,34 +23,34 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """What GET /readyz said; no parts if nothing answered."""
+    """The response of GET /readyz; no parts if there was none."""
 
     is_ready: bool
     parts: tuple[Component, ...] = ()
 
     @property
     def summary(self) -> str:
-        """What isn't ready, in words."""
+        """The components that are not ready, as text."""
         if not self.parts:
-            return "nothing answers"
+            return "no response"
         waiting = [f"{part.name}: {part.detail}" for part in self.parts if not part.is_ready]
         return "; ".join(waiting) or "ready"
 
 
 def fetch_readiness(http_url: str) -> Readiness:
-    """Ask once, bounded. Whatever goes wrong counts as not ready."""
+    """Send one request, with a time-out. Any failure counts as not ready."""
     try:
-        with _direct.open(f"{http_url}/readyz", timeout=_TIMEOUT_S) as answer:
-            return Readiness(is_ready=answer.status == 200, parts=_parts(answer.read()))
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            return Readiness(is_ready=False, parts=_parts(refusal.read()))
+        with _direct.open(f"{http_url}/readyz", timeout=_TIMEOUT_S) as response:
+            return Readiness(is_ready=response.status == 200, parts=_parts(response.read()))
+    except urllib.error.HTTPError as response:
+        with response:
+            return Readiness(is_ready=False, parts=_parts(response.read()))
     except OSError:
         return Readiness(is_ready=False)
 
 
 def _parts(body: bytes) -> tuple[Component, ...]:
-    """The answer's components. Another server's answer, or HAProxy's own, has none."""
+    """The response's components. A response of HAProxy or of another server has none."""
     try:
         components: dict[str, dict[str, Any]] = json.loads(body)["components"]
         return tuple(

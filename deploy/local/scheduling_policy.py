@@ -1,4 +1,4 @@
-"""Processes that take turns on a busy CPU instead of interrupting each other."""
+"""The scheduling policy of a node's processes: SCHED_BATCH, without wake-up preemption."""
 
 import logging
 import os
@@ -8,13 +8,13 @@ _log = logging.getLogger(__name__)
 
 
 def use_batch_scheduling() -> None:
-    """Let this thread, and what it starts from now on, interrupt nobody when it is woken.
+    """Use SCHED_BATCH for this thread and its children: no wake-up preemption.
 
-    A request passes through HAProxy, a replica and a shard, and back. Each hop woke the next,
-    which took the CPU at once, did its one request and slept again, while the others' work lay
-    half done: on busy cores that is many small batches. Woken in turn (`SCHED_BATCH`), each finds
-    more to do at a time. On idle cores nothing changes. Needs no rights; where it can't be had
-    (another system, a sandbox without the call) the service is slower, not wrong. Measured in
+    A request passes through HAProxy, a replica and a shard, and back. By default each hop wakes
+    the next, which preempts the running process, handles one request and sleeps again: many small
+    batches on busy cores. Without preemption each process finds more requests when it runs. On
+    idle cores nothing changes. No privileges are needed. Where the policy is not available
+    (another system, a sandbox without the call) the service is only slower. Measured in
     `specification/decisions/0031-the-services-processes-take-turns.md`.
     """
     if sys.platform != "linux":

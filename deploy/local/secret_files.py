@@ -1,4 +1,4 @@
-"""Secrets that the local servers ask for, made up once and readable by their owner alone."""
+"""Secrets of the local servers: generated once, readable by their owner only."""
 
 import os
 import secrets
@@ -8,7 +8,7 @@ _SECRET_BYTES = 24
 
 
 def read_or_create_secret(path: Path) -> str:
-    """The secret kept in `path`, made up if the file doesn't exist yet. Safe in a URL."""
+    """The secret in `path`; generated if the file doesn't exist. Safe in a URL."""
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
@@ -18,7 +18,7 @@ def read_or_create_secret(path: Path) -> str:
 
 
 def write_private(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Write `path` so that nobody else could read it at any moment, and never half of it."""
+    """Write `path` atomically, never readable by other users."""
     scratch = path.with_name(path.name + ".new")
     scratch.unlink(missing_ok=True)
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -1,12 +1,12 @@
-"""Puts our Serve applications onto a Ray cluster, and takes them off again.
+"""Deploys the Serve applications onto a Ray cluster, and removes them.
 
-Ray is imported when a function is called, never before: it reads its environment at import.
-Run as a module, this is a child process of `wallet up` and `wallet down` that has the right one:
+Ray is imported only when a function is called, because it reads its environment at import. Run as a
+module, this is a child process of `wallet up` and `wallet down`, with the right environment:
 
     python -m deploy.local.serve_deployer deploy [NODES]|drain
 
-Serve places what it starts on the nodes that are there. So where they start at the same time,
-deploying waits for the given number of them, but not for ever.
+Serve places actors on the nodes that exist at that time. So if nodes start at the same time, deploy
+waits for NODES of them, with a time-out.
 """
 
 import logging
@@ -26,7 +26,7 @@ from serve_app.applications import API, PROJECTIONS
 from serve_app.auth.bind_policy import bind_policy_error
 
 DONE_MARKER = "The deployer is done."
-"""The last line of a child that did what it was started for; only its parent learns exit codes."""
+"""The last line of a successful child's log: only the parent process gets an exit code."""
 
 _LISTENING_TIMEOUT_S = 60.0
 _NODES_TIMEOUT_S = 30.0
@@ -39,11 +39,11 @@ def deploy(
 ) -> None:
     """Deploy `applications` onto the cluster at `address`; returns when Serve runs them.
 
-    They start at the same time: most of it is waiting for Python processes to import.
+    They start at the same time: most of the time is spent on Python imports.
 
     Raises:
-        StackError: they don't start, or would let strangers in (the replicas look again, at
-            where Serve really listens).
+        StackError: they don't start, or would accept unauthenticated remote clients (the replicas
+            check again, with the address that Serve really listens on).
     """
     refusal = bind_policy_error(settings, settings.http_host)
     if refusal is not None:
@@ -52,7 +52,7 @@ def deploy(
     from ray import serve
 
     with _connected(address):
-        # If some never come, the service runs on those that did.
+        # If some nodes never join, deploy onto those that did.
         wait_until(lambda: _alive(ray.nodes()) >= nodes, timeout_s=_NODES_TIMEOUT_S)
         serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
         serve.run_many(
@@ -68,7 +68,7 @@ def _alive(nodes: list[dict[str, Any]]) -> int:
 
 
 def drain(settings: Settings, address: str) -> None:
-    """Take every application off the cluster once it has answered its requests, then end Serve."""
+    """Remove every application once its requests have finished, then shut Serve down."""
     from ray import serve
 
     with _connected(address):
@@ -76,7 +76,7 @@ def drain(settings: Settings, address: str) -> None:
         for application in serve.status().applications:
             serve.delete(application, _blocking=False)
         # Replicas that don't finish in time are stopped by Serve itself.
-        _wait_for_applications(lambda left: not left, 2 * settings.drain_timeout_s)
+        _wait_for_applications(lambda remaining: not remaining, 2 * settings.drain_timeout_s)
         serve.shutdown()
 
 
@@ -95,8 +95,8 @@ def _all_running(names: Collection[str]) -> Callable[[dict[str, Any]], bool]:
     def check(applications: dict[str, Any]) -> bool:
         for name in names:
             if name in applications and applications[name].status == "DEPLOY_FAILED":
-                told = applications[name].message.strip().rpartition("\n")[2]
-                raise StackError(f"Serve could not start `{name}`: {told}")
+                reported = applications[name].message.strip().rpartition("\n")[2]
+                raise StackError(f"Serve could not start `{name}`: {reported}")
         return all(
             name in applications and applications[name].status == "RUNNING" for name in names
         )
@@ -123,7 +123,7 @@ def _connected(address: str) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as failure:
-        raise StackError(f"No Ray cluster answers at {address} ({failure}).") from failure
+        raise StackError(f"Can't connect to a Ray cluster at {address} ({failure}).") from failure
     try:
         yield
     finally:
@@ -131,7 +131,7 @@ def _connected(address: str) -> Iterator[None]:
 
 
 def _deploy_when_ray_is_up(settings: Settings, address: str, nodes: int) -> None:
-    import ray.serve  # noqa: F401  # takes a second or two, which Ray needs to start anyway
+    import ray.serve  # noqa: F401  # takes 1–2 s, while Ray is still starting
 
     import serve_app.deployment  # noqa: F401
 
@@ -141,7 +141,7 @@ def _deploy_when_ray_is_up(settings: Settings, address: str, nodes: int) -> None
 
 
 def main(action: str, nodes: int = 1) -> int:
-    """Entry point of the child process; the address is in its environment."""
+    """Entry point of the child process; the cluster's address is in its environment."""
     settings, address = Settings(), os.environ["RAY_ADDRESS"]
     try:
         if action == "deploy":

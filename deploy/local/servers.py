@@ -1,4 +1,4 @@
-"""The servers that the service needs: ours, or those that the settings name."""
+"""PostgreSQL and NATS: the embedded servers, or those that the settings name."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -15,51 +15,51 @@ from runtime.settings import Settings
 _NATS_TIMEOUT_S = 5.0
 
 
-def postgres_options(home: StateDirectory, stack: Stack) -> postgres.PostgresOptions:
-    """The embedded PostgreSQL of this home, with its port assigned."""
-    place = resolve_layout(home.postgres)
+def postgres_options(state_dir: StateDirectory, stack: Stack) -> postgres.PostgresOptions:
+    """The embedded PostgreSQL of this state directory, with its port assigned."""
+    place = resolve_layout(state_dir.postgres)
     return postgres.PostgresOptions(
-        place=place, port=stack.ports["postgres"], log_file=home.log_of("postgres")
+        place=place, port=stack.ports["postgres"], log_file=state_dir.log_of("postgres")
     )
 
 
-def nats_options(home: StateDirectory, stack: Stack, *, sync_s: float) -> nats.NatsOptions:
-    """The embedded NATS of this home, with its port assigned."""
+def nats_options(state_dir: StateDirectory, stack: Stack, *, sync_s: float) -> nats.NatsOptions:
+    """The embedded NATS of this state directory, with its port assigned."""
     return nats.NatsOptions(
-        folder=home.nats,
+        folder=state_dir.nats,
         port=stack.ports["nats"],
-        log_file=home.log_of("nats"),
+        log_file=state_dir.log_of("nats"),
         sync_s=sync_s,
     )
 
 
-def assign_addresses(settings: Settings, home: StateDirectory, stack: Stack) -> None:
-    """Decide where PostgreSQL and NATS will be, before either runs."""
+def assign_addresses(settings: Settings, state_dir: StateDirectory, stack: Stack) -> None:
+    """Assign the addresses of PostgreSQL and NATS, before either runs."""
     stack.database_url = settings.database_url
     stack.nats_url = settings.nats_url
     if not settings.database_url:
         assign_ports(stack, ("postgres",))
-        stack.database_url = postgres_options(home, stack).url
+        stack.database_url = postgres_options(state_dir, stack).url
     if not settings.nats_url:
         assign_ports(stack, ("nats",))
-        stack.nats_url = nats_options(home, stack, sync_s=settings.stream_sync_interval_s).url
+        stack.nats_url = nats_options(state_dir, stack, sync_s=settings.stream_sync_interval_s).url
 
 
 def check_external_servers(settings: Settings, steps: Progress) -> None:
-    """Insist that the servers that the settings name answer, before anything is started."""
+    """Check that the servers that the settings name respond, before anything is started."""
     if settings.database_url:
-        with steps.step("Reaching PostgreSQL", "PostgreSQL answers, as WALLET_DATABASE_URL says"):
+        with steps.step("Connecting to WALLET_DATABASE_URL", "Connected to PostgreSQL"):
             asyncio.run(_reach_postgres(settings))
     if settings.nats_url:
-        with steps.step("Reaching NATS", "NATS answers, as WALLET_NATS_URL says"):
+        with steps.step("Connecting to WALLET_NATS_URL", "Connected to NATS"):
             asyncio.run(_reach_nats(settings))
 
 
-def start_postgres(home: StateDirectory, recorder: StackState, steps: Progress) -> None:
+def start_postgres(state_dir: StateDirectory, recorder: StackState, steps: Progress) -> None:
     """Start the embedded PostgreSQL and wait for it."""
-    options = postgres_options(home, recorder.stack)
+    options = postgres_options(state_dir, recorder.stack)
     if options.place.is_relocated:
-        steps.message(f"PostgreSQL can't work as root: its data is in {options.place.parent}")
+        steps.message(f"PostgreSQL can't run as root: its data is in {options.place.parent}")
     rotate(options.log_file)
     with steps.step("Starting PostgreSQL 18", "PostgreSQL 18 is up"):
         postgres.initialise(options)
@@ -69,10 +69,10 @@ def start_postgres(home: StateDirectory, recorder: StackState, steps: Progress) 
 
 
 def start_nats(
-    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+    settings: Settings, state_dir: StateDirectory, recorder: StackState, steps: Progress
 ) -> None:
     """Start the embedded NATS server and wait for it."""
-    options = nats_options(home, recorder.stack, sync_s=settings.stream_sync_interval_s)
+    options = nats_options(state_dir, recorder.stack, sync_s=settings.stream_sync_interval_s)
     rotate(options.log_file)
     with steps.step("Starting NATS", "NATS with JetStream is up"):
         process = nats.start(options)
@@ -81,20 +81,20 @@ def start_nats(
 
 
 def migrate(database_url: str) -> None:
-    """Bring the database's tables up to date."""
+    """Migrate the database schema."""
     from migrations.migrate import upgrade
 
     try:
         upgrade(database_url)
     except Exception as failure:
-        told = str(failure).strip().partition("\n")[0]
+        reported = str(failure).strip().partition("\n")[0]
         raise StackError(
-            f"The database at {without_password(database_url)} could not be migrated: {told}"
+            f"The database at {without_password(database_url)} could not be migrated: {reported}"
         ) from failure
 
 
 def without_password(url: str) -> str:
-    """A server's address as it may be shown."""
+    """The URL without its user and password, for display."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
 
@@ -108,8 +108,8 @@ async def _reach_postgres(settings: Settings) -> None:
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as failure:
         raise StackError(
-            "PostgreSQL can't be reached with WALLET_DATABASE_URL "
-            f"({_first_line(failure)}): correct it, or leave it unset to have one started here."
+            "Can't connect to PostgreSQL with WALLET_DATABASE_URL "
+            f"({_first_line(failure)}). Correct it, or unset it to start an embedded server."
         ) from failure
     await connection.close(timeout=settings.database_connect_timeout_s)
 
@@ -118,11 +118,11 @@ async def _reach_nats(settings: Settings) -> None:
     import nats as client
     from nats.errors import Error
 
-    async def look() -> None:
+    async def check() -> None:
         connection = await client.connect(
             settings.nats_url,
             allow_reconnect=False,
-            max_reconnect_attempts=1,  # counts the first attempt, which else never ends
+            max_reconnect_attempts=1,  # includes the first attempt, which is otherwise unlimited
             error_cb=_ignore,
         )
         try:
@@ -131,17 +131,17 @@ async def _reach_nats(settings: Settings) -> None:
             await connection.close()
 
     try:
-        await asyncio.wait_for(look(), timeout=2 * _NATS_TIMEOUT_S)
+        await asyncio.wait_for(check(), timeout=2 * _NATS_TIMEOUT_S)
     except (OSError, Error, ValueError, TimeoutError) as failure:
         raise StackError(
-            f"NATS with JetStream can't be reached at {without_password(settings.nats_url)}, as "
-            f"WALLET_NATS_URL says ({_first_line(failure)}): correct it (and start that server "
-            "with -js), or leave it unset to have one started."
+            f"Can't connect to NATS with JetStream at {without_password(settings.nats_url)} "
+            f"({_first_line(failure)}). Correct WALLET_NATS_URL (and start that server with -js), "
+            "or unset it to start an embedded server."
         ) from failure
 
 
 async def _ignore(_failure: Exception) -> None:
-    """The client would print a traceback for each attempt; the last failure is raised anyway."""
+    """Without it the client prints a traceback per attempt; the last failure is raised anyway."""
 
 
 def _first_line(failure: BaseException) -> str:

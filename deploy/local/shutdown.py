@@ -1,4 +1,4 @@
-"""Stops what a stack started: in order, bounded, and nothing else."""
+"""Stops the processes of a stack, in order and with time-outs."""
 
 from deploy.local import nats, postgres, ray_head
 from deploy.local.deployer_process import spawn_deployer
@@ -14,53 +14,56 @@ _SERVERS = {"nats": ("NATS", nats.stop_server), "postgres": ("PostgreSQL", postg
 
 
 def stop_stack(
-    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+    settings: Settings, state_dir: StateDirectory, recorder: StackState, steps: Progress
 ) -> bool:
     """Stop everything that runs; false if nothing did.
 
-    First the front door closes and what is in flight gets its answer; then Ray ends; then the
-    servers that those answers were written to.
+    First HAProxy stops listening and requests in flight finish. Then Ray stops, then the servers.
     """
-    living = recorder.stack.alive_processes()
-    if "ray" in living and recorder.stack.is_complete:
-        _drain(settings, home, recorder, steps)
-    if "ray" in living:
+    alive = recorder.stack.alive_processes()
+    if "ray" in alive and recorder.stack.is_complete:
+        _drain(settings, state_dir, recorder, steps)
+    if "ray" in alive:
         with steps.step("Stopping Ray", "Ray has stopped"):
-            ray_head.stop_head(living["ray"])
-    strays = _kill_orphans(recorder, steps)
+            ray_head.stop_head(alive["ray"])
+    had_orphans = _kill_orphans(recorder, steps)
     for name, (title, stop_server) in _SERVERS.items():
-        if name in living:
+        if name in alive:
             with steps.step(f"Stopping {title}", f"{title} has stopped"):
-                stop_server(living[name])
+                stop_server(alive[name])
     recorder.stack.processes.clear()
     recorder.stack.is_complete = False
     recorder.save()
-    return bool(living) or strays
+    return bool(alive) or had_orphans
 
 
-def _drain(settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress) -> None:
-    with steps.step("Letting requests finish", "Requests in flight are answered"):
-        child = spawn_deployer("drain", settings, home)
+def _drain(
+    settings: Settings, state_dir: StateDirectory, recorder: StackState, steps: Progress
+) -> None:
+    with steps.step("Draining requests in flight", "Requests in flight have finished"):
+        child = spawn_deployer("drain", settings, state_dir)
         recorder.add(child)
         bound_s = settings.drain_timeout_s + _DRAIN_MARGIN_S
         if not wait_until(lambda: not is_alive(child), timeout_s=bound_s):
-            steps.message(f"The service did not drain within {bound_s:.0f} s: stopping it anyway")
+            steps.message(
+                f"Requests did not finish within {bound_s:.0f} s: stopping the service anyway"
+            )
 
 
 def _kill_orphans(recorder: StackState, steps: Progress) -> bool:
-    """End children that an interrupted command left, and orphans that Ray's own end left."""
+    """End the children of an interrupted command, and orphans of Ray."""
     servers = {
         process.pid for process in recorder.stack.processes.values() if process.name in _SERVERS
     }
     for name, process in recorder.stack.alive_processes().items():
         if name not in _SERVERS:
             stop(process)
-    strays = [
-        stray
-        for stray in processes_with_env(STACK_VARIABLE, recorder.stack.id)
-        if stray.pid not in servers
+    orphans = [
+        orphan
+        for orphan in processes_with_env(STACK_VARIABLE, recorder.stack.id)
+        if orphan.pid not in servers
     ]
-    if strays:
-        steps.message(f"{len(strays)} process(es) left over from an earlier start ended")
-        kill(strays)
-    return bool(strays)
+    if orphans:
+        steps.message(f"Killed {len(orphans)} orphaned process(es) of an earlier start")
+        kill(orphans)
+    return bool(orphans)

@@ -1,4 +1,4 @@
-"""Writes down each process the moment it is started, whatever happens afterwards."""
+"""Records each process on disk as soon as it is started."""
 
 import threading
 
@@ -8,31 +8,31 @@ from deploy.local.state_dir import Stack, StateDirectory
 
 
 class StackState:
-    """The stack that is being changed, kept on disk as it is in memory. Safe across threads."""
+    """The stack that is being changed, in memory and on disk. Thread-safe."""
 
-    def __init__(self, home: StateDirectory, stack: Stack) -> None:
+    def __init__(self, state_dir: StateDirectory, stack: Stack) -> None:
         self.stack = stack
-        self._home = home
+        self._state_dir = state_dir
         self._lock = threading.Lock()
         self._is_closed = False
         self.save()
 
     def add(self, process: ProcessRecord) -> None:
-        """Remember a process that was just started; stop it if the start was given up meanwhile."""
+        """Record a process that was just started; stop it if the start was cancelled."""
         with self._lock:
             if not self._is_closed:
                 self.stack.processes[process.name] = process
-                self._home.save(self.stack)
+                self._state_dir.save(self.stack)
                 return
         stop(process)
-        raise StackError(f"The start was given up before {process.name} was needed.")
+        raise StackError(f"{process.name} was stopped because the start was cancelled.")
 
     def close(self) -> None:
-        """Let no further process be started."""
+        """Cancel the start: processes added from now on are stopped."""
         with self._lock:
             self._is_closed = True
 
     def save(self) -> None:
-        """Write the stack down as it is."""
+        """Write the stack to disk."""
         with self._lock:
-            self._home.save(self.stack)
+            self._state_dir.save(self.stack)

@@ -1,7 +1,7 @@
-"""Starts the whole stack, as much of it at the same time as can be.
+"""Starts the whole stack, as much as possible in parallel.
 
-Ray takes longest by far, so everything else happens while it starts: PostgreSQL and its
-migrations, NATS, and the Python imports of the process that deploys.
+Ray takes longest by far, so everything else runs while it starts: PostgreSQL and its migrations,
+NATS, and the Python imports of the deployer process.
 """
 
 import psutil
@@ -35,20 +35,20 @@ _LOCAL_HOSTS = ("0.0.0.0", "::", "127.0.0.1", "localhost")  # noqa: S104  # comp
 
 
 def start_stack(
-    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+    settings: Settings, state_dir: StateDirectory, recorder: StackState, steps: Progress
 ) -> None:
     """Start everything and wait until the service is ready.
 
-    A failure stops what was started and is raised; an interruption leaves it, recorded.
+    A failure stops what was started and is raised. An interruption leaves it running and recorded.
     """
     _check_bind_policy(settings, steps)
     _check_port_free(settings)
     check_external_servers(settings, steps)
     try:
-        _start(settings, home, recorder, steps)
+        _start(settings, state_dir, recorder, steps)
     except StackError:
         recorder.close()
-        stop_stack(settings, home, recorder, steps)
+        stop_stack(settings, state_dir, recorder, steps)
         raise
 
 
@@ -67,29 +67,33 @@ def with_addresses(settings: Settings, recorder: StackState) -> Settings:
     return settings.model_copy(update=addresses)
 
 
-def _start(settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress) -> None:
-    _assign_addresses(settings, home, recorder)
-    problem = haproxy_unavailable_reason()
-    if problem:
-        steps.message(f"Without HAProxy the service is about 8 times slower: {problem}")
+def _start(
+    settings: Settings, state_dir: StateDirectory, recorder: StackState, steps: Progress
+) -> None:
+    _assign_addresses(settings, state_dir, recorder)
+    reason = haproxy_unavailable_reason()
+    if reason:
+        steps.message(
+            f"HAProxy is not available ({reason}): the service will be about 8 times slower"
+        )
     deployed = with_addresses(settings, recorder)
-    ray = BackgroundThread(lambda: _start_ray(deployed, home, recorder, steps))
-    database = BackgroundThread(lambda: _start_database(settings, home, recorder, steps))
+    ray = BackgroundThread(lambda: _start_ray(deployed, state_dir, recorder, steps))
+    database = BackgroundThread(lambda: _start_database(settings, state_dir, recorder, steps))
     if not settings.nats_url:
-        start_nats(settings, home, recorder, steps)
+        start_nats(settings, state_dir, recorder, steps)
     database.result()
-    deployer = spawn_deployer("deploy", deployed, home)
+    deployer = spawn_deployer("deploy", deployed, state_dir)
     recorder.add(deployer)
     ray.result()
     with steps.step("Deploying the service", "The service is deployed and ready"):
-        _wait_until_ready(recorder.stack.http_url, deployer, home)
+        _wait_until_ready(recorder.stack.http_url, deployer, state_dir)
     recorder.stack.is_complete = True
     recorder.save()
 
 
-def _assign_addresses(settings: Settings, home: StateDirectory, recorder: StackState) -> None:
-    """Decide every address before anything runs: Ray's environment has them all."""
-    assign_addresses(settings, home, recorder.stack)
+def _assign_addresses(settings: Settings, state_dir: StateDirectory, recorder: StackState) -> None:
+    """Assign every address before anything runs: Ray's environment contains them all."""
+    assign_addresses(settings, state_dir, recorder.stack)
     assign_ports(recorder.stack, PORTS)
     assign_socket_dir(recorder.stack)
     recorder.stack.http_url = http_url(settings)
@@ -97,51 +101,53 @@ def _assign_addresses(settings: Settings, home: StateDirectory, recorder: StackS
 
 
 def _start_ray(
-    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+    settings: Settings, state_dir: StateDirectory, recorder: StackState, steps: Progress
 ) -> None:
     with steps.step("Starting Ray", "Ray is up"):
-        process = ray_head.start(settings, home, recorder.stack)
+        process = ray_head.start(settings, state_dir, recorder.stack)
         recorder.add(process)
-        ray_head.wait_until_ready(home, process)
+        ray_head.wait_until_ready(state_dir, process)
 
 
 def _start_database(
-    settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+    settings: Settings, state_dir: StateDirectory, recorder: StackState, steps: Progress
 ) -> None:
     if not settings.database_url:
-        start_postgres(home, recorder, steps)
+        start_postgres(state_dir, recorder, steps)
     with steps.step("Migrating the database", "The database is migrated"):
         migrate(recorder.stack.database_url)
 
 
-def _wait_until_ready(url: str, deployer: ProcessRecord, home: StateDirectory) -> None:
-    """Wait, bounded, until GET /readyz is 200 and the deployer is content."""
-    answer = Readiness(is_ready=False)
+def _wait_until_ready(url: str, deployer: ProcessRecord, state_dir: StateDirectory) -> None:
+    """Wait, with a time-out, until the deployer has succeeded and GET /readyz is 200."""
+    readiness = Readiness(is_ready=False)
 
-    def settled() -> bool:
-        nonlocal answer
+    def ready_or_failed() -> bool:
+        nonlocal readiness
         if is_alive(deployer):
             return False
-        if not _deployer_is_done(home):
+        if not _deployer_is_done(state_dir):
             return True
-        answer = fetch_readiness(url)
-        return answer.is_ready
+        readiness = fetch_readiness(url)
+        return readiness.is_ready
 
-    if not wait_until(settled, timeout_s=_READY_TIMEOUT_S):
+    if not wait_until(ready_or_failed, timeout_s=_READY_TIMEOUT_S):
         raise StackError(
-            f"The service is not ready after {_READY_TIMEOUT_S:.0f} s ({answer.summary}): see "
-            f"`wallet logs` ({home.logs})."
+            f"The service is not ready after {_READY_TIMEOUT_S:.0f} s ({readiness.summary}). "
+            f"See `wallet logs` ({state_dir.logs})."
         )
-    if not answer.is_ready:
-        log = home.log_of("deploy")
-        told = (
-            last_matching_line(log, "Error") or last_matching_line(log, "") or "it left no message"
+    if not readiness.is_ready:
+        log = state_dir.log_of("deploy")
+        reported = (
+            last_matching_line(log, "Error")
+            or last_matching_line(log, "")
+            or "no message in its log"
         )
-        raise StackError(f"The service could not be deployed: {told} (see {log}).")
+        raise StackError(f"The service could not be deployed: {reported} (see {log}).")
 
 
-def _deployer_is_done(home: StateDirectory) -> bool:
-    return bool(last_matching_line(home.log_of("deploy"), DONE_MARKER))
+def _deployer_is_done(state_dir: StateDirectory) -> bool:
+    return bool(last_matching_line(state_dir.log_of("deploy"), DONE_MARKER))
 
 
 def _check_bind_policy(settings: Settings, steps: Progress) -> None:
@@ -160,13 +166,13 @@ def _check_port_free(settings: Settings) -> None:
     if is_free(port, settings.http_host):
         return
     raise StackError(
-        f"Port {port} on {settings.http_host} is in use{_port_owner(port)}: stop that, or choose "
-        "another port with WALLET_HTTP_PORT."
+        f"Port {port} on {settings.http_host} is in use{_port_owner(port)}. Stop that process, "
+        "or choose another port with WALLET_HTTP_PORT."
     )
 
 
 def _port_owner(port: int) -> str:
-    """` by NAME (pid N)` if the system tells us, which it may not for somebody else's process."""
+    """` by NAME (pid N)`; empty if unknown, for instance for another user's process."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):

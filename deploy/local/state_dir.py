@@ -1,9 +1,9 @@
-"""The folder where the local stack of one checkout keeps everything, and what it remembers there.
+"""The state directory of one checkout's local stack.
 
 .wallet/
-  stack.json    what was started (by process), on which ports: read by every command
+  stack.json    started processes and their ports: read by every command
   lock          held by the command that is changing the stack
-  logs/         one file a process; `ray` leads to Ray's own
+  logs/         one file per process; `ray` links to Ray's own
   postgres/  nats/  secrets/
 """
 
@@ -25,21 +25,21 @@ from deploy.local.processes import ProcessRecord, is_alive
 from deploy.local.secret_files import write_private
 
 _VARIABLE = "WALLET_HOME"
-_LOCK_TIMEOUT_S = 180.0  # longer than a slow start, so a second `up` finds the first one's stack
+_LOCK_TIMEOUT_S = 180.0  # longer than a slow start, so that a second `up` waits for the first
 _LOCK_POLL_S = 0.2
 
-# Unix sockets have paths of at most 107 bytes, and HAProxy's lie two folders below this one,
-# behind a node id of 56 characters: no folder of a checkout is short enough.
+# A Unix socket's path has at most 107 bytes. HAProxy's is two folders below this one, and contains
+# a node id of 56 characters: a checkout's path would be too long.
 _SOCKETS_PARENT = Path("/tmp")  # noqa: S108  # entered through mkdtemp
 
 
 class Stack(BaseModel):
-    """What the last `wallet up` of a home started, and what every later one uses again."""
+    """What the last `wallet up` started, and what later ones reuse."""
 
     model_config = ConfigDict(extra="ignore")
 
     id: str = Field(default_factory=lambda: uuid6.uuid7().hex)
-    """In the environment of every process that this home starts."""
+    """In the environment of every process of this stack."""
     ports: dict[str, int] = Field(default_factory=dict)
     sockets: Path | None = None
     processes: dict[str, ProcessRecord] = Field(default_factory=dict)
@@ -47,7 +47,7 @@ class Stack(BaseModel):
     nats_url: str = ""
     http_url: str = ""
     is_complete: bool = False
-    """Whether that `up` got as far as a ready service."""
+    """Whether that `up` completed, with a ready service."""
 
     def alive_processes(self) -> dict[str, ProcessRecord]:
         """The recorded processes that still run."""
@@ -56,13 +56,13 @@ class Stack(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class StateDirectory:
-    """The folder itself. Reading it creates nothing."""
+    """The state directory. Reading it creates nothing."""
 
     root: Path
 
     @classmethod
     def of_this_checkout(cls) -> "StateDirectory":
-        """Where WALLET_HOME says, else `.wallet` in the current folder."""
+        """WALLET_HOME if set, else `.wallet` in the current folder."""
         return cls(Path(os.environ.get(_VARIABLE) or ".wallet").absolute())
 
     @property
@@ -85,31 +85,31 @@ class StateDirectory:
         return self.logs / f"{process}.log"
 
     def create(self) -> None:
-        """Make the folders that the stack expects to be there."""
+        """Create the folders that the stack needs."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             for private in (self.logs, self.secrets, self.nats):
                 private.mkdir(mode=0o700, exist_ok=True)
         except OSError as refused:
             raise StackError(
-                f"{self.root} can't be written to ({refused.strerror}): set {_VARIABLE} to a "
-                "folder of yours."
+                f"{self.root} is not writable ({refused.strerror}). Set {_VARIABLE} to a "
+                "writable folder."
             ) from refused
 
     def load(self) -> Stack:
-        """What is remembered; an empty stack if this home was never used."""
+        """The recorded stack; an empty one if there is none."""
         try:
             return Stack.model_validate_json((self.root / "stack.json").read_bytes())
         except FileNotFoundError:
             return Stack()
-        except ValidationError as broken:
+        except ValidationError as invalid:
             raise StackError(
-                f"{self.root / 'stack.json'} can't be understood: stop what still runs by hand, "
-                "then remove that file."
-            ) from broken
+                f"{self.root / 'stack.json'} is invalid. Stop the running processes by hand, then "
+                "remove that file."
+            ) from invalid
 
     def save(self, stack: Stack) -> None:
-        """Remember, all or nothing. Private: it has the database's password."""
+        """Write the stack atomically. Private, because it has the database's password."""
         write_private(self.root / "stack.json", stack.model_dump_json(indent=2) + "\n")
 
     @contextmanager
@@ -118,33 +118,33 @@ class StateDirectory:
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "lock").open("w") as lock:
             self._lock(lock.fileno(), waiting)
-            yield  # the system lets go of the lock when the file is closed, even by a crash
+            yield  # the system releases the lock when the file is closed, even by a crash
 
     def _lock(self, descriptor: int, waiting: Callable[[], None]) -> None:
         deadline = time.monotonic() + _LOCK_TIMEOUT_S
-        said = False
+        reported = False
         while not _try_lock(descriptor):
-            if not said:
+            if not reported:
                 waiting()
-                said = True
+                reported = True
             if time.monotonic() >= deadline:
                 raise StackError(
                     f"Another command has been changing the stack in {self.root} for "
-                    f"{_LOCK_TIMEOUT_S:.0f} s: wait for it or end it, then try again."
+                    f"{_LOCK_TIMEOUT_S:.0f} s. Wait for it or end it, then try again."
                 )
             time.sleep(_LOCK_POLL_S)
 
 
 def assign_ports(stack: Stack, names: tuple[str, ...]) -> None:
-    """Give each name a free port: the one it had before if that is still free."""
+    """Assign each name a free port: its previous one if that is still free."""
     for name in names:
-        remembered = stack.ports.get(name)
-        if remembered is None or not is_free(remembered):
+        previous = stack.ports.get(name)
+        if previous is None or not is_free(previous):
             stack.ports[name] = free_port(frozenset(stack.ports.values()))
 
 
 def assign_socket_dir(stack: Stack) -> Path:
-    """The short, private folder for Unix sockets; made again if the system cleaned it away."""
+    """The short, private folder for Unix sockets; created again if the system removed it."""
     if stack.sockets is None or not stack.sockets.is_dir():
         stack.sockets = Path(tempfile.mkdtemp(prefix="wallet-", dir=_SOCKETS_PARENT))
     return stack.sockets

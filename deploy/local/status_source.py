@@ -1,8 +1,8 @@
-"""Looks into a running service: what its shards, replicas and projections say of themselves.
+"""Collects the statistics of a running service's shards, replicas and projections.
 
-It connects to the Ray cluster, so it may ask whoever may use the cluster (the token of the local
-stack is readable by its owner alone). Ray is imported when an observer is made, never before: it
-reads its environment at import.
+It connects to the Ray cluster, so only users with access to the cluster can use it (the token of
+the local stack is readable by its owner only). Ray is imported only when a source is created,
+because it reads its environment at import.
 """
 
 import asyncio
@@ -21,34 +21,34 @@ from projections.statistics import ProjectionStatistics
 from serve_app.applications import API, PROJECTIONS
 from serve_app.asgi.statistics import ReplicaStatistics
 
-_ANSWER_TIMEOUT_S: Final = 5.0
+_RESPONSE_TIMEOUT_S: Final = 5.0
 
 
 class StatusSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How the service stood at a moment. What doesn't answer is missing."""
+    """Statistics at one moment. Processes that don't respond are missing."""
 
     at_s: float
-    """A monotonic clock's."""
+    """Time of the monotonic clock."""
     shards: list[ShardStatistics]
     replicas: list[ReplicaStatistics]
     projections: list[ProjectionStatistics]
 
 
 class StatusSource:
-    """Made by `observer`. Serve's handles want an event loop that runs all the time."""
+    """Created by `status_source`. Serve's handles need an event loop that runs permanently."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
     def snapshot(self) -> StatusSnapshot:
-        """Ask everybody, all at once."""
-        return asyncio.run_coroutine_threadsafe(self._look(), self._loop).result()
+        """Request the statistics of all processes at the same time."""
+        return asyncio.run_coroutine_threadsafe(self._collect(), self._loop).result()
 
-    async def _look(self) -> StatusSnapshot:
+    async def _collect(self) -> StatusSnapshot:
         shards, replicas, projections = await asyncio.gather(
-            _answers_of(API, "statistics"),
-            _answers_of(API, "replica_statistics", everybody=True),
-            _answers_of(PROJECTIONS, "statistics"),
+            _request(API, "statistics"),
+            _request(API, "replica_statistics", all_replicas=True),
+            _request(PROJECTIONS, "statistics"),
         )
         return StatusSnapshot(
             at_s=time.monotonic(),
@@ -62,18 +62,18 @@ class StatusSource:
         )
 
 
-async def _answers_of(
-    application: str, method: str, *, everybody: bool = False
+async def _request(
+    application: str, method: str, *, all_replicas: bool = False
 ) -> list[dict[str, Any]]:
-    """What one replica (or every one) of an application answers; nothing if it can't be asked."""
+    """The response of one replica (or of all) of an application; empty if it can't be reached."""
     from ray import serve
     from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
 
     try:
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(_RESPONSE_TIMEOUT_S):
             handle: Any = serve.get_app_handle(application)
-            if everybody:
+            if all_replicas:
                 found: list[dict[str, Any]] = await handle.broadcast(method).results_async()
             else:
                 found = await getattr(handle, method).remote()
@@ -84,25 +84,25 @@ async def _answers_of(
 
 @contextmanager
 def status_source(address: str) -> Iterator[StatusSource]:
-    """An observer of the cluster at ``address``, whose environment must be in place already.
+    """A source for the cluster at ``address``. Ray's environment variables must be set already.
 
     Raises:
-        StackError: no cluster answers there.
+        StackError: can't connect to the cluster.
     """
     import ray
 
-    logging.disable(logging.ERROR)  # The page is for a person; Ray's own remarks are not on it.
+    logging.disable(logging.ERROR)  # Ray's own log lines would disturb the page.
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as failure:
-        raise StackError(f"No Ray cluster answers at {address} ({failure}).") from failure
+        raise StackError(f"Can't connect to a Ray cluster at {address} ({failure}).") from failure
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
         yield StatusSource(loop)
     finally:
-        # In this order: what Ray still has to tell the loop would wait for ever on a closed one.
+        # In this order: Ray's last calls to the loop would block permanently on a closed one.
         ray.shutdown()
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(_ANSWER_TIMEOUT_S)
+        thread.join(_RESPONSE_TIMEOUT_S)

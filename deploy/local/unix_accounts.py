@@ -1,4 +1,4 @@
-"""Whom PostgreSQL runs as. It refuses to be root, so root lends it an account without rights."""
+"""The account that PostgreSQL runs as. It refuses to run as root, so root uses another one."""
 
 import os
 import pwd
@@ -9,13 +9,13 @@ from typing import TypedDict
 
 from deploy.local.errors import StackError
 
-# An account made for it if the machine has one, else the one that every Unix has. None is
-# created: starting a wallet shouldn't change the machine's list of users.
+# PostgreSQL's own account if the machine has one, else one that every Unix has. None is created:
+# starting a wallet must not change the machine's users.
 _CANDIDATES = ("postgres", "nobody")
 
 
 class PopenIdentity(TypedDict, total=False):
-    """The arguments of subprocess.Popen that say whom a child runs as."""
+    """The arguments of subprocess.Popen for the account of a child."""
 
     user: int
     group: int
@@ -36,33 +36,33 @@ class Account:
 
 
 def unprivileged_account() -> Account | None:
-    """Whom PostgreSQL must run as, or None where it can simply run as ourselves."""
+    """The account that PostgreSQL must run as; None if it can run as the current user."""
     if os.geteuid() != 0:
         return None
     for name in _CANDIDATES:
         try:
-            entry = pwd.getpwnam(name)
+            found = pwd.getpwnam(name)
         except KeyError:
             continue
-        if entry.pw_uid != 0:
-            return Account(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
+        if found.pw_uid != 0:
+            return Account(name=name, uid=found.pw_uid, gid=found.pw_gid)
     raise StackError(
-        "PostgreSQL refuses to run as root and this machine has no account `postgres` or `nobody`:"
-        " run as an ordinary user, or set WALLET_DATABASE_URL to a server of your own."
+        "PostgreSQL refuses to run as root and this machine has no account `postgres` or `nobody`."
+        " Run as an ordinary user, or set WALLET_DATABASE_URL to your own server."
     )
 
 
 def has_access(account: Account, access: str, *paths: Path) -> bool:
     """Whether `account` may read ("r"), write ("w") or enter and run ("x") all of `paths`.
 
-    Asks the system as that account, so every rule that the system knows counts.
+    Checked by a process of that account, so that all rules of the system apply.
     """
     try:
         return all(_check_access(account, access, path) for path in paths)
     except PermissionError as refused:
         raise StackError(
-            f"PostgreSQL refuses to run as root and this process may not become `{account.name}`:"
-            " run as an ordinary user, or set WALLET_DATABASE_URL to a server of your own."
+            f"PostgreSQL refuses to run as root and this process may not become `{account.name}`."
+            " Run as an ordinary user, or set WALLET_DATABASE_URL to your own server."
         ) from refused
 
 

@@ -1,4 +1,4 @@
-"""The write side: wallets, transfers, journal, keys, outbox, and the one statement that writes.
+"""The write side: wallets, transfers, journal, idempotency keys, outbox, and `commit_batch`.
 
 Why: everything that a batch changes must change together or not at all, in one round trip.
 `commit_batch` is that statement. It takes columns as arrays, so that a batch of any size is

@@ -1,9 +1,9 @@
-"""The read side: projections of wallets and transfers, and the two statements that fold.
+"""The read side: projections of wallets and transfers, and the two functions that apply events.
 
-Why: reads must not touch what writes touch. `project_batch` applies a batch of events in one
-round trip and only in version order: a wallet's row moves only if the batch begins right
-after (or before) its version, a transfer's row only forward. It returns the wallets whose
-events don't connect; `catch_up` fills those from the journal, which also is the rebuild.
+Why: reads must not touch the tables of the write side. `project_batch` applies a batch of events in
+one round trip and only in version order: a wallet's row moves only if the batch begins right after
+(or before) its version, a transfer's row only forward. It returns the wallets whose events don't
+connect; `catch_up` applies theirs from the journal. A rebuild uses it, too.
 
 Revision ID: 0002
 """

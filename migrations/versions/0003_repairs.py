@@ -1,9 +1,9 @@
-"""What went wrong and is being mended: events that a projection can't fold, streams that were lost.
+"""Repairs: dead letters of the projection, and the backfill of lost streams.
 
-Why: a poison event must not stop its partition, and must not be forgotten either
-(`projection_dead_letters`). A stream that was deleted and made again has lost events that the
-outbox no longer knows: `stream_incarnations` remembers which incarnation of the stream holds all
-of the journal, so that a new one is noticed, also after a restart, and refilled.
+Why: a poison event must not stop its partition, and must not be lost either
+(`projection_dead_letters`). A stream that was deleted and created again has lost events that the
+outbox no longer has: `stream_incarnations` stores which incarnation of the stream has the whole
+journal, so that a new one is detected, also after a restart, and backfilled.
 
 Revision ID: 0003
 """

@@ -1,9 +1,9 @@
 """API keys: who may call the service, and what for.
 
 Why: requests must be refused unless they come with a key that is known, not revoked and not
-expired. A key's id is public: it is looked up here and stands in `wallet_events.made_by`. Of its
-secret there is only a hash, so nobody who reads this table can call the service with it. Keys are
-never deleted, because the journal names them.
+expired. A key's id is public: it is looked up here and stored in `wallet_events.made_by`. Only a
+hash of its secret is stored, so reading this table is not enough to call the service. Keys are
+never deleted, because the journal references them.
 
 Revision ID: 0004
 """

@@ -1,10 +1,10 @@
 """Small samples for the planner.
 
-Why: rows are found by their keys alone, whatever is in them, so the planner needs to know little.
-With the usual 30,000 rows a sample, autovacuum sorted those of three growing tables, column by
-column, whenever a tenth was new: under load every ten seconds, a quarter of a second of CPU at
-once, and whoever came in that moment was among the slowest percent. A tenth of the sample takes
-a tenth of the time.
+Why: rows are only found by key, so the planner needs few statistics. With the default sample of
+30,000 rows, autoanalyze sorted the samples of three growing tables, column by column, whenever a
+tenth of the rows was new. Under load that was every ten seconds and took a quarter of a second of
+CPU at once; requests at that moment were among the slowest percent. A tenth of the sample takes a
+tenth of the time.
 
 Revision ID: 0005
 """
@@ -29,7 +29,7 @@ TABLES: Final = (
     "wallet_projections",
     "transfer_projections",
 )
-"""Those that grow with wallets or transfers."""
+"""Tables that grow with wallets or transfers."""
 
 _SET: Final = """
 DO $$
@@ -57,5 +57,5 @@ def downgrade() -> None:
 
 
 def _set(target: int) -> str:
-    """-1: as many as the server's `default_statistics_target` says."""
+    """-1: the server's `default_statistics_target`."""
     return _SET.replace("TABLES", ",".join(TABLES)).replace("TARGET", str(target))

@@ -2,19 +2,20 @@
 
 Why:
 
-- A command that is delivered a second time may be refused while its first delivery is still on its
-  way: in a transaction that is open, in a socket, in the mailbox of a live shard. The refusal is
-  true only if the first delivery can't be applied any more. `refused_deliveries` holds it, in the
-  transaction that answers it; whoever then writes a transfer of that id is refused (WV003). Both
+- A command that is delivered a second time may be refused while its first delivery is still
+  pending: in an open transaction, in a socket, in the mailbox of a live shard. The refusal is
+  correct only if the first delivery can't be applied any more. `refused_deliveries` stores it, in
+  the transaction of the refusal; a later write of a transfer with that id is rejected (WV003). Both
   lock the wallet's row, so one of them sees the other.
 - Rows are locked in key order. Two shards that own the same wallets for a while then wait for each
   other and don't deadlock.
-- A conflict says in its detail which wallets it is about, so that the others don't have to wait.
-- ``confirm``: the batch answers from what was read. The answer must wait until a synchronous
+- A conflict's detail names its wallets, so that the others don't have to wait.
+- ``confirm``: an answer of the batch depends on what was read. It must wait until a synchronous
   standby has what was read, so something is written and its replication awaited.
 
 Old shards call the function with its 36 parameters during an upgrade. They can't write what was
-refused for good, lock in the same order, and wait for what is open; they record no refusals.
+refused permanently, lock in the same order, and wait for open transactions; they record no
+refusals.
 
 Revision ID: 0006
 """

@@ -1,10 +1,10 @@
 """The read side's functions, each statement with one plan.
 
-Why: a join between a list and a table is planned by what the statistics say of the table. Where
-they say that it is empty, as of any young table, the planner goes through the whole list once for
-each of its rows. Statements that move rows now name one row by its key, in key order; those
-that only look do so in a subquery that is asked once for each of the list. Nothing else changes:
-the service of the version before calls the same functions.
+Why: a join between a list and a table is planned by the table's statistics. If they say that it is
+empty, as for any new table, the planner scans the whole list once per row. Statements that change
+rows now find one row by its key, in key order; those that only read use a subquery that runs once
+per list element. Nothing else changes: the previous version of the service calls the same
+functions.
 
 Revision ID: 0007
 """

@@ -1,4 +1,4 @@
-"""Write every generated table into its document, or only check them.
+"""Writes every generated table into its document, or checks the documents.
 
 python -m specification.generators          # writes them
 python -m specification.generators --check  # changes nothing; exit code 1 if a document is outdated

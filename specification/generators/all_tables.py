@@ -1,4 +1,4 @@
-"""Every generated table: its name in the markers, its document, and what generates it."""
+"""Every generated table: its name in the markers, its document, and its function."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The Grafana dashboard, written from a list of panels into deploy/grafana/dashboards.
+"""Writes the Grafana dashboard from a list of panels into deploy/grafana/dashboards.
 
 python -m specification.generators.dashboard
 """
@@ -15,7 +15,7 @@ _HEIGHT: Final = 7
 
 
 class Panel(NamedTuple):
-    """A graph. ``queries``: legend → expression."""
+    """A graph. ``queries``: legend → PromQL expression."""
 
     title: str
     unit: str
@@ -69,7 +69,7 @@ ROWS: Final = (
             ),
             Panel("Problems, by code", "reqps", {"{{code}}": _rate("http_problems_total", "code")}),
             Panel(
-                "Refused by the rules, by code",
+                "Commands refused by business rules, by code",
                 "ops",
                 {"{{code}}": _rate("shard_refusals_total", "code")},
             ),
@@ -81,7 +81,7 @@ ROWS: Final = (
         ),
     ),
     Row(
-        "Writing",
+        "Write side",
         (
             Panel(
                 "Commands, by shard",
@@ -89,18 +89,18 @@ ROWS: Final = (
                 {"shard {{shard}}": _rate("shard_commands_total", "shard")},
             ),
             Panel(
-                "A command's time, by stage (mean)",
+                "Command latency, by stage (mean)",
                 "s",
                 {stage: _mean(f"shard_{stage}_seconds") for stage in _STAGES},
-                "Stacked up this is a request's time at its shard.",
+                "The sum is the time of a command in its shard.",
             ),
             Panel(
-                "A command's time, by stage (p99)",
+                "Command latency, by stage (p99)",
                 "s",
                 {stage: _quantile(0.99, f"shard_{stage}_seconds") for stage in _STAGES},
             ),
             Panel(
-                "Commands in a batch",
+                "Commands per batch",
                 "short",
                 {
                     "p50": _quantile(0.5, "shard_batch_commands"),
@@ -109,7 +109,7 @@ ROWS: Final = (
                 "The busier a shard, the more commands share one transaction.",
             ),
             Panel(
-                "Commands waiting",
+                "Queued commands",
                 "short",
                 {
                     "mailbox {{shard}}": "max by (shard) (ray_wallet_shard_mailbox_items)",
@@ -117,7 +117,7 @@ ROWS: Final = (
                 },
             ),
             Panel(
-                "Conflicts, replays, refusals of full queues",
+                "Version conflicts, idempotent replays, rejections",
                 "ops",
                 {
                     "conflicts": "sum(rate(ray_wallet_shard_conflicts_total[$__rate_interval]))",
@@ -136,32 +136,32 @@ ROWS: Final = (
                 },
             ),
             Panel(
-                "Share of the hottest wallets, by rank",
+                "Share of commands of the hottest wallets, by rank",
                 "percentunit",
                 {
                     "shard {{shard}}, {{rank}}": "max by (shard, rank) "
                     "(ray_wallet_shard_hot_wallet_share)"
                 },
-                "Of the commands of the last 5 seconds.",
+                "Share of the shard's commands of the last 5 seconds.",
             ),
             Panel(
                 "Hot wallets",
                 "ops",
                 {"{{wallet_id}}": _rate("shard_hot_wallet_commands_total", "wallet_id")},
-                "Wallets that took a tenth of their shard's commands or more.",
+                "Wallets with 10 % or more of their shard's commands.",
             ),
         ),
     ),
     Row(
-        "Events and reading",
+        "Events and projections",
         (
             Panel(
-                "Events that wait for NATS, by shard",
+                "Outbox events, by shard",
                 "short",
                 {"shard {{shard}}": "max by (shard) (ray_wallet_shard_outbox_events)"},
             ),
             Panel(
-                "Age of the oldest of them",
+                "Outbox age",
                 "s",
                 {
                     "shard {{shard}}": "max by (shard) (ray_wallet_shard_outbox_age_seconds)",
@@ -169,7 +169,7 @@ ROWS: Final = (
                 },
             ),
             Panel(
-                "From commit to the stream",
+                "Publish latency (commit to stream)",
                 "s",
                 {
                     "p50": _quantile(0.5, "shard_publish_seconds"),
@@ -177,41 +177,41 @@ ROWS: Final = (
                 },
             ),
             Panel(
-                "Events published and folded",
+                "Events published and applied",
                 "ops",
                 {
                     "published": "sum(rate(ray_wallet_shard_published_total[$__rate_interval]))",
-                    "folded": "sum(rate(ray_wallet_projection_events_total[$__rate_interval]))",
+                    "applied": "sum(rate(ray_wallet_projection_events_total[$__rate_interval]))",
                     "publish failures": "sum(rate("
                     "ray_wallet_shard_publish_failures_total[$__rate_interval]))",
                 },
             ),
             Panel(
-                "Projections behind, in events",
+                "Projection lag, in events",
                 "short",
                 {"group {{group}}": "max by (group) (ray_wallet_projection_lag_events)"},
             ),
             Panel(
-                "Projections behind, in seconds",
+                "Projection lag, in seconds",
                 "s",
                 {"group {{group}}": "max by (group) (ray_wallet_projection_lag_seconds)"},
             ),
             Panel(
-                "Folding a batch (p99)",
+                "Projection batch latency (p99)",
                 "s",
                 {"group {{group}}": _quantile(0.99, "projection_fold_seconds", "group")},
             ),
             Panel(
-                "What must be zero",
+                "Consistency alarms (must be 0)",
                 "short",
                 {
-                    "wallets that contradict themselves": "max(ray_wallet_audit_drift)",
-                    "events put aside": "max(ray_wallet_audit_dead_letters)",
-                    "gaps filled": "sum(increase(ray_wallet_projection_gaps_total[1h]))",
+                    "mismatched wallets": "max(ray_wallet_audit_drift)",
+                    "dead letters": "max(ray_wallet_audit_dead_letters)",
+                    "projection gaps": "sum(increase(ray_wallet_projection_gaps_total[1h]))",
                 },
             ),
             Panel(
-                "Wallets compared by the auditor",
+                "Wallets checked by the auditor",
                 "ops",
                 {"wallets": "sum(rate(ray_wallet_audit_wallets_total[$__rate_interval]))"},
             ),
@@ -221,13 +221,13 @@ ROWS: Final = (
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard as Grafana reads it."""
-    placed: list[dict[str, Any]] = []
+    """The dashboard in Grafana's JSON model."""
+    panels: list[dict[str, Any]] = []
     top = 0
     for row in ROWS:
-        placed.append(
+        panels.append(
             {
-                "id": len(placed) + 1,
+                "id": len(panels) + 1,
                 "type": "row",
                 "title": row.title,
                 "gridPos": {"h": 1, "w": 24, "x": 0, "y": top},
@@ -235,25 +235,25 @@ def dashboard() -> dict[str, Any]:
             }
         )
         top += 1
-        for place, panel in enumerate(row.panels):
-            across, down = place % _COLUMNS, place // _COLUMNS
-            at = {"h": _HEIGHT, "w": _WIDTH, "x": across * _WIDTH, "y": top + down * _HEIGHT}
-            placed.append(_panel_json(panel, len(placed) + 1, at))
+        for index, panel in enumerate(row.panels):
+            column, line = index % _COLUMNS, index // _COLUMNS
+            position = {"h": _HEIGHT, "w": _WIDTH, "x": column * _WIDTH, "y": top + line * _HEIGHT}
+            panels.append(_panel_json(panel, len(panels) + 1, position))
         top += -(-len(row.panels) // _COLUMNS) * _HEIGHT
     return {
         "uid": "wallet",
         "title": "Wallet service",
-        "description": "Written by `python -m specification.generators.dashboard`. "
-        "The metrics are explained in specification/metrics.md.",
+        "description": "Generated by `python -m specification.generators.dashboard`. "
+        "Metrics: specification/metrics.md.",
         "schemaVersion": 39,
         "refresh": "10s",
         "time": {"from": "now-30m", "to": "now"},
         "tags": ["wallet"],
-        "panels": placed,
+        "panels": panels,
     }
 
 
-def _panel_json(panel: Panel, number: int, at: dict[str, int]) -> dict[str, Any]:
+def _panel_json(panel: Panel, number: int, position: dict[str, int]) -> dict[str, Any]:
     source = {"type": "prometheus", "uid": "prometheus"}
     return {
         "id": number,
@@ -261,7 +261,7 @@ def _panel_json(panel: Panel, number: int, at: dict[str, int]) -> dict[str, Any]
         "title": panel.title,
         "description": panel.help,
         "datasource": source,
-        "gridPos": at,
+        "gridPos": position,
         "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
         "targets": [
             {
@@ -276,7 +276,7 @@ def _panel_json(panel: Panel, number: int, at: dict[str, int]) -> dict[str, Any]
 
 
 def render() -> str:
-    """The file, as it should be."""
+    """The content of the generated file."""
     return json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,6 +1,6 @@
-"""Tables that are generated from the code into the documents, so that the two can't disagree.
+"""Writes tables that are generated from the code into the documents.
 
-A table stands between two comments, ``<!-- generated:NAME -->`` and ``<!-- /generated:NAME -->``.
+A table is between two comments, ``<!-- generated:NAME -->`` and ``<!-- /generated:NAME -->``.
 `python -m specification.generators` writes all of them.
 """
 
@@ -39,16 +39,16 @@ _UNITS: Final = {
     "stream_partitions": "partitions",
     "stream_replicas": "copies",
 }
-"""Unit of a number by the end of its setting's name; the first that fits counts."""
+"""Unit of a number by the suffix of its setting's name; the first match counts."""
 
 
 def unit_of(name: str) -> str | None:
-    """What the number in a setting counts, or None if its name doesn't tell."""
-    return next((unit for end, unit in _UNITS.items() if name.endswith(end)), None)
+    """The unit of a setting, or None if its name has no known suffix."""
+    return next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), None)
 
 
 def settings_table() -> str:
-    """Every setting as a Markdown table: variable, default, unit, reason."""
+    """Every setting as a Markdown table: variable, default, unit, description."""
     lines = ["| variable | default | unit | description |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         cells = (
@@ -75,24 +75,24 @@ def _description(field: FieldInfo) -> str:
 
 
 Table = tuple[str, Callable[[], str]]
-"""The document that a table stands in, and the function that generates it."""
+"""The document of a table, and the function that generates it."""
 
 GENERATED_TABLES: Final[dict[str, Table]] = {
     "fold": ("specification/domain.md", fold_table),
     "settings": ("docs/operating/settings.md", settings_table),
 }
-"""The tables of this package, by their names in the markers."""
+"""The tables of this module, by their names in the markers."""
 
 
 def replace_table(document: str, name: str, table: str) -> str:
     """``document`` with ``table`` between the comments of ``name``.
 
     Raises:
-        ValueError: the document has no such place, or more than one.
+        ValueError: the document doesn't have exactly one such pair of comments.
     """
     begin, end = f"<!-- generated:{name} -->\n", f"\n<!-- /generated:{name} -->"
     if document.count(begin) != 1 or document.count(end) != 1:
-        raise ValueError(f"there must be one place for the table {name!r}")
+        raise ValueError(f"expected exactly one pair of comments for the table {name!r}")
     before, _, rest = document.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}{table}{end}{after}"
@@ -101,7 +101,7 @@ def replace_table(document: str, name: str, table: str) -> str:
 def update_tables(root: Path, tables: Mapping[str, Table], *, check: bool) -> list[str]:
     """Write ``tables`` into their documents below ``root``; returns the documents that differed.
 
-    ``check``: change nothing.
+    ``check``: only compare, don't write.
     """
     differed = []
     for name, (file, generate) in tables.items():

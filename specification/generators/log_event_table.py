@@ -1,4 +1,4 @@
-"""The table of log events, generated from the calls of the loggers in the code."""
+"""The table of log events, generated from the logger calls in the code."""
 
 import ast
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = (
     "wallet", "runtime", "telemetry", "actors", "projections", "serve_app", "deploy",
 )  # fmt: skip
-"""Packages whose processes write logs. One that is not there is left out."""
+"""Packages with loggers. A package that doesn't exist is skipped."""
 
 _LEVELS: Final = {"debug", "info", "warning", "error", "critical"}
 _NOT_FIELDS: Final = {"exc_info"}
 
 
 class LogEvent(NamedTuple):
-    """One call of a logger: the event's name, its level, its fields and its package."""
+    """One logger call: the event's name, level, fields and package."""
 
     name: str
     level: str

@@ -4,7 +4,7 @@ from runtime.metrics.catalogue import CATALOGUE, MetricKind
 
 
 def metrics_table() -> str:
-    """Every metric as a Markdown table, under the name that Prometheus sees."""
+    """Every metric as a Markdown table, under its name in Prometheus."""
     lines = ["| metric | kind | labels | description |", "|---|---|---|---|"]
     for name, metric in CATALOGUE.items():
         shown = f"`ray_{name}`" + (" …" if metric.kind is MetricKind.HISTOGRAM else "")

@@ -1,7 +1,7 @@
-"""The documents that are made from the code: the OpenAPI document and the schemas of events.
+"""Generates the OpenAPI document and the event schemas from the code.
 
-They are kept in ``specification/`` so that clients can read them without running anything and
-so that a change of the contract is seen in review; a test fails when they drift from the code.
+They are committed in ``specification/``, so that clients can read them without running anything and
+a change of the contract is visible in review. A test fails when they differ from the code.
 
     wallet specification [FOLDER]
 """
@@ -23,13 +23,13 @@ FOLDER: Final = Path(__file__).parents[1]
 Json = dict[str, Any]
 
 _EVENT_DESCRIPTIONS: Final = {
-    EventType.WALLET_CREATED: "A wallet was opened, with no money in it.",
-    EventType.TRANSFER_PENDING: "A transfer was made and waits: a debit announces money INTO the "
-    "wallet, a credit holds money that is to go OUT of it.",
-    EventType.TRANSFER_COMPLETED: "A transfer is done: a debit put money INTO the wallet, a credit "
-    "took it OUT. Made so at once, or settled (then previousstatus is pending).",
-    EventType.TRANSFER_FAILED: "A pending transfer came to nothing: a credit's hold is back in the "
-    "balance, a debit never arrives.",
+    EventType.WALLET_CREATED: "A wallet was created, with a balance of 0.",
+    EventType.TRANSFER_PENDING: "A transfer was created as pending: a debit announces money INTO "
+    "the wallet, a credit holds money to go OUT of it.",
+    EventType.TRANSFER_COMPLETED: "A transfer was completed: a debit put money INTO the wallet, a "
+    "credit took it OUT. It was created as completed, or was pending before (previousstatus).",
+    EventType.TRANSFER_FAILED: "A pending transfer failed: a credit's hold is back in the balance, "
+    "a debit never arrives.",
 }
 
 _STATUS_AFTER: Final = {
@@ -38,21 +38,21 @@ _STATUS_AFTER: Final = {
     EventType.TRANSFER_FAILED: TransferStatus.FAILED,
 }
 
-_SUM: Final[Json] = {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,18})?$"}
+_AMOUNT: Final[Json] = {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,18})?$"}
 _UUID: Final[Json] = {"type": "string", "format": "uuid"}
 _INSTANT: Final[Json] = {"type": "string", "format": "date-time"}
 
 
 def documents() -> dict[str, str]:
-    """Every document by its path in the specification folder, as it should be there."""
-    made: dict[str, Json] = {"openapi.json": create_app().openapi()}
+    """The content of every document, by its path in the specification folder."""
+    generated: dict[str, Json] = {"openapi.json": create_app().openapi()}
     for event in EventType:
-        made[f"events/{event}.json"] = event_schema(event)
-    return {path: _text(document) for path, document in made.items()}
+        generated[f"events/{event}.json"] = event_schema(event)
+    return {path: _text(document) for path, document in generated.items()}
 
 
 def event_schema(event: EventType) -> Json:
-    """The JSON Schema of one type of event, envelope and data."""
+    """The JSON Schema of one event type, with envelope and data."""
     transfers = event is not EventType.WALLET_CREATED
     _, definitions = msgspec.json.schema_components([CloudEvent, TransferResultView, WalletView])
     envelope = definitions["CloudEvent"]
@@ -83,7 +83,7 @@ def event_schema(event: EventType) -> Json:
         data["properties"]["wallet"] = balances
         envelope["properties"]["previousstatus"] = {
             "const": str(TransferStatus.PENDING),
-            "description": "The transfer's status before. Left out if the event made it.",
+            "description": "The transfer's previous status. Absent if the event created it.",
         }
     else:
         del envelope["properties"]["previousstatus"]
@@ -97,17 +97,17 @@ def event_schema(event: EventType) -> Json:
 
 
 def _refine(properties: Json) -> None:
-    """Say what a view's fields can hold: more than their Python types do."""
+    """Add constraints of a view's fields that their Python types don't express."""
     known: dict[str, Json] = {
         "id": _UUID,
         "wallet_id": _UUID,
-        "type": {"enum": [str(one) for one in TransferType]},
-        "status": {"enum": [str(one) for one in WalletStatus]},
-        "failure_reason": {"enum": [*(str(one) for one in FailureReason), None]},
-        "amount": _SUM,
-        "balance": _SUM,
-        "pending_credit": _SUM,
-        "pending_debit": _SUM,
+        "type": {"enum": [str(member) for member in TransferType]},
+        "status": {"enum": [str(member) for member in WalletStatus]},
+        "failure_reason": {"enum": [*(str(member) for member in FailureReason), None]},
+        "amount": _AMOUNT,
+        "balance": _AMOUNT,
+        "pending_credit": _AMOUNT,
+        "pending_debit": _AMOUNT,
         "version": {"type": "integer", "minimum": 1},
         "created_at": _INSTANT,
         "updated_at": _INSTANT,
@@ -117,7 +117,7 @@ def _refine(properties: Json) -> None:
 
 
 def outdated(folder: Path = FOLDER) -> list[str]:
-    """Paths of documents in ``folder`` that aren't what the code says, or are missing."""
+    """Paths of documents in ``folder`` that are missing or differ from the code."""
     return [
         path
         for path, text in documents().items()
@@ -126,12 +126,12 @@ def outdated(folder: Path = FOLDER) -> list[str]:
 
 
 def write(folder: Path = FOLDER) -> list[str]:
-    """Write every document that drifted; returns their paths."""
-    made = documents()
+    """Write every outdated document; returns their paths."""
+    generated = documents()
     changed = outdated(folder)
     for path in changed:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(made[path], encoding="utf-8")
+        (folder / path).write_text(generated[path], encoding="utf-8")
     return changed
 
 

@@ -13,15 +13,15 @@ _RATIOS: Final = {
     "p50_alone_vs_fastapi": "one connection, median latency ÷ the row-locking service's",
     "neighbour_p99_ratio": "another wallet's p99 beside an overloaded wallet ÷ without it",
 }
-"""Name of a ratio in the results → what it compares, in the reader's words."""
+"""Name of a ratio in the results → what it compares."""
 
 
 def performance_table() -> str:
-    """Five ratios as a Markdown table, with the circumstances in a sentence below."""
+    """Five ratios as a Markdown table, with the test conditions in a sentence below."""
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     lines = ["| ratio | measured | floor | goal |", "|---|--:|--:|--:|"]
     lines += [_row(name, shown, results) for name, shown in _RATIOS.items()]
-    return "\n".join([*lines, "", _circumstances(results)])
+    return "\n".join([*lines, "", _conditions(results)])
 
 
 def _row(name: str, shown: str, results: Any) -> str:
@@ -31,7 +31,7 @@ def _row(name: str, shown: str, results: Any) -> str:
     return f"| {shown} | {measured} | {sign} {target['floor']:g} | {sign} {target['goal']:g} |"
 
 
-def _circumstances(results: Any) -> str:
+def _conditions(results: Any) -> str:
     targets = results["targets"].values()
     missed = sum(target["verdict"] not in ("goal", "floor") for target in targets)
     floors = (

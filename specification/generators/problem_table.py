@@ -1,4 +1,4 @@
-"""The table of problem codes, generated from the catalogue that the service answers with."""
+"""The table of problem codes, generated from the service's catalogue of problems."""
 
 from serve_app.http.problems import PROBLEM_TYPES
 

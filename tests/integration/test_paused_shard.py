@@ -78,7 +78,7 @@ async def test_calls_leave_a_paused_shard_and_return_when_it_goes_on() -> None:
         await until_true(lambda: answers(b"one"))
         os.kill(pid, signal.SIGSTOP)
         async with asyncio.timeout(WAIT_MAX_S):
-            with pytest.raises(ShardUnreachable, match="stands still") as lost:
+            with pytest.raises(ShardUnreachable, match="does not answer pings") as lost:
                 await shards.call(0, b"x")
             assert lost.value.delivered
             assert await answers(b"two")

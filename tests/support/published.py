@@ -20,6 +20,8 @@ async def events_on_stream(url: str) -> list[CloudEvent]:
             return []
         subscription = await jetstream.subscribe("wallet.events.>", ordered_consumer=True)
         messages = [await subscription.next_msg(timeout=10) for _ in range(count)]
+        # Who polls with this would else run into the server's limit of consumers.
+        await jetstream.delete_consumer(STREAM, (await subscription.consumer_info()).name)
     finally:
         await client.close()
     return [decode_envelope(message.data) for message in messages]

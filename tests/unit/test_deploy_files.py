@@ -79,7 +79,9 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_rays_environment_differs_from_the_local_stacks_only_as_listed(
     local: dict[str, str],
 ) -> None:
-    same, different = (_variables(part) for part in RAY_ENV.split("# Different from one machine:"))
+    same, different = (
+        _variables(part) for part in RAY_ENV.split("# Different from the local stack:")
+    )
     same.pop("RAY_SERVE_HAPROXY_LOG_TARGET")
     program = local.pop("RAY_SERVE_HAPROXY_BINARY_PATH")  # a path, so the image has it
     assert f"RAY_SERVE_HAPROXY_BINARY_PATH=/opt/wallet/bin/{Path(program).name}" in DOCKERFILE

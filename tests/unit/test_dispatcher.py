@@ -499,7 +499,7 @@ async def test_a_reply_too_few_is_a_bug(fixture: DispatcherFixture) -> None:
     first.reply()
     (await fixture.shards.next_call()).reply([reply_to("r1")])
     assert await tasks[0] == reply_to("r1")
-    with pytest.raises(AssertionError, match="INV-6 each submission has one reply: 1 replies to 2"):
+    with pytest.raises(AssertionError, match="INV-6 each request has one reply: 1 replies to 2"):
         await tasks[1]
 
 

@@ -109,7 +109,7 @@ def test_a_table_needs_exactly_one_place() -> None:
         "a\n<!-- generated:t -->\nT\n<!-- /generated:t -->\nb"
     )
     for document in ("", place + place):
-        with pytest.raises(ValueError, match="one place"):
+        with pytest.raises(ValueError, match="exactly one pair"):
             replace_table(document, "t", "T")
 
 

@@ -145,7 +145,7 @@ def test_a_script_never_wraps_itself(tmp_path: Path) -> None:
 def test_a_standby_ends_when_its_manager_is_gone_and_nobody_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(haproxy_start, "_LOOK_S", 0.01)
+    monkeypatch.setattr(haproxy_start, "_POLL_S", 0.01)
     monkeypatch.setattr(haproxy_start, "_ABANDONED_S", 0.02)
     manager = subprocess.Popen(["sleep", "60"])
     watcher = haproxy_start.Watcher("/bin/echo", tmp_path, os.pidfd_open(manager.pid))

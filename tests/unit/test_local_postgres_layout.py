@@ -92,7 +92,7 @@ def test_data_that_has_vanished_is_not_replaced_by_an_empty_database(
     place = resolve_layout(tmp_path / "postgres")
     place.parent.rename(place.parent.with_name("moved"))
 
-    with pytest.raises(StackError, match="is gone"):
+    with pytest.raises(StackError, match="is missing"):
         resolve_layout(tmp_path / "postgres")
 
 
@@ -101,7 +101,7 @@ def test_missing_binaries_are_an_error_of_one_line_and_make_no_folder(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
-    with pytest.raises(StackError, match=r"remove \.venv and run `make up`"):
+    with pytest.raises(StackError, match=r"Remove \.venv and run `make up`"):
         resolve_layout(tmp_path / "postgres")
 
     assert not (tmp_path / "postgres").exists()

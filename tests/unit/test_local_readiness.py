@@ -105,7 +105,7 @@ def test_logs_are_chosen_by_name_and_an_unknown_name_lists_the_known(
 
     assert list(log_viewer.last_lines(chosen, 1)) == ["nats | two"]
     assert len(log_viewer.files_of(state_dir, None)) == 2
-    with pytest.raises(StackError, match="choose one of nats, postgres"):
+    with pytest.raises(StackError, match="Available logs: nats, postgres"):
         log_viewer.files_of(state_dir, "redis")
 
 

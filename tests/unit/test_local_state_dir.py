@@ -39,7 +39,9 @@ def test_what_is_saved_is_loaded_and_nobody_else_can_read_it(state_dir: StateDir
 def test_a_broken_stack_file_is_one_line_that_says_what_to_do(state_dir: StateDirectory) -> None:
     (state_dir.root / "stack.json").write_text("{half")
 
-    with pytest.raises(StackError, match=r"stop what still runs by hand, then remove that file"):
+    with pytest.raises(
+        StackError, match=r"Stop the running processes by hand, then remove that file"
+    ):
         state_dir.load()
 
 
@@ -131,7 +133,7 @@ def test_a_second_command_goes_on_when_the_first_ends(
 def test_an_unwritable_state_directory_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(StackError, match="set WALLET_HOME"):
+    with pytest.raises(StackError, match="Set WALLET_HOME"):
         StateDirectory(tmp_path / "file" / "home").create()
 
 

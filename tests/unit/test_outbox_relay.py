@@ -42,7 +42,7 @@ async def test_a_range_that_does_not_match_its_events_is_not_queued(fixture: Rel
     write = await fixture.commit(WALLET_ID, 1)
     (event_range,) = write.spans()
     for wrong in (event_range._replace(last=3), event_range._replace(first=2)):
-        with pytest.raises(AssertionError, match="INV-10 a span is its events"):
+        with pytest.raises(AssertionError, match="INV-10 a range is its events"):
             fixture.relay.add(wrong, write.events, [b"{}", b"{}"])
     assert fixture.relay.backlog == 0
 

@@ -84,3 +84,22 @@ def test_what_is_wrong_is_said() -> None:
     assert "No shard responds." in text
     assert "No projection responds." in text
     assert "Auditor is not running." in text
+
+
+def test_every_table_fits_into_80_columns() -> None:
+    stage = Histogram()
+    stage.observe(0.1234, 50)
+    slow = {name: stage.snapshot() for name in SHARD.distributions}
+    hot = HotWallet(WalletId("0190a1b2-0000-7000-8000-000000000000"), 12_345.6, 0.5)
+    before = StatusSnapshot(at_s=0.0, shards=[SHARD], replicas=[REPLICA], projections=[PROJECTION])
+    shard = msgspec.structs.replace(
+        SHARD,
+        commands=99_999,
+        distributions=slow,
+        hot_wallets=[hot],
+        wallets_active=100_000,
+        outbox_events=1_000_000,
+        outbox_age_s=1_234.5,
+    )
+    text = shown(before, msgspec.structs.replace(before, at_s=1.0, shards=[shard]))
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80

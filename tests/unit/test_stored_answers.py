@@ -174,9 +174,9 @@ def test_a_stored_row_of_an_earlier_release_answers_a_repeated_batch(row: bytes)
     ids=["unknown_code", "no_id", "no_json"],
 )
 def test_a_row_that_cannot_be_read_is_an_error_of_the_journal(row: StoredAnswer) -> None:
-    with pytest.raises(JournalError, match="can't be read"):
+    with pytest.raises(JournalError, match="can't be decoded"):
         item_result_from(row, replayed=True)
-    with pytest.raises(JournalError, match="can't be read"):
+    with pytest.raises(JournalError, match="can't be decoded"):
         batch_result_from(row, replayed=True)
 
 
