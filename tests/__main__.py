@@ -11,13 +11,13 @@ from typing import NamedTuple
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent
 _STACKS = ("e2e", "docker", "cluster")
-"""Folders whose tests start the whole service: two at a time would measure each other."""
+"""Folders whose tests start the whole service: two at a time would disturb each other."""
 _PARALLEL = ("--numprocesses", "logical", "--maxprocesses", "8", "--dist", "worksteal")
 _WITH_VALUE = {"-k", "-m", "-p", "-c", "-o", "-W", "-n", "--deselect", "--ignore"}
 _CHOSEN = ("-n", "--numprocesses")
-"""Options with which the user says how many processes there are."""
+"""Options with which the user sets the number of processes."""
 _ONE_PROCESS = {"--pdb", "-s", "--capture=no", "--collect-only", "--co"}
-"""Options that show what a process does while it does it."""
+"""Options that show live output of a process."""
 _OK, _NOTHING_COLLECTED = 0, 5
 
 
@@ -30,7 +30,7 @@ class Arguments(NamedTuple):
 
 
 def parse(arguments: list[str]) -> Arguments:
-    """Tell places from options."""
+    """Separate paths from options."""
     parsed = Arguments([], [])
     takes_value = False
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""Fixtures that every kind of test may ask for: real servers, fresh databases, clean streams."""
+"""Fixtures for all tests: real servers, fresh databases, clean streams."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -43,7 +43,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker's notes travel to the process that prints the summary."""
+    """Send a worker's notes to the process that prints the summary."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["server_notes"] = servers.notes
@@ -57,14 +57,14 @@ def pytest_testnodedown(node: Any) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """DSN of a PostgreSQL server of this run. Tests want `database` instead."""
+    """DSN of a PostgreSQL server of this run. Tests use `database` instead."""
     with servers.postgres_server(use_docker=_use_docker()) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def nats_server() -> Iterator[str]:
-    """URL of a NATS server of this run. Tests want `nats_url` instead."""
+    """URL of a NATS server of this run. Tests use `nats_url` instead."""
     with servers.nats_server(use_docker=_use_docker()) as url:
         yield url
 
@@ -77,7 +77,7 @@ def _template(postgres_server: str) -> str:
 
 @pytest.fixture
 def empty_database(postgres_server: str) -> Iterator[str]:
-    """DSN of a database with nothing in it, dropped after the test."""
+    """DSN of an empty database, dropped after the test."""
     with databases.empty_database(postgres_server) as url:
         yield url
 

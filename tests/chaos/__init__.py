@@ -1,1 +1,1 @@
-"""The running service, hurt on purpose under load: `make chaos`."""
+"""Fault injection into the running service under load: `make chaos`."""

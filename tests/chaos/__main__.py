@@ -1,4 +1,4 @@
-"""Hurt the running service under load, and prove that its books stay sound: make chaos
+"""Inject faults into the service under load and check ledger consistency: make chaos
 
 python -m tests.chaos [--seed 7] [--only kill-shard,nats-stop] [--quick] [--write]
 """
@@ -29,11 +29,11 @@ _TOGETHER: Final = 3
 _TOGETHER_ROUNDS: Final = 3
 _BREACH: Final = "rule "
 _WIDTH: Final = 160
-"""Of the table, where no terminal says how wide it is."""
+"""Table width without a terminal."""
 
 
 def rounds_of(seed: str, names: Sequence[str], *, quick: bool) -> list[list[Fault]]:
-    """One at a time, then several at once, then some of the first again."""
+    """Each fault alone, then several at once, then some single faults again."""
     random = Random(f"{seed} rounds")
     chosen = [one for one in FAULTS if (one.name in names if names else one.quick or not quick)]
     each = [[one] for one in chosen]
@@ -53,28 +53,26 @@ async def chaos(
     *,
     seconds: float,
 ) -> list[Result]:
-    """Play rounds, beginning none after so many ``seconds``, and prove the books."""
+    """Run rounds, starting none after ``seconds``, then check ledger consistency."""
     results: list[Result] = []
     until = time.monotonic() + seconds
     console.print("Starting the service, behind a proxy …")
     async with running_stack() as stack:
         for number, faults in enumerate(rounds, start=1):
             if time.monotonic() > until:
-                console.print(
-                    f"The time is over: {len(rounds) - len(results)} rounds are left out."
-                )
+                console.print(f"Time limit reached: {len(rounds) - len(results)} rounds skipped.")
                 break
             title = " + ".join(fault.name for fault in faults)
             console.print(f"{number}/{len(rounds)} {title} …", highlight=False)
             began = time.monotonic()
             result = await run_round(stack, faults, name=f"r{number}", seed=seed, scale=scale)
             results.append(result)
-            _say(console, result, time.monotonic() - began)
-        await _prove(stack, results, console)
+            _print_result(console, result, time.monotonic() - began)
+        await _check_all(stack, results, console)
     return results
 
 
-def _say(console: Console, result: Result, took_s: float) -> None:
+def _print_result(console: Console, result: Result, took_s: float) -> None:
     back = "never" if result.back_s is None else f"{result.back_s:.1f} s"
     errors = ", ".join(f"{count} × {code}" for code, count in result.errors.most_common())
     console.print(
@@ -87,8 +85,8 @@ def _say(console: Console, result: Result, took_s: float) -> None:
         console.print(f"    {violation}", style="red", highlight=False, soft_wrap=True)
 
 
-async def _prove(stack: ChaosStack, results: Sequence[Result], console: Console) -> None:
-    """The checker's program on everything; each breach goes to the round of its wallet."""
+async def _check_all(stack: ChaosStack, results: Sequence[Result], console: Console) -> None:
+    """Run the checker on all data; each violation is assigned to the round of its wallet."""
     console.print("Checking everything …")
     with tempfile.TemporaryDirectory() as folder:
         history = Path(folder) / "history.jsonl"
@@ -121,20 +119,22 @@ async def _prove(stack: ChaosStack, results: Sequence[Result], console: Console)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", default="", help="default: a new one")
-    parser.add_argument("--only", default="", help="names of faults, with commas between")
+    parser.add_argument("--seed", default="", help="default: random")
+    parser.add_argument("--only", default="", help="comma-separated fault names")
     parser.add_argument("--quick", action="store_true", help="about two minutes")
     parser.add_argument(
-        "--write", action="store_true", help="into specification/failure-results.md"
+        "--write", action="store_true", help="update specification/failure-results.md"
     )
-    parser.add_argument("--minutes", type=float, default=15.0, help="begin no round after these")
+    parser.add_argument(
+        "--minutes", type=float, default=15.0, help="start no round after this time"
+    )
     options = parser.parse_args()
     seed = options.seed or str(secrets.randbelow(10**6))
     names = [name for name in options.only.split(",") if name]
     unknown = set(names) - {fault.name for fault in FAULTS}
     if unknown:
         parser.error(
-            f"no such fault: {', '.join(unknown)}; there are: "
+            f"unknown fault: {', '.join(unknown)}; choose from: "
             + ", ".join(fault.name for fault in FAULTS)
         )
     console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)

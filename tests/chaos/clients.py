@@ -1,4 +1,4 @@
-"""The clients of a round: load clients over HTTP, and what their waits and errors come to."""
+"""The clients of a round: load clients over HTTP, their waits and their errors."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ _IMPATIENCE_S: Final = 0.2
 _IMPATIENT_SHARE: Final = 0.03
 _THINK_S: Final = 0.12
 _RETRY: Final = RetryPolicy(wait_s=0.1, wait_max_s=0.4, give_up_s=120.0)
-"""Sooner than Retry-After asks for: the clients also measure when the service is back."""
+"""Shorter than Retry-After: the clients also measure when the service is back."""
 _HOT_SHARE: Final = 0.3
 _MIX: Final = OperationMix(
     idempotent_share=0.7, debit_share=2 / 3, pending_share=0.4, batch_size=(2, 6)
@@ -30,7 +30,7 @@ CONNECTIONS_MAX: Final = 200
 
 
 class Decided:
-    """A write that was decided: which wallet, when asked first, in this call, when answered."""
+    """A decided write: its wallet, first request, start of this call, and response time."""
 
     __slots__ = ("asked", "ended", "started", "wallet_id")
 
@@ -47,11 +47,11 @@ class Load:
     def __init__(self, url: str, *, name: str, seed: str, clients: int) -> None:
         self.state = SharedClientState()
         self.errors: Counter[str] = Counter()
-        """Calls that were not decided, by what the client saw."""
+        """Calls without a decision, by the error that the client got."""
         self.decided: list[Decided] = []
         self.calls = 0
         self.abandoned = 0
-        """Operations that the client gave up without having learned their outcome."""
+        """Operations that the client abandoned with an unknown outcome."""
         self.name = name
         self.http = httpx.AsyncClient(
             base_url=url,
@@ -65,30 +65,30 @@ class Load:
         self.wallets: list[str] = []
 
     async def start(self) -> None:
-        """Open the wallets, then begin."""
+        """Create the wallets, then start the clients."""
         for number in range(self._count + 1):
             await _Client(self, f"w{self.name}-{number}", self._seed).open_wallet()
         self.wallets = list(self.state.wallets)
-        assert len(self.wallets) == self._count + 1, "a wallet could not be opened"
+        assert len(self.wallets) == self._count + 1, "a wallet could not be created"
         for number in range(self._count):
             client = _Client(self, f"{self.name}-{number}", self._seed)
             own, hot = self.wallets[number + 1], self.wallets[0]
             self._tasks.append(asyncio.create_task(client.run(own, hot, self._stopping)))
 
     async def stop(self) -> None:
-        """End, every client with what it is doing done."""
+        """Stop, after every client has finished its request."""
         self._stopping.set()
         await asyncio.gather(*self._tasks)
         await self.http.aclose()
 
     def raise_failures(self) -> None:
-        """A client that fails is a bug of the test."""
+        """Raise the exception of a failed client, which is a bug of the test."""
         for task in self._tasks:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 task.result()
 
     def back_after_s(self, moment: int) -> float | None:
-        """How long after ``moment`` the last wallet was written to again; None: not yet."""
+        """Time from ``moment`` until every wallet was written to again; None: not yet."""
         firsts: dict[str, int] = {}
         for one in self.decided:
             if one.started >= moment:
@@ -99,7 +99,7 @@ class Load:
         return (max(firsts.values()) - moment) / 1e9
 
     def longest_s(self, since: int) -> float:
-        """The longest that a client waited for a decision, of those that came after ``since``."""
+        """The longest wait for a decision, among decisions after ``since``."""
         return (
             max((one.ended - one.asked for one in self.decided if one.ended > since), default=0)
             / 1e9
@@ -123,13 +123,13 @@ class _Client:
 
     def __init__(self, load: Load, name: str, seed: str) -> None:
         self._load = load
-        self._dice = dice = SeededRandom(f"{seed} {name}")
-        self._source = OperationSource(name, load.state, dice, _MIX)
+        self._random = random = SeededRandom(f"{seed} {name}")
+        self._source = OperationSource(name, load.state, random, _MIX)
         transport = HttpTransport(load.http, timeout_s=self._timeout_s)
-        self._client = LoadClient(transport, load.record, dice, _RETRY, time.monotonic_ns)
+        self._client = LoadClient(transport, load.record, random, _RETRY, time.monotonic_ns)
 
     def _timeout_s(self) -> float:
-        return _IMPATIENCE_S if self._dice.happens(_IMPATIENT_SHARE) else TIMEOUT_S
+        return _IMPATIENCE_S if self._random.happens(_IMPATIENT_SHARE) else TIMEOUT_S
 
     async def open_wallet(self) -> None:
         intent = self._source.next_intent()
@@ -139,9 +139,9 @@ class _Client:
     async def run(self, own: str, hot: str, stopping: asyncio.Event) -> None:
         await self._deposit(own)
         while not stopping.is_set():
-            await asyncio.sleep(self._dice.between(0.0, 2 * _THINK_S))
-            wallet_id = hot if self._dice.happens(_HOT_SHARE) else own
-            if self._dice.happens(0.12):
+            await asyncio.sleep(self._random.between(0.0, 2 * _THINK_S))
+            wallet_id = hot if self._random.happens(_HOT_SHARE) else own
+            if self._random.happens(0.12):
                 await self._read(wallet_id)
             else:
                 await self._write(wallet_id)
@@ -155,12 +155,12 @@ class _Client:
 
     async def _write(self, wallet_id: str) -> None:
         operations = self._source.next_request(wallet_id)
-        atomic = len(operations) > 1 and self._dice.happens(0.5)
+        atomic = len(operations) > 1 and self._random.happens(0.5)
         self._load.abandoned += await self._client.pursue(operations, atomic=atomic)
 
     async def _read(self, wallet_id: str) -> None:
-        strong = self._dice.happens(0.4)
-        min_version = self._load.state.version_of(wallet_id) if self._dice.happens(0.5) else 0
+        strong = self._random.happens(0.4)
+        min_version = self._load.state.version_of(wallet_id) if self._random.happens(0.5) else 0
         await self._client.read(
             wallet_id, self._source.next_intent, min_version=min_version, strong=strong
         )

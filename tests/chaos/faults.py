@@ -1,7 +1,6 @@
-"""What is done to the service: one function a fault. Each returns when it is mended.
+"""The faults, one function each. Each returns after the fault has ended.
 
-The moment that it returns is when the service should begin to be well again: for a kill it is the
-kill itself, for a server that was away the moment when it is back.
+It returns the time from which recovery is measured: the kill itself, or the end of an outage.
 """
 
 import asyncio
@@ -19,56 +18,56 @@ from tests.chaos.stack import ChaosStack
 from tests.support.postgres_proxy import DISK_FULL
 
 Moment = int
-"""Nanoseconds of the monotonic clock."""
+"""A reading of the monotonic clock, in nanoseconds."""
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """How long things last, in seconds."""
+    """Durations in seconds."""
 
     postgres_stop: float = 20.0
     nats_stop: float = 60.0
     shard_pause: float = 15.0
-    spell: float = 6.0
-    """Of what is bad for a while."""
+    fault_s: float = 6.0
+    """Duration of temporary faults."""
 
 
-QUICK: Final = Scale(postgres_stop=4.0, nats_stop=6.0, shard_pause=6.0, spell=3.0)
+QUICK: Final = Scale(postgres_stop=4.0, nats_stop=6.0, shard_pause=6.0, fault_s=3.0)
 
-Hurt = Callable[[ChaosStack, Random, Scale], Awaitable[Moment]]
+Injection = Callable[[ChaosStack, Random, Scale], Awaitable[Moment]]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that can go wrong, and what the service promises about it."""
+    """A fault, and what the service promises about it."""
 
     name: str
     what: str
-    inject: Hurt
+    inject: Injection
     back_s: float | None = None
-    """Every wallet is written to again so soon after it."""
+    """Every wallet accepts writes again within this time."""
     unharmed: bool = False
-    """No write may be refused, or lost sight of, because of it."""
+    """No write may fail or have an unknown outcome because of it."""
     quick: bool = False
     """Part of the quick run."""
     times: int = 1
-    """How often in a full run."""
+    """Number of rounds in a full run."""
     several: bool = True
-    """May happen together with others."""
+    """May be combined with other faults."""
 
 
 def _now() -> Moment:
     return time.monotonic_ns()
 
 
-def _kill(title: str) -> Hurt:
-    async def hurt(stack: ChaosStack, random: Random, _scale: Scale) -> Moment:
+def _kill(title: str) -> Injection:
+    async def inject(stack: ChaosStack, random: Random, _scale: Scale) -> Moment:
         found = await asyncio.to_thread(stack.processes, title)
-        assert found, f"no process is called {title}"
+        assert found, f"no process has the title {title}"
         victim = random.choice(sorted(found, key=lambda one: one.pid))
         moment = _now()
         victim.kill()
         return moment
 
-    return hurt
+    return inject
 
 
 async def _kill_postgres(stack: ChaosStack, random: Random, _scale: Scale) -> Moment:
@@ -101,21 +100,21 @@ async def _terminate(stack: ChaosStack, random: Random, _scale: Scale) -> Moment
 async def _lose_answers(stack: ChaosStack, random: Random, scale: Scale) -> Moment:
     for _ in range(6):
         stack.proxy.lose_answers += 1
-        await asyncio.sleep(random.uniform(0.0, scale.spell / 3))
+        await asyncio.sleep(random.uniform(0.0, scale.fault_s / 3))
     stack.proxy.lose_answers = 0
     return _now()
 
 
 async def _fill_disk(stack: ChaosStack, _random: Random, scale: Scale) -> Moment:
     stack.proxy.refuse_with = DISK_FULL
-    await asyncio.sleep(scale.spell)
+    await asyncio.sleep(scale.fault_s)
     stack.proxy.refuse_with = ""
     return _now()
 
 
 async def _slow_postgres(stack: ChaosStack, _random: Random, scale: Scale) -> Moment:
     stack.proxy.slow_s = 0.2
-    await asyncio.sleep(2 * scale.spell)
+    await asyncio.sleep(2 * scale.fault_s)
     stack.proxy.slow_s = 0.0
     return _now()
 
@@ -136,16 +135,16 @@ async def _delete_stream(stack: ChaosStack, _random: Random, _scale: Scale) -> M
     return _now()
 
 
-def _deploy(**settings: str) -> Hurt:
-    async def hurt(stack: ChaosStack, _random: Random, _scale: Scale) -> Moment:
+def _deploy(**settings: str) -> Injection:
+    async def inject(stack: ChaosStack, _random: Random, _scale: Scale) -> Moment:
         await stack.deploy(**settings)
         return _now()
 
-    return hurt
+    return inject
 
 
 async def _pause_shard(stack: ChaosStack, random: Random, scale: Scale) -> Moment:
-    """The successor takes over while the shard is stopped; then it goes on, and doesn't know."""
+    """The successor takes over while the shard is stopped; then the old process resumes."""
     shards = await asyncio.to_thread(stack.processes, "ray::ShardActor")
     victim = random.choice(sorted(shards, key=lambda one: one.pid))
     moment = _now()
@@ -153,7 +152,7 @@ async def _pause_shard(stack: ChaosStack, random: Random, scale: Scale) -> Momen
     try:
         await asyncio.sleep(scale.shard_pause)
     finally:
-        with suppress(psutil.NoSuchProcess):  # whoever replaced it may also have ended it
+        with suppress(psutil.NoSuchProcess):  # its replacement may have ended it
             victim.send_signal(signal.SIGCONT)
     return moment
 
@@ -215,7 +214,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     ),
     Fault(
         name="postgres-lost-answer",
-        what="answers of commits lost, six times",
+        what="responses to commits dropped, six times",
         inject=_lose_answers,
         back_s=2.0,
         quick=True,

@@ -1,4 +1,4 @@
-"""What a run of faults came to: a table for the terminal, and the page of the specification."""
+"""The results of a run: a table for the terminal, and the page of the specification."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -77,10 +77,10 @@ def show(console: Console, results: Sequence[Result]) -> None:
 
 
 def write_page(about: str, results: Sequence[Result]) -> None:
-    """Replace the page's part that is ours."""
+    """Replace the generated part of the page."""
     lines = [BEGIN, "", about, "", _line(_HEAD), _line(["---"] * len(_HEAD))]
     lines += [_line(row.cells()) for row in rows_of(results)]
-    lines += ["", "What was done:", ""]
+    lines += ["", "Injected faults:", ""]
     lines += [f"- `{fault.name}`: {fault.what}" for fault in FAULTS]
     lines += ["", END]
     text = PAGE.read_text()

@@ -1,4 +1,4 @@
-"""One round: clients under way, something goes wrong, is mended, and the books are looked at."""
+"""One round: start clients, inject faults, wait for recovery, check ledger consistency."""
 
 import asyncio
 import time
@@ -19,14 +19,14 @@ from verification.history import check_history
 
 CLIENTS: Final = 20
 _CALM_S: Final = 2.0
-"""Load before the fault, at least; up to twice that."""
+"""Minimum load before the fault; up to twice that."""
 _AFTER_S: Final = 2.0
-"""Load after every wallet was written to again."""
+"""Load after every wallet accepted a write again."""
 _BACK_S_MAX: Final = 60.0
 _DRAIN_S_MAX: Final = 90.0
 _POLL_S: Final = 0.05
 
-_REST: Final = """
+_BACKLOG: Final = """
 SELECT (SELECT count(*) FROM outbox) + (
     SELECT count(*) FROM wallets w LEFT JOIN wallet_projections p ON p.wallet_id = w.id
     WHERE p.version IS DISTINCT FROM w.version)
@@ -34,7 +34,7 @@ SELECT (SELECT count(*) FROM outbox) + (
 
 
 class Result(msgspec.Struct, kw_only=True):
-    """What a round came to. Times in seconds."""
+    """The result of a round. Times in seconds."""
 
     faults: list[str]
     wallets: list[str]
@@ -57,7 +57,7 @@ class Result(msgspec.Struct, kw_only=True):
 async def run_round(
     stack: ChaosStack, faults: Sequence[Fault], *, name: str, seed: str, scale: Scale
 ) -> Result:
-    """Play one round."""
+    """Run one round."""
     random = Random(f"{seed} {name}")
     load = Load(stack.url, name=name, seed=f"{seed} {name}", clients=CLIENTS)
     await load.start()
@@ -85,7 +85,9 @@ async def run_round(
         history=history,
     )
     if drained_s is None:
-        result.violations.append(f"not at rest after {_DRAIN_S_MAX:.0f} s")
+        result.violations.append(
+            f"not everything was published and projected after {_DRAIN_S_MAX:.0f} s"
+        )
     if back is None:
         result.violations.append(f"not every wallet was written to within {_BACK_S_MAX:.0f} s")
     if load.abandoned:
@@ -110,11 +112,11 @@ async def _until_back(load: Load, moment: int) -> float | None:
 
 
 async def _drained(stack: ChaosStack) -> float | None:
-    """How long it took until everything was published and projected; None: too long."""
+    """Time until everything was published and projected; None on time-out."""
     began = time.monotonic()
     connection = await asyncpg.connect(stack.database_url)
     try:
-        while await connection.fetchval(_REST):
+        while await connection.fetchval(_BACKLOG):
             if time.monotonic() - began > _DRAIN_S_MAX:
                 return None
             await asyncio.sleep(_POLL_S)
@@ -124,7 +126,7 @@ async def _drained(stack: ChaosStack) -> float | None:
 
 
 async def _violations(stack: ChaosStack, history: list[ClientCall]) -> list[str]:
-    """What clients were told, against Postgres. The rest is looked at when all is over."""
+    """Check the clients' history against Postgres. The other rules are checked at the end."""
     connection = await connect(stack.database_url)
     try:
         return [str(one) for one in await check_history(connection, history)]

@@ -1,7 +1,7 @@
-"""The whole service on servers of our own, which can be hurt: Postgres behind a proxy, and NATS.
+"""The service on its own servers for fault injection: Postgres behind a proxy, and NATS.
 
-The service is the one of `wallet up`, told where its servers are. A watcher stops everything and
-removes the data when the run ends, also one that was killed.
+The service runs with `wallet up` and the addresses of these servers. A watcher stops everything and
+removes the data when the run ends, even if it is killed.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ _RETRY_S: Final = 0.5
 
 
 class ChaosStack:
-    """The service, its servers, and ways to hurt each. Made by `running_stack`."""
+    """The service, its servers, and faults for each. Created by `running_stack`."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.home = StateDirectory(folder / "home")
+        self.state_dir = StateDirectory(folder / "home")
         self.url = f"http://127.0.0.1:{port}"
         self._port = port
         self._folder = folder
@@ -60,7 +60,7 @@ class ChaosStack:
 
     @property
     def database_url(self) -> str:
-        """Postgres itself, not through the proxy."""
+        """Postgres directly, not through the proxy."""
         return self._postgres.url
 
     @property
@@ -86,7 +86,7 @@ class ChaosStack:
         nats.wait_until_ready(self._nats, process)
 
     def _remember(self, server: str, process: ProcessRecord) -> None:
-        """Also for the watcher, who must find it."""
+        """Also recorded in a file, for the watcher."""
         self._servers[server] = process
         (self._folder / f"{server}.process").write_text(process.model_dump_json())
 
@@ -95,11 +95,11 @@ class ChaosStack:
         await self._wallet("up", {})
 
     async def deploy(self, **settings: str) -> None:
-        """Deploy the API anew, with other settings, while it serves."""
+        """Redeploy the API with other settings while it serves."""
         await self._wallet("deploy api", settings)
 
     async def _wallet(self, command: str, settings: Mapping[str, str]) -> None:
-        environment = wallet_environment(self.home) | {
+        environment = wallet_environment(self.state_dir) | {
             "WALLET_HTTP_PORT": str(self._port),
             "WALLET_DATABASE_URL": self._through_proxy,
             "WALLET_NATS_URL": self.nats_url,
@@ -119,10 +119,10 @@ class ChaosStack:
         said, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
         assert process.returncode == 0, f"`wallet {command}` failed:\n{said.decode()}"
 
-    # -- hurting -----------------------------------------------------------------------------------
+    # -- faults ------------------------------------------------------------------------------------
 
     def kill(self, server: str) -> None:
-        """kill −9, every process of it."""
+        """kill −9 of every process of the server."""
         kill(process_tree(self._servers[server]))
 
     def pause(self, server: str) -> None:
@@ -139,16 +139,19 @@ class ChaosStack:
                 continue
 
     def processes(self, title: str) -> list[psutil.Process]:
-        """Living processes of the service whose title starts with ``title``."""
+        """Running processes of the service whose title starts with ``title``."""
         service = RunningService(
-            url=self.url, database_url=self.database_url, nats_url=self.nats_url, home=self.home
+            url=self.url,
+            database_url=self.database_url,
+            nats_url=self.nats_url,
+            state_dir=self.state_dir,
         )
         if title == "haproxy":
             return [one for one in service.processes("") if one.name() == "haproxy"]
         return service.processes(title)
 
     async def terminate_connections(self) -> None:
-        """Every connection but our own. There are none to a server that is away."""
+        """Terminate all other connections. A server that is down has none."""
         try:
             connection = await asyncpg.connect(self.database_url, timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError):
@@ -162,7 +165,7 @@ class ChaosStack:
             await connection.close()
 
     async def delete_stream(self) -> None:
-        """As soon as NATS answers."""
+        """Delete the stream as soon as NATS responds."""
         while not await self._stream_deleted():  # noqa: ASYNC110  # nothing tells when it is back
             await asyncio.sleep(_RETRY_S)
 
@@ -184,15 +187,15 @@ class ChaosStack:
         return True
 
 
-def wallet_environment(home: StateDirectory) -> dict[str, str]:
-    """Ours without any setting, so that the service has its defaults."""
+def wallet_environment(state_dir: StateDirectory) -> dict[str, str]:
+    """Our environment without settings, so that the service uses its defaults."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
-    return inherited | {"WALLET_HOME": str(home.root)}
+    return inherited | {"WALLET_HOME": str(state_dir.root)}
 
 
 @asynccontextmanager
 async def running_stack(port: int | None = None) -> AsyncIterator[ChaosStack]:
-    """A stack in a folder of its own, for as long as this lasts."""
+    """A stack in a temporary folder, stopped when the context ends."""
     folder = _new_folder()
     stack = ChaosStack(folder, port or free_port())
     with watched("tests.chaos.stack", str(folder), timeout_s=_TIMEOUT_S):
@@ -210,21 +213,21 @@ def _new_folder() -> Path:
 
 def _remove_when_the_run_ends(folder: Path) -> None:
     sys.stdin.read()
-    home = StateDirectory(folder / "home")
-    if home.root.exists():
-        _run_wallet(home, "down")
+    state_dir = StateDirectory(folder / "home")
+    if state_dir.root.exists():
+        _run_wallet(state_dir, "down")
     for file in folder.glob("*.process"):
         kill(process_tree(ProcessRecord.model_validate_json(file.read_bytes())))
-    if home.root.exists():
-        _run_wallet(home, "clean", "--yes")
+    if state_dir.root.exists():
+        _run_wallet(state_dir, "clean", "--yes")
     remove_data(folder / "postgres")
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_wallet(home: StateDirectory, *arguments: str) -> None:
+def _run_wallet(state_dir: StateDirectory, *arguments: str) -> None:
     subprocess.run(
         [sys.executable, "-c", _ENTRY, *arguments],
-        env=wallet_environment(home),
+        env=wallet_environment(state_dir),
         cwd=_CHECKOUT,
         check=False,
         timeout=_TIMEOUT_S,

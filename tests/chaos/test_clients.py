@@ -1,4 +1,4 @@
-"""What the clients write down is what they can know, and the promises are judged by it."""
+"""Clients record what the response proves, and the promises are checked against it."""
 
 from collections import Counter
 
@@ -71,7 +71,7 @@ def test_a_batch_undone_as_a_whole_was_not_applied() -> None:
     ]
 
 
-def a_result(back_s: float | None, **errors: int) -> Result:
+def make_result(back_s: float | None, **errors: int) -> Result:
     return Result(
         faults=["kill-shard"],
         wallets=[],
@@ -90,11 +90,11 @@ def a_result(back_s: float | None, **errors: int) -> Result:
 @pytest.mark.parametrize(
     ("fault", "result", "missed"),
     [
-        ("kill-shard", a_result(2.9, **{IMPATIENT: 3}), []),
-        ("kill-shard", a_result(3.1), ["back within 3 s"]),
-        ("kill-shard", a_result(1.0, ReadError=1), ["no error"]),
-        ("kill-shard", a_result(None), ["back within 3 s"]),
-        ("kill-ingress", a_result(50.0, ReadError=1), []),
+        ("kill-shard", make_result(2.9, **{IMPATIENT: 3}), []),
+        ("kill-shard", make_result(3.1), ["back within 3 s"]),
+        ("kill-shard", make_result(1.0, ReadError=1), ["no error"]),
+        ("kill-shard", make_result(None), ["back within 3 s"]),
+        ("kill-ingress", make_result(50.0, ReadError=1), []),
     ],
 )
 def test_a_promise_is_missed_by_what_clients_saw(

@@ -1,4 +1,4 @@
-"""The proxy hurts what it is told to hurt, and nothing else."""
+"""The proxy injects the configured faults and nothing else."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""One cluster for the tests of this folder, which take turns in changing it."""
+"""One cluster for the tests of this folder, which change it one after another."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _WORKERS = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two minutes and three nodes are too much for every run: `make cluster-test` asks for them."""
+    """Skipped by default (two minutes, three nodes); run by `make cluster-test`."""
     if os.environ.get("WALLET_CLUSTER_TEST"):
         return
     for item in items:

@@ -1,7 +1,6 @@
 """A Ray cluster of several nodes on this machine, each with its own address, ports and folders.
 
-The nodes have the environment that deploy/ray.env gives them anywhere; only what one machine can't
-have twice differs.
+The nodes have the environment of deploy/ray.env; only what one machine can't have twice differs.
 """
 
 import os
@@ -31,7 +30,7 @@ from deploy.local.processes import (
 from tests.support.commands import CHECKOUT, run_command
 
 CPUS: Final = 4
-"""What each node says it has. Ray doesn't check."""
+"""The CPUs that each node declares. Ray does not check."""
 
 _SCRIPTS: Final = Path(sysconfig.get_path("scripts"))
 _ENTRY: Final = "import sys; from deploy.cli.main import main; sys.exit(main())"
@@ -43,13 +42,13 @@ _NODE_VARIABLE: Final = "WALLET_TEST_NODE"
 
 
 def ray_variables() -> dict[str, str]:
-    """What deploy/ray.env says."""
+    """The variables of deploy/ray.env."""
     lines = (CHECKOUT / "deploy" / "ray.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 class Node:
-    """One node: `ray start --block` and everything below it."""
+    """One node: `ray start --block` and its child processes."""
 
     def __init__(self, name: str, process: ProcessRecord, http_port: int) -> None:
         self.name = name
@@ -57,7 +56,7 @@ class Node:
         self._process = process
 
     def titles(self, title: str) -> list[str]:
-        """Titles of its processes that begin so: ``ray::ShardActor``, ``ray::ServeReplica``, …"""
+        """Titles of its processes with a prefix: ``ray::ShardActor``, ``ray::ServeReplica``, …"""
         return [found for found in map(_title, self._members()) if found.startswith(title)]
 
     def pids(self, title: str) -> list[int]:
@@ -67,7 +66,7 @@ class Node:
         return is_alive(self._process)
 
     def kill(self) -> None:
-        """End all of it at once, as a power cut would."""
+        """Kill all its processes at once, like a power failure."""
         kill([*process_tree(self._process), *self._members()])
 
     def _members(self) -> list[psutil.Process]:
@@ -75,7 +74,7 @@ class Node:
 
 
 class Cluster:
-    """A head and any number of workers, and the operator's commands against them."""
+    """A head node, any number of workers, and operator commands for them."""
 
     def __init__(self, database_url: str, nats_url: str) -> None:
         # Short: Unix sockets lie below it.
@@ -109,12 +108,12 @@ class Cluster:
 
     @property
     def http_url(self) -> str:
-        """Where clients reach the service: the head's HAProxy."""
+        """The address of the service for clients: the head's HAProxy."""
         return self.head.http_url
 
     def start_head(self, *, cpus: int = CPUS) -> None:
-        """Start the head, or a new one after it was lost, where it was."""
-        # On this machine the workers' processes would look like the cluster that runs already.
+        """Start the head, or restart it with the same address after it was lost."""
+        # On this machine Ray would take the workers' processes for an already running cluster.
         (self._folder / "ray" / "ray_current_cluster").unlink(missing_ok=True)
         head = [
             "--head",
@@ -142,7 +141,7 @@ class Cluster:
 
     def stop(self) -> None:
         for node in self.nodes:
-            node.kill()  # nothing is left to be kept
+            node.kill()  # nothing must be kept
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def wallet(self, *arguments: str, **settings: str) -> str:
@@ -156,7 +155,7 @@ class Cluster:
         # node must reach it.
         config["http_options"]["port"] = self.http_port
         for application in config["applications"]:
-            # About other things than keys.
+            # These tests do not use authentication.
             application["args"] |= {
                 "revision": revision,
                 "auth": "off",
@@ -172,7 +171,7 @@ class Cluster:
         assert wait_until(lambda: self._runs_since(began), timeout_s=_COMMAND_TIMEOUT_S)
 
     def _runs_since(self, began: float) -> bool:
-        """Whether Serve runs what was deployed since then."""
+        """Whether Serve runs the version that was deployed since then."""
         answer = httpx.get(
             f"{self._dashboard_url}/api/serve/applications/",
             headers={"Authorization": f"Bearer {self._token}"},
@@ -254,7 +253,7 @@ class Cluster:
 
 
 def _ip(number: int) -> str:
-    """A loopback address for each node, as on a network. 127.0.0.1 is not: Ray translates it."""
+    """A loopback address per node. Not 127.0.0.1, because Ray translates it."""
     return f"127.0.0.{number + 2}"
 
 

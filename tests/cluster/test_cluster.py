@@ -1,6 +1,6 @@
-"""Three Ray nodes: the work is shared, and nodes, code and shards change under load.
+"""Three Ray nodes: work is distributed, and nodes, code and shards change under load.
 
-The tests take turns on one cluster, in this order.
+The tests run on one cluster in this order.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ SHARDS, MORE_SHARDS = 4, 5
 INGRESS_REPLICAS = 3
 
 AGAIN_S = 20.0
-"""A lost node is noticed after about 5 s; what was on it starts elsewhere in a few more."""
+"""A lost node is detected after about 5 s; its actors restart elsewhere a few seconds later."""
 
 
 def counts(cluster: Cluster, title: str) -> list[int]:
@@ -38,14 +38,14 @@ def counts(cluster: Cluster, title: str) -> list[int]:
 
 
 def one_with(cluster: Cluster, *titles: str) -> Node:
-    """A worker that has all of these."""
+    """A worker that runs all of these."""
     for node in cluster.nodes[1:]:
         if all(node.titles(title) for title in titles):
             return node
     raise AssertionError(f"no worker has {titles}")
 
 
-def told(load: SteadyLoad, what: str) -> str:
+def reported(load: SteadyLoad, what: str) -> str:
     failures = dict(load.failures) or "none"
     return (
         f"{what}: {load.acknowledged} writes, longest {load.longest_wait_s:.2f} s, "
@@ -83,11 +83,11 @@ def test_a_lost_node_costs_a_pause_and_no_write(cluster: Cluster, log: list[str]
         again_s = time.monotonic() - lost_at
         assert wait_until(lambda: sum(counts(cluster, SHARD)) == SHARDS, timeout_s=30)
         assert wait_until(lambda: sum(counts(cluster, INGRESS)) == INGRESS_REPLICAS, timeout_s=30)
-    log.append(told(load, f"node lost, every wallet written again after {again_s:.1f} s"))
+    log.append(reported(load, f"node lost, every wallet written again after {again_s:.1f} s"))
 
     assert_nothing_lost(load)
     assert load.longest_wait_s < AGAIN_S
-    # Requests that the lost replica had in hand were broken off; no others.
+    # Only requests in flight on the lost replica were aborted.
     assert load.failures.total() <= load.clients
 
 
@@ -100,7 +100,7 @@ def test_a_node_that_comes_and_an_upgrade_fail_no_request(cluster: Cluster, log:
         cluster.serve_deploy(revision="second")
         took_s = time.monotonic() - began
         load.wait_for_each(2, timeout_s=60)
-    log.append(told(load, f"upgraded with `serve deploy` in {took_s:.0f} s"))
+    log.append(reported(load, f"upgraded with `serve deploy` in {took_s:.0f} s"))
 
     assert_nothing_lost(load)
     assert load.failures == {}
@@ -126,7 +126,7 @@ def test_the_shard_count_changes_with_one_command_and_fails_no_request(
         )
         took_s, written = time.monotonic() - began, load.acknowledged - written
         load.wait_for_each(2, timeout_s=60)
-    log.append(told(load, f"{SHARDS} → {MORE_SHARDS} shards in {took_s:.0f} s"))
+    log.append(reported(load, f"{SHARDS} → {MORE_SHARDS} shards in {took_s:.0f} s"))
     log.append(
         f"meanwhile {written / took_s:.0f} writes/s; longest wait {load.longest_wait_s:.2f} s "
         f"instead of {usual_s:.2f} s; {moved_share():.0%} of the wallets moved"
@@ -146,7 +146,7 @@ def moved_share() -> float:
     return moved / len(wallets)
 
 
-async def test_books_and_stream_agree_after_all_of_it(cluster: Cluster) -> None:
+async def test_ledger_and_stream_are_consistent_after_all_changes(cluster: Cluster) -> None:
     connection = await asyncpg.connect(cluster.database_url, timeout=10)
     try:
         rows = await connection.fetch("SELECT id::text FROM wallets")
@@ -154,7 +154,7 @@ async def test_books_and_stream_agree_after_all_of_it(cluster: Cluster) -> None:
         ledger = DatabaseState(connection)
         deadline = time.monotonic() + 60
         while await ledger.unpublished(wallets) or await ledger.wallets_behind(wallets):
-            assert time.monotonic() < deadline, "the events don't arrive"
+            assert time.monotonic() < deadline, "no events arrive"
             await asyncio.sleep(0.2)
 
         assert await ledger.violations(wallets) == []

@@ -1,4 +1,4 @@
-"""What a client of the released documents would miss in today's. Within v1, changes only add."""
+"""Finds breaking changes against the released documents. Within v1, changes only add."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,7 +9,7 @@ _DEPTH_MAX: Final = 40
 
 
 def api_breaks(released: Json, today: Json) -> list[str]:
-    """Everything of the released OpenAPI document that today's takes away from its clients."""
+    """The breaking changes of the OpenAPI document against the released one."""
     return list(_paths(released, today))
 
 
@@ -74,7 +74,7 @@ def _answers(where: str, before: Json, after: Json, released: Json, today: Json)
 def answer_breaks(
     where: str, before: Json, after: Json, released: Json, today: Json, depth: int = 0
 ) -> Iterator[str]:
-    """What a reader of answers or events would miss: fields, values, types, promises."""
+    """Breaking changes for readers of responses or events: fields, values, types, promises."""
     assert depth < _DEPTH_MAX, f"{where}: schemas nest too deep"
     before, after = _resolved(before, released), _resolved(after, today)
     yield from _lost_values(where, before, after)
@@ -95,7 +95,7 @@ def answer_breaks(
 def request_breaks(
     where: str, before: Json, after: Json, released: Json, today: Json, depth: int = 0
 ) -> Iterator[str]:
-    """What a sender of requests would be refused for: fields and values, new required fields."""
+    """Breaking changes for senders of requests: removed fields or values, new required fields."""
     assert depth < _DEPTH_MAX, f"{where}: schemas nest too deep"
     before, after = _resolved(before, released), _resolved(after, today)
     yield from _lost_values(where, before, after)

@@ -1,4 +1,4 @@
-"""The two write-side stores, each behind the same two fixtures."""
+"""The two write-side stores behind common fixtures."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -42,23 +42,23 @@ class OpenCommit(Protocol):
 
 
 class Backfill(NamedTuple):
-    """A relay's right to backfill, and how it loses its connection."""
+    """A relay's backfill lock, and a way to break its connection."""
 
     port: StreamBackfill
     disconnect: Callable[[], Awaitable[None]]
 
 
 class Store(NamedTuple):
-    """A journal, the outbox that belongs to it, and what others do beside them."""
+    """A journal with its outbox, and concurrent access by other writers."""
 
     journal: Journal
     outbox: Outbox
     begin: Callable[[CommitRequest], Awaitable[OpenCommit]]
-    """Another writer's transaction, left open."""
+    """An open transaction of another writer."""
     someone_waits: Callable[[], Awaitable[None]]
-    """Return once a call to the journal waits for an open transaction."""
+    """Wait until a call to the journal waits for an open transaction."""
     backfill: Callable[[], Backfill]
-    """One more relay, with a connection of its own."""
+    """Another relay with its own connection."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def _module_database(_template: str) -> Iterator[str]:
 def _empty_database_or_none(request: pytest.FixtureRequest) -> str | None:
     if request.param == "memory":
         return None
-    # One database a module, emptied for each test: three times as fast as one a test.
+    # One database per module, emptied for each test: three times as fast as one per test.
     database: str = request.getfixturevalue("_module_database")
     databases.execute(database, _EMPTY)
     return database
@@ -79,7 +79,7 @@ def _empty_database_or_none(request: pytest.FixtureRequest) -> str | None:
 
 @pytest_asyncio.fixture
 async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
-    """An empty store; the test runs once on each kind."""
+    """An empty store; the test runs once per kind."""
     database = _empty_database_or_none
     if database is None:
         yield store_in_memory(MemoryDatabase())
@@ -101,11 +101,11 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
 def store_in_memory(
     database: MemoryDatabase, connect: Callable[[], MemoryConnection] = DirectConnection
 ) -> Store:
-    """A store on the database in memory, over connections that ``connect`` makes."""
+    """A store on the in-memory database, over connections from ``connect``."""
 
     async def begin(batch: CommitRequest) -> OpenCommit:
         transaction = database.transaction(batch)
-        assert transaction.advance() is None, "nobody else is at it"
+        assert transaction.advance() is None, "the wallet must not be locked"
         return _InMemory(transaction)
 
     async def someone_waits() -> None:

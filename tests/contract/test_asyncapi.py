@@ -1,4 +1,4 @@
-"""`specification/asyncapi.yaml` and the schemas of events say what is on the stream."""
+"""`specification/asyncapi.yaml` and the event schemas match the messages on the stream."""
 
 import json
 from collections.abc import Iterator
@@ -135,7 +135,7 @@ def test_an_event_of_another_type_is_not(name: str) -> None:
         ("specversion", "0.3"),
     ],
 )
-def test_a_wrong_event_would_be_told(path: str, value: object) -> None:
+def test_a_wrong_event_is_reported(path: str, value: object) -> None:
     event = json.loads(encode_event(EVENTS["a pending debit"]))
     *steps, last = path.split("/")
     place = event

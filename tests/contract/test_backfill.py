@@ -1,4 +1,4 @@
-"""What every journal promises a relay that backfills a stream: one at a time, and all of it."""
+"""The contract of `StreamBackfill`: one relay at a time, and a complete backfill."""
 
 from actors.journal.ports import EventRange
 from tests.contract.conftest import Store
@@ -7,7 +7,7 @@ from tests.support.writes import CommitRequestBuilder
 from wallet.state import TransferStatus
 
 
-async def test_nothing_is_backfilled_before_anybody_did_it(store: Store) -> None:
+async def test_nothing_is_backfilled_before_the_first_backfill(store: Store) -> None:
     assert await store.backfill().port.backfilled_incarnation() is None
 
 

@@ -1,4 +1,4 @@
-"""What every journal promises a shard: all or nothing, and exactly what was written."""
+"""The contract of `Journal`: commits are atomic, and reads return exactly what was written."""
 
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ from tests.support.domain import (
     transfer_id,
     wallet_id,
 )
-from tests.support.writes import CommitRequestBuilder, an_answer
+from tests.support.writes import CommitRequestBuilder, make_answer
 from wallet.events import TransferChanged
 from wallet.ids import IdempotencyKey
 from wallet.money import MINOR_MAX
@@ -33,8 +33,8 @@ EVERYTHING = ReadSet(
 )
 
 
-async def a_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) -> Wallet:
-    """A wallet, with a debit of 1.00 per transfer asked for: the pending ones first."""
+async def make_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) -> Wallet:
+    """A wallet with one debit of 1.00 per requested transfer, the pending ones first."""
     making = CommitRequestBuilder()
     making.create(WALLET_ID, reference_id="r")
     for number in range(pending + completed):
@@ -45,7 +45,7 @@ async def a_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) -> 
 
 
 async def assert_refused(store: Store, making: CommitRequestBuilder) -> None:
-    """The commit conflicts, and nothing at all is different after it."""
+    """Assert that the commit conflicts and changes nothing."""
     before = await store.journal.load(EVERYTHING)
     rows = await store.outbox.unpublished(limit=100)
     with pytest.raises(JournalConflict):
@@ -110,7 +110,7 @@ async def test_transfers_and_their_events_are_read_as_they_were_written(store: S
 
 
 async def test_a_settled_transfer_is_read_settled_and_its_event_as_it_was(store: Store) -> None:
-    wallet = await a_wallet_in(store, pending=2)
+    wallet = await make_wallet_in(store, pending=2)
     loaded = await store.journal.load(EVERYTHING)
     first, second = (loaded.transfers[WALLET_ID, transfer_id(number)] for number in (0, 1))
     making = CommitRequestBuilder(wallet, now=LATER)
@@ -126,8 +126,8 @@ async def test_a_settled_transfer_is_read_settled_and_its_event_as_it_was(store:
     assert done[1].failure_reason is FailureReason.REVERTED
     assert again.created_transfers == loaded.created_transfers
     assert again.wallets[WALLET_ID] == making.write.wallets[WALLET_ID]
-    span = EventRange(WALLET_ID, 4, 5)
-    assert list(await store.outbox.read([span])) == [making.write.events]
+    event_range = EventRange(WALLET_ID, 4, 5)
+    assert list(await store.outbox.read([event_range])) == [making.write.events]
 
 
 async def test_a_transfer_may_be_created_and_settled_by_one_batch(store: Store) -> None:
@@ -152,9 +152,9 @@ async def test_the_largest_amount_is_written_exactly(store: Store) -> None:
 
 
 async def test_answers_are_read_as_they_were_written(store: Store) -> None:
-    wallet = await a_wallet_in(store)
+    wallet = await make_wallet_in(store)
     making = CommitRequestBuilder(wallet)
-    accepted, refused = an_answer(version=7), an_answer(refused=True, request_id="r2")
+    accepted, refused = make_answer(version=7), make_answer(refused=True, request_id="r2")
     making.key(WALLET_ID, "k1", accepted)
     making.key(WALLET_ID, "k2", refused)
     await store.journal.commit(making.write)
@@ -169,23 +169,23 @@ async def test_answers_are_read_as_they_were_written(store: Store) -> None:
 
 async def test_a_key_may_be_kept_for_a_scope_without_a_wallet(store: Store) -> None:
     making = CommitRequestBuilder()
-    making.key(WALLET_ID, "k1", an_answer())
+    making.key(WALLET_ID, "k1", make_answer())
     await store.journal.commit(making.write)
     loaded = await store.journal.load(ReadSet(keys=EVERYTHING.keys))
-    assert loaded.keys == {(WALLET_ID, "k1"): an_answer()}
+    assert loaded.keys == {(WALLET_ID, "k1"): make_answer()}
 
 
 async def test_one_key_may_be_used_by_two_wallets(store: Store) -> None:
     making = CommitRequestBuilder()
-    making.key(WALLET_ID, "k1", an_answer(version=1))
-    making.key(OTHER_WALLET_ID, "k1", an_answer(version=2))
+    making.key(WALLET_ID, "k1", make_answer(version=1))
+    making.key(OTHER_WALLET_ID, "k1", make_answer(version=2))
     await store.journal.commit(making.write)
     loaded = await store.journal.load(ReadSet(keys={(OTHER_WALLET_ID, IdempotencyKey("k1"))}))
-    assert loaded.keys == {(OTHER_WALLET_ID, "k1"): an_answer(version=2)}
+    assert loaded.keys == {(OTHER_WALLET_ID, "k1"): make_answer(version=2)}
 
 
 async def test_a_transfer_belongs_to_one_wallet(store: Store) -> None:
-    await a_wallet_in(store, pending=1)
+    await make_wallet_in(store, pending=1)
     wanted = {(OTHER_WALLET_ID, transfer_id(0))}
     assert (
         await store.journal.load(ReadSet(transfers=wanted, created_transfers=wanted))
@@ -209,7 +209,7 @@ async def test_many_wallets_travel_in_one_batch(store: Store) -> None:
 
 
 async def test_a_batch_decided_on_an_old_version_is_refused_whole(store: Store) -> None:
-    old = await a_wallet_in(store)
+    old = await make_wallet_in(store)
     newer = CommitRequestBuilder(old)
     newer.transfer(WALLET_ID, completed_debit(0))
     await store.journal.commit(newer.write)
@@ -217,32 +217,32 @@ async def test_a_batch_decided_on_an_old_version_is_refused_whole(store: Store) 
     stale = CommitRequestBuilder(old)
     stale.create(OTHER_WALLET_ID, reference_id="s")
     stale.transfer(WALLET_ID, completed_debit(1))
-    stale.key(WALLET_ID, "k1", an_answer())
+    stale.key(WALLET_ID, "k1", make_answer())
     await assert_refused(store, stale)
 
 
 async def test_a_refusal_decided_on_an_old_version_is_not_remembered(store: Store) -> None:
-    old = await a_wallet_in(store)
+    old = await make_wallet_in(store)
     newer = CommitRequestBuilder(old)
     newer.transfer(WALLET_ID, completed_debit(0))
     await store.journal.commit(newer.write)
 
     refusal = CommitRequestBuilder(old)
-    refusal.key(WALLET_ID, "k1", an_answer(refused=True))
+    refusal.key(WALLET_ID, "k1", make_answer(refused=True))
     await assert_refused(store, refusal)
 
 
 async def test_a_refusal_on_the_current_version_writes_its_key_and_nothing_else(
     store: Store,
 ) -> None:
-    wallet = await a_wallet_in(store)
+    wallet = await make_wallet_in(store)
     refusal = CommitRequestBuilder(wallet, now=LATER)
-    refusal.key(WALLET_ID, "k1", an_answer(refused=True))
+    refusal.key(WALLET_ID, "k1", make_answer(refused=True))
     await store.journal.commit(refusal.write)
     loaded = await store.journal.load(EVERYTHING)
     assert loaded.wallets == {WALLET_ID: wallet}
     assert loaded.unpublished == [EventRange(WALLET_ID, 1, 1)]
-    assert loaded.keys == {(WALLET_ID, "k1"): an_answer(refused=True)}
+    assert loaded.keys == {(WALLET_ID, "k1"): make_answer(refused=True)}
 
 
 async def test_a_changed_and_a_refused_wallet_are_checked_alike(store: Store) -> None:
@@ -269,7 +269,7 @@ async def test_a_batch_for_a_wallet_that_does_not_exist_is_refused(store: Store)
 
 
 async def test_a_wallet_is_created_once(store: Store) -> None:
-    await a_wallet_in(store)
+    await make_wallet_in(store)
     again = CommitRequestBuilder(now=LATER)
     again.create(WALLET_ID)
     again.create(OTHER_WALLET_ID)
@@ -277,22 +277,22 @@ async def test_a_wallet_is_created_once(store: Store) -> None:
 
 
 async def test_a_reference_belongs_to_one_wallet(store: Store) -> None:
-    await a_wallet_in(store)
+    await make_wallet_in(store)
     again = CommitRequestBuilder()
     again.create(OTHER_WALLET_ID, reference_id="r")
     await assert_refused(store, again)
 
 
 async def test_a_transfer_id_is_used_once(store: Store) -> None:
-    wallet = await a_wallet_in(store, completed=1)
+    wallet = await make_wallet_in(store, completed=1)
     again = CommitRequestBuilder(wallet)
-    again.key(WALLET_ID, "k1", an_answer())
+    again.key(WALLET_ID, "k1", make_answer())
     again.transfer(WALLET_ID, completed_debit(0))
     await assert_refused(store, again)
 
 
 async def test_a_transfer_id_is_used_once_within_a_batch(store: Store) -> None:
-    wallet = await a_wallet_in(store)
+    wallet = await make_wallet_in(store)
     twice = CommitRequestBuilder(wallet)
     twice.transfer(WALLET_ID, completed_debit(0))
     twice.transfer(WALLET_ID, completed_debit(0))
@@ -300,7 +300,7 @@ async def test_a_transfer_id_is_used_once_within_a_batch(store: Store) -> None:
 
 
 async def test_two_wallets_may_use_one_transfer_id(store: Store) -> None:
-    await a_wallet_in(store, completed=1)
+    await make_wallet_in(store, completed=1)
     other = CommitRequestBuilder()
     other.create(OTHER_WALLET_ID)
     other.transfer(OTHER_WALLET_ID, completed_debit(0))
@@ -310,40 +310,40 @@ async def test_two_wallets_may_use_one_transfer_id(store: Store) -> None:
 
 
 async def test_a_key_is_used_once(store: Store) -> None:
-    wallet = await a_wallet_in(store)
+    wallet = await make_wallet_in(store)
     first = CommitRequestBuilder(wallet)
-    first.key(WALLET_ID, "k1", an_answer())
+    first.key(WALLET_ID, "k1", make_answer())
     await store.journal.commit(first.write)
     again = CommitRequestBuilder(wallet)
     again.transfer(WALLET_ID, completed_debit(0))
-    again.key(WALLET_ID, "k1", an_answer(request_id="r2"))
+    again.key(WALLET_ID, "k1", make_answer(request_id="r2"))
     await assert_refused(store, again)
 
 
 async def test_a_key_that_belongs_to_no_wallet_is_used_once(store: Store) -> None:
     first, again = CommitRequestBuilder(), CommitRequestBuilder()
-    first.key(WALLET_ID, "k1", an_answer())
+    first.key(WALLET_ID, "k1", make_answer())
     await store.journal.commit(first.write)
-    assert (await store.journal.load(EVERYTHING)).keys == {(WALLET_ID, "k1"): an_answer()}
-    again.key(WALLET_ID, "k1", an_answer(request_id="r2"))
+    assert (await store.journal.load(EVERYTHING)).keys == {(WALLET_ID, "k1"): make_answer()}
+    again.key(WALLET_ID, "k1", make_answer(request_id="r2"))
     await assert_refused(store, again)
 
 
 @pytest.mark.parametrize("status", [COMPLETED, FAILED])
 async def test_a_transfer_is_settled_once(store: Store, status: TransferStatus) -> None:
-    wallet = await a_wallet_in(store, pending=2)
+    wallet = await make_wallet_in(store, pending=2)
     held = (await store.journal.load(EVERYTHING)).transfers[WALLET_ID, transfer_id(0)]
     first = CommitRequestBuilder(wallet, now=LATER)
     first.settle(WALLET_ID, settled(held, COMPLETED))
     await store.journal.commit(first.write)
-    # The version is right, the transfer is not pending any more.
+    # The version is right, but the transfer is not pending any more.
     again = CommitRequestBuilder(first.write.wallets[WALLET_ID], now=LATER + timedelta(seconds=1))
     again.settle(WALLET_ID, settled(held, status))
     await assert_refused(store, again)
 
 
 async def test_a_transfer_is_settled_once_within_a_batch(store: Store) -> None:
-    wallet = await a_wallet_in(store, pending=2)
+    wallet = await make_wallet_in(store, pending=2)
     held = (await store.journal.load(EVERYTHING)).transfers[WALLET_ID, transfer_id(0)]
     twice = CommitRequestBuilder(wallet, now=LATER)
     twice.settle(WALLET_ID, settled(held, COMPLETED))
@@ -352,14 +352,14 @@ async def test_a_transfer_is_settled_once_within_a_batch(store: Store) -> None:
 
 
 async def test_a_transfer_that_does_not_exist_is_not_settled(store: Store) -> None:
-    wallet = await a_wallet_in(store, pending=1)
+    wallet = await make_wallet_in(store, pending=1)
     making = CommitRequestBuilder(wallet)
     making.settle(WALLET_ID, settled(make_transfer(id=transfer_id(4), created_at=NOW), COMPLETED))
     await assert_refused(store, making)
 
 
 async def test_after_a_conflict_the_same_store_goes_on(store: Store) -> None:
-    old = await a_wallet_in(store)
+    old = await make_wallet_in(store)
     first, second = CommitRequestBuilder(old), CommitRequestBuilder(old)
     first.transfer(WALLET_ID, completed_debit(0))
     second.transfer(WALLET_ID, completed_debit(1))

@@ -1,4 +1,4 @@
-"""What a commit meets while another one is open: locks, and READ COMMITTED's view of the rest."""
+"""A commit while another one is open: locks, and reads under READ COMMITTED."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tests.support.domain import (
     make_transfer,
     transfer_id,
 )
-from tests.support.writes import REFUSAL, CommitRequestBuilder, an_answer
+from tests.support.writes import REFUSAL, CommitRequestBuilder, make_answer
 from wallet.ids import IdempotencyKey, WalletId
 from wallet.state import TransferStatus, Wallet
 
@@ -26,7 +26,7 @@ async def wallets_in(store: Store, *wallet_ids: WalletId) -> list[Wallet]:
     return wallets
 
 
-def a_debit(number: int, *wallets: Wallet) -> CommitRequestBuilder:
+def make_debit(number: int, *wallets: Wallet) -> CommitRequestBuilder:
     making = CommitRequestBuilder(*wallets)
     for wallet in wallets:
         done = make_transfer(id=transfer_id(number), status=TransferStatus.COMPLETED)
@@ -34,7 +34,7 @@ def a_debit(number: int, *wallets: Wallet) -> CommitRequestBuilder:
     return making
 
 
-def a_refusal(number: int, wallet: Wallet) -> CommitRequestBuilder:
+def make_refusal(number: int, wallet: Wallet) -> CommitRequestBuilder:
     making = CommitRequestBuilder(wallet)
     making.refuse(wallet.id, transfer_id(number))
     return making
@@ -49,7 +49,7 @@ def committing(store: Store, batch: CommitRequest) -> "asyncio.Task[None]":
 
 async def test_what_an_open_commit_wrote_is_seen_by_nobody(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
-    held = await store.begin(a_debit(1, wallet).write)
+    held = await store.begin(make_debit(1, wallet).write)
     asked = ReadSet(wallets={WALLET_ID}, created_transfers={_FIRST})
     assert (await store.journal.load(asked)).wallets == {WALLET_ID: wallet}
     assert (await store.journal.load(asked)).created_transfers == {}
@@ -59,8 +59,8 @@ async def test_what_an_open_commit_wrote_is_seen_by_nobody(store: Store) -> None
 
 async def test_a_change_waits_for_an_open_one_and_conflicts_with_it(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
-    held = await store.begin(a_debit(1, wallet).write)
-    second = committing(store, a_debit(2, wallet).write)
+    held = await store.begin(make_debit(1, wallet).write)
+    second = committing(store, make_debit(2, wallet).write)
     await store.someone_waits()
     await held.commit()
     with pytest.raises(JournalConflict) as conflict:
@@ -70,8 +70,8 @@ async def test_a_change_waits_for_an_open_one_and_conflicts_with_it(store: Store
 
 async def test_a_change_waits_for_an_open_one_that_comes_to_nothing(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
-    held = await store.begin(a_debit(1, wallet).write)
-    second = committing(store, a_debit(2, wallet).write)
+    held = await store.begin(make_debit(1, wallet).write)
+    second = committing(store, make_debit(2, wallet).write)
     await store.someone_waits()
     await held.roll_back()
     await second
@@ -83,15 +83,15 @@ async def test_a_first_refusal_rests_on_what_is_committed_and_waits_for_nobody(
     store: Store,
 ) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
-    held = await store.begin(a_debit(1, wallet).write)
+    held = await store.begin(make_debit(1, wallet).write)
     await store.journal.commit(CommitRequestBuilder(wallet).write)
     await held.commit()
 
 
 async def test_a_refusal_for_good_waits_for_an_open_commit_of_that_transfer(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
-    held = await store.begin(a_debit(1, wallet).write)
-    refusal = committing(store, a_refusal(1, wallet).write)
+    held = await store.begin(make_debit(1, wallet).write)
+    refusal = committing(store, make_refusal(1, wallet).write)
     await store.someone_waits()
     await held.commit()
     with pytest.raises(JournalConflict):
@@ -100,10 +100,10 @@ async def test_a_refusal_for_good_waits_for_an_open_commit_of_that_transfer(stor
     assert (set(loaded.created_transfers), loaded.refused) == ({_FIRST}, {})
 
 
-async def test_a_refusal_for_good_stands_if_the_open_commit_comes_to_nothing(store: Store) -> None:
+async def test_a_permanent_refusal_stays_if_the_open_commit_is_rolled_back(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
-    held = await store.begin(a_debit(1, wallet).write)
-    refusal = committing(store, a_refusal(1, wallet).write)
+    held = await store.begin(make_debit(1, wallet).write)
+    refusal = committing(store, make_refusal(1, wallet).write)
     await store.someone_waits()
     await held.roll_back()
     await refusal
@@ -113,8 +113,8 @@ async def test_a_refusal_for_good_stands_if_the_open_commit_comes_to_nothing(sto
 
 async def test_a_commit_waits_for_an_open_refusal_of_its_transfer(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
-    held = await store.begin(a_refusal(1, wallet).write)
-    late = committing(store, a_debit(1, wallet).write)
+    held = await store.begin(make_refusal(1, wallet).write)
+    late = committing(store, make_debit(1, wallet).write)
     await store.someone_waits()
     await held.commit()
     with pytest.raises(JournalConflict) as conflict:
@@ -124,22 +124,22 @@ async def test_a_commit_waits_for_an_open_refusal_of_its_transfer(store: Store) 
 
 async def test_what_was_refused_for_good_is_never_written(store: Store) -> None:
     wallets = await wallets_in(store, WALLET_ID, OTHER_WALLET_ID)
-    await store.journal.commit(a_refusal(1, wallets[0]).write)
+    await store.journal.commit(make_refusal(1, wallets[0]).write)
     with pytest.raises(JournalConflict):
-        await store.journal.commit(a_debit(1, *wallets).write)
+        await store.journal.commit(make_debit(1, *wallets).write)
     loaded = await store.journal.load(ReadSet(wallets={WALLET_ID, OTHER_WALLET_ID}))
     assert [one.version for one in loaded.wallets.values()] == [1, 1]
     # The same id in another wallet is another transfer, and another id another one.
-    await store.journal.commit(a_debit(1, wallets[1]).write)
-    await store.journal.commit(a_debit(2, wallets[0]).write)
+    await store.journal.commit(make_debit(1, wallets[1]).write)
+    await store.journal.commit(make_debit(2, wallets[0]).write)
 
 
 async def test_one_key_is_waited_for_and_then_taken(store: Store) -> None:
     (wallet,) = await wallets_in(store, WALLET_ID)
-    key = (OTHER_WALLET_ID, IdempotencyKey("k1"))  # Of a scope without a row to lock.
+    key = (OTHER_WALLET_ID, IdempotencyKey("k1"))  # For a scope without a row to lock.
     first, second = CommitRequestBuilder(), CommitRequestBuilder(wallet)
-    first.key(*key, an_answer())
-    second.key(*key, an_answer(request_id="r2"))
+    first.key(*key, make_answer())
+    second.key(*key, make_answer(request_id="r2"))
     held = await store.begin(first.write)
     waiting = committing(store, second.write)
     await store.someone_waits()
@@ -150,11 +150,11 @@ async def test_one_key_is_waited_for_and_then_taken(store: Store) -> None:
 
 async def test_a_batch_locks_wallets_by_id_whatever_order_it_names_them_in(store: Store) -> None:
     one, other = await wallets_in(store, WALLET_ID, OTHER_WALLET_ID)
-    held = await store.begin(a_debit(1, one).write)
-    backwards = committing(store, a_debit(2, other, one).write)
+    held = await store.begin(make_debit(1, one).write)
+    backwards = committing(store, make_debit(2, other, one).write)
     await store.someone_waits()
     # It waits for the first wallet, and has not locked the second one, which another batch takes.
-    third = await store.begin(a_debit(3, other).write)
+    third = await store.begin(make_debit(3, other).write)
     await third.commit()
     await held.roll_back()
     with pytest.raises(JournalConflict) as conflict:

@@ -1,4 +1,4 @@
-"""`specification/openapi.json` is what the code says, and says it completely."""
+"""`specification/openapi.json` is generated from the code, and complete."""
 
 import json
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ OPERATIONS = [
     for method, operation in methods.items()
 ]
 
-# Problems that no route answers with: what is answered where there is none, and the last line of
-# a stream that is not read.
+# Problems that no route lists: those of unknown routes, and the last line of a stream whose client
+# does not read.
 _NOWHERE = {"not_found", "method_not_allowed", "answers_not_read"}
 
 
 def _media(operation: Any) -> Iterator[tuple[str, Any]]:
-    """Every content of an operation, with where it stands."""
+    """Every content of an operation, with its location."""
     for media, content in operation.get("requestBody", {}).get("content", {}).items():
         yield f"request {media}", content
     for status, answer in operation["responses"].items():
@@ -53,7 +53,7 @@ def test_writing_the_documents_again_changes_nothing(tmp_path: Any) -> None:
     assert outdated(tmp_path) == ["openapi.json"]
 
 
-def test_the_command_writes_them_where_it_is_told(tmp_path: Path) -> None:
+def test_the_command_writes_them_to_the_given_folder(tmp_path: Path) -> None:
     first = CliRunner().invoke(app, ["specification", str(tmp_path)])
     second = CliRunner().invoke(app, ["specification", str(tmp_path)])
 
@@ -63,7 +63,7 @@ def test_the_command_writes_them_where_it_is_told(tmp_path: Path) -> None:
     assert second.output.startswith("Nothing to write")
 
 
-def test_the_first_thing_told_is_what_debit_and_credit_mean() -> None:
+def test_the_description_begins_with_the_meaning_of_debit_and_credit() -> None:
     description = DOCUMENT["info"]["description"]
 
     assert "Debit puts money INTO a wallet, credit takes money OUT of it" in description
@@ -134,9 +134,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
-def test_every_write_takes_a_key_and_tells_of_replays(
-    path: str, method: str, operation: Any
-) -> None:
+def test_every_write_takes_a_key_and_marks_replays(path: str, method: str, operation: Any) -> None:
     names = {parameter["name"] for parameter in operation.get("parameters", [])}
     if method != "post":
         assert "Idempotency-Key" not in names

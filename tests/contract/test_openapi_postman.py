@@ -1,4 +1,4 @@
-"""The Postman collection asks for routes that the OpenAPI document has, and asserts each answer."""
+"""The Postman collection uses routes of the OpenAPI document and asserts each response."""
 
 import json
 import re
@@ -27,7 +27,7 @@ _FLOWS = [
     "Refusals",
     "Batch",
 ]
-# Asked for because they don't exist.
+# Requested because they don't exist.
 _NO_ROUTES = {"A route that does not exist", "A method that is not for this route"}
 
 

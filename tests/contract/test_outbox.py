@@ -1,4 +1,4 @@
-"""What every outbox promises the relay: every commit's events, in order, until forgotten."""
+"""The contract of `Outbox`: every commit's events, in order, until they are deleted."""
 
 from actors.journal.ports import EventRange, ReadSet
 from tests.contract.conftest import Store
@@ -10,7 +10,7 @@ from wallet.state import TransferStatus, Wallet
 
 
 async def write(store: Store, wallet: Wallet | None, *numbers: int, id: WalletId) -> Wallet:
-    """A commit with a debit per number, the wallet's creation before them if it is new."""
+    """A commit with one debit per number; a new wallet is created first."""
     making = CommitRequestBuilder(*([wallet] if wallet else []))
     if wallet is None:
         making.create(id)
@@ -35,7 +35,7 @@ async def test_each_commit_leaves_a_row_a_changed_wallet(store: Store) -> None:
     ]
 
 
-async def test_a_span_s_events_are_read_back_in_version_order(store: Store) -> None:
+async def test_a_range_s_events_are_read_back_in_version_order(store: Store) -> None:
     wallet = await write(store, None, 1, id=WALLET_ID)
     await write(store, wallet, 2, 3, id=WALLET_ID)
     recorded: list[RecordedEvent] = list(
@@ -45,19 +45,22 @@ async def test_a_span_s_events_are_read_back_in_version_order(store: Store) -> N
     assert [one.wallet_after.balance for one in recorded] == [100, 200, 300]
 
 
-async def test_many_spans_are_read_at_once_each_as_it_was_asked_for(store: Store) -> None:
+async def test_many_ranges_are_read_at_once_each_as_requested(store: Store) -> None:
     await write(store, None, 1, 2, 3, id=WALLET_ID)
     await write(store, None, 4, id=OTHER_WALLET_ID)
-    spans = [
+    event_ranges = [
         EventRange(WALLET_ID, 3, 4),
         EventRange(OTHER_WALLET_ID, 1, 2),
         EventRange(WALLET_ID, 1, 1),
         EventRange(WALLET_ID, 3, 4),
     ]
-    read = await store.outbox.read(spans)
+    read = await store.outbox.read(event_ranges)
     assert [[one.id for one in events] for events in read] == [
-        [f"{span.wallet_id}:{version}" for version in range(span.first, span.last + 1)]
-        for span in spans
+        [
+            f"{event_range.wallet_id}:{version}"
+            for version in range(event_range.first, event_range.last + 1)
+        ]
+        for event_range in event_ranges
     ]
 
 
@@ -70,7 +73,7 @@ async def test_deleted_rows_are_gone_and_their_events_stay_in_the_journal(store:
     assert [len(one) for one in await store.outbox.read([EventRange(WALLET_ID, 1, 4)])] == [4]
 
 
-async def test_one_span_deletes_all_rows_that_begin_in_it(store: Store) -> None:
+async def test_one_range_deletes_all_rows_that_begin_in_it(store: Store) -> None:
     wallet = await write(store, None, id=WALLET_ID)
     for number in (1, 2, 3):
         wallet = await write(store, wallet, number, id=WALLET_ID)
@@ -95,7 +98,7 @@ async def test_a_limit_keeps_the_oldest(store: Store) -> None:
     ]
 
 
-async def test_only_rows_of_an_age_are_told_when_asked_for_and_those_before_them(
+async def test_only_rows_of_a_requested_age_and_those_before_them_are_returned(
     store: Store,
 ) -> None:
     wallet = await write(store, None, id=WALLET_ID)
@@ -107,7 +110,7 @@ async def test_only_rows_of_an_age_are_told_when_asked_for_and_those_before_them
     ]
 
 
-async def test_loading_a_wallet_tells_what_is_unpublished_of_it_in_order(store: Store) -> None:
+async def test_loading_a_wallet_returns_its_unpublished_ranges_in_order(store: Store) -> None:
     wallet = await write(store, None, 1, id=WALLET_ID)
     await write(store, None, id=OTHER_WALLET_ID)
     wallet = await write(store, wallet, 2, 3, id=WALLET_ID)

@@ -1,4 +1,4 @@
-"""Every decoder of requests accepts just the bodies that `specification/openapi.json` describes."""
+"""Every request decoder accepts exactly the bodies that `specification/openapi.json` describes."""
 
 import itertools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""One set of containers for the tests of this folder, which take turns in changing it."""
+"""One set of containers for the tests of this folder, which change it one after another."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ _HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in this folder: `pytest -m "not docker"` leaves it out."""
+    """Mark the tests of this folder: `pytest -m "not docker"` leaves it out."""
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.docker)
@@ -19,10 +19,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="package")
 def containers() -> Iterator[Containers]:
-    """The whole service in containers of its own, built from this checkout, with one worker."""
+    """The whole service in its own containers, built from this checkout, with one worker."""
     missing = why_not()
     if missing is not None:
-        pytest.skip(f"no containers here: {missing}")
+        pytest.skip(f"containers are unavailable: {missing}")
     with Containers() as running:
         running.up("--build")
         yield running

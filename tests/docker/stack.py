@@ -1,4 +1,4 @@
-"""The containers of docker-compose.yml as a project of their own: own port, secrets and volumes."""
+"""The containers of docker-compose.yml as a separate project: own port, secrets and volumes."""
 
 import json
 import os
@@ -18,15 +18,15 @@ _COMMAND_TIMEOUT_S: Final = 600
 
 
 def why_not() -> str | None:
-    """Why no containers can be had here, in words; None if they can."""
+    """Why containers are unavailable here; None if they are available."""
     for command in (["docker", "info"], ["docker", "compose", "version"]):
         try:
             done = subprocess.run(command, capture_output=True, timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired) as failure:
             return f"`{' '.join(command)}` does not run: {failure}"
         if done.returncode != 0:
-            told = done.stderr.decode(errors="replace").strip().splitlines()
-            return f"`{' '.join(command)}`: {told[-1] if told else 'failed'}"
+            reported = done.stderr.decode(errors="replace").strip().splitlines()
+            return f"`{' '.join(command)}`: {reported[-1] if reported else 'failed'}"
     return None
 
 
@@ -57,7 +57,7 @@ class Containers:
 
     @property
     def database_url(self) -> str:
-        """Asked anew each time: the port is another one after `down` and `up`."""
+        """Looked up each time: the port changes after `down` and `up`."""
         password = self._secrets["POSTGRES_PASSWORD"]
         return f"postgresql://wallet:{password}@{self._published('postgres', 5432)}/wallet"
 
@@ -66,11 +66,11 @@ class Containers:
         return f"nats://{self._secrets['NATS_TOKEN']}@{self._published('nats', 4222)}"
 
     def up(self, *arguments: str) -> None:
-        """Start what doesn't run, and wait until it is healthy."""
+        """Start stopped containers, and wait until all are healthy."""
         self.compose("up", "--detach", "--wait", *arguments)
 
     def compose(self, *arguments: str) -> str:
-        """Run `docker compose …` for this project; returns what it said."""
+        """Run `docker compose …` for this project; returns its output."""
         files = [part for file in _FILES for part in ("--file", str(file))]
         command = ["docker", "compose", "--project-name", self._project, *files, *arguments]
         done = subprocess.run(
@@ -91,8 +91,8 @@ class Containers:
         return self.compose("ps", "--quiet", service).split()
 
     def processes(self, container: str, title: str) -> int:
-        """How many processes of a container have a title that begins so."""
-        told = subprocess.run(
+        """The number of processes of a container whose title has this prefix."""
+        reported = subprocess.run(
             ["docker", "top", container, "-eo", "pid,args"],
             capture_output=True,
             text=True,
@@ -100,15 +100,15 @@ class Containers:
             check=True,
         )
         return sum(
-            line.split(maxsplit=1)[1].startswith(title) for line in told.stdout.splitlines()[1:]
+            line.split(maxsplit=1)[1].startswith(title) for line in reported.stdout.splitlines()[1:]
         )
 
     def inspect(self, container: str) -> Any:
-        """What Docker knows of a container."""
-        told = subprocess.run(
+        """The `docker inspect` document of a container."""
+        reported = subprocess.run(
             ["docker", "inspect", container], capture_output=True, timeout=30, check=True
         )
-        return json.loads(told.stdout)[0]
+        return json.loads(reported.stdout)[0]
 
     def _published(self, service: str, port: int) -> str:
         return self.compose("port", service, str(port)).strip()

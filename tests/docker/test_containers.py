@@ -1,6 +1,6 @@
-"""The service in containers: it works, loses nothing when they are hurt, and keeps its data.
+"""The service in containers: works, loses nothing on a kill, keeps its data.
 
-The tests take turns on one set of containers, in this order.
+The tests run on one set of containers in this order.
 """
 
 import os
@@ -24,11 +24,11 @@ INGRESS = "ray::ServeReplica:api:Ingress"
 OURS = ("ray-head", "ray-worker")
 
 AGAIN_S = 30.0
-"""A lost container is noticed after about 5 s; what was in it starts elsewhere in a few more."""
+"""A lost container is detected after about 5 s; its actors restart elsewhere soon after."""
 
 
 def everywhere(containers: Containers, title: str) -> list[int]:
-    """How many such processes each of our containers has."""
+    """The number of these processes per container."""
     return [
         containers.processes(container, title)
         for service in OURS

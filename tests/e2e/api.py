@@ -1,4 +1,4 @@
-"""A client of the service for tests: a line a request, answers as they came."""
+"""A client of the service for tests: one method per request, raw responses."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -18,13 +18,15 @@ def new_id() -> str:
     return str(uuid6.uuid7())
 
 
-def eventually(look: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
-    """Return as soon as ``look`` is true; an AssertionError if that takes too long."""
-    assert wait_until(look, timeout_s=timeout_s), f"still not so after {timeout_s:g} s"
+def eventually(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+    """Poll until ``condition`` is true; AssertionError on time-out."""
+    assert wait_until(condition, timeout_s=timeout_s), (
+        f"condition still false after {timeout_s:g} s"
+    )
 
 
 class Api:
-    """Requests as the routes spell them. Nothing is retried and no status is an error."""
+    """One method per route. Nothing is retried, and no status raises."""
 
     def __init__(self, url: str) -> None:
         self.http = httpx.Client(base_url=url, timeout=_TIMEOUT_S)
@@ -94,7 +96,7 @@ class Api:
         return wallet
 
     def state(self, wallet: str) -> Json:
-        """The wallet as of now, whole: to compare before and after."""
+        """The complete current wallet, to compare before and after."""
         found = self.wallet(wallet, consistency="strong")
         assert found.status_code == 200, found.text
         return found.json()

@@ -1,4 +1,4 @@
-"""One running service for all end-to-end tests, and one-line ways to talk to it."""
+"""One running service for all end-to-end tests, and a client for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ _LAST = "test_what_the_run_left.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in this folder; what judges the whole run comes last."""
+    """Mark the tests of this folder; tests that check the whole run come last."""
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.e2e)
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[RunningService]:
-    """The running service, with default settings. Tests share it: each makes its own wallets."""
+    """The running service, with default settings. Tests share it."""
     with running_service() as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""What every error must look like, whichever layer it comes from."""
+"""Assertions for error responses of every layer."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""What a schema can't say about requests of this API, for schemathesis.
+"""Schemathesis hooks for rules that a JSON schema can't express.
 
-Only values that are valid by the schema are touched, and they stay valid: what is wrong with a
-request by intention stays wrong.
+Only schema-valid values are changed, and they stay valid. Requests that are invalid by intention
+stay invalid.
 """
 
 import re
@@ -21,21 +21,21 @@ _TIMEOUT: Final = re.compile(r"[1-9][0-9]{0,4}")
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Make a request that is valid by the schema one that the service can accept."""
-    _mend_headers(case.headers or {})
+    _fix_headers(case.headers or {})
     body = case.body
     if not isinstance(body, dict):
         return
     if case.operation.path == "/v1/wallet":
-        _mend_currency(body)
-    _mend_amount(body)
+        _fix_currency(body)
+    _fix_amount(body)
     items = body.get("items")
     for item in items if isinstance(items, list) else ():
         if isinstance(item, dict):
-            _mend_amount(item)
+            _fix_amount(item)
 
 
-def _mend_headers(headers: Any) -> None:
-    """A key belongs to one request for ever, and nobody is answered within a millisecond."""
+def _fix_headers(headers: Any) -> None:
+    """A key belongs to one request permanently, and no response takes less than a millisecond."""
     for name, sent in list(headers.items()):
         if name.lower() == "idempotency-key" and _KEY.fullmatch(str(sent)):
             ending = f"/{uuid6.uuid7()}"
@@ -44,9 +44,9 @@ def _mend_headers(headers: Any) -> None:
             headers[name] = "30000"
 
 
-def _mend_currency(body: dict[str, Any]) -> None:
+def _fix_currency(body: dict[str, Any]) -> None:
     """ISO 4217 currencies have a scale, others need one."""
-    _mend_integer(body, "scale")
+    _fix_integer(body, "scale")
     currency, scale = body.get("currency"), body.get("scale")
     if scale is not None and (currency is None or currency in ISO_SCALES) and _is_scale(scale):
         del body["scale"]
@@ -55,8 +55,8 @@ def _mend_currency(body: dict[str, Any]) -> None:
         body["scale"] = 2
 
 
-def _mend_integer(body: dict[str, Any], name: str) -> None:
-    """To JSON Schema 1.0 is an integer. To this API it is a float, refused on purpose."""
+def _fix_integer(body: dict[str, Any], name: str) -> None:
+    """For JSON Schema 1.0 is an integer. This API refuses it as a float, on purpose."""
     sent = body.get(name)
     if isinstance(sent, float) and sent.is_integer():
         body[name] = int(sent)
@@ -66,9 +66,9 @@ def _is_scale(scale: Any) -> bool:
     return type(scale) is int and 0 <= scale <= 18
 
 
-def _mend_amount(body: dict[str, Any]) -> None:
+def _fix_amount(body: dict[str, Any]) -> None:
     """Which amounts fit depends on the wallet's currency: whole and small ones fit all."""
-    _mend_integer(body, "amount")
+    _fix_integer(body, "amount")
     amount = body.get("amount")
     if type(amount) is int and 1 <= amount <= MINOR_MAX:
         body["amount"] = amount % 1000 + 1

@@ -1,4 +1,4 @@
-"""Amounts that can't be taken, on every route that takes one: refused, told what to send."""
+"""Invalid amounts on every route: refused, with a detail that says what to send."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ _NEVER_AMOUNTS = [
     '"1_000"',
     '"0x10"',
     '"10.50\\n"',
-    '"٣"',  # a digit, but not one of ours
+    '"٣"',  # a digit, but not ASCII
     '"1.0000000000000000001"',  # 19 decimals
     "1" + "0" * 38,
     '"1' + "0" * 38 + '"',

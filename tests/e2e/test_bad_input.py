@@ -1,6 +1,6 @@
-"""Whatever is sent: never a 5xx, never a stack trace, and no change but by a request that is valid.
+"""Any input: never a 5xx or a stack trace, and only valid requests change anything.
 
-Generators of our own, beside schemathesis: bodies that no schema describes.
+Generates bodies that no schema describes, in addition to schemathesis.
 """
 
 import json
@@ -43,7 +43,7 @@ def _paths(wallet: str) -> list[str]:
 
 
 def assert_refused(answer: httpx.Response) -> None:
-    """A problem of the client's making, told as one."""
+    """A client error with a problem document."""
     assert 400 <= answer.status_code < 500, answer.text
     assert_problem(answer, answer.status_code, answer.json()["code"])
 

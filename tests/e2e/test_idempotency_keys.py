@@ -1,4 +1,4 @@
-"""Idempotency keys over HTTP: a repeated request gets its first answer, and moves nothing twice."""
+"""Idempotency keys over HTTP: a repeated request gets the first response and is applied once."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ _REPLAYED = "idempotency-replayed"
 
 
 def assert_replay(first: httpx.Response, again: httpx.Response) -> None:
-    """``again`` is ``first`` once more, and says so."""
+    """``again`` equals ``first`` and is marked as a replay."""
     assert _REPLAYED not in first.headers
     assert again.headers[_REPLAYED] == "true"
     assert (again.status_code, again.content) == (first.status_code, first.content)
@@ -143,7 +143,7 @@ def _other_requests(wallet: str, transfer: str) -> dict[str, tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("other", list(_other_requests("", "")))
-def test_a_key_belongs_to_one_request_for_ever(api: Api, other: str) -> None:
+def test_a_key_belongs_to_one_request_permanently(api: Api, other: str) -> None:
     wallet, key = api.new_wallet("10"), new_id()
     transfer = api.debit(wallet, {"amount": "1.50"}, key=key).json()["id"]
     before = api.state(wallet)

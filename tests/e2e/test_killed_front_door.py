@@ -1,4 +1,4 @@
-"""A HAProxy that is killed: a standby serves at once, and gives way to Serve's next."""
+"""HAProxy is killed: a standby serves immediately, until Serve starts the next one."""
 
 import httpx
 import psutil
@@ -33,8 +33,8 @@ def is_a_standby(process: psutil.Process) -> bool:
 def test_a_killed_haproxy_is_missed_for_a_moment_and_replaced_unnoticed(
     service: RunningService, api: Api
 ) -> None:
-    if service.home is None:
-        pytest.skip("the processes of this service are out of reach")
+    if service.state_dir is None:
+        pytest.skip("the processes of this service are not accessible")
     wallet = api.new_wallet()
     (killed,) = serving(service)
     assert not is_a_standby(killed)

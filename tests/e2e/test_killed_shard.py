@@ -1,4 +1,4 @@
-"""A shard that dies while requests wait: its clients see a pause, never an error, nothing twice."""
+"""A shard dies while requests wait: clients see a delay, but no errors and no duplicates."""
 
 import pytest
 
@@ -10,15 +10,15 @@ WALLETS = 16  # spread over every shard
 REQUESTS_MIN = 300
 GOES_ON_S = 60.0
 PAUSE_MAX_S = 3.0
-"""What is promised. The start of a successor takes longer than that on a busy machine: the next
-shard stands in."""
+"""The promised maximum. Starting a successor takes longer on a busy machine, so calls fail over to
+the next shard."""
 
 
 def test_a_killed_shard_costs_its_clients_a_pause_and_nobody_a_cent(
     service: RunningService, api: Api
 ) -> None:
-    if service.home is None:
-        pytest.skip("the processes of this service are out of reach")
+    if service.state_dir is None:
+        pytest.skip("the processes of this service are not accessible")
     with steady_load(service.url, clients=WALLETS, warm_up=REQUESTS_MIN, pause_s=0.0) as load:
         victim = service.processes("ray::ShardActor")[0]
         victim.kill()

@@ -1,4 +1,4 @@
-"""What arrives on the port and is slow, cut off or no HTTP at all: it harms nobody else."""
+"""Slow, aborted or non-HTTP connections do not affect other clients."""
 
 import socket
 from urllib.parse import urlsplit
@@ -40,7 +40,7 @@ def test_a_body_that_comes_slowly_delays_nobody_else(
     finally:
         for connection in slow:
             connection.close()
-    # Those that were cut off in the middle of their bodies have written nothing.
+    # Requests aborted in the middle of the body have written nothing.
     eventually(lambda: bool(api.state(wallet)["version"] == before + 21))
 
 
@@ -65,7 +65,7 @@ def test_what_is_no_http_is_turned_away(service: RunningService, api: Api, sent:
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(4096)
         except OSError:
-            answer = b""  # turned away before it had said all of it
+            answer = b""  # refused before it was sent completely
 
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), answer
     assert b"Traceback" not in answer

@@ -1,4 +1,4 @@
-"""A stack that asks for keys: who gets in, on which port, for how long, and what stays of it."""
+"""A stack with authentication: access per port, key expiry and revocation, and attribution."""
 
 import asyncio
 import json
@@ -21,17 +21,17 @@ from tests.e2e.problems import assert_problem
 from tests.support import remote_client
 from tests.support.running_service import RunningService, own_service
 
-NO_STRANGERS: Final = remote_client.unavailable_reason()
+NO_REMOTE_CLIENTS: Final = remote_client.unavailable_reason()
 STALENESS_S: Final = 2.0
 ENTRY: Final = "import sys; from deploy.cli.main import main; sys.exit(main())"
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[RunningService]:
-    """A service that asks for keys; on every interface, if there is somebody to come from there."""
+    """A service with authentication, on all interfaces if a remote client can be simulated."""
     settings = {
         "WALLET_AUTH": "required",
-        "WALLET_HTTP_HOST": "127.0.0.1" if NO_STRANGERS else "0.0.0.0",
+        "WALLET_HTTP_HOST": "127.0.0.1" if NO_REMOTE_CLIENTS else "0.0.0.0",
         "WALLET_API_KEY_CACHE_TTL_S": str(STALENESS_S),
         "WALLET_API_KEY_LAST_USED_FLUSH_INTERVAL_S": "0.5",
         "WALLET_LOG_LEVEL": "DEBUG",
@@ -42,12 +42,12 @@ def service() -> Iterator[RunningService]:
 
 @pytest.fixture(scope="module")
 def handed_out() -> list[str]:
-    """Every key that the tests of this module made."""
+    """All keys that the tests of this module created."""
     return []
 
 
 class Keys:
-    """Makes keys as an operator would, and clients that use them."""
+    """Creates keys with the CLI, and clients that use them."""
 
     def __init__(self, service: RunningService, handed_out: list[str]) -> None:
         self._service = service
@@ -80,8 +80,8 @@ def api(keys: Keys) -> Iterator[Api]:
 
 def listening(service: RunningService) -> dict[int, str]:
     """Every TCP port that a process of the stack listens on, with the process' title."""
-    assert service.home is not None
-    stack = service.home.load()
+    assert service.state_dir is not None
+    stack = service.state_dir.load()
     processes = processes_with_env(STACK_VARIABLE, stack.id)
     for recorded in stack.alive_processes().values():
         processes += process_tree(recorded)
@@ -97,8 +97,8 @@ def listening(service: RunningService) -> dict[int, str]:
     return found
 
 
-@pytest.mark.skipif(bool(NO_STRANGERS), reason=str(NO_STRANGERS))
-def test_no_port_answers_a_stranger(service: RunningService) -> None:
+@pytest.mark.skipif(bool(NO_REMOTE_CLIENTS), reason=str(NO_REMOTE_CLIENTS))
+def test_no_port_answers_an_unauthenticated_client(service: RunningService) -> None:
     ports = listening(service)
     front = int(service.url.rpartition(":")[2])
     titles = " ".join(ports.values())
@@ -108,11 +108,11 @@ def test_no_port_answers_a_stranger(service: RunningService) -> None:
     with remote_client.remote_client() as namespace:
         answers = remote_client.try_ports(namespace, f"/v1/wallet/{new_id()}", sorted(ports))
 
-    assert answers[front] == "401", "the stranger must be able to reach this machine"
-    told = {f"{port} {ports[port]}": answers[port] for port in ports}
+    assert answers[front] == "401", "the remote client must be able to reach this machine"
+    reported = {f"{port} {ports[port]}": answers[port] for port in ports}
     refused = {"closed", "401", "404", "UNAUTHENTICATED"}
-    assert {where: what for where, what in told.items() if what not in refused} == {}
-    # Closed but for HTTP that asks for keys, and gRPC that asks for Ray's token.
+    assert {where: what for where, what in reported.items() if what not in refused} == {}
+    # Closed, except HTTP with API keys and gRPC with Ray's token.
     assert set(answers.values()) >= {"closed", "401", "UNAUTHENTICATED"}
 
 
@@ -214,7 +214,7 @@ def test_a_key_has_its_rate(keys: Keys, api: Api) -> None:
         assert wait_s == 1
         time.sleep(wait_s)
         assert slow.wallet(wallet).status_code == 200
-    assert api.wallet(wallet).status_code == 200, "another key is not slowed down"
+    assert api.wallet(wallet).status_code == 200, "other keys are not limited"
 
 
 async def _made_by(service: RunningService, wallet: str) -> list[str | None]:
@@ -260,15 +260,15 @@ def test_the_list_shows_what_there_is_and_when_it_was_used(
         listed = service.wallet("keys", "list").splitlines()
         return next(line for line in listed if key.split("_")[1] in line)
 
-    deadline = time.monotonic() + 60  # each look is a process that starts
+    deadline = time.monotonic() + 60  # each poll starts a process
     while line_of(used).count("Z") < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert line_of(used).count("Z") == 2, "made and used"
+    assert line_of(used).count("Z") == 2, "created and used"
     assert "7/s" in line_of(unused)
-    assert line_of(unused).count("Z") == 2, "made and ending"
+    assert line_of(unused).count("Z") == 2, "created with an expiry"
 
 
-def test_readiness_tells_details_to_admins_alone(service: RunningService, keys: Keys) -> None:
+def test_readiness_shows_details_to_admins_only(service: RunningService, keys: Keys) -> None:
     def detail(key: str | None) -> str:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         answer = httpx.get(f"{service.url}/readyz", headers=headers, timeout=10)
@@ -279,10 +279,10 @@ def test_readiness_tells_details_to_admins_alone(service: RunningService, keys: 
 
 
 def test_no_key_is_in_any_log(service: RunningService, handed_out: list[str]) -> None:
-    assert service.home is not None
-    stack = service.home.load()
+    assert service.state_dir is not None
+    stack = service.state_dir.load()
     assert stack.sockets is not None
-    folders = (service.home.logs, stack.sockets / "ray", stack.sockets / "h")
+    folders = (service.state_dir.logs, stack.sockets / "ray", stack.sockets / "h")
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     secrets = [key.rpartition("_")[2].encode() for key in handed_out]
     assert len(files) > 10

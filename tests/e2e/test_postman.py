@@ -14,7 +14,7 @@ _RUN_MAX_S = 120
 
 @pytest.fixture
 def newman() -> str:
-    """Path of newman. Only npm has it, which nobody needs who doesn't work on the contract."""
+    """Path of newman. Installed with npm, which only work on the API contract needs."""
     if not _NEWMAN.exists() or shutil.which("node") is None:
         assert not os.environ.get("CI"), "newman is missing: .ci/run installs it"
         pytest.skip("newman is not installed: `make lint-openapi` installs it (needs npm)")

@@ -1,4 +1,4 @@
-"""What the running service really exports, and what a real Prometheus makes of it."""
+"""The metrics that the running service exports, queried through a real Prometheus."""
 
 import math
 import re
@@ -22,21 +22,21 @@ from tests.support.prometheus import (
 from tests.support.running_service import RunningService
 
 _ARRIVAL_S = 120.0
-"""Ray brings metrics to its endpoint every 10 s, and a rate needs two of them; a busy machine
-more time than that."""
+"""Ray exports metrics every 10 s, and a rate needs two samples; a busy machine needs more
+time."""
 
 
 @pytest.fixture
 def endpoint(service: RunningService) -> str:
     """HOST:PORT of Ray's metrics endpoint."""
-    if service.home is None:
-        pytest.skip("only a local stack tells where its metrics are")
-    return f"127.0.0.1:{service.home.load().ports['ray_metrics']}"
+    if service.state_dir is None:
+        pytest.skip("the metrics are accessible on a local stack only")
+    return f"127.0.0.1:{service.state_dir.load().ports['ray_metrics']}"
 
 
 @contextmanager
 def traffic(api: Api) -> Iterator[None]:
-    """Something of everything, all the time."""
+    """Run a mixed workload continuously."""
     wallet = api.new_wallet()
     enough = threading.Event()
 
@@ -92,7 +92,7 @@ def test_prometheus_answers_every_query_of_dashboards_and_alerts(api: Api, endpo
         try:
             eventually(all_answered, timeout_s=_ARRIVAL_S)
         except AssertionError:
-            pytest.fail(f"no answer to {left}")
+            pytest.fail(f"no values for {left}")
         rules = {rule["name"]: rule for rule in prometheus.rules()}
         assert set(rules) == {rule["alert"] for rule in alerts()}
         assert {

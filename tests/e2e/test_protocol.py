@@ -1,4 +1,4 @@
-"""What HTTP itself can get wrong: every mistake is answered with a problem document."""
+"""HTTP protocol errors: each is answered with a problem document."""
 
 import json
 
@@ -131,7 +131,7 @@ def test_an_unknown_route_is_a_problem(api: Api, path: str) -> None:
         ("/problems/overloaded", {"GET"}),
     ],
 )
-def test_a_wrong_method_is_told_which_are_right(api: Api, path: str, allowed: set[str]) -> None:
+def test_a_wrong_method_gets_the_allowed_methods(api: Api, path: str, allowed: set[str]) -> None:
     wrong = {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed
     if path.endswith("debit"):
         wrong.remove("GET")  # asks for a transfer of that name, which isn't found
@@ -139,8 +139,8 @@ def test_a_wrong_method_is_told_which_are_right(api: Api, path: str, allowed: se
         answer = api.http.request(method, path.replace("{id}", new_id()))
 
         assert_problem(answer, 405, "method_not_allowed")
-        told = {one.strip() for one in answer.headers["allow"].split(",")}
-        assert told - {"HEAD", "OPTIONS"} == allowed, (method, path)
+        reported = {one.strip() for one in answer.headers["allow"].split(",")}
+        assert reported - {"HEAD", "OPTIONS"} == allowed, (method, path)
 
 
 @pytest.mark.parametrize("sent", ["mine", "a" * 128, "order/7:1"])

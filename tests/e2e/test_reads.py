@@ -1,4 +1,4 @@
-"""Reading over HTTP: one's own writes, ETags, pages that stay stable."""
+"""Reads over HTTP: read-your-writes, ETags, stable pages."""
 
 import time
 from typing import Any
@@ -22,7 +22,7 @@ def test_a_client_reads_its_own_write_at_once(api: Api) -> None:
         assert read.json()["balance"] == written["balance"] == f"{number}.00"
 
 
-def test_every_kind_of_write_tells_the_version_to_read_it_by(api: Api) -> None:
+def test_every_kind_of_write_returns_the_version_to_read_it_by(api: Api) -> None:
     wallet = api.new_wallet("10")
     base = f"/v1/wallet/{wallet}/transfers"
     held = [api.credit(wallet, {"amount": "1"}).json()["id"] for _ in range(2)]
@@ -156,7 +156,7 @@ def test_the_etag_is_the_version_and_saves_sending_the_wallet_again(api: Api) ->
 
 
 def _drained(api: Api, wallet: str) -> None:
-    """Wait until the projection has all of the wallet's events."""
+    """Wait until all events of the wallet are projected."""
     version = api.state(wallet)["version"]
     eventually(lambda: bool(api.wallet(wallet).json()["version"] == version))
 

@@ -1,4 +1,4 @@
-"""Which processes of a running stack take turns on a busy CPU, and which may interrupt."""
+"""The scheduling policy (SCHED_BATCH or default) of the processes of a running stack."""
 
 import os
 import sys
@@ -12,15 +12,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 
 
 def policies(service: RunningService, server: str) -> dict[str, int]:
-    if service.home is None:
+    if service.state_dir is None:
         pytest.skip("needs the processes of a local stack")
-    members = process_tree(service.home.load().processes[server])
+    members = process_tree(service.state_dir.load().processes[server])
     return {
         f"{member.pid} {member.name()}": os.sched_getscheduler(member.pid) for member in members
     }
 
 
-def test_the_nodes_processes_take_turns_haproxy_and_all(service: RunningService) -> None:
+def test_all_node_processes_run_under_sched_batch(service: RunningService) -> None:
     found = policies(service, "ray")
 
     assert any("haproxy" in name for name in found)

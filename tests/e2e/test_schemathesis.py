@@ -1,4 +1,4 @@
-"""The running service does what its OpenAPI document says: schemathesis, with all checks on."""
+"""The running service conforms to its OpenAPI document: schemathesis with all checks."""
 
 import subprocess
 import sys

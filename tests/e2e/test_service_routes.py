@@ -1,4 +1,4 @@
-"""The routes about the service: its health, its documentation, its problems explained."""
+"""Service routes: health, documentation, and pages of the problem types."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A whole stack, from nothing to nothing again: what `make up` and `make down` promise."""
+"""The life cycle of a stack: what `make up` and `make down` promise."""
 
 import os
 import subprocess
@@ -24,16 +24,16 @@ CLIENTS = 8
 
 
 class Stack:
-    """A stack in a folder of its own, worked as a person would: through the `wallet` command."""
+    """A stack in a temporary folder, controlled through the `wallet` command."""
 
-    def __init__(self, home: StateDirectory) -> None:
-        self.home = home
+    def __init__(self, state_dir: StateDirectory) -> None:
+        self.state_dir = state_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def wallet(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         kept = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
-        ours = {"WALLET_HOME": str(self.home.root), "WALLET_HTTP_PORT": str(self.port)}
+        ours = {"WALLET_HOME": str(self.state_dir.root), "WALLET_HTTP_PORT": str(self.port)}
         return subprocess.run(
             [sys.executable, "-c", ENTRY, *arguments],
             env=kept | ours,
@@ -62,12 +62,12 @@ def stack() -> Iterator[Stack]:
     yield running
     running.wallet("down")
     running.wallet("clean", "--yes")
-    (running.home.root / "lock").unlink(missing_ok=True)
+    (running.state_dir.root / "lock").unlink(missing_ok=True)
     folder.rmdir()
 
 
 class Clients:
-    """Clients that debit one wallet, a fresh connection each time, until they are turned away."""
+    """Clients that debit one wallet, a new connection each time, until they are refused."""
 
     def __init__(self, url: str, wallet_id: str) -> None:
         self.acknowledged = 0
@@ -90,7 +90,7 @@ class Clients:
                     self._target, json={"amount": "1.00", "status": "completed"}, timeout=30
                 )
             except httpx.TransportError:
-                return  # refused, or reset before it was read: the door is closed
+                return  # refused, or reset before it was read: the port is closed
             with self._lock:
                 if answer.status_code == 201:
                     self.acknowledged += 1
@@ -111,7 +111,7 @@ def test_a_stack_from_nothing_to_nothing(stack: Stack) -> None:
 
     wallet_id = httpx.post(f"{stack.url}/v1/wallet", json={}, timeout=30).json()["id"]
     clients = Clients(stack.url, wallet_id)
-    database_port = urlsplit(stack.home.load().database_url).port
+    database_port = urlsplit(stack.state_dir.load().database_url).port
     stack.insist("down")
     clients.join()
     assert clients.answered_otherwise == []
@@ -121,23 +121,23 @@ def test_a_stack_from_nothing_to_nothing(stack: Stack) -> None:
     assert not answers(database_port)
     assert "Nothing is running" in stack.insist("down")
 
-    stack.insist("up")  # every acknowledged write is there, and none twice
+    stack.insist("up")  # every acknowledged write was applied exactly once
     assert stack.balance_of(wallet_id) == f"{clients.acknowledged}.00"
 
-    kill(process_tree(stack.home.load().processes["ray"]))
+    kill(process_tree(stack.state_dir.load().processes["ray"]))
     assert stack.wallet("status").returncode == 1
     stack.insist("down")
     _insist_that_nothing_runs(stack)
 
-    sockets = stack.home.load().sockets
+    sockets = stack.state_dir.load().sockets
     stack.insist("clean", "--yes")
     assert sockets is not None
     assert not sockets.exists()
-    assert not stack.home.root.exists()
+    assert not stack.state_dir.root.exists()
 
 
 def _insist_that_nothing_runs(stack: Stack) -> None:
-    remembered = stack.home.load()
+    remembered = stack.state_dir.load()
     assert remembered.processes == {}
     assert processes_with_env(STACK_VARIABLE, remembered.id) == []
     assert not answers(stack.port)

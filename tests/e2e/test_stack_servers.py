@@ -1,4 +1,4 @@
-"""The embedded servers that people keep their wallets in: durable, and back after anything."""
+"""The embedded servers: durable, and able to restart after any crash."""
 
 import os
 import signal
@@ -78,7 +78,7 @@ async def test_data_outlives_a_stop_and_a_crash(options: postgres.PostgresOption
 
     second = run(options)
     await ask(options, "INSERT INTO kept VALUES (2)")
-    kill(process_tree(second))  # leaves a lock file that names a process which is gone
+    kill(process_tree(second))  # leaves a lock file of a dead process
 
     run(options)
     assert await ask(options, "SELECT sum(number) FROM kept") == 3
@@ -92,7 +92,7 @@ def test_a_server_that_already_runs_on_the_data_is_taken_over(
     assert run(options) == first
 
 
-def test_a_lock_file_that_names_a_stranger_names_nobody(
+def test_a_lock_file_with_an_unrelated_process_is_ignored(
     options: postgres.PostgresOptions,
 ) -> None:
     postgres.initialise(options)
@@ -114,7 +114,7 @@ def test_a_server_that_cannot_start_says_why_in_one_line(
         postgres.wait_until_ready(options, process)
 
 
-def test_a_half_made_data_folder_is_made_anew(options: postgres.PostgresOptions) -> None:
+def test_a_half_made_data_folder_is_created_again(options: postgres.PostgresOptions) -> None:
     scratch = options.place.parent / "data.new"
     scratch.mkdir()
     (scratch / "PG_VERSION").write_text("18\n")
@@ -150,9 +150,9 @@ def test_nats_asks_for_the_password(nats_options: nats.NatsOptions) -> None:
     try:
         nats.wait_until_ready(nats_options, process)
         assert nats_options.config_file.stat().st_mode & 0o077 == 0
-        with socket.create_connection(("127.0.0.1", nats_options.port), timeout=10) as stranger:
-            stranger.sendall(b"CONNECT {}\r\nPING\r\n")
-            answers = b"".join(iter(lambda: stranger.recv(4096), b""))
+        with socket.create_connection(("127.0.0.1", nats_options.port), timeout=10) as client:
+            client.sendall(b"CONNECT {}\r\nPING\r\n")
+            answers = b"".join(iter(lambda: client.recv(4096), b""))
     finally:
         nats.stop_server(process)
     assert b"Authorization Violation" in answers

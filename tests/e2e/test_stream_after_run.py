@@ -1,4 +1,4 @@
-"""After all other tests: what the whole run left on the stream and in the read side is sound."""
+"""After all other tests: the stream and the read side are consistent with the journal."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def _rows(url: str, query: str) -> list[asyncpg.Record]:
 
 @pytest.fixture(scope="module")
 def stream(service: RunningService, journal: object) -> list[Message]:
-    """Everything that is on the stream, in its order. Read after the journal: as complete."""
+    """All messages of the stream in order. Read after the journal, so at least as complete."""
     if not service.nats_url:
         pytest.skip("the stream of this service is out of reach")
     return asyncio.run(_whole(service.nats_url))
@@ -110,8 +110,8 @@ def test_each_wallets_events_are_on_the_stream_in_order_and_without_gaps(
     versions: dict[str, list[int]] = defaultdict(list)
     for _, _, event in stream:
         seen = versions[event["subject"]]
-        # A relay that starts anew may publish again what it can't know to be published; whoever
-        # reads drops it by its version.
+        # A restarted relay may publish events again that it can't know to be published.
+        # Consumers drop them by version.
         if event["walletversion"] > len(seen) or not seen:
             seen.append(event["walletversion"])
 

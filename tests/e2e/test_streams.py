@@ -1,4 +1,4 @@
-"""Streams over HTTP: a line an item, a line an answer, while both go on."""
+"""Streams over HTTP: one line per item and one per result, concurrently."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def _debit(amount: str = "1") -> dict[str, Any]:
 
 
 def _lines(items: list[Any]) -> Iterator[bytes]:
-    """A line each, in chunks that end wherever they happen to end."""
+    """One line per item, in chunks that are cut anywhere."""
     text = b"".join(json.dumps(item).encode() + b"\n" for item in items)
     for start in range(0, len(text), 7_001):
         yield text[start : start + 7_001]

@@ -22,7 +22,9 @@ _FIELDS = {
 }
 
 
-def _sums(balance: str, pending_credit: str, pending_debit: str, version: int) -> dict[str, object]:
+def _balances(
+    balance: str, pending_credit: str, pending_debit: str, version: int
+) -> dict[str, object]:
     return {
         "version": version,
         "balance": balance,
@@ -47,7 +49,7 @@ def test_a_completed_debit_puts_money_into_the_wallet_at_once(api: Api) -> None:
         "USD",
     )
     assert transfer["settled_at"] == transfer["created_at"]
-    assert transfer["wallet"] == _sums("10.50", "0.00", "0.00", 2)
+    assert transfer["wallet"] == _balances("10.50", "0.00", "0.00", 2)
 
 
 def test_a_pending_debit_is_announced_and_arrives_when_it_completes(api: Api) -> None:
@@ -57,11 +59,11 @@ def test_a_pending_debit_is_announced_and_arrives_when_it_completes(api: Api) ->
     settled = api.settle(wallet, made["id"], "complete")
 
     assert (made["status"], made["settled_at"]) == ("pending", None)
-    assert made["wallet"] == _sums("1.00", "0.00", "10.50", 3)
+    assert made["wallet"] == _balances("1.00", "0.00", "10.50", 3)
     assert settled.status_code == 200
     assert settled.json()["status"] == "completed"
     assert settled.json()["settled_at"] is not None
-    assert settled.json()["wallet"] == _sums("11.50", "0.00", "0.00", 4)
+    assert settled.json()["wallet"] == _balances("11.50", "0.00", "0.00", 4)
 
 
 def test_a_pending_debit_that_is_reverted_never_arrives(api: Api) -> None:
@@ -71,7 +73,7 @@ def test_a_pending_debit_that_is_reverted_never_arrives(api: Api) -> None:
     reverted = api.settle(wallet, made["id"], "revert").json()
 
     assert (reverted["status"], reverted["failure_reason"]) == ("failed", "reverted")
-    assert reverted["wallet"] == _sums("1.00", "0.00", "0.00", 4)
+    assert reverted["wallet"] == _balances("1.00", "0.00", "0.00", 4)
 
 
 def test_a_pending_credit_holds_its_money_at_once_and_completes(api: Api) -> None:
@@ -80,8 +82,8 @@ def test_a_pending_credit_holds_its_money_at_once_and_completes(api: Api) -> Non
     made = api.credit(wallet, {"amount": "4"}).json()
     settled = api.settle(wallet, made["id"], "complete", {}).json()
 
-    assert made["wallet"] == _sums("6.00", "4.00", "0.00", 3)
-    assert settled["wallet"] == _sums("6.00", "0.00", "0.00", 4)
+    assert made["wallet"] == _balances("6.00", "4.00", "0.00", 3)
+    assert settled["wallet"] == _balances("6.00", "0.00", "0.00", 4)
 
 
 def test_a_pending_credit_that_is_reverted_gives_its_money_back(api: Api) -> None:
@@ -90,7 +92,7 @@ def test_a_pending_credit_that_is_reverted_gives_its_money_back(api: Api) -> Non
 
     reverted = api.settle(wallet, made["id"], "revert", {}).json()
 
-    assert reverted["wallet"] == _sums("10.00", "0.00", "0.00", 4)
+    assert reverted["wallet"] == _balances("10.00", "0.00", "0.00", 4)
 
 
 def test_the_whole_balance_may_be_taken_out_and_not_a_cent_more(api: Api) -> None:
@@ -99,7 +101,7 @@ def test_the_whole_balance_may_be_taken_out_and_not_a_cent_more(api: Api) -> Non
     assert_problem(api.credit(wallet, {"amount": "10.01"}), 409, "insufficient_funds")
     taken = api.credit(wallet, {"amount": "10.00", "status": "completed"})
 
-    assert taken.json()["wallet"] == _sums("0.00", "0.00", "0.00", 3)
+    assert taken.json()["wallet"] == _balances("0.00", "0.00", "0.00", 3)
     assert_problem(api.credit(wallet, {"amount": "0.01"}), 409, "insufficient_funds")
 
 

@@ -1,4 +1,4 @@
-"""Wallets over HTTP: opened, found, read."""
+"""Wallets over HTTP: create, find, read."""
 
 import re
 

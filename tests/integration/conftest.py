@@ -9,7 +9,7 @@ from tests.support import databases, servers
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[str]:
-    """A server of this file's own: its settings are changed."""
+    """A separate server per test file, because its settings are changed."""
     with servers.postgres_server(use_docker=servers.docker_engine_answers()) as url:
         databases.make_template(url)
         yield url
@@ -17,7 +17,7 @@ def own_server() -> Iterator[str]:
 
 @pytest.fixture
 def dsn(own_server: str) -> Iterator[str]:
-    """A migrated database on it, whose commits wait for the disk."""
+    """A migrated database on it, with synchronous commits."""
     with databases.copied_database(own_server) as url:
         name = url.rpartition("/")[2]
         databases.execute(url, f"ALTER DATABASE {name} SET synchronous_commit = on")

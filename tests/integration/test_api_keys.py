@@ -1,4 +1,4 @@
-"""API keys on a real Postgres: kept, found, revoked, and refused while it is away."""
+"""API keys on a real Postgres: stored, found, revoked, and refused while Postgres is down."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,12 +24,12 @@ STALENESS_S = 0.5
 
 
 @asynccontextmanager
-async def a_store(database: str) -> AsyncIterator[KeyStore]:
+async def open_store(database: str) -> AsyncIterator[KeyStore]:
     async with asyncpg.create_pool(database, min_size=0, max_size=2, timeout=2) as pool:
         yield KeyStore(pool, timeout_s=2.0)
 
 
-def a_gate(store: KeyStore) -> tuple[Authenticator, KeyCache]:
+def make_authenticator(store: KeyStore) -> tuple[Authenticator, KeyCache]:
     clock = asyncio.get_running_loop().time
     cache = KeyCache(store, CacheLimits(staleness_s=STALENESS_S, keys_max=100), clock=clock)
     return Authenticator(cache, RateLimit(rate_per_s=0.0, burst_s=1.0), clock=clock), cache
@@ -43,7 +43,7 @@ async def made(store: KeyStore, *scopes: str) -> NewApiKey:
 
 async def test_what_is_kept_of_a_key_is_what_was_asked_for(database: str) -> None:
     ends = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-    async with a_store(database) as store:
+    async with open_store(database) as store:
         key = generate()
         await store.add(
             key, name="payouts", scopes=["wallets:write"], rate_per_s=12.5, expires_at=ends
@@ -58,7 +58,7 @@ async def test_what_is_kept_of_a_key_is_what_was_asked_for(database: str) -> Non
 
 
 async def test_the_database_holds_no_secret(database: str) -> None:
-    async with a_store(database) as store:
+    async with open_store(database) as store:
         key = await made(store)
     connection = await asyncpg.connect(database)
     rows = await connection.fetch("SELECT k::text FROM api_keys k")
@@ -74,14 +74,14 @@ async def test_the_database_holds_no_secret(database: str) -> None:
 async def test_the_database_refuses_scopes_that_do_not_exist(
     database: str, scopes: list[str]
 ) -> None:
-    async with a_store(database) as store:
+    async with open_store(database) as store:
         with pytest.raises(KeysUnavailable, match="CheckViolation"):
             await store.add(generate(), name="x", scopes=scopes)
         assert await store.all() == []
 
 
-async def test_a_key_is_revoked_once_and_for_ever(database: str) -> None:
-    async with a_store(database) as store:
+async def test_a_key_is_revoked_once_and_permanently(database: str) -> None:
+    async with open_store(database) as store:
         key = await made(store)
 
         assert await store.revoke(key.key_id)
@@ -94,8 +94,8 @@ async def test_a_key_is_revoked_once_and_for_ever(database: str) -> None:
 
 
 async def test_a_revoked_key_stops_within_the_staleness(database: str) -> None:
-    async with a_store(database) as store:
-        gate, _ = a_gate(store)
+    async with open_store(database) as store:
+        gate, _ = make_authenticator(store)
         key = await made(store)
         await gate.authenticate(with_key(key), "wallets:read")
 
@@ -103,18 +103,18 @@ async def test_a_revoked_key_stops_within_the_staleness(database: str) -> None:
         clock = asyncio.get_running_loop().time
         deadline = clock() + STALENESS_S
         passed = 0
-        while clock() < deadline:  # a key in constant use is no exception
+        while clock() < deadline:  # also for a key in constant use
             with suppress(ProblemError):
                 await gate.authenticate(with_key(key), "wallets:read")
                 passed += 1
         with pytest.raises(ProblemError, match="key_invalid: This key was revoked"):
             await gate.authenticate(with_key(key), "wallets:read")
-        assert passed > 0, "the test is of no use if it was never remembered"
+        assert passed > 0, "the key must have been cached for this test"
 
 
 async def test_last_uses_are_written_together_and_never_set_back(database: str) -> None:
-    async with a_store(database) as store:
-        gate, cache = a_gate(store)
+    async with open_store(database) as store:
+        gate, cache = make_authenticator(store)
         used, unused = await made(store), await made(store)
         await gate.authenticate(with_key(used), "wallets:read")
         with pytest.raises(ProblemError):
@@ -133,7 +133,7 @@ async def test_last_uses_are_written_together_and_never_set_back(database: str) 
 
 
 async def test_last_uses_are_written_in_the_order_of_the_keys() -> None:
-    # Two replicas that write the same keys at once would otherwise lock them crosswise.
+    # Otherwise two replicas that write the same keys at once could deadlock.
     sent: list[list[object]] = []
 
     class Pool:
@@ -148,7 +148,7 @@ async def test_last_uses_are_written_in_the_order_of_the_keys() -> None:
 
 @asynccontextmanager
 async def away(server: str, database: str) -> AsyncIterator[None]:
-    """Postgres ends every connection to the database and takes no new one."""
+    """Postgres terminates every connection to the database and accepts none."""
     name = urlsplit(database).path.removeprefix("/")
     connection = await asyncpg.connect(server)
     try:
@@ -165,15 +165,15 @@ async def away(server: str, database: str) -> AsyncIterator[None]:
 async def test_while_postgres_is_away_nobody_is_let_in_on_an_old_promise(
     postgres_server: str, database: str
 ) -> None:
-    async with a_store(database) as store:
-        gate, _ = a_gate(store)
-        key, stranger = await made(store), generate()
+    async with open_store(database) as store:
+        gate, _ = make_authenticator(store)
+        key, client = await made(store), generate()
         await gate.authenticate(with_key(key), "wallets:read")
 
         async with away(postgres_server, database):
             with pytest.raises(ProblemError, match="unavailable"):
-                await gate.authenticate(with_key(stranger), "wallets:read")
-            await asyncio.sleep(STALENESS_S)  # the promise gets old, whatever else happens
+                await gate.authenticate(with_key(client), "wallets:read")
+            await asyncio.sleep(STALENESS_S)  # the cached key expires
             with pytest.raises(ProblemError, match="unavailable"):
                 await gate.authenticate(with_key(key), "wallets:read")
 
@@ -182,8 +182,8 @@ async def test_while_postgres_is_away_nobody_is_let_in_on_an_old_promise(
 
 
 async def test_the_journal_says_which_key_made_what(database: str) -> None:
-    async with a_store(database) as store, running_shard(database) as shard:
-        gate, _ = a_gate(store)
+    async with open_store(database) as store, running_shard(database) as shard:
+        gate, _ = make_authenticator(store)
         key = await made(store, "wallets:write")
         wallet = await shard.create_wallet()
         scope = with_key(key)

@@ -1,4 +1,4 @@
-"""What is committed reaches the stream once and in order, also after a crash in between."""
+"""Committed events reach the stream once and in order, also after a crash before publishing."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ async def write(shard: ShardUnderTest, wallets: list[WalletId], times: int) -> N
 async def test_a_successor_publishes_what_a_crashed_shard_committed(
     database: str, nats_url: str
 ) -> None:
-    async with running_shard(database) as crashed:  # Its relay is cut off after each commit.
+    async with running_shard(database) as crashed:  # Its relay publishes nothing.
         wallets = [await crashed.create_wallet() for _ in range(3)]
         await write(crashed, wallets, times=5)
     assert await outbox_rows(database) == 18

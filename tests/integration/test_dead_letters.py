@@ -1,4 +1,4 @@
-"""An event that can't be folded is put aside with its reason, and the others go on."""
+"""An event that can't be applied is dead-lettered with its reason; the others are processed."""
 
 import asyncpg
 import nats
@@ -6,7 +6,7 @@ import nats
 from projections.dead_letters import list_dead_letters, replay
 from projections.store import ProjectionStore
 from runtime.settings import Settings
-from tests.integration.test_projection_crash import consumer, options, run_until_folded, written
+from tests.integration.test_projection_crash import consumer, options, run_until_projected, written
 from tests.support.published import wait_for_messages
 from tests.support.write_side import debit, running_shard
 from wallet.ids import WalletId
@@ -25,16 +25,16 @@ async def test_a_poison_event_stops_nothing_and_is_kept(database: str, nats_url:
         await wait_for_messages(nats_url, 8)
     wanted[wallet_id] = 3
     async with consumer(database, nats_url, ProjectionStore, options(batch_max=100)) as reader:
-        await run_until_folded([reader], database, wanted)
+        await run_until_projected([reader], database, wanted)
         assert reader.dead_letters == 1
     settings = Settings(database_url=database)
     (letter,) = await list_dead_letters(settings)
     assert letter.payload == b'{"not": "an event"}'
     assert "ValidationError" in letter.reason
-    assert await replay(settings) == (0, 1), "it is still poison, and still kept"
+    assert await replay(settings) == (0, 1), "it is still poison and still a dead letter"
 
 
-async def test_an_event_under_another_wallet_s_subject_is_put_aside(
+async def test_an_event_under_another_wallet_s_subject_is_dead_lettered(
     database: str, nats_url: str
 ) -> None:
     wanted = await written(database, nats_url, wallets=1)
@@ -47,22 +47,24 @@ async def test_an_event_under_another_wallet_s_subject_is_put_aside(
         await shard.request(WalletId(wallet_id), debit())
         await wait_for_messages(nats_url, 4)
     async with consumer(database, nats_url, ProjectionStore, options(batch_max=100)) as reader:
-        await run_until_folded([reader], database, {wallet_id: 3})
+        await run_until_projected([reader], database, {wallet_id: 3})
         assert reader.dead_letters == 1
     (letter,) = await list_dead_letters(Settings(database_url=database))
     assert "EventMismatch" in letter.reason
 
 
-async def test_a_letter_that_can_be_folded_by_now_is_folded(database: str, nats_url: str) -> None:
+async def test_a_dead_letter_that_can_be_applied_now_is_applied(
+    database: str, nats_url: str
+) -> None:
     wanted = await written(database, nats_url, wallets=1)
     async with consumer(database, nats_url, ProjectionStore, options()) as reader:
-        await run_until_folded([reader], database, wanted)
+        await run_until_projected([reader], database, wanted)
     client = await nats.connect(nats_url)
     message = await client.jetstream().get_msg("WALLET_EVENTS", seq=2)
     await client.close()
     connection = await asyncpg.connect(database)
     await connection.execute(
-        "INSERT INTO projection_dead_letters VALUES (2, 'e', $1, $2, 'a bug, mended by now', 3)",
+        "INSERT INTO projection_dead_letters VALUES (2, 'e', $1, $2, 'a bug, fixed by now', 3)",
         message.subject,
         message.data,
     )

@@ -1,4 +1,4 @@
-"""Reading right after a write: nothing has been projected, and the answer is true all the same."""
+"""Reads right after a write are correct although nothing has been projected yet."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ EVERYTHING = TransferFilter()
 
 
 async def project(database: str) -> None:
-    """Bring the read side up to date; between two calls it stays as it is."""
+    """Project all events; between two calls the read side does not change."""
     await rebuild(Settings(_env_file=None, database_url=database))
 
 
@@ -157,7 +157,7 @@ async def test_a_page_never_shows_what_is_newer_than_the_version_it_names(databa
         await project(database)
         connection = await asyncpg.connect(database)
         try:
-            # As a projection is between an event that does not connect and its catching up.
+            # The state of a projection between a gap in the events and its catch-up.
             await connection.execute(
                 "UPDATE wallet_projections SET version = 3 WHERE wallet_id = $1", wallet
             )

@@ -1,4 +1,4 @@
-"""The real HAProxy, as Serve configures it and as this service starts it, and difficult clients."""
+"""The real HAProxy with Serve's configuration and our wrapper, and slow or broken clients."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ LIMIT_S = 15
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Short, for a Unix socket lies in it."""
+    """A short path, because it contains a Unix socket."""
     with tempfile.TemporaryDirectory(prefix="fd-") as path:
         yield Path(path)
 
@@ -32,7 +32,7 @@ async def answer_at_once() -> bytes:
 
 
 class Replica(asyncio.Protocol):
-    """Answers each request for which it has the header; health checks always at once."""
+    """Responds once it has the header of a request; to health checks immediately."""
 
     def __init__(self, answer: Callable[[], Awaitable[bytes]], open_ones: "set[Replica]") -> None:
         self._answer = answer
@@ -60,7 +60,7 @@ class Replica(asyncio.Protocol):
 
 @asynccontextmanager
 async def replica(answer: Callable[[], Awaitable[bytes]]) -> AsyncIterator[int]:
-    """The port of a server that answers with what ``answer`` returns."""
+    """The port of a server that responds with the result of ``answer``."""
     open_ones: set[Replica] = set()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Replica(answer, open_ones), "127.0.0.1", 0)
@@ -84,7 +84,7 @@ async def exchange(door: FrontDoor, sent: bytes) -> bytes:
 
 
 async def dribble(door: FrontDoor, first: bytes, *, every_s: float) -> bytes:
-    """What a client gets who sends ``first``, then a byte now and again until it is cut off."""
+    """The response to a client that sends ``first``, then single bytes until it is disconnected."""
     reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
     writer.write(first)
     reading = asyncio.create_task(reader.read())
@@ -146,7 +146,7 @@ async def test_a_connection_that_sends_no_further_request_is_closed(folder: Path
         writer.write(b"GET / HTTP/1.1\r\nhost: wallet\r\n\r\n")
 
         async with asyncio.timeout(LIMIT_S):
-            assert (await reader.read()).endswith(b"done")  # and nothing after it: the end
+            assert (await reader.read()).endswith(b"done")  # and then the connection is closed
         writer.close()
 
 
@@ -203,7 +203,7 @@ async def test_a_haproxy_that_is_killed_is_missed_for_a_moment_only(folder: Path
         assert (await exchange(door, POST)).startswith(b"HTTP/1.1 200")
         assert await door.admin("show info") == "", "Serve would not replace it"
 
-        # Serve replaces it: first without routes, which takes nothing away from anybody.
+        # Serve replaces it, first without routes. Clients are not affected.
         door.write(replica=None)
         manager = await door.start()
         assert (await exchange(door, POST)).startswith(b"HTTP/1.1 200")

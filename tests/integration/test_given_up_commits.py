@@ -1,4 +1,4 @@
-"""Commits that Postgres does not finish: bounded there, answered as what they are, not piled up."""
+"""Commits that Postgres does not finish: bounded in time and number, with an honest response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ _BACKENDS = (
 _WAITING_FOR_STANDBY = f"{_BACKENDS} AND wait_event = 'SyncRep'"
 
 
-def impatient(database: str) -> ReconnectingConnection:
+def short_timeout(database: str) -> ReconnectingConnection:
     return ReconnectingConnection(
         database,
         statement_timeout_s=_TIMEOUT_S,
@@ -39,14 +39,14 @@ def impatient(database: str) -> ReconnectingConnection:
         settings={
             **CONNECTION_SETTINGS,
             "application_name": _NAME,
-            "synchronous_commit": "on",  # The tests' server has it off.
+            "synchronous_commit": "on",  # It is off on the tests' server.
         },
     )
 
 
 @asynccontextmanager
-async def impatient_shard(database: str) -> AsyncIterator[ShardUnderTest]:
-    connection = impatient(database)
+async def short_timeout_shard(database: str) -> AsyncIterator[ShardUnderTest]:
+    connection = short_timeout(database)
     relay = DetachedRelay()
     shard = Shard(
         journal=PostgresJournal(connection),
@@ -70,7 +70,7 @@ async def observer(database: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
 
 
 @asynccontextmanager
-async def a_standby_that_is_away(observer: "asyncpg.Connection[Any]") -> AsyncIterator[None]:
+async def standby_unavailable(observer: "asyncpg.Connection[Any]") -> AsyncIterator[None]:
     async def configured(names: str) -> None:
         await observer.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         await observer.execute("SELECT pg_reload_conf()")
@@ -88,7 +88,7 @@ async def a_standby_that_is_away(observer: "asyncpg.Connection[Any]") -> AsyncIt
 
 
 @asynccontextmanager
-async def a_locked_table(observer: "asyncpg.Connection[Any]", table: str) -> AsyncIterator[None]:
+async def locked_table(observer: "asyncpg.Connection[Any]", table: str) -> AsyncIterator[None]:
     async with observer.transaction():
         await observer.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
@@ -102,8 +102,8 @@ async def most_backends(observer: "asyncpg.Connection[Any]", work: "asyncio.Task
     return most
 
 
-async def ask_often(shard: ShardUnderTest, wallet: WalletId, times: int) -> list[str]:
-    """Requests one after another; what each was answered of being applied, or its result."""
+async def request_often(shard: ShardUnderTest, wallet: WalletId, times: int) -> list[str]:
+    """Sequential requests; returns `applied` of each failure, or the result."""
     outcomes: list[str] = []
     for _ in range(times):
         reply = await shard.request(wallet, debit("1"), timeout_s=1.5 * _TIMEOUT_S)
@@ -115,11 +115,11 @@ async def ask_often(shard: ShardUnderTest, wallet: WalletId, times: int) -> list
 async def test_a_locked_table_is_an_orderly_no_and_holds_no_backends(
     database: str, observer: "asyncpg.Connection[Any]", table: str
 ) -> None:
-    async with impatient_shard(database) as shard, asyncio.timeout(60):
+    async with short_timeout_shard(database) as shard, asyncio.timeout(60):
         wallet = await shard.create_wallet()
         watcher = await asyncpg.connect(database)
-        async with a_locked_table(observer, table):
-            asking = asyncio.create_task(ask_often(shard, wallet, 8))
+        async with locked_table(observer, table):
+            asking = asyncio.create_task(request_often(shard, wallet, 8))
             assert await most_backends(watcher, asking) <= 2
         assert asking.result() == ["no"] * 8
         await watcher.close()
@@ -129,14 +129,14 @@ async def test_a_locked_table_is_an_orderly_no_and_holds_no_backends(
 async def test_a_commit_that_no_standby_has_is_never_a_yes_and_piles_nothing_up(
     database: str, observer: "asyncpg.Connection[Any]"
 ) -> None:
-    async with impatient_shard(database) as shard, asyncio.timeout(60):
+    async with short_timeout_shard(database) as shard, asyncio.timeout(60):
         wallet = await shard.create_wallet()
-        async with a_standby_that_is_away(observer):
-            asking = asyncio.create_task(ask_often(shard, wallet, 8))
+        async with standby_unavailable(observer):
+            asking = asyncio.create_task(request_often(shard, wallet, 8))
             assert await most_backends(observer, asking) <= 3
             assert "done" not in asking.result()
             assert asking.result()[0] == "unknown"
-            # It is visible by now, and still not replicated: its own repetition is no yes either.
+            # It is visible by now but not replicated, so its retry is not acknowledged either.
             repeated = await shard.request(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
             assert isinstance(repeated, Failure)
             again = await shard.request(wallet, debit("1"), key="k", timeout_s=_TIMEOUT_S)
@@ -148,14 +148,14 @@ async def test_a_commit_that_no_standby_has_is_never_a_yes_and_piles_nothing_up(
 async def test_a_backend_that_was_given_up_is_ended_by_the_next_connection(
     database: str, observer: "asyncpg.Connection[Any]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The driver asks the server to cancel what is given up. That is a message, and may be lost.
+    # The driver sends the server a cancel request on time-out. That message may be lost.
     monkeypatch.setattr(asyncpg.Connection, "_cancel_current_command", lambda *_: None)
-    connection = impatient(database)
+    connection = short_timeout(database)
     journal = PostgresJournal(connection)
     session = await connection.connect()
     making = CommitRequestBuilder()
     making.create(WalletId(new_id()))
-    async with a_standby_that_is_away(observer):
+    async with standby_unavailable(observer):
         with pytest.raises(OutcomeUnknown):
             await journal.commit(making.write)
         assert await observer.fetchval(_WAITING_FOR_STANDBY, _NAME) == 1
@@ -177,7 +177,7 @@ async def test_a_cancelled_wait_for_a_standby_is_an_unknown_outcome(
     await connection.connect()
     making = CommitRequestBuilder()
     making.create(WalletId(new_id()))
-    async with a_standby_that_is_away(observer), asyncio.timeout(30):
+    async with standby_unavailable(observer), asyncio.timeout(30):
         commit = asyncio.create_task(_committed(journal, making))
 
         async def waits() -> bool:
@@ -197,18 +197,18 @@ async def _committed(journal: PostgresJournal, making: CommitRequestBuilder) -> 
 
 
 async def test_a_statement_that_takes_too_long_is_ended_by_the_server(database: str) -> None:
-    connection = impatient(database)
+    connection = short_timeout(database)
     session = await connection.connect()
     with pytest.raises(JournalUnavailable, match="57014"):
         await connection.read(lambda one: one.execute("SELECT pg_sleep(5)"))
-    assert connection.session == session, "the connection is well"
+    assert connection.session == session, "the connection is still usable"
     await connection.close()
 
 
 async def test_a_session_that_was_ended_by_the_server_does_not_come_back(
     database: str, observer: "asyncpg.Connection[Any]"
 ) -> None:
-    connection = impatient(database)
+    connection = short_timeout(database)
     session = await connection.connect()
     await observer.fetchval(
         "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE application_name = $1",
@@ -228,9 +228,9 @@ async def test_a_session_that_was_ended_by_the_server_does_not_come_back(
 async def test_money_that_the_database_forgot_is_not_made_again(
     database: str, observer: "asyncpg.Connection[Any]"
 ) -> None:
-    """As after the promotion of a standby that lacks the last commit: version 3 is gone, another
-    owner writes another version 3, and the first owner still remembers its own."""
-    async with impatient_shard(database) as remembers, impatient_shard(database) as writes:
+    """As after the promotion of a standby that lacks the last commit: version 3 is lost, another
+    owner writes a different version 3, and the first owner still caches its own."""
+    async with short_timeout_shard(database) as remembers, short_timeout_shard(database) as writes:
         wallet = await remembers.create_wallet()
         await remembers.request(wallet, debit("600"))
         await remembers.request(wallet, debit("900"))
@@ -255,11 +255,11 @@ async def test_money_that_the_database_forgot_is_not_made_again(
 async def test_a_refusal_that_no_standby_has_is_not_answered(
     database: str, observer: "asyncpg.Connection[Any]"
 ) -> None:
-    """It would bind the first delivery on this server only."""
-    async with impatient_shard(database) as shard, asyncio.timeout(60):
+    """It would hold for the first delivery on this server only."""
+    async with short_timeout_shard(database) as shard, asyncio.timeout(60):
         wallet = await shard.create_wallet()
         command = credit("10")
-        async with a_standby_that_is_away(observer):
+        async with standby_unavailable(observer):
             for attempt in (2, 3):
                 reply = await shard.request(
                     wallet, command, attempt=attempt, timeout_s=3 * _TIMEOUT_S
@@ -271,7 +271,7 @@ async def test_a_refusal_that_no_standby_has_is_not_answered(
 
 
 async def test_other_warnings_say_nothing_about_a_commit(database: str) -> None:
-    connection = impatient(database)
+    connection = short_timeout(database)
     warn = "DO $$ BEGIN RAISE WARNING 'database must be vacuumed'; END $$"
     await connection.write(lambda one: one.execute(warn))
     await connection.close()
@@ -280,7 +280,7 @@ async def test_other_warnings_say_nothing_about_a_commit(database: str) -> None:
 async def test_a_locked_row_refuses_its_own_wallet_and_no_other(
     database: str, observer: "asyncpg.Connection[Any]"
 ) -> None:
-    async with impatient_shard(database) as shard, asyncio.timeout(60):
+    async with short_timeout_shard(database) as shard, asyncio.timeout(60):
         wallets = [await shard.create_wallet() for _ in range(6)]
         async with observer.transaction():
             await observer.execute("SELECT 1 FROM wallets WHERE id = $1 FOR UPDATE", wallets[2])
@@ -292,7 +292,7 @@ async def test_a_locked_row_refuses_its_own_wallet_and_no_other(
                 "no" if one == wallets[2] else "yes" for one in wallets for _ in "ab"
             ]
             assert shard.shard.journal_ready
-            # It holds up nobody again: for a moment it is refused before anything is asked.
+            # It blocks nothing again: for a short time requests are refused before any query.
             commits = shard.shard.counts["batches"]
             again = await shard.request(wallets[2], debit("1"))
             assert isinstance(again, Failure)

@@ -1,4 +1,4 @@
-"""One key, ten requests at once, on two owners: one decision, one answer."""
+"""Ten concurrent requests with one key on two owners: one decision, one response."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ _AT_ONCE = 10
 async def race(
     owners: list[ShardUnderTest], wallet_id: WalletId, amounts: list[str]
 ) -> list[RequestResult]:
-    """The same key with each of ``amounts``, at once, on the owners in turn."""
+    """Concurrent requests with one key and each of ``amounts``, alternating between owners."""
     return await asyncio.gather(
         *(
             owners[number % len(owners)].request(wallet_id, debit(amount), key="k")

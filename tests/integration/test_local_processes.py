@@ -1,4 +1,4 @@
-"""Recorded processes: the right one is stopped with its family, and never a stranger."""
+"""Recorded processes: the right process tree is stopped, and never an unrelated process."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ FLEEING_PARENT = (
 
 
 class Processes:
-    """Starts Python processes that are gone after the test, whatever it did."""
+    """Starts Python processes that are always killed after the test."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "process.log"
@@ -77,14 +77,14 @@ def test_stopping_twice_is_harmless(processes: Processes) -> None:
     assert not stop(process)
 
 
-def test_a_reused_pid_is_a_stranger_and_is_never_signalled(processes: Processes) -> None:
-    stranger = processes.start(SLEEP)
-    stale = stranger.model_copy(update={"start_time": "before the last boot"})
+def test_a_reused_pid_is_another_process_and_is_never_signalled(processes: Processes) -> None:
+    client = processes.start(SLEEP)
+    stale = client.model_copy(update={"start_time": "before the last boot"})
 
     assert not is_alive(stale)
     assert process_tree(stale) == []
     assert not stop(stale)
-    assert is_alive(stranger)
+    assert is_alive(client)
 
 
 def test_a_process_that_ended_by_itself_is_not_alive(processes: Processes) -> None:

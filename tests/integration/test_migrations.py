@@ -1,4 +1,4 @@
-"""Migrations lead forward and back: up, down and up again ends where the first up did."""
+"""Migrations are reversible: up, down and up again gives the schema of the first up."""
 
 import asyncio
 
@@ -71,7 +71,7 @@ def test_migrating_twice_is_no_error(empty_database: str) -> None:
     assert schema_of(empty_database) == first
 
 
-# Every other table grows with wallets or transfers; a new one does, too, until it stands here.
+# Every other table grows with wallets or transfers. A new table counts as one until listed here.
 SMALL = [
     "alembic_version",
     "api_keys",

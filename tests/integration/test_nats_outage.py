@@ -1,4 +1,4 @@
-"""NATS stops and comes back: writing goes on, and every event arrives in order."""
+"""NATS stops and restarts: writes continue, and every event arrives in order."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.support.write_side import LIMITS, RELAY_LIMITS, debit, running_shard
 
 
 class OwnNats:
-    """A NATS server that a test may stop and start again on the same port and data."""
+    """A NATS server that a test can restart on the same port and data."""
 
     def __init__(self, folder: Path) -> None:
         self._options = nats.NatsOptions(
@@ -44,11 +44,11 @@ class OwnNats:
         self._running.close()
 
     def keep(self) -> None:
-        """Take what it has stored for what is on its disk. It must not run."""
+        """Save its stored messages as the state on disk. It must not run."""
         shutil.copytree(self._options.folder, self._kept, dirs_exist_ok=True)
 
     def lose_power(self) -> None:
-        """Stop it; what it has stored since `keep` is gone."""
+        """Stop it; messages stored since `keep` are lost."""
         self.stop()
         shutil.rmtree(self._options.folder)
         shutil.copytree(self._kept, self._options.folder)
@@ -112,7 +112,7 @@ async def test_events_lost_in_a_power_failure_are_published_again_first(
         await shard.request(wallet, debit("1"))
         events = await wait_for_events(own_nats.url, 6)
     assert versions_by_wallet(events) == {wallet: [1, 2, 3, 4, 5, 6]}
-    assert await outbox_rows(database) > 0, "none is forgotten before its time"
+    assert await outbox_rows(database) > 0, "no row is deleted too early"
 
 
 async def test_a_shard_that_starts_without_nats_writes_and_publishes_later(

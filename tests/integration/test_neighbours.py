@@ -1,4 +1,4 @@
-"""What shares a batch shares a transaction, and nothing else."""
+"""Commands in one batch share a transaction and nothing else."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from wallet.commands import Command, CommandItem, CommandRequest
 from wallet.ids import WalletId
 
 
-def submission(wallet_id: WalletId, command: Command, *, attempt: int = 1) -> CommandRequest:
+def make_request(wallet_id: WalletId, command: Command, *, attempt: int = 1) -> CommandRequest:
     return CommandRequest(
         wallet_id=wallet_id,
         items=(CommandItem(command=command),),
@@ -24,7 +24,7 @@ async def test_two_deliveries_of_one_command_in_one_batch_apply_it_once(database
         wallet_id = await shard.create_wallet()
         command = debit("7")
         replies = await shard.shard.submit(
-            [submission(wallet_id, command, attempt=attempt) for attempt in (1, 2)]
+            [make_request(wallet_id, command, attempt=attempt) for attempt in (1, 2)]
         )
         assert applied(replies[0]).body == applied(replies[1]).body
         after = body(await shard.request(wallet_id, debit("1")))
@@ -36,12 +36,12 @@ async def test_two_deliveries_of_one_creation_in_one_batch_make_one_wallet(datab
         wallet_id = WalletId(new_id())
         command = create_wallet(wallet_id, reference_id="r-1")
         replies = await shard.shard.submit(
-            [submission(wallet_id, command, attempt=attempt) for attempt in (1, 2)]
+            [make_request(wallet_id, command, attempt=attempt) for attempt in (1, 2)]
         )
     assert applied(replies[0]).body == applied(replies[1]).body
 
 
-async def test_a_command_that_the_database_refuses_takes_no_neighbour_with_it(
+async def test_a_command_that_the_database_refuses_fails_alone(
     database: str,
 ) -> None:
     async with running_shard(database) as shard:

@@ -1,4 +1,4 @@
-"""During an upgrade shards of the release before write through the same database."""
+"""During an upgrade, shards of the previous release write to the same database."""
 
 import asyncpg
 import pytest
@@ -8,7 +8,7 @@ from actors.journal.postgres import PostgresJournal
 from actors.journal.postgres_columns import commit_arguments
 from tests.support.domain import make_transfer, transfer_id, wallet_id
 from tests.support.write_side import connection
-from tests.support.writes import CommitRequestBuilder, an_answer
+from tests.support.writes import CommitRequestBuilder, make_answer
 from wallet.state import TransferStatus
 
 _OLD_PARAMETERS = 36
@@ -39,7 +39,7 @@ async def test_a_batch_of_an_old_shard_is_written_as_it_was_meant(database: str)
         done = make_transfer(id=transfer_id(number), amount=number, status=TransferStatus.COMPLETED)
         making.transfer(made.id, done)
     making.transfer(kept.id, make_transfer(id=transfer_id(5)))
-    making.key(kept.id, "k", an_answer())
+    making.key(kept.id, "k", make_answer())
     old = await asyncpg.connect(database)
     await old.execute(_COMMIT, *as_an_old_shard_sends_it(making))
 

@@ -1,4 +1,4 @@
-"""A shard's process that is stopped (SIGSTOP): its kernel still takes what is sent to it."""
+"""A shard's process that is stopped (SIGSTOP): its kernel still accepts data."""
 
 import asyncio
 import os
@@ -35,9 +35,9 @@ async def main():
 asyncio.run(main())
 """
 PROMISED_S = 3.0
-"""What a paused shard costs a client at most."""
+"""Maximum delay that a paused shard causes for a client."""
 WAIT_MAX_S = 20.0
-"""For a machine on which everything takes long."""
+"""Margin for a slow machine."""
 
 
 @asynccontextmanager

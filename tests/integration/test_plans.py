@@ -1,7 +1,7 @@
 """Every statement over a list has one plan, whatever the statistics say of its tables.
 
-Postgres believes what the last look at a table told it. Of a young table that is: empty. A plan
-that is good for an empty table goes through a whole list once for each row of a full one.
+Postgres plans with the statistics of the last ANALYZE. For a new table they say: empty. A plan that
+is good for an empty table scans the whole list for each row of a full one.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -72,13 +72,13 @@ TABLES = (
 )
 
 Believed = str
-"""What the statistics say of every table, whatever is in it."""
+"""The statistics of every table, independent of its content."""
 
 BELIEFS: tuple[Believed, ...] = ("empty", "young", "large")
 
 
 async def believe(database: str, belief: Believed) -> None:
-    """Fill the tables, or empty them again, and have them looked at."""
+    """Fill or empty the tables, then run ANALYZE."""
     rows = {"empty": 0, "young": 3, "large": 2_000}[belief]
     plain = await asyncpg.connect(database)
     try:
@@ -92,7 +92,7 @@ async def believe(database: str, belief: Believed) -> None:
                 "INSERT INTO outbox SELECT gen_random_uuid(), 1, 1 FROM generate_series(1, 2000)"
             )
             await plain.execute("DELETE FROM outbox")
-        # Nobody looks at a table before there are rows; the outbox is looked at all the time.
+        # Autovacuum analyzes no table before it has rows; the outbox is analyzed all the time.
         for table in TABLES.split(", ") if rows else ["outbox"]:
             await plain.execute(f"VACUUM (ANALYZE, TRUNCATE off) {table}")
         if rows == 3:
@@ -101,8 +101,8 @@ async def believe(database: str, belief: Believed) -> None:
         await plain.close()
 
 
-class Desk:
-    """Both sides of one database, each over its own kind of connection."""
+class DatabaseFixture:
+    """The write side and the read side of one database, each with its own connections."""
 
     def __init__(self, database: str) -> None:
         self.shard = connection(database)
@@ -110,11 +110,11 @@ class Desk:
         self.journal = PostgresJournal(self.shard)
         self.outbox = PostgresOutbox(self.relay, chores=self.relay)
         self.projecting: Any = None
-        """One connection that serves as a pool: what is set on it stays."""
+        """A pool of one connection, so that its settings persist."""
 
-    async def opened(self, database: str) -> "Desk":
+    async def opened(self, database: str) -> "DatabaseFixture":
         self.projecting = await asyncpg.connect(database, server_settings=PROJECTION_SETTINGS)
-        await self.journal.commit(a_first_write())
+        await self.journal.commit(make_first_write())
         return self
 
     async def close(self) -> None:
@@ -137,9 +137,9 @@ class Desk:
 
 
 @pytest_asyncio.fixture(params=BELIEFS)
-async def desk(request: pytest.FixtureRequest, database: str) -> AsyncIterator[Desk]:
+async def fixture(request: pytest.FixtureRequest, database: str) -> AsyncIterator[DatabaseFixture]:
     await believe(database, request.param)
-    made = await Desk(database).opened(database)
+    made = await DatabaseFixture(database).opened(database)
     yield made
     await made.close()
 
@@ -151,21 +151,21 @@ def held_of(wallet: WalletId) -> TransferId:
     return transfer_id(1_000 + WALLETS.index(wallet))
 
 
-def a_first_write() -> CommitRequest:
-    """Wallets with a transfer that is held, and a key each."""
+def make_first_write() -> CommitRequest:
+    """Wallets with a pending transfer and an idempotency key each."""
     making = CommitRequestBuilder()
     for wallet in WALLETS:
         making.create(wallet, reference_id=f"reference of {wallet}")
         making.transfer(wallet, msgspec.structs.replace(HELD, id=held_of(wallet)))
-        making.key(wallet, "key", an_answer())
+        making.key(wallet, "key", make_answer())
     return making.write
 
 
-def an_answer() -> StoredAnswer:
+def make_answer() -> StoredAnswer:
     return StoredAnswer(fingerprint=b"f", request_id="r", refused=False, answer=b"{}", version=1)
 
 
-async def test_every_statement_over_a_list_looks_up_by_key(desk: Desk) -> None:
+async def test_every_statement_over_a_list_looks_up_by_key(fixture: DatabaseFixture) -> None:
     for statements in (
         _loading,
         _reading_a_backlog,
@@ -176,23 +176,23 @@ async def test_every_statement_over_a_list_looks_up_by_key(desk: Desk) -> None:
         _auditing,
         _committing,
     ):
-        await statements(desk)
+        await statements(fixture)
 
 
-# What a plan may look like: a key's index for each of the list, and never the list for each row.
+# The allowed plans: an index lookup per list element, never a list scan per row.
 
 _LIST = "Function Scan"
 
 
 def by_key(*indexes: str) -> str:
-    """A nested loop over the list, with a look at each index in turn."""
+    """A nested loop over the list, with one lookup per index."""
     shape = _LIST
     for index in indexes:
         shape = f"Nested Loop ({shape}, {index})"
     return shape
 
 
-async def _loading(desk: Desk) -> None:
+async def _loading(fixture: DatabaseFixture) -> None:
     transfers = {(wallet, held_of(wallet)) for wallet in WALLETS}
     missing = ReadSet(
         wallets=set(WALLETS),
@@ -201,7 +201,7 @@ async def _loading(desk: Desk) -> None:
         keys={(wallet, IdempotencyKey("key")) for wallet in WALLETS},
         references={f"reference of {wallet}" for wallet in WALLETS},
     )
-    plans = await desk.shard_plans(lambda: desk.journal.load(missing))
+    plans = await fixture.shard_plans(lambda: fixture.journal.load(missing))
     transfer = "Index Scan transfers_pkey transfers"
     assert plans == [
         "Index Scan wallet_references_pkey wallet_references",
@@ -217,17 +217,17 @@ async def _loading(desk: Desk) -> None:
     ]
 
 
-async def _committing(desk: Desk) -> None:
-    loaded = await desk.journal.load(ReadSet(wallets=set(WALLETS)))
+async def _committing(fixture: DatabaseFixture) -> None:
+    loaded = await fixture.journal.load(ReadSet(wallets=set(WALLETS)))
     making = CommitRequestBuilder(*loaded.wallets.values())
     making.create(wallet_id(999), reference_id="another")
     for wallet in WALLETS[1:20]:
         held = msgspec.structs.replace(HELD, id=held_of(wallet), created_version=2)
         making.settle(wallet, settled(held, TransferStatus.COMPLETED))
-        making.key(wallet, "another key", an_answer())
+        making.key(wallet, "another key", make_answer())
     for number, wallet in enumerate(WALLETS[20:]):
         making.refuse(wallet, transfer_id(5_000 + number))
-    plans = await desk.shard_plans(lambda: desk.journal.commit(making.write))
+    plans = await fixture.shard_plans(lambda: fixture.journal.commit(making.write))
     scan = "Index Scan wallets_pkey wallets"
     assert plans == [
         f"LockRows ({scan})",
@@ -243,50 +243,54 @@ async def _committing(desk: Desk) -> None:
         f"ModifyTable idempotency_keys ({_LIST})",
         f"ModifyTable refused_deliveries (Sort ({_LIST}))",
     ]
-    # Once wallets have refusals that bind, each new transfer is looked up among them.
+    # Once wallets have stored refusals, each new transfer is looked up among them.
     making = CommitRequestBuilder(
-        *(await desk.journal.load(ReadSet(wallets=set(WALLETS)))).wallets.values()
+        *(await fixture.journal.load(ReadSet(wallets=set(WALLETS)))).wallets.values()
     )
     for number, one in enumerate(WALLETS):
         making.transfer(one, make_transfer(id=transfer_id(7_000 + number)))
-    plans = await desk.shard_plans(lambda: desk.journal.commit(making.write))
+    plans = await fixture.shard_plans(lambda: fixture.journal.commit(making.write))
     refused = "Index Only Scan refused_deliveries_pkey refused_deliveries"
     assert plans[2:4] == [f"Result ({refused})", f"Aggregate ({by_key(refused)})"]
 
 
-async def _reading_a_backlog(desk: Desk) -> None:
-    spans = [EventRange(wallet, 1, 2) for wallet in WALLETS]
-    plans = await desk.relay_plans(lambda: desk.outbox.read(spans))
+async def _reading_a_backlog(fixture: DatabaseFixture) -> None:
+    event_ranges = [EventRange(wallet, 1, 2) for wallet in WALLETS]
+    plans = await fixture.relay_plans(lambda: fixture.outbox.read(event_ranges))
     (plan,) = plans
     assert "Index Scan wallet_events_pkey wallet_events" in plan
     assert f"Nested Loop ({_LIST}, Index Scan wallets_pkey wallets)" in plan
 
 
-async def _deleting_outbox_rows(desk: Desk) -> None:
-    spans = [EventRange(wallet, 1, 2) for wallet in WALLETS]
-    plans = await desk.relay_plans(lambda: desk.outbox.delete(spans))
+async def _deleting_outbox_rows(fixture: DatabaseFixture) -> None:
+    event_ranges = [EventRange(wallet, 1, 2) for wallet in WALLETS]
+    plans = await fixture.relay_plans(lambda: fixture.outbox.delete(event_ranges))
     assert plans == [
         f"ModifyTable outbox (Nested Loop ({_LIST}, Subquery Scan (LockRows "
         "(Index Scan outbox_pkey outbox))), Tid Scan outbox)"
     ]
-    assert await desk.outbox.unpublished(limit=10_000) == [
-        row for row in await desk.outbox.unpublished(limit=10_000) if row.wallet_id not in WALLETS
+    assert await fixture.outbox.unpublished(limit=10_000) == [
+        row
+        for row in await fixture.outbox.unpublished(limit=10_000)
+        if row.wallet_id not in WALLETS
     ]
 
 
-async def _sweeping(desk: Desk) -> None:
-    plans = await desk.relay_plans(lambda: desk.outbox.unpublished(limit=1_000, older_than_s=60.0))
+async def _sweeping(fixture: DatabaseFixture) -> None:
+    plans = await fixture.relay_plans(
+        lambda: fixture.outbox.unpublished(limit=1_000, older_than_s=60.0)
+    )
     scan = "Index Scan outbox_pkey outbox"
     assert plans == [f"Limit ({scan} ({scan}))"]
 
 
-async def _projecting(desk: Desk) -> None:
-    store = ProjectionStore(desk.projecting)
-    plans = await desk.projection_plans(lambda: _project(store))
+async def _projecting(fixture: DatabaseFixture) -> None:
+    store = ProjectionStore(fixture.projecting)
+    plans = await fixture.projection_plans(lambda: _project(store))
     wallet = "Index Scan wallet_projections_pkey wallet_projections"
     transfer = "Index Scan transfer_projections_pkey transfer_projections"
-    # Both of the table's indexes begin with the wallet and cost the same until autovacuum has
-    # looked at it for the first time, which is at 50 rows.
+    # Both of the table's indexes begin with the wallet and cost the same until its first
+    # autoanalyze, which is at 50 rows.
     plans = [
         plan.replace("transfer_projections_in_order", "transfer_projections_pkey") for plan in plans
     ]
@@ -299,10 +303,10 @@ async def _projecting(desk: Desk) -> None:
             f"ModifyTable transfer_projections ({transfer})",
         ]
     )
-    looks = [plan for plan in plans if not plan.startswith("ModifyTable")]
-    assert f"Nested Loop ({_LIST}, {wallet})" in looks
+    lookups = [plan for plan in plans if not plan.startswith("ModifyTable")]
+    assert f"Nested Loop ({_LIST}, {wallet})" in lookups
     assert all(
-        "Nested Loop" not in one or one == f"Nested Loop ({_LIST}, {wallet})" for one in looks
+        "Nested Loop" not in one or one == f"Nested Loop ({_LIST}, {wallet})" for one in lookups
     )
 
 
@@ -328,20 +332,20 @@ async def _project(store: ProjectionStore) -> None:
     )
 
 
-async def _catching_up(desk: Desk) -> None:
+async def _catching_up(fixture: DatabaseFixture) -> None:
     making = CommitRequestBuilder(
-        *(await desk.journal.load(ReadSet(wallets={WALLETS[0]}))).wallets.values()
+        *(await fixture.journal.load(ReadSet(wallets={WALLETS[0]}))).wallets.values()
     )
     held = msgspec.structs.replace(HELD, id=held_of(WALLETS[0]), created_version=2)
     making.settle(WALLETS[0], settled(held, TransferStatus.COMPLETED))
-    await desk.journal.commit(making.write)
-    store = ProjectionStore(desk.projecting)
-    plans = await desk.projection_plans(lambda: store.catch_up(WALLETS[0]))
+    await fixture.journal.commit(making.write)
+    store = ProjectionStore(fixture.projecting)
+    plans = await fixture.projection_plans(lambda: store.catch_up(WALLETS[0]))
     assert not [plan for plan in plans if "Join" in plan or "Nested Loop" in plan or "Seq" in plan]
 
 
-async def _auditing(desk: Desk) -> None:
-    plans = await desk.projection_plans(lambda: Auditor(desk.projecting).check_next_page())
+async def _auditing(fixture: DatabaseFixture) -> None:
+    plans = await fixture.projection_plans(lambda: Auditor(fixture.projecting).check_next_page())
     for plan in plans:
         assert "Seq Scan" not in plan or "projection_dead_letters" in plan, plan
         assert "Hash" not in plan, plan

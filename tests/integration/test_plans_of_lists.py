@@ -1,4 +1,4 @@
-"""A page of transfers costs what is on it, whatever the planner knows of the tables."""
+"""A page of transfers reads only its own rows, whatever the statistics say."""
 
 import json
 from collections.abc import AsyncIterator
@@ -49,16 +49,16 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def rows_read(connection: asyncpg.Connection, sql: str) -> int:
-    """Rows that the plan of ``sql`` takes out of tables for the newest page."""
+    """Rows that the plan of ``sql`` reads from tables for the newest page."""
     await connection.execute(f"PREPARE page (uuid, bigint, text, text, bigint) AS {sql}")
     try:
-        told = await connection.fetchval(
+        reported = await connection.fetchval(
             "EXPLAIN (ANALYZE, FORMAT JSON) "
             f"EXECUTE page ('{WALLET_ID}', {2**63 - 1}, NULL, NULL, {LIMIT + 1})"
         )
     finally:
         await connection.execute("DEALLOCATE page")
-    return _scanned(json.loads(told)[0]["Plan"])
+    return _scanned(json.loads(reported)[0]["Plan"])
 
 
 def _scanned(node: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""A projection that dies with events in its hands loses none of them."""
+"""A projection that dies while it processes events loses none of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,11 +16,11 @@ from wallet.ids import WalletId
 
 
 class Dying(Exception):
-    """The process is gone."""
+    """The process has died."""
 
 
 class DyingStore(ProjectionStore):
-    """Takes a batch and dies before anything of it is written."""
+    """Receives a batch and dies before writing any of it."""
 
     async def project(self, batch: ProjectionChanges) -> list[WalletId]:
         raise Dying
@@ -51,7 +51,7 @@ async def consumer(
         await pool.close()
 
 
-async def folded_versions(database: str) -> dict[str, int]:
+async def projected_versions(database: str) -> dict[str, int]:
     connection = await asyncpg.connect(database)
     try:
         rows = await connection.fetch("SELECT wallet_id::text, version FROM wallet_projections")
@@ -60,13 +60,13 @@ async def folded_versions(database: str) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-async def run_until_folded(
+async def run_until_projected(
     consumers: list[ProjectionConsumer], database: str, wanted: dict[str, int]
 ) -> None:
     tasks = [asyncio.create_task(one.run()) for one in consumers]
     try:
         async with asyncio.timeout(20):
-            while await folded_versions(database) != wanted:
+            while await projected_versions(database) != wanted:
                 for task in tasks:
                     assert not task.done(), task.exception()
     finally:
@@ -90,8 +90,8 @@ async def test_a_successor_folds_what_its_predecessor_pulled_and_did_not_fold(
         with pytest.raises(Dying):
             await dying.run()
     async with consumer(database, nats_url, ProjectionStore, options()) as successor:
-        await run_until_folded([successor], database, wanted)
-        assert successor.gaps == 0, "folded from the stream, not mended from the journal"
+        await run_until_projected([successor], database, wanted)
+        assert successor.gaps == 0, "projected from the stream, without catch-up from the journal"
 
 
 async def test_another_number_of_groups_goes_on_where_the_former_ones_were(
@@ -99,14 +99,14 @@ async def test_another_number_of_groups_goes_on_where_the_former_ones_were(
 ) -> None:
     wanted = await written(database, nats_url, wallets=6)
     async with consumer(database, nats_url, ProjectionStore, options()) as alone:
-        await run_until_folded([alone], database, wanted)
+        await run_until_projected([alone], database, wanted)
     wanted |= await written(database, nats_url, wallets=6)
     halves = [options(group=group, groups=2) for group in range(2)]
     async with (
         consumer(database, nats_url, ProjectionStore, halves[0]) as one,
         consumer(database, nats_url, ProjectionStore, halves[1]) as other,
     ):
-        await run_until_folded([one, other], database, wanted)
+        await run_until_projected([one, other], database, wanted)
 
 
 async def test_two_pullers_of_one_group_skip_nothing(database: str, nats_url: str) -> None:
@@ -115,4 +115,4 @@ async def test_two_pullers_of_one_group_skip_nothing(database: str, nats_url: st
         consumer(database, nats_url, ProjectionStore, options(batch_max=3)) as one,
         consumer(database, nats_url, ProjectionStore, options(batch_max=3)) as other,
     ):
-        await run_until_folded([one, other], database, wanted)
+        await run_until_projected([one, other], database, wanted)

@@ -1,4 +1,4 @@
-"""The read side ends equal to the write side, whatever the stream repeats, loses or brings late."""
+"""The read side converges with the write side despite repeated, lost or late events."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ async def execute(database: str, statement: str) -> None:
 
 
 async def published(database: str, nats_url: str, *, wallets: int = 6) -> list[WalletId]:
-    """Wallets with some of everything, all of it on the stream and nothing folded."""
+    """Wallets with a mixed workload; all events are on the stream, none is projected."""
     async with running_shard(database, nats_url) as shard:
         ids = await open_wallets(shard, wallets)
         await run_mixed_workload(shard, ids, rounds=2)
@@ -51,9 +51,11 @@ async def lose(nats_url: str, wanted: set[tuple[str, int]]) -> None:
     await client.close()
 
 
-async def test_what_a_shard_writes_is_folded_while_it_writes(database: str, nats_url: str) -> None:
+async def test_what_a_shard_writes_is_projected_while_it_writes(
+    database: str, nats_url: str
+) -> None:
     async with running_shard(database, nats_url) as shard:
-        await shard.create_wallet()  # makes the stream
+        await shard.create_wallet()  # creates the stream
         async with running_consumer(database, nats_url, batch_max=7) as consumer:
             wallets = await open_wallets(shard, 8)
             await run_mixed_workload(shard, wallets)
@@ -82,7 +84,7 @@ async def test_events_that_the_stream_lost_are_taken_from_the_journal(
     database: str, nats_url: str
 ) -> None:
     wallets = await published(database, nats_url)
-    # A creation, a hold whose settlement is still there, the middle, and several in a row.
+    # A creation, a pending transfer (its settlement remains), a middle event, and several in a row.
     await lose(
         nats_url,
         {
@@ -106,14 +108,14 @@ async def test_a_lost_last_event_is_made_up_for_by_the_next_one(
     async with running_consumer(database, nats_url) as consumer:
         await until(lambda: consumer.events == 2 * last - 1)
         behind = await differences(database)
-        assert behind, "nobody can know of it yet"
+        assert behind, "the projection must lag here"
         assert all(wallets[0] in difference for difference in behind)
         async with running_shard(database, nats_url) as shard:
             await shard.request(wallets[0], debit("1"))
             await until_equal(database)
 
 
-async def test_a_long_gap_is_filled_in_portions(
+async def test_a_long_gap_is_closed_in_portions(
     database: str, nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "CATCH_UP_EVENTS_MAX", 4)
@@ -138,7 +140,7 @@ CORRUPTIONS = (
 )
 
 
-async def test_a_rebuild_mends_whatever_is_wrong(
+async def test_a_rebuild_repairs_whatever_is_wrong(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rebuild_module, "CATCH_UP_EVENTS_MAX", 5)
@@ -146,9 +148,9 @@ async def test_a_rebuild_mends_whatever_is_wrong(
     async with running_shard(database) as shard:
         wallets = await open_wallets(shard, 5)
         await run_mixed_workload(shard, wallets, rounds=1)
-    told: list[int] = []
-    assert await rebuild(settings(database), told.append) == 5
-    assert told == [2, 4, 5]
+    reported: list[int] = []
+    assert await rebuild(settings(database), reported.append) == 5
+    assert reported == [2, 4, 5]
     assert await differences(database) == []
     for corruption in CORRUPTIONS:
         await execute(database, corruption)
@@ -203,7 +205,7 @@ async def test_a_projection_that_lacks_an_event_for_long_is_flagged(
     pool = await asyncpg.create_pool(database, min_size=0, max_size=1)
     auditor = auditor_module.Auditor(pool)
     await auditor.check_next_page()
-    assert auditor.statistics().standing_still == 0, "it may be on its way"
+    assert auditor.statistics().standing_still == 0, "it may still arrive"
     monkeypatch.setattr(auditor_module, "STANDS_STILL_S", 0.0)
     await auditor.check_next_page()
     assert (auditor.statistics().standing_still, auditor.statistics().mismatched_wallets) == (2, 0)
@@ -235,6 +237,6 @@ async def test_a_rebuild_while_the_service_writes_and_folds_ends_equal(
                 await execute(database, corruption)
                 await rebuild(settings(database))
             done.set()
-            assert await writing > 0, "the two never met: this test proved nothing"
+            assert await writing > 0, "no concurrent access happened: the test proved nothing"
             await rebuild(settings(database))
             await until_equal(database)

@@ -1,4 +1,4 @@
-"""Pulling from a real server: everything once, in order, with bounded requests."""
+"""Pull requests to a real server: every message once, in order, with bounded requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ BATCH_MAX = 10
 async def pulling(
     nats_url: str, *, poll_s: float = 5.0
 ) -> AsyncIterator[tuple[Client, PullSubscription]]:
-    """A stream of numbers, and who pulls from it."""
+    """A stream of numbers and its pull subscription."""
     client = await nats.connect(nats_url)
     jetstream = client.jetstream()
     await jetstream.add_stream(name=STREAM, subjects=["numbers"])
@@ -77,7 +77,7 @@ async def test_what_comes_during_a_request_is_taken_at_once(nats_url: str) -> No
                 assert [int(message.data) for message in await waiting] == [number]
 
 
-async def test_the_server_sends_while_a_batch_is_folded_and_no_more_than_agreed(
+async def test_the_server_sends_while_a_batch_is_projected_up_to_the_limit(
     nats_url: str,
 ) -> None:
     async with pulling(nats_url) as (client, puller):
@@ -85,7 +85,7 @@ async def test_the_server_sends_while_a_batch_is_folded_and_no_more_than_agreed(
         taken = 0
         while taken < BATCH_MAX:
             taken += len(await puller.fetch())
-        # Nobody takes what comes now.
+        # Nothing consumes messages from here on.
         await until(lambda: puller.pending_on_server == 100 - 2 * BATCH_MAX)
         assert not await asks(client)
         assert puller.pending == 100 - BATCH_MAX

@@ -1,4 +1,4 @@
-"""Reading: as fresh as asked for, and pages that neither skip nor repeat."""
+"""Reads: as fresh as requested, and pages without skipped or repeated rows."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ EVERYTHING = TransferFilter()
 
 
 async def project(database: str) -> None:
-    """Bring the read side up to date; between two calls it stays as it is."""
+    """Project all events; between two calls the read side does not change."""
     await rebuild(Settings(_env_file=None, database_url=database))
 
 
@@ -196,7 +196,7 @@ async def test_a_cursor_of_another_list_is_refused(database: str) -> None:
                 await queries.transfers(wallet, EVERYTHING, limit=5, cursor=cursor)
 
 
-async def test_a_database_that_is_away_is_told_as_such() -> None:
+async def test_an_unavailable_database_is_reported_as_such() -> None:
     async with queries_on(f"postgresql://nobody@127.0.0.1:{free_port()}/none") as queries:
         with pytest.raises(ReadUnavailable):
             await queries.wallet(WalletId(new_id()))

@@ -1,4 +1,4 @@
-"""/readyz's view of a real shard process, while Postgres answers and takes no writes."""
+"""/readyz and a real shard process while Postgres responds but accepts no writes."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ async def shard_process(dsn: str, nats_url: str) -> AsyncIterator[RpcEndpoint]:
 
 
 class Shards:
-    """The one shard as a replica reaches it, without Ray."""
+    """The shard as a replica reaches it, without Ray."""
 
     def __init__(self, address: RpcEndpoint) -> None:
         self._address = address
@@ -72,7 +72,7 @@ class Shards:
         return self.channels[-1]
 
     async def statistics(self, shard: int) -> ShardStatistics:
-        raise NotImplementedError(shard)  # Ray's to ask
+        raise NotImplementedError(shard)  # normally resolved by Ray
 
     async def writing_problem(self, shard: int) -> str | None:
         return await self._shards.writing_problem(shard)

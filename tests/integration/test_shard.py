@@ -1,4 +1,4 @@
-"""A shard on a real Postgres: what it writes, what it refuses, what it remembers."""
+"""A shard on a real Postgres: what it writes, refuses and caches."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from tests.support.write_side import (
     creation_scope_of,
     credit,
     debit,
-    keyed_by,
+    idempotency_for,
     running_shard,
     settle,
 )
@@ -96,7 +96,7 @@ async def test_a_row_of_an_earlier_release_answers_its_request_again(database: s
         await connection.execute(
             "INSERT INTO idempotency_keys VALUES ($1, 'k1', $2, 'r0', false, $3, 2, now())",
             wallet_id,
-            keyed_by("k1", command).fingerprint,
+            idempotency_for("k1", command).fingerprint,
             row,
         )
         again = await shard.request(wallet_id, command, key="k1")
@@ -123,7 +123,7 @@ async def test_a_keyed_creation_makes_one_wallet(database: str) -> None:
         assert body(taken)["code"] == "reference_id_taken"
 
 
-async def test_a_refused_atomic_submission_is_undone_as_a_whole(database: str) -> None:
+async def test_a_refused_atomic_batch_is_rolled_back_as_a_whole(database: str) -> None:
     async with running_shard(database) as shard:
         wallet_id = await shard.create_wallet()
         pending = body(await shard.request(wallet_id, debit("3", status="pending")))
@@ -144,7 +144,7 @@ async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
     async with running_shard(database) as one, running_shard(database) as other:
         wallet_id = await one.create_wallet()
         await one.request(wallet_id, debit("50"))
-        # Each knows the wallet at a version that the other has moved on from.
+        # Each caches the wallet at a version that the other has superseded.
         await other.request(wallet_id, debit("1"))
         await one.request(wallet_id, debit("1"))
 
@@ -160,7 +160,7 @@ async def test_two_owners_of_one_wallet_lose_no_update(database: str) -> None:
         replies = [reply for replies in by_worker for reply in replies]
         accepted = [body(reply) for reply in replies if isinstance(reply, Applied)]
         conflicts = one.shard.counts["conflicts"] + other.shard.counts["conflicts"]
-    assert conflicts > 0, "the two never met: this test proved nothing"
+    assert conflicts > 0, "no conflict happened: the test proved nothing"
     connection = await asyncpg.connect(database)
     try:
         versions = await connection.fetch(
@@ -189,7 +189,7 @@ async def test_an_owner_that_is_behind_settles_what_another_one_created(database
         wallet_id = await one.create_wallet()
         await one.request(wallet_id, debit("5"))
         pending = body(await other.request(wallet_id, debit("2", status="pending")))
-        # What `one` remembers of the wallet knows of no such hold.
+        # The wallet cached by `one` has no such pending transfer.
         done = body(await one.request(wallet_id, settle(pending["id"], "completed")))
     assert done["wallet"]["balance"] == "7.00"
     assert done["wallet"]["pending_debit"] == "0.00"

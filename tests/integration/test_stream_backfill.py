@@ -1,4 +1,4 @@
-"""A stream that was lost is made again and filled from the journal, in order."""
+"""A lost stream is created again and backfilled from the journal, in order."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ async def write(shard: ShardUnderTest, wallets: list[WalletId], times: int) -> N
         await asyncio.gather(*(shard.request(wallet_id, debit()) for wallet_id in wallets))
 
 
-async def test_a_deleted_stream_is_filled_again_before_anything_new(
+async def test_a_deleted_stream_is_backfilled_before_new_events(
     database: str, nats_url: str
 ) -> None:
     async with running_shard(database, nats_url) as shard:
@@ -44,7 +44,7 @@ async def test_a_deleted_stream_is_filled_again_before_anything_new(
     assert by_wallet == {wallet_id: list(range(1, 12)) for wallet_id in wallets}
 
 
-async def test_a_stream_lost_while_nobody_ran_is_filled_by_the_next_shard(
+async def test_a_stream_lost_without_a_running_shard_is_backfilled_by_the_next(
     database: str, nats_url: str
 ) -> None:
     async with running_shard(database, nats_url) as shard:
@@ -57,7 +57,7 @@ async def test_a_stream_lost_while_nobody_ran_is_filled_by_the_next_shard(
     assert versions_by_wallet(first_occurrences(events)) == {wallet_id: [1, 2, 3, 4, 5]}
 
 
-async def test_a_stream_that_was_never_lost_is_not_filled_twice(
+async def test_a_stream_that_was_never_lost_is_not_backfilled_twice(
     database: str, nats_url: str
 ) -> None:
     async with running_shard(database, nats_url) as shard:
@@ -70,12 +70,12 @@ async def test_a_stream_that_was_never_lost_is_not_filled_twice(
     assert [event.walletversion for event in events] == [1, 2, 3, 4, 5, 6]
 
 
-def a_message(number: int) -> Message:
+def make_message(number: int) -> Message:
     return Message(f"wallet.events.1.wallet.{number}", f"wallet:{number}", b"{}")
 
 
 async def subjects(url: str) -> list[str]:
-    """Of the stream's messages, in order."""
+    """Ids of the stream's messages, in order."""
     client = await nats.connect(url)
     try:
         subscription = await client.jetstream().subscribe("", stream=STREAM, ordered_consumer=True)
@@ -93,23 +93,25 @@ async def test_a_publish_to_a_deleted_stream_does_not_reach_its_successor(
 ) -> None:
     one, other = JetStream(stream_options(nats_url)), JetStream(stream_options(nats_url))
     lost = await one.ensure_ready()
-    await one.publish([a_message(8)], connection=one.connection_epoch, incarnation=lost)
+    await one.publish([make_message(8)], connection=one.connection_epoch, incarnation=lost)
     await delete_stream(nats_url)
 
     made = await other.ensure_ready()
-    for _ in range(2):  # It knows nothing of the loss, and asking does not make it know.
+    for _ in range(
+        2
+    ):  # It has not noticed the loss, and reading the state does not make it notice.
         with pytest.raises(PublishFailed):
-            await one.publish([a_message(9)], connection=one.connection_epoch, incarnation=lost)
-    first = [a_message(1), a_message(2)]
+            await one.publish([make_message(9)], connection=one.connection_epoch, incarnation=lost)
+    first = [make_message(1), make_message(2)]
     await other.publish(first, connection=other.connection_epoch, incarnation=made)
     with pytest.raises(PublishFailed):
-        await one.publish([a_message(9)], connection=one.connection_epoch, incarnation=lost)
+        await one.publish([make_message(9)], connection=one.connection_epoch, incarnation=lost)
 
     assert await one.ensure_ready() == made
     with pytest.raises(PublishFailed):
-        await one.publish([a_message(9)], connection=one.connection_epoch, incarnation=lost)
-    await one.publish([a_message(3)], connection=one.connection_epoch, incarnation=made)
-    assert await subjects(nats_url) == [a_message(number).subject for number in (1, 2, 3)]
+        await one.publish([make_message(9)], connection=one.connection_epoch, incarnation=lost)
+    await one.publish([make_message(3)], connection=one.connection_epoch, incarnation=made)
+    assert await subjects(nats_url) == [make_message(number).subject for number in (1, 2, 3)]
     await one.close()
     await other.close()
 
@@ -123,17 +125,17 @@ async def test_an_update_that_was_on_its_way_lets_nobody_into_the_next_stream(
     late = (await client.jetstream().stream_info(STREAM)).config
     await delete_stream(nats_url)
     made = await other.ensure_ready()
-    # As the service updates: with an entrance that nobody was ever given.
+    # As the service updates it: with a subject that no publisher uses.
     update = jetstream._config(stream_options(nats_url))
     assert update.subjects != late.subjects
     await client.jetstream().update_stream(update)
     with pytest.raises(PublishFailed):
-        await one.publish([a_message(9)], connection=one.connection_epoch, incarnation=lost)
+        await one.publish([make_message(9)], connection=one.connection_epoch, incarnation=lost)
     with pytest.raises(PublishFailed):
-        await other.publish([a_message(1)], connection=other.connection_epoch, incarnation=made)
+        await other.publish([make_message(1)], connection=other.connection_epoch, incarnation=made)
     assert await other.ensure_ready() == made
-    await other.publish([a_message(1)], connection=other.connection_epoch, incarnation=made)
-    assert await subjects(nats_url) == [a_message(1).subject]
+    await other.publish([make_message(1)], connection=other.connection_epoch, incarnation=made)
+    assert await subjects(nats_url) == [make_message(1).subject]
     for connection in (one, other, client):
         await connection.close()
 
@@ -156,11 +158,11 @@ async def test_a_stream_of_a_former_version_is_given_an_entrance(nats_url: str) 
     stream = JetStream(stream_options(nats_url))
     incarnation = await stream.ensure_ready()
     assert incarnation == str(made.created)
-    await client.jetstream().publish(a_message(1).subject, b"{}")  # by a shard of that version
+    await client.jetstream().publish(make_message(1).subject, b"{}")  # by a shard of that version
     await stream.publish(
-        [a_message(2)], connection=stream.connection_epoch, incarnation=incarnation
+        [make_message(2)], connection=stream.connection_epoch, incarnation=incarnation
     )
-    assert await subjects(nats_url) == [a_message(1).subject, a_message(2).subject]
+    assert await subjects(nats_url) == [make_message(1).subject, make_message(2).subject]
     await client.close()
     await stream.close()
 
@@ -168,7 +170,7 @@ async def test_a_stream_of_a_former_version_is_given_an_entrance(nats_url: str) 
 async def test_limits_are_brought_up_to_date_and_what_is_there_stays(nats_url: str) -> None:
     stream = JetStream(stream_options(nats_url))
     made = await stream.ensure_ready()
-    await stream.publish([a_message(1)], connection=stream.connection_epoch, incarnation=made)
+    await stream.publish([make_message(1)], connection=stream.connection_epoch, incarnation=made)
     options = stream_options(nats_url)
     changed = JetStream(msgspec.structs.replace(options, max_age_s=3_600.0))
     assert await changed.ensure_ready() == made
@@ -176,7 +178,7 @@ async def test_limits_are_brought_up_to_date_and_what_is_there_stays(nats_url: s
     config = (await client.jetstream().stream_info(STREAM)).config
     await client.close()
     assert config.max_age == 3_600
-    await changed.publish([a_message(2)], connection=changed.connection_epoch, incarnation=made)
-    assert await subjects(nats_url) == [a_message(1).subject, a_message(2).subject]
+    await changed.publish([make_message(2)], connection=changed.connection_epoch, incarnation=made)
+    assert await subjects(nats_url) == [make_message(1).subject, make_message(2).subject]
     await changed.close()
     await stream.close()

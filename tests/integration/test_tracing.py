@@ -1,4 +1,4 @@
-"""One transfer followed through everything: HTTP, dispatch, batch, Postgres, stream, projection."""
+"""One transfer traced end to end: HTTP, dispatch, batch, Postgres, stream, projection."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -21,7 +21,7 @@ CLIENT_SPAN = "00f067aa0ba902b7"
 
 
 class OneShard:
-    """The way to a shard in this process, in the bytes that travel to another."""
+    """A transport to an in-process shard, with the wire encoding."""
 
     def __init__(self, shard: ShardUnderTest) -> None:
         self._shard = shard
@@ -43,7 +43,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 @pytest.fixture
 async def client(database: str, nats_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The whole way of a command in one process, on real servers."""
+    """The complete write path in one process, on real servers."""
     limits = DispatcherLimits(
         shard_count=1,
         ingress_queue_max=100,
@@ -57,8 +57,8 @@ async def client(database: str, nats_url: str) -> AsyncIterator[httpx.AsyncClien
         running_consumer(database, nats_url),
         queries_on(database) as queries,
     ):
-        # A stream that is made while a command is decided is filled from the journal, and events
-        # that come from there carry no trace.
+        # A stream created while a command is decided is backfilled from the journal, and backfilled
+        # events carry no trace.
         await until(lambda: shard.relay.stream_ready)
         services = Dependencies(
             settings=Settings(),
@@ -113,7 +113,7 @@ async def test_a_transfer_is_followed_from_the_request_to_the_projection(
         "reply",
     ]
     assert all(batch.started_ns <= span.started_ns <= span.ended_ns for span in stages)
-    # The wallet's creation had no traceparent: a trace of its own.
+    # The wallet's creation had no traceparent, so it has its own trace.
     assert only(collector.named("create_wallet")).trace_id != CLIENT_TRACE
 
 

@@ -1,4 +1,4 @@
-"""Two shards that own the same wallets, as during an upgrade: slower, and nothing worse."""
+"""Two shards that own the same wallets, as during an upgrade: slower but correct."""
 
 import asyncio
 from collections import Counter

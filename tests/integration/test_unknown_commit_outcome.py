@@ -1,4 +1,4 @@
-"""Postgres did it and the answer was lost, or its connections died: the client learns the truth."""
+"""A commit response is lost or connections die: the client gets the true outcome."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def test_a_commit_whose_answer_is_lost_is_applied_once_and_answered(databa
         wallet_id = await shard.create_wallet()
         proxy.lose_answers = 1
         answer = body(await shard.request(wallet_id, debit("5")))
-        assert proxy.lost == 1, "the answer was not lost: this test proved nothing"
+        assert proxy.lost == 1, "the response was not lost: the test proved nothing"
         assert shard.shard.counts["outcomes_unknown"] == 1
         assert (answer["wallet"]["version"], answer["wallet"]["balance"]) == (2, "5.00")
         after = body(await shard.request(wallet_id, debit("1")))
@@ -70,5 +70,5 @@ async def test_terminated_connections_lose_and_double_nothing(database: str) -> 
         )
     acknowledged = sorted(version for one in versions for version in one)
     assert len(acknowledged) == len(set(acknowledged))
-    # Every acknowledged one is in the journal; one that was told to have failed is not.
+    # Every acknowledged command is in the journal; one reported as failed is not.
     assert await events(database) == len(acknowledged)

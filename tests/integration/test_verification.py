@@ -1,4 +1,4 @@
-"""The checker's program on real servers: sound data passes, and each kind of damage has a name."""
+"""The checker on real servers: consistent data passes, and each kind of damage is reported."""
 
 import asyncio
 import io
@@ -29,7 +29,7 @@ AT_REST = timedelta(0)
 
 
 async def money_moved(database: str, nats_url: str) -> list[WalletId]:
-    """Wallets with some of everything, published and projected."""
+    """Wallets with a mixed workload, published and projected."""
     async with running_shard(database, nats_url) as shard:
         wallets = await open_wallets(shard, 6)
         await run_mixed_workload(shard, wallets, rounds=2)
@@ -75,7 +75,7 @@ async def breaches_in(database: str, *, lag_max: timedelta = AT_REST) -> set[Vio
 
 
 async def run_program(**options: object) -> tuple[int, str]:
-    """Its exit code, and what it said. It has an event loop of its own."""
+    """Its exit code and output. It runs its own event loop."""
     said = io.StringIO()
     console = Console(file=said, width=1_000)
     wanted = Options(**options)  # type: ignore[arg-type]  # options of the command
@@ -204,7 +204,7 @@ async def test_damage_is_found_by_its_name(database: str, nats_url: str, name: s
     assert await breaches_in(database) == expected
 
 
-async def test_a_transfer_settled_twice_is_found_though_its_sums_agree(
+async def test_a_transfer_settled_twice_is_found_though_balances_agree(
     database: str, nats_url: str
 ) -> None:
     async with running_shard(database, nats_url) as shard:
@@ -277,12 +277,12 @@ async def test_the_stream_is_held_against_the_journal(database: str, nats_url: s
         assert f" {breach} " in said, said
 
 
-async def test_what_clients_were_told_is_held_against_the_journal(
+async def test_reported_responses_are_checked_against_the_journal(
     database: str, nats_url: str, tmp_path: Path
 ) -> None:
     async with running_shard(database, nats_url) as shard:
         wallet_id = await shard.create_wallet(reference_id="made")
-        told = await shard.request(wallet_id, debit("5", reference_id="paid"))
+        reported = await shard.request(wallet_id, debit("5", reference_id="paid"))
     created = ClientCall(
         operation_id="made", operation="create_wallet", started=1, ended=2, outcome="unknown"
     )
@@ -295,7 +295,7 @@ async def test_what_clients_were_told_is_held_against_the_journal(
         wallet_id=wallet_id,
         amount=500,
         status=201,
-        body=applied(told).body.decode(),
+        body=applied(reported).body.decode(),
         version=2,
     )
     lost = msgspec.structs.replace(paid, operation_id="paid again", started=5, ended=6)

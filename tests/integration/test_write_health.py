@@ -1,4 +1,4 @@
-"""What a shard says of its writes, against a Postgres that can't write though it answers."""
+"""A shard's write health against a Postgres that responds but can't write."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ Hindrance = Callable[[asyncpg.Connection], AbstractAsyncContextManager[None]]
 
 
 @asynccontextmanager
-async def a_probe(dsn: str, *, timeout_s: float = 30.0) -> AsyncIterator[PostgresWriteProbe]:
+async def open_probe(dsn: str, *, timeout_s: float = 30.0) -> AsyncIterator[PostgresWriteProbe]:
     connection = ReconnectingConnection(
         dsn, statement_timeout_s=timeout_s, connect_timeout_s=5.0, settings=PROBE_SETTINGS
     )
@@ -36,8 +36,8 @@ async def a_probe(dsn: str, *, timeout_s: float = 30.0) -> AsyncIterator[Postgre
 
 @asynccontextmanager
 async def watched(dsn: str) -> AsyncIterator[WriteHealth]:
-    """A shard's view of its writes, which are only probes."""
-    async with a_probe(dsn) as probe:
+    """A shard's write health when it has only probes."""
+    async with open_probe(dsn) as probe:
         health = WriteHealth(probe, LIMITS, asyncio.get_running_loop().time)
         task = asyncio.create_task(health.run())
         try:
@@ -56,7 +56,7 @@ async def operator(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @asynccontextmanager
-async def a_standby_that_is_away(admin: asyncpg.Connection) -> AsyncIterator[None]:
+async def standby_unavailable(admin: asyncpg.Connection) -> AsyncIterator[None]:
     await admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     await admin.execute("SELECT pg_reload_conf()")
     try:
@@ -67,7 +67,7 @@ async def a_standby_that_is_away(admin: asyncpg.Connection) -> AsyncIterator[Non
 
 
 @asynccontextmanager
-async def a_locked_table(admin: asyncpg.Connection) -> AsyncIterator[None]:
+async def locked_table(admin: asyncpg.Connection) -> AsyncIterator[None]:
     async with admin.transaction():
         await admin.execute("LOCK TABLE transfers IN SHARE MODE")
         yield
@@ -84,13 +84,13 @@ async def backends(observer: asyncpg.Connection) -> int:
 
 
 async def waiting(observer: asyncpg.Connection, wait: str) -> set[int]:
-    """The backends of probes that wait so."""
+    """The backends of probes with this wait event."""
     rows = await observer.fetch(f"{PROBES} AND $1 IN (wait_event_type, wait_event)", wait)
     return {row["pid"] for row in rows}
 
 
 async def another_waits(observer: asyncpg.Connection, wait: str, before: set[int]) -> set[int]:
-    """Those that wait once there is one that did not wait ``before``."""
+    """Wait for a backend that is not in ``before``; returns all that wait."""
 
     async def so() -> bool:
         return bool(await waiting(observer, wait) - before)
@@ -105,9 +105,9 @@ async def test_a_synchronous_standby_is_noticed_when_it_goes_and_returns(
     async with operator(dsn) as admin, watched(dsn) as health:
         await until(lambda: health.problem() is None)
 
-        async with a_standby_that_is_away(admin):
+        async with standby_unavailable(admin):
             await until(lambda: "has waited" in (health.problem() or ""))
-            assert await admin.fetchval("SELECT 1") == 1  # Postgres answers all the same.
+            assert await admin.fetchval("SELECT 1") == 1  # Postgres still responds.
             assert await backends(admin) == 1
         await until(lambda: health.problem() is None)
 
@@ -126,7 +126,7 @@ async def test_refusals_that_are_answered_do_not_hide_that_no_write_is_confirmed
             PostgresJournal(connection), health, asyncio.get_running_loop().time
         )
         await journal.commit(creates.write)
-        async with a_standby_that_is_away(admin):
+        async with standby_unavailable(admin):
 
             async def is_known() -> bool:
                 await journal.commit(refuses)
@@ -152,15 +152,15 @@ async def test_a_server_that_takes_no_writes_is_noticed(dsn: str) -> None:
 async def test_a_table_that_is_locked_is_noticed_and_so_is_its_release(dsn: str) -> None:
     async with operator(dsn) as admin, watched(dsn) as health:
         await until(lambda: health.problem() is None)
-        async with a_locked_table(admin):
+        async with locked_table(admin):
             await until(lambda: "has waited" in (health.problem() or ""))
         await until(lambda: health.problem() is None)
 
 
 @pytest.mark.parametrize(
     ("hindrance", "wait"),
-    [(a_locked_table, "Lock"), (a_standby_that_is_away, "SyncRep")],
-    ids=["a locked table", "a standby that is away"],
+    [(locked_table, "Lock"), (standby_unavailable, "SyncRep")],
+    ids=["locked table", "standby unavailable"],
 )
 async def test_probes_that_are_given_up_do_not_pile_up_on_the_server(
     dsn: str, hindrance: Hindrance, wait: str
@@ -170,7 +170,7 @@ async def test_probes_that_are_given_up_do_not_pile_up_on_the_server(
         operator(dsn) as hinders,
         operator(dsn) as observer,
         hindrance(hinders),
-        a_probe(dsn) as probe,
+        open_probe(dsn) as probe,
     ):
         for _ in range(5):
             writing = asyncio.create_task(probe.write(allocating=False))
@@ -183,14 +183,14 @@ async def test_a_probe_that_meets_a_locked_table_is_ended_by_the_server(dsn: str
     async with (
         operator(dsn) as hinders,
         operator(dsn) as observer,
-        a_locked_table(hinders),
-        a_probe(dsn, timeout_s=0.5) as probe,
+        locked_table(hinders),
+        open_probe(dsn, timeout_s=0.5) as probe,
     ):
         with pytest.raises(ProbeFailed, match=r"^55P03 "):
             await probe.write(allocating=True)
         writing = asyncio.create_task(probe.write(allocating=True))
         await another_waits(observer, "Lock", set())
-        await stop(writing)  # Also if nobody connects after that.
+        await stop(writing)  # Even if no client connects after that.
 
         async def none_is_left() -> bool:
             return await backends(observer) == 0
@@ -201,15 +201,15 @@ async def test_a_probe_that_meets_a_locked_table_is_ended_by_the_server(dsn: str
 async def test_a_probe_that_no_standby_confirms_in_time_has_failed(dsn: str) -> None:
     async with (
         operator(dsn) as admin,
-        a_standby_that_is_away(admin),
-        a_probe(dsn, timeout_s=0.3) as probe,
+        standby_unavailable(admin),
+        open_probe(dsn, timeout_s=0.3) as probe,
     ):
         with pytest.raises(ProbeFailed, match="not confirmed in time"):
             await probe.write(allocating=False)
 
 
 async def test_a_probe_whose_wait_for_a_standby_was_cancelled_has_failed(dsn: str) -> None:
-    async with operator(dsn) as admin, a_standby_that_is_away(admin), a_probe(dsn) as probe:
+    async with operator(dsn) as admin, standby_unavailable(admin), open_probe(dsn) as probe:
         writing = asyncio.create_task(probe.write(allocating=False))
         await admin.fetch(
             "SELECT pg_cancel_backend(pid) FROM unnest($1::int[]) AS pid",
@@ -220,13 +220,13 @@ async def test_a_probe_whose_wait_for_a_standby_was_cancelled_has_failed(dsn: st
 
 
 async def test_a_probe_that_gets_no_connection_has_the_servers_reason(dsn: str) -> None:
-    async with a_probe(f"{dsn}_missing") as probe:
+    async with open_probe(f"{dsn}_missing") as probe:
         with pytest.raises(ProbeFailed, match=r"^3D000 "):
             await probe.write(allocating=False)
 
 
 async def test_a_probe_leaves_nothing_behind_also_if_it_gets_space(dsn: str) -> None:
-    async with operator(dsn) as admin, a_probe(dsn) as probe:
+    async with operator(dsn) as admin, open_probe(dsn) as probe:
         for allocating in (True, False, True):
             await probe.write(allocating=allocating)
         for table in ("wallets", "transfers", "wallet_events", "outbox", "idempotency_keys"):

@@ -1,4 +1,4 @@
-"""How Hypothesis runs: the same examples every time, unless told to explore.
+"""How Hypothesis runs: the same examples every time, unless the explore profile is set.
 
 `pytest tests/property --hypothesis-profile=explore` tries ten times as many new ones.
 """

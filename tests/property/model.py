@@ -1,6 +1,6 @@
-"""Wallets once more, as simply as can be said: what the real code is compared with.
+"""A simple model of wallets, with which the real code is compared.
 
-Plain dicts and Decimal, nothing shared with the product. An ask is a dict:
+Plain dicts and Decimal, nothing shared with the product. A request is a dict:
 
     {"wallet": id, "items": [item, …], "request": id, "attempt": n,
      "several": bool, "atomic": bool, "key": text or None}
@@ -11,16 +11,16 @@ and an item one of
     {"do": "transfer", "id": …, "type": …, "status": …, "amount": text}
     {"do": "settle", "id": …, "status": …}
 
-each with a "key" (text or None). Answers are dicts as well: see `_told`.
+each with a "key" (text or None). Responses are dicts as well: see `_reported`.
 """
 
 import copy
 from decimal import Context, Decimal
 from typing import Any
 
-Ask = dict[str, Any]
+ModelRequest = dict[str, Any]
 Item = dict[str, Any]
-Told = dict[str, Any]
+Reported = dict[str, Any]
 
 _EXACT = Context(prec=200)
 _LARGEST_MINOR = Decimal("9" * 38)
@@ -34,7 +34,7 @@ _KEPT_REFUSALS = {
 
 
 class Model:
-    """Everything that was ever accepted, and everything that was answered under a key."""
+    """Everything that was accepted, and every response stored under a key."""
 
     def __init__(self) -> None:
         self.wallets: dict[str, dict[str, Any]] = {}
@@ -42,69 +42,73 @@ class Model:
         self.references: dict[str, str] = {}
         self.keys: dict[tuple[str, str], dict[str, Any]] = {}
         self.first_answers: dict[tuple[str, str], dict[str, Any]] = {}
-        """What was answered when a wallet or a transfer came to be."""
+        """The first response for each created wallet or transfer."""
 
     def copy(self) -> "Model":
         return copy.deepcopy(self)
 
-    def ask(self, ask: Ask, now: str) -> Told:
-        """What ``ask`` is answered: the answers to its items, and what is said of the whole."""
-        if not ask["several"]:
-            return _told([self._item(ask, ask["items"][0], now)])
-        if ask["key"] is None:
-            return self._several(ask, now)
-        kept = self.keys.get((ask["wallet"], ask["key"]))
+    def answer(self, request: ModelRequest, now: str) -> Reported:
+        """The response to ``request``: its items' results and the result of the whole."""
+        if not request["several"]:
+            return _reported([self._item(request, request["items"][0], now)])
+        if request["key"] is None:
+            return self._several(request, now)
+        kept = self.keys.get((request["wallet"], request["key"]))
         if kept is None:
-            told = self._several(ask, now)
-            if any(_is_decided(answer) for answer in told["answers"]):
-                self._keep(ask, ask["key"], _asked(ask), told)
-            return told
-        if kept["asked"] != _asked(ask):
-            return _told([_refused("idempotency_key_reused", ask["request"])])
-        return {**kept["told"], "replayed": kept["request"] != ask["request"]}
+            reported = self._several(request, now)
+            if any(_is_decided(answer) for answer in reported["answers"]):
+                self._keep(request, request["key"], _asked(request), reported)
+            return reported
+        if kept["asked"] != _asked(request):
+            return _reported([_refused("idempotency_key_reused", request["request"])])
+        return {**kept["reported"], "replayed": kept["request"] != request["request"]}
 
-    def _several(self, ask: Ask, now: str) -> Told:
+    def _several(self, request: ModelRequest, now: str) -> Reported:
         before = self.copy()
         answers: list[dict[str, Any]] = []
-        for item in ask["items"]:
-            answers.append(self._item(ask, item, now))
-            if ask["atomic"] and answers[-1]["refused"]:
+        for item in request["items"]:
+            answers.append(self._item(request, item, now))
+            if request["atomic"] and answers[-1]["refused"]:
                 self.__dict__.update(before.__dict__)
                 last = {**answers[-1], "replayed": False}
-                return _told([last], several=True, undone=len(answers) - 1)
-        return _told(answers, several=True, wallet=self._sums(ask["wallet"]))
+                return _reported([last], several=True, undone=len(answers) - 1)
+        return _reported(answers, several=True, wallet=self._balances(request["wallet"]))
 
-    def _item(self, ask: Ask, item: Item, now: str) -> dict[str, Any]:
+    def _item(self, request: ModelRequest, item: Item, now: str) -> dict[str, Any]:
         if item["key"] is None:
-            return self._decide(ask, item, now)
-        kept = self.keys.get((ask["wallet"], item["key"]))
+            return self._decide(request, item, now)
+        kept = self.keys.get((request["wallet"], item["key"]))
         if kept is None:
-            answer = self._decide(ask, item, now)
+            answer = self._decide(request, item, now)
             if _is_decided(answer):
-                self._keep(ask, item["key"], _asked_item(item), answer)
+                self._keep(request, item["key"], _asked_item(item), answer)
             return answer
         if kept["asked"] != _asked_item(item):
-            return _refused("idempotency_key_reused", ask["request"])
-        return {**kept["told"], "replayed": kept["request"] != ask["request"]}
+            return _refused("idempotency_key_reused", request["request"])
+        return {**kept["reported"], "replayed": kept["request"] != request["request"]}
 
-    def _keep(self, ask: Ask, key: str, asked: object, told: Told) -> None:
-        self.keys[ask["wallet"], key] = {"asked": asked, "told": told, "request": ask["request"]}
+    def _keep(self, request: ModelRequest, key: str, asked: object, reported: Reported) -> None:
+        self.keys[request["wallet"], key] = {
+            "asked": asked,
+            "reported": reported,
+            "request": request["request"],
+        }
 
-    def _decide(self, ask: Ask, item: Item, now: str) -> dict[str, Any]:
-        if ask["attempt"] > 1 and item["do"] != "settle":
-            owner = item["id"] if item["do"] == "create" else ask["wallet"]
+    def _decide(self, request: ModelRequest, item: Item, now: str) -> dict[str, Any]:
+        if request["attempt"] > 1 and item["do"] != "settle":
+            owner = item["id"] if item["do"] == "create" else request["wallet"]
             first = self.first_answers.get((owner, item["id"]))
             if first is not None:
                 return first
         code = {"create": self._create, "transfer": self._transfer, "settle": self._settle}[
             item["do"]
-        ](ask["wallet"], item, now)
+        ](request["wallet"], item, now)
         if code is not None:
-            return _refused(code, ask["request"])
-        return self._accepted(ask, item)
+            return _refused(code, request["request"])
+        return self._accepted(request, item)
 
-    def _accepted(self, ask: Ask, item: Item) -> dict[str, Any]:
-        owner = item["id"] if item["do"] == "create" else ask["wallet"]
+    def _accepted(self, request: ModelRequest, item: Item) -> dict[str, Any]:
+        owner = item["id"] if item["do"] == "create" else request["wallet"]
         wallet = self.wallets[owner]
         if item["do"] == "create":
             body = self._wallet_body(owner)
@@ -120,7 +124,7 @@ class Model:
             self.first_answers[owner, item["id"]] = answer
         return answer
 
-    # -- the three things that one can ask for; each tells why not, or does it ---------------------
+    # -- the three commands; each is applied, or returns the refusal code --------------------------
 
     def _create(self, _scope: str, item: Item, now: str) -> str | None:
         if item["reference"] in self.references:
@@ -193,9 +197,9 @@ class Model:
         transfer["reason"] = "reverted" if item["status"] == "failed" else None
         return None
 
-    # -- how things are told -----------------------------------------------------------------------
+    # -- responses ---------------------------------------------------------------------------------
 
-    def _sums(self, wallet_id: str) -> dict[str, Any] | None:
+    def _balances(self, wallet_id: str) -> dict[str, Any] | None:
         wallet = self.wallets.get(wallet_id)
         if wallet is None:
             return None
@@ -205,9 +209,9 @@ class Model:
         }
 
     def _wallet_body(self, wallet_id: str) -> dict[str, Any]:
-        wallet, sums = self.wallets[wallet_id], self._sums(wallet_id)
-        assert sums is not None
-        return sums | {
+        wallet, balances = self.wallets[wallet_id], self._balances(wallet_id)
+        assert balances is not None
+        return balances | {
             "id": wallet_id,
             "reference_id": wallet["reference"],
             "currency": wallet["currency"],
@@ -232,7 +236,7 @@ class Model:
             "failure_reason": transfer["reason"],
             "created_at": transfer["created"],
             "settled_at": transfer["settled"],
-            "wallet": self._sums(wallet_id),
+            "wallet": self._balances(wallet_id),
         }
 
 
@@ -245,12 +249,12 @@ def _text(amount: Decimal, scale: int) -> str:
     return f"{amount.quantize(Decimal(1).scaleb(-scale), context=_EXACT):f}"
 
 
-def _asked(ask: Ask) -> list[object]:
-    return [ask["atomic"], *(_asked_item(item) for item in ask["items"])]
+def _asked(request: ModelRequest) -> list[object]:
+    return [request["atomic"], *(_asked_item(item) for item in request["items"])]
 
 
 def _asked_item(item: Item) -> dict[str, Any]:
-    """What the client asked for; the ids of what comes to be are the service's."""
+    """The client's request without ids that the service generates."""
     minted = set() if item["do"] == "settle" else {"id"}
     return {name: value for name, value in item.items() if name not in minted | {"key"}}
 
@@ -268,7 +272,7 @@ def _refused(code: str, request: str) -> dict[str, Any]:
     }
 
 
-def _told(answers: list[dict[str, Any]], **whole: Any) -> Told:
+def _reported(answers: list[dict[str, Any]], **whole: Any) -> Reported:
     return {
         "answers": answers,
         "several": False,

@@ -1,4 +1,4 @@
-"""Amounts, for all of them: exact there and back, and never half accepted."""
+"""For all amounts: the round trip is exact, and an invalid amount is never accepted in part."""
 
 from decimal import Context, Decimal
 

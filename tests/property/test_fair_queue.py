@@ -19,7 +19,7 @@ Request = tuple[WalletId, int, int]
 
 
 class FairQueueMachine(RuleBasedStateMachine):
-    """Compares a queue with one plain list a wallet."""
+    """Compares a queue with one plain list per wallet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class FairQueueMachine(RuleBasedStateMachine):
         )
         self.model: dict[WalletId, list[Request]] = defaultdict(list)
         self.passed_over: dict[WalletId, set[WalletId]] = defaultdict(set)
-        """By wallet that waits unblocked: those that had a turn since it had its own."""
+        """Per waiting, unblocked wallet: the wallets that had a turn since its last one."""
         self.number = 0
 
     def commands_of(self, wallet: WalletId) -> int:
@@ -65,12 +65,12 @@ class FairQueueMachine(RuleBasedStateMachine):
         by_wallet: dict[WalletId, list[Request]] = defaultdict(list)
         for request in taken.requests:
             by_wallet[request[0]].append(request)
-        assert list(by_wallet) == taken.wallets, "a wallet has one turn in a take"
+        assert list(by_wallet) == taken.wallets, "a wallet has one turn per call"
         assert not blocked & set(taken.wallets)
         for wallet, requests in by_wallet.items():
-            assert requests == self.model[wallet][: len(requests)], "in order, none left out"
+            assert requests == self.model[wallet][: len(requests)], "in order, without gaps"
             self.model[wallet] = self.model[wallet][len(requests) :]
-        assert bool(taken) == bool(waiting - blocked), "whoever may leave does"
+        assert bool(taken) == bool(waiting - blocked), "every unblocked wallet is served"
         self.check_sizes(by_wallet, capacity=capacity, quota=quota, lone_quota=lone_quota)
         assert taken.over_quota <= {wallet for wallet in by_wallet if self.model[wallet]}
         self.check_turns(taken.wallets, blocked)
@@ -93,7 +93,7 @@ class FairQueueMachine(RuleBasedStateMachine):
                 assert used <= quota or len(turn) == 1, "no more than its quota while others wait"
 
     def check_turns(self, served: list[WalletId], blocked: set[WalletId]) -> None:
-        """No wallet has a second turn while another one waits that could have had its own."""
+        """No wallet has a second turn while another wallet waits that could have been served."""
         for wallet in WALLETS:
             if wallet in served or wallet in blocked or not self.model[wallet]:
                 self.passed_over[wallet].clear()
@@ -126,7 +126,7 @@ TestFairQueue = FairQueueMachine.TestCase
 def test_one_request_waits_for_one_turn_of_each_other_wallet(
     overload: int, others: int, quota: int
 ) -> None:
-    """However much an overloaded wallet has queued, a request put now leaves next but one turn."""
+    """A new request of another wallet is served within two turns, despite an overloaded wallet."""
     queue: FairQueue[str] = FairQueue(commands_max=10_000, wallet_commands_max=10_000)
     for wallet in range(others):
         for _ in range(overload):

@@ -1,4 +1,4 @@
-"""The ring, for all wallets: stable, and moving only to the new shard."""
+"""The ring, for all wallets: stable, and wallets move only to a new shard."""
 
 from hypothesis import given
 from hypothesis import strategies as st

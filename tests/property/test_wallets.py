@@ -1,7 +1,7 @@
 """Wallets against a model: after every step, answers, balances, statuses and versions agree.
 
-Guards INV-1 to INV-7 and INV-10 at once: whatever is asked, in whatever order, however often it
-is delivered, by whichever of two owners it is decided and however the journal fails.
+Covers INV-1 to INV-7 and INV-10: for all requests in any order, repeated deliveries, either of two
+owners, and any journal fault.
 """
 
 from itertools import permutations
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from actors.rpc.messages import Failure, FailureCode, RequestResult
-from tests.property.model import Ask, Item, Model, Told
+from tests.property.model import Item, Model, ModelRequest, Reported
 from tests.property.two_shards import TwoShards, as_reported, assert_same_state
 from tests.support.faulty_journal import Fault
 from wallet.ids import IdempotencyKey, wallet_creation_scope
@@ -39,7 +39,7 @@ class Wallets(RuleBasedStateMachine):
     wallets = Bundle("wallets")
     transfers = Bundle("transfers")
     asked = Bundle("asked")
-    """What was asked before, to be delivered or sent again."""
+    """Earlier requests, to be delivered or sent again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Wallets(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.shards.close()
 
-    # -- asking for one thing --------------------------------------------------------------------
+    # -- single requests -------------------------------------------------------------------------
 
     @rule(
         target=wallets,
@@ -68,23 +68,23 @@ class Wallets(RuleBasedStateMachine):
         key: str | None,
         faults: list[Fault | None],
     ) -> Any:
-        ask = self.creation(currency, reference, key)
-        self.ask(shard, [ask], faults)
-        created = ask["items"][0]["id"]
+        request = self.creation(currency, reference, key)
+        self.check_requests(shard, [request], faults)
+        created = request["items"][0]["id"]
         return created if created in self.model.wallets else multiple()
 
     @rule(target=asked, shard=SHARDS, wallet=wallets, item=st.data(), faults=FAULTS)
     def transfer(
         self, shard: int, wallet: str, item: st.DataObject, faults: list[Fault | None]
-    ) -> Ask:
-        ask = self.an_ask(wallet, [self.drawn_transfer(item)])
-        self.ask(shard, [ask], faults)
-        return ask
+    ) -> ModelRequest:
+        request = self.make_request(wallet, [self.drawn_transfer(item)])
+        self.check_requests(shard, [request], faults)
+        return request
 
     @rule(target=transfers, shard=SHARDS, wallet=wallets, kind=TYPES, amount=VALID_AMOUNTS)
     def hold(self, shard: int, wallet: str, kind: str, amount: str) -> Any:
-        item = self.a_transfer(kind, "pending", amount, None)
-        self.ask(shard, [self.an_ask(wallet, [item])], [])
+        item = self.make_transfer(kind, "pending", amount, None)
+        self.check_requests(shard, [self.make_request(wallet, [item])], [])
         is_held = (wallet, item["id"]) in self.model.transfers
         return (wallet, item["id"]) if is_held else multiple()
 
@@ -96,23 +96,27 @@ class Wallets(RuleBasedStateMachine):
         status: str,
         key: str | None,
         faults: list[Fault | None],
-    ) -> Ask:
+    ) -> ModelRequest:
         wallet, transfer_id = transfer
-        ask = self.an_ask(wallet, [a_settlement(transfer_id, status, key)])
-        self.ask(shard, [ask], faults)
-        return ask
+        request = self.make_request(wallet, [make_settlement(transfer_id, status, key)])
+        self.check_requests(shard, [request], faults)
+        return request
 
     @rule(shard=SHARDS, wallet=wallets, transfer=transfers, status=ENDS)
     def settle_in_some_wallet(
         self, shard: int, wallet: str, transfer: tuple[str, str], status: str
     ) -> None:
-        self.ask(shard, [self.an_ask(wallet, [a_settlement(transfer[1], status, None)])], [])
+        self.check_requests(
+            shard, [self.make_request(wallet, [make_settlement(transfer[1], status, None)])], []
+        )
 
     @rule(shard=SHARDS, item=st.data())
     def ask_a_wallet_that_does_not_exist(self, shard: int, item: st.DataObject) -> None:
-        self.ask(shard, [self.an_ask(self.new_id(), [self.drawn_transfer(item)])], [])
+        self.check_requests(
+            shard, [self.make_request(self.new_id(), [self.drawn_transfer(item)])], []
+        )
 
-    # -- asking for several things, and at the same time -------------------------------------------
+    # -- batches and concurrent requests ----------------------------------------------------------
 
     @rule(
         target=asked,
@@ -131,11 +135,11 @@ class Wallets(RuleBasedStateMachine):
         atomic: bool,
         key: str | None,
         faults: list[Fault | None],
-    ) -> Ask:
-        drawn = self.drawn_items(wallet, items, keyed=key is not None)
-        ask = self.an_ask(wallet, drawn, several=True, atomic=atomic, key=key)
-        self.ask(shard, [ask], faults)
-        return ask
+    ) -> ModelRequest:
+        drawn = self.drawn_items(wallet, items, one_key=key is not None)
+        request = self.make_request(wallet, drawn, several=True, atomic=atomic, key=key)
+        self.check_requests(shard, [request], faults)
+        return request
 
     @rule(
         shard=SHARDS,
@@ -146,8 +150,8 @@ class Wallets(RuleBasedStateMachine):
     def burst(
         self, shard: int, chosen: list[str], data: st.DataObject, faults: list[Fault | None]
     ) -> None:
-        asks = [self.an_ask(wallet, [self.drawn_transfer(data)]) for wallet in chosen]
-        self.ask(shard, asks, faults)
+        requests = [self.make_request(wallet, [self.drawn_transfer(data)]) for wallet in chosen]
+        self.check_requests(shard, requests, faults)
 
     @rule(
         chosen=st.lists(wallets, min_size=2, max_size=6),
@@ -155,64 +159,71 @@ class Wallets(RuleBasedStateMachine):
         conflicts=st.lists(st.sampled_from([None, Fault.CONFLICT]), max_size=3),
     )
     def race(self, chosen: list[str], data: st.DataObject, conflicts: list[Fault | None]) -> None:
-        """Both shards at once. For each wallet one was decided after the other, whichever.
+        """Both shards concurrently. Each wallet's requests must be serializable.
 
-        Amounts are valid: a request that isn't leaves no trace under its key, so that nothing
-        orders it and another request with the same key.
+        Amounts are valid: an invalid request stores nothing under its key, so its order relative to
+        another request with the same key is undefined.
         """
         self.shards.journal.commit_faults.extend(conflicts)
-        asks = [
-            self.an_ask(wallet, [self.drawn_item(wallet, data, VALID_AMOUNTS)]) for wallet in chosen
+        requests = [
+            self.make_request(wallet, [self.drawn_item(wallet, data, VALID_AMOUNTS)])
+            for wallet in chosen
         ]
-        by_shard = {0: asks[0::2], 1: asks[1::2]}
-        now = self.shards.now_told()
-        replies = self.shards.ask(by_shard)
+        by_shard = {0: requests[0::2], 1: requests[1::2]}
+        now = self.shards.next_timestamp()
+        replies = self.shards.request(by_shard)
         self.shards.journal.commit_faults.clear()
-        told = {shard: in_model_words(replies[shard]) for shard in by_shard}
+        reported = {shard: in_model_words(replies[shard]) for shard in by_shard}
         for wallet in set(chosen):
             self.model = self.one_after_the_other(
                 [
                     [
-                        (ask, answered)
-                        for ask, answered in zip(by_shard[shard], told[shard], strict=True)
-                        if ask["wallet"] == wallet
+                        (request, answered)
+                        for request, answered in zip(by_shard[shard], reported[shard], strict=True)
+                        if request["wallet"] == wallet
                     ]
                     for shard in by_shard
                 ],
                 now,
             )
 
-    def one_after_the_other(self, by_shard: list[list[tuple[Ask, Told]]], now: str) -> Model:
-        """The model after that order of the shards which explains what both told."""
+    def one_after_the_other(
+        self, by_shard: list[list[tuple[ModelRequest, Reported]]], now: str
+    ) -> Model:
+        """The model after the order of shards that explains both responses."""
         for order in permutations(by_shard):
             model = self.model.copy()
-            if all(model.ask(ask, now) == told for shard in order for ask, told in shard):
+            if all(
+                model.answer(request, now) == reported
+                for shard in order
+                for request, reported in shard
+            ):
                 return model
         raise AssertionError(f"no order explains {by_shard}")
 
-    # -- again ---------------------------------------------------------------------------------
+    # -- retries -------------------------------------------------------------------------------
 
-    @rule(shard=SHARDS, ask=asked, faults=FAULTS)
-    def deliver_again(self, shard: int, ask: Ask, faults: list[Fault | None]) -> None:
-        self.ask(shard, [{**ask, "attempt": 2}], faults)
+    @rule(shard=SHARDS, request=asked, faults=FAULTS)
+    def deliver_again(self, shard: int, request: ModelRequest, faults: list[Fault | None]) -> None:
+        self.check_requests(shard, [{**request, "attempt": 2}], faults)
 
-    @rule(shard=SHARDS, ask=asked)
-    def send_again(self, shard: int, ask: Ask) -> None:
+    @rule(shard=SHARDS, request=asked)
+    def send_again(self, shard: int, request: ModelRequest) -> None:
         """The client repeats itself: a new request, with new ids for what comes to be."""
         items = [
             item if item["do"] == "settle" else {**item, "id": self.new_id()}
-            for item in ask["items"]
+            for item in request["items"]
         ]
-        self.ask(shard, [{**ask, "items": items, "request": self.new_id()}], [])
+        self.check_requests(shard, [{**request, "items": items, "request": self.new_id()}], [])
 
-    @rule(shard=SHARDS, ask=consumes(asked), wallet=wallets, data=st.data())
+    @rule(shard=SHARDS, request=consumes(asked), wallet=wallets, data=st.data())
     def use_a_key_for_something_else(
-        self, shard: int, ask: Ask, wallet: str, data: st.DataObject
+        self, shard: int, request: ModelRequest, wallet: str, data: st.DataObject
     ) -> None:
-        item = {**self.drawn_transfer(data), "key": ask["items"][0]["key"]}
-        self.ask(shard, [self.an_ask(ask["wallet"], [item])], [])
+        item = {**self.drawn_transfer(data), "key": request["items"][0]["key"]}
+        self.check_requests(shard, [self.make_request(request["wallet"], [item])], [])
 
-    # -- what may happen to the shards -------------------------------------------------------------
+    # -- shard faults ------------------------------------------------------------------------------
 
     @rule(shard=SHARDS)
     def replace_a_shard(self, shard: int) -> None:
@@ -221,7 +232,7 @@ class Wallets(RuleBasedStateMachine):
     @rule(shard=SHARDS, wallet=wallets, data=st.data())
     def ask_while_nothing_can_be_read(self, shard: int, wallet: str, data: st.DataObject) -> None:
         self.shards.journal.loads_unavailable = 1
-        self.ask(shard, [self.an_ask(wallet, [self.drawn_transfer(data)])], [])
+        self.check_requests(shard, [self.make_request(wallet, [self.drawn_transfer(data)])], [])
 
     @invariant()
     def both_sides_are_the_same(self) -> None:
@@ -229,39 +240,43 @@ class Wallets(RuleBasedStateMachine):
 
     # -- helpers -------------------------------------------------------------------------------
 
-    def ask(self, shard: int, asks: list[Ask], faults: list[Fault | None]) -> None:
-        """Ask a shard and the model, and compare what they say."""
-        now = self.shards.now_told()
+    def check_requests(
+        self, shard: int, requests: list[ModelRequest], faults: list[Fault | None]
+    ) -> None:
+        """Send requests to a shard and the model, and compare the responses."""
+        now = self.shards.next_timestamp()
         self.shards.journal.commit_faults.extend(faults)
-        replies = self.shards.ask({shard: asks})[shard]
+        replies = self.shards.request({shard: requests})[shard]
         self.shards.journal.commit_faults.clear()
         self.shards.journal.loads_unavailable = 0
         if any(isinstance(reply, Failure) for reply in replies):
-            assert_nothing_was_applied(asks, replies)
+            assert_nothing_was_applied(requests, replies)
             return
-        self.model = self.explaining(asks, replies, now, lost=sum(map(is_lost, faults)))
+        self.model = self.explaining(requests, replies, now, lost=sum(map(is_lost, faults)))
 
     def explaining(
-        self, asks: list[Ask], replies: list[RequestResult], now: str, *, lost: int
+        self, requests: list[ModelRequest], replies: list[RequestResult], now: str, *, lost: int
     ) -> Model:
-        """The model after ``asks``, whose answers must be the shard's.
+        """The model after ``requests``; its responses must equal the shard's.
 
-        A commit whose answer was lost is decided again on what it left: what was accepted is
-        recognised, and what was refused comes after it, as if it had been sent a little later.
+        A batch whose commit response was lost is decided again on the committed state: accepted
+        commands are recognised, and refused ones are decided as if they had been sent later.
         """
-        model, told = self.model.copy(), []
+        model, reported = self.model.copy(), []
         for attempt in range(1, lost + 2):
-            again = [{**ask, "attempt": max(ask["attempt"], attempt)} for ask in asks]
-            told.append([model.ask(ask, now) for ask in again])
-            if told[-1] == in_model_words(replies):
+            again = [
+                {**request, "attempt": max(request["attempt"], attempt)} for request in requests
+            ]
+            reported.append([model.answer(request, now) for request in again])
+            if reported[-1] == in_model_words(replies):
                 return model
-        raise AssertionError(f"{in_model_words(replies)} is none of {told}")
+        raise AssertionError(f"{in_model_words(replies)} is not in {reported}")
 
     def new_id(self) -> str:
         self.numbers += 1
         return f"01900000-0000-7000-8000-{self.numbers:012x}"
 
-    def an_ask(self, wallet: str, items: list[Item], **whole: Any) -> Ask:
+    def make_request(self, wallet: str, items: list[Item], **whole: Any) -> ModelRequest:
         return {
             "wallet": wallet,
             "items": items,
@@ -272,7 +287,9 @@ class Wallets(RuleBasedStateMachine):
             "key": None,
         } | whole
 
-    def creation(self, currency: tuple[str, int], reference: str | None, key: str | None) -> Ask:
+    def creation(
+        self, currency: tuple[str, int], reference: str | None, key: str | None
+    ) -> ModelRequest:
         new_id = self.new_id()
         item: Item = {
             "do": "create",
@@ -283,9 +300,9 @@ class Wallets(RuleBasedStateMachine):
             "key": key,
         }
         scope = wallet_creation_scope(IdempotencyKey(key)) if key is not None else new_id
-        return self.an_ask(scope, [item])
+        return self.make_request(scope, [item])
 
-    def a_transfer(self, kind: str, status: str, amount: str, key: str | None) -> Item:
+    def make_transfer(self, kind: str, status: str, amount: str, key: str | None) -> Item:
         return {
             "do": "transfer",
             "id": self.new_id(),
@@ -298,31 +315,31 @@ class Wallets(RuleBasedStateMachine):
     def drawn_transfer(
         self, data: st.DataObject, amounts: st.SearchStrategy[str] = AMOUNTS
     ) -> Item:
-        return self.a_transfer(
+        return self.make_transfer(
             data.draw(TYPES), data.draw(STATUSES), data.draw(amounts), data.draw(KEYS)
         )
 
     def drawn_item(
         self, wallet: str, data: st.DataObject, amounts: st.SearchStrategy[str] = AMOUNTS
     ) -> Item:
-        """A transfer of ``wallet``, or the settlement of one that it has."""
+        """A new transfer of ``wallet``, or the settlement of an existing one."""
         known = [key[1] for key in self.model.transfers if key[0] == wallet]
         settles: bool = data.draw(st.booleans()) if known else False
         if settles:
-            return a_settlement(data.draw(st.sampled_from(known)), data.draw(ENDS), None)
+            return make_settlement(data.draw(st.sampled_from(known)), data.draw(ENDS), None)
         return self.drawn_transfer(data, amounts)
 
-    def drawn_items(self, wallet: str, data: st.DataObject, *, keyed: bool) -> list[Item]:
-        if not keyed:
+    def drawn_items(self, wallet: str, data: st.DataObject, *, one_key: bool) -> list[Item]:
+        if not one_key:
             return [self.drawn_item(wallet, data) for _ in range(data.draw(st.integers(1, 4)))]
-        # Under a key of the whole: what is refused is refused for want of money only.
+        # Under a batch key: valid amounts, so that refusals are for insufficient funds only.
         return [
-            self.a_transfer(data.draw(TYPES), data.draw(STATUSES), amount, None)
+            self.make_transfer(data.draw(TYPES), data.draw(STATUSES), amount, None)
             for amount in data.draw(st.lists(VALID_AMOUNTS, min_size=1, max_size=4))
         ]
 
 
-def a_settlement(transfer_id: str, status: str, key: str | None) -> Item:
+def make_settlement(transfer_id: str, status: str, key: str | None) -> Item:
     return {"do": "settle", "id": transfer_id, "status": status, "key": key}
 
 
@@ -330,16 +347,16 @@ def is_lost(fault: Fault | None) -> bool:
     return fault in (Fault.LOST_AFTER_APPLYING, Fault.LOST_AND_APPLIED_LATE)
 
 
-def in_model_words(replies: list[RequestResult]) -> list[Told]:
+def in_model_words(replies: list[RequestResult]) -> list[Reported]:
     return [as_reported(reply) for reply in replies]
 
 
-def assert_nothing_was_applied(asks: list[Ask], replies: list[RequestResult]) -> None:
-    """One transaction failed for all; that the state is unchanged the invariant checks."""
-    for ask, reply in zip(asks, replies, strict=True):
+def assert_nothing_was_applied(requests: list[ModelRequest], replies: list[RequestResult]) -> None:
+    """The transaction failed for all. The invariant checks that the state is unchanged."""
+    for request, reply in zip(requests, replies, strict=True):
         assert isinstance(reply, Failure)
         assert reply.code is FailureCode.UNAVAILABLE
-        assert reply.applied == ("no" if ask["attempt"] == 1 else "unknown")
+        assert reply.applied == ("no" if request["attempt"] == 1 else "unknown")
 
 
 TestWallets = Wallets.TestCase

@@ -1,4 +1,4 @@
-"""Two real shards over one journal in memory, asked in the model's words."""
+"""Two real shards over one in-memory journal, with the model's requests and responses."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -16,7 +16,7 @@ from actors.rpc.messages import (
     RequestResult,
 )
 from actors.shard.shard import Shard
-from tests.property.model import Ask, Item, Model, Told, in_minor
+from tests.property.model import Item, Model, ModelRequest, Reported, in_minor
 from tests.support.faulty_journal import FaultyJournal
 from tests.support.write_side import LIMITS, DetachedRelay
 from wallet import commands
@@ -24,14 +24,14 @@ from wallet.ids import IdempotencyKey, TransferId, WalletId
 
 Result = TypeVar("Result")
 
-# Small, so that wallets leave memory and come back, and so do transfers.
+# Small, so that wallets and transfers are evicted from memory and reloaded.
 _LIMITS = msgspec.structs.replace(LIMITS, wallets_cached_max=2, transfers_cached_max=2)
 
 _ANSWER_WAIT_S = 5.0
 
 
 class TwoShards:
-    """Both believe that they own every wallet. Time passes a second a call of `now_told`."""
+    """Both act as the owner of every wallet. `next_timestamp` advances the time by a second."""
 
     def __init__(self) -> None:
         self.journal = FaultyJournal()
@@ -48,7 +48,7 @@ class TwoShards:
         self._loop.close()
 
     def replace(self, number: int) -> None:
-        """A successor that remembers nothing takes over."""
+        """Replace a shard by a successor with empty memory."""
         if number in self._running:
             self._stop(number)
         self._shards[number] = Shard(
@@ -61,21 +61,23 @@ class TwoShards:
         running.cancel()
         self._run(asyncio.wait([running]))
 
-    def now_told(self) -> str:
-        """The time of the next decisions, as it is told in answers."""
+    def next_timestamp(self) -> str:
+        """The time of the next decisions, in the format of responses."""
         self._now += timedelta(seconds=1)
         return f"{self._now:%Y-%m-%dT%H:%M:%SZ}"
 
-    def ask(self, by_shard: dict[int, list[Ask]]) -> dict[int, list[RequestResult]]:
-        """What each shard replies; all are asked at the same time, each in order."""
-        return self._run(self._ask(by_shard))
+    def request(self, by_shard: dict[int, list[ModelRequest]]) -> dict[int, list[RequestResult]]:
+        """The replies of each shard. Shards run concurrently, each in order."""
+        return self._run(self._request(by_shard))
 
-    async def _ask(self, by_shard: dict[int, list[Ask]]) -> dict[int, list[RequestResult]]:
+    async def _request(
+        self, by_shard: dict[int, list[ModelRequest]]
+    ) -> dict[int, list[RequestResult]]:
         asking = {
             number: asyncio.ensure_future(
-                self._shards[number].submit([_submission(ask) for ask in asks])
+                self._shards[number].submit([_command_request(request) for request in requests])
             )
-            for number, asks in by_shard.items()
+            for number, requests in by_shard.items()
         }
         waiting = {*asking.values()}
         while waiting:
@@ -86,7 +88,7 @@ class TwoShards:
             )
             assert done, "a shard does not answer"
             for ended in done - waiting:
-                ended.result()  # A shard that ends has met a bug: this raises it.
+                ended.result()  # A shard that ends has a bug: raise its exception.
             waiting -= done
         return {number: asked.result() for number, asked in asking.items()}
 
@@ -94,19 +96,19 @@ class TwoShards:
         return self._loop.run_until_complete(work)
 
 
-def _submission(ask: Ask) -> commands.CommandRequest:
+def _command_request(request: ModelRequest) -> commands.CommandRequest:
     return commands.CommandRequest(
-        wallet_id=WalletId(ask["wallet"]),
+        wallet_id=WalletId(request["wallet"]),
         items=tuple(
             commands.CommandItem(command=_command(item), idempotency=_keyed(item["key"], [item]))
-            for item in ask["items"]
+            for item in request["items"]
         ),
-        request_id=ask["request"],
+        request_id=request["request"],
         timeout_s=15.0,
-        atomic=ask["atomic"],
-        is_batch=ask["several"],
-        idempotency=_keyed(ask["key"], [ask["atomic"], *ask["items"]]),
-        attempt=ask["attempt"],
+        atomic=request["atomic"],
+        is_batch=request["several"],
+        idempotency=_keyed(request["key"], [request["atomic"], *request["items"]]),
+        attempt=request["attempt"],
     )
 
 
@@ -147,8 +149,8 @@ def _command(item: Item) -> commands.Command:
 # -- comparing ---------------------------------------------------------------------------------
 
 
-def as_reported(result: RequestResult) -> Told:
-    """A shard's result in the model's words."""
+def as_reported(result: RequestResult) -> Reported:
+    """A shard's result in the model's form."""
     if isinstance(result, BatchCommitted):
         return {
             "answers": [_answer(item) for item in result.items],
@@ -190,13 +192,13 @@ def _answer(result: ItemResult) -> dict[str, Any]:
 
 
 def assert_same_state(journal: FaultyJournal, model: Model) -> None:
-    """Wallets, transfers, references and keys of both sides are the same, to the last unit."""
+    """Assert that wallets, transfers, references and keys of both sides are equal."""
     assert set(journal.database.wallets) == set(model.wallets)
     for wallet_id, expected in model.wallets.items():
         wallet = journal.database.wallets[WalletId(wallet_id)]
-        sums = {name: getattr(wallet, name) for name in ("balance", "pending_debit")}
-        sums["pending_credit"] = wallet.pending_credit
-        assert sums == {name: in_minor(expected[name], expected["scale"]) for name in sums}
+        balances = {name: getattr(wallet, name) for name in ("balance", "pending_debit")}
+        balances["pending_credit"] = wallet.pending_credit
+        assert balances == {name: in_minor(expected[name], expected["scale"]) for name in balances}
         assert wallet.version == expected["version"]
         versions = [
             recorded.wallet_after.version

@@ -1,4 +1,4 @@
-"""Run seeds: `python -m tests.simulation --seeds 2000`, or one with its story: `--seed 1234`."""
+"""Run seeds: `python -m tests.simulation --seeds 2000`, or one in full: `--seed 1234`."""
 
 import argparse
 import os
@@ -27,7 +27,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2_000, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
-    parser.add_argument("--seed", type=int, help="run this one and tell its story")
+    parser.add_argument("--seed", type=int, help="run one seed and print its history")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="with one rule broken")
     return parser.parse_args(arguments)
@@ -56,12 +56,12 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
         bad += report.bad
         for line in report.lines:
             print(line, flush=True)
-        _tell_progress(totals["seeds"], len(seeds), started)
+        _report_progress(totals["seeds"], len(seeds), started)
     took_s = time.monotonic() - started
     print(
         f"{totals['seeds']} seeds in {took_s:.0f} s ({len(seeds) / took_s * 60:.0f} a minute): "
         f"{totals['attempts']} calls, {totals['events']} events, {totals['unknown']} outcomes "
-        f"unknown, {totals['harms']} faults, {len(bad)} seeds with violations"
+        f"unknown, {totals['faults_done']} faults, {len(bad)} seeds with violations"
     )
     if bad:
         print(f"again: make simulate SEED={bad[0]}")
@@ -69,7 +69,7 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
 
 
 class _Report:
-    """What a worker tells of a portion of seeds."""
+    """Results of one worker for its share of the seeds."""
 
     def __init__(self) -> None:
         self.totals: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class _Report:
             seeds=1,
             attempts=outcome.attempts,
             events=outcome.events,
-            harms=len(outcome.harms),
+            faults_done=len(outcome.faults_done),
             unknown=sum(attempt.outcome == "unknown" for attempt in history),
         )
         if not outcome.ok:
@@ -108,7 +108,7 @@ def _reports(seeds: range, options: argparse.Namespace) -> Iterator[_Report]:
         yield from pool.map(work, portions)
 
 
-def _tell_progress(done: int, total: int, started: float) -> None:
+def _report_progress(done: int, total: int, started: float) -> None:
     if sys.stderr.isatty():
         rate = done / (time.monotonic() - started) * 60
         print(f"\r{done}/{total} seeds, {rate:.0f} a minute ", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Connections to the simulated servers, with everything that connections do wrong."""
+"""Connections to the simulated servers, with connection faults."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,18 +19,18 @@ from tests.simulation.loop import Process, SimulatedLoop
 T = TypeVar("T")
 
 Work = Callable[[Callable[[Callable[[], T]], None]], object]
-"""What the server does: it calls what it is given with a statement's result, or its refusal."""
+"""Work on the server: it calls back with the statement's result or its error."""
 
 _LOCK_SHARE: Final = 0.3
-"""Of a statement's time-out: for so long the server lets it wait for a lock."""
+"""Share of a statement's time-out after which the server ends its wait for a lock."""
 
 _REPORTED: Final = (JournalConflict, JournalError, JournalUnavailable, OutcomeUnknown)
 
 
 class Connection:
-    """One client's way to a server; implements `MemoryConnection`.
+    """A client's connection to a server; implements `MemoryConnection`.
 
-    ``timeout_s``: when the client gives a statement up. It goes on at the server, and the next
+    ``timeout_s``: when the client times a statement out. It continues on the server, and the next
     connection may end it.
     """
 
@@ -38,25 +38,25 @@ class Connection:
         self,
         loop: SimulatedLoop,
         server: Process,
-        odds: FaultProbabilities,
-        dice: SeededRandom,
+        probabilities: FaultProbabilities,
+        random: SeededRandom,
         *,
         timeout_s: float,
     ) -> None:
         self._loop = loop
         self._server = server
-        self._odds = odds
-        self._dice = dice
+        self._probabilities = probabilities
+        self._random = random
         self._timeout_s = timeout_s
         self._open: list[_Running] = []
-        """Transactions whose client has given up."""
+        """Transactions whose client has timed out."""
         self.session = 1
 
     def connect(self) -> int:
-        """The session now. A new connection ends most of what the former ones left."""
+        """The current session. A new connection ends most transactions of the former ones."""
         given_up, self._open = self._open, []
         for running in given_up:
-            if self._dice.happens(0.7):
+            if self._random.happens(0.7):
                 running.end()
         return self.session
 
@@ -65,9 +65,9 @@ class Connection:
 
         Raises:
             SessionLost: that session has ended.
-            JournalUnavailable: surely not run.
-            JournalConflict, JournalError: run, and refused.
-            OutcomeUnknown: no answer.
+            JournalUnavailable: not executed.
+            JournalConflict, JournalError: executed and refused.
+            OutcomeUnknown: no response.
         """
         return await self._exchange(lambda reply: reply(statement), session)
 
@@ -87,20 +87,20 @@ class Connection:
             raise
 
     def _hold_s(self) -> float:
-        if self._dice.happens(self._odds.hold):
-            return self._dice.between(0.0, 3 * self._timeout_s)
-        return self._dice.delay_s(self._odds.latency_s) / 4
+        if self._random.happens(self._probabilities.hold):
+            return self._random.between(0.0, 3 * self._timeout_s)
+        return self._random.delay_s(self._probabilities.latency_s) / 4
 
     async def _exchange(self, work: "Work[T]", session: int | None) -> T:
         if session not in (None, self.session):
             raise SessionLost(f"session {session} has ended")
-        odds, dice = self._odds, self._dice
-        if dice.happens(odds.fail_before):
-            await asyncio.sleep(dice.delay_s(odds.latency_s))
+        probabilities, random = self._probabilities, self._random
+        if random.happens(probabilities.fail_before):
+            await asyncio.sleep(random.delay_s(probabilities.latency_s))
             self.session += 1
             raise JournalUnavailable("connection refused")
         answer: asyncio.Future[T] = self._loop.create_future()
-        if not dice.happens(odds.lose_request):
+        if not random.happens(probabilities.lose_request):
             self._send(work, answer)
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -113,18 +113,18 @@ class Connection:
             raise
 
     def _send(self, work: "Work[T]", answer: "asyncio.Future[T]") -> None:
-        odds, dice = self._odds, self._dice
-        there_s = dice.delay_s(odds.latency_s)
-        if dice.happens(odds.apply_late):
-            self._lose(answer, dice.delay_s(odds.latency_s))
-            there_s = dice.between(0.0, 2 * self._timeout_s)
+        probabilities, random = self._probabilities, self._random
+        there_s = random.delay_s(probabilities.latency_s)
+        if random.happens(probabilities.apply_late):
+            self._lose(answer, random.delay_s(probabilities.latency_s))
+            there_s = random.between(0.0, 2 * self._timeout_s)
         refusal: Exception | None = None
-        if dice.happens(odds.conflict):
+        if random.happens(probabilities.conflict):
             refusal = JournalConflict("could not serialize access")
-        elif dice.happens(odds.refuse):
+        elif random.happens(probabilities.refuse):
             refusal = JournalError("disk full")
-        lost = dice.happens(odds.lose_answer)
-        back_s = dice.delay_s(odds.latency_s)
+        lost = random.happens(probabilities.lose_answer)
+        back_s = random.delay_s(probabilities.latency_s)
         loop = self._loop
 
         def reply(statement: Callable[[], T]) -> None:
@@ -147,12 +147,12 @@ class Connection:
         self._server.call_later(there_s, serve)
 
     def _lose(self, answer: "asyncio.Future[T]", after_s: float) -> None:
-        """The connection breaks, and the client notices."""
+        """Break the connection; the client is notified."""
         self._loop.call_later(after_s, _fail, answer, OutcomeUnknown("connection lost"))
 
 
 class _Running:
-    """A transaction at the server: it waits for locks, holds them for a while, and commits."""
+    """A transaction on the server: waits for locks, holds them for a while, and commits."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class _Running:
         self._go_on()
 
     def end(self) -> None:
-        """Its backend is ended: before the commit nothing happens, after it all has happened."""
+        """Terminate its backend: a transaction that has not committed is rolled back."""
         if self._ended:
             return
         if self._committing:

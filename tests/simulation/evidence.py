@@ -1,4 +1,4 @@
-"""What a run leaves behind, in the checker's terms."""
+"""Converts the state after a run to the checker's input types."""
 
 from actors.journal.memory_database import MemoryDatabase
 from tests.simulation.projections import ProjectionTables
@@ -39,7 +39,7 @@ def evidence_of(world: World, state: SharedClientState) -> Facts:
     )
 
 
-def _sums(wallet: Wallet) -> Balances:
+def _balances(wallet: Wallet) -> Balances:
     return Balances(
         balance=wallet.balance,
         pending_debit=wallet.pending_debit,
@@ -54,7 +54,7 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
             wallet_id=wallet.id,
             version=wallet.version,
             type=event.type,
-            after=_sums(wallet),
+            after=_balances(wallet),
             reference_id=event.reference_id or "",
         )
     transfer = event.transfer
@@ -62,7 +62,7 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
         wallet_id=wallet.id,
         version=wallet.version,
         type=event.type,
-        after=_sums(wallet),
+        after=_balances(wallet),
         transfer_id=transfer.id,
         transfer_type=transfer.type,
         previous_status=event.previous or "",
@@ -76,7 +76,7 @@ def _wallet(wallet: Wallet) -> WalletRow:
     return WalletRow(
         wallet_id=wallet.id,
         version=wallet.version,
-        balances=_sums(wallet),
+        balances=_balances(wallet),
         currency=wallet.currency,
         overdraft_limit=wallet.overdraft_limit,
     )

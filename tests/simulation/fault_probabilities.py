@@ -1,4 +1,4 @@
-"""What may go wrong, and how likely: everything that a seed decides about a call."""
+"""Fault probabilities and the seeded random source."""
 
 from collections.abc import Sequence
 from random import Random
@@ -13,17 +13,17 @@ class FaultProbabilities(msgspec.Struct, kw_only=True):
     """Probabilities of faults, per call. All zero: nothing fails. The nemesis changes them."""
 
     fail_before: float = 0.0
-    """The other side is never reached, and the caller knows it."""
+    """The request is not delivered, and the caller gets an error that says so."""
     lose_request: float = 0.0
-    """The other side is never reached, and the caller doesn't know."""
+    """The request is lost; for the caller the outcome is unknown."""
     lose_answer: float = 0.0
-    """The other side did it, and the caller doesn't know."""
+    """Applied, but the response is lost."""
     apply_late: float = 0.0
-    """The caller gives up; the other side does it afterwards."""
+    """The caller times out; the request is applied afterwards."""
     conflict: float = 0.0
-    """The other side refuses for no reason of ours: a serialization failure, a deadlock."""
+    """Refused for a transient reason: a serialization failure, a deadlock."""
     refuse: float = 0.0
-    """The other side answers with an error: it is alive, and does not do this."""
+    """The server responds with an error."""
     hold: float = 0.0
     """A commit waits, with everything locked: for a disk, or for a synchronous standby."""
     latency_s: float = 0.001
@@ -35,7 +35,7 @@ class FaultProbabilities(msgspec.Struct, kw_only=True):
 
 
 class SeededRandom:
-    """A source of chance for one use, so that uses don't disturb each other."""
+    """A random source for one purpose, so that purposes do not affect each other."""
 
     def __init__(self, seed: str) -> None:
         self._random = Random(seed)
@@ -61,6 +61,6 @@ class SeededRandom:
         return options[int(self._random.random() * len(options))]
 
     def identifier(self) -> str:
-        """What looks like a UUID."""
+        """A random id in UUID form."""
         digits = f"{self._random.getrandbits(128):032x}"
         return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

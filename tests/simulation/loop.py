@@ -1,4 +1,4 @@
-"""Time and chance in one place: an event loop whose clock jumps and whose queue a seed shuffles.
+"""A deterministic event loop: virtual time, and a seed that orders the callbacks.
 
 Theory of operation. There is one thread, no selector and no wall clock. Every callback belongs to
 a *process* (a context variable that tasks and timers inherit), and processes are what a machine
@@ -23,11 +23,11 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class Deadlock(Exception):
-    """Nothing is ready, nothing is due, and the run has not ended; or it runs in circles."""
+    """Nothing is ready or scheduled and the run has not ended, or it loops without progress."""
 
 
 class Process:
-    """Something that can be killed and paused as a whole."""
+    """A simulated process, which can be killed and paused."""
 
     def __init__(self, loop: "SimulatedLoop", name: str) -> None:
         self.name = name
@@ -51,7 +51,7 @@ class Process:
             self.failures.append(error)
 
     def call_later(self, delay_s: float, callback: Callable[..., object], *args: object) -> None:
-        """Have ``callback`` run in this process, if it then lives."""
+        """Run ``callback`` in this process, if it is alive then."""
         self._loop.call_later(delay_s, callback, *args, context=self.context)
 
     def on_death(self, callback: Callable[[], None]) -> None:
@@ -99,12 +99,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return self._now
 
     def moment(self) -> int:
-        """A reading of a clock that never shows one moment twice."""
+        """A clock reading that never repeats."""
         self._moments += 1
         return self._moments
 
     def keep(self, task: "asyncio.Task[Any]") -> None:
-        """Hold on to ``task``: freed, a dead process's coroutine would run its ``finally``."""
+        """Keep ``task`` alive: when freed, a dead process's coroutine would run its ``finally``."""
         self._tasks.append(task)
 
     def release(self, handles: list[asyncio.Handle]) -> None:
@@ -151,7 +151,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return ready.pop(index)
 
     def discard(self) -> None:
-        """Free everything. What dead processes' coroutines then do at their end reaches nobody."""
+        """Free everything. What dead processes' coroutines still do on close has no effect."""
         self._discarded = True
         self.set_exception_handler(lambda *_: None)
         for task in self._tasks:
@@ -165,7 +165,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.close()
 
     def _check_closed(self) -> None:
-        """Nothing is checked: what is freed late may still call."""
+        """Not checked: coroutines that are freed late may still call it."""
 
     def call_soon(
         self,

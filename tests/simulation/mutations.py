@@ -1,7 +1,6 @@
-"""Broken variants of the service, one rule each: a checker that can't fail proves nothing.
+"""Mutations: variants of the service that each break one rule, to test the checker.
 
-Each names the breach that gives it away. Most are a line of code that somebody might one day find
-superfluous.
+Each names the violation that must be found. Most remove one line that could look superfluous.
 """
 
 import asyncio
@@ -33,7 +32,7 @@ from wallet.state import Transfer, TransferStatus
 
 
 class _Journal:
-    """A journal with one thing changed; see the subclasses."""
+    """A journal with one change; see the subclasses."""
 
     def __init__(self, journal: Journal, relay: OutboxRelay) -> None:
         self._journal = journal
@@ -89,7 +88,7 @@ def _world_with(kind: type[_Journal]) -> Make:
 
 
 class _AddingTables(ProjectionTables):
-    """Adds what changed, however often it is told, in place of keeping the newest."""
+    """Adds each delivered change, duplicates included, instead of keeping the newest state."""
 
     def _move_wallet(self, row: BalanceRow) -> None:
         stored = self.wallets.get(row.id)
@@ -109,7 +108,7 @@ class _AddingWorld(World):
 
 
 def _do_nothing(*_: object) -> None:
-    """In place of a check or a write of the journal."""
+    """Replaces a check or a write of the journal with nothing."""
 
 
 def _settle_again(wallet: Any, transfer: Transfer | None, command: Any, *, now: Any) -> Any:
@@ -132,7 +131,7 @@ def _always(_server: StreamServer, _incarnation: str | None) -> bool:
 
 
 class Mutation:
-    """One broken rule: what is changed, and the breach that tells it."""
+    """One broken rule: the change, and the violation that reports it."""
 
     def __init__(
         self,

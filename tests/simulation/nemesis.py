@@ -1,4 +1,4 @@
-"""What goes wrong in a run: one thing after another, as the seed chooses, and all of it mended."""
+"""Injects faults in an order chosen by the seed, and heals all of them at the end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,25 +20,25 @@ _SPOILED: Final = (
 
 
 class Nemesis:
-    """Does harm for a while, and mends all of it afterwards."""
+    """Injects faults for a while and heals all of them afterwards."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._plan = world.plan
-        self._dice = SeededRandom(f"nemesis {world.plan.seed}")
+        self._random = SeededRandom(f"nemesis {world.plan.seed}")
         self._losses = SeededRandom(f"losses {world.plan.seed}")
         self._process = world.client("nemesis")
         self._paused: list[Process] = []
         self.done: list[str] = []
 
     def start(self) -> "asyncio.Task[None]":
-        return self._process.start(self._do_harm())
+        return self._process.start(self._inject_all())
 
-    async def _do_harm(self) -> None:
+    async def _inject_all(self) -> None:
         await asyncio.gather(self._inject_loop(), self._lose_streams())
 
     async def _inject_loop(self) -> None:
-        harms: list[Callable[[], Awaitable[None]]] = [
+        faults_done: list[Callable[[], Awaitable[None]]] = [
             self._kill_shard,
             self._kill_shard,
             self._forget_shard,
@@ -60,7 +60,7 @@ class Nemesis:
             self._cut_power_of_nats,
         ]
         if self._plan.deliveries_suffer:
-            harms = [
+            faults_done = [
                 self._broken_network,
                 self._broken_network,
                 self._bad_journal,
@@ -71,37 +71,42 @@ class Nemesis:
                 self._redeploy,
             ]
         for _ in range(self._plan.faults):
-            await asyncio.sleep(self._dice.between(0.0, 2 * self._plan.fault_gap_s))
-            harm = self._dice.choose(harms)
-            self.done.append(harm.__name__)
-            await harm()
+            await asyncio.sleep(self._random.between(0.0, 2 * self._plan.fault_gap_s))
+            fault = self._random.choose(faults_done)
+            self.done.append(fault.__name__)
+            await fault()
 
     async def _lose_streams(self) -> None:
-        """Delete the stream while it is being filled; some relay may make it again at once."""
-        world, dice, step_s = self._world, self._losses, self._plan.commit_s
+        """Delete the stream during a backfill; a relay may create it again immediately."""
+        world, random, step_s = self._world, self._losses, self._plan.commit_s
         for _ in range(self._plan.stream_losses):
-            await asyncio.sleep(dice.between(0.0, 4 * self._plan.fault_gap_s))
+            await asyncio.sleep(random.between(0.0, 4 * self._plan.fault_gap_s))
             world.stream.remove()
-            for _ in range(dice.count(0, 3)):
-                await self._until_filling()
-                await asyncio.sleep(dice.between(0.0, 20 * step_s))
+            for _ in range(random.count(0, 3)):
+                await self._until_backfilling()
+                await asyncio.sleep(random.between(0.0, 20 * step_s))
                 self.done.append("_lose_stream_while_it_is_filled")
                 world.stream.remove()
-                await asyncio.sleep(dice.between(0.0, 2 * step_s))
-                if dice.happens(0.7):
+                await asyncio.sleep(random.between(0.0, 2 * step_s))
+                if random.happens(0.7):
                     world.stream.ensure()
 
-    async def _until_filling(self) -> None:
+    async def _until_backfilling(self) -> None:
         for _ in range(100):
             if self._world.stream.stored and self._world.database.backfill_owner is not None:
                 return
             await asyncio.sleep(self._plan.commit_s)
 
     def heal(self) -> None:
-        """Make everything work again, and start what is dead."""
+        """End all faults and restart dead processes."""
         world = self._world
-        for odds in (world.journal_odds, world.outbox_odds, world.stream_odds, world.store_odds):
-            odds.calm()
+        for probabilities in (
+            world.journal_faults,
+            world.outbox_faults,
+            world.stream_faults,
+            world.store_faults,
+        ):
+            probabilities.calm()
         world.network.slow_share = world.network.broken_share = 0.0
         for process in (world.postgres, world.nats, *self._paused):
             process.resume()
@@ -122,8 +127,8 @@ class Nemesis:
     # -- processes ---------------------------------------------------------------------------------
 
     def _any_host(self) -> tuple[Deployment, int]:
-        deployment = self._dice.choose(self._world.deployments)
-        return deployment, self._dice.count(0, len(deployment.hosts) - 1)
+        deployment = self._random.choose(self._world.deployments)
+        return deployment, self._random.count(0, len(deployment.hosts) - 1)
 
     async def _kill_shard(self) -> None:
         deployment, number = self._any_host()
@@ -135,7 +140,7 @@ class Nemesis:
             self._revive(deployment)
 
     async def _forget_shard(self) -> None:
-        """A paused shard is replaced; later it goes on, and doesn't know."""
+        """A paused shard is replaced; later it resumes, unaware of its successor."""
         deployment, number = self._any_host()
         process = deployment.hosts[number].process
         if process is None or not process.alive:
@@ -147,12 +152,12 @@ class Nemesis:
             self._world.start_shard(deployment, number)
         await self._pass()
         process.resume()
-        if self._dice.happens(0.5):
+        if self._random.happens(0.5):
             await self._pass()
             process.kill()
 
     async def _kill_ingress(self) -> None:
-        deployment = self._dice.choose(self._world.deployments)
+        deployment = self._random.choose(self._world.deployments)
         if deployment.ingress is not None and deployment.ingress.alive:
             deployment.ingress.kill()
         await self._pass()
@@ -160,17 +165,17 @@ class Nemesis:
             self._revive(deployment)
 
     async def _kill_consumer(self) -> None:
-        group = self._dice.count(0, self._plan.groups - 1)
+        group = self._random.count(0, self._plan.groups - 1)
         process = self._world.consumers[group]
-        if process is not None and self._dice.happens(0.7):
+        if process is not None and self._random.happens(0.7):
             process.kill()
         await self._pass()
         self._world.start_consumer(group)
 
     async def _redeploy(self) -> None:
-        """Another number of shards: for a while both versions own every wallet."""
+        """Change the shard count: for a while both versions own every wallet."""
         old = self._world.deployments[0]
-        self._world.deploy(self._dice.count(1, 3))
+        self._world.deploy(self._random.count(1, 3))
         await self._pass()
         if old in self._world.deployments and len(self._world.deployments) > 1:
             self._world.retire(old)
@@ -188,8 +193,8 @@ class Nemesis:
         await self._pass()
 
     async def _cut_power_of_nats(self) -> None:
-        """What it had acknowledged and not yet written is gone, if there was any."""
-        self._world.stream.lose_power(keeps_all=self._dice.happens(0.3))
+        """NATS loses messages that it acknowledged but did not sync."""
+        self._world.stream.lose_power(keeps_all=self._random.happens(0.3))
         await self._stop(self._world.nats)
 
     async def _stop(self, process: Process) -> None:
@@ -198,43 +203,43 @@ class Nemesis:
         process.resume()
 
     async def _bad_journal(self) -> None:
-        await self._corrupt(self._world.journal_odds)
+        await self._corrupt(self._world.journal_faults)
 
     async def _hold_commits(self) -> None:
-        """A standby is away: commits wait, with their locks, and shards die meanwhile."""
-        self._world.journal_odds.hold = self._dice.choose((0.3, 0.8))
+        """A synchronous standby is down: commits wait with their locks while shards die."""
+        self._world.journal_faults.hold = self._random.choose((0.3, 0.8))
         await self._pass()
-        if self._dice.happens(0.5):
+        if self._random.happens(0.5):
             await self._kill_shard()
         await self._pass()
-        self._world.journal_odds.hold = 0.0
+        self._world.journal_faults.hold = 0.0
 
     async def _bad_stream(self) -> None:
-        await self._corrupt(self._world.stream_odds)
+        await self._corrupt(self._world.stream_faults)
 
     async def _bad_outbox(self) -> None:
-        await self._corrupt(self._world.outbox_odds)
+        await self._corrupt(self._world.outbox_faults)
 
     async def _bad_store(self) -> None:
-        await self._corrupt(self._world.store_odds)
+        await self._corrupt(self._world.store_faults)
 
-    async def _corrupt(self, odds: FaultProbabilities) -> None:
+    async def _corrupt(self, probabilities: FaultProbabilities) -> None:
         for name in _SPOILED:
-            if self._dice.happens(0.5):
-                setattr(odds, name, self._dice.choose((0.05, 0.3, 0.8)))
+            if self._random.happens(0.5):
+                setattr(probabilities, name, self._random.choose((0.05, 0.3, 0.8)))
         await self._pass()
-        odds.calm()
+        probabilities.calm()
 
     async def _slow_network(self) -> None:
-        self._world.network.slow_share = self._dice.choose((0.1, 0.5))
+        self._world.network.slow_share = self._random.choose((0.1, 0.5))
         await self._pass()
         self._world.network.slow_share = 0.0
 
     async def _broken_network(self) -> None:
-        """Connections to live shards break; what was on its way arrives all the same, or not."""
-        self._world.network.broken_share = self._dice.choose((0.1, 0.3, 0.6))
+        """Connections to live shards break; requests in flight may still arrive."""
+        self._world.network.broken_share = self._random.choose((0.1, 0.3, 0.6))
         await self._pass()
         self._world.network.broken_share = 0.0
 
     async def _pass(self) -> None:
-        await asyncio.sleep(self._dice.between(0.0, 2 * self._plan.fault_s))
+        await asyncio.sleep(self._random.between(0.0, 2 * self._plan.fault_s))

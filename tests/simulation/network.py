@@ -1,4 +1,4 @@
-"""Messages between processes: each takes a random moment, so any two may overtake each other."""
+"""Messages between processes, with random latency: any two may be reordered."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,19 +10,19 @@ from tests.simulation.loop import Process, SimulatedLoop
 T = TypeVar("T")
 
 _STRAY_S_MAX: Final = 1.0
-"""For how long what was sent over a broken connection may be on its way: longer than it takes
-to send it again and be answered."""
+"""How long a request sent over a broken connection may be in flight: longer than a retry and its
+response take."""
 
 
 class Lost(Exception):
-    """The other side died, or became unreachable, before it answered."""
+    """The callee died or became unreachable before it responded."""
 
 
 class Network:
     """Carries calls. ``latency_s`` is the usual delay of a message; a few take much longer.
 
-    ``broken_share`` of the calls that may break do: the caller learns that the connection is gone,
-    while what it sent is on its way, and is done if it arrives.
+    ``broken_share`` of the breakable calls break: the caller gets a connection error while its
+    request is in flight and is executed if it arrives.
     """
 
     def __init__(self, loop: SimulatedLoop, random: Random, *, latency_s: float) -> None:
@@ -46,10 +46,10 @@ class Network:
         *,
         may_break: bool = False,
     ) -> T:
-        """Have ``callee`` do ``work`` and bring back what it returned or raised.
+        """Run ``work`` in ``callee`` and return or raise its result.
 
         Raises:
-            Lost: ``callee`` died before its answer was on the way, or the connection broke.
+            Lost: ``callee`` died before it responded, or the connection broke.
         """
         answer: asyncio.Future[T] = self._loop.create_future()
 

@@ -1,7 +1,6 @@
-"""From what a client wants to a submission, and from the reply to what the client then knows.
+"""Converts requested operations to command requests, and replies to recorded outcomes.
 
-This is the HTTP layer's part, without HTTP: ids minted per request, fingerprints of what was
-asked, statuses of what was answered.
+Does the work of the HTTP layer without HTTP: ids per request, fingerprints, statuses.
 """
 
 import hashlib
@@ -39,13 +38,17 @@ from wallet.ids import IdempotencyKey, TransferId, WalletId, wallet_creation_sco
 from wallet.money import canonical_amount, from_minor
 
 
-def submission_for(
-    operations: Sequence[RequestedOperation], dice: SeededRandom, *, timeout_s: float, atomic: bool
+def request_for(
+    operations: Sequence[RequestedOperation],
+    random: SeededRandom,
+    *,
+    timeout_s: float,
+    atomic: bool,
 ) -> CommandRequest:
-    """The submission that an ingress makes of a request."""
+    """The command request that an ingress builds."""
     first = operations[0]
-    wallet_id = WalletId(first.wallet_id or dice.identifier())
-    commands = [_command(operation, wallet_id, dice) for operation in operations]
+    wallet_id = WalletId(first.wallet_id or random.identifier())
+    commands = [_command(operation, wallet_id, random) for operation in operations]
     if first.operation == "create_wallet" and first.key:
         wallet_id = wallet_creation_scope(IdempotencyKey(first.key))
     return CommandRequest(
@@ -54,14 +57,14 @@ def submission_for(
             CommandItem(command=command, idempotency=_keyed(operation))
             for operation, command in zip(operations, commands, strict=True)
         ),
-        request_id=dice.identifier(),
+        request_id=random.identifier(),
         timeout_s=timeout_s,
         atomic=atomic,
         is_batch=len(operations) > 1,
     )
 
 
-def _command(operation: RequestedOperation, wallet_id: WalletId, dice: SeededRandom) -> Command:
+def _command(operation: RequestedOperation, wallet_id: WalletId, random: SeededRandom) -> Command:
     if operation.operation == "create_wallet":
         return CreateWallet(
             wallet_id=wallet_id, currency="USD", scale=2, reference_id=operation.intent
@@ -73,7 +76,7 @@ def _command(operation: RequestedOperation, wallet_id: WalletId, dice: SeededRan
             reference_id=operation.intent,
         )
     return CreateTransfer(
-        transfer_id=TransferId(dice.identifier()),
+        transfer_id=TransferId(random.identifier()),
         type="debit" if operation.operation == "debit" else "credit",
         status="pending" if operation.pending else "completed",
         amount=canonical_amount(from_minor(operation.amount, 2)),
@@ -94,7 +97,7 @@ def attempts_of(
     started: int,
     ended: int,
 ) -> list[ClientCall]:
-    """What the client writes down; ``reply`` is None if none came."""
+    """The recorded attempts; ``reply`` is None if there was none."""
     timing = CallTiming(started, ended)
     if reply is None:
         return [attempt_at(operation, timing, "unknown") for operation in operations]

@@ -1,6 +1,6 @@
 """The projections' tables in memory, and what `project_batch` and `catch_up` do to them.
 
-With the real consumer and the real fold on top, only SQL is replaced.
+The consumer and the projection code are the real ones; only SQL is replaced.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class ProjectedTransfer(msgspec.Struct, kw_only=True):
 
 
 class ProjectionTables:
-    """The tables and the two statements that write them."""
+    """The tables, and the two statements that write to them."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -67,7 +67,7 @@ class ProjectionTables:
         return [row.id for row in batch.balances if self._version(row.id) < row.last_version]
 
     def catch_up(self, wallet_id: WalletId) -> None:
-        """Fold the journal events that the projection lacks."""
+        """Apply the journal events that the projection lacks."""
         if wallet_id not in self._database.wallets:
             return
         row = self.wallets.setdefault(wallet_id, ProjectedWallet(id=wallet_id, version=0))
@@ -129,7 +129,7 @@ class ProjectionTables:
 
 
 class SimulatedStore:
-    """Stands in for `ProjectionStore`: the same statements over a connection that fails."""
+    """Replaces `ProjectionStore`: the same statements over a faulty connection."""
 
     def __init__(self, tables: ProjectionTables, connection: Connection) -> None:
         self._tables = tables
@@ -142,7 +142,7 @@ class SimulatedStore:
         await self._ask(lambda: self._tables.catch_up(wallet_id))
 
     async def add_dead_letter(self, letter: DeadLetter) -> None:
-        raise AssertionError(f"no event of ours is poison: {letter.reason}")
+        raise AssertionError(f"unexpected poison event: {letter.reason}")
 
     async def _ask(self, statement: Callable[[], T]) -> T:
         try:

@@ -1,4 +1,4 @@
-"""The reading pool: the queries' own SQL, each statement answered from the tables in memory."""
+"""The read pool: answers the SQL of `Queries` from the in-memory tables."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from wallet.state import Wallet
 
 
 class SimulatedPool:
-    """Stands in for ``asyncpg.Pool``, for the two statements that read a wallet."""
+    """Replaces ``asyncpg.Pool`` for the two statements that read a wallet."""
 
     def __init__(
         self, database: MemoryDatabase, tables: ProjectionTables, connection: Connection

@@ -1,4 +1,4 @@
-"""What a seed decides about a run before it starts: sizes, bounds, speeds, faults."""
+"""The configuration of a run, derived from its seed: sizes, bounds, latencies, faults."""
 
 from random import Random
 
@@ -14,7 +14,7 @@ _DEFAULTS = Settings.model_construct()
 
 
 class RunConfig(msgspec.Struct, kw_only=True):
-    """One run. Small bounds on purpose: what is rare in production must be common here."""
+    """One run. Bounds are small, so that conditions rare in production are common here."""
 
     seed: int
     clients: int
@@ -24,9 +24,9 @@ class RunConfig(msgspec.Struct, kw_only=True):
     think_s: float
     """Mean time between a client's intents."""
     latency_s: float
-    """Usual time of a message between two processes."""
+    """Usual latency of a message between two processes."""
     commit_s: float
-    """Usual time of half a statement: to Postgres or NATS, or back."""
+    """Usual one-way latency to Postgres or NATS."""
     client_timeout_s: float
     request_timeout_s: float
     statement_timeout_s: float
@@ -34,19 +34,19 @@ class RunConfig(msgspec.Struct, kw_only=True):
     shards: int
     groups: int
     partitions: int = 4
-    keyed_share: float
-    """Of a client's intents: those that come under an idempotency key."""
+    idempotent_share: float
+    """Share of a client's intents that have an idempotency key."""
     debit_share: float
-    """Of a client's transfers: few of them make many refusals."""
+    """Share of debits among a client's transfers: a low share causes many refusals."""
     deliveries_suffer: bool
-    """The faults are those that part a command's deliveries from each other."""
+    """Only faults that separate a command's deliveries from each other."""
     faults: int
-    """Things that the nemesis does."""
+    """Number of faults that the nemesis injects."""
     fault_gap_s: float
     fault_s: float
-    """Usual length of a fault; restarts and pauses are this long, too."""
+    """Usual duration of faults, restarts and pauses."""
     stream_losses: int
-    """Times that the stream is deleted on top of that, and again while it is being filled."""
+    """Additional deletions of the stream, repeated during its backfill."""
     shuffle_within: bool
     shard_limits: ShardLimits
     relay_limits: RelayLimits
@@ -65,21 +65,21 @@ class RunConfig(msgspec.Struct, kw_only=True):
 
 
 def config_for_seed(seed: int) -> RunConfig:
-    """The run that ``seed`` stands for."""
+    """The configuration for ``seed``."""
     random = Random(f"deliveries {seed}")
     plan = _any_plan(seed)
     return _with_parted_deliveries(plan, random) if random.random() < 0.35 else plan
 
 
 def _with_parted_deliveries(plan: RunConfig, random: Random) -> RunConfig:
-    """``plan``, so that a command's deliveries often overlap: one wallet that everybody wants money
-    of without a key, patient clients, and faults that part what was sent from what was learnt."""
+    """``plan`` changed so that a command's deliveries often overlap: all clients credit one wallet
+    without a key, client time-outs are long, and faults lose responses."""
     return msgspec.structs.replace(
         plan,
         clients=8,
         operations=14,
         wallets=1,
-        keyed_share=0.1,
+        idempotent_share=0.1,
         debit_share=random.choice((0.25, 0.4)),
         shards=random.randint(2, 3),
         client_timeout_s=12.0,
@@ -98,7 +98,7 @@ def _any_plan(seed: int) -> RunConfig:
     choose = random.choice
     operations = random.randint(4, 14)
     faults = choose((0, 3, 6, 10))
-    # Faults fall within the time in which there is load, however long that is.
+    # Spread the faults over the time under load.
     length_s = choose((0.1, 1.0, 10.0))
     latency_s = choose((0.0005, 0.005, 0.02))
     return RunConfig(
@@ -115,7 +115,7 @@ def _any_plan(seed: int) -> RunConfig:
         duplicate_window_s=choose((0.5, 5.0, 120.0)),
         shards=random.randint(1, 3),
         groups=random.randint(1, 2),
-        keyed_share=choose((0.1, 0.7, 0.7)),
+        idempotent_share=choose((0.1, 0.7, 0.7)),
         debit_share=choose((0.25, 0.45)),
         deliveries_suffer=False,
         faults=faults,
@@ -146,6 +146,6 @@ def _any_plan(seed: int) -> RunConfig:
         ),
         projection_batch_max=choose((1, 5, 100)),
         ack_wait_s=choose((0.5, 30.0)),
-        # The last draw: seeds that lose no stream stay the runs that they were.
+        # Drawn last, so that the histories of seeds without stream losses do not change.
         stream_losses=choose((0,) * 15 + (3,)),
     )

@@ -1,4 +1,4 @@
-"""One seed, run to its end and judged."""
+"""Runs one seed to its end and checks it."""
 
 import asyncio
 import hashlib
@@ -24,21 +24,21 @@ from verification.facts import Facts
 from verification.violations import Violation
 
 _DRAIN_S_MAX: Final = 900.0
-"""Simulated time after which what is not published and projected never will be."""
+"""Simulated time within which everything must be published and projected."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run came to. ``digest`` is of its whole history: equal digests, equal runs."""
+    """The result of a run. ``digest`` covers the whole history: equal digests, equal runs."""
 
     seed: int
     violations: list[Violation]
     failures: list[str]
-    """What went wrong that is no breach of a rule: exceptions, or a run that never rests."""
+    """Failures other than rule violations: exceptions, or a run that never becomes idle."""
     digest: str
     attempts: int
     events: int
     steps: int
-    harms: list[str]
+    faults_done: list[str]
     evidence: Facts
 
     @property
@@ -47,14 +47,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NotDrained(Exception):
-    """The faults are over and the service doesn't come to rest."""
+    """The faults are over but the service does not become idle."""
 
 
 Make = type[World]
 
 
 def run_seed(seed: int, *, make: Make = World) -> Outcome:
-    """Run ``seed`` and judge what it left. ``make`` is where a mutation goes in."""
+    """Run ``seed`` and check the result. A mutation is passed as ``make``."""
     plan = config_for_seed(seed)
     loop = SimulatedLoop(Random(f"loop {seed}"), shuffle_within=plan.shuffle_within)
     world = make(loop, plan)
@@ -76,7 +76,7 @@ def run_seed(seed: int, *, make: Make = World) -> Outcome:
         attempts=len(state.history),
         events=len(world.database.events),
         steps=loop.ticks,
-        harms=nemesis.done,
+        faults_done=nemesis.done,
         evidence=evidence,
     )
 
@@ -93,7 +93,7 @@ async def _run(world: World, state: SharedClientState, nemesis: Nemesis, plan: R
 async def _wait_idle(world: World) -> None:
     """Wait until everything is published and projected."""
     loop = world.loop
-    # What was late may still be on its way to a server.
+    # Late requests may still be in flight to a server.
     await asyncio.sleep(3 * world.plan.statement_timeout_s)
     until = loop.time() + _DRAIN_S_MAX
     while not _drained(world):
@@ -101,16 +101,16 @@ async def _wait_idle(world: World) -> None:
             rows = sum(map(len, world.database.outbox.values()))
             raise NotDrained(
                 f"{rows} outbox rows, projections {_lag(world)} events behind, stream "
-                f"{'filled' if _is_filled(world) else 'not filled'}"
+                f"{'filled' if _is_backfilled(world) else 'not filled'}"
             )
         await asyncio.sleep(0.5)
 
 
 def _drained(world: World) -> bool:
-    return _is_filled(world) and not world.database.outbox and _lag(world) == 0
+    return _is_backfilled(world) and not world.database.outbox and _lag(world) == 0
 
 
-def _is_filled(world: World) -> bool:
+def _is_backfilled(world: World) -> bool:
     return world.stream.exists and world.database.backfilled_incarnation == world.stream.name
 
 
@@ -124,7 +124,7 @@ def _lag(world: World) -> int:
 
 @contextmanager
 def _is_idle() -> Iterator[None]:
-    """No logs: a run is full of warnings that are meant."""
+    """Disable logging: injected faults cause many warnings."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
@@ -135,7 +135,7 @@ def _is_idle() -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Libraries that draw waits from the global generator draw the seed's."""
+    """Seed the global random generator, from which libraries draw their back-off."""
     state = global_random.getstate()
     global_random.seed(seed)
     try:

@@ -1,4 +1,4 @@
-"""NATS JetStream as far as the service uses it: one stream, its duplicate window, its consumers."""
+"""Simulated NATS JetStream: one stream with its duplicate window and consumers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -21,15 +21,15 @@ T = TypeVar("T")
 
 
 _POLL_S: Final = 0.1
-"""How often the server looks whether there is something for an open request."""
+"""Poll interval of the server for messages for an open pull request."""
 
 
 class NoStream(OutcomeUnknown):
-    """Nobody answers on the stream's subjects."""
+    """No responders on the stream's subjects."""
 
 
 _FAILURES = (JournalConflict, JournalUnavailable, OutcomeUnknown)
-"""What a connection may raise, whatever the server."""
+"""Errors of a connection, independent of the server."""
 
 
 class Stored(NamedTuple):
@@ -41,9 +41,9 @@ class Stored(NamedTuple):
 
 
 class StreamServer:
-    """Stores messages in order, and drops an id that it saw within the duplicate window.
+    """Stores messages in order, and drops duplicate ids within the duplicate window.
 
-    What it stored in the last ``sync_s`` is not on its disk.
+    Messages stored in the last ``sync_s`` are not on disk yet.
     """
 
     def __init__(self, loop: SimulatedLoop, *, duplicate_window_s: float, sync_s: float) -> None:
@@ -59,7 +59,7 @@ class StreamServer:
         self.consumers: dict[str, Consumer] = {}
 
     def ensure(self) -> str:
-        """Make the stream if it isn't there; returns which one it is."""
+        """Create the stream if it is missing; returns its incarnation."""
         if not self.exists:
             self.exists = True
             self.incarnation += 1
@@ -71,14 +71,14 @@ class StreamServer:
         return f"stream {self.incarnation}"
 
     def remove(self) -> None:
-        """Somebody deletes it by hand, with everything in it."""
+        """Delete the stream with its messages, as an operator would."""
         self.exists = False
         self._seen.clear()
         self.stored = []
         self.consumers.clear()
 
     def lose_power(self, *, keeps_all: bool) -> None:
-        """All connections break; what isn't on the disk is lost, unless it happened to be there."""
+        """All connections break; messages that are not synced may be lost."""
         self.starts += 1
         if keeps_all:
             return
@@ -93,18 +93,18 @@ class StreamServer:
             raise NoStream
 
     def require_start(self, number: int) -> None:
-        """A request over a connection that is broken arrives nowhere."""
+        """A request over a broken connection is lost."""
         if number != self.starts:
             raise NoStream
 
     def listens_at(self, incarnation: str | None) -> bool:
-        """Whether what is sent to ``incarnation`` arrives here."""
+        """Whether messages for ``incarnation`` are accepted."""
         return incarnation == self.name
 
     def publish(self, messages: Sequence[Message], *, incarnation: str | None) -> int:
-        """Store each of ``messages`` that is no repetition; the last one's sequence, 0 for none.
+        """Store ``messages`` without duplicates; returns the last sequence, 0 for none.
 
-        Nobody answers at the entrance of another incarnation.
+        Subjects of another incarnation have no responders.
         """
         self.require()
         if not self.listens_at(incarnation):
@@ -161,7 +161,9 @@ class SimulatedStream:
             return
         before, self._last_sequence = self._last_sequence, sequence
         if sequence <= before:
-            raise PublishFailed(f"the stream began anew: {before} was followed by {sequence}")
+            raise PublishFailed(
+                f"the stream was created again: {before} was followed by {sequence}"
+            )
 
     async def _ask(self, request: Callable[[], T]) -> T:
         try:
@@ -210,7 +212,7 @@ class Consumer:
         self._acknowledged = max(self._acknowledged, sequence)
 
     def know_the_last(self, sequence: int) -> None:
-        """The stream ends there now: what came after it will be other messages."""
+        """The stream was truncated there: later sequences will be other messages."""
         self._delivered = min(self._delivered, sequence)
         self._acknowledged = min(self._acknowledged, sequence)
 
@@ -278,9 +280,9 @@ class Reader:
         return self._subscription
 
     async def publish(self, subject: str, payload: bytes, reply: str) -> None:
-        """A request for messages, which is all that a reader publishes."""
+        """A pull request, the only message that a reader publishes."""
         subscription, consumer = self._subscription, subject.rpartition(".")[2]
-        assert subscription is not None, "who asks listens already"
+        assert subscription is not None, "a requester must have subscribed"
         request = msgspec.json.decode(payload)
         until = self._loop.time() + request["expires"] / 1e9
         subscription.serve(self._send(subscription, consumer, request["batch"], until, reply))
@@ -288,7 +290,7 @@ class Reader:
     async def _send(
         self, subscription: "Subscription", name: str, wanted: int, until: float, reply: str
     ) -> None:
-        """What the server does about a request. If the connection breaks, nobody hears of it."""
+        """Serve a pull request. If the connection breaks, the response is lost."""
         while wanted and self._loop.time() < until:
             consumer = self._server.consumers.get(name)
             if consumer is None:
@@ -316,7 +318,7 @@ class Reader:
 
 
 class Status:
-    """How the server ends a request for messages that it doesn't fill."""
+    """The status with which the server ends an unfilled pull request."""
 
     def __init__(self, code: str, reply: str) -> None:
         self.subject = reply
@@ -327,7 +329,7 @@ Callback = Callable[[Any], Awaitable[None]]
 
 
 class Subscription:
-    """A subscriber, and what the server is still sending to it."""
+    """A subscriber, and the messages in flight to it."""
 
     def __init__(self, cb: Callback) -> None:
         self.cb = cb

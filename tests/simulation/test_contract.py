@@ -21,9 +21,9 @@ async def store() -> AsyncIterator[Store]:
     """An empty simulated Postgres, on the test's own loop."""
     loop = asyncio.get_running_loop()
     server = Process(loop, "postgres")  # type: ignore[arg-type]
-    odds = FaultProbabilities(latency_s=0.0)
+    probabilities = FaultProbabilities(latency_s=0.0)
 
     def connect() -> Connection:
-        return Connection(loop, server, odds, SeededRandom("contract"), timeout_s=5.0)  # type: ignore[arg-type]
+        return Connection(loop, server, probabilities, SeededRandom("contract"), timeout_s=5.0)  # type: ignore[arg-type]
 
     yield store_in_memory(MemoryDatabase(), connect)

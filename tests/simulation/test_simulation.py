@@ -1,4 +1,4 @@
-"""The whole service under a seeded scheduler: no seed breaks a rule, and a seed is one history."""
+"""The whole service under a seeded scheduler: no violations, deterministic runs."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_a_seed_is_the_same_history_in_every_process() -> None:
 
 
 def _digests_in_a_process(hash_seed: str) -> str:
-    """What a few seeds come to where sets of strings have another order."""
+    """The results of a few seeds under another hash seed."""
     script = (
         "from tests.simulation.scenario import run_seed\n"
         "print([run_seed(seed).digest for seed in range(2_000, 2_010)])"
@@ -55,13 +55,13 @@ def test_seeds_differ() -> None:
 
 
 def test_runs_are_full_of_faults() -> None:
-    """A simulation in which nothing goes wrong would prove little."""
+    """Without injected faults the simulation would prove little."""
     outcomes = [run_seed(seed) for seed in range(3_000, 3_040)]
     attempts = [one for outcome in outcomes for one in outcome.evidence.history or ()]
     assert sum(attempt.outcome == "unknown" for attempt in attempts) > 100
     assert sum(attempt.outcome == "refused" for attempt in attempts) > 100
     assert sum(attempt.replayed for attempt in attempts) > 30
-    assert {harm for outcome in outcomes for harm in outcome.harms} >= {
+    assert {fault for outcome in outcomes for fault in outcome.faults_done} >= {
         "_kill_shard",
         "_forget_shard",
         "_redeploy",

@@ -1,4 +1,4 @@
-"""A run as a person reads it: what was asked and answered, in order, and what was found wrong."""
+"""Formats a run for reading: requests and responses in order, and the violations."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from verification.facts import ClientCall
 
 
 def format_history(outcome: Outcome) -> Iterator[str]:
-    yield f"seed {outcome.seed}: faults {', '.join(outcome.harms) or 'none'}"
+    yield f"seed {outcome.seed}: faults {', '.join(outcome.faults_done) or 'none'}"
     for attempt in sorted(outcome.evidence.history or (), key=lambda one: one.started):
         yield _line(attempt)
     for event in outcome.evidence.journal:
@@ -33,8 +33,8 @@ def _line(attempt: ClientCall) -> str:
     key = f" key={attempt.key}" if attempt.key else ""
     replayed = " replayed" if attempt.replayed else ""
     version = f" v{attempt.version}" if attempt.version else ""
-    told = f" ({attempt.body})" if attempt.body and not attempt.status else ""
+    reported = f" ({attempt.body})" if attempt.body and not attempt.status else ""
     return (
         f"{attempt.started:>5}-{attempt.ended:<5} {attempt.operation_id} {attempt.wallet_id[:8]} "
-        f"{what}{pending}{key} -> {attempt.outcome} {attempt.code}{version}{replayed}{told}"
+        f"{what}{pending}{key} -> {attempt.outcome} {attempt.code}{version}{replayed}{reported}"
     )

@@ -1,7 +1,7 @@
 """A whole service in one thread: ingresses, shards, projections, Postgres and NATS.
 
-Everything that decides is the product's own: `Dispatcher`, `Shard`, `OutboxRelay`,
-`ProjectionConsumer`, `Queries`. Everything that it stands on is simulated.
+The product code is real: `Dispatcher`, `Shard`, `OutboxRelay`, `ProjectionConsumer`, `Queries`.
+Everything below it is simulated.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class ShardHost:
-    """The place of one shard: a process at a time, and sometimes a forgotten one beside it."""
+    """The host of one shard: one current process, and sometimes an old one that still runs."""
 
     def __init__(self) -> None:
         self.process: Process | None = None
@@ -56,13 +56,13 @@ class Deployment:
 
 
 class World:
-    """Builds processes, and rebuilds them when they die."""
+    """Starts processes, and restarts them when they die."""
 
     def __init__(self, loop: SimulatedLoop, plan: RunConfig) -> None:
         self.loop = loop
         self.plan = plan
-        self.dice = SeededRandom(f"world {plan.seed}")
-        self.journal_odds, self.outbox_odds, self.stream_odds, self.store_odds = (
+        self.seeded_random = SeededRandom(f"world {plan.seed}")
+        self.journal_faults, self.outbox_faults, self.stream_faults, self.store_faults = (
             FaultProbabilities(latency_s=plan.commit_s) for _ in range(4)
         )
         self.network = Network(loop, Random(f"network {plan.seed}"), latency_s=plan.latency_s)
@@ -87,7 +87,7 @@ class World:
             self.start_consumer(group)
 
     def deploy(self, shards: int) -> Deployment:
-        """Start one more version of the service, beside those that run."""
+        """Start another version of the service beside the running ones."""
         deployment = Deployment(shards)
         self.deployments.append(deployment)
         for number in range(shards):
@@ -96,20 +96,20 @@ class World:
         return deployment
 
     def retire(self, deployment: Deployment) -> None:
-        """Kill everything of a version."""
+        """Kill all processes of a version."""
         self.deployments.remove(deployment)
         for process in (deployment.ingress, *(host.process for host in deployment.hosts)):
             if process is not None and process.alive:
                 process.kill()
 
     def start_shard(self, deployment: Deployment, number: int) -> None:
-        """A new process in the place of shard ``number``."""
+        """Start a new process for shard ``number``."""
         host = deployment.hosts[number]
         process = self._process(f"shard-{number}")
-        skew = timedelta(seconds=self.dice.between(-0.5, 0.5))
+        skew = timedelta(seconds=self.seeded_random.between(-0.5, 0.5))
         ring = ring_of(len(deployment.hosts))
-        outbox = MemoryOutbox(self.database, self._connection("outbox", self.outbox_odds))
-        backfill = MemoryBackfill(self.database, self._connection("refill", self.outbox_odds))
+        outbox = MemoryOutbox(self.database, self._connection("outbox", self.outbox_faults))
+        backfill = MemoryBackfill(self.database, self._connection("refill", self.outbox_faults))
         process.on_death(backfill.end_session)
         relay = OutboxRelay(
             outbox=outbox,
@@ -121,7 +121,7 @@ class World:
         shard = process.context.run(
             lambda: Shard(
                 journal=self.wrap_journal(
-                    MemoryJournal(self.database, self._connection("journal", self.journal_odds)),
+                    MemoryJournal(self.database, self._connection("journal", self.journal_faults)),
                     relay,
                 ),
                 relay=relay,
@@ -140,7 +140,7 @@ class World:
             process.start(work)
 
     def wrap_journal(self, journal: Journal, _relay: OutboxRelay) -> Journal:
-        """Where a mutation may step in."""
+        """The parts that a mutation may replace."""
         return journal
 
     def start_ingress(self, deployment: Deployment) -> None:
@@ -152,7 +152,9 @@ class World:
                 self.plan.dispatcher_limits(len(deployment.hosts)),
             )
         )
-        pool = SimulatedPool(self.database, self.tables, self._connection("reads", self.store_odds))
+        pool = SimulatedPool(
+            self.database, self.tables, self._connection("reads", self.store_faults)
+        )
         deployment.queries = Queries(pool, timeout_s=self.plan.statement_timeout_s)  # type: ignore[arg-type]  # has what is called of it
 
     def start_consumer(self, group: int) -> None:
@@ -175,7 +177,7 @@ class World:
         process.start(consumer.run())
 
     def make_store(self) -> SimulatedStore:
-        return SimulatedStore(self.tables, self._connection("store", self.store_odds))
+        return SimulatedStore(self.tables, self._connection("store", self.store_faults))
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -190,7 +192,7 @@ class World:
         *,
         timeout_s: float,
     ) -> T | None:
-        """What the ingress answers in time; None if nothing came, or no answer was to be had."""
+        """The ingress's response in time; None if there was none."""
         try:
             async with asyncio.timeout(timeout_s):
                 return await self.network.call(client, ingress, work)
@@ -202,11 +204,11 @@ class World:
         self.processes.append(process)
         return process
 
-    def _connection(self, use: str, odds: FaultProbabilities) -> Connection:
+    def _connection(self, use: str, probabilities: FaultProbabilities) -> Connection:
         return Connection(
             self.loop,
             self.postgres,
-            odds,
+            probabilities,
             SeededRandom(f"{use} {len(self.processes)} {self.plan.seed}"),
             timeout_s=self.plan.statement_timeout_s,
         )
@@ -215,14 +217,14 @@ class World:
         return Connection(
             self.loop,
             self.nats,
-            self.stream_odds,
+            self.stream_faults,
             SeededRandom(f"{use} {len(self.processes)} {self.plan.seed}"),
             timeout_s=self.plan.statement_timeout_s,
         )
 
     @property
     def failures(self) -> list[BaseException]:
-        """What should never have been raised."""
+        """Unexpected exceptions."""
         return [error for process in self.processes for error in process.failures]
 
 
@@ -235,10 +237,10 @@ class _Transport:
         self._ingress = ingress
 
     async def call(self, shard: int, payload: bytes) -> bytes:
-        """Like `FailoverTransport`: while a shard can't be reached, the next one is called."""
+        """Like `FailoverTransport`: while a shard is unreachable, the next one is called."""
         hosts = self._deployment.hosts
         broken = self._world.network.broken_share > 0.0
-        start = shard + (broken and self._world.dice.happens(0.5))
+        start = shard + (broken and self._world.seeded_random.happens(0.5))
         for number in range(start, start + len(hosts)):
             host = hosts[number % len(hosts)]
             if host.process is not None and host.shard is not None and host.process.alive:

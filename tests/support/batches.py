@@ -1,4 +1,4 @@
-"""Batches made by hand: what is in memory, what was loaded, what is asked."""
+"""Batches for tests of deciding: cached state, loaded state and requests."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from wallet.ids import IdempotencyKey, WalletId
 from wallet.state import Transfer, Wallet
 
 
-def a_cache(*wallets: Wallet, pending: tuple[Transfer, ...] = ()) -> WalletCache:
+def make_cache(*wallets: Wallet, pending: tuple[Transfer, ...] = ()) -> WalletCache:
     cache = WalletCache(wallets_max=100, transfers_max=100)
     for wallet in wallets:
         cache.put(wallet)
@@ -20,8 +20,8 @@ def a_cache(*wallets: Wallet, pending: tuple[Transfer, ...] = ()) -> WalletCache
     return cache
 
 
-def a_batch(cache: WalletCache | None = None, **loaded: Any) -> BatchDecider:
-    return BatchDecider(cache=cache or a_cache(), loaded=LoadedState(**loaded), now=LATER)
+def make_batch(cache: WalletCache | None = None, **loaded: Any) -> BatchDecider:
+    return BatchDecider(cache=cache or make_cache(), loaded=LoadedState(**loaded), now=LATER)
 
 
 def request(

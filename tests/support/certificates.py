@@ -1,4 +1,4 @@
-"""Certificates of a test's own: an authority, and what it signs."""
+"""TLS certificates for tests: a certificate authority and certificates that it signs."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,7 +39,7 @@ def _certificate(
 
 
 def tls_files(folder: Path, *, life: timedelta = _LIFE) -> TlsFiles:
-    """An authority of its own in ``folder``, and a certificate that it signed."""
+    """Create a new authority in ``folder`` and a certificate signed by it."""
     folder.mkdir(parents=True, exist_ok=True)
     signing, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     pem = serialization.Encoding.PEM

@@ -1,4 +1,4 @@
-"""What the clients of a run know together: the history, the wallets, the transfers to settle."""
+"""State shared by the clients of a run: history, wallets and pending transfers."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from verification.responses import parse_transfer, parse_wallet
 
 
 class SharedClientState:
-    """Settled transfers stay: clients ask to settle them again, too."""
+    """Settled transfers are kept, because clients also settle them a second time."""
 
     def __init__(self) -> None:
         self.history: list[ClientCall] = []

@@ -1,4 +1,4 @@
-"""An OTLP collector for tests: takes spans over HTTP and keeps them."""
+"""An OTLP collector for tests: receives spans over HTTP and stores them."""
 
 import gzip
 import threading
@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True, slots=True)
 class CollectedSpan:
-    """A span as it arrived; ids in hexadecimal, as in a traceparent."""
+    """A received span. Ids are hexadecimal, as in a traceparent."""
 
     service: str
     name: str
@@ -26,7 +26,7 @@ class CollectedSpan:
 
 
 class Collector:
-    """Spans by arrival."""
+    """Spans in order of arrival."""
 
     def __init__(self) -> None:
         self.spans: list[CollectedSpan] = []

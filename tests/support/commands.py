@@ -1,4 +1,4 @@
-"""Commands that a test runs as an operator would."""
+"""Runs shell commands the way an operator does."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ _OUTPUT_MAX: Final = 20_000
 def run_command(
     command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None
 ) -> str:
-    """What ``command`` prints, run in the checkout; an AssertionError with all of it if it fails.
+    """Run ``command`` in the checkout and return its output; AssertionError with it on failure.
 
-    ``env``: all of its environment; None: that of this process.
+    ``env``: its complete environment; None: that of this process.
     """
     done = subprocess.run(
         command,

@@ -1,4 +1,4 @@
-"""Databases for tests: one migrated template a run, a copy of it for each test that asks."""
+"""Databases for tests: one migrated template per run, and a copy of it per test."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
@@ -20,32 +20,32 @@ _numbers = count(1)
 
 
 def in_own_loop(work: Coroutine[object, object, Result]) -> Result:
-    """Run a coroutine in an event loop of its own thread: a test's loop is left alone."""
+    """Run a coroutine in another thread's event loop, so that the test's own loop is not used."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(asyncio.run, work).result()
 
 
 def with_database(url: str, name: str) -> str:
-    """The same server's DSN, another database."""
+    """The DSN of another database on the same server."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
 @contextmanager
 def empty_database(server_url: str) -> Iterator[str]:
-    """A database with nothing in it, dropped at the end."""
+    """An empty database, dropped on exit."""
     with _database(server_url, "") as url:
         yield url
 
 
 @contextmanager
 def copied_database(server_url: str) -> Iterator[str]:
-    """A copy of the template, dropped at the end."""
+    """A copy of the template, dropped on exit."""
     with _database(server_url, f"TEMPLATE {TEMPLATE}") as url:
         yield url
 
 
 def make_template(server_url: str) -> None:
-    """Create the template and migrate it as a deployment would."""
+    """Create the template and run the migrations on it."""
     from migrations.migrate import upgrade
 
     execute(server_url, f"CREATE DATABASE {TEMPLATE}")
@@ -53,7 +53,7 @@ def make_template(server_url: str) -> None:
 
 
 def execute(url: str, statement: str) -> None:
-    """Run one statement on a connection of its own, outside a transaction."""
+    """Run one statement on a new connection, outside a transaction."""
     in_own_loop(_execute(url, statement))
 
 
@@ -66,7 +66,7 @@ async def outbox_rows(url: str) -> int:
 
 
 async def until_outbox_is_empty(url: str) -> None:
-    """A row is deleted once its events are on the stream's disk, or must be."""
+    """Wait until the outbox is empty: rows are deleted once the stream has synced their events."""
 
     async def is_empty() -> bool:
         return await outbox_rows(url) == 0

@@ -1,4 +1,4 @@
-"""Wallets and transfers made by hand, for tests of the rules and of what folds events."""
+"""Wallets, transfers and events for tests of the rules and of the projections."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ def transfer_id(number: int) -> TransferId:
 
 
 def make_wallet(**fields: Any) -> Wallet:
-    """A wallet in USD at version 5, empty unless told otherwise."""
+    """A USD wallet at version 5; its balance is zero by default."""
     values: dict[str, Any] = {
         "id": WALLET_ID,
         "currency": "USD",
@@ -37,7 +37,7 @@ def make_wallet(**fields: Any) -> Wallet:
 
 
 def make_transfer(**fields: Any) -> Transfer:
-    """A pending debit of 1.00 unless told otherwise."""
+    """A transfer; by default a pending debit of 1.00."""
     values: dict[str, Any] = {
         "id": TRANSFER_ID,
         "type": TransferType.DEBIT,
@@ -85,7 +85,7 @@ def changed(
     previous: TransferStatus | None = None,
     at: datetime = NOW,
 ) -> RecordedEvent:
-    """The event that left ``transfer`` and ``wallet``."""
+    """The event after which the states are ``transfer`` and ``wallet``."""
     return RecordedEvent(
         event=TransferChanged(transfer=transfer, previous=previous, occurred_at=at),
         wallet_after=wallet,

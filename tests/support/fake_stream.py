@@ -1,4 +1,4 @@
-"""A stream in memory: it stores what it is given once, and fails when told to."""
+"""An in-memory stream with deduplication and injected faults."""
 
 import asyncio
 from collections import deque
@@ -9,16 +9,16 @@ from actors.journal.ports import Message, PublishFailed
 
 
 class StreamFault(Enum):
-    """How the next publish goes wrong."""
+    """How the next publish fails."""
 
     NOT_STORED = auto()
-    """The stream never got it."""
+    """The stream did not receive it."""
     STORED_BUT_NOT_ACKNOWLEDGED = auto()
-    """The stream has it, and nobody knows."""
+    """The stream stored it, but the acknowledgement is lost."""
 
 
 class FakeStream:
-    """Implements `EventStream`. Messages with an id that it has are left out."""
+    """Implements `EventStream`. A message whose id is stored already is dropped."""
 
     def __init__(self) -> None:
         self.stored: list[Message] = []
@@ -28,20 +28,20 @@ class FakeStream:
         self.unreachable = False
         self.incarnation: str | None = None
         self.gate = asyncio.Event()
-        """Publishing waits until it is set."""
+        """Publishing waits until this event is set."""
         self.gate.set()
         self.connection_epoch = 0
         self._is_connected = False
         self._changed = asyncio.Condition()
 
     def lose_power(self, *, keeps: int) -> None:
-        """Forget all but the first messages; the connection is gone."""
+        """Drop all but the first messages, and break the connection."""
         del self.stored[keeps:]
         self._is_connected = False
 
     async def ensure_ready(self) -> str | None:
         if self.unreachable:
-            raise PublishFailed("told to be away")
+            raise PublishFailed("injected: unavailable")
         self.connection_epoch += not self._is_connected
         self._is_connected = True
         return self.incarnation
@@ -49,7 +49,7 @@ class FakeStream:
     async def ping(self, *, connection: int) -> None:
         await asyncio.sleep(0)
         if self.unreachable or not self._is_connected or connection != self.connection_epoch:
-            raise PublishFailed("told to be away")
+            raise PublishFailed("injected: unavailable")
 
     async def publish(
         self, messages: Sequence[Message], *, connection: int, incarnation: str | None
@@ -61,19 +61,19 @@ class FakeStream:
         refused = incarnation != self.incarnation
         is_another = not self._is_connected or connection != self.connection_epoch
         if self.unreachable or is_another or refused or fault is StreamFault.NOT_STORED:
-            raise PublishFailed("told to fail")
+            raise PublishFailed("injected: publish failed")
         known = {message.id for message in self.stored}
         self.stored += [message for message in messages if message.id not in known]
         await self._notify()
         if fault is StreamFault.STORED_BUT_NOT_ACKNOWLEDGED:
-            raise PublishFailed("told to lose the acknowledgement")
+            raise PublishFailed("injected: acknowledgement lost")
 
     @property
     def ids(self) -> list[str]:
         return [message.id for message in self.stored]
 
     async def until_stored(self, count: int) -> None:
-        """Wait until there are ``count`` messages."""
+        """Wait until ``count`` messages are stored."""
         await self._until(lambda: len(self.stored) >= count)
 
     async def until_called(self, times: int) -> None:

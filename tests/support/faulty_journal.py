@@ -1,4 +1,4 @@
-"""The in-memory journal over a connection that fails as a test says."""
+"""The in-memory journal over a connection with injected faults."""
 
 import asyncio
 from collections import deque
@@ -17,29 +17,29 @@ from actors.journal.ports import (
 
 
 class Fault(Enum):
-    """How the next commit goes wrong."""
+    """How the next commit fails."""
 
     CONFLICT = auto()
-    """As if another writer had been first."""
+    """A version conflict, as if another writer had committed first."""
     UNAVAILABLE = auto()
-    """Not applied, and the client knows."""
+    """Not applied, and the client gets the error."""
     LOST_BEFORE_APPLYING = auto()
-    """No response, and nothing was applied."""
+    """The response is lost; the commit was not applied."""
     LOST_AFTER_APPLYING = auto()
-    """No response, and everything was applied."""
+    """The response is lost; the commit was applied."""
     LOST_AND_APPLIED_LATE = auto()
-    """No response; the transaction stays open, with its locks, until another one waits for it."""
+    """The response is lost; the transaction keeps its locks until another one waits for it."""
 
 
 class _FaultyConnection(DirectConnection):
-    """Consumes one of ``commit_faults`` a commit. A lost response ends the session."""
+    """Each commit consumes one of ``commit_faults``. A lost response ends the session."""
 
     def __init__(self) -> None:
         super().__init__()
         self.commit_faults: deque[Fault | None] = deque()
         self.commits = 0
         self._abandoned: list[MemoryTransaction] = []
-        """Open transactions whose client has given up."""
+        """Open transactions whose client has timed out."""
 
     async def commit(self, transaction: MemoryTransaction, *, session: int | None = None) -> None:
         self.require(session)
@@ -76,7 +76,7 @@ class _FaultyConnection(DirectConnection):
 
 
 class FaultyJournal(MemoryJournal, MemoryOutbox):
-    """Counts the calls that succeed or fail here. ``loads_unavailable`` is consumed one a load."""
+    """Counts calls by outcome. Each load consumes one of ``loads_unavailable``."""
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         self.connection = _FaultyConnection()
@@ -90,11 +90,11 @@ class FaultyJournal(MemoryJournal, MemoryOutbox):
 
     @property
     def commits(self) -> int:
-        """Transactions that committed."""
+        """Committed transactions."""
         return self.connection.commits
 
     def lose_connection(self) -> None:
-        """The next call is made over another session."""
+        """The next call uses a new session."""
         self.connection.drop()
 
     async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:

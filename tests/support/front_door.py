@@ -1,4 +1,4 @@
-"""The real HAProxy in front of a server of the test's own, configured as Ray Serve does it."""
+"""The real HAProxy with Ray Serve's configuration, in front of a test server."""
 
 import asyncio
 import os
@@ -26,11 +26,11 @@ with warnings.catch_warnings():  # of Ray's own code, when it is imported
     from ray.serve.config import HTTPOptions
 
 _START_TIMEOUT_S = 15.0
-_LOOK_S = 0.02
+_POLL_S = 0.02
 
 
 class FrontDoor:
-    """HAProxy in ``folder``, started and replaced as Serve's manager does it."""
+    """HAProxy in ``folder``, started and replaced the way Serve's manager does it."""
 
     def __init__(self, folder: Path, *, header_s: int = 10, idle_s: int = 60) -> None:
         self.folder = folder
@@ -61,7 +61,7 @@ class FrontDoor:
         )
 
     def write(self, *, replica: int | None) -> None:
-        """Serve's configuration: with one replica, on that port, or before it knows a route."""
+        """Serve's configuration with one replica on that port, or with no routes yet."""
         backend = BackendConfig(
             name="http-api",
             path_prefix="/",
@@ -72,7 +72,7 @@ class FrontDoor:
         self._serve._generate_config_file_internal()  # what Serve itself calls
 
     async def spawn(self, *more: str) -> asyncio.subprocess.Process:
-        """The program that Serve starts, with its arguments."""
+        """The command line that Serve starts."""
         with self.messages.open("ab") as messages:
             process = await asyncio.create_subprocess_exec(
                 str(self._program), "-db", "-f", str(self.configuration), "-dR", *more,
@@ -84,7 +84,7 @@ class FrontDoor:
         return process
 
     async def admin(self, command: str) -> str:
-        """HAProxy's answer on its admin socket; empty if there is none."""
+        """HAProxy's response on its admin socket; empty if there is none."""
         try:
             reader, writer = await asyncio.open_unix_connection(str(self.folder / "a.sock"))
         except OSError:
@@ -95,12 +95,12 @@ class FrontDoor:
         return answer.decode()
 
     async def start(self, *more: str) -> asyncio.subprocess.Process:
-        """A HAProxy that has taken over the admin socket, which is when Serve calls it started."""
+        """A HAProxy that owns the admin socket: Serve considers it started from then on."""
         process = await self.spawn(*more)
         async with asyncio.timeout(_START_TIMEOUT_S):
             while f"Pid: {process.pid}\n" not in await self.admin("show info"):
                 assert process.returncode is None, "HAProxy did not start"
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_S)
         return process
 
     async def listens(self) -> bool:
@@ -115,7 +115,7 @@ class FrontDoor:
         await until_true(self.listens, timeout_s=_START_TIMEOUT_S)
 
     def holder(self) -> int | None:
-        """The process that is named as the one that listens."""
+        """The process recorded as the listener."""
         return named(self.folder)
 
     async def end(self) -> None:
@@ -126,7 +126,7 @@ class FrontDoor:
                 for pid in left:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_S)
             for process in self._spawned:
                 await process.wait()
 
@@ -146,7 +146,7 @@ class FrontDoor:
 async def front_door(
     folder: Path, *, header_s: int = 10, idle_s: int = 60
 ) -> AsyncIterator[FrontDoor]:
-    """A front door of which nothing is left behind."""
+    """A front door whose processes are all killed on exit."""
     door = FrontDoor(folder, header_s=header_s, idle_s=idle_s)
     try:
         yield door

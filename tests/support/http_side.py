@@ -1,4 +1,4 @@
-"""The HTTP side on a shard in this process, on a journal in memory: all of it but the servers."""
+"""The HTTP API on an in-process shard with an in-memory journal: everything but the servers."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -41,13 +41,13 @@ OVERLOADED = Failure(code=FailureCode.OVERLOADED, detail="injected", applied="no
 
 
 class ShardInProcess:
-    """Implements `ShardTransport`. ``fails`` says which submissions never reach the shard;
-    ``loses``, which are decided there while their answers are lost."""
+    """Implements `ShardTransport`. ``fails`` selects requests that never reach the shard;
+    ``loses``, requests that are decided there but whose responses are lost."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self.submissions: list[CommandRequest] = []
-        """Those that reached the shard."""
+        self.requests: list[CommandRequest] = []
+        """Requests that reached the shard."""
         self.fails: Fails = lambda _: None
         self.loses: Fails = lambda _: None
 
@@ -55,18 +55,18 @@ class ShardInProcess:
         replies = [await self._submit(one) for one in decode_submissions(payload)]
         return encode_replies(replies)
 
-    async def _submit(self, submission: CommandRequest) -> RequestResult:
-        if (failure := self.fails(submission)) is not None:
+    async def _submit(self, request: CommandRequest) -> RequestResult:
+        if (failure := self.fails(request)) is not None:
             return failure
-        self.submissions.append(submission)
-        (reply,) = await self._shard.submit([submission])
-        if (failure := self.loses(submission)) is not None:
+        self.requests.append(request)
+        (reply,) = await self._shard.submit([request])
+        if (failure := self.loses(request)) is not None:
             return failure
         return reply
 
 
 class HttpSide:
-    """A client of the routes, and what is behind them."""
+    """A client of the routes, with the transport and journal behind them."""
 
     def __init__(self, journal: MemoryJournal, shard: Shard, settings: Settings) -> None:
         self.journal = journal
@@ -105,7 +105,7 @@ class HttpSide:
         )
 
     async def stream(self, *chunks: bytes) -> list[Any]:
-        """POST NDJSON in these pieces; the results, decoded."""
+        """POST NDJSON in these chunks; returns the decoded results."""
 
         async def body() -> AsyncIterator[bytes]:
             for chunk in chunks:
@@ -120,7 +120,7 @@ class HttpSide:
         return [msgspec.json.decode(line) for line in answer.content.splitlines()]
 
     def minor(self, wallet_id: WalletId) -> int:
-        """The wallet's balance in minor units, as the journal has it."""
+        """The wallet's balance in the journal, in minor units."""
         return self.journal.database.wallets[wallet_id].balance
 
 

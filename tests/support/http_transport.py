@@ -1,4 +1,4 @@
-"""A load client's requests over HTTP: what is sent, and what the client knows by the response."""
+"""HTTP transport of the load client: requests, and the outcome that each response proves."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from tests.support.load_client import (
 from verification.facts import ClientCall, Outcome
 
 TIMEOUT_S: Final = 15.0
-"""Longer than a request's default deadline: the service's own response comes first."""
+"""Longer than a request's default deadline, so that the service's own response comes first."""
 
 
 class _Problem(msgspec.Struct):
@@ -38,12 +38,12 @@ class _Batch(msgspec.Struct):
 
 
 def client_gave_up(timeout_s: float) -> str:
-    """Code of an attempt that the client ended before the service's own deadline."""
+    """Code of an attempt that the client timed out before the service's deadline."""
     return f"gave up after {timeout_s:g} s"
 
 
 class HttpTransport:
-    """Implements `Transport`. ``timeout_s`` says for each request how long its client waits."""
+    """Implements `Transport`. ``timeout_s`` returns the client time-out of each request."""
 
     def __init__(
         self, http: httpx.AsyncClient, *, timeout_s: Callable[[], float] = lambda: TIMEOUT_S
@@ -143,9 +143,9 @@ def attempts_from(
     timing: CallTiming,
     response: httpx.Response | Exception,
 ) -> list[ClientCall]:
-    """What the client records, an attempt for each operation."""
+    """The recorded attempts, one per operation."""
     if isinstance(response, Exception):
-        # A refused connection carried nothing; of any other the server may have read it all.
+        # A refused connection sent nothing. After any other error the server may have read it all.
         never_sent = isinstance(response, httpx.ConnectError | httpx.ConnectTimeout)
         outcome: Outcome = "not_applied" if never_sent else "unknown"
         code = type(response).__name__
@@ -194,7 +194,7 @@ def _from_response(
     try:
         problem = msgspec.json.decode(response.content, type=_Problem)
     except msgspec.MsgspecError:
-        # HAProxy's own page, say: it doesn't know what the service did.
+        # For example HAProxy's own error page, which does not say what the service did.
         status = response.status_code
         return attempt_at(operation, timing, "unknown", status=status, code="page")
     return _from_problem(operation, timing, response.status_code, problem, replayed=replayed)
@@ -214,7 +214,7 @@ def _from_problem(
         _outcome_of(status, problem),
         status=status,
         code=problem.code,
-        # Not the whole document: the request's own id is in it.
+        # Not the whole document: it contains the request id, which differs.
         body=f"{problem.code}: {problem.detail}",
         replayed=replayed,
     )

@@ -1,8 +1,8 @@
-"""Ids that tests make up."""
+"""Ids for tests."""
 
 import uuid6
 
 
 def new_id() -> str:
-    """Like an id of the service: a UUIDv7."""
+    """A UUIDv7, like the ids of the service."""
     return str(uuid6.uuid7())

@@ -1,4 +1,4 @@
-"""API keys for tests: a source in memory, a clock that is told the time, a gate over both."""
+"""API keys for tests: an in-memory source, a manual clock, and an authenticator over both."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ NO_LIMIT = RateLimit(rate_per_s=0.0, burst_s=1.0)
 
 
 class Clock:
-    """Seconds, as told."""
+    """A clock that tests set, in seconds."""
 
     def __init__(self, now_s: float = 1_000.0) -> None:
         self.now_s = now_s
@@ -27,7 +27,7 @@ class Clock:
 
 
 class InMemoryKeySource:
-    """Where keys are kept. Answers at once, or when `may_answer` is set; or fails."""
+    """In-memory key source. Answers immediately, waits for `may_answer`, or fails."""
 
     def __init__(self) -> None:
         self.records: dict[str, ApiKeyRecord] = {}
@@ -53,12 +53,12 @@ class InMemoryKeySource:
         answer = {key_id: self.records[key_id] for key_id in key_ids if key_id in self.records}
         await self.may_answer.wait()
         if self.is_away:
-            raise KeysUnavailable("away")
+            raise KeysUnavailable("injected: unavailable")
         return answer
 
 
 class AuthFixture:
-    """A gate with everything that it stands on. Staleness is 4 s, as `clock` counts."""
+    """An authenticator with its dependencies. Cached keys expire after 4 s of `clock`."""
 
     def __init__(self, limit: RateLimit = NO_LIMIT, *, keys_max: int = 100) -> None:
         self.keys = InMemoryKeySource()
@@ -69,11 +69,11 @@ class AuthFixture:
         self.gate = Authenticator(self.cache, limit, clock=self.clock, now=self.now)
 
 
-def a_scope(*authorization: str) -> Scope:
-    """A request with so many Authorization headers."""
+def make_scope(*authorization: str) -> Scope:
+    """A request with these Authorization headers."""
     headers = [(b"authorization", value.encode("latin-1")) for value in authorization]
     return {"type": "http", "headers": [(b"host", b"here"), *headers]}
 
 
 def with_key(key: NewApiKey) -> Scope:
-    return a_scope(f"Bearer {key.text}")
+    return make_scope(f"Bearer {key.text}")

@@ -1,8 +1,8 @@
-"""A careful client of the service: it retries under the same key until it knows the outcome.
+"""A client that retries under the same idempotency key until it knows the outcome.
 
-The simulation, the fault injection, the cluster tests and the benchmarks that count what a client
-goes through all use this one. What differs between them is the `Transport` that carries requests,
-the mix of operations (`operation_source.py`), and what becomes of the record of each call.
+Used by the simulation, fault injection, the cluster tests and the benchmarks that count what
+clients see. They differ in the `Transport`, the mix of operations (`operation_source.py`) and what
+they do with the record of each call.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from tests.simulation.fault_probabilities import SeededRandom
 from verification.facts import ClientCall, Operation, Outcome
 
 BATCH_REFUSED: Final = "batch_refused"
-"""Code of an atomic batch of which one item was refused: nothing was applied."""
+"""Code of an atomic batch with a refused item: nothing was applied."""
 
 Record = Callable[[Sequence[ClientCall], int], None]
-"""Takes the attempts of one call, and when the first call for these operations began."""
+"""Receives the attempts of one call and the start of the first call for these operations."""
 
 
 class RequestedOperation(msgspec.Struct, frozen=True, kw_only=True):
-    """One operation that a client wants done, the same in every attempt at it."""
+    """One requested operation, identical in every attempt."""
 
     intent: str
     operation: Operation
@@ -35,33 +35,33 @@ class RequestedOperation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallTiming(msgspec.Struct, frozen=True):
-    """When a call began and ended, on one monotonic clock (ns)."""
+    """Start and end of a call, on one monotonic clock (ns)."""
 
     started: int
     ended: int
 
 
 class Transport(Protocol):
-    """Carries requests to the service, and says what the client knows afterwards."""
+    """Sends requests to the service and reports the outcomes."""
 
     async def send(
         self, operations: Sequence[RequestedOperation], *, atomic: bool
     ) -> list[ClientCall]:
-        """One request. An attempt for each operation, in their order; never raises."""
+        """Send one request; returns one attempt per operation, in order. Never raises."""
 
     async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> ClientCall | None:
-        """Read a wallet. The attempt, without an intent; None: no wallet came back."""
+        """Read a wallet; returns the attempt without an intent, or None if there was no wallet."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Exponential back-off with full jitter."""
 
     wait_s: float
-    """Upper bound of the first wait. It doubles with every attempt."""
+    """Upper bound of the first wait; doubles with every attempt."""
     wait_max_s: float
     attempts_max: int | None = None
     give_up_s: float | None = None
-    """After the first attempt began."""
+    """Measured from the start of the first attempt."""
 
     def longest_wait_s(self, attempt: int) -> float:
         return min(self.wait_max_s, self.wait_s * 2.0 ** min(attempt, 30))
@@ -79,20 +79,20 @@ class LoadClient:
         self,
         transport: Transport,
         record: Record,
-        dice: SeededRandom,
+        random: SeededRandom,
         retry: RetryPolicy,
         clock: Callable[[], int],
     ) -> None:
         self._transport = transport
         self._record = record
-        self._dice = dice
+        self._random = random
         self._retry = retry
         self._clock = clock
 
     async def pursue(
         self, operations: Sequence[RequestedOperation], *, atomic: bool = False
     ) -> int:
-        """Send one request, and retry as long as that is safe, until every outcome is known.
+        """Send one request and retry while that is safe, until every outcome is known.
 
         Returns how many outcomes are unknown because the retry policy was exhausted.
         """
@@ -106,8 +106,8 @@ class LoadClient:
             operations = retryable(operations, attempts, atomic=atomic)
             if not operations:
                 return 0
-            await asyncio.sleep(self._dice.between(0.0, self._retry.longest_wait_s(attempt)))
-        raise AssertionError("a count has no end")
+            await asyncio.sleep(self._random.between(0.0, self._retry.longest_wait_s(attempt)))
+        raise AssertionError("itertools.count never ends")
 
     async def read(
         self, wallet_id: str, intent: Callable[[], str], *, min_version: int, strong: bool
@@ -122,9 +122,9 @@ class LoadClient:
 def retryable(
     operations: Sequence[RequestedOperation], attempts: Sequence[ClientCall], *, atomic: bool
 ) -> list[RequestedOperation]:
-    """Those that were not applied, and those with a key whose outcome is unknown.
+    """Operations that were not applied, and those with a key and an unknown outcome.
 
-    An atomic batch of which nothing was applied is not retried: it may have been refused.
+    An atomic batch that was not applied is not retried: it may have been refused.
     """
     if atomic and all(attempt.outcome != "unknown" for attempt in attempts):
         return []
@@ -136,7 +136,7 @@ def retryable(
 
 
 def failure_in(attempt: ClientCall) -> str | None:
-    """Why an attempt was not decided, in words; None if it was."""
+    """Why an attempt was not decided, as text; None if it was."""
     if attempt.outcome in ("acknowledged", "refused") or attempt.code == BATCH_REFUSED:
         return None
     applied = "" if attempt.outcome == "unknown" else ", not applied"

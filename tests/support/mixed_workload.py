@@ -1,4 +1,4 @@
-"""Something of everything, for tests that compare two sides of the same money."""
+"""A mixed workload for tests that compare the write side with the read side."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ async def open_wallets(shard: ShardUnderTest, count: int) -> list[WalletId]:
 async def run_mixed_workload(
     shard: ShardUnderTest, wallets: Sequence[WalletId], *, rounds: int = 3
 ) -> None:
-    """Every transition of the fold in every wallet, ``rounds`` times, the wallets side by side."""
+    """Run every state transition in every wallet, ``rounds`` times, all wallets concurrently."""
     for _ in range(rounds):
         await asyncio.gather(*(_one_round(shard, wallet) for wallet in wallets))
 

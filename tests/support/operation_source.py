@@ -1,4 +1,4 @@
-"""What clients ask for: a random mix of transfers, settlements and batches."""
+"""Generates client operations: a random mix of transfers, settlements and batches."""
 
 import msgspec
 
@@ -27,14 +27,14 @@ class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperationSource:
-    """The operations of one client, whose name is in every intent and key."""
+    """The operations of one client. Every intent and key contains its name."""
 
     def __init__(
-        self, name: str, state: SharedClientState, dice: SeededRandom, mix: OperationMix
+        self, name: str, state: SharedClientState, random: SeededRandom, mix: OperationMix
     ) -> None:
         self._name = name
         self._state = state
-        self._dice = dice
+        self._random = random
         self._mix = mix
         self._named = 0
 
@@ -49,33 +49,34 @@ class OperationSource:
         )
 
     def next_request(self, wallet_id: str) -> list[RequestedOperation]:
-        """The operations of one request; two or more are a batch."""
-        if not self._dice.happens(self._mix.batch_share):
+        """The operations of the next request; two or more make a batch."""
+        if not self._random.happens(self._mix.batch_share):
             return [self._next_operation(wallet_id)]
         return [
-            self._next_operation(wallet_id) for _ in range(self._dice.count(*self._mix.batch_size))
+            self._next_operation(wallet_id)
+            for _ in range(self._random.count(*self._mix.batch_size))
         ]
 
     def _next_operation(self, wallet_id: str) -> RequestedOperation:
-        intent, dice, mix = self.next_intent(), self._dice, self._mix
+        intent, random, mix = self.next_intent(), self._random, self._mix
         pending = self._state.pending_of(wallet_id)
-        if pending and dice.happens(mix.settle_share):
+        if pending and random.happens(mix.settle_share):
             return RequestedOperation(
                 intent=intent,
-                operation="complete" if dice.happens(0.5) else "revert",
+                operation="complete" if random.happens(0.5) else "revert",
                 wallet_id=wallet_id,
-                transfer_id=dice.choose(pending),
+                transfer_id=random.choose(pending),
                 key=self._key_or_none(intent),
             )
-        reused = self._state.key_to_reuse(wallet_id) if dice.happens(mix.key_reuse_share) else ""
+        reused = self._state.key_to_reuse(wallet_id) if random.happens(mix.key_reuse_share) else ""
         return RequestedOperation(
             intent=intent,
-            operation="debit" if dice.happens(mix.debit_share) else "credit",
+            operation="debit" if random.happens(mix.debit_share) else "credit",
             wallet_id=wallet_id,
-            amount=dice.count(1, mix.amount_max),
-            pending=dice.happens(mix.pending_share),
+            amount=random.count(1, mix.amount_max),
+            pending=random.happens(mix.pending_share),
             key=reused or self._key_or_none(intent),
         )
 
     def _key_or_none(self, intent: str) -> str:
-        return f"key-{intent}" if self._dice.happens(self._mix.idempotent_share) else ""
+        return f"key-{intent}" if self._random.happens(self._mix.idempotent_share) else ""

@@ -1,4 +1,4 @@
-"""The plans by which Postgres runs statements, also those inside functions."""
+"""The query plans of statements, including those inside functions (auto_explain)."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ _SETTINGS: Final = (
 async def plans_of(connection: asyncpg.Connection, work: Callable[[], Awaitable[Any]]) -> list[str]:
     """The shape of each statement's plan that ``work`` runs over ``connection``, in order.
 
-    A loop's plan counts once. What a plan costs is left out, and how often it is run.
+    Repeated plans in a loop count once. Costs and execution counts are left out.
     """
     found: list[str] = []
 
@@ -35,7 +35,7 @@ async def plans_of(connection: asyncpg.Connection, work: Callable[[], Awaitable[
     finally:
         connection.remove_log_listener(note)
         await connection.execute("RESET client_min_messages")
-    # The driver looks at the catalogue now and then, and we at nothing.
+    # The driver queries the catalogue now and then; those plans are not ours.
     return [one for one in dict.fromkeys(found) if one != "Result" and "pg_" not in one]
 
 

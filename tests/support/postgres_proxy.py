@@ -1,8 +1,8 @@
-"""A TCP proxy in front of Postgres that understands just enough to hurt it precisely.
+"""A TCP proxy in front of Postgres that injects faults at protocol level.
 
-It reads the client's messages one by one, so that it knows which of them commit a batch: it can
-lose exactly the answer of a commit, or answer in Postgres' place that the disk is full. It can
-make every statement slow. The server's messages pass unread.
+It parses the client's messages to find those that commit a batch. It can drop the response to a
+commit, answer a commit with SQLSTATE 53100 (disk full), and delay every statement. The server's
+messages are forwarded without parsing.
 """
 
 import asyncio
@@ -14,28 +14,28 @@ from urllib.parse import urlsplit, urlunsplit
 _ENCRYPTION_REQUESTS: Final = {80_877_103, 80_877_104}
 _COMMITS: Final = b"commit_batch"
 _ENDS_A_GROUP: Final = b"SQHXp"
-"""Sync, Query, Flush, Terminate, password: what the server answers at once."""
+"""Sync, Query, Flush, Terminate, password: messages that the server answers immediately."""
 
 DISK_FULL: Final = "53100"
 
 
 class PostgresProxy:
-    """Forwards to one server. What it does besides is set from outside, at any time."""
+    """Forwards to one server. The injected faults can be changed at any time."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self.port = 0
         self.slow_s = 0.0
-        """How much later each statement reaches the server."""
+        """Delay of each statement, in seconds."""
         self.refuse_with = ""
-        """SQLSTATE that commits are answered with; empty: they go through."""
+        """SQLSTATE returned for commits; empty: commits are forwarded."""
         self.lose_answers = 0
-        """So many commits from now on will be done, and nobody will hear of it."""
+        """The next so many commits are executed, but their responses are dropped."""
         self.lost = 0
         self.refused = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client's connection, to its end."""
+        """Serve one client connection until it ends."""
         try:
             upstream = await asyncio.open_connection(*self._target)
         except OSError:
@@ -49,7 +49,7 @@ class PostgresProxy:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            # The run is over. asyncio's own callback would complain of a handler that says so.
+            # The run is over. Re-raised here, asyncio's own callback would log an error.
             return
         finally:
             for task in tasks:
@@ -63,7 +63,7 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class _Connection:
-    """A client, its server, and what the client has prepared."""
+    """One client connection, its server connection and its prepared statements."""
 
     def __init__(self, proxy: PostgresProxy, client: Ends, server: Ends) -> None:
         self._proxy = proxy
@@ -95,7 +95,7 @@ class _Connection:
             group = b""
 
     async def _start(self) -> None:
-        """The first messages have no kind. Encryption is asked for, and refused by the server."""
+        """Startup messages have no type byte. The client requests TLS and the server refuses it."""
         while True:
             head = await self._from_client.readexactly(8)
             rest = await self._from_client.readexactly(int.from_bytes(head[:4], "big") - 8)
@@ -147,7 +147,7 @@ def _refusal(code: str) -> bytes:
 
 @asynccontextmanager
 async def proxy_before(url: str) -> AsyncIterator[tuple[PostgresProxy, str]]:
-    """A proxy in front of the server of ``url``, and the DSN that leads through it."""
+    """A proxy in front of the server of ``url``, and the DSN through the proxy."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     proxy = PostgresProxy(parts.hostname, parts.port or 5432)

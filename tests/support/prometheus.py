@@ -1,4 +1,4 @@
-"""What the dashboards and alerts ask Prometheus, and a real Prometheus to ask it of."""
+"""The queries of the dashboards and alerts, and a real Prometheus to run them."""
 
 import json
 import re
@@ -33,7 +33,7 @@ _ABSENT: Final = re.compile(r"^absent\((.*)\)$")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An expression, and where it stands."""
+    """An expression and its location."""
 
     place: str
     expression: str
@@ -49,7 +49,7 @@ def panels(path: Path) -> list[dict[str, Any]]:
 
 
 def dashboard_queries() -> list[Query]:
-    """Every query of every dashboard, over a minute where Grafana would choose."""
+    """Every query of every dashboard; one minute replaces Grafana's rate interval."""
     return [
         Query(
             f"{path.name}: {panel['title']}",
@@ -67,7 +67,7 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def alert_queries() -> list[Query]:
-    """What every alert compares with its threshold: there is always an answer to that."""
+    """The expression that each alert compares with its threshold: it always has a value."""
     return [
         Query(rule["alert"], _ABSENT.sub(r"\1", _THRESHOLD.sub("", rule["expr"])))
         for rule in alerts()
@@ -87,7 +87,7 @@ class Prometheus:
             return False
 
     def ask(self, expression: str) -> list[float]:
-        """The values that an instant query gives."""
+        """The values of an instant query."""
         answer = self._http.get("/api/v1/query", params={"query": expression}).json()
         assert answer["status"] == "success", f"{expression}: {answer}"
         return [float(found["value"][1]) for found in answer["data"]["result"]]

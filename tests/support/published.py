@@ -1,4 +1,4 @@
-"""What is on the stream, read whole and in order."""
+"""Reads all events of the stream in order."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ STREAM = "WALLET_EVENTS"
 
 
 async def events_on_stream(url: str) -> list[CloudEvent]:
-    """Every event on the stream, in stream order, repeated ones included."""
+    """Every event on the stream in stream order, duplicates included."""
     client = await nats.connect(url)
     try:
         jetstream = client.jetstream()
@@ -28,7 +28,7 @@ async def events_on_stream(url: str) -> list[CloudEvent]:
 
 
 async def wait_for_events(url: str, count: int, *, timeout_s: float = 20.0) -> list[CloudEvent]:
-    """The stream's events once there are ``count`` different ones, or TimeoutError."""
+    """Wait for ``count`` distinct events and return them, or TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while True:
             try:
@@ -41,7 +41,7 @@ async def wait_for_events(url: str, count: int, *, timeout_s: float = 20.0) -> l
 
 
 async def wait_for_messages(url: str, count: int, *, timeout_s: float = 20.0) -> None:
-    """Return when the stream holds ``count`` messages, whatever is in them."""
+    """Wait until the stream holds ``count`` messages."""
     client = await nats.connect(url)
     try:
         async with asyncio.timeout(timeout_s):
@@ -52,7 +52,7 @@ async def wait_for_messages(url: str, count: int, *, timeout_s: float = 20.0) ->
 
 
 def first_occurrences(events: list[CloudEvent]) -> list[CloudEvent]:
-    """``events`` without those whose id came before."""
+    """``events`` without duplicates by id."""
     seen: dict[str, CloudEvent] = {}
     for event in events:
         seen.setdefault(event.id, event)
@@ -60,7 +60,7 @@ def first_occurrences(events: list[CloudEvent]) -> list[CloudEvent]:
 
 
 def versions_by_wallet(events: list[CloudEvent]) -> dict[str, list[int]]:
-    """The versions of each wallet in the order of the stream."""
+    """The versions of each wallet in stream order."""
     versions: dict[str, list[int]] = {}
     for event in events:
         versions.setdefault(event.subject, []).append(event.walletversion)

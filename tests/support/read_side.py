@@ -1,4 +1,4 @@
-"""A read side for tests: a running consumer, and what it must be equal to."""
+"""A read side for tests: a running consumer and the comparison with the write side."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ def options(**fields: int | float | str) -> ConsumerOptions:
 async def running_consumer(
     database: str, nats_url: str, **fields: int | float | str
 ) -> AsyncIterator[ProjectionConsumer]:
-    """A consumer that folds until the end of the block; one that ends before fails the test."""
+    """Run a projection consumer in this block; the test fails if it ends early."""
     client = await nats.connect(nats_url)
     pool = await asyncpg.create_pool(database, min_size=0, max_size=2)
     consumer = ProjectionConsumer(
@@ -71,11 +71,11 @@ async def queries_on(database: str) -> AsyncIterator[Queries]:
 
 
 async def differences(database: str) -> list[str]:
-    """Rows that the write side has and the read side hasn't, or the other way round."""
+    """Rows that only one of the two sides has."""
     connection = await asyncpg.connect(database)
     found: list[str] = []
     try:
-        # One snapshot: both sides as they were at one time.
+        # One snapshot, so that both sides are read at the same point in time.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             for written, projected in (_WALLETS, _TRANSFERS):
                 for side, other in ((written, projected), (projected, written)):
@@ -87,7 +87,7 @@ async def differences(database: str) -> list[str]:
 
 
 async def until_equal(database: str) -> None:
-    """Return when the read side equals the write side; else fail and say where it doesn't."""
+    """Wait until the read side equals the write side; on time-out fail with the differences."""
 
     async def equal() -> bool:
         return not await differences(database)

@@ -1,8 +1,8 @@
-"""Servers that don't outlive the test run, not even one that is killed.
+"""Stops the test run's servers when it ends, even if it is killed.
 
-A server of ours is started to live on when its parent ends. For a test run that dies without
-cleaning up (SIGKILL, a crash), a small watcher holds the other end of a pipe: when the pipe
-closes, the run has ended, and the watcher stops what it was told to.
+Our servers keep running when their parent ends. A watcher process holds the other end of a pipe:
+when the test run ends without cleaning up (SIGKILL, a crash), the pipe closes and the watcher
+stops the servers.
 """
 
 import subprocess
@@ -18,9 +18,9 @@ _WATCHER_END_TIMEOUT_S = 30
 
 @contextmanager
 def killed_on_exit(process: ProcessRecord, *folders: Path) -> Iterator[None]:
-    """While this lasts, the end of the run stops `process` and removes `folders`."""
+    """In this context, the end of the run stops `process` and removes `folders`."""
     arguments = process.model_dump_json(), *map(str, folders)
-    # Before the regular stop: then the watcher's work is the regular stop, done twice.
+    # Before the regular stop: the watcher then repeats it, which is harmless.
     with watched("tests.support.reaper", *arguments, timeout_s=_WATCHER_END_TIMEOUT_S):
         yield
 
@@ -29,8 +29,8 @@ def killed_on_exit(process: ProcessRecord, *folders: Path) -> Iterator[None]:
 def watched(module: str, *arguments: str, timeout_s: float) -> Iterator[None]:
     """Run a module's clean-up at the end of this context, or when this process is killed.
 
-    ``module`` is run as a program, and waits until its standard input closes. ``timeout_s``: for
-    how long its clean-up is waited for.
+    ``module`` runs as a program and waits until its standard input closes. ``timeout_s``: how long
+    to wait for its clean-up.
     """
     watcher = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
@@ -47,7 +47,7 @@ def watched(module: str, *arguments: str, timeout_s: float) -> Iterator[None]:
 
 
 def watch(recorded: str, folders: list[str]) -> None:
-    """Wait for the end of the run, then clean up after it."""
+    """Wait for the end of the run, then clean up."""
     import shutil
 
     sys.stdin.read()

@@ -1,4 +1,4 @@
-"""A relay between an outbox and a stream, both in memory, and a way to commit something."""
+"""An outbox relay with an in-memory outbox and stream, and helpers that commit events."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
@@ -22,11 +22,11 @@ LIMITS = RelayLimits(
 
 
 class InstrumentedOutbox(FaultyJournal):
-    """Counts what the relay reads, and fails as a test says."""
+    """Counts the relay's reads and injects faults."""
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         super().__init__(database)
-        self.spans_read: list[EventRange] = []
+        self.ranges_read: list[EventRange] = []
         self.reads = 0
         self.reads_unavailable = 0
         self.deletes_unavailable = 0
@@ -35,27 +35,27 @@ class InstrumentedOutbox(FaultyJournal):
 
     @property
     def rows(self) -> list[tuple[WalletId, int]]:
-        """Wallet and first version of each row, in that order."""
+        """Wallet and first version of each row, sorted."""
         outbox = self.database.outbox
         return [(wallet_id, row.first) for wallet_id in sorted(outbox) for row in outbox[wallet_id]]
 
     def clear_rows(self) -> None:
-        """As if everything had reached the stream's disk."""
+        """Delete all rows, as if the stream had synced all events to disk."""
         self.database.outbox.clear()
 
-    async def read(self, spans: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
+    async def read(self, event_ranges: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
         self.reads += 1
-        self.spans_read += spans
+        self.ranges_read += event_ranges
         if self.reads_unavailable:
             self.reads_unavailable -= 1
             raise JournalUnavailable("injected: unavailable")
-        return await super().read(spans)
+        return await super().read(event_ranges)
 
-    async def delete(self, spans: Collection[EventRange]) -> None:
+    async def delete(self, event_ranges: Collection[EventRange]) -> None:
         if self.deletes_unavailable:
             self.deletes_unavailable -= 1
             raise JournalUnavailable("injected: unavailable")
-        await super().delete(spans)
+        await super().delete(event_ranges)
         self.deleted.set()
 
     async def unpublished(
@@ -94,7 +94,7 @@ class RelayFixture:
             assert isinstance(ended, asyncio.CancelledError), ended
 
     async def commit(self, wallet: WalletId, *numbers: int) -> CommitRequest:
-        """Commit a debit a number, the wallet's creation before them if it is new."""
+        """Commit one debit per number; a new wallet is created first."""
         known = self.outbox.database.wallets.get(wallet)
         making = CommitRequestBuilder(*([known] if known else []))
         if known is None:
@@ -112,9 +112,9 @@ class RelayFixture:
         return write
 
     def add(self, write: CommitRequest) -> None:
-        for span in write.spans():
-            recorded = [one for one in write.events if one.wallet_after.id == span.wallet_id]
-            self.relay.add(span, recorded, [encode_recorded(one) for one in recorded])
+        for event_range in write.spans():
+            recorded = [one for one in write.events if one.wallet_after.id == event_range.wallet_id]
+            self.relay.add(event_range, recorded, [encode_recorded(one) for one in recorded])
 
     async def until_empty(self) -> None:
         async with asyncio.timeout(5):

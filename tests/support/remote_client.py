@@ -1,6 +1,6 @@
-"""Somebody on another machine, as far as the network can tell: a network namespace of our own.
+"""A client on another machine, simulated by a network namespace.
 
-Run as a module inside of it, this tries ports from there:
+Run as a module inside of it, this probes ports from there:
 
     python -m tests.support.remote_client HOST PATH PORT…
 """
@@ -21,28 +21,28 @@ _CHECKOUT: Final = Path(__file__).parents[2]
 _TIMEOUT_S: Final = 5.0
 
 HOST: Final = "198.18.77.1"
-"""This machine, as the stranger sees it: an address for tests of networks (RFC 2544)."""
+"""This machine's address as seen by the remote client, from the benchmark range (RFC 2544)."""
 
-_STRANGERS: Final = "198.18.77.2"
+_REMOTE_CLIENT: Final = "198.18.77.2"
 _GRPC_METHOD: Final = "/ray.serve.ASGIService/HandleRequest"
 
 
 def unavailable_reason() -> str | None:
-    """Why there can be no stranger on this machine, or None if there can."""
+    """Why no remote client can be simulated on this machine; None if one can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "network namespaces need root on Linux"
     if shutil.which("ip") is None:
         return "network namespaces need iproute2 (Debian: apt install iproute2)"
     name = f"wallet-try-{os.getpid()}"
     if _ip("netns", "add", name, check=False).returncode:
-        return "this machine lets nobody make a network namespace"
+        return "no permission to create a network namespace"
     _ip("netns", "del", name)
     return None
 
 
 @contextmanager
 def remote_client() -> Iterator[str]:
-    """A network namespace with one wire to this machine; gives its name."""
+    """A network namespace with one veth pair to this machine; yields its name."""
     name = f"wallet-{os.getpid()}"
     ours, theirs = f"wo{os.getpid()}", f"wt{os.getpid()}"
     _ip("netns", "add", name)
@@ -50,7 +50,7 @@ def remote_client() -> Iterator[str]:
         _ip("link", "add", ours, "type", "veth", "peer", "name", theirs, "netns", name)
         _ip("addr", "add", f"{HOST}/30", "dev", ours)
         _ip("link", "set", ours, "up")
-        _ip("-n", name, "addr", "add", f"{_STRANGERS}/30", "dev", theirs)
+        _ip("-n", name, "addr", "add", f"{_REMOTE_CLIENT}/30", "dev", theirs)
         _ip("-n", name, "link", "set", theirs, "up")
         yield name
     finally:
@@ -59,7 +59,7 @@ def remote_client() -> Iterator[str]:
 
 
 def try_ports(namespace: str, path: str, ports: list[int]) -> dict[int, str]:
-    """What each port answers to the stranger: ``closed``, an HTTP status, or a gRPC code."""
+    """The response of each port to the remote client: ``closed``, an HTTP status or a gRPC code."""
     command = [
         "ip",
         "netns",
@@ -95,7 +95,7 @@ def _try(host: str, path: str, port: int) -> str:
 
 
 def _http(connection: socket.socket, host: str, path: str) -> str:
-    """The status of a request without a key; empty if no HTTP/1.1 is spoken there."""
+    """The status of a request without an API key; empty if the port does not speak HTTP/1.1."""
     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     with contextlib.suppress(OSError):
         connection.sendall(request.encode())
@@ -106,7 +106,7 @@ def _http(connection: socket.socket, host: str, path: str) -> str:
 
 
 def _grpc(host: str, port: int) -> str:
-    """The code that a call without a token gets, or why there was none."""
+    """The gRPC code of a call without a token, or why there was none."""
     import grpc
 
     with grpc.insecure_channel(f"{host}:{port}") as channel:

@@ -1,4 +1,4 @@
-"""Starlette requests made by hand, with a body that comes in as many pieces as a test likes."""
+"""Starlette requests with a body of any number of chunks."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 
-def a_request(
+def make_request(
     *,
     headers: dict[str, str] | None = None,
     path: dict[str, str] | None = None,

@@ -1,4 +1,4 @@
-"""Results of the write side, taken apart: each of these insists on one kind."""
+"""Accessors for write-side results; each asserts one kind of result."""
 
 from typing import Any
 
@@ -46,14 +46,14 @@ def failed(result: RequestResult) -> Failure:
 
 
 def body(result: RequestResult) -> Any:
-    """What one command was answered, as plain data: a wallet, a transfer or a refusal."""
+    """The result of one command as plain data: a wallet, a transfer or a refusal."""
     if isinstance(result, Refused):
         return msgspec.to_builtins(result.refusal)
     return msgspec.json.decode(applied(result).body)
 
 
 def codes(result: RequestResult) -> list[str]:
-    """For each item ``done``, or the code that it was refused with."""
+    """``done`` or the refusal code, per item."""
     if isinstance(result, BatchRolledBack):
         return ["rolled back"] * result.index + [str(result.refusal.code)]
     items = result.items if isinstance(result, BatchCommitted) else (result,)

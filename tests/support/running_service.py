@@ -1,9 +1,9 @@
-"""The whole service, running: one that this run starts with `wallet up`, or one that runs already.
+"""The running service: started by this test run with `wallet up`, or already running.
 
 With ``WALLET_TEST_URL`` set (and ``WALLET_TEST_DATABASE_URL``, ``WALLET_TEST_NATS_URL``; for a
-local stack also ``WALLET_TEST_HOME``) the tests use that service. Otherwise they start a stack of
-their own in a temporary folder, once a run. A watcher stops it and removes its data: at the end of
-the run, also of one that was killed.
+local stack also ``WALLET_TEST_HOME``) the tests use that service. Otherwise they start a stack
+in a temporary folder, once per run. A watcher stops it and removes its data when the run ends, even
+if the run is killed.
 """
 
 import os
@@ -31,29 +31,29 @@ _ENTRY: Final = "import sys; from deploy.cli.main import main; sys.exit(main())"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningService:
-    """Where the service and what it writes to can be reached."""
+    """The addresses of the service, its database and its NATS server."""
 
     url: str
     database_url: str
     nats_url: str
-    home: StateDirectory | None = None
-    """The home of the stack, if it is one of `wallet up`: then its processes may be hurt."""
+    state_dir: StateDirectory | None = None
+    """The state directory of a `wallet up` stack: only then may tests kill its processes."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Variables that the stack was started with."""
+    """Environment variables of the stack."""
 
     def wallet(self, *arguments: str) -> str:
-        """What a `wallet` command about this stack prints."""
-        home, timeout_s = self._own_home(), _DOWN_TIMEOUT_S
-        return _wallet(home, *arguments, timeout_s=timeout_s, settings=self.settings)
+        """Run a `wallet` command for this stack and return its output."""
+        state_dir, timeout_s = self._own_state_dir(), _DOWN_TIMEOUT_S
+        return _wallet(state_dir, *arguments, timeout_s=timeout_s, settings=self.settings)
 
     def stop(self) -> None:
-        """Stop the whole stack, gracefully; its data is kept."""
-        _wallet(self._own_home(), "down", timeout_s=_DOWN_TIMEOUT_S, settings=self.settings)
+        """Stop the stack gracefully; its data is kept."""
+        _wallet(self._own_state_dir(), "down", timeout_s=_DOWN_TIMEOUT_S, settings=self.settings)
 
     def start(self) -> None:
-        """Start the whole stack, where it was, and wait until it is ready."""
+        """Start the stopped stack again and wait until it is ready."""
         _wallet(
-            self._own_home(),
+            self._own_state_dir(),
             "up",
             port=self._port,
             timeout_s=_UP_TIMEOUT_S,
@@ -61,11 +61,11 @@ class RunningService:
         )
 
     def processes(self, title: str) -> list[psutil.Process]:
-        """Living processes of this stack, and of no other, whose title starts with ``title``.
+        """Running processes of this stack only, whose title starts with ``title``.
 
         Ray's actors are called ``ray::ShardActor``, ``ray::ServeReplica:api:Ingress``, ….
         """
-        stack_id = self._own_home().load().id
+        stack_id = self._own_state_dir().load().id
         return [
             process
             for process in processes_with_env(STACK_VARIABLE, stack_id)
@@ -76,22 +76,22 @@ class RunningService:
     def _port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def _own_home(self) -> StateDirectory:
-        assert self.home is not None, "the service is no local stack"
-        return self.home
+    def _own_state_dir(self) -> StateDirectory:
+        assert self.state_dir is not None, "the service is no local stack"
+        return self.state_dir
 
 
 @contextmanager
 def running_service() -> Iterator[RunningService]:
-    """The service that the environment names, or one that lives as long as this context."""
+    """The service named by the environment, or a new one for this context."""
     url = os.environ.get("WALLET_TEST_URL", "")
     if url:
-        home = os.environ.get("WALLET_TEST_HOME", "")
+        state_dir = os.environ.get("WALLET_TEST_HOME", "")
         yield RunningService(
             url=url.rstrip("/"),
             database_url=os.environ.get("WALLET_TEST_DATABASE_URL", ""),
             nats_url=os.environ.get("WALLET_TEST_NATS_URL", ""),
-            home=StateDirectory(Path(home)) if home else None,
+            state_dir=StateDirectory(Path(state_dir)) if state_dir else None,
         )
         return
     with own_service({}) as service:
@@ -100,47 +100,49 @@ def running_service() -> Iterator[RunningService]:
 
 @contextmanager
 def own_service(settings: Mapping[str, str]) -> Iterator[RunningService]:
-    """A stack of its own, started with these variables, that lives as long as this context."""
-    home = StateDirectory(Path(tempfile.mkdtemp(prefix="wallet-e2e-")) / "home")
-    with watched("tests.support.running_service", str(home.root), timeout_s=2 * _DOWN_TIMEOUT_S):
+    """A new stack with these environment variables, stopped when the context ends."""
+    state_dir = StateDirectory(Path(tempfile.mkdtemp(prefix="wallet-e2e-")) / "home")
+    with watched(
+        "tests.support.running_service", str(state_dir.root), timeout_s=2 * _DOWN_TIMEOUT_S
+    ):
         port = free_port()
-        _wallet(home, "up", port=port, timeout_s=_UP_TIMEOUT_S, settings=settings)
-        stack = home.load()
+        _wallet(state_dir, "up", port=port, timeout_s=_UP_TIMEOUT_S, settings=settings)
+        stack = state_dir.load()
         yield RunningService(
             url=f"http://127.0.0.1:{port}",
             database_url=stack.database_url,
             nats_url=stack.nats_url,
-            home=home,
+            state_dir=state_dir,
             settings=settings,
         )
 
 
 def _wallet(
-    home: StateDirectory,
+    state_dir: StateDirectory,
     *arguments: str,
     timeout_s: float,
     port: int | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> str:
-    """Run the `wallet` command for a home, as a person would; returns what it printed."""
+    """Run the `wallet` command for a state directory and return its output."""
     inherited = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
     inherited |= settings or {}
-    inherited["WALLET_HOME"] = str(home.root)
+    inherited["WALLET_HOME"] = str(state_dir.root)
     if port is not None:
         inherited["WALLET_HTTP_PORT"] = str(port)
     command = [sys.executable, "-c", _ENTRY, *arguments]
     return run_command(command, env=inherited, timeout_s=timeout_s)
 
 
-def _remove_when_the_run_ends(home: StateDirectory) -> None:
+def _remove_when_the_run_ends(state_dir: StateDirectory) -> None:
     """Wait until standard input closes, then stop the stack and remove its data."""
     import shutil
 
     sys.stdin.read()
-    if home.root.exists():
-        _wallet(home, "down", timeout_s=_DOWN_TIMEOUT_S)
-        _wallet(home, "clean", "--yes", timeout_s=_DOWN_TIMEOUT_S)
-    shutil.rmtree(home.root.parent, ignore_errors=True)
+    if state_dir.root.exists():
+        _wallet(state_dir, "down", timeout_s=_DOWN_TIMEOUT_S)
+        _wallet(state_dir, "clean", "--yes", timeout_s=_DOWN_TIMEOUT_S)
+    shutil.rmtree(state_dir.root.parent, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A transport whose calls stay open until the test ends them, one way or the other."""
+"""A shard transport whose calls stay open until the test answers or fails them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,26 +9,26 @@ from wallet.commands import CommandRequest
 
 
 class OpenCall:
-    """A call to a shard, as the shard sees it."""
+    """One call received by a shard."""
 
     def __init__(self, shard: int, payload: bytes) -> None:
         self.shard = shard
-        self.submissions: list[CommandRequest] = decode_submissions(payload)
+        self.requests: list[CommandRequest] = decode_submissions(payload)
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     @property
     def names(self) -> list[str]:
-        """The request ids that it carries."""
-        return [submission.request_id for submission in self.submissions]
+        """The request ids of the call."""
+        return [request.request_id for request in self.requests]
 
     def reply(self, replies: Sequence[RequestResult] | None = None) -> None:
-        """Answer it; unless told otherwise, each submission with its own request id."""
+        """Answer the call; by default each request with its own request id."""
         if replies is None:
             replies = [reply_to(name) for name in self.names]
         self.answer.set_result(encode_replies(list(replies)))
 
     def die(self, *, delivered: bool = True) -> None:
-        self.answer.set_exception(ShardUnreachable("told to die", delivered=delivered))
+        self.answer.set_exception(ShardUnreachable("injected: disconnected", delivered=delivered))
 
     def fail(self, error: Exception) -> None:
         self.answer.set_exception(error)
@@ -39,7 +39,7 @@ def reply_to(name: str) -> Applied:
 
 
 class ScriptedShards:
-    """Implements `ShardTransport`. ``next_call`` is how a test waits for the dispatcher."""
+    """Implements `ShardTransport`. Tests wait for the dispatcher with ``next_call``."""
 
     def __init__(self) -> None:
         self._arrived: asyncio.Queue[OpenCall] = asyncio.Queue()

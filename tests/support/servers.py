@@ -1,5 +1,5 @@
 """Real PostgreSQL and NATS servers for tests: containers where a Docker engine answers, else the
-embedded binaries that `wallet up` uses. Never a mock of either.
+embedded binaries that `wallet up` uses. Never mocks.
 """
 
 import gc
@@ -25,15 +25,15 @@ _POSTGRES_COMMAND = (
 )
 
 notes: list[str] = []
-"""What the run should say about its servers at its end."""
+"""Notes about the servers for the summary of the run."""
 
 
 def docker_engine_answers() -> bool:
-    """Whether a Docker engine can be talked to here, asked the way testcontainers would."""
+    """Whether a Docker engine is reachable, checked the way testcontainers does."""
     with _quiet():
         with suppress(Exception):
             return _ping()
-        gc.collect()  # the client forgets to close a socket that nobody answers
+        gc.collect()  # the client does not close a socket after a failed connection
     return False
 
 
@@ -62,7 +62,7 @@ def nats_server(*, use_docker: bool) -> Iterator[str]:
 
 
 Start = Callable[[ExitStack], str]
-"""Starts a server, leaves its end on the stack and returns its address."""
+"""Starts a server, registers its shutdown on the exit stack and returns its address."""
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def _start(stack: ExitStack, name: str, container: Start, embedded: Start) -> st
             return container(stack)
         except Exception as failure:  # noqa: BLE001  # whatever is wrong, we have another way
             notes.append(f"{name} ran embedded: its container could not be had ({failure!r})")
-        gc.collect()  # what the client left open, while nobody takes offence at it
+        gc.collect()  # close what the client left open while ResourceWarning is ignored
     return embedded(stack)
 
 
@@ -126,7 +126,7 @@ def _embedded_nats(stack: ExitStack) -> str:
 
 @contextmanager
 def reachable_folder(name: str) -> Iterator[Path]:
-    """A folder that PostgreSQL's account can enter, which pytest's own tmp_path isn't for root."""
+    """A folder that PostgreSQL's account can enter; under root it cannot enter tmp_path."""
     made = Path(tempfile.mkdtemp(prefix="wallet-test-"))
     made.chmod(0o755)
     try:
@@ -137,7 +137,7 @@ def reachable_folder(name: str) -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Warnings of libraries that we don't own aren't errors of ours."""
+    """Ignore warnings of third-party libraries."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""A shard on a journal in memory: everything that it does, and no server."""
+"""A real shard on an in-memory journal, without servers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ async def shard_in_memory(
         yield ShardUnderTest(shard, relay)
     finally:
         running.cancel()
-        # A shard that ended by itself ended by a bug: let the test see it.
+        # A shard that ended by itself has a bug: raise its exception in the test.
         (ended,) = await asyncio.gather(running, return_exceptions=True)
         if not isinstance(ended, asyncio.CancelledError):
             assert ended is not None, "a shard runs until it is cancelled"

@@ -1,7 +1,7 @@
-"""Steady load from a thread of its own, which counts whether anything failed, was lost or doubled.
+"""Steady load from its own thread, which counts failed, lost and duplicated requests.
 
-For tests and benchmarks that change the service under load. The speed of the service is measured
-with `bench.generators`, which are fast and careless: nothing is retried there.
+For tests and benchmarks that change the service under load. Throughput is measured with
+`bench.generators`, which never retry.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _RETRY: Final = RetryPolicy(wait_s=0.05, wait_max_s=0.05, give_up_s=30.0)
 _TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
 _PAUSE_S: Final = 0.02
-"""Between a client's requests: enough load to notice a fault, and the machine has more to do."""
+"""Pause between a client's requests: enough load to notice faults, not to saturate the machine."""
 
 
 class RequestOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,19 +35,19 @@ class RequestOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     due_s: float
     took_s: float
-    """From the moment when it was due to its success, retries included."""
+    """From its scheduled time to its success, retries included."""
     failures: tuple[str, ...]
-    """Why it had to be retried."""
+    """Reasons of the retries."""
 
 
 class SteadyLoad:
-    """Clients that debit 1.00 at a time, each into wallets of its own, one request at a time.
+    """Clients that debit 1.00 into their own wallets, one request at a time.
 
-    What doesn't succeed is counted in ``failures`` and retried under its key. So each wallet's
-    balance must be what the responses to its client said.
+    Failed requests are counted in ``failures`` and retried under their key. So each wallet's
+    balance must equal what the responses reported.
 
-    ``interval_s``: a client's requests are due that far apart, however long each takes; None: the
-    next one is due ``pause_s`` after the last response.
+    ``interval_s``: fixed interval between a client's requests (open loop); None: the next one is
+    due ``pause_s`` after the last response.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class SteadyLoad:
         self.outcomes: list[RequestOutcome] = []
         self.failures: Counter[str] = Counter()
         self.longest_wait_s = 0.0
-        """From the moment when a request was due to its success."""
+        """Latencies, from the scheduled time of a request to its success."""
         self.replayed = 0
-        """First attempts that were answered as if they had been retries."""
+        """First attempts that were answered as replays."""
         self.given_up = 0
-        """Requests that never succeeded, so that their outcome is unknown."""
+        """Requests that never succeeded: their outcome is unknown."""
         self._url = url
         self._pause_s = pause_s
         self._interval_s = interval_s
@@ -99,7 +99,7 @@ class SteadyLoad:
     def stop(self) -> None:
         """Return once every client has finished its request.
 
-        Raises what a client raised: that is a bug of the test.
+        Raises the exception of a client, which is a bug of the test.
         """
         self._stopping.set()
         if self._running is not None:
@@ -117,11 +117,11 @@ class SteadyLoad:
         goal = {wallet: self._acknowledged[wallet] + more for wallet in self.wallets}
         deadline = time.monotonic() + timeout_s
         while any(self._acknowledged[wallet] < number for wallet, number in goal.items()):
-            assert time.monotonic() < deadline, "a wallet is not written to any more"
+            assert time.monotonic() < deadline, "no more writes to a wallet"
             time.sleep(_POLL_S)
 
     def lost_or_duplicated(self) -> dict[str, str]:
-        """Wallets whose balance isn't what the responses said; empty if all is well."""
+        """Wallets whose balance differs from what the responses reported."""
         wrong = {}
         with self._http() as http:
             for wallet in self.wallets:
@@ -143,7 +143,9 @@ class SteadyLoad:
 
     async def _run_client(self, transport: HttpTransport, number: int) -> None:
         first_s = (self._interval_s or 0.0) * number / self.clients
-        due_s = time.monotonic() + first_s  # Spread, so that no two requests are due at once.
+        due_s = (
+            time.monotonic() + first_s
+        )  # Staggered, so that no two requests are due at the same time.
         for wallet in cycle(self._wallets[number]):
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             if self._stopping.is_set():
@@ -179,7 +181,7 @@ class SteadyLoad:
 
 
 def _failure_in(attempt: ClientCall) -> str | None:
-    """No debit may be refused: a refusal is a failure, too."""
+    """Debits are never refused, so a refusal counts as a failure."""
     if attempt.outcome == "refused":
         return f"{attempt.status} {attempt.code}"
     return failure_in(attempt)
@@ -198,7 +200,7 @@ def _balance(http: httpx.Client, wallet: str) -> str:
 def steady_load(
     url: str, *, clients: int = 8, warm_up: int = 100, pause_s: float = _PAUSE_S
 ) -> Iterator[SteadyLoad]:
-    """Load that is under way while this lasts, ``warm_up`` requests at its beginning."""
+    """Run load in this context, after ``warm_up`` requests."""
     load = SteadyLoad(url, clients=clients, pause_s=pause_s)
     load.start()
     try:
@@ -209,6 +211,6 @@ def steady_load(
 
 
 def assert_nothing_lost(load: SteadyLoad) -> None:
-    """Every request succeeded in the end, and took effect once."""
+    """Assert that every request succeeded eventually and took effect exactly once."""
     assert load.given_up == 0
     assert load.lost_or_duplicated() == {}

@@ -1,4 +1,4 @@
-"""A JetStream server that is clean at the start of a test."""
+"""Cleans the JetStream server before a test."""
 
 import nats
 

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps: a test that waits for an hour ends at once.
+"""An event loop with virtual time: a test that waits for an hour ends immediately.
 
 Theory of operation. While anything is ready to run, a turn of the loop takes a microsecond, however
 long it takes in truth. When nothing is ready, the clock jumps to the next timer, as trio's autojump
@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
 
 TURN_S = 1e-6
-"""What a turn of the loop takes. More than nothing: a loop without waits never stops the clock."""
+"""Virtual duration of a loop iteration. Not zero: a loop without waits must advance the clock."""
 
 QUIET_S = 0.02
 """Real time in which nothing must arrive at a watched socket before the clock may jump."""
@@ -27,13 +27,13 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Never waits for time to pass: where asyncio would, the clock jumps."""
+    """A selector that advances the clock where asyncio would wait."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
         self.jobs = 0
-        """Jobs in other threads that are not done."""
+        """Unfinished jobs in other threads."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or self.jobs:
@@ -58,7 +58,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._virtual.now_s
 
     def stall(self, seconds: float) -> None:
-        """Let the clock go on while nothing of this loop runs, as on a machine that is too busy."""
+        """Advance the clock without running the loop, as on an overloaded machine."""
         self._virtual.now_s += seconds
 
     def run_in_executor(
@@ -77,12 +77,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualTime:
-    """Stands in a module for the library's `time`, where code waits without an event loop."""
+    """Replaces `time` in a module whose code waits without an event loop."""
 
     def __init__(self) -> None:
         self._now_s = 0.0
         self.on_sleep: Callable[[], object] = lambda: None
-        """What happens elsewhere meanwhile."""
+        """Called during each sleep: what other processes do meanwhile."""
 
     def monotonic(self) -> float:
         return self._now_s

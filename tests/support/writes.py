@@ -1,4 +1,4 @@
-"""What a journal is asked to write, made with the real rules' fold and nothing else."""
+"""Builds commit requests for a journal with the real `evolve`, without deciding."""
 
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ REFUSAL = '{"code":"insufficient_funds","detail":"Žofie"}'.encode()
 
 
 class CommitRequestBuilder:
-    """A `CommitRequest` built event by event, from wallets as they are before it."""
+    """Builds a `CommitRequest` event by event, from the wallets before it."""
 
     def __init__(self, *wallets: Wallet, now: datetime = NOW) -> None:
         self._now = now
@@ -47,7 +47,7 @@ class CommitRequestBuilder:
     def transfer(
         self, wallet_id: WalletId, transfer: Transfer, *, made_by: str | None = None
     ) -> Transfer:
-        """Record a new transfer; its place in the wallet's order is filled in."""
+        """Record a new transfer; sets its creation version."""
         wallet = self.write.wallets[wallet_id]
         placed = msgspec.structs.replace(
             transfer,
@@ -59,19 +59,19 @@ class CommitRequestBuilder:
         return placed
 
     def settle(self, wallet_id: WalletId, transfer: Transfer) -> Transfer:
-        """Record ``transfer``, as it is after its settlement."""
+        """Record the settlement of ``transfer``, given in its state after it."""
         after = msgspec.structs.replace(transfer, settled_at=self._now)
         self._change(self.write.wallets[wallet_id], after, TransferStatus.PENDING, None)
         return after
 
     def key(self, scope: WalletId, key: str, answer: StoredAnswer) -> None:
-        keyed = Idempotency(key=IdempotencyKey(key), fingerprint=answer.fingerprint)
+        idempotency = Idempotency(key=IdempotencyKey(key), fingerprint=answer.fingerprint)
         self.write.idempotency_records.append(
-            IdempotencyRecord(scope=scope, idempotency=keyed, stored=answer)
+            IdempotencyRecord(scope=scope, idempotency=idempotency, stored=answer)
         )
 
     def refuse(self, wallet_id: WalletId, transfer_id: TransferId) -> None:
-        """Refuse a transfer for good."""
+        """Record a permanent refusal of a transfer."""
         self.write.refused.append(
             RefusedDelivery(wallet_id=wallet_id, transfer_id=transfer_id, answer=REFUSAL)
         )
@@ -93,7 +93,7 @@ class CommitRequestBuilder:
         return after
 
 
-def an_answer(version: int = 1, **fields: Any) -> StoredAnswer:
+def make_answer(version: int = 1, **fields: Any) -> StoredAnswer:
     values: dict[str, Any] = {
         "fingerprint": b"\x00\xffprint",
         "request_id": "r1",

@@ -1,4 +1,4 @@
-"""What API keys look like, and that nothing of a secret is kept."""
+"""The format of API keys; secrets are not stored."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from serve_app.auth.api_key import generate, granted_scopes, hash_of, parse_credential
 
 
-def test_a_key_is_recognised_by_programs_that_look_for_leaked_secrets() -> None:
+def test_a_key_is_recognised_by_secret_scanners() -> None:
     assert re.fullmatch(r"wk_[0-9a-f]{16}_[0-9a-f]{64}", generate().text)
 
 

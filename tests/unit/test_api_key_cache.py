@@ -1,4 +1,4 @@
-"""What a replica remembers of keys: not too long, not too much, and asked for by one at a time."""
+"""The API key cache of a replica: bounded in time and size, with one query at a time per key."""
 
 import asyncio
 from dataclasses import replace
@@ -33,7 +33,7 @@ class World:
 
 
 async def background(world: World) -> None:
-    """Let the query that was started behind a request's back finish."""
+    """Let the background query of a request finish."""
     if world.cache._query is not None:
         await world.cache._query
 
@@ -63,7 +63,7 @@ async def test_the_staleness_counts_from_the_question_and_not_from_the_answer() 
     world.keys.may_answer.clear()
     asking = asyncio.create_task(world.cache.find(key.key_id))
     await asyncio.sleep(0.01)
-    world.revoke(key.key_id)  # after the question was put
+    world.revoke(key.key_id)  # after the query was sent
     world.clock.now_s += 3.0
     world.keys.may_answer.set()
     held = await asking
@@ -74,20 +74,20 @@ async def test_the_staleness_counts_from_the_question_and_not_from_the_answer() 
     assert await world.is_revoked(key.key_id)
 
 
-async def test_a_key_in_use_is_read_again_before_anybody_has_to_wait() -> None:
+async def test_a_key_in_use_is_refreshed_before_a_request_has_to_wait() -> None:
     world = World()
     key = world.keys.make()
     await world.cache.find(key.key_id)
 
     world.clock.now_s += STALENESS_S * 0.6
     world.keys.may_answer.clear()
-    await asyncio.wait_for(world.cache.find(key.key_id), 1)  # answered from memory
+    await asyncio.wait_for(world.cache.find(key.key_id), 1)  # answered from the cache
     await asyncio.sleep(0)
     assert len(world.keys.queries) == 2
     world.keys.may_answer.set()
     await background(world)
 
-    world.clock.now_s += STALENESS_S * 0.6  # older than the first answer may become
+    world.clock.now_s += STALENESS_S * 0.6  # beyond the TTL of the first answer
     await world.cache.find(key.key_id)
     await background(world)
     assert len(world.keys.queries) == 3
@@ -119,7 +119,7 @@ async def test_what_does_not_exist_is_remembered_too() -> None:
     assert len(world.keys.queries) == 1
 
 
-async def test_a_flood_of_made_up_keys_is_bounded_and_pushes_no_real_one_out() -> None:
+async def test_many_made_up_keys_are_bounded_and_evict_no_real_key() -> None:
     world = World(keys_max=10)
     key = world.keys.make()
     await world.cache.find(key.key_id)
@@ -148,7 +148,7 @@ async def test_only_so_many_unknown_keys_wait_for_a_query(
     world = World()
     world.keys.may_answer.clear()
     first = asyncio.create_task(world.cache.find("f" * 16))
-    await asyncio.sleep(0.01)  # its query is under way
+    await asyncio.sleep(0.01)  # its query is running
     waiting = [asyncio.create_task(world.cache.find(f"{n:016x}")) for n in range(3)]
     await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""Every route of the API asks for a key, on each of the ways that lead to it; others don't."""
+"""Every API route requires a key, in whatever way it is called; other routes don't."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -22,7 +22,7 @@ API = [route for route in document.ROUTES if route.path.startswith("/v1/")]
 FOR_EVERYBODY = ["/healthz", "/problems", "/problems/overloaded", "/openapi.json", "/docs"]
 
 
-def an_id(route: RouteSpec) -> str:
+def make_id(route: RouteSpec) -> str:
     return f"{route.method} {route.path}"
 
 
@@ -32,7 +32,7 @@ def path_of(route: RouteSpec) -> str:
 
 
 class Service:
-    """The HTTP side with a gate and nothing behind it: what passes the gate ends as a 500."""
+    """The HTTP API with an authenticator and no backend: authenticated requests end as a 500."""
 
     def __init__(self) -> None:
         self.world = AuthFixture()
@@ -64,8 +64,8 @@ async def client(service: Service, request: pytest.FixtureRequest) -> AsyncItera
         yield client
 
 
-@pytest.mark.parametrize("route", API, ids=an_id)
-async def test_a_route_of_the_api_refuses_strangers(
+@pytest.mark.parametrize("route", API, ids=make_id)
+async def test_a_route_of_the_api_refuses_unauthenticated_clients(
     client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
     answer = await client.request(route.method, path_of(route), json={})
@@ -75,17 +75,17 @@ async def test_a_route_of_the_api_refuses_strangers(
     assert answer.headers["x-request-id"] == answer.json()["request_id"]
 
 
-@pytest.mark.parametrize("route", API, ids=an_id)
-async def test_no_method_of_a_route_of_the_api_is_for_strangers(
+@pytest.mark.parametrize("route", API, ids=make_id)
+async def test_every_method_of_an_api_route_requires_a_key(
     client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
     for method in route.methods:
-        # Even what nobody may send is only told to whoever may come.
+        # Even an unknown method is reported only to authenticated clients.
         answer = await client.request(method, f"{path_of(route)}?unheard_of=1")
         assert answer.status_code == 401
 
 
-@pytest.mark.parametrize("route", API, ids=an_id)
+@pytest.mark.parametrize("route", API, ids=make_id)
 async def test_a_route_of_the_api_refuses_a_key_for_something_else(
     client: httpx.AsyncClient, service: Service, route: RouteSpec
 ) -> None:
@@ -106,7 +106,7 @@ async def test_health_problems_and_the_description_are_for_everybody(
     assert (await client.get(path)).status_code == 200
 
 
-async def test_readiness_tells_strangers_whether_but_only_admins_why(service: Service) -> None:
+async def test_readiness_shows_the_reason_to_admins_only(service: Service) -> None:
     from serve_app.http.models import Component
 
     async def probe() -> Component:
@@ -122,11 +122,11 @@ async def test_readiness_tells_strangers_whether_but_only_admins_why(service: Se
         ]
         asked.append(await client.get("/readyz"))
 
-    told = [answer.json()["components"]["postgres"]["detail"] for answer in asked]
-    assert told == ["no answer from 10.1.2.3", "not ready", "not ready"]
+    reported = [answer.json()["components"]["postgres"]["detail"] for answer in asked]
+    assert reported == ["no answer from 10.1.2.3", "not ready", "not ready"]
 
 
-def test_a_new_route_of_the_api_asks_for_a_key_without_being_told() -> None:
+def test_a_new_route_of_the_api_requires_a_key_by_default() -> None:
     assert {route.needs for route in API} == {"wallets:read", "wallets:write"}
     for route in API:
         assert route.needs == ("wallets:read" if route.method == "GET" else "wallets:write")
@@ -135,7 +135,7 @@ def test_a_new_route_of_the_api_asks_for_a_key_without_being_told() -> None:
 async def test_a_bug_is_logged_without_the_key(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A logger that was used before keeps writing to where it wrote then.
+    # A logger that was used before keeps its old output.
     monkeypatch.setattr(endpoint, "_log", structlog.get_logger())
     key = service.world.keys.make()
 

@@ -1,4 +1,4 @@
-"""Who may pass, who may not, and what they are told: never what they sent."""
+"""The authenticator: who is allowed, and error responses that never echo the credentials."""
 
 import asyncio
 import hmac
@@ -14,7 +14,7 @@ from serve_app.auth.api_key import generate
 from serve_app.auth.authenticated_request import api_key_id_of, continue_stream, count_items
 from serve_app.auth.authenticator import RateLimit
 from serve_app.http.problems import ProblemError, problem_response
-from tests.support.keys import MADE_AT, AuthFixture, a_scope, with_key
+from tests.support.keys import MADE_AT, AuthFixture, make_scope, with_key
 
 
 async def refusal(admitting: Awaitable[Any]) -> ProblemError:
@@ -34,14 +34,14 @@ async def test_a_good_key_passes_and_is_known_by_its_public_id() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  "])
-async def test_the_scheme_is_spelled_as_anybody_likes(scheme: str) -> None:
+async def test_the_scheme_is_case_insensitive(scheme: str) -> None:
     world = AuthFixture()
 
-    await world.gate.authenticate(a_scope(scheme + world.keys.make().text), "wallets:read")
+    await world.gate.authenticate(make_scope(scheme + world.keys.make().text), "wallets:read")
 
 
 async def test_without_a_key_nobody_passes() -> None:
-    problem = await refusal(AuthFixture().gate.authenticate(a_scope(), "wallets:read"))
+    problem = await refusal(AuthFixture().gate.authenticate(make_scope(), "wallets:read"))
 
     assert problem.code == "key_required"
     assert problem.headers == {"WWW-Authenticate": 'Bearer realm="wallet"'}
@@ -54,7 +54,7 @@ async def test_without_a_key_nobody_passes() -> None:
 async def test_what_is_no_key_does_not_pass_and_asks_nobody(sent: str) -> None:
     world = AuthFixture()
 
-    problem = await refusal(world.gate.authenticate(a_scope(sent), "wallets:read"))
+    problem = await refusal(world.gate.authenticate(make_scope(sent), "wallets:read"))
 
     assert problem.code == "key_invalid"
     assert problem.headers["WWW-Authenticate"] == 'Bearer realm="wallet", error="invalid_token"'
@@ -66,7 +66,7 @@ async def test_two_keys_at_once_do_not_pass_even_if_both_are_good() -> None:
     both = [f"Bearer {world.keys.make().text}" for _ in range(2)]
 
     assert (
-        await refusal(world.gate.authenticate(a_scope(*both), "wallets:read"))
+        await refusal(world.gate.authenticate(make_scope(*both), "wallets:read"))
     ).code == "key_invalid"
 
 
@@ -75,7 +75,7 @@ async def test_the_right_id_with_another_secret_does_not_pass() -> None:
     good, other = world.keys.make(), generate()
     forged = f"wk_{good.key_id}_{other.text.rpartition('_')[2]}"
 
-    problem = await refusal(world.gate.authenticate(a_scope(f"Bearer {forged}"), "wallets:read"))
+    problem = await refusal(world.gate.authenticate(make_scope(f"Bearer {forged}"), "wallets:read"))
 
     assert problem.code == "key_invalid"
     assert problem.detail == "Unknown API key."
@@ -137,7 +137,7 @@ async def test_an_admin_opens_everything_and_others_not_what_is_for_admins() -> 
     assert await world.gate.is_allowed(with_key(world.keys.make("admin")), "admin")
     assert await world.gate.is_allowed(with_key(world.keys.make("admin")), "wallets:write")
     assert not await world.gate.is_allowed(with_key(world.keys.make()), "admin")
-    assert not await world.gate.is_allowed(a_scope(), "admin")
+    assert not await world.gate.is_allowed(make_scope(), "admin")
 
 
 async def test_while_nobody_knows_whether_a_key_is_good_it_does_not_pass() -> None:
@@ -161,19 +161,19 @@ async def test_no_refusal_repeats_what_was_sent() -> None:
         (with_key(revoked), "wallets:read"),
         (with_key(narrow), "wallets:write"),
         (with_key(narrow), "wallets:read"),  # too often
-        (a_scope(f"Bearer {unknown.text}0"), "wallets:read"),
-        (a_scope(f"Basic {unknown.text}"), "wallets:read"),
+        (make_scope(f"Bearer {unknown.text}0"), "wallets:read"),
+        (make_scope(f"Basic {unknown.text}"), "wallets:read"),
     ]
     secrets = [key.text.rpartition("_")[2] for key in (unknown, revoked, narrow)]
 
     for scope, needed in cases:
         problem = await refusal(world.gate.authenticate(scope, needed))  # type: ignore[arg-type]  # a dict is a scope
         response = problem_response(problem, "r1")
-        told = bytes(response.body) + repr(response.raw_headers).encode()
-        assert not [secret for secret in secrets if secret.encode() in told], problem.code
+        reported = bytes(response.body) + repr(response.raw_headers).encode()
+        assert not [secret for secret in secrets if secret.encode() in reported], problem.code
 
 
-async def test_a_key_that_comes_too_often_is_told_when_to_come_again() -> None:
+async def test_a_key_over_its_rate_limit_gets_a_retry_after() -> None:
     world = AuthFixture(RateLimit(rate_per_s=0.5, burst_s=4.0))
     key = world.keys.make()
     for _ in range(2):
@@ -204,7 +204,7 @@ async def test_a_rate_is_kept_while_the_key_is_read_again() -> None:
     key = world.keys.make()
     await world.gate.authenticate(with_key(key), "wallets:read")
 
-    world.clock.now_s += 4.5  # too old to be believed
+    world.clock.now_s += 4.5  # older than the TTL
     problem = await refusal(world.gate.authenticate(with_key(key), "wallets:read"))
 
     assert problem.code == "rate_limited"

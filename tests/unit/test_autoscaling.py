@@ -1,4 +1,4 @@
-"""Replicas follow what they use of their cores."""
+"""The number of replicas follows their CPU usage."""
 
 import warnings
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ with warnings.catch_warnings():  # of Ray's own code, when it is imported
 
 
 def context(*used: float, target_num_replicas: int = 1) -> Any:
-    """What Serve tells a policy: how much of a core each replica used."""
+    """The context that Serve passes to a policy: the CPU usage of each replica."""
     measured = {CPU_METRIC: dict(enumerate(used))} if used else {}
     return SimpleNamespace(aggregated_metrics=measured, target_num_replicas=target_num_replicas)
 

@@ -1,4 +1,4 @@
-"""Chores: one that fails begins again, is counted, and ends nothing."""
+"""Background tasks: a failed task is counted and restarted, and the process continues."""
 
 import asyncio
 import os
@@ -19,44 +19,44 @@ from tests.support.waiting import stop, until
 SETTINGS = Settings(_env_file=None, database_url="postgres://127.0.0.1:1/none")
 
 
-async def test_a_chore_that_fails_begins_again_and_is_counted() -> None:
+async def test_a_failed_background_task_is_restarted_and_counted() -> None:
     chores = BackgroundTasks(pause_s=0.0)
     runs = 0
 
-    async def chore() -> None:
+    async def task() -> None:
         nonlocal runs
         runs += 1
         if runs < 3:
             raise JournalConflict("40P01 deadlock detected")
         await asyncio.Event().wait()
 
-    kept = asyncio.create_task(chores.supervise("forget", chore))
+    kept = asyncio.create_task(chores.supervise("forget", task))
     await until(lambda: runs == 3)
     assert chores.failures == {"forget": 2}
     await stop(kept)
 
 
-async def test_a_chore_that_ends_is_a_failure_too() -> None:
+async def test_a_background_task_that_ends_is_a_failure_too() -> None:
     chores = BackgroundTasks(pause_s=0.0)
 
-    async def chore() -> None:
+    async def task() -> None:
         await asyncio.sleep(0)
 
-    kept = asyncio.create_task(chores.supervise("sweep", chore))
+    kept = asyncio.create_task(chores.supervise("sweep", task))
     await until(lambda: chores.failures["sweep"] >= 2)
     await stop(kept)
 
 
 @pytest.fixture
 def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Statuses with which the process would have ended."""
+    """The exit codes with which the process would have exited."""
     statuses: list[int] = []
     monkeypatch.setattr(os, "_exit", statuses.append)
     monkeypatch.setattr(module, "configure_logging", lambda _settings: None)
     return statuses
 
 
-CHORE_OF = {
+TASK_OF = {
     "relay": (OutboxRelay, "run"),
     "forget": (OutboxRelay, "prune"),
     "sweep": (OutboxRelay, "sweep"),
@@ -65,8 +65,8 @@ CHORE_OF = {
 }
 
 
-def test_every_chore_is_tried() -> None:
-    assert set(CHORE_OF) == set(CHORES)
+def test_every_background_task_is_tried() -> None:
+    assert set(TASK_OF) == set(CHORES)
 
 
 async def _fails(_self: object) -> None:
@@ -74,10 +74,10 @@ async def _fails(_self: object) -> None:
 
 
 @pytest.mark.parametrize("name", CHORES)
-async def test_no_chore_of_a_shard_ends_its_process(
+async def test_no_background_task_of_a_shard_ends_its_process(
     name: str, monkeypatch: pytest.MonkeyPatch, exits: list[int]
 ) -> None:
-    monkeypatch.setattr(*CHORE_OF[name], _fails)
+    monkeypatch.setattr(*TASK_OF[name], _fails)
     process = ShardProcess(0, SETTINGS)
     await until(lambda: process.statistics().chore_failures[name] > 0)
     assert exits == []
@@ -87,7 +87,7 @@ async def test_no_chore_of_a_shard_ends_its_process(
         if sample.name == "wallet_shard_chore_failures_total"
     }
     assert counted[name] == 1
-    assert set(counted) == set(CHORES), "those that never failed as well: a rate begins at zero"
+    assert set(counted) == set(CHORES), "tasks without failures too, so that a rate starts at zero"
     await process.close()
 
 

@@ -1,4 +1,4 @@
-"""Deciding a batch: what is read, what is written, what is undone."""
+"""Deciding a batch: required reads, writes, and rollbacks."""
 
 import msgspec
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from actors.journal.ports import EventRange, ReadSet
 from actors.rpc.messages import Applied
 from actors.shard.batch_decision import required_reads
-from tests.support.batches import a_batch, a_cache, request
+from tests.support.batches import make_batch, make_cache, request
 from tests.support.domain import (
     NOW,
     OTHER_WALLET_ID,
@@ -31,13 +31,13 @@ PENDING, COMPLETED, FAILED = TransferStatus
 
 
 def test_nothing_is_read_when_everything_is_warm() -> None:
-    cache = a_cache(make_wallet(), pending=(make_transfer(id=transfer_id(1)),))
+    cache = make_cache(make_wallet(), pending=(make_transfer(id=transfer_id(1)),))
     asked = [request(debit()), request(settle(transfer_id(1), "completed")), request(credit())]
     assert not required_reads(asked, cache, redo=False)
 
 
 def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
-    cache = a_cache(make_wallet())
+    cache = make_cache(make_wallet())
     asked = [
         request(debit(), keys=("k",)),
         request(settle(transfer_id(1), "completed")),
@@ -54,7 +54,7 @@ def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
 
 @pytest.mark.parametrize(("attempt", "redo"), [(2, False), (1, True)])
 def test_what_may_have_been_applied_already_is_looked_up(attempt: int, redo: bool) -> None:
-    cache = a_cache(make_wallet())
+    cache = make_cache(make_wallet())
     asked = [
         request(debit(transfer_id=transfer_id(1)), attempt=attempt),
         request(create_wallet(wallet_id(9)), wallet=wallet_id(9), attempt=attempt),
@@ -68,7 +68,7 @@ def test_what_may_have_been_applied_already_is_looked_up(attempt: int, redo: boo
 
 
 def test_each_command_is_decided_on_what_the_one_before_left() -> None:
-    batch = a_batch(a_cache(make_wallet(balance=100)))
+    batch = make_batch(make_cache(make_wallet(balance=100)))
     replies = [batch.decide(request(credit("1"))), batch.decide(request(credit("1")))]
     assert [codes(reply) for reply in replies] == [["done"], ["insufficient_funds"]]
     assert batch.write.expected_versions == {WALLET_ID: 5}
@@ -78,7 +78,7 @@ def test_each_command_is_decided_on_what_the_one_before_left() -> None:
 
 
 def test_the_answer_is_what_the_stream_will_say() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     result = applied(batch.decide(request(debit("1"), api_key_id="key-7")))
     (recorded,) = batch.write.events
     assert batch.bodies == [result.body] == [encode_recorded(recorded)]
@@ -89,7 +89,7 @@ def test_the_answer_is_what_the_stream_will_say() -> None:
 
 def test_a_refusal_rests_on_a_version_too_and_changes_nothing() -> None:
     wallet = make_wallet()
-    batch = a_batch(a_cache(wallet))
+    batch = make_batch(make_cache(wallet))
     assert codes(batch.decide(request(credit("1")))) == ["insufficient_funds"]
     assert batch.write.expected_versions == {WALLET_ID: 5}
     assert batch.write.wallets == {WALLET_ID: wallet}
@@ -98,25 +98,25 @@ def test_a_refusal_rests_on_a_version_too_and_changes_nothing() -> None:
 
 
 def test_a_wallet_that_does_not_exist_leaves_nothing_to_write() -> None:
-    batch = a_batch()
+    batch = make_batch()
     assert codes(batch.decide(request(debit(), keys=("k",)))) == ["wallet_not_found"]
     assert (batch.write.wallets, batch.write.idempotency_records) == ({}, [])
 
 
 def test_a_refusal_carries_the_request_that_was_refused() -> None:
-    batch = a_batch()
+    batch = make_batch()
     assert body(batch.decide(request(debit(), request_id="r7")))["request_id"] == "r7"
 
 
 def test_loaded_wallets_serve_when_the_cache_has_none() -> None:
-    batch = a_batch(wallets={WALLET_ID: make_wallet(balance=7, version=3)})
+    batch = make_batch(wallets={WALLET_ID: make_wallet(balance=7, version=3)})
     reply = batch.decide(request(debit("0.01")))
     assert body(reply)["wallet"]["balance"] == "0.08"
     assert batch.write.expected_versions == {WALLET_ID: 3}
 
 
 def test_a_transfer_may_come_to_be_and_be_settled_in_one_batch() -> None:
-    batch = a_batch(a_cache(make_wallet(balance=100)))
+    batch = make_batch(make_cache(make_wallet(balance=100)))
     batch.decide(request(credit("1", status="pending", transfer_id=transfer_id(1))))
     done = batch.decide(request(settle(transfer_id(1), "failed")))
     assert body(done)["wallet"] == {
@@ -129,15 +129,15 @@ def test_a_transfer_may_come_to_be_and_be_settled_in_one_batch() -> None:
 
 
 def test_a_transfer_that_is_pending_in_memory_is_settled_without_a_read() -> None:
-    cache = a_cache(make_wallet(pending_debit=100), pending=(make_transfer(id=transfer_id(1)),))
-    reply = a_batch(cache).decide(request(settle(transfer_id(1), "completed")))
+    cache = make_cache(make_wallet(pending_debit=100), pending=(make_transfer(id=transfer_id(1)),))
+    reply = make_batch(cache).decide(request(settle(transfer_id(1), "completed")))
     assert body(reply)["wallet"]["balance"] == "1.00"
 
 
 def test_deciding_changes_nothing_in_the_cache() -> None:
     pending = make_transfer(id=transfer_id(1))
-    cache = a_cache(make_wallet(pending_debit=100), pending=(pending,))
-    batch = a_batch(cache)
+    cache = make_cache(make_wallet(pending_debit=100), pending=(pending,))
+    batch = make_batch(cache)
     batch.decide(request(debit()))
     batch.decide(request(settle(transfer_id(1), "completed")))
     active = cache.get(WALLET_ID)
@@ -150,7 +150,7 @@ def test_deciding_changes_nothing_in_the_cache() -> None:
 
 
 def test_one_reference_makes_one_wallet_within_a_batch() -> None:
-    batch = a_batch()
+    batch = make_batch()
     ids = wallet_id(8), wallet_id(9)
     replies = [
         batch.decide(request(create_wallet(one, reference_id="r"), wallet=one)) for one in ids
@@ -161,7 +161,7 @@ def test_one_reference_makes_one_wallet_within_a_batch() -> None:
 
 
 def test_a_wallet_and_its_first_money_may_travel_together() -> None:
-    batch = a_batch()
+    batch = make_batch()
     new = wallet_id(9)
     batch.decide(request(create_wallet(new), wallet=new))
     assert codes(batch.decide(request(debit("3"), wallet=new))) == ["done"]
@@ -172,10 +172,10 @@ def test_a_wallet_and_its_first_money_may_travel_together() -> None:
 
 def test_a_creation_that_was_applied_before_answers_as_it_did_then() -> None:
     new = wallet_id(9)
-    first = a_batch()
+    first = make_batch()
     answer = first.decide(request(create_wallet(new, reference_id="r"), wallet=new))
     grown = msgspec.structs.replace(first.write.wallets[new], version=4, balance=99, updated_at=NOW)
-    again = a_batch(wallets={new: grown}, references={"r": new})
+    again = make_batch(wallets={new: grown}, references={"r": new})
     repeated = again.decide(request(create_wallet(new, reference_id="r"), wallet=new, attempt=2))
     assert repeated == answer
     assert (again.write.wallets, again.write.created_wallets) == ({}, [])
@@ -186,8 +186,8 @@ def test_a_creation_that_was_applied_before_answers_as_it_did_then() -> None:
 
 def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
     earlier = changed(make_transfer(id=transfer_id(1)), make_wallet(version=3, pending_debit=100))
-    batch = a_batch(
-        a_cache(make_wallet(version=5, balance=777)),
+    batch = make_batch(
+        make_cache(make_wallet(version=5, balance=777)),
         created_transfers={(WALLET_ID, transfer_id(1)): earlier},
     )
     reply = batch.decide(
@@ -201,19 +201,19 @@ def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
 
 
 def test_several_items_are_answered_one_by_one_with_the_wallet_after_all() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     reply = batch.decide(request(debit("5"), credit("9"), credit("2")))
     assert codes(reply) == ["done", "insufficient_funds", "done"]
     assert balances(reply)["balance"] == "3.00"
     assert batch.write.wallets[WALLET_ID].version == 7
 
 
-def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
-    cache = a_cache(
+def test_a_refused_atomic_request_leaves_the_batch_as_it_was() -> None:
+    cache = make_cache(
         make_wallet(balance=500, pending_debit=200),
         pending=(make_transfer(id=transfer_id(1)), make_transfer(id=transfer_id(2))),
     )
-    batch = a_batch(cache)
+    batch = make_batch(cache)
     batch.decide(request(debit("1"), keys=("before",)))
     batch.decide(request(settle(transfer_id(2), "completed")))
     write, bodies = msgspec.json.encode(batch.write), list(batch.bodies)
@@ -248,27 +248,27 @@ def test_a_refused_atomic_submission_leaves_the_batch_as_it_was() -> None:
     assert balances(after)["pending_debit"] == "0.00"
 
 
-def test_an_undone_submission_that_came_first_still_rests_on_the_version() -> None:
+def test_a_rolled_back_first_request_still_checks_the_version() -> None:
     wallet = make_wallet(balance=100)
-    batch = a_batch(a_cache(wallet))
+    batch = make_batch(make_cache(wallet))
     rolled_back(batch.decide(request(debit("1"), credit("9"), atomic=True)))
     assert batch.write.expected_versions == {WALLET_ID: 5}
     assert batch.write.wallets == {WALLET_ID: wallet}
     assert batch.write.events == []
 
 
-def test_an_atomic_submission_that_is_accepted_stays() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+def test_an_accepted_atomic_request_stays() -> None:
+    batch = make_batch(make_cache(make_wallet()))
     committed(batch.decide(request(debit("1"), credit("1"), atomic=True)))
     assert batch.write.wallets[WALLET_ID].version == 7
 
 
 def test_a_batch_of_replayed_items_answers_with_a_wallet_at_a_version() -> None:
-    # What was answered before needs no check; what the wallet is told to be now does: another
+    # A stored response needs no version check; the current wallet state does: another
     # owner may have moved it on.
     earlier = changed(make_transfer(id=transfer_id(1)), make_wallet(version=6, pending_debit=100))
-    batch = a_batch(
-        a_cache(make_wallet()), created_transfers={(WALLET_ID, transfer_id(1)): earlier}
+    batch = make_batch(
+        make_cache(make_wallet()), created_transfers={(WALLET_ID, transfer_id(1)): earlier}
     )
     again = debit("1", status="pending", transfer_id=transfer_id(1))
     batch.decide(request(again, attempt=2, is_batch=True))
@@ -276,13 +276,13 @@ def test_a_batch_of_replayed_items_answers_with_a_wallet_at_a_version() -> None:
 
 
 def test_several_items_for_no_wallet_are_all_refused() -> None:
-    reply = a_batch().decide(request(debit("1"), debit("2")))
+    reply = make_batch().decide(request(debit("1"), debit("2")))
     assert codes(reply) == ["wallet_not_found", "wallet_not_found"]
     assert committed(reply).wallet == b"null"
 
 
 def test_a_transfer_delivered_twice_into_one_batch_is_applied_once() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     command = debit("1", transfer_id=transfer_id(1))
     first = batch.decide(request(command))
     again = batch.decide(request(command, attempt=2))
@@ -291,7 +291,7 @@ def test_a_transfer_delivered_twice_into_one_batch_is_applied_once() -> None:
 
 
 def test_a_creation_delivered_twice_into_one_batch_makes_one_wallet() -> None:
-    batch = a_batch()
+    batch = make_batch()
     command = create_wallet(wallet_id(9), reference_id="r")
     first = batch.decide(request(command, wallet=wallet_id(9)))
     again = batch.decide(request(command, wallet=wallet_id(9), attempt=2))

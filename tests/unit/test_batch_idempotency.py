@@ -1,4 +1,4 @@
-"""Keys in a batch: remembered, replayed, refused; for an item and for a whole."""
+"""Idempotency keys in a batch: stored, replayed, refused; per item and for the whole batch."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 from actors.journal.ports import ReadSet, StoredAnswer
 from actors.rpc.messages import BatchCommitted, Refused
 from actors.shard.batch_decision import required_reads
-from tests.support.batches import a_batch, a_cache, keyed_batch, request
+from tests.support.batches import keyed_batch, make_batch, make_cache, request
 from tests.support.domain import (
     OTHER_WALLET_ID,
     WALLET_ID,
@@ -24,7 +24,7 @@ from wallet.ids import IdempotencyKey, batch_scope
 
 
 def test_a_key_is_stored_with_its_answer_and_replayed_in_the_same_batch() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     first = applied(batch.decide(request(debit("1"), keys=("k",), request_id="r1")))
     again = batch.decide(request(debit("1"), keys=("k",), request_id="r2"))
     assert again == msgspec.structs.replace(first, replayed=True)
@@ -44,7 +44,7 @@ def test_a_key_is_stored_with_its_answer_and_replayed_in_the_same_batch() -> Non
 
 
 def test_our_own_second_delivery_is_no_replay_to_the_client() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     first = batch.decide(request(debit("1"), keys=("k",), request_id="r1"))
     again = batch.decide(request(debit("1"), keys=("k",), request_id="r1", attempt=2))
     assert again == first
@@ -54,7 +54,7 @@ def test_our_own_second_delivery_is_no_replay_to_the_client() -> None:
 def test_a_key_with_another_request_is_refused_and_changes_nothing(same_batch: bool) -> None:
     stored = StoredAnswer(fingerprint=b"f", request_id="r0", refused=False, answer=b"{}", version=3)
     loaded = {} if same_batch else {"keys": {(WALLET_ID, "k"): stored}}
-    batch = a_batch(a_cache(make_wallet()), **loaded)
+    batch = make_batch(make_cache(make_wallet()), **loaded)
     if same_batch:
         batch.decide(request(debit("1"), keys=("k",)))
     before = msgspec.json.encode(batch.write)
@@ -64,7 +64,7 @@ def test_a_key_with_another_request_is_refused_and_changes_nothing(same_batch: b
 
 
 def test_a_key_belongs_to_one_wallet() -> None:
-    batch = a_batch(a_cache(make_wallet(), make_wallet(id=OTHER_WALLET_ID)))
+    batch = make_batch(make_cache(make_wallet(), make_wallet(id=OTHER_WALLET_ID)))
     batch.decide(request(debit("1"), keys=("k",)))
     other = batch.decide(
         request(debit("2"), wallet=OTHER_WALLET_ID, keys=("k",), fingerprint=b"other")
@@ -74,7 +74,7 @@ def test_a_key_belongs_to_one_wallet() -> None:
 
 
 def test_a_declined_payment_is_remembered_under_its_key() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     declined = refused(batch.decide(request(credit("1"), keys=("k",))))
     batch.decide(request(debit("9")))
     late = batch.decide(request(credit("1"), keys=("k",), request_id="r2"))
@@ -83,7 +83,7 @@ def test_a_declined_payment_is_remembered_under_its_key() -> None:
 
 
 def test_a_request_that_is_not_valid_does_not_use_up_its_key() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     assert codes(batch.decide(request(debit("0.001"), keys=("k",)))) == ["validation_error"]
     assert batch.write.idempotency_records == []
     right = request(debit("0.01"), keys=("k",), fingerprint=b"other")
@@ -92,7 +92,7 @@ def test_a_request_that_is_not_valid_does_not_use_up_its_key() -> None:
 
 def test_a_keyed_creation_repeated_in_one_batch_makes_one_wallet() -> None:
     scope = creation_scope_of("k")
-    batch = a_batch()
+    batch = make_batch()
     first, again = [
         batch.decide(
             request(create_wallet(wallet_id(n)), wallet=scope, keys=("k",), request_id=f"r{n}")
@@ -108,7 +108,7 @@ def test_a_keyed_creation_repeated_in_one_batch_makes_one_wallet() -> None:
 
 
 def test_a_keyed_batch_is_replayed_as_a_whole() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     first = committed(batch.decide(keyed_batch(debit("5"), credit("9"), request_id="r1")))
     write = msgspec.json.encode(batch.write)
     again = batch.decide(keyed_batch(debit("5"), credit("9"), request_id="r2"))
@@ -121,7 +121,7 @@ def test_a_keyed_batch_is_replayed_as_a_whole() -> None:
 
 
 def test_a_keyed_batch_refused_once_is_refused_when_it_could_succeed() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     first = rolled_back(batch.decide(keyed_batch(debit("1"), credit("9"), atomic=True)))
     batch.decide(request(debit("100")))
     again = batch.decide(keyed_batch(debit("1"), credit("9"), atomic=True, request_id="r2"))
@@ -131,7 +131,7 @@ def test_a_keyed_batch_refused_once_is_refused_when_it_could_succeed() -> None:
 
 
 def test_a_batch_s_key_with_another_batch_is_refused_and_changes_nothing() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     batch.decide(keyed_batch(debit("1"), debit("2")))
     write = msgspec.json.encode(batch.write)
     reply = batch.decide(keyed_batch(debit("1"), debit("3"), fingerprint=b"other"))
@@ -140,26 +140,26 @@ def test_a_batch_s_key_with_another_batch_is_refused_and_changes_nothing() -> No
 
 
 def test_a_batch_for_no_wallet_does_not_use_up_its_key() -> None:
-    batch = a_batch()
+    batch = make_batch()
     assert codes(batch.decide(keyed_batch(debit("1"), debit("2")))) == ["wallet_not_found"] * 2
     assert batch.write.idempotency_records == []
 
 
 def test_a_batch_of_one_item_is_answered_as_a_batch() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     reply = batch.decide(keyed_batch(debit("1")))
     assert balances(reply)["version"] == 6
 
 
 def test_keys_of_a_batch_and_of_its_items_are_read() -> None:
-    cache = a_cache(make_wallet())
+    cache = make_cache(make_wallet())
     asked = [keyed_batch(debit("1"), debit("2"), keys=("k1", "k2"))]
     missing = required_reads(asked, cache, redo=False)
     assert missing == ReadSet(keys={(WALLET_ID, IdempotencyKey(key)) for key in ("w", "k1", "k2")})
 
 
 def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     reply = batch.decide(keyed_batch(debit("1"), debit("0.001"), atomic=True))
     assert codes(reply) == ["rolled back", "validation_error"]
     assert batch.write.idempotency_records == []
@@ -171,14 +171,14 @@ def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:
         (b"request", b"request", True),
         (b"request", b"another", False),
         (b"request", b"f", False),
-        (b"", b"request", True),  # kept by a release that did not know of whole requests
-        (b"request", b"", True),  # sent by one, while both run
+        (b"", b"request", True),  # stored by a release without records of whole requests
+        (b"request", b"", True),  # sent by that release, while both run
     ],
 )
 def test_a_part_s_key_belongs_to_the_request_that_it_was_part_of(
     kept: bytes, sent: bytes, is_replay: bool
 ) -> None:
-    batch = a_batch(a_cache(make_wallet()))
+    batch = make_batch(make_cache(make_wallet()))
     first = batch.decide(part_of(kept, debit("1"), debit("2")))
     again = batch.decide(part_of(sent, debit("1"), debit("2"), request_id="r2"))
     assert isinstance(again, BatchCommitted) is is_replay
@@ -187,8 +187,8 @@ def test_a_part_s_key_belongs_to_the_request_that_it_was_part_of(
 
 
 def test_a_part_is_kept_whatever_it_came_to() -> None:
-    # Its key was claimed for the whole: it can't be used for anything else.
-    batch = a_batch()
+    # Its key belongs to the whole batch and can't be used for anything else.
+    batch = make_batch()
     first = committed(batch.decide(part_of(b"request", debit("1"), request_id="r1")))
     again = batch.decide(part_of(b"request", debit("1"), request_id="r2"))
     assert codes(first) == ["wallet_not_found"]
@@ -197,7 +197,9 @@ def test_a_part_is_kept_whatever_it_came_to() -> None:
 
 def test_a_claim_reads_its_key_and_no_wallet() -> None:
     scope = batch_scope(IdempotencyKey("k"))
-    missing = required_reads([request(ClaimKey(), wallet=scope, keys=("k",))], a_cache(), redo=True)
+    missing = required_reads(
+        [request(ClaimKey(), wallet=scope, keys=("k",))], make_cache(), redo=True
+    )
     assert missing == ReadSet(keys={(scope, IdempotencyKey("k"))})
 
 

@@ -1,4 +1,4 @@
-"""The Python load generator: what it sends, what it counts, what it calls latency."""
+"""The Python load generator: what it sends and counts, and how it measures latency."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,16 +24,16 @@ WALLET = "01a20661-b79b-7859-b245-d1cdb37fd592"
 TRANSFER = "01a20661-b79b-7859-b245-d1cdb37fd593"
 
 
-def test_a_deck_is_read_as_it_was_written(tmp_path: Path) -> None:
-    cards = [
+def test_a_request_script_is_read_as_it_was_written(tmp_path: Path) -> None:
+    templates = [
         RequestTemplate(method="POST", path="/a", body='{"amount":"1.00"}', keyed=True),
         RequestTemplate(method="GET", path="/b"),
     ]
-    RequestScript(templates=cards).write(tmp_path / "script")
-    assert read_templates(tmp_path / "script") == cards
+    RequestScript(templates=templates).write(tmp_path / "script")
+    assert read_templates(tmp_path / "script") == templates
 
 
-def test_a_card_of_several_lines_is_refused() -> None:
+def test_a_template_of_several_lines_is_refused() -> None:
     with pytest.raises(ValueError, match="one line"):
         RequestTemplate(method="POST", path="/a", body="{\n}")
 
@@ -45,7 +45,7 @@ def test_percentiles_are_exact_by_nearest_rank() -> None:
     assert percentile([], 99) == 0.0
 
 
-def test_latencies_are_told_in_milliseconds() -> None:
+def test_latencies_are_reported_in_milliseconds() -> None:
     latencies = Latencies()
     for seconds in (0.003, 0.001, 0.002):
         latencies.add(seconds)
@@ -67,8 +67,8 @@ def test_a_request_names_host_length_and_type_of_its_body() -> None:
 
 
 def test_every_keyed_request_has_a_key_of_its_own() -> None:
-    card = RequestTemplate(method="POST", path="/x", body="{}", keyed=True)
-    source = RequestSource([card], url=URL, key_prefix="run-")
+    template = RequestTemplate(method="POST", path="/x", body="{}", keyed=True)
+    source = RequestSource([template], url=URL, key_prefix="run-")
     assert [b"Idempotency-Key: run-%d\r\n" % n in source.next() for n in (1, 2)] == [True, True]
 
 
@@ -178,4 +178,4 @@ async def test_a_stall_is_felt_by_every_request_that_was_due_in_it(
         result = await generator(url, rate=49.0).run()
     assert result.accepted == 10
     assert result.latency.max_ms >= 150
-    assert result.latency.p50_ms >= 20  # a closed loop would have said less than 2 ms
+    assert result.latency.p50_ms >= 20  # a closed loop would have reported less than 2 ms

@@ -1,4 +1,4 @@
-"""When a flooded service counts as well again."""
+"""When an overloaded service counts as recovered."""
 
 import asyncio
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from bench.overload import Probe
 
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads the clock that its event loop waits by."""
+    """It uses the clock of its event loop."""
     monotonic = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
     monkeypatch.setattr(overload, "time", monotonic)
 

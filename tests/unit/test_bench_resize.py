@@ -1,4 +1,4 @@
-"""Figures of a change of the shard count: which requests count where, and what moves."""
+"""The results of a change of the shard count: the phase of each request, and moved wallets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""From what was measured to what is claimed: audits, ratios, documents, pages."""
+"""From measurements to published results: audits, ratios, documents, pages."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_a_read_has_no_transfers_and_nothing_to_drain() -> None:
     assert (measured.transfers_per_s, measured.drained_per_s) == (0.0, None)
 
 
-def test_cpu_is_told_per_thousand_transfers() -> None:
+def test_cpu_is_reported_per_thousand_transfers() -> None:
     result = load_result()
     expected = Expected(transfers=1000, events=1000)
     measured = measured_of(result, expected, cpu_s={"ingress": 0.5})
@@ -180,22 +180,22 @@ def baseline(per_s: float, **changes: Any) -> Baseline:
     return Baseline(**{**values, **changes})
 
 
-def test_of_several_looks_the_middle_one_counts_and_tells_of_the_others() -> None:
-    looks = [measured(2000.0, p99_ms=p99_ms) for p99_ms in (80.0, 30.0, 40.0)]
+def test_of_several_runs_the_median_is_reported_with_the_others() -> None:
+    runs = [measured(2000.0, p99_ms=p99_ms) for p99_ms in (80.0, 30.0, 40.0)]
 
-    middle = median_run_of(looks)
+    middle = median_run_of(runs)
 
     assert middle.p99_ms == 40.0
     assert middle.p99_ms_of_looks == [80.0, 30.0, 40.0]
 
 
-def test_a_single_look_stands_for_itself() -> None:
-    look = measured(2000.0, p99_ms=80.0)
+def test_a_single_run_is_its_own_median() -> None:
+    snapshot = measured(2000.0, p99_ms=80.0)
 
-    assert median_run_of([look]) == look
+    assert median_run_of([snapshot]) == snapshot
 
 
-def test_of_two_looks_there_is_no_middle_one() -> None:
+def test_two_runs_have_no_median_run() -> None:
     with pytest.raises(AssertionError):
         median_run_of([measured(2000.0), measured(2000.0)])
 
@@ -290,7 +290,7 @@ def test_the_document_has_the_keys_that_others_read(tmp_path: Path) -> None:
     assert {"machine", "versions", "postgres", "commit"} <= found.keys()
 
 
-def test_a_server_that_does_not_wait_for_the_disk_is_told() -> None:
+def test_a_server_without_fsync_is_reported() -> None:
     assert document()["durable"] is True
     assert document(fsync="off")["durable"] is False
 

@@ -1,4 +1,4 @@
-"""Without keys the service listens on loopback, or somebody said that it may listen elsewhere."""
+"""Without authentication the service binds to loopback only, unless explicitly allowed."""
 
 import pytest
 
@@ -40,13 +40,13 @@ def test_with_keys_it_listens_anywhere(host: str | None) -> None:
 
 
 @pytest.mark.parametrize("host", BEYOND)
-def test_told_so_it_listens_anywhere_but_knows_what_that_means(host: str | None) -> None:
+def test_if_allowed_it_listens_anywhere_and_is_marked_as_open(host: str | None) -> None:
     settings = Settings(allow_unauthenticated_remote=True)
 
     check_bind_policy(settings, host)
     assert is_exposed_unauthenticated(settings, host)
 
 
-def test_it_is_not_even_deployed_where_strangers_would_come() -> None:
+def test_it_is_not_deployed_where_remote_clients_could_connect() -> None:
     with pytest.raises(StackError, match="WALLET_AUTH=required"):
         deploy(Settings(http_host="0.0.0.0"), "127.0.0.1:1", ("api",))

@@ -30,7 +30,7 @@ def test_a_scale_outside_0_to_18_is_refused(scale: int) -> None:
     assert refused.value.field == "scale"
 
 
-def test_a_custom_asset_without_a_scale_is_told_to_send_one() -> None:
+def test_a_custom_asset_without_a_scale_is_refused_with_a_hint() -> None:
     with pytest.raises(CurrencyError, match="not in ISO 4217: send its scale") as refused:
         resolve_scale("ETH", None)
     assert refused.value.field == "scale"

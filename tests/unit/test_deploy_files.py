@@ -1,4 +1,4 @@
-"""The files below `deploy/` fit the code, each other, and what they promise."""
+"""The files below `deploy/` are consistent with the code and with each other."""
 
 import ast
 import os
@@ -61,17 +61,17 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8
 
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What Ray's processes have in their environment on one machine."""
+    """The environment of Ray's processes on one machine."""
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(ray_environment, "haproxy_unavailable_reason", lambda: None)
-    home = StateDirectory(tmp_path)
-    home.create()
+    state_dir = StateDirectory(tmp_path)
+    state_dir.create()
     ports = {name: 20_000 + number for number, name in enumerate(PORTS)}
-    home.save(Stack(ports=ports, sockets=Path("/tmp/wallet-12345678")))
+    state_dir.save(Stack(ports=ports, sockets=Path("/tmp/wallet-12345678")))
     return {
         name: text
-        for name, text in serve_environment(Settings(), home).items()
+        for name, text in serve_environment(Settings(), state_dir).items()
         if name.startswith(("RAY_", "WALLET_HAPROXY_")) and not _OF_ONE_MACHINE.fullmatch(name)
     }
 
@@ -204,7 +204,7 @@ def test_composes_ports_are_on_loopback_and_its_containers_can_do_little() -> No
 def test_make_has_every_target_once() -> None:
     done = subprocess.run(
         ["make", "--dry-run", "help"],
-        env={"PATH": os.environ["PATH"]},  # nothing of a make that runs these tests
+        env={"PATH": os.environ["PATH"]},  # no variables of a `make` that runs these tests
         cwd=ROOT,
         capture_output=True,
         text=True,

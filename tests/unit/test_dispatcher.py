@@ -1,4 +1,4 @@
-"""The dispatcher: commands share calls, and every one is answered, whatever dies."""
+"""The dispatcher: commands share calls, and every command is answered even if shards die."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,13 +20,13 @@ from wallet.commands import CommandItem, CommandRequest
 
 ITEM = CommandItem(command=debit("1", transfer_id=transfer_id(1)))
 
-NEIGHBOUR = wallet_id(7)
+OTHER = wallet_id(7)
 
 Asking = asyncio.Task[RequestResult]
 
 
 class DispatcherFixture:
-    """A dispatcher, the shards that it calls, and who waits for it."""
+    """A dispatcher, its shards, and the callers that wait for it."""
 
     def __init__(self, **limits: int) -> None:
         self.shards = ScriptedShards()
@@ -46,15 +46,15 @@ class DispatcherFixture:
         )
         self.asking: list[Asking] = []
 
-    async def ask(self, *names: str, **fields: Any) -> list[Asking]:
-        """Ask in one turn of the event loop, and return when all of it is queued or on its way."""
+    async def request(self, *names: str, **fields: Any) -> list[Asking]:
+        """Send requests in one loop iteration; returns when all are queued or in flight."""
         tasks = [
-            asyncio.create_task(self.dispatcher.submit(a_submission(name, **fields)))
+            asyncio.create_task(self.dispatcher.submit(make_command_request(name, **fields)))
             for name in names
         ]
         self.asking += tasks
         await asyncio.sleep(0)  # Each runs until it waits for its reply.
-        await asyncio.sleep(0)  # The turn's end: what it queued is on its way, if it may be.
+        await asyncio.sleep(0)  # End of the iteration: the queued requests are sent, if allowed.
         return tasks
 
     async def close(self) -> None:
@@ -66,13 +66,13 @@ class DispatcherFixture:
         await asyncio.gather(*self.asking, return_exceptions=True)
 
 
-async def desk_beside_a_neighbour(**limits: int) -> DispatcherFixture:
-    """Its lane has just carried another wallet's command."""
-    desk = DispatcherFixture(**limits)
-    await desk.ask("q1", wallet_id=NEIGHBOUR)
-    (await desk.shards.next_call()).reply()
+async def fixture_beside_another_wallet(**limits: int) -> DispatcherFixture:
+    """Its shard queue has just sent another wallet's command."""
+    fixture = DispatcherFixture(**limits)
+    await fixture.request("q1", wallet_id=OTHER)
+    (await fixture.shards.next_call()).reply()
     await let_callbacks_run()
-    return desk
+    return fixture
 
 
 async def let_callbacks_run() -> None:
@@ -80,351 +80,357 @@ async def let_callbacks_run() -> None:
         await asyncio.sleep(0)
 
 
-def a_submission(name: str, *, items: int = 1, **fields: Any) -> CommandRequest:
+def make_command_request(name: str, *, items: int = 1, **fields: Any) -> CommandRequest:
     values: dict[str, Any] = {"wallet_id": WALLET_ID, "timeout_s": 5.0, "is_batch": items > 1}
     return CommandRequest(items=(ITEM,) * items, request_id=name, **values | fields)
 
 
 @pytest_asyncio.fixture
-async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DispatcherFixture]:
-    """One shard, one call at a time, and no waiting before a second try."""
+async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DispatcherFixture]:
+    """One shard, one call at a time, and no delay before a retry."""
     monkeypatch.setattr(module, "_backoff_s", lambda _failures: 0.0)
     made = DispatcherFixture()
     yield made
     await made.close()
 
 
-async def test_a_submission_is_answered_with_its_shard_s_reply(desk: DispatcherFixture) -> None:
-    (asking,) = await desk.ask("r1")
-    call = await desk.shards.next_call()
-    assert call.submissions[0].attempt == 1
+async def test_a_request_is_answered_with_its_shard_s_reply(fixture: DispatcherFixture) -> None:
+    (asking,) = await fixture.request("r1")
+    call = await fixture.shards.next_call()
+    assert call.requests[0].attempt == 1
     call.reply()
     assert await asking == reply_to("r1")
 
 
-async def test_what_comes_in_one_turn_of_the_event_loop_travels_together(
-    desk: DispatcherFixture,
+async def test_requests_of_one_loop_iteration_share_a_call(
+    fixture: DispatcherFixture,
 ) -> None:
-    tasks = await desk.ask("r1", "r2", "r3")
-    call = await desk.shards.next_call()
+    tasks = await fixture.request("r1", "r2", "r3")
+    call = await fixture.shards.next_call()
     assert call.names == ["r1", "r2", "r3"]
     call.reply()
     await asyncio.gather(*tasks)
 
 
 async def test_what_queues_while_a_call_is_under_way_travels_together(
-    desk: DispatcherFixture,
+    fixture: DispatcherFixture,
 ) -> None:
-    tasks = [*await desk.ask("r1"), *await desk.ask("r2"), *await desk.ask("r3", "r4")]
-    first = await desk.shards.next_call()
+    tasks = [
+        *await fixture.request("r1"),
+        *await fixture.request("r2"),
+        *await fixture.request("r3", "r4"),
+    ]
+    first = await fixture.shards.next_call()
     assert first.names == ["r1"]
-    assert desk.dispatcher.queued == [3]
+    assert fixture.dispatcher.queued == [3]
     first.reply()
-    second = await desk.shards.next_call()
+    second = await fixture.shards.next_call()
     assert second.names == ["r2", "r3", "r4"]
-    assert desk.dispatcher.queued == [0]
+    assert fixture.dispatcher.queued == [0]
     second.reply()
     assert await asyncio.gather(*tasks) == [reply_to(name) for name in ("r1", "r2", "r3", "r4")]
 
 
 async def test_no_more_calls_are_open_than_allowed() -> None:
-    desk = DispatcherFixture(shard_calls_in_flight_max=3)
+    fixture = DispatcherFixture(shard_calls_in_flight_max=3)
     tasks = []
     for number in range(10):
-        tasks += await desk.ask(f"r{number}", wallet_id=wallet_id(number))
-    calls = [await desk.shards.next_call() for _ in range(3)]
-    assert desk.shards.no_calls()
+        tasks += await fixture.request(f"r{number}", wallet_id=wallet_id(number))
+    calls = [await fixture.shards.next_call() for _ in range(3)]
+    assert fixture.shards.no_calls()
     for call in calls:
         call.reply()
-    (await desk.shards.next_call()).reply()
+    (await fixture.shards.next_call()).reply()
     await asyncio.gather(*tasks)
-    assert desk.shards.most_open == 3
+    assert fixture.shards.most_open == 3
 
 
 async def test_a_wallet_has_one_call_at_a_time_and_other_wallets_another() -> None:
-    desk = DispatcherFixture(shard_calls_in_flight_max=2)
-    flooded, quiet = wallet_id(0), wallet_id(1)
-    await desk.ask("f1", wallet_id=flooded)
-    first = await desk.shards.next_call()
-    await desk.ask("f2", "f3", wallet_id=flooded)
-    assert desk.shards.no_calls()
-    await desk.ask("q1", wallet_id=quiet)
-    second = await desk.shards.next_call()
+    fixture = DispatcherFixture(shard_calls_in_flight_max=2)
+    overloaded, quiet = wallet_id(0), wallet_id(1)
+    await fixture.request("f1", wallet_id=overloaded)
+    first = await fixture.shards.next_call()
+    await fixture.request("f2", "f3", wallet_id=overloaded)
+    assert fixture.shards.no_calls()
+    await fixture.request("q1", wallet_id=quiet)
+    second = await fixture.shards.next_call()
     assert second.names == ["q1"]
     first.reply()
-    third = await desk.shards.next_call()
+    third = await fixture.shards.next_call()
     assert third.names == ["f2", "f3"]
     second.reply()
     third.reply()
-    await asyncio.gather(*desk.asking)
+    await asyncio.gather(*fixture.asking)
 
 
-async def test_a_flooded_wallet_leaves_room_in_the_queue_for_its_neighbours() -> None:
-    desk = DispatcherFixture(ingress_queue_max=10, ingress_wallet_queue_max=3)
-    flooded, quiet = wallet_id(0), wallet_id(1)
-    await desk.ask("called", wallet_id=flooded)
-    await desk.ask("f1", "f2", "f3", wallet_id=flooded)
-    refused = await desk.dispatcher.submit(a_submission("f4", wallet_id=flooded))
+async def test_an_overloaded_wallet_leaves_queue_space_for_other_wallets() -> None:
+    fixture = DispatcherFixture(ingress_queue_max=10, ingress_wallet_queue_max=3)
+    overloaded, quiet = wallet_id(0), wallet_id(1)
+    await fixture.request("called", wallet_id=overloaded)
+    await fixture.request("f1", "f2", "f3", wallet_id=overloaded)
+    refused = await fixture.dispatcher.submit(make_command_request("f4", wallet_id=overloaded))
     assert isinstance(refused, Failure)
     assert (refused.code, refused.applied) == (FailureCode.OVERLOADED, "no")
-    full = desk.dispatcher.overload(flooded)
+    full = fixture.dispatcher.overload(overloaded)
     assert full is not None
     assert full.detail == refused.detail
-    assert desk.dispatcher.overload(quiet) is None
-    await desk.ask("q1", wallet_id=quiet)
-    assert desk.dispatcher.queued == [4]
-    await desk.close()
+    assert fixture.dispatcher.overload(quiet) is None
+    await fixture.request("q1", wallet_id=quiet)
+    assert fixture.dispatcher.queued == [4]
+    await fixture.close()
 
 
-async def test_a_flooded_wallet_alone_travels_whole_and_never_rests() -> None:
-    desk = DispatcherFixture(call_wallet_commands_max=2)
-    await desk.ask("first")
-    await desk.ask("f1", "f2", "f3", "f4", "f5")
-    (await desk.shards.next_call()).reply()
-    call = await desk.shards.next_call()
+async def test_an_overloaded_wallet_alone_has_no_quota_and_no_cool_down() -> None:
+    fixture = DispatcherFixture(call_wallet_commands_max=2)
+    await fixture.request("first")
+    await fixture.request("f1", "f2", "f3", "f4", "f5")
+    (await fixture.shards.next_call()).reply()
+    call = await fixture.shards.next_call()
     assert call.names == ["f1", "f2", "f3", "f4", "f5"]
-    await desk.ask("next")
+    await fixture.request("next")
     call.reply()
     await let_callbacks_run()
-    assert (await desk.shards.next_call()).names == ["next"]
-    await desk.close()
+    assert (await fixture.shards.next_call()).names == ["next"]
+    await fixture.close()
 
 
-async def test_a_flooded_wallet_under_contention_has_a_share_and_pauses() -> None:
-    desk = await desk_beside_a_neighbour(shard_calls_in_flight_max=2, call_wallet_commands_max=2)
+async def test_an_overloaded_wallet_under_contention_has_quota_and_cool_down() -> None:
+    fixture = await fixture_beside_another_wallet(
+        shard_calls_in_flight_max=2, call_wallet_commands_max=2
+    )
     clock = asyncio.get_running_loop().time
-    await desk.ask("f1", "f2", "f3", "f4", "f5")
-    first = await desk.shards.next_call()
+    await fixture.request("f1", "f2", "f3", "f4", "f5")
+    first = await fixture.shards.next_call()
     called = clock()
     assert first.names == ["f1", "f2"]
     await asyncio.sleep(0.05)  # The time that the call takes.
     first.reply()
     answered = clock()
     await let_callbacks_run()
-    assert desk.shards.no_calls()
+    assert fixture.shards.no_calls()
 
-    # Its neighbours don't rest.
-    await desk.ask("q2", wallet_id=NEIGHBOUR)
-    (await desk.shards.next_call()).reply()
-    second = await desk.shards.next_call()
+    # Other wallets have no cool-down.
+    await fixture.request("q2", wallet_id=OTHER)
+    (await fixture.shards.next_call()).reply()
+    second = await fixture.shards.next_call()
     assert second.names == ["f3", "f4"]
     assert clock() - answered >= answered - called - 0.001  # Timers keep to whole milliseconds.
 
-    # What is no more than its share goes without a rest after it.
+    # A call within the quota is followed by no cool-down.
     second.reply()
-    third = await desk.shards.next_call()
+    third = await fixture.shards.next_call()
     assert third.names == ["f5"]
-    await desk.ask("f6")
+    await fixture.request("f6")
     third.reply()
     await let_callbacks_run()
-    assert (await desk.shards.next_call()).names == ["f6"]
-    await desk.close()
+    assert (await fixture.shards.next_call()).names == ["f6"]
+    await fixture.close()
 
 
 async def test_a_batch_that_is_larger_than_its_share_travels_alone() -> None:
-    desk = await desk_beside_a_neighbour(call_wallet_commands_max=2)
-    await desk.ask("huge", items=9)
-    await desk.ask("f1")
-    first = await desk.shards.next_call()
+    fixture = await fixture_beside_another_wallet(call_wallet_commands_max=2)
+    await fixture.request("huge", items=9)
+    await fixture.request("f1")
+    first = await fixture.shards.next_call()
     assert first.names == ["huge"]
     first.reply()
-    assert (await desk.shards.next_call()).names == ["f1"]
-    await desk.close()
+    assert (await fixture.shards.next_call()).names == ["f1"]
+    await fixture.close()
 
 
-async def test_a_flooded_wallet_pauses_briefly_after_a_call_to_a_new_shard(
+async def test_an_overloaded_wallet_cools_down_briefly_after_a_first_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_COOLDOWN_MAX_S", 0.0)
-    desk = await desk_beside_a_neighbour(call_wallet_commands_max=1)
-    await desk.ask("f1", "f2")
-    first = await desk.shards.next_call()
+    fixture = await fixture_beside_another_wallet(call_wallet_commands_max=1)
+    await fixture.request("f1", "f2")
+    first = await fixture.shards.next_call()
     assert first.names == ["f1"]
     await asyncio.sleep(0.3)  # The time that the call takes.
     first.reply()
     await let_callbacks_run()
-    assert not desk.shards.no_calls()
-    await desk.close()
+    assert not fixture.shards.no_calls()
+    await fixture.close()
 
 
 @pytest.mark.parametrize(("pause_s", "met"), [(0.99, True), (1.01, False), (600.0, False)])
-def test_who_came_long_ago_is_no_neighbour_of_who_comes_now(pause_s: float, met: bool) -> None:
-    neighbours = pending_calls.ContentionDetector()
-    neighbours.record(NEIGHBOUR, 10.0)
+def test_an_old_command_is_no_contention(pause_s: float, met: bool) -> None:
+    contention = pending_calls.ContentionDetector()
+    contention.record(OTHER, 10.0)
     now = 10.0 + pause_s
-    neighbours.record(wallet_id(1), now)
-    assert neighbours.is_contended(now) is met
+    contention.record(wallet_id(1), now)
+    assert contention.is_contended(now) is met
 
 
-def test_neighbours_count_as_there_for_a_second_after_the_last_that_came() -> None:
-    neighbours = pending_calls.ContentionDetector()
+def test_contention_lasts_a_second_after_the_last_command() -> None:
+    contention = pending_calls.ContentionDetector()
     for now, wallet in ((0.0, 1), (0.5, 7), (1.2, 1), (1.6, 1)):
-        neighbours.record(wallet_id(wallet), now)
-    assert neighbours.is_contended(2.1)
-    assert not neighbours.is_contended(2.3)
+        contention.record(wallet_id(wallet), now)
+    assert contention.is_contended(2.1)
+    assert not contention.is_contended(2.3)
 
 
-async def test_a_flooded_wallet_whose_neighbours_have_gone_travels_whole_again(
+async def test_an_overloaded_wallet_has_no_quota_after_contention_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pending_calls, "_CONTENTION_WINDOW_S", 0.02)
-    desk = await desk_beside_a_neighbour(call_wallet_commands_max=2)
-    await desk.ask("f1")
-    (await desk.shards.next_call()).reply()
-    await asyncio.sleep(0.03)  # The time after which neighbours count as gone.
-    await desk.ask("f2", "f3", "f4")
-    assert (await desk.shards.next_call()).names == ["f2", "f3", "f4"]
-    await desk.close()
+    fixture = await fixture_beside_another_wallet(call_wallet_commands_max=2)
+    await fixture.request("f1")
+    (await fixture.shards.next_call()).reply()
+    await asyncio.sleep(0.03)  # The contention window.
+    await fixture.request("f2", "f3", "f4")
+    assert (await fixture.shards.next_call()).names == ["f2", "f3", "f4"]
+    await fixture.close()
 
 
 async def test_a_call_carries_no_more_commands_than_allowed() -> None:
-    desk = DispatcherFixture(call_commands_max=5)
-    await desk.ask("first")
-    await desk.ask("r1", "r2", items=2)
-    await desk.ask("huge", items=9)
-    await desk.ask("last")
+    fixture = DispatcherFixture(call_commands_max=5)
+    await fixture.request("first")
+    await fixture.request("r1", "r2", items=2)
+    await fixture.request("huge", items=9)
+    await fixture.request("last")
     carried = []
     for _ in range(4):
-        call = await desk.shards.next_call()
+        call = await fixture.shards.next_call()
         carried.append(call.names)
         call.reply()
     assert carried == [["first"], ["r1", "r2"], ["huge"], ["last"]]
-    await desk.close()
+    await fixture.close()
 
 
 async def test_each_wallet_goes_to_the_shard_of_the_ring() -> None:
-    desk = DispatcherFixture(shard_count=4)
+    fixture = DispatcherFixture(shard_count=4)
     wallets = [wallet_id(number) for number in range(12)]
     for wallet in wallets:
-        await desk.ask(wallet, wallet_id=wallet)
+        await fixture.request(wallet, wallet_id=wallet)
     carried: dict[str, int] = {}
     while len(carried) < len(wallets):
-        call = await desk.shards.next_call()
+        call = await fixture.shards.next_call()
         carried |= dict.fromkeys(call.names, call.shard)
         call.reply()
     assert carried == {wallet: ring_of(4).shard_of(wallet) for wallet in wallets}
-    await asyncio.gather(*desk.asking)
+    await asyncio.gather(*fixture.asking)
 
 
 async def test_a_dead_shard_does_not_hold_up_the_others() -> None:
-    desk = DispatcherFixture(shard_count=2)
+    fixture = DispatcherFixture(shard_count=2)
     one, other = wallet_id(0), wallet_id(2)
     assert ring_of(2).shard_of(one) != ring_of(2).shard_of(other)
-    await desk.ask("stuck", wallet_id=one)
-    await desk.shards.next_call()
-    (asking,) = await desk.ask("free", wallet_id=other)
-    (await desk.shards.next_call()).reply()
+    await fixture.request("stuck", wallet_id=one)
+    await fixture.shards.next_call()
+    (asking,) = await fixture.request("free", wallet_id=other)
+    (await fixture.shards.next_call()).reply()
     assert await asking == reply_to("free")
-    await desk.close()
+    await fixture.close()
 
 
 # -- bounds --------------------------------------------------------------------------------------
 
 
 async def test_a_full_queue_refuses_at_once_and_says_that_nothing_was_applied() -> None:
-    desk = DispatcherFixture(ingress_queue_max=2)
-    await desk.ask("called")
-    await desk.ask("q1", "q2")
-    reply = await desk.dispatcher.submit(a_submission("too many"))
+    fixture = DispatcherFixture(ingress_queue_max=2)
+    await fixture.request("called")
+    await fixture.request("q1", "q2")
+    reply = await fixture.dispatcher.submit(make_command_request("too many"))
     assert isinstance(reply, Failure)
     assert (reply.code, reply.applied) == (FailureCode.OVERLOADED, "no")
-    (await desk.shards.next_call()).reply()
-    assert (await desk.shards.next_call()).names == ["q1", "q2"]
-    await desk.close()
+    (await fixture.shards.next_call()).reply()
+    assert (await fixture.shards.next_call()).names == ["q1", "q2"]
+    await fixture.close()
 
 
 async def test_the_queue_s_bound_counts_commands() -> None:
-    desk = DispatcherFixture(ingress_queue_max=3)
-    await desk.ask("called")
-    await desk.ask("q1", items=2)
-    refused = await desk.dispatcher.submit(a_submission("too many", items=2))
+    fixture = DispatcherFixture(ingress_queue_max=3)
+    await fixture.request("called")
+    await fixture.request("q1", items=2)
+    refused = await fixture.dispatcher.submit(make_command_request("too many", items=2))
     assert isinstance(refused, Failure)
-    await desk.ask("fits")
-    assert desk.dispatcher.queued == [3]
-    await desk.close()
+    await fixture.request("fits")
+    assert fixture.dispatcher.queued == [3]
+    await fixture.close()
 
 
-async def test_a_large_submission_fits_into_an_empty_queue() -> None:
-    desk = DispatcherFixture(ingress_queue_max=3)
-    await desk.ask("called")
-    await desk.ask("huge", items=9)
-    assert desk.dispatcher.queued == [9]
-    await desk.close()
+async def test_a_large_request_fits_into_an_empty_queue() -> None:
+    fixture = DispatcherFixture(ingress_queue_max=3)
+    await fixture.request("called")
+    await fixture.request("huge", items=9)
+    assert fixture.dispatcher.queued == [9]
+    await fixture.close()
 
 
 # -- delivery -------------------------------------------------------------------------------------
 
 
 async def test_a_call_lost_with_its_shard_is_delivered_as_a_second_attempt(
-    desk: DispatcherFixture,
+    fixture: DispatcherFixture,
 ) -> None:
-    (asking,) = await desk.ask("r1")
-    first = await desk.shards.next_call()
+    (asking,) = await fixture.request("r1")
+    first = await fixture.shards.next_call()
     first.die()
-    second = await desk.shards.next_call()
-    assert second.submissions[0].attempt == 2
-    assert second.submissions[0].items == first.submissions[0].items
-    assert second.submissions[0].timeout_s < first.submissions[0].timeout_s
+    second = await fixture.shards.next_call()
+    assert second.requests[0].attempt == 2
+    assert second.requests[0].items == first.requests[0].items
+    assert second.requests[0].timeout_s < first.requests[0].timeout_s
     second.die()
-    third = await desk.shards.next_call()
-    assert third.submissions[0].attempt == 3
+    third = await fixture.shards.next_call()
+    assert third.requests[0].attempt == 3
     third.reply()
     assert await asking == reply_to("r1")
 
 
 async def test_a_call_that_never_reached_its_shard_is_no_second_attempt(
-    desk: DispatcherFixture,
+    fixture: DispatcherFixture,
 ) -> None:
-    (asking,) = await desk.ask("r1")
-    (await desk.shards.next_call()).die(delivered=False)
-    again = await desk.shards.next_call()
-    assert again.submissions[0].attempt == 1
+    (asking,) = await fixture.request("r1")
+    (await fixture.shards.next_call()).die(delivered=False)
+    again = await fixture.shards.next_call()
+    assert again.requests[0].attempt == 1
     again.reply()
     assert await asking == reply_to("r1")
 
 
-async def test_a_delivery_tells_how_long_the_client_still_waits(desk: DispatcherFixture) -> None:
-    await desk.ask("first")
-    first = await desk.shards.next_call()
-    await desk.ask("queued", timeout_s=5.0)
-    await asyncio.sleep(0.02)  # Time that the queue takes away.
+async def test_a_delivery_contains_the_client_s_remaining_time(fixture: DispatcherFixture) -> None:
+    await fixture.request("first")
+    first = await fixture.shards.next_call()
+    await fixture.request("queued", timeout_s=5.0)
+    await asyncio.sleep(0.02)  # Time spent in the queue.
     first.reply()
-    (queued,) = (await desk.shards.next_call()).submissions
+    (queued,) = (await fixture.shards.next_call()).requests
     assert 0 < queued.timeout_s <= 5.0 - 0.02
 
 
 async def test_a_deadline_that_passes_in_the_queue_means_nothing_was_applied(
-    desk: DispatcherFixture,
+    fixture: DispatcherFixture,
 ) -> None:
-    await desk.ask("first")
-    first = await desk.shards.next_call()
-    late = await desk.dispatcher.submit(a_submission("late", timeout_s=0.01))
+    await fixture.request("first")
+    first = await fixture.shards.next_call()
+    late = await fixture.dispatcher.submit(make_command_request("late", timeout_s=0.01))
     assert isinstance(late, Failure)
     assert late.code is FailureCode.DEADLINE_EXCEEDED
     assert late.applied == "no"
 
-    # And the promise is kept: it is never delivered.
-    await desk.ask("next")
+    # As reported, it is never delivered.
+    await fixture.request("next")
     first.reply()
-    assert (await desk.shards.next_call()).names == ["next"]
+    assert (await fixture.shards.next_call()).names == ["next"]
 
 
 async def test_a_deadline_that_passes_after_a_delivery_leaves_it_open(
-    desk: DispatcherFixture,
+    fixture: DispatcherFixture,
 ) -> None:
-    reply = await desk.dispatcher.submit(a_submission("r1", timeout_s=0.01))
+    reply = await fixture.dispatcher.submit(make_command_request("r1", timeout_s=0.01))
     assert isinstance(reply, Failure)
     assert reply.code is FailureCode.DEADLINE_EXCEEDED
     assert reply.applied == "unknown"
 
 
 @pytest.mark.parametrize(("arrived", "applied"), [(True, "unknown"), (False, "no")])
-async def test_a_deadline_between_two_tries_tells_whether_an_earlier_one_arrived(
-    desk: DispatcherFixture, monkeypatch: pytest.MonkeyPatch, arrived: bool, applied: str
+async def test_a_deadline_between_tries_reports_whether_one_was_delivered(
+    fixture: DispatcherFixture, monkeypatch: pytest.MonkeyPatch, arrived: bool, applied: str
 ) -> None:
-    (asking,) = await desk.ask("r1", timeout_s=0.3)
-    (await desk.shards.next_call()).die(delivered=arrived)
-    second = await desk.shards.next_call()
+    (asking,) = await fixture.request("r1", timeout_s=0.3)
+    (await fixture.shards.next_call()).die(delivered=arrived)
+    second = await fixture.shards.next_call()
     monkeypatch.setattr(module, "_backoff_s", lambda _failures: 60.0)
     second.die(delivered=False)
     reply = await asking
@@ -433,86 +439,88 @@ async def test_a_deadline_between_two_tries_tells_whether_an_earlier_one_arrived
     assert reply.applied == applied
 
 
-async def test_a_call_that_nobody_waits_for_any_more_is_given_up(desk: DispatcherFixture) -> None:
-    reply = await desk.dispatcher.submit(a_submission("r1", timeout_s=0.01))
+async def test_a_call_that_nobody_waits_for_any_more_is_given_up(
+    fixture: DispatcherFixture,
+) -> None:
+    reply = await fixture.dispatcher.submit(make_command_request("r1", timeout_s=0.01))
     assert isinstance(reply, Failure)
-    await desk.shards.next_call()  # Its shard hangs: no reply will come.
-    (asking,) = await desk.ask("r2")
-    (await desk.shards.next_call()).reply()
+    await fixture.shards.next_call()  # Its shard hangs: there is no reply.
+    (asking,) = await fixture.request("r2")
+    (await fixture.shards.next_call()).reply()
     assert await asking == reply_to("r2")
 
 
-async def test_who_has_gone_is_not_delivered_and_its_neighbours_are(
-    desk: DispatcherFixture,
+async def test_a_cancelled_request_is_not_delivered_and_the_others_are(
+    fixture: DispatcherFixture,
 ) -> None:
-    await desk.ask("first")
-    first = await desk.shards.next_call()
-    gone, stays = await desk.ask("gone", "stays")
+    await fixture.request("first")
+    first = await fixture.shards.next_call()
+    gone, stays = await fixture.request("gone", "stays")
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     first.reply()
-    call = await desk.shards.next_call()
+    call = await fixture.shards.next_call()
     assert call.names == ["stays"]
     call.reply()
     assert await stays == reply_to("stays")
 
 
 async def test_who_goes_while_its_call_is_under_way_is_not_delivered_again(
-    desk: DispatcherFixture,
+    fixture: DispatcherFixture,
 ) -> None:
-    await desk.ask("first")
-    first = await desk.shards.next_call()
-    gone, _stays = await desk.ask("gone", "stays")
+    await fixture.request("first")
+    first = await fixture.shards.next_call()
+    gone, _stays = await fixture.request("gone", "stays")
     first.reply()
-    call = await desk.shards.next_call()
+    call = await fixture.shards.next_call()
     assert call.names == ["gone", "stays"]
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     call.die()
-    assert (await desk.shards.next_call()).names == ["stays"]
+    assert (await fixture.shards.next_call()).names == ["stays"]
 
 
 async def test_a_bug_in_a_call_reaches_those_who_wait_for_it_and_nobody_else(
-    desk: DispatcherFixture,
+    fixture: DispatcherFixture,
 ) -> None:
-    (asking,) = await desk.ask("r1")
-    (await desk.shards.next_call()).fail(RuntimeError("a bug"))
+    (asking,) = await fixture.request("r1")
+    (await fixture.shards.next_call()).fail(RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         await asking
-    (following,) = await desk.ask("r2")
-    (await desk.shards.next_call()).reply()
+    (following,) = await fixture.request("r2")
+    (await fixture.shards.next_call()).reply()
     assert await following == reply_to("r2")
 
 
-async def test_a_reply_too_few_is_a_bug(desk: DispatcherFixture) -> None:
-    await desk.ask("first")
-    first = await desk.shards.next_call()
-    tasks = await desk.ask("r1", "r2")
+async def test_a_reply_too_few_is_a_bug(fixture: DispatcherFixture) -> None:
+    await fixture.request("first")
+    first = await fixture.shards.next_call()
+    tasks = await fixture.request("r1", "r2")
     first.reply()
-    (await desk.shards.next_call()).reply([reply_to("r1")])
+    (await fixture.shards.next_call()).reply([reply_to("r1")])
     assert await tasks[0] == reply_to("r1")
     with pytest.raises(AssertionError, match="INV-6 each request has one reply: 1 replies to 2"):
         await tasks[1]
 
 
-async def test_a_flooded_wallet_s_answers_leave_turns_to_its_neighbours(
-    desk: DispatcherFixture,
+async def test_replies_of_an_overloaded_wallet_yield_to_other_wallets(
+    fixture: DispatcherFixture,
 ) -> None:
-    await desk.ask("first")
-    first = await desk.shards.next_call()
-    flood = [f"r{number}" for number in range(40)]
-    tasks = await desk.ask(*flood)
+    await fixture.request("first")
+    first = await fixture.shards.next_call()
+    many = [f"r{number}" for number in range(40)]
+    tasks = await fixture.request(*many)
     first.reply()
-    call = await desk.shards.next_call()
+    call = await fixture.shards.next_call()
     call.reply()
     answered: list[int] = []
     while not all(task.done() for task in tasks):
         await asyncio.sleep(0)
         answered.append(sum(task.done() for task in tasks))
-    # Each turn of the loop, in which a neighbour may be served, brings some of them.
+    # Each loop iteration resolves some of them, and other wallets are served in between.
     steps = [after - before for before, after in pairwise([0, *answered])]
     assert max(steps) <= 8
-    assert [await task for task in tasks] == [reply_to(name) for name in flood]
+    assert [await task for task in tasks] == [reply_to(name) for name in many]
 
 
 def test_a_second_try_waits_a_little_and_never_long() -> None:

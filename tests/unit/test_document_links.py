@@ -1,4 +1,4 @@
-"""Relative links in the documents lead to a file that exists, and to a heading that it has."""
+"""Relative links in the documents point to an existing file and an existing heading."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Names in the documents are those of the code: files, tests, settings, log events, titles."""
+"""Names in the documents exist in the code: files, tests, settings, log events, titles."""
 
 import re
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ REFERENCES = [
 NO_SETTINGS = {
     "WALLET_EVENTS",  # the stream
     "WALLET_HOME",  # the local stack's folder
-    "WALLET_ID",  # a place to fill in
+    "WALLET_ID",  # a placeholder
 }
-"""Words that look like a setting's variable."""
+"""Words in the form of a setting's environment variable."""
 
 _PATH = re.compile(
     r"`((?:wallet|runtime|actors|projections|serve_app|migrations|verification|deploy"

@@ -1,4 +1,4 @@
-"""The documents say what the code does, wherever a machine can tell."""
+"""The documents match the code, wherever that can be checked."""
 
 import ast
 import re
@@ -53,7 +53,7 @@ def text_of(path: Path) -> str:
 
 @cache
 def functions_in(path: Path) -> frozenset[str]:
-    """Names of the functions of a module, those in classes included."""
+    """Names of the functions of a module, including methods."""
     tree = ast.parse(text_of(path))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))

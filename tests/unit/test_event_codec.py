@@ -1,4 +1,4 @@
-"""Events on the stream: these bytes and subjects are a contract with everybody who reads them."""
+"""Events on the stream: these bytes and subjects are a contract with all consumers."""
 
 import msgspec
 import pytest
@@ -101,7 +101,7 @@ def test_an_event_is_read_as_it_was_written(recorded: RecordedEvent, payload: by
     assert bytes(envelope.data) == encode_recorded(recorded)
 
 
-def test_an_event_tells_what_its_transfer_was_before_if_it_was() -> None:
+def test_an_event_has_the_previous_status_of_its_transfer() -> None:
     assert decode_envelope(encode_event(HELD)).previousstatus is msgspec.UNSET
     assert decode_envelope(encode_event(REVERTED)).previousstatus == "pending"
 
@@ -122,7 +122,7 @@ def test_a_transfer_s_event_is_named_after_what_it_became(
     assert changed(transfer, make_wallet(), previous=previous).event.type == type_
 
 
-def test_a_subject_tells_partition_wallet_and_type() -> None:
+def test_a_subject_has_partition_wallet_and_type() -> None:
     assert (
         subject_of(WALLET_ID, EventType.TRANSFER_FAILED, 16)
         == f"wallet.events.{partition_of(WALLET_ID, 16)}.{WALLET_ID}.transfer.failed"
@@ -130,7 +130,7 @@ def test_a_subject_tells_partition_wallet_and_type() -> None:
 
 
 def test_a_wallet_s_partition_never_changes() -> None:
-    # A partition that moved would leave one consumer for another: events out of order.
+    # A wallet that moved to another partition would change its consumer: events out of order.
     partitions = [partition_of(wallet_id(number), 16) for number in range(12)]
     assert partitions == [8, 14, 4, 2, 1, 7, 13, 11, 10, 12, 10, 0]
 

@@ -1,4 +1,4 @@
-"""While a shard is away the next one is called, and the shard again as soon as it is back."""
+"""While a shard is unreachable the next one is called; the shard again as soon as it is back."""
 
 import asyncio
 
@@ -29,17 +29,17 @@ class FakeChannel:
 
 
 class Cluster:
-    """Shards that can be reached, are gone, or are starting and don't answer yet."""
+    """Shards that are reachable, unreachable, or starting without responding yet."""
 
     def __init__(self, shards: int) -> None:
         self.gone: set[int] = set()
         self.starting: dict[int, asyncio.Event] = {}
         self.channels: dict[int, FakeChannel] = {}
-        self.looked_for: list[int] = []
+        self.connected_to: list[int] = []
         self.shards = FailoverTransport(self.connect, shard_count=shards)
 
     async def connect(self, shard: int) -> FakeChannel:
-        self.looked_for.append(shard)
+        self.connected_to.append(shard)
         if shard in self.starting:
             await self.starting[shard].wait()
         if shard in self.gone:
@@ -66,7 +66,7 @@ async def test_each_shard_is_called_itself_while_it_is_there() -> None:
     assert [await cluster.call(shard) for shard in (0, 1, 2, 0, 1, 2)] == [
         b"0", b"1", b"2", b"0", b"1", b"2"
     ]  # fmt: skip
-    assert cluster.looked_for == [0, 1, 2]
+    assert cluster.connected_to == [0, 1, 2]
 
 
 async def test_a_failed_call_is_reported_and_the_next_goes_to_the_next_shard() -> None:
@@ -93,7 +93,7 @@ async def test_nobody_waits_long_for_a_shard_that_is_starting() -> None:
     cluster = Cluster(2)
     cluster.starting[1] = asyncio.Event()
     assert [await cluster.call(1) for _ in range(3)] == [b"0"] * 3
-    assert cluster.looked_for.count(1) == 1
+    assert cluster.connected_to.count(1) == 1
     cluster.starting[1].set()
     await asyncio.sleep(0)
     assert await cluster.call(1) == b"1"
@@ -114,14 +114,14 @@ async def test_nobody_waits_at_all_for_a_shard_that_stood_still(
     assert await cluster.call(1) == b"1"
 
 
-async def test_a_shard_that_is_gone_is_not_looked_for_all_the_time(
+async def test_a_connection_to_a_lost_shard_is_not_retried_all_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(failover, "RECONNECT_INTERVAL_S", 60.0)
     cluster = Cluster(2)
     cluster.gone.add(1)
     assert [await cluster.call(1) for _ in range(5)] == [b"0"] * 5
-    assert cluster.looked_for.count(1) == 1
+    assert cluster.connected_to.count(1) == 1
 
 
 async def test_without_any_shard_a_call_is_surely_not_delivered() -> None:

@@ -102,7 +102,7 @@ def test_a_lone_quota_holds_once_nobody_else_waits() -> None:
     put(queue, A, *"123456")
     taken = queue.take(capacity=5, quota=2, lone_quota=5)
     assert taken.requests == list("12345")
-    assert taken.over_quota == set(), "it was the capacity that ended its turn"
+    assert taken.over_quota == set(), "the capacity ended its turn"
 
     put(queue, B, "b1", "b2", "b3")
     taken = queue.take(capacity=5, quota=2, lone_quota=5)

@@ -55,7 +55,7 @@ def test_the_order_of_metadata_makes_no_difference() -> None:
 
 
 def test_a_fingerprint_is_the_same_after_a_restart() -> None:
-    # It is kept beside the key: a changed one would refuse every late duplicate.
+    # It is stored with the key: a changed one would refuse every late duplicate.
     asked = debit("10.5", reference_id="r", metadata={"b": "2", "a": "1"})
     assert fingerprint(asked).hex() == (
         "91d265f4d571f0de627de4f344dc782f6161c986c22c50409997951875b9012c"

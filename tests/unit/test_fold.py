@@ -24,7 +24,7 @@ DESIGNED = {
     (CREDIT, PENDING, COMPLETED): (0, 0, -1),
     (CREDIT, PENDING, FAILED): (+1, 0, -1),
 }
-"""Written down once more on purpose: a slip in the code's table would be lost money."""
+"""Repeated here on purpose: an error in the code's table would lose money."""
 
 
 def event_of(
@@ -45,7 +45,7 @@ def test_the_executable_table_is_the_designed_one() -> None:
 
 
 @pytest.mark.parametrize(("kind", "before", "after"), DESIGNED)
-def test_every_transition_moves_the_three_sums_and_nothing_else(
+def test_every_transition_changes_the_three_balances_and_nothing_else(
     kind: TransferType, before: TransferStatus | None, after: TransferStatus
 ) -> None:
     wallet = make_wallet(
@@ -77,7 +77,7 @@ def test_holding_and_completing_is_the_same_as_completing_at_once(kind: Transfer
 
 
 @pytest.mark.parametrize("kind", TransferType)
-def test_holding_and_reverting_leaves_the_sums_as_they_were(kind: TransferType) -> None:
+def test_holding_and_reverting_restores_the_balances(kind: TransferType) -> None:
     before = make_wallet(balance=500)
     held = evolve(before, event_of(kind, None, PENDING))
     assert sums(held) != sums(before)

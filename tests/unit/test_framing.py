@@ -1,4 +1,4 @@
-"""Frames on a byte stream: cut where they were joined, however they arrive."""
+"""Frames on a byte stream: decoded correctly in any chunks."""
 
 import pytest
 from hypothesis import given

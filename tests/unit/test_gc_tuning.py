@@ -1,4 +1,4 @@
-"""What a process is made of costs no pause; what it leaves behind is still collected."""
+"""Startup objects are frozen and cause no GC pauses; later garbage is still collected."""
 
 import gc
 import weakref
@@ -10,7 +10,7 @@ from runtime.gc_tuning import GEN0_THRESHOLD, freeze_startup_objects
 
 
 class Node:
-    """Something that can hold itself."""
+    """An object that can refer to itself."""
 
     def __init__(self) -> None:
         self.itself: Node | None = None
@@ -41,11 +41,11 @@ def test_garbage_that_comes_later_is_collected() -> None:
     assert gone() is None
 
 
-def test_a_batch_in_the_making_is_not_looked_at_over_and_over() -> None:
+def test_a_growing_batch_is_not_scanned_over_and_over() -> None:
     freeze_startup_objects()
-    looks = sum(generation["collections"] for generation in gc.get_stats())
+    before = sum(generation["collections"] for generation in gc.get_stats())
     batch = [[number] for number in range(GEN0_THRESHOLD // 2)]
-    assert sum(generation["collections"] for generation in gc.get_stats()) == looks
+    assert sum(generation["collections"] for generation in gc.get_stats()) == before
     assert len(batch) == GEN0_THRESHOLD // 2
 
 

@@ -1,4 +1,4 @@
-"""HAProxy's configuration: what is changed in it, and that nothing unknown is passed over."""
+"""HAProxy's configuration: what is changed; an unknown configuration is an error."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def door(tmp_path: Path) -> FrontDoor:
 
 @pytest.fixture
 def text(door: FrontDoor) -> str:
-    """As the installed Ray Serve writes it, with one replica."""
+    """The configuration of the installed Ray Serve with one replica."""
     door.write(replica=30002)
     return door.configuration.read_text()
 
@@ -135,7 +135,7 @@ def test_the_script_is_for_its_owner_and_stays_the_same(tmp_path: Path) -> None:
     assert before.st_mode & 0o777 == 0o700
 
 
-def test_a_script_never_stands_in_front_of_itself(tmp_path: Path) -> None:
+def test_a_script_never_wraps_itself(tmp_path: Path) -> None:
     script = write_wrapper(tmp_path, "/bin/echo")
 
     assert write_wrapper(tmp_path / "other", str(script)) == script

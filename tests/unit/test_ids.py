@@ -1,4 +1,4 @@
-"""New ids: version 7, in the order of time, and no two alike."""
+"""New ids: version 7, ordered by time, and unique."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Damage on one side of the border to the journal is met on the other, and nothing is written."""
+"""Corrupt data in either direction fails an assertion at the journal, and nothing is written."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -25,60 +25,60 @@ from tests.support.domain import (
 from tests.support.faulty_journal import FaultyJournal
 from tests.support.waiting import stop
 from tests.support.write_side import LIMITS, DetachedRelay, debit
-from tests.support.writes import CommitRequestBuilder, an_answer
+from tests.support.writes import CommitRequestBuilder, make_answer
 from wallet.commands import CommandRequest
 from wallet.state import Transfer, TransferStatus
 
 KEY = (WALLET_ID, TRANSFER_ID)
 
 
-def a_write() -> CommitRequest:
+def make_write() -> CommitRequest:
     """Two debits of a wallet at version 5, and an answer under a key."""
     making = CommitRequestBuilder(make_wallet())
     making.transfer(WALLET_ID, make_transfer(id=transfer_id(1)))
     making.transfer(WALLET_ID, make_transfer(id=transfer_id(2)))
-    making.key(WALLET_ID, "k", an_answer(7))
+    making.key(WALLET_ID, "k", make_answer(7))
     return making.write
 
 
 def test_what_the_rules_decided_is_writable() -> None:
-    assert_writable(a_write())
+    assert_writable(make_write())
     making = CommitRequestBuilder()
     making.create(WALLET_ID)
-    making.key(OTHER_WALLET_ID, "the scope of a creation", an_answer(1))
+    making.key(OTHER_WALLET_ID, "the scope of a creation", make_answer(1))
     assert_writable(making.write)
 
 
 def test_a_written_wallet_has_a_version_that_is_checked() -> None:
-    write = a_write()
+    write = make_write()
     write.expected_versions.clear()
     with pytest.raises(AssertionError, match="INV-5"):
         assert_writable(write)
 
 
 def test_a_batch_that_lost_an_event_is_not_written() -> None:
-    write = a_write()
+    write = make_write()
     del write.events[0]
     with pytest.raises(AssertionError, match="INV-10 versions are contiguous"):
         assert_writable(write)
 
 
 def test_a_version_without_event_is_not_written() -> None:
-    write = a_write()
+    write = make_write()
     write.events.clear()
     with pytest.raises(AssertionError, match="INV-10 no version without event"):
         assert_writable(write)
 
 
 def test_a_balance_that_no_event_made_is_not_written() -> None:
-    write = a_write()
+    write = make_write()
     write.wallets[WALLET_ID] = msgspec.structs.replace(write.wallets[WALLET_ID], balance=1)
     with pytest.raises(AssertionError, match="INV-12"):
         assert_writable(write)
 
 
 def test_a_key_has_one_answer() -> None:
-    write = a_write()
+    write = make_write()
     write.idempotency_records *= 2
     with pytest.raises(AssertionError, match="INV-6 one key"):
         assert_writable(write)
@@ -86,9 +86,9 @@ def test_a_key_has_one_answer() -> None:
 
 @pytest.mark.parametrize("scope", [WALLET_ID, OTHER_WALLET_ID])
 def test_an_answer_is_of_a_version_that_is_written(scope: Any) -> None:
-    write = a_write()
+    write = make_write()
     write.idempotency_records = [
-        msgspec.structs.replace(one, scope=scope, stored=an_answer(8))
+        msgspec.structs.replace(one, scope=scope, stored=make_answer(8))
         for one in write.idempotency_records
     ]
     with pytest.raises(AssertionError, match="INV-6 an answer"):
@@ -174,7 +174,7 @@ def test_an_event_that_did_not_make_the_transfer_is_damage(recorded: Any) -> Non
 
 
 async def end_of_shard(journal: FaultyJournal, asked: CommandRequest) -> BaseException | None:
-    """How a shard ends that is asked this."""
+    """The exception with which a shard ends after this request."""
     shard = Shard(
         journal=journal, relay=DetachedRelay(), limits=LIMITS, now=lambda: datetime.now(UTC)
     )

@@ -1,4 +1,4 @@
-"""What every test keeps to, and in how many processes tests run."""
+"""The time limits of tests, and the number of test processes."""
 
 import ast
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_what_starts_the_service_is_run_in_one_process() -> None:
     assert runs(["-q", "tests/e2e"]) == [["-q", "tests/e2e"]]
 
 
-def test_who_wants_a_number_of_processes_gets_it() -> None:
+def test_a_requested_number_of_processes_is_used() -> None:
     assert runs(["-n4", "tests/unit"]) == [["-n4", "tests/unit"]]
     assert runs(["--pdb", "tests/unit"]) == [["--pdb", "tests/unit"]]
     (colourful,) = runs(["--color=yes", "tests/unit"])

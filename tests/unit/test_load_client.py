@@ -26,7 +26,7 @@ UNKNOWN: Outcome = "unknown"
 
 
 class ScriptedTransport:
-    """Implements `Transport`: every operation of a call has the outcome that is next."""
+    """Implements `Transport`: all operations of a call get the next scripted outcome."""
 
     def __init__(self, *outcomes: Outcome) -> None:
         self._outcomes = iter(outcomes)
@@ -44,7 +44,9 @@ class ScriptedTransport:
         raise NotImplementedError
 
 
-def a_client(transport: ScriptedTransport, record: list[ClientCall], **policy: float) -> LoadClient:
+def make_client(
+    transport: ScriptedTransport, record: list[ClientCall], **policy: float
+) -> LoadClient:
     retry = RetryPolicy(**{"wait_s": 0.0, "wait_max_s": 0.0} | policy)  # type: ignore[arg-type]
     ticks = count(step=1_000_000_000)
     return LoadClient(
@@ -76,7 +78,7 @@ def test_only_what_cannot_happen_twice_is_retried(
 async def test_a_client_retries_until_it_knows_and_records_every_call() -> None:
     transport = ScriptedTransport("not_applied", "unknown", "acknowledged")
     record: list[ClientCall] = []
-    assert await a_client(transport, record).pursue([KEYED, KEYLESS]) == 0
+    assert await make_client(transport, record).pursue([KEYED, KEYLESS]) == 0
     assert transport.sent == [["keyed", "keyless"], ["keyed", "keyless"], ["keyed"]]
     assert [(one.operation_id, one.outcome) for one in record] == [
         ("keyed", "not_applied"),
@@ -89,14 +91,14 @@ async def test_a_client_retries_until_it_knows_and_records_every_call() -> None:
 
 async def test_a_refused_atomic_batch_is_not_retried() -> None:
     transport = ScriptedTransport("not_applied")
-    assert await a_client(transport, []).pursue([KEYED, KEYLESS], atomic=True) == 0
+    assert await make_client(transport, []).pursue([KEYED, KEYLESS], atomic=True) == 0
     assert len(transport.sent) == 1
 
 
 @pytest.mark.parametrize("policy", [{"attempts_max": 3}, {"give_up_s": 2.5}])
 async def test_an_outcome_that_stays_unknown_is_given_up(policy: dict[str, float]) -> None:
     transport = ScriptedTransport(*(UNKNOWN,) * 9)
-    assert await a_client(transport, [], **policy).pursue([KEYED]) == 1
+    assert await make_client(transport, [], **policy).pursue([KEYED]) == 1
     assert len(transport.sent) <= 3
 
 

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's data goes when it must run as somebody else."""
+"""Where PostgreSQL's data is stored when it must run under another account."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from deploy.local.errors import StackError
 from deploy.local.postgres_layout import remove_data, resolve_layout
 from deploy.local.unix_accounts import Account
 
-SOMEBODY = Account(name="somebody", uid=os.getuid(), gid=os.getgid())
+OTHER_ACCOUNT = Account(name="somebody", uid=os.getuid(), gid=os.getgid())
 
 
 @pytest.fixture
@@ -22,19 +22,19 @@ def system_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run_as_somebody(monkeypatch: pytest.MonkeyPatch, system_folder: Path) -> list[Path]:
-    """As root would: another account, which may enter `system_folder` and what is listed."""
+def run_as_other_account(monkeypatch: pytest.MonkeyPatch, system_folder: Path) -> list[Path]:
+    """Run as root: PostgreSQL has another account, which may enter these folders only."""
     enterable = [system_folder]
 
     def may(account: Account, access: str, *paths: Path) -> bool:
         return all(any(path.is_relative_to(one) for one in enterable) for path in paths)
 
-    monkeypatch.setattr(postgres_layout, "unprivileged_account", lambda: SOMEBODY)
+    monkeypatch.setattr(postgres_layout, "unprivileged_account", lambda: OTHER_ACCOUNT)
     monkeypatch.setattr(postgres_layout, "has_access", may)
     return enterable
 
 
-def test_an_ordinary_user_keeps_the_data_in_the_home(
+def test_an_ordinary_user_keeps_the_data_in_the_state_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_layout, "unprivileged_account", lambda: None)
@@ -46,16 +46,16 @@ def test_an_ordinary_user_keeps_the_data_in_the_home(
     assert (place.binaries / "initdb").exists()
 
 
-def test_an_account_that_may_enter_the_home_keeps_the_data_there(
-    tmp_path: Path, run_as_somebody: list[Path]
+def test_an_account_that_may_enter_the_state_directory_keeps_data_there(
+    tmp_path: Path, run_as_other_account: list[Path]
 ) -> None:
-    run_as_somebody.append(Path("/"))
+    run_as_other_account.append(Path("/"))
 
     assert not resolve_layout(tmp_path / "postgres").is_relocated
 
 
 def test_an_account_without_access_gets_a_system_folder_and_keeps_it(
-    tmp_path: Path, run_as_somebody: list[Path], system_folder: Path
+    tmp_path: Path, run_as_other_account: list[Path], system_folder: Path
 ) -> None:
     first = resolve_layout(tmp_path / "postgres")
 
@@ -66,7 +66,7 @@ def test_an_account_without_access_gets_a_system_folder_and_keeps_it(
 
 
 def test_binaries_that_cannot_be_entered_are_copied_beside_the_data(
-    tmp_path: Path, run_as_somebody: list[Path], system_folder: Path
+    tmp_path: Path, run_as_other_account: list[Path], system_folder: Path
 ) -> None:
     place = resolve_layout(tmp_path / "postgres")
 
@@ -76,7 +76,7 @@ def test_binaries_that_cannot_be_entered_are_copied_beside_the_data(
 
 
 def test_removing_takes_the_folder_of_the_system_with_it(
-    tmp_path: Path, run_as_somebody: list[Path], system_folder: Path
+    tmp_path: Path, run_as_other_account: list[Path], system_folder: Path
 ) -> None:
     resolve_layout(tmp_path / "postgres")
 
@@ -87,7 +87,7 @@ def test_removing_takes_the_folder_of_the_system_with_it(
 
 
 def test_data_that_has_vanished_is_not_replaced_by_an_empty_database(
-    tmp_path: Path, run_as_somebody: list[Path]
+    tmp_path: Path, run_as_other_account: list[Path]
 ) -> None:
     place = resolve_layout(tmp_path / "postgres")
     place.parent.rename(place.parent.with_name("moved"))

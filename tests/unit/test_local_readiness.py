@@ -1,4 +1,4 @@
-"""Asking for readiness, and reading logs: whatever the other side does, an answer comes."""
+"""Readiness polls and log reading: a result is returned whatever the other side does."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ WAITING = {**READY, "nats": {"ready": False, "detail": "events wait in the outbo
 
 @contextmanager
 def service(status: int, body: str) -> Iterator[str]:
-    """A service that gives this one answer."""
+    """A service with one fixed response."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the library's name
@@ -74,7 +74,7 @@ def test_nobody_there_is_not_ready() -> None:
     assert not fetch_readiness(f"http://127.0.0.1:{free_port()}").is_ready
 
 
-def test_the_last_line_that_tells_is_found(tmp_path: Path) -> None:
+def test_the_last_informative_line_is_found(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text("FATAL: first\nFATAL: last\nbye\n")
 
@@ -83,7 +83,7 @@ def test_the_last_line_that_tells_is_found(tmp_path: Path) -> None:
     assert tail(tmp_path / "none.log") == []
 
 
-def test_a_log_that_has_grown_large_is_put_aside(tmp_path: Path) -> None:
+def test_a_log_that_has_grown_large_is_rotated(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_bytes(b"x" * 20_000_001)
 
@@ -96,17 +96,17 @@ def test_a_log_that_has_grown_large_is_put_aside(tmp_path: Path) -> None:
 def test_logs_are_chosen_by_name_and_an_unknown_name_lists_the_known(
     tmp_path: Path,
 ) -> None:
-    home = StateDirectory(tmp_path)
-    home.create()
-    home.log_of("nats").write_text("one\ntwo\n")
-    home.log_of("postgres").write_text("three\n")
+    state_dir = StateDirectory(tmp_path)
+    state_dir.create()
+    state_dir.log_of("nats").write_text("one\ntwo\n")
+    state_dir.log_of("postgres").write_text("three\n")
 
-    chosen = log_viewer.files_of(home, "nats")
+    chosen = log_viewer.files_of(state_dir, "nats")
 
     assert list(log_viewer.last_lines(chosen, 1)) == ["nats | two"]
-    assert len(log_viewer.files_of(home, None)) == 2
+    assert len(log_viewer.files_of(state_dir, None)) == 2
     with pytest.raises(StackError, match="Available logs: nats, postgres"):
-        log_viewer.files_of(home, "redis")
+        log_viewer.files_of(state_dir, "redis")
 
 
 def test_following_gives_whole_lines_as_they_come(

@@ -1,4 +1,4 @@
-"""The stack's memory: ports that stay, a file that is private and whole, one change at a time."""
+"""The state directory: stable ports, a private file written atomically, one writer at a time."""
 
 import socket
 from contextlib import ExitStack
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import state_dir as home_module
+from deploy.local import state_dir as state_dir_module
 from deploy.local.errors import StackError
 from deploy.local.ports import answers, free_port, is_free
 from deploy.local.state_dir import Stack, StateDirectory, assign_ports, assign_socket_dir
@@ -14,35 +14,35 @@ from tests.support.virtual_time import VirtualTime
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> StateDirectory:
-    home = StateDirectory(tmp_path / "home")
-    home.create()
-    return home
+def state_dir(tmp_path: Path) -> StateDirectory:
+    state_dir = StateDirectory(tmp_path / "home")
+    state_dir.create()
+    return state_dir
 
 
-def test_a_home_that_was_never_used_has_an_empty_stack(home: StateDirectory) -> None:
-    stack = home.load()
+def test_an_unused_state_directory_has_an_empty_stack(state_dir: StateDirectory) -> None:
+    stack = state_dir.load()
 
     assert stack.processes == {}
     assert not stack.is_complete
 
 
-def test_what_is_saved_is_loaded_and_nobody_else_can_read_it(home: StateDirectory) -> None:
+def test_what_is_saved_is_loaded_and_nobody_else_can_read_it(state_dir: StateDirectory) -> None:
     stack = Stack(ports={"ray": 1}, database_url="postgresql://u:secret@127.0.0.1/x")
 
-    home.save(stack)
+    state_dir.save(stack)
 
-    assert home.load() == stack
-    assert (home.root / "stack.json").stat().st_mode & 0o077 == 0
+    assert state_dir.load() == stack
+    assert (state_dir.root / "stack.json").stat().st_mode & 0o077 == 0
 
 
-def test_a_broken_stack_file_is_one_line_that_says_what_to_do(home: StateDirectory) -> None:
-    (home.root / "stack.json").write_text("{half")
+def test_a_broken_stack_file_is_one_line_that_says_what_to_do(state_dir: StateDirectory) -> None:
+    (state_dir.root / "stack.json").write_text("{half")
 
     with pytest.raises(
         StackError, match=r"Stop the running processes by hand, then remove that file"
     ):
-        home.load()
+        state_dir.load()
 
 
 def test_ports_stay_the_same_from_start_to_start() -> None:
@@ -56,7 +56,7 @@ def test_ports_stay_the_same_from_start_to_start() -> None:
     assert len(set(first.values())) == 2
 
 
-def test_a_port_that_somebody_took_meanwhile_is_replaced() -> None:
+def test_a_port_that_is_in_use_by_now_is_replaced() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         stack = Stack(ports={"ray": port})
@@ -98,39 +98,39 @@ def test_the_socket_folder_is_short_private_and_recreated_when_missing() -> None
 
 
 def test_a_second_command_waits_for_the_first_and_says_so(
-    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state_dir: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = VirtualTime()
-    monkeypatch.setattr(home_module, "time", clock)
+    monkeypatch.setattr(state_dir_module, "time", clock)
     said: list[str] = []
 
-    with home.locked(lambda: said.append("nobody else is here")):
+    with state_dir.locked(lambda: said.append("nobody else is here")):
         with (
             pytest.raises(StackError, match="Another command"),
-            home.locked(lambda: said.append("waiting")),
+            state_dir.locked(lambda: said.append("waiting")),
         ):
             pass
         assert said == ["waiting"]
-        assert clock.monotonic() >= home_module._LOCK_TIMEOUT_S
+        assert clock.monotonic() >= state_dir_module._LOCK_TIMEOUT_S
 
-    with home.locked(lambda: said.append("waiting again")):
+    with state_dir.locked(lambda: said.append("waiting again")):
         assert said == ["waiting"]
 
 
 def test_a_second_command_goes_on_when_the_first_ends(
-    home: StateDirectory, monkeypatch: pytest.MonkeyPatch
+    state_dir: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = VirtualTime()
-    monkeypatch.setattr(home_module, "time", clock)
+    monkeypatch.setattr(state_dir_module, "time", clock)
     first = ExitStack()
-    first.enter_context(home.locked(lambda: None))
+    first.enter_context(state_dir.locked(lambda: None))
     clock.on_sleep = first.close
 
-    with home.locked(lambda: None):
-        assert clock.monotonic() < home_module._LOCK_TIMEOUT_S
+    with state_dir.locked(lambda: None):
+        assert clock.monotonic() < state_dir_module._LOCK_TIMEOUT_S
 
 
-def test_a_home_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_state_directory_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(StackError, match="Set WALLET_HOME"):

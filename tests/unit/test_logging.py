@@ -1,4 +1,4 @@
-"""Logs: whom a line is about, at which level, and never a secret."""
+"""Logs: context fields, levels, and redaction of secrets."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from serve_app.asgi.access_log import AccessLog
 from serve_app.asgi.endpoint import as_asgi
 from serve_app.auth.api_key import generate
 from serve_app.http.requests import read_body
-from tests.support.requests import a_request
+from tests.support.requests import make_request
 
 PASSWORD = "pa55-w0rd-of-postgres"
 TOKEN = "t0ken-of-nats-and-nobody-else"
@@ -59,7 +59,7 @@ async def break_down(request: Request) -> Response:
 
 
 def with_secrets() -> Request:
-    return a_request(
+    return make_request(
         headers={"Authorization": f"Bearer {KEY}", "X-Request-Id": "r-1", "X-Api-Key": KEY},
         path={"wallet_id": "w-1", "transfer_id": "t-1"},
         chunks=[b'{"amount": "12.34"}'],
@@ -110,7 +110,7 @@ async def test_a_bug_is_logged_with_its_ids_and_without_any_secret(
         f"Authorization: Bearer {KEY}",
     ],
 )
-def test_a_secret_is_struck_out_wherever_it_stands(
+def test_a_secret_is_redacted_wherever_it_occurs(
     capsys: pytest.CaptureFixture[str], said: str
 ) -> None:
     configure_logging(SETTINGS)

@@ -1,4 +1,4 @@
-"""The mailbox: a fair queue of entries (`test_fair_queue`) that can be waited for."""
+"""The mailbox: a fair queue (`test_fair_queue`) of requests that can be awaited."""
 
 import asyncio
 
@@ -23,10 +23,10 @@ ITEM = CommandItem(
 def entry(
     wallet: WalletId, name: str = "", *, items: int = 1, countdown: Countdown | None = None
 ) -> QueuedRequest:
-    submission = CommandRequest(
+    request = CommandRequest(
         wallet_id=wallet, items=(ITEM,) * items, request_id=name, timeout_s=3.0
     )
-    return QueuedRequest(submission, countdown or Countdown(1), queued_at=100.0)
+    return QueuedRequest(request, countdown or Countdown(1), queued_at=100.0)
 
 
 def put(mailbox: Mailbox, wallet: WalletId, *names: str, items: int = 1) -> None:
@@ -39,12 +39,12 @@ def drain(mailbox: Mailbox, items_max: int = 100, wallet_items_max: int = 100) -
     return [one.submission.request_id for one in taken]
 
 
-def a_mailbox(items_max: int = 100, wallet_items_max: int = 100) -> Mailbox:
+def make_mailbox(items_max: int = 100, wallet_items_max: int = 100) -> Mailbox:
     return Mailbox(items_max=items_max, wallet_items_max=wallet_items_max)
 
 
 async def test_whatever_has_queued_leaves_at_once_and_each_wallet_in_its_order() -> None:
-    mailbox = a_mailbox()
+    mailbox = make_mailbox()
     put(mailbox, A, "a1")
     put(mailbox, B, "b1")
     put(mailbox, A, "a2")
@@ -54,7 +54,7 @@ async def test_whatever_has_queued_leaves_at_once_and_each_wallet_in_its_order()
 
 
 async def test_a_batch_takes_no_more_than_its_bound_and_the_rest_stays_in_order() -> None:
-    mailbox = a_mailbox()
+    mailbox = make_mailbox()
     put(mailbox, A, *"12345")
     assert drain(mailbox, items_max=2) == ["1", "2"]
     assert mailbox.items == 3
@@ -63,13 +63,13 @@ async def test_a_batch_takes_no_more_than_its_bound_and_the_rest_stays_in_order(
 
 
 async def test_a_wallet_alone_may_have_the_whole_batch() -> None:
-    mailbox = a_mailbox()
+    mailbox = make_mailbox()
     put(mailbox, A, *"123456")
     assert drain(mailbox, items_max=5, wallet_items_max=2) == list("12345")
 
 
-async def test_bounds_count_items_and_not_submissions() -> None:
-    mailbox = a_mailbox(items_max=10, wallet_items_max=6)
+async def test_bounds_count_items_and_not_requests() -> None:
+    mailbox = make_mailbox(items_max=10, wallet_items_max=6)
     put(mailbox, A, "1", items=4)
     assert mailbox.put(entry(A, items=3)) is Overflow.WALLET
     put(mailbox, B, "2", items=6)
@@ -78,7 +78,7 @@ async def test_bounds_count_items_and_not_submissions() -> None:
 
 
 async def test_waiting_ends_when_something_is_queued() -> None:
-    mailbox = a_mailbox()
+    mailbox = make_mailbox()
     waiting = asyncio.create_task(mailbox.wait())
     await asyncio.sleep(0)
     assert not waiting.done()

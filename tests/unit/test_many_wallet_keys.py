@@ -33,8 +33,8 @@ def debit(wallet_id: str, amount: str = "1", **fields: Any) -> dict[str, Any]:
 
 
 def of_wallet(wallet_id: WalletId, failure: Any) -> Any:
-    def fails(submission: CommandRequest) -> Any:
-        return failure if submission.wallet_id == wallet_id else None
+    def fails(request: CommandRequest) -> Any:
+        return failure if request.wallet_id == wallet_id else None
 
     return fails
 
@@ -127,11 +127,11 @@ async def test_portions_after_one_whose_key_is_another_request_s_are_refused_too
 
 async def test_a_request_without_a_key_costs_no_further_command(side: HttpSide) -> None:
     one, two = await side.new_wallet(), await side.new_wallet()
-    side.transport.submissions.clear()
+    side.transport.requests.clear()
     await side.many(debit(one), debit(two))
-    assert {made.wallet_id for made in side.transport.submissions} == {one, two}
+    assert {made.wallet_id for made in side.transport.requests} == {one, two}
     await side.many(debit(one), debit(two), key="k")
-    assert len(side.transport.submissions) == 5
+    assert len(side.transport.requests) == 5
 
 
 # -- what may go wrong on the way ----------------------------------------------------------------
@@ -274,7 +274,7 @@ async def test_a_batch_that_the_release_before_did_is_replayed(side: HttpSide) -
 
 
 def _as_before(side: HttpSide, wallets: set[WalletId]) -> None:
-    """Leave of the keys what the release before would have: no record of the whole request."""
+    """Delete the record of the whole request, as the previous release had none."""
     kept = {
         at: stored
         for at, stored in side.journal.database.idempotency_keys.items()

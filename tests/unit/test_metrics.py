@@ -1,4 +1,4 @@
-"""Metrics: counted right, named in the catalogue, bounded in number."""
+"""Metrics: correct counts, listed in the catalogue, bounded cardinality."""
 
 from collections.abc import Iterable
 
@@ -85,7 +85,7 @@ PROJECTION = ProjectionStatistics(
 
 
 class Pool:
-    """As much of a pool as metrics ask for."""
+    """The part of a pool that the metrics use."""
 
     def get_size(self) -> int:
         return 5
@@ -217,13 +217,13 @@ def test_only_so_many_wallets_are_ever_named() -> None:
 
 
 class Recorded:
-    """Stands for a metric of Ray's: refuses what Ray's would."""
+    """Replaces a Ray metric; refuses what Ray refuses."""
 
     made: dict[str, "Recorded"]
 
     def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
         assert description
-        assert name not in self.made, "a metric is made once"
+        assert name not in self.made, "a metric is created once"
         self.tag_keys = tag_keys
         self.values: dict[tuple[str, ...], float] = {}
         self.made[name] = self

@@ -1,4 +1,4 @@
-"""NDJSON: lines of any length cut anywhere, and clients that read late or never."""
+"""NDJSON: lines of any length in any chunks, and clients that read late or never."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -74,7 +74,7 @@ async def test_of_a_line_that_is_too_long_nothing_is_kept() -> None:
 # -- over the route --------------------------------------------------------------------------------
 
 
-def a_line(wallet_id: str, **fields: Any) -> bytes:
+def make_line(wallet_id: str, **fields: Any) -> bytes:
     item = {"wallet_id": wallet_id, "type": "debit", "amount": "1", "status": "completed"}
     return msgspec.json.encode(item | fields) + b"\n"
 
@@ -82,8 +82,16 @@ def a_line(wallet_id: str, **fields: Any) -> bytes:
 @pytest.mark.parametrize("cut", ["whole", "lines", "small"])
 async def test_a_line_that_is_too_long_gets_its_own_413(side: HttpSide, cut: str) -> None:
     wallet = await side.new_wallet()
-    long = a_line(wallet, metadata={"a": "x" * 100_000})
-    lines = [a_line(wallet), long, a_line(wallet), long, long, a_line(wallet), b"{" * 100_000]
+    long = make_line(wallet, metadata={"a": "x" * 100_000})
+    lines = [
+        make_line(wallet),
+        long,
+        make_line(wallet),
+        long,
+        long,
+        make_line(wallet),
+        b"{" * 100_000,
+    ]
     body = b"".join(lines)
     size = {"whole": len(body), "lines": 0, "small": 7_001}[cut]
     pieces = [body[start : start + size] for start in range(0, len(body), size)] if size else lines
@@ -99,7 +107,7 @@ async def test_a_line_that_is_too_long_gets_its_own_413(side: HttpSide, cut: str
 
 
 class Client:
-    """One that sends what it has, and takes answers only when the test lets it."""
+    """A client that sends immediately and reads responses only when the test allows it."""
 
     def __init__(self, side: HttpSide, chunks: Iterable[bytes]) -> None:
         self._side = side
@@ -127,7 +135,7 @@ class Client:
             self.ten_sent.set()
         if chunk.isspace():
             self.trickles.set()
-            await asyncio.sleep(0.001)  # It sends slowly, but it never stops.
+            await asyncio.sleep(0.001)  # It sends slowly but never stops.
         return {"type": "http.request", "body": chunk, "more_body": True}
 
     async def send(self, message: Any) -> None:
@@ -163,7 +171,7 @@ async def test_who_sends_everything_before_reading_learns_where_the_stream_ended
     side: HttpSide,
 ) -> None:
     wallet = await side.new_wallet()
-    client = Client(side, [a_line(wallet)] * 1_000)
+    client = Client(side, [make_line(wallet)] * 1_000)
 
     async with asyncio.timeout(_WAIT_S), asyncio.TaskGroup() as running:
         running.create_task(client.run())
@@ -184,7 +192,7 @@ async def test_who_sends_everything_that_fits_before_reading_gets_every_answer(
     side: HttpSide,
 ) -> None:
     wallet = await side.new_wallet()
-    client = Client(side, [a_line(wallet)] * 8)
+    client = Client(side, [make_line(wallet)] * 8)
 
     async with asyncio.timeout(_WAIT_S), asyncio.TaskGroup() as running:
         running.create_task(client.run())
@@ -198,7 +206,7 @@ async def test_who_sends_everything_that_fits_before_reading_gets_every_answer(
 async def test_who_never_reads_is_given_up(side: HttpSide, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ndjson, "GONE_S", 0.05)
     wallet = await side.new_wallet()
-    client = Client(side, [a_line(wallet)] * 100)
+    client = Client(side, [make_line(wallet)] * 100)
 
     async with asyncio.timeout(_WAIT_S):
         await client.run()
@@ -214,7 +222,7 @@ async def test_who_never_stops_sending_to_a_stream_that_ended_is_given_up(
 ) -> None:
     monkeypatch.setattr(ndjson, "GONE_S", 0.2)
     wallet = await side.new_wallet()
-    client = Client(side, chain([a_line(wallet)] * 100, repeat(b" ")))
+    client = Client(side, chain([make_line(wallet)] * 100, repeat(b" ")))
 
     async with asyncio.timeout(_WAIT_S), asyncio.TaskGroup() as running:
         running.create_task(client.run())
@@ -231,7 +239,7 @@ async def test_a_slow_reader_slows_the_stream_and_is_not_cut_off(
 ) -> None:
     monkeypatch.setattr(ndjson, "UNREAD_MAX", 1_000)
     wallet = await side.new_wallet()
-    client = Client(side, [a_line(wallet)] * 50)
+    client = Client(side, [make_line(wallet)] * 50)
     client.reads.set()
 
     async with asyncio.timeout(_WAIT_S):
@@ -243,7 +251,7 @@ async def test_a_slow_reader_slows_the_stream_and_is_not_cut_off(
 @pytest.mark.usefixtures("_small")
 async def test_a_client_that_is_gone_ends_the_stream(side: HttpSide) -> None:
     wallet = await side.new_wallet()
-    client = Client(side, [a_line(wallet)] * 1_000)
+    client = Client(side, [make_line(wallet)] * 1_000)
 
     async with asyncio.timeout(_WAIT_S), asyncio.TaskGroup() as running:
         running.create_task(client.run())
@@ -257,7 +265,7 @@ async def test_a_client_that_is_gone_ends_the_stream(side: HttpSide) -> None:
 async def test_a_stream_that_ends_early_takes_the_rest_of_what_is_sent(
     side: HttpSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A client that still sends would never get to read why.
+    # A client that is still sending would never read the reason.
     async def revoked(_request: Request, _count: int, *, wait_max_s: float) -> None:
         from serve_app.http.problems import ProblemError
 
@@ -265,7 +273,7 @@ async def test_a_stream_that_ends_early_takes_the_rest_of_what_is_sent(
 
     monkeypatch.setattr(ndjson, "continue_stream", revoked)
     wallet = await side.new_wallet()
-    client = Client(side, [a_line(wallet)] * 100)
+    client = Client(side, [make_line(wallet)] * 100)
     client.reads.set()
 
     async with asyncio.timeout(_WAIT_S):
@@ -283,7 +291,7 @@ async def test_a_bug_breaks_the_stream_instead_of_ending_it_well(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(ndjson, "submit_by_wallet", broken)
-    client = Client(side, [a_line(await side.new_wallet())])
+    client = Client(side, [make_line(await side.new_wallet())])
     client.reads.set()
 
     async with asyncio.timeout(_WAIT_S):

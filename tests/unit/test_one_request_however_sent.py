@@ -1,4 +1,4 @@
-"""What makes two requests the same one to a key: what is asked for, not how or where it is sent."""
+"""Two requests are the same for a key if their meaning is; encoding and route do not matter."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ MANY = "/v1/transfers/batch"
 
 
 class Recorder:
-    """A dispatcher that accepts everything and remembers what it was given."""
+    """A dispatcher that accepts everything and records the requests."""
 
     def __init__(self) -> None:
         self.given: list[CommandRequest] = []
@@ -26,18 +26,18 @@ class Recorder:
     def overload(self, _wallet: object) -> None:
         return None
 
-    async def submit(self, submission: CommandRequest) -> RequestResult:
-        self.given.append(submission)
-        if isinstance(submission.items[0].command, ClaimKey):
+    async def submit(self, command_request: CommandRequest) -> RequestResult:
+        self.given.append(command_request)
+        if isinstance(command_request.items[0].command, ClaimKey):
             return KeyClaimed(request_id="r")
         done = Applied(id=WALLET_ID, version=1, body=b"{}")
-        if submission.is_batch:
-            return BatchCommitted(items=(done,) * len(submission.items))
+        if command_request.is_batch:
+            return BatchCommitted(items=(done,) * len(command_request.items))
         return done
 
 
 async def given_by(path: str, content: str, headers: dict[str, str]) -> list[CommandRequest]:
-    """What of a request reaches the write side."""
+    """The part of a request that reaches the write side."""
     recorder = Recorder()
     services: Any = Dependencies(
         settings=Settings(_env_file=None),

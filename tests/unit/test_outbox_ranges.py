@@ -1,4 +1,4 @@
-"""Ranges of events: joined and split without loss, in order."""
+"""Event ranges: merged and split without loss, in order."""
 
 import pytest
 
@@ -7,45 +7,57 @@ from actors.outbox.ranges import join_adjacent, pack, split
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID
 
 
-def span(first: int, last: int) -> EventRange:
+def event_range(first: int, last: int) -> EventRange:
     return EventRange(WALLET_ID, first, last)
 
 
 @pytest.mark.parametrize(
     ("size", "pieces"),
     [
-        (1, [span(4, 4), span(5, 5), span(6, 6)]),
-        (2, [span(4, 5), span(6, 6)]),
-        (3, [span(4, 6)]),
-        (9, [span(4, 6)]),
+        (1, [event_range(4, 4), event_range(5, 5), event_range(6, 6)]),
+        (2, [event_range(4, 5), event_range(6, 6)]),
+        (3, [event_range(4, 6)]),
+        (9, [event_range(4, 6)]),
     ],
 )
 def test_a_range_is_split_into_pieces_of_bounded_size(size: int, pieces: list[EventRange]) -> None:
-    assert list(split(span(4, 6), size)) == pieces
+    assert list(split(event_range(4, 6), size)) == pieces
 
 
 def test_adjacent_rows_of_one_wallet_are_joined() -> None:
-    rows = [span(1, 1), span(2, 4), EventRange(OTHER_WALLET_ID, 5, 5), span(5, 5), span(7, 7)]
+    rows = [
+        event_range(1, 1),
+        event_range(2, 4),
+        EventRange(OTHER_WALLET_ID, 5, 5),
+        event_range(5, 5),
+        event_range(7, 7),
+    ]
     assert list(join_adjacent(rows, 10)) == [rows[0:2], [rows[2]], [rows[3]], [rows[4]]]
 
 
 def test_joined_rows_have_no_more_events_than_allowed() -> None:
-    rows = [span(1, 2), span(3, 4), span(5, 5), span(6, 20), span(21, 21)]
+    rows = [
+        event_range(1, 2),
+        event_range(3, 4),
+        event_range(5, 5),
+        event_range(6, 20),
+        event_range(21, 21),
+    ]
     assert list(join_adjacent(rows, 4)) == [rows[0:2], [rows[2]], [rows[3]], [rows[4]]]
     assert list(join_adjacent([], 4)) == []
 
 
 def test_packed_ranges_keep_their_order_and_split_only_what_is_too_large() -> None:
-    ranges = [span(1, 2), EventRange(OTHER_WALLET_ID, 1, 2), span(3, 8)]
+    ranges = [event_range(1, 2), EventRange(OTHER_WALLET_ID, 1, 2), event_range(3, 8)]
     assert list(pack(ranges, 3)) == [
-        [span(1, 2)],
+        [event_range(1, 2)],
         [EventRange(OTHER_WALLET_ID, 1, 2)],
-        [span(3, 5)],
-        [span(6, 8)],
+        [event_range(3, 5)],
+        [event_range(6, 8)],
     ]
     assert list(pack(ranges, 4)) == [
-        [span(1, 2), EventRange(OTHER_WALLET_ID, 1, 2)],
-        [span(3, 6)],
-        [span(7, 8)],
+        [event_range(1, 2), EventRange(OTHER_WALLET_ID, 1, 2)],
+        [event_range(3, 6)],
+        [event_range(7, 8)],
     ]
     assert list(pack([], 3)) == []

@@ -1,4 +1,4 @@
-"""Rows of acknowledged events: retained until the server's disk has them, then deleted."""
+"""Rows of acknowledged events: retained until NATS has synced them, then deleted."""
 
 from collections.abc import AsyncIterator, Collection
 
@@ -14,49 +14,49 @@ from tests.support.waiting import until
 
 
 @pytest_asyncio.fixture
-async def desk() -> AsyncIterator[RelayFixture]:
+async def fixture() -> AsyncIterator[RelayFixture]:
     made = RelayFixture()
     yield made
     await made.close()
 
 
 async def test_rows_are_deleted_in_pieces_of_bounded_size(
-    desk: RelayFixture, monkeypatch: pytest.MonkeyPatch
+    fixture: RelayFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PRUNE_ROWS_MAX", 15)
     sizes: list[int] = []
-    delete = desk.outbox.delete
+    delete = fixture.outbox.delete
 
-    async def noted(spans: Collection[EventRange]) -> None:
-        sizes.append(len(spans))
-        await delete(spans)
+    async def noted(event_ranges: Collection[EventRange]) -> None:
+        sizes.append(len(event_ranges))
+        await delete(event_ranges)
 
-    monkeypatch.setattr(desk.outbox, "delete", noted)
+    monkeypatch.setattr(fixture.outbox, "delete", noted)
     for number in range(40):
-        await desk.commit_and_add(wallet_id(number))
-    desk.start()
-    await desk.until_empty()
+        await fixture.commit_and_add(wallet_id(number))
+    fixture.start()
+    await fixture.until_empty()
     assert sum(sizes) == 40
     assert max(sizes) <= 15
 
 
-async def test_chores_that_fail_are_counted(desk: RelayFixture) -> None:
-    desk.outbox.deletes_unavailable = 2
-    desk.start()
-    await desk.commit_and_add(WALLET_ID)
-    await desk.until_empty()
-    assert desk.relay.failures == {"forget": 2}
+async def test_failed_background_tasks_are_counted(fixture: RelayFixture) -> None:
+    fixture.outbox.deletes_unavailable = 2
+    fixture.start()
+    await fixture.commit_and_add(WALLET_ID)
+    await fixture.until_empty()
+    assert fixture.relay.failures == {"forget": 2}
 
 
 async def test_rows_whose_deletion_failed_are_deleted_later_and_not_republished(
-    desk: RelayFixture,
+    fixture: RelayFixture,
 ) -> None:
-    desk.outbox.deletes_unavailable = 1
-    desk.start(sweeping=True)
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 1, 2)
-    assert len(desk.stream.calls) == 1
+    fixture.outbox.deletes_unavailable = 1
+    fixture.start(sweeping=True)
+    await fixture.commit_and_add(WALLET_ID, 1)
+    await fixture.until_empty()
+    assert fixture.stream.ids == ids(WALLET_ID, 1, 2)
+    assert len(fixture.stream.calls) == 1
 
 
 # -- a server that loses its power ----------------------------------------------------------------
@@ -64,7 +64,7 @@ async def test_rows_whose_deletion_failed_are_deleted_later_and_not_republished(
 
 @pytest_asyncio.fixture
 async def keeping() -> AsyncIterator[RelayFixture]:
-    """A desk whose relay keeps rows for longer than the test takes."""
+    """A fixture whose relay retains rows for longer than the test runs."""
     made = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
     yield made
     await made.close()
@@ -101,38 +101,38 @@ async def test_what_the_server_lost_in_a_power_failure_is_published_again_first(
 
 
 async def test_a_power_loss_is_noticed_when_nothing_is_published() -> None:
-    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
-    desk.start()
-    desk.outbox.deletes_unavailable = 1_000  # The row is still there when the power goes.
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.stream.until_stored(2)
-    desk.stream.lose_power(keeps=0)
-    desk.outbox.deletes_unavailable = 0
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 1, 2)
-    await desk.close()
+    fixture = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
+    fixture.start()
+    fixture.outbox.deletes_unavailable = 1_000  # The row still exists at the power failure.
+    await fixture.commit_and_add(WALLET_ID, 1)
+    await fixture.stream.until_stored(2)
+    fixture.stream.lose_power(keeps=0)
+    fixture.outbox.deletes_unavailable = 0
+    await fixture.until_empty()
+    assert fixture.stream.ids == ids(WALLET_ID, 1, 2)
+    await fixture.close()
 
 
 async def test_no_row_is_forgotten_on_the_word_of_a_server_that_says_nothing() -> None:
-    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
-    desk.start()
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.stream.until_stored(2)
-    desk.stream.unreachable = True
-    await until(lambda: desk.relay.publish_failures >= 1)
-    assert list(desk.outbox.rows) == [(WALLET_ID, 1)]
-    desk.stream.unreachable = False
-    await desk.until_empty()
-    await desk.close()
+    fixture = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=0.01))
+    fixture.start()
+    await fixture.commit_and_add(WALLET_ID, 1)
+    await fixture.stream.until_stored(2)
+    fixture.stream.unreachable = True
+    await until(lambda: fixture.relay.publish_failures >= 1)
+    assert list(fixture.outbox.rows) == [(WALLET_ID, 1)]
+    fixture.stream.unreachable = False
+    await fixture.until_empty()
+    await fixture.close()
 
 
 async def test_a_reset_while_rows_are_kept_forgets_that_they_were_published() -> None:
-    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
-    desk.start(sweeping=True)
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.stream.until_stored(2)
-    desk.relay.reset()
-    await desk.stream.until_called(2)
-    await until(lambda: desk.relay.backlog == 0)
-    assert desk.stream.ids == ids(WALLET_ID, 1, 2), "the stream drops what it has"
-    await desk.close()
+    fixture = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
+    fixture.start(sweeping=True)
+    await fixture.commit_and_add(WALLET_ID, 1)
+    await fixture.stream.until_stored(2)
+    fixture.relay.reset()
+    await fixture.stream.until_called(2)
+    await until(lambda: fixture.relay.backlog == 0)
+    assert fixture.stream.ids == ids(WALLET_ID, 1, 2), "the stream drops duplicates"
+    await fixture.close()

@@ -1,4 +1,4 @@
-"""The sweep: what a predecessor left in the outbox is found, and so is all after a reset."""
+"""The sweep finds rows of a predecessor, and all rows after a reset."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -17,108 +17,108 @@ from tests.support.waiting import until
 
 
 @pytest_asyncio.fixture
-async def desk() -> AsyncIterator[RelayFixture]:
+async def fixture() -> AsyncIterator[RelayFixture]:
     made = RelayFixture()
     yield made
     await made.close()
 
 
 async def test_a_row_swept_before_its_shard_reports_it_is_published_once(
-    desk: RelayFixture,
+    fixture: RelayFixture,
 ) -> None:
     # Committed, and the sweep runs before the shard's task does.
-    write = await desk.commit(WALLET_ID, 1)
-    desk.relay.add_from_journal(await desk.outbox.unpublished(limit=10))
-    desk.add(write)
-    following = await desk.commit_and_add(WALLET_ID, 2)
-    assert desk.relay.backlog == 3
-    desk.start()
-    await desk.until_empty()
+    write = await fixture.commit(WALLET_ID, 1)
+    fixture.relay.add_from_journal(await fixture.outbox.unpublished(limit=10))
+    fixture.add(write)
+    following = await fixture.commit_and_add(WALLET_ID, 2)
+    assert fixture.relay.backlog == 3
+    fixture.start()
+    await fixture.until_empty()
     await asyncio.sleep(0)
-    assert desk.stream.calls == [ids(WALLET_ID, 1, 2, 3)]
+    assert fixture.stream.calls == [ids(WALLET_ID, 1, 2, 3)]
     assert following.spans() == [EventRange(WALLET_ID, 3, 3)]
-    assert desk.relay.backlog == 0
+    assert fixture.relay.backlog == 0
 
 
-async def test_a_span_reported_after_its_relay_is_dropped_by_the_stream(
-    desk: RelayFixture,
+async def test_a_range_added_after_the_sweep_is_dropped_by_the_stream(
+    fixture: RelayFixture,
 ) -> None:
-    write = await desk.commit(WALLET_ID, 1)
-    desk.relay.add_from_journal(await desk.outbox.unpublished(limit=10))
-    desk.start()
-    await desk.until_empty()
-    desk.add(write)
-    await desk.stream.until_called(2)
-    await desk.commit_and_add(WALLET_ID, 2)
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 1, 2, 3)
+    write = await fixture.commit(WALLET_ID, 1)
+    fixture.relay.add_from_journal(await fixture.outbox.unpublished(limit=10))
+    fixture.start()
+    await fixture.until_empty()
+    fixture.add(write)
+    await fixture.stream.until_called(2)
+    await fixture.commit_and_add(WALLET_ID, 2)
+    await fixture.until_empty()
+    assert fixture.stream.ids == ids(WALLET_ID, 1, 2, 3)
 
 
-async def test_the_sweep_finds_what_a_predecessor_left(desk: RelayFixture) -> None:
-    await desk.commit(WALLET_ID, 1)
-    await desk.commit(OTHER_WALLET_ID)
-    await desk.commit(WALLET_ID, 2)
-    desk.start(sweeping=True)
-    await desk.until_empty()
-    of_one = [one for one in desk.stream.ids if one.startswith(WALLET_ID)]
+async def test_the_sweep_finds_what_a_predecessor_left(fixture: RelayFixture) -> None:
+    await fixture.commit(WALLET_ID, 1)
+    await fixture.commit(OTHER_WALLET_ID)
+    await fixture.commit(WALLET_ID, 2)
+    fixture.start(sweeping=True)
+    await fixture.until_empty()
+    of_one = [one for one in fixture.stream.ids if one.startswith(WALLET_ID)]
     assert of_one == ids(WALLET_ID, 1, 2, 3)
-    assert set(desk.stream.ids) - set(of_one) == {f"{OTHER_WALLET_ID}:1"}
+    assert set(fixture.stream.ids) - set(of_one) == {f"{OTHER_WALLET_ID}:1"}
 
 
 async def test_the_first_sweep_does_not_wait_once_the_stream_is_there() -> None:
-    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_sweep_interval_s=60.0))
-    await desk.commit(WALLET_ID, 1)
-    desk.start(sweeping=True)
-    await desk.until_empty()
-    await desk.close()
+    fixture = RelayFixture(msgspec.structs.replace(LIMITS, outbox_sweep_interval_s=60.0))
+    await fixture.commit(WALLET_ID, 1)
+    fixture.start(sweeping=True)
+    await fixture.until_empty()
+    await fixture.close()
 
 
 async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
-    desk = RelayFixture(owns=lambda wallet: wallet == WALLET_ID)
-    await desk.commit(WALLET_ID)
-    await desk.commit(OTHER_WALLET_ID)
-    desk.start(sweeping=True)
-    await desk.stream.until_stored(1)
-    swept = desk.outbox.sweeps
-    await until(lambda: desk.outbox.sweeps >= swept + 3)
-    assert desk.stream.ids == ids(WALLET_ID, 1)
-    assert list(desk.outbox.rows) == [(OTHER_WALLET_ID, 1)]
-    await desk.close()
+    fixture = RelayFixture(owns=lambda wallet: wallet == WALLET_ID)
+    await fixture.commit(WALLET_ID)
+    await fixture.commit(OTHER_WALLET_ID)
+    fixture.start(sweeping=True)
+    await fixture.stream.until_stored(1)
+    swept = fixture.outbox.sweeps
+    await until(lambda: fixture.outbox.sweeps >= swept + 3)
+    assert fixture.stream.ids == ids(WALLET_ID, 1)
+    assert list(fixture.outbox.rows) == [(OTHER_WALLET_ID, 1)]
+    await fixture.close()
 
 
 async def test_rows_of_others_hide_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SWEEP_PAGE", 3)
     ours = wallet_id(20)
-    desk = RelayFixture(owns=lambda wallet: wallet == ours)
+    fixture = RelayFixture(owns=lambda wallet: wallet == ours)
     for number in range(21):
-        await desk.commit(wallet_id(number), 1)
-        await desk.commit(wallet_id(number), 2)
-    desk.start(sweeping=True)
-    await desk.stream.until_stored(3)
-    assert desk.stream.ids == ids(ours, 1, 2, 3)
-    await desk.close()
+        await fixture.commit(wallet_id(number), 1)
+        await fixture.commit(wallet_id(number), 2)
+    fixture.start(sweeping=True)
+    await fixture.stream.until_stored(3)
+    assert fixture.stream.ids == ids(ours, 1, 2, 3)
+    await fixture.close()
 
 
 async def test_a_sweep_waits_while_much_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SWEEP_PAGE", 2)
     monkeypatch.setattr(module, "_SWEEP_AHEAD", 5)
-    desk = RelayFixture()
+    fixture = RelayFixture()
     wallets = [wallet_id(number) for number in range(40)]
     for wallet in wallets:
-        await desk.commit(wallet)
-    desk.stream.gate.clear()
-    desk.start(sweeping=True)
-    await desk.stream.until_called(1)
-    await until(lambda: desk.relay.backlog == 6)
-    desk.stream.gate.set()
-    await desk.until_empty()
-    assert desk.stream.ids == [f"{wallet}:1" for wallet in wallets]
-    assert desk.outbox.sweeps <= 2, "the sweep went on where it had stopped"
-    await desk.close()
+        await fixture.commit(wallet)
+    fixture.stream.gate.clear()
+    fixture.start(sweeping=True)
+    await fixture.stream.until_called(1)
+    await until(lambda: fixture.relay.backlog == 6)
+    fixture.stream.gate.set()
+    await fixture.until_empty()
+    assert fixture.stream.ids == [f"{wallet}:1" for wallet in wallets]
+    assert fixture.outbox.sweeps <= 2, "the sweep continued where it had stopped"
+    await fixture.close()
 
 
 async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
-    desk: RelayFixture, monkeypatch: pytest.MonkeyPatch
+    fixture: RelayFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
     pause = OutboxSweep._pause
@@ -134,8 +134,8 @@ async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
 
     monkeypatch.setattr(OutboxSweep, "_pause", noted)
     monkeypatch.setattr(OutboxSweep, "_sweep_once", sweep_once)
-    desk.start(sweeping=True)
-    await until(lambda: desk.relay.stream_ready and len(pauses) > 3)
+    fixture.start(sweeping=True)
+    await until(lambda: fixture.relay.stream_ready and len(pauses) > 3)
     first = pauses.index(max(pauses)) - 2
     assert pauses[first : first + 3] == [
         LIMITS.outbox_sweep_interval_s,
@@ -145,23 +145,23 @@ async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
 
 
 async def test_the_first_sweep_takes_rows_of_any_age_and_later_sweeps_old_ones() -> None:
-    desk = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
-    await desk.commit(WALLET_ID)
-    desk.start(sweeping=True)
-    await desk.stream.until_stored(1)
-    await desk.commit(OTHER_WALLET_ID)
-    sweeps = desk.outbox.sweeps
-    await until(lambda: desk.outbox.sweeps >= sweeps + 3)
-    assert desk.stream.ids == ids(WALLET_ID, 1)
-    await desk.close()
+    fixture = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0))
+    await fixture.commit(WALLET_ID)
+    fixture.start(sweeping=True)
+    await fixture.stream.until_stored(1)
+    await fixture.commit(OTHER_WALLET_ID)
+    sweeps = fixture.outbox.sweeps
+    await until(lambda: fixture.outbox.sweeps >= sweeps + 3)
+    assert fixture.stream.ids == ids(WALLET_ID, 1)
+    await fixture.close()
 
 
 async def test_an_outbox_that_can_not_be_swept_is_swept_later(
-    desk: RelayFixture, monkeypatch: pytest.MonkeyPatch
+    fixture: RelayFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await desk.commit(WALLET_ID)
+    await fixture.commit(WALLET_ID)
     failures = 2
-    unpublished = desk.outbox.unpublished
+    unpublished = fixture.outbox.unpublished
 
     async def failing(
         *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
@@ -169,43 +169,43 @@ async def test_an_outbox_that_can_not_be_swept_is_swept_later(
         nonlocal failures
         if failures:
             failures -= 1
-            raise JournalUnavailable("told to be away")
+            raise JournalUnavailable("injected: unavailable")
         return await unpublished(limit=limit, after=after, older_than_s=older_than_s)
 
-    monkeypatch.setattr(desk.outbox, "unpublished", failing)
-    desk.start(sweeping=True)
-    await desk.until_empty()
-    assert desk.stream.ids == ids(WALLET_ID, 1)
+    monkeypatch.setattr(fixture.outbox, "unpublished", failing)
+    fixture.start(sweeping=True)
+    await fixture.until_empty()
+    assert fixture.stream.ids == ids(WALLET_ID, 1)
 
 
 # -- reset ----------------------------------------------------------------------------------------
 
 
-async def test_after_a_reset_everything_is_found_again_in_the_table(desk: RelayFixture) -> None:
-    desk.stream.unreachable = True
-    desk.start(sweeping=True)
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.commit_and_add(OTHER_WALLET_ID)
-    await until(lambda: desk.relay.publish_failures >= 1)
-    desk.relay.reset()
-    assert desk.relay.backlog == 0
-    desk.stream.unreachable = False
-    await desk.until_empty()
-    assert sorted(desk.stream.ids) == ids(WALLET_ID, 1, 2) + ids(OTHER_WALLET_ID, 1)
+async def test_after_a_reset_everything_is_found_again_in_the_table(fixture: RelayFixture) -> None:
+    fixture.stream.unreachable = True
+    fixture.start(sweeping=True)
+    await fixture.commit_and_add(WALLET_ID, 1)
+    await fixture.commit_and_add(OTHER_WALLET_ID)
+    await until(lambda: fixture.relay.publish_failures >= 1)
+    fixture.relay.reset()
+    assert fixture.relay.backlog == 0
+    fixture.stream.unreachable = False
+    await fixture.until_empty()
+    assert sorted(fixture.stream.ids) == ids(WALLET_ID, 1, 2) + ids(OTHER_WALLET_ID, 1)
 
 
 async def test_after_a_reset_nothing_is_published_that_the_table_does_not_have(
-    desk: RelayFixture,
+    fixture: RelayFixture,
 ) -> None:
-    desk.stream.faults.append(StreamFault.NOT_STORED)
-    desk.stream.gate.clear()
-    desk.start(sweeping=True)
-    await desk.commit_and_add(WALLET_ID, 1)
-    await desk.stream.until_called(1)
-    lost = desk.outbox.database.outbox.pop(WALLET_ID)  # another server, which never had it
+    fixture.stream.faults.append(StreamFault.NOT_STORED)
+    fixture.stream.gate.clear()
+    fixture.start(sweeping=True)
+    await fixture.commit_and_add(WALLET_ID, 1)
+    await fixture.stream.until_called(1)
+    lost = fixture.outbox.database.outbox.pop(WALLET_ID)  # another server, which never had it
     assert lost
-    desk.relay.reset()
-    desk.stream.gate.set()
-    await desk.commit_and_add(OTHER_WALLET_ID)
-    await desk.until_empty()
-    assert desk.stream.ids == ids(OTHER_WALLET_ID, 1)
+    fixture.relay.reset()
+    fixture.stream.gate.set()
+    await fixture.commit_and_add(OTHER_WALLET_ID)
+    await fixture.until_empty()
+    assert fixture.stream.ids == ids(OTHER_WALLET_ID, 1)

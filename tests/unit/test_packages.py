@@ -1,4 +1,4 @@
-"""Our packages have common names: each must be the one of this repository."""
+"""Our packages have common names: each import must come from this repository."""
 
 import tomllib
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""/readyz: this replica can do what it is asked for now, or says what it can't do."""
+"""/readyz: whether this replica can serve requests now, and which component can't."""
 
 import asyncio
 from typing import cast
@@ -25,7 +25,7 @@ def statistics(shard: int) -> ShardStatistics:
 
 
 class FakeShards:
-    """Three shards; a command for one that is away goes to the next one."""
+    """Three shards; a command for an unreachable shard goes to the next one."""
 
     def __init__(self) -> None:
         self.away: set[int] = set()
@@ -98,7 +98,7 @@ async def test_without_any_shard_the_replica_is_not_ready(
     assert "no shard can be reached" in found.detail
 
 
-async def test_the_stream_is_judged_by_the_shards_that_answer(
+async def test_the_stream_is_checked_through_the_shards_that_answer(
     probes: ReadinessChecks, shards: FakeShards
 ) -> None:
     shards.hanging.add(0)

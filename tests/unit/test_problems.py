@@ -104,7 +104,7 @@ def test_a_replay_is_marked_and_nothing_else_is(answer: ItemResult) -> None:
     assert item_response(replayed, 200).body == item_response(answer, 200).body
 
 
-def a_failure(code: FailureCode, **fields: Any) -> Failure:
+def make_failure(code: FailureCode, **fields: Any) -> Failure:
     values: dict[str, Any] = {"code": code, "detail": "why", "applied": "unknown"}
     return Failure(**values | fields)
 
@@ -112,29 +112,27 @@ def a_failure(code: FailureCode, **fields: Any) -> Failure:
 @pytest.mark.parametrize("code", [FailureCode.UNAVAILABLE, FailureCode.DEADLINE_EXCEEDED])
 @pytest.mark.parametrize("applied", ["no", "unknown"])
 def test_a_failure_says_whether_it_may_have_been_applied(code: FailureCode, applied: str) -> None:
-    problem = failure_problem(a_failure(code, applied=applied))
+    problem = failure_problem(make_failure(code, applied=applied))
     assert document(problem_response(problem, "r1"))["applied"] == applied
 
 
 def test_an_overload_is_never_applied_and_needs_not_say_so() -> None:
-    response = problem_response(failure_problem(a_failure(FailureCode.OVERLOADED)), "r1")
+    response = problem_response(failure_problem(make_failure(FailureCode.OVERLOADED)), "r1")
     assert "applied" not in document(response)
 
 
-@pytest.mark.parametrize(("retry_after_s", "told"), [(0.0, "1"), (0.2, "1"), (1.2, "2")])
-def test_a_failure_tells_when_to_come_back_in_whole_seconds(
-    retry_after_s: float, told: str
-) -> None:
+@pytest.mark.parametrize(("retry_after_s", "reported"), [(0.0, "1"), (0.2, "1"), (1.2, "2")])
+def test_a_failure_has_retry_after_in_whole_seconds(retry_after_s: float, reported: str) -> None:
     for code in (FailureCode.OVERLOADED, FailureCode.UNAVAILABLE):
-        problem = failure_problem(a_failure(code, retry_after_s=retry_after_s))
-        assert problem_response(problem, "r1").headers["retry-after"] == told
+        problem = failure_problem(make_failure(code, retry_after_s=retry_after_s))
+        assert problem_response(problem, "r1").headers["retry-after"] == reported
 
 
 def test_the_only_answer_is_the_answer_or_the_failure_as_a_problem() -> None:
     declined = refusal(RefusalCode.INSUFFICIENT_FUNDS)
     assert (single_result(DONE), single_result(declined)) == (DONE, declined)
     with pytest.raises(ProblemError) as problem:
-        single_result(a_failure(FailureCode.UNAVAILABLE))
+        single_result(make_failure(FailureCode.UNAVAILABLE))
     assert problem.value.code == "unavailable"
 
 

@@ -1,4 +1,4 @@
-"""Folding stream events to rows: the last state counts, repetitions don't, gaps show."""
+"""Applying stream events to rows: the last state wins, duplicates are ignored, gaps are found."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ PENDING, COMPLETED, FAILED = TransferStatus
 
 
 def events(*recorded: RecordedEvent) -> list[CloudEvent]:
-    """As they come from the stream."""
+    """Events as received from the stream."""
     return [decode_envelope(encode_event(one)) for one in recorded]
 
 
@@ -36,10 +36,10 @@ def creation(wallet: WalletId = WALLET_ID) -> RecordedEvent:
     return created(make_wallet(id=wallet, version=1, reference_id="r", metadata={"a": "b"}))
 
 
-def a_debit(
+def make_debit(
     version: int, *, wallet: WalletId = WALLET_ID, status: TransferStatus = COMPLETED
 ) -> RecordedEvent:
-    """The debit of 1.00 that made ``version``, the only kind of event before it."""
+    """The debit of 1.00 that created ``version``; all earlier events are such debits."""
     transfer = make_transfer(
         id=transfer_id(version), status=status, settled_at=NOW if status is COMPLETED else None
     )
@@ -48,15 +48,15 @@ def a_debit(
     )
 
 
-def a_settlement(
+def make_settlement(
     transfer: Transfer, version: int, status: TransferStatus = FAILED
 ) -> RecordedEvent:
     done = settled(transfer, status, reference_id="why", metadata={"x": "y"})
     return changed(done, make_wallet(version=version, balance=7), previous=PENDING, at=LATER)
 
 
-def versions(folded: ProjectionChanges) -> dict[str, tuple[int, int]]:
-    return {row.id: (row.first_version, row.last_version) for row in folded.balances}
+def versions(projected: ProjectionChanges) -> dict[str, tuple[int, int]]:
+    return {row.id: (row.first_version, row.last_version) for row in projected.balances}
 
 
 def test_nothing_folds_to_nothing() -> None:
@@ -75,13 +75,13 @@ def test_a_creation_is_a_wallet_with_empty_balances() -> None:
 
 
 def test_a_wallet_s_balances_are_those_of_its_last_event() -> None:
-    folded = project_events(events(creation(), a_debit(2), a_debit(3), a_debit(4)))
-    assert folded.balances == [BalanceRow(WALLET_ID, 1, 4, "300", "000", "000", LATER)]
-    assert [row.version for row in folded.transfers] == [2, 3, 4]
+    projected = project_events(events(creation(), make_debit(2), make_debit(3), make_debit(4)))
+    assert projected.balances == [BalanceRow(WALLET_ID, 1, 4, "300", "000", "000", LATER)]
+    assert [row.version for row in projected.transfers] == [2, 3, 4]
 
 
 def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
-    (row,) = project_events(events(a_debit(5, status=PENDING))).transfers
+    (row,) = project_events(events(make_debit(5, status=PENDING))).transfers
     assert row == TransferRow(
         WALLET_ID,
         transfer_id(5),
@@ -100,11 +100,13 @@ def test_a_transfer_is_a_row_with_its_place_in_the_wallet_s_order() -> None:
 
 def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
     held = make_transfer(id=transfer_id(5), type=TransferType.CREDIT)
-    folded = project_events(
-        events(changed(held, make_wallet(version=5)), a_debit(6), a_settlement(held, version=7))
+    projected = project_events(
+        events(
+            changed(held, make_wallet(version=5)), make_debit(6), make_settlement(held, version=7)
+        )
     )
-    assert folded.settlements == []
-    row = folded.transfers[0]
+    assert projected.settlements == []
+    row = projected.transfers[0]
     assert (row.status, row.failure_reason) == ("failed", FailureReason.REVERTED)
     assert (row.reference_id, row.metadata) == ("why", '{"x":"y"}')
     assert (row.created_at, row.settled_at) == (NOW, LATER)
@@ -114,42 +116,42 @@ def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
 @pytest.mark.parametrize("status", [COMPLETED, FAILED])
 def test_a_transfer_from_before_is_settled_on_its_own(status: TransferStatus) -> None:
     held = make_transfer(id=transfer_id(3))
-    folded = project_events(events(a_settlement(held, version=9, status=status)))
-    assert folded.transfers == []
+    projected = project_events(events(make_settlement(held, version=9, status=status)))
+    assert projected.transfers == []
     reason = FailureReason.REVERTED if status is FAILED else None
-    assert folded.settlements == [
+    assert projected.settlements == [
         SettlementRow(WALLET_ID, held.id, status, "why", '{"x":"y"}', reason, LATER, 9)
     ]
 
 
 def test_repeated_and_older_events_are_dropped() -> None:
-    in_order = [creation(), a_debit(2), a_debit(3)]
-    repeated = [creation(), a_debit(2), creation(), a_debit(2), a_debit(3), a_debit(2)]
+    in_order = [creation(), make_debit(2), make_debit(3)]
+    repeated = [creation(), make_debit(2), creation(), make_debit(2), make_debit(3), make_debit(2)]
     assert project_events(events(*repeated)) == project_events(events(*in_order))
 
 
 def test_a_gap_inside_a_batch_leaves_only_what_follows_it_connected() -> None:
-    folded = project_events(events(creation(), a_debit(2), a_debit(5), a_debit(6)))
-    assert versions(folded) == {WALLET_ID: (5, 6)}
-    assert folded.balances[0].balance == "500"
+    projected = project_events(events(creation(), make_debit(2), make_debit(5), make_debit(6)))
+    assert versions(projected) == {WALLET_ID: (5, 6)}
+    assert projected.balances[0].balance == "500"
 
 
 def test_an_event_that_comes_too_late_does_not_close_its_gap() -> None:
-    folded = project_events(events(a_debit(2), a_debit(4), a_debit(3)))
-    assert versions(folded) == {WALLET_ID: (4, 4)}
+    projected = project_events(events(make_debit(2), make_debit(4), make_debit(3)))
+    assert versions(projected) == {WALLET_ID: (4, 4)}
 
 
 def test_wallets_in_one_batch_don_t_mix() -> None:
-    folded = project_events(
+    projected = project_events(
         events(
-            a_debit(2),
-            a_debit(7, wallet=OTHER_WALLET_ID),
-            a_debit(3),
-            a_debit(8, wallet=OTHER_WALLET_ID),
+            make_debit(2),
+            make_debit(7, wallet=OTHER_WALLET_ID),
+            make_debit(3),
+            make_debit(8, wallet=OTHER_WALLET_ID),
         )
     )
-    assert versions(folded) == {WALLET_ID: (2, 3), OTHER_WALLET_ID: (7, 8)}
-    assert {(row.wallet_id, row.version) for row in folded.transfers} == {
+    assert versions(projected) == {WALLET_ID: (2, 3), OTHER_WALLET_ID: (7, 8)}
+    assert {(row.wallet_id, row.version) for row in projected.transfers} == {
         (WALLET_ID, 2),
         (WALLET_ID, 3),
         (OTHER_WALLET_ID, 7),
@@ -173,13 +175,13 @@ def test_an_overdrawn_balance_keeps_its_sign() -> None:
 
 
 def test_data_of_another_shape_than_its_type_says_is_refused() -> None:
-    (envelope,) = events(a_debit(2))
+    (envelope,) = events(make_debit(2))
     with pytest.raises(msgspec.MsgspecError):
         project_events([msgspec.structs.replace(envelope, type="wallet.created")])
 
 
 def spoilt(**fields: object) -> CloudEvent:
-    (event,) = events(a_debit(2))
+    (event,) = events(make_debit(2))
     return msgspec.structs.replace(event, **fields)
 
 
@@ -193,13 +195,13 @@ def spoilt(**fields: object) -> CloudEvent:
         spoilt(id=f"{OTHER_WALLET_ID}:2", subject=OTHER_WALLET_ID),
     ],
 )
-def test_an_event_that_contradicts_itself_is_not_folded(event: CloudEvent) -> None:
+def test_an_event_that_contradicts_itself_is_not_applied(event: CloudEvent) -> None:
     with pytest.raises(EventMismatch):
         project_events([event])
 
 
 def test_a_message_is_read_as_what_its_subject_says() -> None:
-    recorded = a_debit(2)
+    recorded = make_debit(2)
     payload = encode_event(recorded)
     subject = subject_of(WALLET_ID, recorded.event.type, 4)
     assert decode_message(subject, payload) == decode_envelope(payload)

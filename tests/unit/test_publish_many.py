@@ -1,4 +1,4 @@
-"""Messages sent as one piece are, byte for byte, what the library would have sent."""
+"""Messages published in one write are byte for byte what the library would have sent."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Pull requests whose answers are lost, late, or another request's."""
+"""Pull requests whose responses are lost, late, or for another request."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from projections.pull_subscription import PullEnded, PullSubscription
 
 
 class FakeClient:
-    """Notes requests; the test answers them."""
+    """Records requests; the test answers them."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, int], str]] = []

@@ -1,4 +1,4 @@
-"""What `ray start` is told to do differently reaches every process that it starts."""
+"""The `ray start` hook applies to every process that it starts."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from deploy.local import ray_start_hook
 from deploy.local.ray_start_hook import prepare
 from deploy.local.scheduling_policy import use_batch_scheduling
 
-# A process of its own calls the hook, as `ray start` does: this test's must keep its policy.
+# The hook runs in a child process, because the test process must keep its scheduling policy.
 _STARTER = """
 import subprocess, sys
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ subprocess.run([sys.executable, "-c", ask], check=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the policy")
-def test_what_a_node_starts_takes_turns() -> None:
+def test_processes_of_a_node_run_under_sched_batch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _STARTER], check=True, capture_output=True, text=True
     )

@@ -1,4 +1,4 @@
-"""Damaged rows of the read side are met where they are read, and bad ones are not written."""
+"""Corrupt read-side rows fail an assertion on read, and invalid rows are not written."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -57,7 +57,7 @@ TRANSFER = {
 
 
 class Rows:
-    """A pool whose every query finds these rows."""
+    """A pool that returns these rows for every query."""
 
     def __init__(self, *rows: Any) -> None:
         self.rows = rows
@@ -75,7 +75,7 @@ def queries_on(*rows: dict[str, Any]) -> Queries:
     return Queries(cast("asyncpg.Pool", Rows(*rows)), timeout_s=1.0)
 
 
-async def a_page(*rows: dict[str, Any], cursor: str | None = None) -> list[str]:
+async def read_page(*rows: dict[str, Any], cursor: str | None = None) -> list[str]:
     page = await queries_on(*rows).transfers(WALLET_ID, TransferFilter(), limit=9, cursor=cursor)
     assert page is not None
     return [one.id for one in page.items]
@@ -104,17 +104,17 @@ async def test_a_damaged_transfer_is_not_shown(fields: dict[str, Any]) -> None:
 
 async def test_a_page_is_in_order_and_within_its_bounds() -> None:
     newer, older = TRANSFER | {"created_version": 4}, TRANSFER | {"created_version": 3}
-    assert await a_page(newer, older) == [TRANSFER_ID, TRANSFER_ID]
+    assert await read_page(newer, older) == [TRANSFER_ID, TRANSFER_ID]
     for rows in ((older, newer), (older, older)):
         with pytest.raises(AssertionError, match="INV-10"):
-            await a_page(*rows)
+            await read_page(*rows)
     with pytest.raises(AssertionError, match="INV-10"):
-        await a_page(newer, cursor="AAAAAAAAAAM")  # After the third.
+        await read_page(newer, cursor="AAAAAAAAAAM")  # After the third.
     with pytest.raises(AssertionError, match="INV-11"):
-        await a_page(TRANSFER | {"created_version": 6})
+        await read_page(TRANSFER | {"created_version": 6})
 
 
-def folded() -> ProjectionChanges:
+def projected() -> ProjectionChanges:
     """A creation, a transfer, and the settlement of one from before."""
     earlier = settled(make_transfer(id=transfer_id(9)), TransferStatus.FAILED)
     recorded = (
@@ -125,9 +125,9 @@ def folded() -> ProjectionChanges:
     return project_events([decode_envelope(encode_event(one)) for one in recorded])
 
 
-async def test_what_was_folded_is_written() -> None:
+async def test_projected_rows_are_written() -> None:
     pool = Rows((WALLET_ID,))
-    assert await ProjectionStore(cast("asyncpg.Pool", pool)).project(folded()) == [WALLET_ID]
+    assert await ProjectionStore(cast("asyncpg.Pool", pool)).project(projected()) == [WALLET_ID]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ async def test_what_was_folded_is_written() -> None:
 async def test_rows_that_go_back_or_ahead_are_not_written(
     kind: str, fields: dict[str, int]
 ) -> None:
-    batch, pool = folded(), Rows()
+    batch, pool = projected(), Rows()
     (row,) = getattr(batch, kind)
     setattr(batch, kind, [msgspec.structs.replace(row, **fields)])
     with pytest.raises(AssertionError, match="INV-11"):
@@ -153,13 +153,13 @@ async def test_rows_that_go_back_or_ahead_are_not_written(
 
 
 async def test_a_wallet_moves_once_a_batch() -> None:
-    batch = folded()
+    batch = projected()
     batch.balances = [*batch.balances, *batch.balances]
     with pytest.raises(AssertionError, match="INV-11 a wallet moves once"):
         await ProjectionStore(cast("asyncpg.Pool", Rows())).project(batch)
 
 
-async def test_a_gap_of_a_wallet_that_was_not_folded_is_a_bug() -> None:
+async def test_a_gap_of_a_wallet_that_was_not_projected_is_a_bug() -> None:
     pool = Rows((OTHER_WALLET_ID,))
     with pytest.raises(AssertionError, match="INV-11 a gap"):
-        await ProjectionStore(cast("asyncpg.Pool", pool)).project(folded())
+        await ProjectionStore(cast("asyncpg.Pool", pool)).project(projected())

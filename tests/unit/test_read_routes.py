@@ -1,4 +1,4 @@
-"""What a read answers while its projection is behind: never less than the client has seen."""
+"""Reads while the projection lags: never older than what the client has seen."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""A request that is repeated under its key: the same bytes again, marked as a replay."""
+"""A request that is repeated under its key: the same bytes, marked as a replay."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -70,7 +70,7 @@ async def test_a_replayed_batch_of_many_wallets_is_the_first_one(side: HttpSide)
 
 
 async def problems_of_a_batch(side: HttpSide, wallet: WalletId, *items: Any) -> dict[str, int]:
-    """What the metric counts for one atomic batch under the key ``k``."""
+    """The metric's counts for one atomic batch under the key ``k``."""
     before = dict(problem_counts)
     await side.batch(wallet, *items, key="k", atomic=True)
     counted = {code: n - before.get(code, 0) for code, n in problem_counts.items()}

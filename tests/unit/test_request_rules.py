@@ -1,4 +1,4 @@
-"""At every route alike: what was sent and would change the request's meaning is never ignored."""
+"""On every route: input that could change the request's meaning is never ignored."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -24,7 +24,7 @@ READS = [route for route in document.ROUTES if route.method == "GET"]
 WRITES = [route for route in document.ROUTES if route.method != "GET"]
 
 
-def an_id(parameter: RouteSpec | str) -> str:
+def make_id(parameter: RouteSpec | str) -> str:
     return parameter if isinstance(parameter, str) else f"{parameter.method} {parameter.path}"
 
 
@@ -88,7 +88,7 @@ def test_every_route_of_the_service_is_held_to_the_rules_or_named_here() -> None
 # -- the query ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("route", document.ROUTES, ids=an_id)
+@pytest.mark.parametrize("route", document.ROUTES, ids=make_id)
 @pytest.mark.parametrize("query", ["dry_run=true", "atomic=true", "unheard_of", "=1", "Limit=1"])
 async def test_a_parameter_that_the_route_does_not_have_is_refused(
     client: httpx.AsyncClient, route: RouteSpec, query: str
@@ -104,7 +104,7 @@ async def test_a_parameter_that_the_route_does_not_have_is_refused(
 @pytest.mark.parametrize(
     ("route", "name"),
     [(route, name) for route in document.ROUTES for name in sorted(route.allowed.query)],
-    ids=an_id,
+    ids=make_id,
 )
 async def test_a_parameter_that_comes_twice_is_refused(
     client: httpx.AsyncClient, route: RouteSpec, name: str
@@ -122,7 +122,7 @@ async def test_a_parameter_that_comes_twice_is_refused(
         for one in route.parameters
         if one["schema"].get("type") == "integer"
     ],
-    ids=an_id,
+    ids=make_id,
 )
 @pytest.mark.parametrize(
     "sent",
@@ -162,7 +162,7 @@ async def test_a_query_that_is_no_text_is_refused_and_not_replaced(
 SINGLE = {"Idempotency-Key": "k-1", "X-Request-Timeout-Ms": "1000", "Content-Type": "text/plain"}
 
 
-@pytest.mark.parametrize("route", WRITES, ids=an_id)
+@pytest.mark.parametrize("route", WRITES, ids=make_id)
 @pytest.mark.parametrize("name", SINGLE)
 async def test_a_header_that_means_one_thing_comes_once(
     client: httpx.AsyncClient, route: RouteSpec, name: str
@@ -174,7 +174,7 @@ async def test_a_header_that_means_one_thing_comes_once(
     assert pointers(answer) == [f"#header/{name}"]
 
 
-@pytest.mark.parametrize("route", WRITES, ids=an_id)
+@pytest.mark.parametrize("route", WRITES, ids=make_id)
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "identity, gzip", "x"])
 async def test_a_body_that_is_encoded_is_refused(
     client: httpx.AsyncClient, route: RouteSpec, encoding: str
@@ -198,7 +198,7 @@ async def test_a_body_that_is_said_to_be_as_it_is_is_read(
     assert pointers(answer) == [""]
 
 
-@pytest.mark.parametrize("route", WRITES, ids=an_id)
+@pytest.mark.parametrize("route", WRITES, ids=make_id)
 @pytest.mark.parametrize("name", ["If-Match", "If-None-Match", "If-Unmodified-Since"])
 async def test_a_precondition_of_a_write_is_refused_and_not_ignored(
     client: httpx.AsyncClient, route: RouteSpec, name: str
@@ -208,7 +208,7 @@ async def test_a_precondition_of_a_write_is_refused_and_not_ignored(
     assert pointers(answer) == [f"#header/{name}"]
 
 
-@pytest.mark.parametrize("route", READS, ids=an_id)
+@pytest.mark.parametrize("route", READS, ids=make_id)
 async def test_a_read_refuses_the_precondition_that_it_does_not_check(
     client: httpx.AsyncClient, route: RouteSpec
 ) -> None:
@@ -259,7 +259,7 @@ async def test_a_head_s_answer_has_no_body_even_where_the_server_would_send_one(
     assert [message["body"] for message in sent[1:]] == [b""]
 
 
-async def test_a_wrong_method_is_told_of_head_as_well(client: httpx.AsyncClient) -> None:
+async def test_a_wrong_method_gets_head_as_well(client: httpx.AsyncClient) -> None:
     answer = await client.put(f"/v1/wallet/{WALLET_ID}")
 
     assert answer.status_code == 405

@@ -1,4 +1,4 @@
-"""Reading requests: what is taken, what is refused, and what the refusal says to send."""
+"""Reading requests: what is accepted, what is refused, and what the error says to send."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from serve_app.http.requests import (
     wallet_id_of,
 )
 from tests.support.domain import WALLET_ID
-from tests.support.requests import a_request
+from tests.support.requests import make_request
 
 TRANSFER = TypeAdapter(models.CreateTransferBody)
 WALLET = TypeAdapter(models.CreateWalletBody)
@@ -78,7 +78,7 @@ def test_an_amount_is_a_decimal_string_or_a_whole_number(sent: bytes, amount: st
         (b'"0.0000000000000000001"', "18 after the point"),
     ],
 )
-def test_any_other_amount_is_refused_and_told_what_to_send(sent: bytes, hint: str) -> None:
+def test_any_other_amount_is_refused_with_a_hint(sent: bytes, hint: str) -> None:
     problem = refused(lambda: parse_body(TRANSFER, b'{"amount":' + sent + b"}"))
     found = pointers(problem)
     assert list(found) == ["/amount"]
@@ -201,17 +201,17 @@ async def test_a_body_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_body_in_pieces_is_read_whole() -> None:
-    assert await body_of(a_request(chunks=[b"{}", b"", b" \n"])) == b"{} \n"
-    assert await body_of(a_request()) == b""
-    assert await body_of(a_request(chunks=[b"0123456789"])) == b"0123456789"
+    assert await body_of(make_request(chunks=[b"{}", b"", b" \n"])) == b"{} \n"
+    assert await body_of(make_request()) == b""
+    assert await body_of(make_request(chunks=[b"0123456789"])) == b"0123456789"
 
 
 @pytest.mark.parametrize(
     "request_",
     [
-        a_request(headers={"content-length": "11"}),
-        a_request(chunks=[b"012345", b"67890"]),
-        a_request(headers={"content-length": "2"}, chunks=[b"01234567890"]),
+        make_request(headers={"content-length": "11"}),
+        make_request(chunks=[b"012345", b"67890"]),
+        make_request(headers={"content-length": "2"}, chunks=[b"01234567890"]),
     ],
     ids=["announced", "in pieces", "more than announced"],
 )
@@ -223,7 +223,7 @@ async def test_a_body_that_is_too_large_is_refused(request_: Request) -> None:
 
 
 async def test_a_body_that_ends_too_soon_is_no_empty_body() -> None:
-    problem = await body_of(a_request(chunks=[b"{}"], disconnects=True))
+    problem = await body_of(make_request(chunks=[b"{}"], disconnects=True))
     assert isinstance(problem, ProblemError)
     assert problem.code == "malformed_json"
 
@@ -239,7 +239,7 @@ async def test_a_body_that_ends_too_soon_is_no_empty_body() -> None:
     ],
 )
 async def test_a_body_must_be_declared_as_json(declared: str, taken: bool) -> None:
-    read = await body_of(a_request(headers={"content-type": declared}, chunks=[b"{}"]))
+    read = await body_of(make_request(headers={"content-type": declared}, chunks=[b"{}"]))
     assert (read == b"{}") is taken
     if not taken:
         assert isinstance(read, ProblemError)
@@ -247,7 +247,7 @@ async def test_a_body_must_be_declared_as_json(declared: str, taken: bool) -> No
 
 
 async def test_no_body_needs_no_media_type() -> None:
-    assert await body_of(a_request(headers={"content-type": "text/plain"})) == b""
+    assert await body_of(make_request(headers={"content-type": "text/plain"})) == b""
 
 
 # -- headers and paths ---------------------------------------------------------------------------
@@ -255,35 +255,35 @@ async def test_no_body_needs_no_media_type() -> None:
 
 @pytest.mark.parametrize("key", ["k", "a-b_c:1", "x" * 255])
 def test_a_visible_key_is_taken(key: str) -> None:
-    assert idempotency_key_of(a_request(headers={"Idempotency-Key": key})) == key
+    assert idempotency_key_of(make_request(headers={"Idempotency-Key": key})) == key
 
 
 @pytest.mark.parametrize("key", ["", " ", "two words", "x" * 256, "ü", "tab\there"])
 def test_any_other_key_is_refused(key: str) -> None:
-    request = a_request(headers={"Idempotency-Key": key})
+    request = make_request(headers={"Idempotency-Key": key})
     found = pointers(refused(lambda: idempotency_key_of(request)))
     assert list(found) == ["#header/Idempotency-Key"]
 
 
 def test_a_request_without_a_key_has_none() -> None:
-    assert idempotency_key_of(a_request()) is None
+    assert idempotency_key_of(make_request()) is None
 
 
 def test_a_usable_request_id_is_kept_and_another_replaced_once_and_for_all() -> None:
-    assert request_id_of(a_request(headers={"X-Request-Id": "mine-1"})) == "mine-1"
+    assert request_id_of(make_request(headers={"X-Request-Id": "mine-1"})) == "mine-1"
     for sent in ("", "two words", "x" * 129, "ü"):
-        request = a_request(headers={"X-Request-Id": sent})
+        request = make_request(headers={"X-Request-Id": sent})
         minted = request_id_of(request)
         assert minted != sent
         assert request_id_of(request) == minted
 
 
 def test_a_request_s_own_timeout_counts_within_bounds() -> None:
-    assert timeout_of(a_request(), SETTINGS) == 10.0
+    assert timeout_of(make_request(), SETTINGS) == 10.0
     for sent, seconds in (("1", 0.001), ("250", 0.25), ("60000", 60.0)):
-        assert timeout_of(a_request(headers={"X-Request-Timeout-Ms": sent}), SETTINGS) == seconds
+        assert timeout_of(make_request(headers={"X-Request-Timeout-Ms": sent}), SETTINGS) == seconds
     for sent in ("0", "60001", "-1", "1.5", "", "soon", "²", "9" * 5_000):
-        request = a_request(headers={"X-Request-Timeout-Ms": sent})
+        request = make_request(headers={"X-Request-Timeout-Ms": sent})
         with pytest.raises(ProblemError) as problem:
             timeout_of(request, SETTINGS)
         assert list(pointers(problem.value)) == ["#header/X-Request-Timeout-Ms"]
@@ -291,7 +291,7 @@ def test_a_request_s_own_timeout_counts_within_bounds() -> None:
 
 @pytest.mark.parametrize("sent", [WALLET_ID, WALLET_ID.upper()])
 def test_ids_in_the_path_are_canonical_uuids(sent: str) -> None:
-    request = a_request(path={"wallet_id": sent, "transfer_id": sent})
+    request = make_request(path={"wallet_id": sent, "transfer_id": sent})
     assert {str(wallet_id_of(request)), str(transfer_id_of(request))} == {WALLET_ID}
 
 
@@ -299,6 +299,6 @@ def test_ids_in_the_path_are_canonical_uuids(sent: str) -> None:
     "sent", ["", "1", WALLET_ID + "0", WALLET_ID.replace("-", ""), "{" + WALLET_ID + "}"]
 )
 def test_what_is_no_uuid_names_nothing(sent: str) -> None:
-    request = a_request(path={"wallet_id": sent, "transfer_id": sent})
+    request = make_request(path={"wallet_id": sent, "transfer_id": sent})
     assert refused(lambda: wallet_id_of(request)).code == "wallet_not_found"
     assert refused(lambda: transfer_id_of(request)).code == "transfer_not_found"

@@ -1,4 +1,4 @@
-"""What a batch's results are encoded from, whether or not their parts are JSON already."""
+"""Encoding of batch results, with parts that are JSON already or not."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""The ring: the same answer everywhere and for ever, balanced, and moving little."""
+"""The ring: deterministic, balanced, and with few moved wallets on a change."""
 
 import os
 import subprocess
@@ -16,8 +16,8 @@ GOLDEN = {
     3: [1, 1, 0, 2, 1, 0, 2, 1, 2, 2, 0, 2, 0, 1, 1, 1],
     16: [15, 6, 13, 7, 12, 9, 2, 13, 12, 10, 0, 13, 10, 10, 15, 6],
 }
-"""Shards of the first wallets. These may never change: a running cluster and its successor must
-agree about who owns a wallet, or every upgrade would be one long argument."""
+"""Shards of the first wallets. These may never change: the old and the new version must
+agree on the owner of a wallet during an upgrade."""
 
 
 @pytest.mark.parametrize("shard_count", GOLDEN)
@@ -69,7 +69,7 @@ def test_a_wallet_behind_the_last_point_belongs_to_the_first() -> None:
     ring = Ring(2)
     last = max(ring._positions)
     beyond = [wallet for wallet in map(wallet_id, range(20_000)) if _position(wallet) > last]
-    assert beyond, "no wallet of the sample lies behind the last point: take more"
+    assert beyond, "no wallet of the sample is after the last point: use a larger sample"
     assert {ring.shard_of(wallet) for wallet in beyond} == {ring._owners[0]}
 
 

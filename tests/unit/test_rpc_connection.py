@@ -1,4 +1,4 @@
-"""A shard's port and the connections to it: over real sockets of this machine's loopback."""
+"""The RPC server and client of a shard, over real loopback sockets."""
 
 import asyncio
 import socket
@@ -32,7 +32,7 @@ QUICK = Heartbeat(shard_ping_s=0.01, shard_pings_missed_max=3)
 
 
 class Shard:
-    """Echoes each call when the test lets it."""
+    """Echoes each call when the test allows it."""
 
     def __init__(self) -> None:
         self.calls: asyncio.Queue[tuple[bytes, asyncio.Future[bytes]]] = asyncio.Queue()
@@ -75,7 +75,7 @@ async def connected(
 
 
 async def answered(address: RpcEndpoint, sent: bytes) -> bytes:
-    """What a stranger gets who sends ``sent``, until the shard breaks the connection."""
+    """The response to an unauthenticated client that sends ``sent``, until it is disconnected."""
     reader, writer = await asyncio.open_connection(address.host, address.port)
     writer.write(sent)
     try:
@@ -166,7 +166,9 @@ async def test_nobody_at_an_address_is_no_delivery() -> None:
     assert not lost.value.delivered
 
 
-async def test_a_shard_that_does_not_greet_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_shard_that_does_not_authenticate_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(client, "_CONNECT_TIMEOUT_S", 0.1)
     server = await asyncio.get_running_loop().create_server(asyncio.Protocol, LOOPBACK, 0)
     host, port = server.sockets[0].getsockname()
@@ -194,7 +196,7 @@ async def test_a_frame_of_an_unknown_kind_fails_alone() -> None:
         assert found[1:] == [(FrameKind.ERROR, 2, b"a frame of kind 9"), (FrameKind.REPLY, 1, b"y")]
 
 
-async def test_both_ends_have_the_kernel_look_for_a_vanished_peer(
+async def test_both_ends_enable_tcp_keepalive(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[socket.socket] = []
@@ -212,12 +214,12 @@ async def test_both_ends_have_the_kernel_look_for_a_vanished_peer(
 # -- versions --------------------------------------------------------------------------------------
 
 
-async def test_a_caller_of_another_version_is_told_ours_and_gets_no_further() -> None:
+async def test_a_caller_of_another_version_gets_ours_and_is_disconnected() -> None:
     shard = Shard()
     async with listening(shard.handle) as (_, address):
         hello = encode_frame(FrameKind.AUTH, 0, greeting(VERSION + 1, address.secret.encode()))
-        told = await answered(address, hello + encode_frame(FrameKind.CALL, 1, b"x"))
-        assert told == encode_frame(FrameKind.AUTH, 0, greeting(VERSION))
+        reported = await answered(address, hello + encode_frame(FrameKind.CALL, 1, b"x"))
+        assert reported == encode_frame(FrameKind.AUTH, 0, greeting(VERSION))
         assert shard.calls.empty()
 
 
@@ -254,7 +256,7 @@ async def test_pongs_say_why_the_shards_writes_would_not_go_through() -> None:
 
 
 class Silent(asyncio.Protocol):
-    """Greets, and answers ``pings`` of the pings that follow."""
+    """Authenticates, then answers the first ``pings`` pings."""
 
     def __init__(self, pings: int) -> None:
         self._pings = pings
@@ -298,7 +300,7 @@ async def test_a_shard_that_works_on_a_call_for_long_is_not_given_up() -> None:
         assert await calling == b"y"
 
 
-async def test_a_caller_that_was_held_up_itself_reads_before_it_judges() -> None:
+async def test_a_caller_that_was_held_up_reads_before_it_reports_a_loss() -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     async with listening(echo) as (_, address), connected(address, QUICK) as channel:
@@ -307,7 +309,7 @@ async def test_a_caller_that_was_held_up_itself_reads_before_it_judges() -> None
             assert await channel.call(b"x") == b"x"
 
 
-# -- strangers -------------------------------------------------------------------------------------
+# -- unauthenticated clients -----------------------------------------------------------------------
 
 
 async def test_a_wrong_secret_opens_nothing() -> None:
@@ -332,7 +334,7 @@ async def test_a_wrong_secret_opens_nothing() -> None:
         b"GET / HTTP/1.1\r\nHost: shard\r\n\r\n",
     ],
 )
-async def test_a_stranger_gets_no_answer(sent: bytes) -> None:
+async def test_an_unauthenticated_client_gets_no_answer(sent: bytes) -> None:
     shard = Shard()
     async with listening(shard.handle) as (_, address):
         assert await answered(address, sent) == b""

@@ -1,4 +1,4 @@
-"""What travels to a shard and back: nothing is passed over, and what can't be read fails alone."""
+"""The RPC messages: unknown fields are errors, and only the unreadable request fails."""
 
 import hashlib
 from typing import Any, get_args
@@ -41,14 +41,14 @@ FORMS = {
     2: "870124f0d60d8ca662b9f98ddf4834c44a295f3531292e4ed8438b83a89bd8e6",
     3: "b0f23835408228efbf599e667d317a8b338e79eea167cffdd6b51b183d918817",
 }
-"""What each version's types look like, as a digest. When this test fails raise VERSION."""
+"""Digests of each version's types. If this test fails, raise VERSION."""
 
 
 def done(name: str) -> Applied:
     return Applied(id=name, version=1, body=b"{}")
 
 
-def submission(request_id: str) -> CommandRequest:
+def make_request(request_id: str) -> CommandRequest:
     return CommandRequest(
         wallet_id=WALLET_ID,
         items=(
@@ -101,7 +101,7 @@ def every_result() -> list[RequestResult]:
 def test_every_kind_of_result_arrives_as_it_was_sent() -> None:
     results = every_result()
     kinds = {type(one) for one in results}
-    assert kinds == set(get_args(RequestResult)), "a kind of result is missing in this test"
+    assert kinds == set(get_args(RequestResult)), "a result type is missing in this test"
     assert decode_replies(encode_replies(results)) == results
 
 
@@ -133,27 +133,27 @@ def structs_in(value: Any) -> list[dict[str, Any]]:
 
 
 def test_a_field_that_is_not_known_is_refused_wherever_it_is() -> None:
-    plain = msgspec.msgpack.decode(encode_submissions([submission("a")]))
+    plain = msgspec.msgpack.decode(encode_submissions([make_request("a")]))
     maps = [one for one in structs_in(plain) if one]
-    assert len(maps) == 10  # the submission, four items and their commands, a key
-    commands = {type(item.command) for item in submission("a").items}
-    assert commands == set(get_args(Command)), "a kind of command is missing in this test"
+    assert len(maps) == 10  # the request, four items and their commands, a key
+    commands = {type(item.command) for item in make_request("a").items}
+    assert commands == set(get_args(Command)), "a command type is missing in this test"
     for one in maps:
         one["added"] = 1
         with pytest.raises(msgspec.ValidationError):
             decode_submissions(msgspec.msgpack.encode(plain))
         del one["added"]
-    assert decode_submissions(msgspec.msgpack.encode(plain)) == [submission("a")]
+    assert decode_submissions(msgspec.msgpack.encode(plain)) == [make_request("a")]
 
 
-async def test_a_submission_that_cannot_be_read_fails_alone() -> None:
+async def test_a_request_that_cannot_be_read_fails_alone() -> None:
     taken: list[str] = []
 
-    async def submit(submissions: list[CommandRequest]) -> list[RequestResult]:
-        taken.extend(one.request_id for one in submissions)
-        return [done(one.request_id) for one in submissions]
+    async def submit(requests: list[CommandRequest]) -> list[RequestResult]:
+        taken.extend(one.request_id for one in requests)
+        return [done(one.request_id) for one in requests]
 
-    plain = msgspec.msgpack.decode(encode_submissions([submission(name) for name in "abc"]))
+    plain = msgspec.msgpack.decode(encode_submissions([make_request(name) for name in "abc"]))
     plain[1]["dry_run"] = True
 
     replies = decode_replies(await serve_call(msgspec.msgpack.encode(plain), submit))
@@ -167,8 +167,8 @@ async def test_a_submission_that_cannot_be_read_fails_alone() -> None:
 
 
 async def test_nothing_is_submitted_of_a_call_that_cannot_be_read_at_all() -> None:
-    async def submit(submissions: list[CommandRequest]) -> list[RequestResult]:
-        raise AssertionError(submissions)
+    async def submit(requests: list[CommandRequest]) -> list[RequestResult]:
+        raise AssertionError(requests)
 
     (reply,) = decode_replies(await serve_call(msgspec.msgpack.encode([{"no": 1}]), submit))
     assert isinstance(reply, Failure)
@@ -176,12 +176,12 @@ async def test_nothing_is_submitted_of_a_call_that_cannot_be_read_at_all() -> No
         await serve_call(b"\xc1", submit)
 
 
-async def test_a_submission_without_reply_is_a_bug_of_the_shard() -> None:
-    async def submit(submissions: list[CommandRequest]) -> list[RequestResult]:
-        return [Applied(id="x", version=1, body=b"x") for _ in submissions[1:]]
+async def test_a_request_without_reply_is_a_bug_of_the_shard() -> None:
+    async def submit(requests: list[CommandRequest]) -> list[RequestResult]:
+        return [Applied(id="x", version=1, body=b"x") for _ in requests[1:]]
 
     with pytest.raises(AssertionError, match="INV-6"):
-        await serve_call(encode_submissions([submission("a"), submission("b")]), submit)
+        await serve_call(encode_submissions([make_request("a"), make_request("b")]), submit)
 
 
 def test_a_reply_that_cannot_be_read_fails_alone_and_promises_nothing() -> None:

@@ -1,4 +1,4 @@
-"""A shard's port with TLS: whoever has no certificate of the cluster's authority gets nowhere."""
+"""A shard's port with TLS: clients without a certificate of the cluster's authority are refused."""
 
 import asyncio
 import ssl
@@ -64,18 +64,18 @@ async def test_what_travels_is_not_readable(tmp_path: Path) -> None:
     assert b"a secret" not in seen
 
 
-@pytest.mark.parametrize("stranger", ["plain", "other authority", "expired"])
+@pytest.mark.parametrize("client", ["plain", "other authority", "expired"])
 async def test_a_caller_without_a_good_certificate_gets_nowhere(
-    tmp_path: Path, stranger: str
+    tmp_path: Path, client: str
 ) -> None:
     files = tls_files(tmp_path / "ours")
     context = None
-    if stranger == "other authority":
+    if client == "other authority":
         other = tls_files(tmp_path / "other").context(CLIENT)
         assert other is not None
-        other.load_verify_locations(files.shard_tls_authority)  # It would take our certificate.
+        other.load_verify_locations(files.shard_tls_authority)  # It would accept our certificate.
         context = other
-    elif stranger == "expired":
+    elif client == "expired":
         files = tls_files(tmp_path / "old", life=timedelta(seconds=-1))
         context = files.context(CLIENT)
     async with listening(files) as address:

@@ -55,7 +55,7 @@ def code_of(decision: object) -> RefusalCode:
 
 
 def decide(wallet: Wallet | None, command: CreateTransfer) -> TransferChanged | Refusal:
-    """Decide, and make sure that deciding changed nothing that it was given."""
+    """Decide, and assert that the inputs were not modified."""
     before = msgspec.json.encode([wallet, command])
     decision = decide_transfer(wallet, command, now=LATER)
     assert msgspec.json.encode([wallet, command]) == before
@@ -183,7 +183,7 @@ def test_money_that_is_held_or_announced_can_not_be_taken_out() -> None:
 
 @pytest.mark.parametrize("status", ["pending", "completed"])
 def test_a_debit_may_fill_the_wallet_to_the_brim_and_not_beyond(status: str) -> None:
-    # Whatever is pending may still come in, so it counts as if it were in.
+    # Pending amounts may still be credited to the balance, so they count.
     wallet = make_wallet(balance=MINOR_MAX - 300, pending_debit=100, pending_credit=100)
     assert isinstance(decide(wallet, transfer("debit", "1", status)), TransferChanged)
     refused = refusal(decide(wallet, transfer("debit", "1.01", status)))
@@ -240,7 +240,7 @@ def entries(count: int, *, prefix: str = "k") -> dict[str, str]:
         (entries(20), entries(1, prefix="new"), False),
         (entries(1), entries(20, prefix="new"), False),
         (entries(20), {}, True),
-        # From before there was a bound: what it has already does not keep it from being settled.
+        # From before the bound existed: its balance does not prevent the settlement.
         (entries(25), {}, True),
         (entries(25), entries(3), True),
         (entries(25), entries(1, prefix="new"), False),
@@ -278,7 +278,7 @@ def test_a_repeated_settlement_answers_with_the_transfer_as_it_is(status: str) -
         (FAILED, "completed", RefusalCode.TRANSFER_ALREADY_FAILED),
     ],
 )
-def test_the_opposite_settlement_is_refused_and_told_what_the_transfer_is(
+def test_the_opposite_settlement_is_refused_with_the_current_status(
     is_now: TransferStatus, wanted: str, code: RefusalCode
 ) -> None:
     done = settled(make_transfer(), is_now)
@@ -306,13 +306,13 @@ def test_a_settlement_is_refused_for_the_first_reason_in_order() -> None:
     assert code_of(decide_to_settle(frozen, None, complete)) is RefusalCode.TRANSFER_NOT_FOUND
     already = decide_to_settle(frozen, failed, complete)
     assert code_of(already) is RefusalCode.TRANSFER_ALREADY_FAILED
-    # Repeating what is done is no new transfer: it works on a frozen wallet, too.
+    # A repeated settlement changes nothing, so it works on a frozen wallet too.
     done = settled(make_transfer(), COMPLETED)
     assert decide_to_settle(frozen, done, complete) is done
 
 
 def test_a_settlement_of_another_wallet_s_transfer_finds_nothing() -> None:
-    # The shard looks transfers up by wallet and id; the rules see that there is none.
+    # The shard reads transfers by wallet and id; the rules get None.
     refused = decide_to_settle(make_wallet(id=OTHER_WALLET_ID), None, settle("completed"))
     assert code_of(refused) is RefusalCode.TRANSFER_NOT_FOUND
 

@@ -1,4 +1,4 @@
-"""A command that is delivered twice: what is answered to one delivery binds the other."""
+"""A command that is delivered twice: both deliveries get consistent responses."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 
 from actors.journal.memory_database import MemoryDatabase
 from tests.support import results
-from tests.support.batches import a_batch, a_cache, request
+from tests.support.batches import make_batch, make_cache, request
 from tests.support.domain import WALLET_ID, make_transfer, make_wallet, settled
 from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.ids import new_id
@@ -42,7 +42,7 @@ async def test_a_refused_second_delivery_is_refused_when_the_first_arrives(moved
         await refused(second, wallet, command)
         if moved_on:
             await second.request(wallet, debit("10"))
-        # The first delivery was in a mailbox, or in a socket, all the while.
+        # The first delivery was in a mailbox or a socket until now.
         await refused(first, wallet, command, attempt=1)
     assert one.database.wallets[wallet].balance == (1_000 if moved_on else 0)
 
@@ -77,9 +77,9 @@ async def test_a_third_delivery_gets_the_refusal_of_the_second() -> None:
     async with shard_in_memory(one) as first, shard_in_memory(other) as second:
         wallet = await first.create_wallet()
         command = credit("10")
-        told = await refused(second, wallet, command)
+        reported = await refused(second, wallet, command)
         await first.request(wallet, debit("100"))
-        assert await refused(first, wallet, command, attempt=3) == told
+        assert await refused(first, wallet, command, attempt=3) == reported
     assert one.database.wallets[wallet].balance == 10_000
 
 
@@ -118,8 +118,8 @@ async def test_an_atomic_batch_refused_again_is_refused_whole_on_the_first() -> 
 
 
 def test_a_keyed_item_of_an_atomic_batch_is_refused_for_good() -> None:
-    """The key of an item is forgotten with the batch that is undone."""
-    batch = a_batch(a_cache(make_wallet()))
+    """The key of an item is not stored if its batch is rolled back."""
+    batch = make_batch(make_cache(make_wallet()))
     commands = debit("1"), credit("10")
     results.rolled_back(batch.decide(request(*commands, keys=(None, "k"), atomic=True, attempt=2)))
     assert [one.transfer_id for one in batch.write.refused] == [commands[1].transfer_id]
@@ -130,7 +130,7 @@ async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
     journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = WalletId(new_id())
-        await shard.request(wallet, debit("1"), attempt=2)  # No such wallet: nothing to bind.
+        await shard.request(wallet, debit("1"), attempt=2)  # No such wallet: nothing to store.
         wallet = await shard.create_wallet()
         done, declined = debit("1"), credit("10")
         await shard.request(wallet, done, declined, attempt=2)
@@ -138,12 +138,14 @@ async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
 
 
 def test_what_is_refused_again_waits_until_a_standby_has_what_it_rests_on() -> None:
-    """Also a settlement, which is not refused for good: the other side's revert may be lost."""
+    """Also a settlement, whose refusal is not permanent: the other owner's revert may be lost."""
     failed = settled(make_transfer(), TransferStatus.FAILED)
     commands: list[Command] = [credit("10"), settle(failed.id, "completed")]
     for command in commands:
         for attempt in (1, 2):
-            batch = a_batch(a_cache(make_wallet()), transfers={(WALLET_ID, failed.id): failed})
+            batch = make_batch(
+                make_cache(make_wallet()), transfers={(WALLET_ID, failed.id): failed}
+            )
             results.refused(batch.decide(request(command, attempt=attempt)))
             assert batch.write.confirm is (attempt == 2)
 
@@ -151,7 +153,7 @@ def test_what_is_refused_again_waits_until_a_standby_has_what_it_rests_on() -> N
 def test_a_recorded_refusal_is_answered_once_a_standby_has_it() -> None:
     command = credit("10")
     refusals = {(WALLET_ID, command.transfer_id): b'{"code":"insufficient_funds","detail":""}'}
-    batch = a_batch(a_cache(make_wallet(balance=100_000)), refused=refusals)
+    batch = make_batch(make_cache(make_wallet(balance=100_000)), refused=refusals)
     results.refused(batch.decide(request(command, attempt=3)))
     assert batch.write.confirm
     assert batch.write.events == []
@@ -159,16 +161,16 @@ def test_a_recorded_refusal_is_answered_once_a_standby_has_it() -> None:
 
 def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
     """Clients use one request id for a single request and for a batch."""
-    cache = a_cache(make_wallet())
-    single = a_batch(cache)
+    cache = make_cache(make_wallet())
+    single = make_batch(cache)
     single.decide(request(command := credit("10"), keys=("k1",), request_id="r"))
     (record,) = single.write.idempotency_records
-    again = a_batch(cache, keys={(WALLET_ID, record.idempotency.key): record.stored})
-    keyed = Idempotency(key=IdempotencyKey("whole"), fingerprint=b"w")
+    again = make_batch(cache, keys={(WALLET_ID, record.idempotency.key): record.stored})
+    idempotency_ = Idempotency(key=IdempotencyKey("whole"), fingerprint=b"w")
     reply = again.decide(
         msgspec.structs.replace(
             request(debit("1"), command, keys=(None, "k1"), atomic=True, attempt=2, request_id="r"),
-            idempotency=keyed,
+            idempotency=idempotency_,
         )
     )
     results.rolled_back(reply)

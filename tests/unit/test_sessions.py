@@ -1,4 +1,4 @@
-"""Memory belongs to one session of the journal: with the connection everything goes."""
+"""Cached state belongs to one journal session and is dropped with the connection."""
 
 from collections.abc import Iterable
 
@@ -17,15 +17,15 @@ class CountingRelay(DetachedRelay):
         self.resets = 0
         self.unread: list[object] = []
 
-    def add_from_journal(self, spans: Iterable[object]) -> None:
-        self.unread += spans
+    def add_from_journal(self, event_ranges: Iterable[object]) -> None:
+        self.unread += event_ranges
 
     def reset(self) -> None:
         self.resets += 1
 
 
 class BreakingJournal(FaultyJournal):
-    """Loses its connection before the next load or commit, as the test says."""
+    """Loses its connection before the next load or commit, if the test requests it."""
 
     breaks_before = ""
 
@@ -70,7 +70,7 @@ async def test_what_was_read_over_one_session_is_not_committed_over_the_next(her
 
 
 async def test_a_lost_commit_makes_no_money() -> None:
-    """Version 3 is lost with the old primary. The shard that wrote it remembers 1,500.00, the new
+    """Version 3 is lost with the old primary. The shard that wrote it caches 1,500.00, the new
     primary has 600.00 and gets another version 3; both histories are at version 3 then."""
     journal = FaultyJournal()
     async with shard_in_memory(journal) as remembers:
@@ -100,7 +100,7 @@ async def test_a_lost_commit_makes_no_money() -> None:
 
 
 async def test_what_others_left_is_published_once_a_commit_says_that_it_stays() -> None:
-    """It may be the commit of our own that was lost, visible here and on no standby."""
+    """It may be our own commit with a lost response, visible here but not replicated."""
     journal, relay = FaultyJournal(), CountingRelay()
     async with shard_in_memory(journal) as other:
         wallet = await other.create_wallet()
@@ -109,6 +109,6 @@ async def test_what_others_left_is_published_once_a_commit_says_that_it_stays() 
         failed(await shard.request(wallet, debit("1")))
         assert relay.unread == []
         commits = journal.commits
-        await shard.request(wallet, settle(new_id(), "completed"))  # It only reads, and is refused.
+        await shard.request(wallet, settle(new_id(), "completed"))  # It only reads and is refused.
         assert journal.commits == commits + 1
         assert relay.unread == [EventRange(wallet, 1, 1)]

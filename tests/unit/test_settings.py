@@ -1,4 +1,4 @@
-"""Settings that don't fit together are refused at the start, not met in an outage."""
+"""Inconsistent settings are refused at startup."""
 
 import pytest
 from pydantic import ValidationError

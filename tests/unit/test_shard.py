@@ -1,4 +1,4 @@
-"""A shard on a journal in memory: bounds, deadlines, and every way a commit can go wrong."""
+"""A shard on an in-memory journal: bounds, deadlines, and every commit failure."""
 
 import asyncio
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from wallet.ids import WalletId
 
 
 class GatedJournal(FaultyJournal):
-    """Commits wait at a gate that the test opens."""
+    """Commits wait for an event that the test sets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class GatedJournal(FaultyJournal):
 
 
 class FullRelay:
-    """A relay with as much waiting as the test says."""
+    """A relay with a backlog that the test sets."""
 
     def __init__(self) -> None:
         self.backlog = 0
@@ -48,7 +48,7 @@ class FullRelay:
     def add(self, *_: object) -> None:
         pass
 
-    def add_from_journal(self, spans: Iterable[EventRange]) -> None:
+    def add_from_journal(self, event_ranges: Iterable[EventRange]) -> None:
         pass
 
     def reset(self) -> None:
@@ -62,7 +62,7 @@ def limits(**fields: int) -> ShardLimits:
 async def held_up(
     shard: ShardUnderTest, journal: GatedJournal, wallet: WalletId
 ) -> asyncio.Task[RequestResult]:
-    """A debit that waits at the gate: whatever is asked now queues behind it."""
+    """A debit whose commit waits: later requests queue behind it."""
     journal.gate.clear()
     journal.at_the_gate.clear()
     asking = asyncio.create_task(shard.request(wallet, debit("1")))
@@ -121,7 +121,7 @@ async def test_nothing_is_answered_or_remembered_before_it_is_committed() -> Non
         assert body(await shard.request(wallet, debit("5")))["wallet"]["balance"] == "5.00"
 
 
-async def test_several_submissions_of_one_call_are_answered_in_their_order() -> None:
+async def test_several_requests_of_one_call_are_answered_in_order() -> None:
     async with shard_in_memory(FaultyJournal()) as shard:
         wallets = [await shard.create_wallet() for _ in range(3)]
         asked = [
@@ -195,16 +195,16 @@ async def test_a_full_queue_refuses_before_anything_is_written(field: str, what:
     assert shard.shard.counts["overloaded"] == 1
 
 
-async def test_a_full_wallet_leaves_its_neighbour_alone() -> None:
+async def test_a_full_wallet_queue_does_not_affect_other_wallets() -> None:
     journal = GatedJournal()
     async with shard_in_memory(journal, limits=limits(mailbox_wallet_commands_max=1)) as shard:
-        flooded, neighbour = [await shard.create_wallet() for _ in range(2)]
-        first = await held_up(shard, journal, flooded)
-        tasks = await queued(shard, (flooded, debit("1")), (neighbour, debit("2")))
-        assert failed(await shard.request(flooded, debit("1"))).code is FailureCode.OVERLOADED
+        overloaded, quiet = [await shard.create_wallet() for _ in range(2)]
+        first = await held_up(shard, journal, overloaded)
+        tasks = await queued(shard, (overloaded, debit("1")), (quiet, debit("2")))
+        assert failed(await shard.request(overloaded, debit("1"))).code is FailureCode.OVERLOADED
         journal.gate.set()
         await asyncio.gather(first, *tasks)
-    assert journal.database.wallets[neighbour].balance == 200
+    assert journal.database.wallets[quiet].balance == 200
 
 
 async def test_a_full_outbox_refuses_writes_until_it_drains() -> None:
@@ -259,7 +259,7 @@ async def test_a_deadline_that_passes_while_a_commit_is_in_doubt_leaves_it_open(
 
 
 @pytest.mark.parametrize(("attempt", "applied"), [(1, "no"), (2, "unknown")])
-async def test_a_journal_that_is_away_is_told_at_once(attempt: int, applied: str) -> None:
+async def test_an_unavailable_journal_is_reported_at_once(attempt: int, applied: str) -> None:
     journal = FaultyJournal()
     async with shard_in_memory(journal) as shard:
         wallet = await shard.create_wallet()
@@ -309,7 +309,7 @@ async def test_conflicts_are_decided_again_on_what_another_owner_wrote() -> None
         wallet = await one.create_wallet()
         await one.request(wallet, debit("10"))
         await other.request(wallet, credit("10"))
-        refused = await one.request(wallet, credit("1"))  # Its memory says that there are 10.00.
+        refused = await one.request(wallet, credit("1"))  # Its cached balance is 10.00.
         assert body(refused)["code"] == "insufficient_funds"
         assert one.shard.counts["conflicts"] == 1
     assert journal.database.wallets[wallet].version == 3
@@ -327,7 +327,7 @@ async def test_conflicts_without_end_are_given_up_and_nothing_was_applied() -> N
 
 
 class ContestedJournal(FaultyJournal):
-    """Another owner is always faster at one wallet."""
+    """Another owner always commits first for one wallet."""
 
     contested: WalletId | None = None
 
@@ -350,13 +350,13 @@ async def test_a_wallet_that_conflicts_without_end_does_not_hold_up_the_others()
         stuck = [isinstance(reply, Failure) for reply in replies]
         assert stuck == [wallet == journal.contested for wallet in wallets for _ in range(2)]
         assert shard.shard.counts["conflicts"] == 5
-        # Only the contested wallet is forgotten and read again.
+        # Only the conflicting wallet is evicted and read again.
         assert journal.loads - loads <= 6
     assert [journal.database.wallets[wallet].version for wallet in wallets] == [3, 3, 1, 3, 3]
 
 
 class OneAfterAnotherJournal(FaultyJournal):
-    """Each commit meets one more wallet that somebody else has moved."""
+    """Each commit conflicts on one more wallet that another owner has changed."""
 
     armed = False
 

@@ -1,4 +1,4 @@
-"""Probes that many ask at once."""
+"""Probes with concurrent callers."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ async def test_a_crowd_is_one_probe_and_the_next_to_come_another() -> None:
     assert runs == 2
 
 
-async def test_a_probe_that_hangs_is_given_up_and_tried_anew() -> None:
+async def test_a_probe_that_hangs_is_given_up_and_retried() -> None:
     hangs = True
 
     async def probe() -> Component:
@@ -48,7 +48,7 @@ async def test_a_probe_that_hangs_is_given_up_and_tried_anew() -> None:
     assert await shared() == READY
 
 
-async def test_everybody_who_waits_is_told_of_a_failure() -> None:
+async def test_every_waiting_caller_gets_the_failure() -> None:
     async def probe() -> Component:
         await asyncio.sleep(0)
         raise RuntimeError("broken")

@@ -1,4 +1,4 @@
-"""The service at a glance: rates between two looks, and what is wrong in plain sight."""
+"""The status view: rates between two snapshots, and visible problems."""
 
 import io
 
@@ -37,7 +37,7 @@ def row_of(text: str, heading: str) -> list[str]:
     return lines[place + 1].split()
 
 
-def test_rates_are_what_happened_between_two_looks() -> None:
+def test_rates_are_measured_between_two_snapshots() -> None:
     commit = Histogram()
     commit.observe(0.004, 50)
     more = {**SHARD.distributions, "commit_seconds": commit.snapshot()}
@@ -55,7 +55,7 @@ def test_rates_are_what_happened_between_two_looks() -> None:
     assert row_of(text, "PROJECTION")[:2] == ["0", "500"]
 
 
-def test_a_replaced_shard_begins_anew() -> None:
+def test_a_replaced_shard_begins_at_zero() -> None:
     before = StatusSnapshot(at_s=0.0, shards=[SHARD], replicas=[], projections=[])
     successor = msgspec.structs.replace(SHARD, pid=2, commands=1)
     text = shown(before, msgspec.structs.replace(before, at_s=1.0, shards=[successor]))
@@ -65,15 +65,15 @@ def test_a_replaced_shard_begins_anew() -> None:
 def test_hot_wallets_come_hottest_first_from_all_shards() -> None:
     wallets = [HotWallet(WalletId(name), rate, 0.5) for name, rate in (("cool", 1.0), ("hot", 9.0))]
     shards = [msgspec.structs.replace(SHARD, shard=n, hot_wallets=[wallets[n]]) for n in range(2)]
-    look = StatusSnapshot(at_s=0.0, shards=shards, replicas=[], projections=[])
-    assert row_of(shown(look, look), "HOT WALLET") == ["hot", "9.0", "50%", "1"]
+    snapshot = StatusSnapshot(at_s=0.0, shards=shards, replicas=[], projections=[])
+    assert row_of(shown(snapshot, snapshot), "HOT WALLET") == ["hot", "9.0", "50%", "1"]
 
 
 def test_what_is_wrong_is_said() -> None:
     shard = msgspec.structs.replace(SHARD, journal_ready=False, hot_wallets=[])
     projection = msgspec.structs.replace(PROJECTION, ready=False)
-    look = StatusSnapshot(at_s=0.0, shards=[shard], replicas=[], projections=[projection])
-    text = shown(look, look)
+    snapshot = StatusSnapshot(at_s=0.0, shards=[shard], replicas=[], projections=[projection])
+    text = shown(snapshot, snapshot)
     assert "No replica responds." in text
     assert "1 (database down)" in text
     assert "0 (disconnected)" in text

@@ -1,4 +1,4 @@
-"""What is kept under keys stays readable: these rows are in the form of earlier releases."""
+"""Stored responses stay readable: these rows have the format of earlier releases."""
 
 import asyncio
 from typing import TypeVar
@@ -22,12 +22,12 @@ from actors.shard.stored_answers import (
     request_fingerprint_from,
     stored_answer,
 )
-from tests.support.batches import a_batch, a_cache, keyed_batch
+from tests.support.batches import keyed_batch, make_batch, make_cache
 from tests.support.domain import WALLET_ID, make_wallet, transfer_id
 from tests.support.faulty_journal import FaultyJournal
 from tests.support.results import applied, failed
 from tests.support.shards import shard_in_memory
-from tests.support.write_side import credit, debit, keyed_by
+from tests.support.write_side import credit, debit, idempotency_for
 from wallet.commands import Idempotency
 from wallet.ids import IdempotencyKey
 from wallet.refusals import Refusal, RefusalCode
@@ -74,7 +74,7 @@ DECLINED = Refused(
 ItemT = TypeVar("ItemT", Applied, Refused)
 
 
-def a_row(answer: bytes, *, refused: bool = False, version: int = 0) -> StoredAnswer:
+def make_row(answer: bytes, *, refused: bool = False, version: int = 0) -> StoredAnswer:
     return StoredAnswer(
         fingerprint=b"f", request_id="r1", refused=refused, answer=answer, version=version
     )
@@ -85,53 +85,53 @@ def replayed(result: ItemT) -> ItemT:
 
 
 def test_a_transfer_that_was_kept_is_the_same_bytes_again_and_names_its_id() -> None:
-    found = item_result_from(a_row(TRANSFER, version=6), replayed=True)
+    found = item_result_from(make_row(TRANSFER, version=6), replayed=True)
     assert found == replayed(DONE)
 
 
 def test_a_refusal_that_was_kept_is_the_same_refusal_again() -> None:
-    found = item_result_from(a_row(REFUSAL, refused=True), replayed=True)
+    found = item_result_from(make_row(REFUSAL, refused=True), replayed=True)
     assert found == replayed(DECLINED)
 
 
 def test_what_a_later_release_added_to_a_refusal_is_passed_over() -> None:
     longer = REFUSAL.replace(b'{"code"', b'{"added":1,"code"')
-    assert item_result_from(a_row(longer, refused=True), replayed=True) == replayed(DECLINED)
+    assert item_result_from(make_row(longer, refused=True), replayed=True) == replayed(DECLINED)
 
 
 def test_a_claim_that_was_kept_names_the_request_that_came_first() -> None:
-    found = claim_from(a_row(CLAIM), replayed=True)
+    found = claim_from(make_row(CLAIM), replayed=True)
     assert found == KeyClaimed(request_id="r4", replayed=True)
 
 
 def test_a_batch_that_was_kept_has_the_same_results_again() -> None:
-    found = batch_result_from(a_row(BATCH), replayed=True)
+    found = batch_result_from(make_row(BATCH), replayed=True)
     assert found == BatchCommitted(items=(DONE, DECLINED), wallet=BALANCES, replayed=True)
-    assert request_fingerprint_from(a_row(BATCH)) == b""
+    assert request_fingerprint_from(make_row(BATCH)) == b""
 
 
 def test_a_batch_that_was_rolled_back_names_its_refused_item_again() -> None:
-    found = batch_result_from(a_row(ROLLED_BACK), replayed=True)
+    found = batch_result_from(make_row(ROLLED_BACK), replayed=True)
     assert found == BatchRolledBack(index=1, refusal=DECLINED.refusal, replayed=True)
 
 
-def test_a_part_of_a_batch_tells_the_request_that_it_was_part_of() -> None:
-    found = batch_result_from(a_row(PART), replayed=False)
+def test_a_part_of_a_batch_names_its_request() -> None:
+    found = batch_result_from(make_row(PART), replayed=False)
     assert found == BatchCommitted(items=(replayed(DONE),), wallet=BALANCES)
-    assert request_fingerprint_from(a_row(PART)) == b"req"
+    assert request_fingerprint_from(make_row(PART)) == b"req"
 
 
 @pytest.mark.parametrize(
     ("result", "request_fingerprint", "row"),
     [
-        (DONE, b"", a_row(TRANSFER, version=6)),
-        (DECLINED, b"", a_row(REFUSAL, refused=True)),
-        (KeyClaimed(request_id="r4"), b"", a_row(CLAIM)),
-        (BatchCommitted(items=(DONE, DECLINED), wallet=BALANCES), b"", a_row(BATCH)),
+        (DONE, b"", make_row(TRANSFER, version=6)),
+        (DECLINED, b"", make_row(REFUSAL, refused=True)),
+        (KeyClaimed(request_id="r4"), b"", make_row(CLAIM)),
+        (BatchCommitted(items=(DONE, DECLINED), wallet=BALANCES), b"", make_row(BATCH)),
         (
             BatchCommitted(items=(replayed(DONE),), wallet=BALANCES),
             b"req",
-            a_row(PART, version=6),
+            make_row(PART, version=6),
         ),
     ],
     ids=["transfer", "refusal", "claim", "batch", "part"],
@@ -146,7 +146,7 @@ def test_a_result_is_kept_in_the_form_that_earlier_releases_wrote(
 
 
 def test_a_batch_that_is_rolled_back_is_kept_as_earlier_releases_read_it() -> None:
-    """By its last answer and the number of those before it. What they held was never applied."""
+    """By its last response and the number of rolled-back responses before it."""
     key = Idempotency(key=IdempotencyKey("k"), fingerprint=b"f")
     kept = stored_answer(BatchRolledBack(index=1, refusal=DECLINED.refusal), key, "r1")
     assert kept.answer == ROLLED_BACK.replace(TRANSFER, b"null").replace(
@@ -158,18 +158,18 @@ def test_a_batch_that_is_rolled_back_is_kept_as_earlier_releases_read_it() -> No
 @pytest.mark.parametrize("row", [BATCH, ROLLED_BACK])
 def test_a_stored_row_of_an_earlier_release_answers_a_repeated_batch(row: bytes) -> None:
     key = (WALLET_ID, IdempotencyKey("w"))
-    batch = a_batch(a_cache(make_wallet()), keys={key: a_row(row)})
+    batch = make_batch(make_cache(make_wallet()), keys={key: make_row(row)})
     found = batch.decide(keyed_batch(debit("5"), credit("9"), request_id="r2"))
-    assert found == batch_result_from(a_row(row), replayed=True)
+    assert found == batch_result_from(make_row(row), replayed=True)
     assert batch.write.events == []
 
 
 @pytest.mark.parametrize(
     "row",
     [
-        a_row(b'{"code":"of_a_later_release","detail":""}', refused=True),
-        a_row(b"{}", version=1),
-        a_row(b"no JSON"),
+        make_row(b'{"code":"of_a_later_release","detail":""}', refused=True),
+        make_row(b"{}", version=1),
+        make_row(b"no JSON"),
     ],
     ids=["unknown_code", "no_id", "no_json"],
 )
@@ -185,8 +185,8 @@ async def test_a_row_that_cannot_be_read_fails_its_own_request_and_no_other() ->
     async with shard_in_memory(journal) as shard:
         wallet, other = [await shard.create_wallet() for _ in range(2)]
         command = credit("1")
-        fingerprint = keyed_by("k", command).fingerprint
-        unknown = a_row(b'{"code":"of_a_later_release","detail":""}', refused=True)
+        fingerprint = idempotency_for("k", command).fingerprint
+        unknown = make_row(b'{"code":"of_a_later_release","detail":""}', refused=True)
         journal.database.idempotency_keys[wallet, IdempotencyKey("k")] = msgspec.structs.replace(
             unknown, fingerprint=fingerprint
         )

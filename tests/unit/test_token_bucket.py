@@ -1,4 +1,4 @@
-"""A key's rate: what comes through in any time is bounded, and everybody comes through in time."""
+"""The rate limit of a key: bounded in any interval, and every client is served eventually."""
 
 import pytest
 from hypothesis import given

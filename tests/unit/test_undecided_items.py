@@ -35,11 +35,11 @@ def lines_of(*items: dict[str, Any]) -> bytes:
 
 
 def once(wallet_id: WalletId, failure: Any) -> Any:
-    """Fail the wallet's next submission, and no other."""
+    """Fail only the wallet's next request."""
     left = [failure]
 
-    def fails(submission: CommandRequest) -> Any:
-        return left.pop() if left and submission.wallet_id == wallet_id else None
+    def fails(request: CommandRequest) -> Any:
+        return left.pop() if left and request.wallet_id == wallet_id else None
 
     return fails
 

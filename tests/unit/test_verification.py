@@ -1,4 +1,4 @@
-"""The checker's own parts: reading side by side, projections under way, telling breaches once."""
+"""The checker: merged reads, lagging projections, and each violation reported once."""
 
 from collections.abc import Sequence
 from random import Random
@@ -35,7 +35,7 @@ def key_of(row: Any) -> tuple[str, str]:
 async def merged(**statements: FakePages) -> dict[tuple[str, str], dict[str, list[Row]]]:
     found: dict[tuple[str, str], dict[str, list[Row]]] = {}
     async for group in merge_join(statements, key_of):  # type: ignore[arg-type]  # tuples do
-        assert not group.keys() & found.keys(), "a key comes once, whole"
+        assert not group.keys() & found.keys(), "a key occurs once, with all its rows"
         found |= group  # type: ignore[arg-type]  # tuples do
     return found
 
@@ -47,8 +47,8 @@ async def test_rows_of_a_key_come_together_whatever_the_pages(size: int) -> None
     right = sorted({(random.choice("bc"), random.choice("wxy"), 0) for _ in range(9)})
     found = await merged(left=FakePages(left, size), right=FakePages(right, size + 1))
     for name, rows in (("left", left), ("right", right)):
-        told = [row for _, group in sorted(found.items()) for row in group.get(name, ())]
-        assert told == rows
+        reported = [row for _, group in sorted(found.items()) for row in group.get(name, ())]
+        assert reported == rows
     assert all(
         key_of(row) == key
         for key, group in found.items()
@@ -101,7 +101,7 @@ def breaches(found: TransferRow | None, version: int, wallet_version: int) -> li
         (HELD_ROW, 1, 1, [ViolationKind.PROJECTION_DIFFERS]),
         (DONE_ROW, 2, 2, [ViolationKind.PROJECTION_DIFFERS]),
         (DONE_ROW, 4, 4, []),
-        (DONE_ROW, 4, 1, []),  # ahead of its wallet, whose earlier events are still to come
+        (DONE_ROW, 4, 1, []),  # ahead of its wallet, whose earlier events are not projected yet
     ],
 )
 def test_a_transfers_projection_is_what_the_events_up_to_it_left(
@@ -110,13 +110,13 @@ def test_a_transfers_projection_is_what_the_events_up_to_it_left(
     assert breaches(found, version, wallet_version) == expected
 
 
-def test_a_breach_is_told_once_a_wallet_and_counted_every_time() -> None:
-    told: list[Violation] = []
-    findings = Findings(told.append)
+def test_a_violation_is_reported_once_per_wallet_and_always_counted() -> None:
+    reported: list[Violation] = []
+    findings = Findings(reported.append)
     gap = Violation(kind=ViolationKind.VERSION_GAP, wallet_id="w", detail="1")
     other = msgspec.structs.replace(gap, wallet_id="v")
     findings.add([gap, msgspec.structs.replace(gap, detail="2"), other])
-    assert told == [gap, other]
+    assert reported == [gap, other]
     assert findings.counts == {ViolationKind.VERSION_GAP: 3}
     findings.start_next_range()
     findings.add([gap])

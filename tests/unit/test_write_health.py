@@ -1,4 +1,4 @@
-"""Whether writes go through: what a shard learns from its commits, and from probes without them."""
+"""Write health of a shard, from its commits and, without them, from probes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence

@@ -1,4 +1,4 @@
-"""The commands around a stack: what they find, what they leave alone, what they say."""
+"""The stack commands: what they detect, leave unchanged and print."""
 
 import io
 import socket
@@ -21,7 +21,7 @@ from runtime.settings import Settings
 
 
 class Screen:
-    """What the user reads."""
+    """The output for the user."""
 
     def __init__(self) -> None:
         self._text = io.StringIO()
@@ -38,14 +38,14 @@ def screen() -> Screen:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDirectory:
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateDirectory:
     monkeypatch.setenv("WALLET_HOME", str(tmp_path / "home"))
     return StateDirectory(tmp_path / "home")
 
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[ProcessRecord]:
-    """A process of an earlier start, called like one of the servers."""
+    """A process of an earlier start, with the name of one of the servers."""
     process = spawn(
         "nats",
         [sys.executable, "-c", "import time; time.sleep(60)"],
@@ -58,11 +58,11 @@ def sleeper(tmp_path: Path) -> Iterator[ProcessRecord]:
 
 @pytest.fixture
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """Counts starts in place of making them."""
+    """Counts starts instead of starting anything."""
     made: list[Settings] = []
 
     def start(
-        settings: Settings, home: StateDirectory, recorder: StackState, steps: Progress
+        settings: Settings, state_dir: StateDirectory, recorder: StackState, steps: Progress
     ) -> None:
         made.append(settings)
         recorder.stack.http_url = startup.http_url(settings)
@@ -73,19 +73,19 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     return made
 
 
-def remember(home: StateDirectory, process: ProcessRecord, *, complete: bool) -> None:
-    home.create()
-    stack = home.load()
+def remember(state_dir: StateDirectory, process: ProcessRecord, *, complete: bool) -> None:
+    state_dir.create()
+    stack = state_dir.load()
     stack.processes[process.name] = process
     stack.is_complete = complete
     stack.http_url = "http://localhost:1"
-    home.save(stack)
+    state_dir.save(stack)
 
 
 def test_up_starts_and_says_where_and_what_to_try(
-    home: StateDirectory, screen: Screen, starts: list[Settings]
+    state_dir: StateDirectory, screen: Screen, starts: list[Settings]
 ) -> None:
-    stack_commands.up(Settings(http_port=8089), home, screen.console)
+    stack_commands.up(Settings(http_port=8089), state_dir, screen.console)
 
     assert len(starts) == 1
     assert "The wallet service is up: http://localhost:8089" in screen.text
@@ -94,16 +94,16 @@ def test_up_starts_and_says_where_and_what_to_try(
 
 
 def test_up_again_only_says_that_it_is_already_up(
-    home: StateDirectory,
+    state_dir: StateDirectory,
     screen: Screen,
     starts: list[Settings],
     sleeper: ProcessRecord,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    remember(home, sleeper, complete=True)
+    remember(state_dir, sleeper, complete=True)
     monkeypatch.setattr(stack_commands, "fetch_readiness", lambda _url: Readiness(is_ready=True))
 
-    stack_commands.up(Settings(), home, screen.console)
+    stack_commands.up(Settings(), state_dir, screen.console)
 
     assert starts == []
     assert is_alive(sleeper)
@@ -111,144 +111,144 @@ def test_up_again_only_says_that_it_is_already_up(
 
 
 def test_up_again_on_a_service_that_is_not_ready_says_which_part(
-    home: StateDirectory,
+    state_dir: StateDirectory,
     screen: Screen,
     starts: list[Settings],
     sleeper: ProcessRecord,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    remember(home, sleeper, complete=True)
+    remember(state_dir, sleeper, complete=True)
     waiting = Component(name="nats", is_ready=False, detail="events wait")
     monkeypatch.setattr(
         stack_commands, "fetch_readiness", lambda _url: Readiness(is_ready=False, parts=(waiting,))
     )
 
     with pytest.raises(StackError, match="nats: events wait"):
-        stack_commands.up(Settings(), home, screen.console)
+        stack_commands.up(Settings(), state_dir, screen.console)
 
     assert starts == []
     assert is_alive(sleeper)
 
 
 def test_deploying_onto_a_cluster_needs_servers_that_it_can_reach(
-    home: StateDirectory, screen: Screen
+    state_dir: StateDirectory, screen: Screen
 ) -> None:
     with pytest.raises(StackError, match="WALLET_DATABASE_URL and WALLET_NATS_URL"):
-        stack_commands.deploy_onto(Settings(), home, "10.0.0.1:6379", "api", screen.console)
+        stack_commands.deploy_onto(Settings(), state_dir, "10.0.0.1:6379", "api", screen.console)
 
     with pytest.raises(StackError, match=r"wallet up.*--address"):
-        stack_commands.deploy_onto(Settings(), home, "", "api", screen.console)
+        stack_commands.deploy_onto(Settings(), state_dir, "", "api", screen.console)
 
 
-def test_up_after_a_half_finished_start_ends_what_it_left_and_starts_anew(
-    home: StateDirectory, screen: Screen, starts: list[Settings], sleeper: ProcessRecord
+def test_up_after_a_half_finished_start_stops_the_rest_and_starts_again(
+    state_dir: StateDirectory, screen: Screen, starts: list[Settings], sleeper: ProcessRecord
 ) -> None:
-    remember(home, sleeper, complete=False)
+    remember(state_dir, sleeper, complete=False)
 
-    stack_commands.up(Settings(), home, screen.console)
+    stack_commands.up(Settings(), state_dir, screen.console)
 
     assert not is_alive(sleeper)
     assert len(starts) == 1
     assert "left over from an earlier start" in screen.text
 
 
-def test_up_leaves_a_stranger_with_a_stale_pid_alone(
-    home: StateDirectory, screen: Screen, starts: list[Settings], sleeper: ProcessRecord
+def test_up_leaves_another_process_with_a_stale_pid_alone(
+    state_dir: StateDirectory, screen: Screen, starts: list[Settings], sleeper: ProcessRecord
 ) -> None:
     stale = sleeper.model_copy(update={"start_time": "long ago"})
-    remember(home, stale, complete=True)
+    remember(state_dir, stale, complete=True)
 
-    stack_commands.up(Settings(), home, screen.console)
+    stack_commands.up(Settings(), state_dir, screen.console)
 
     assert is_alive(sleeper)
     assert len(starts) == 1
 
 
 def test_a_port_in_use_is_one_line_and_nothing_is_started(
-    home: StateDirectory, screen: Screen
+    state_dir: StateDirectory, screen: Screen
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(http_port=taken.getsockname()[1])
 
         with pytest.raises(StackError, match=r"is in use.*WALLET_HTTP_PORT"):
-            stack_commands.up(settings, home, screen.console)
+            stack_commands.up(settings, state_dir, screen.console)
 
-    assert home.load().processes == {}
+    assert state_dir.load().processes == {}
 
 
 def test_down_with_nothing_running_says_so_and_creates_nothing(
-    home: StateDirectory, screen: Screen
+    state_dir: StateDirectory, screen: Screen
 ) -> None:
-    stack_commands.down(Settings(), home, screen.console)
+    stack_commands.down(Settings(), state_dir, screen.console)
 
     assert "Nothing is running." in screen.text
-    assert not home.root.exists()
+    assert not state_dir.root.exists()
 
 
 def test_down_stops_what_is_recorded_and_forgets_it(
-    home: StateDirectory, screen: Screen, sleeper: ProcessRecord
+    state_dir: StateDirectory, screen: Screen, sleeper: ProcessRecord
 ) -> None:
-    remember(home, sleeper, complete=True)
+    remember(state_dir, sleeper, complete=True)
 
-    stack_commands.down(Settings(), home, screen.console)
+    stack_commands.down(Settings(), state_dir, screen.console)
 
     assert not is_alive(sleeper)
-    assert home.load().processes == {}
+    assert state_dir.load().processes == {}
     assert "Its data is kept." in screen.text
 
 
 def test_clean_refuses_while_anything_runs(
-    home: StateDirectory, screen: Screen, sleeper: ProcessRecord
+    state_dir: StateDirectory, screen: Screen, sleeper: ProcessRecord
 ) -> None:
-    remember(home, sleeper, complete=True)
+    remember(state_dir, sleeper, complete=True)
 
     with pytest.raises(StackError, match="wallet down"):
-        stack_commands.clean(home, screen.console)
+        stack_commands.clean(state_dir, screen.console)
 
-    assert home.root.exists()
+    assert state_dir.root.exists()
 
 
-def test_clean_removes_the_home(home: StateDirectory, screen: Screen) -> None:
-    home.create()
-    home.save(home.load())
+def test_clean_removes_the_state_directory(state_dir: StateDirectory, screen: Screen) -> None:
+    state_dir.create()
+    state_dir.save(state_dir.load())
 
-    stack_commands.clean(home, screen.console)
+    stack_commands.clean(state_dir, screen.console)
 
-    assert not home.root.exists()
+    assert not state_dir.root.exists()
 
 
 def test_status_of_a_dead_process_is_ended_and_not_ready(
-    home: StateDirectory, screen: Screen, sleeper: ProcessRecord
+    state_dir: StateDirectory, screen: Screen, sleeper: ProcessRecord
 ) -> None:
-    remember(home, sleeper, complete=True)
+    remember(state_dir, sleeper, complete=True)
     stop(sleeper)
 
-    assert status.status(Settings(), home, screen.console) is False
+    assert status.status(Settings(), state_dir, screen.console) is False
     assert "ended" in screen.text
     assert "Ray is not running" in screen.text
 
 
-def test_commands_that_need_a_database_say_that_none_runs(home: StateDirectory) -> None:
+def test_commands_that_need_a_database_say_that_none_runs(state_dir: StateDirectory) -> None:
     with pytest.raises(StackError, match=r"wallet up.*WALLET_DATABASE_URL"):
-        stack_commands.running_settings(Settings(), home)
+        stack_commands.running_settings(Settings(), state_dir)
 
 
 def test_a_process_that_comes_after_the_start_was_given_up_is_stopped(
-    home: StateDirectory, sleeper: ProcessRecord
+    state_dir: StateDirectory, sleeper: ProcessRecord
 ) -> None:
-    home.create()
-    recorder = StackState(home, home.load())
+    state_dir.create()
+    recorder = StackState(state_dir, state_dir.load())
     recorder.close()
 
     with pytest.raises(StackError):
         recorder.add(sleeper)
 
     assert not is_alive(sleeper)
-    assert home.load().processes == {}
+    assert state_dir.load().processes == {}
 
 
 def test_an_error_is_one_line_on_stderr_and_exit_code_1(
-    home: StateDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    state_dir: StateDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["wallet", "migrate"])
     monkeypatch.delenv("WALLET_DATABASE_URL", raising=False)
@@ -261,7 +261,7 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_1(
 
 
 def test_a_setting_that_is_wrong_is_named(
-    home: StateDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    state_dir: StateDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["wallet", "up"])
     monkeypatch.setenv("WALLET_HTTP_PORT", "many")
@@ -272,8 +272,8 @@ def test_a_setting_that_is_wrong_is_named(
     assert "WALLET_HTTP_PORT" in capsys.readouterr().err
 
 
-def test_books_that_can_not_be_checked_have_an_exit_code_of_their_own(
-    home: StateDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_failed_check_has_its_own_exit_code(
+    state_dir: StateDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("WALLET_DATABASE_URL", raising=False)
     monkeypatch.setattr(sys, "argv", ["wallet", "verify"])
