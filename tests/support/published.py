@@ -1,8 +1,10 @@
 """Reads all events of the stream in order."""
 
 import asyncio
+from contextlib import suppress
 
 import nats
+from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from wallet.event_codec import CloudEvent, decode_envelope
@@ -11,33 +13,39 @@ STREAM = "WALLET_EVENTS"
 
 
 async def events_on_stream(url: str) -> list[CloudEvent]:
-    """Every event on the stream in stream order, duplicates included."""
+    """Every event on the stream, in stream order, duplicates included."""
     client = await nats.connect(url)
     try:
-        jetstream = client.jetstream()
-        count = (await jetstream.stream_info(STREAM)).state.messages
-        if not count:
-            return []
-        subscription = await jetstream.subscribe("wallet.events.>", ordered_consumer=True)
-        messages = [await subscription.next_msg(timeout=10) for _ in range(count)]
-        # Who polls with this would else run into the server's limit of consumers.
-        await jetstream.delete_consumer(STREAM, (await subscription.consumer_info()).name)
+        return await _read(client.jetstream())
     finally:
         await client.close()
-    return [decode_envelope(message.data) for message in messages]
 
 
 async def wait_for_events(url: str, count: int, *, timeout_s: float = 20.0) -> list[CloudEvent]:
-    """Wait for ``count`` distinct events and return them, or TimeoutError."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            try:
-                events = await events_on_stream(url)
-            except NotFoundError:
-                events = []
-            if len({event.id for event in events}) >= count:
-                return events
-            await asyncio.sleep(0)
+    """The stream's events once there are ``count`` different ones, or TimeoutError."""
+    client = await nats.connect(url)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                with suppress(NotFoundError):
+                    events = await _read(client.jetstream(), at_least=count)
+                    if len({event.id for event in events}) >= count:
+                        return events
+                await asyncio.sleep(0)
+    finally:
+        await client.close()
+
+
+async def _read(jetstream: JetStreamContext, *, at_least: int = 1) -> list[CloudEvent]:
+    """By sequence: a consumer for each poll would reach the server's limit of consumers."""
+    state = (await jetstream.stream_info(STREAM)).state
+    if state.messages < at_least:
+        return []
+    messages = [
+        await jetstream.get_msg(STREAM, sequence)
+        for sequence in range(state.first_seq, state.last_seq + 1)
+    ]
+    return [decode_envelope(message.data or b"") for message in messages]
 
 
 async def wait_for_messages(url: str, count: int, *, timeout_s: float = 20.0) -> None:
