@@ -36,7 +36,8 @@ RENAMED: Final[Mapping[str, str]] = {
     "stream_sync_s": "stream_sync_interval_s",
     "projection_poll_s": "projection_pull_expires_s",
 }
-"""Former names of settings. Read for one release, with a warning; the new name takes precedence."""
+"""Former names of settings, read for one release with a warning. In the environment the new name
+takes precedence. An application's args should have only one of the two."""
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
