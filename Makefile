@@ -42,7 +42,7 @@ verify: $(RUNTIME) ## Check ledger consistency online: make verify ARGS=--stream
 test: $(DEVELOPMENT) ## Run every test, in parallel: make test ARGS="tests/unit -k money"
 	@$(BIN)/python -m tests $(ARGS)
 
-lint: $(DEVELOPMENT) ## Check format, style, types and import rules
+lint: $(DEVELOPMENT) $(BENCHMARK) ## Check format, style, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
