@@ -16,7 +16,7 @@ from projections.store import (
     TransferRow,
     WalletRow,
 )
-from wallet.event_codec import CloudEvent, decode_envelope
+from wallet.event_codec import CloudEvent, decode_envelope, event_id
 from wallet.events import EventType
 from wallet.ids import WalletId
 from wallet.representation import TransferResultView, WalletView
@@ -72,7 +72,7 @@ class _ChangeSetBuilder:
         self.settlements: dict[str, SettlementRow] = {}
 
     def add(self, event: CloudEvent) -> None:
-        if event.walletversion < 1 or event.id != f"{event.subject}:{event.walletversion}":
+        if event.walletversion < 1 or event.id != event_id(event):
             raise EventMismatch(
                 f"event id {event.id} does not match wallet {event.subject} "
                 f"at version {event.walletversion}"

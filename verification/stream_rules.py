@@ -24,7 +24,7 @@ class StreamOrder:
     def add(self, message: StreamMessage) -> Iterator[Violation]:
         event = message.event
         last = self.last.get(event.wallet_id)
-        if message.message_id != f"{event.wallet_id}:{event.version}":
+        if message.message_id.split(":")[:2] != [event.wallet_id, str(event.version)]:
             yield stream_violation(
                 ViolationKind.STREAM_MESSAGE_ID_WRONG, message, message.message_id
             )

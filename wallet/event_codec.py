@@ -11,9 +11,10 @@ from typing import Final
 
 import msgspec
 
+from wallet.chain import EventContent, encode_content
 from wallet.events import EventType, RecordedEvent, TransferChanged
 from wallet.ids import WalletId
-from wallet.representation import ENCODER, encode_recorded
+from wallet.representation import ENCODER, TransferResultView, WalletView, encode_recorded
 from wallet.state import TransferStatus
 
 SOURCE: Final = "/wallet-service"
@@ -34,10 +35,19 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Extension attribute: the wallet's version after the event. Contiguous per wallet."""
     previousstatus: str | msgspec.UnsetType = msgspec.UNSET
     """Extension attribute: the transfer's previous status, if it existed before."""
+    hash: str | msgspec.UnsetType = msgspec.UNSET
+    """Extension attribute: hash of this event, in hexadecimal. Absent from events that were
+    recorded before there was a chain; so is `previoushash`."""
+    previoushash: str | msgspec.UnsetType = msgspec.UNSET
+    """Extension attribute: hash of the wallet's event before this one; zeros before the first."""
+    keydigest: str | msgspec.UnsetType = msgspec.UNSET
+    """Extension attribute: digest of the idempotency key of its request, if there was one."""
     data: msgspec.Raw
 
 
-_envelope_decoder = msgspec.json.Decoder(CloudEvent)
+_envelope_decoder: Final = msgspec.json.Decoder(CloudEvent)
+_wallet_decoder: Final = msgspec.json.Decoder(WalletView)
+_transfer_decoder: Final = msgspec.json.Decoder(TransferResultView)
 
 
 def partition_of(wallet_id: WalletId, partitions: int) -> int:
@@ -62,9 +72,77 @@ def encode_event(recorded: RecordedEvent, body: bytes | None = None) -> bytes:
             time=event.occurred_at,
             walletversion=recorded.wallet_after.version,
             previousstatus=TransferStatus.PENDING if settles else msgspec.UNSET,
+            hash=recorded.wallet_after.hash.hex() if recorded.previous_hash else msgspec.UNSET,
+            previoushash=recorded.previous_hash.hex() or msgspec.UNSET,
+            keydigest=recorded.key_digest.hex() or msgspec.UNSET,
             data=msgspec.Raw(body if body is not None else encode_recorded(recorded)),
         )
     )
+
+
+def event_id(event: CloudEvent) -> str:
+    """The id that ``event`` must have: wallet, version, and the hash if it has one."""
+    wallet_version = f"{event.subject}:{event.walletversion}"
+    return f"{wallet_version}:{event.hash}" if event.hash else wallet_version
+
+
+def content_of_event(event: CloudEvent) -> bytes:
+    """The content of ``event`` that its hash covers; equal to `content_of` its journal row.
+
+    Raises:
+        msgspec.MsgspecError: the data doesn't match the event's type.
+    """
+    digest = event.keydigest or None
+    if event.type == EventType.WALLET_CREATED:
+        return encode_content(_wallet_content(event, _wallet_decoder.decode(event.data), digest))
+    return encode_content(_transfer_content(event, _transfer_decoder.decode(event.data), digest))
+
+
+def _wallet_content(event: CloudEvent, wallet: WalletView, digest: str | None) -> EventContent:
+    return EventContent(
+        wallet=event.subject,
+        version=event.walletversion,
+        type=event.type,
+        time=event.time,
+        balance=_minor(wallet.balance),
+        pending_debit=_minor(wallet.pending_debit),
+        pending_credit=_minor(wallet.pending_credit),
+        currency=wallet.currency,
+        scale=wallet.scale,
+        reference_id=wallet.reference_id,
+        metadata=wallet.metadata,
+        key_digest=digest,
+    )
+
+
+def _transfer_content(
+    event: CloudEvent, transfer: TransferResultView, digest: str | None
+) -> EventContent:
+    after = transfer.wallet
+    previous = event.previousstatus or None
+    return EventContent(
+        wallet=event.subject,
+        version=event.walletversion,
+        type=event.type,
+        time=event.time,
+        balance=_minor(after.balance),
+        pending_debit=_minor(after.pending_debit),
+        pending_credit=_minor(after.pending_credit),
+        transfer=transfer.id,
+        transfer_type=transfer.type,
+        previous_status=previous,
+        amount=_minor(transfer.amount),
+        created_at=transfer.created_at if previous is not None else None,
+        failure_reason=transfer.failure_reason,
+        reference_id=transfer.reference_id,
+        metadata=transfer.metadata,
+        key_digest=digest,
+    )
+
+
+def _minor(amount: str) -> str:
+    """Minor units, as text, of a decimal string that has all of its decimals."""
+    return str(int(amount.replace(".", "")))
 
 
 def decode_envelope(payload: bytes) -> CloudEvent:

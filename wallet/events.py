@@ -66,10 +66,18 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
     event: Event
     wallet_after: Wallet
     made_by: str | None = None
+    previous_hash: bytes = b""
+    """Of the wallet's event before this one; empty: recorded before there was a chain."""
+    key_digest: bytes = b""
+    """Of the idempotency key that it was requested with (`wallet.chain.key_digest_of`)."""
     traceparent: str | None = None
     """W3C ``traceparent`` of its request, if traced; not stored in the journal."""
 
     @property
     def id(self) -> str:
-        """Unique and reproducible: a version belongs to one event, whoever publishes it."""
-        return f"{self.wallet_after.id}:{self.wallet_after.version}"
+        """Unique and reproducible: the same event has the same id, whoever publishes it, and
+        another event never has it, even if the journal lost this one."""
+        wallet = self.wallet_after
+        if not self.previous_hash:
+            return f"{wallet.id}:{wallet.version}"
+        return f"{wallet.id}:{wallet.version}:{wallet.hash.hex()}"

@@ -76,6 +76,8 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True):
     pending_credit: int = 0
     overdraft_limit: int = 0
     version: int = 0
+    hash: bytes = b""
+    """Of the last event (`wallet.chain`)."""
     reference_id: str | None = None
     metadata: Mapping[str, str] = {}
     created_at: datetime

@@ -6,6 +6,7 @@ exits and has written nothing of that batch.
 """
 
 from actors.journal.ports import CommitRequest, LoadedState
+from wallet.chain import GENESIS, HASH_BYTES
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.fold import assert_invariants
 from wallet.ids import WalletId
@@ -18,7 +19,7 @@ def assert_writable(batch: CommitRequest) -> None:
     assert batch.wallets.keys() == known, "INV-5 a written wallet has a version that is checked"
     states: dict[WalletId, Wallet] = {}
     for recorded in batch.events:
-        _assert_follows(recorded.wallet_after, states, batch)
+        _assert_follows(recorded, states, batch)
         states[recorded.wallet_after.id] = recorded.wallet_after
     for wallet_id, wallet in batch.wallets.items():
         if wallet_id in states:
@@ -33,10 +34,18 @@ def assert_writable(batch: CommitRequest) -> None:
         _assert_refused(batch)
 
 
-def _assert_follows(wallet: Wallet, states: dict[WalletId, Wallet], batch: CommitRequest) -> None:
+def _assert_follows(
+    recorded: RecordedEvent, states: dict[WalletId, Wallet], batch: CommitRequest
+) -> None:
+    wallet = recorded.wallet_after
     before = states.get(wallet.id)
-    version = batch.expected_versions.get(wallet.id, 0) if before is None else before.version
+    if before is None:
+        version = batch.expected_versions.get(wallet.id, 0)
+        previous = batch.expected_hashes.get(wallet.id, GENESIS)
+    else:
+        version, previous = before.version, before.hash
     assert wallet.version == version + 1, "INV-10 versions are contiguous"
+    assert recorded.previous_hash == previous, "INV-13 an event follows the one before it"
 
 
 def _assert_keys(batch: CommitRequest) -> None:
@@ -63,6 +72,7 @@ def assert_loaded(loaded: LoadedState) -> None:
     """After the read: the state that a batch is decided on keeps the invariants."""
     for wallet in loaded.wallets.values():
         assert wallet.version >= 1, "INV-10 a wallet's creation is its version 1"
+        assert len(wallet.hash) == HASH_BYTES, "INV-13 a loaded wallet's hash is known"
         assert_invariants(wallet)
     if loaded.unpublished:
         _assert_unpublished(loaded)

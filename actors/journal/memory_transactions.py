@@ -139,7 +139,9 @@ class MemoryTransaction:
 
     def _is_current(self, wallet_id: WalletId) -> bool:
         stored = self._database.wallets.get(wallet_id)
-        return stored is not None and stored.version == self._batch.expected_versions[wallet_id]
+        batch = self._batch
+        expected = (batch.expected_versions[wallet_id], batch.expected_hashes[wallet_id])
+        return stored is not None and (stored.version, stored.hash) == expected
 
     def _check_versions(self) -> None:
         stale = [one for one in self._batch.expected_versions if not self._is_current(one)]

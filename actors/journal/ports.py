@@ -123,11 +123,13 @@ class LoadedState(msgspec.Struct, kw_only=True):
 
 
 class CommitRequest(msgspec.Struct, kw_only=True):
-    """Everything that one transaction writes, and the versions that it depends on."""
+    """Everything that one transaction writes, and the versions and hashes that it depends on."""
 
     now: datetime
     expected_versions: dict[WalletId, int]
     """Version that each existing wallet was decided on, changed or only refused."""
+    expected_hashes: dict[WalletId, bytes]
+    """Hash of that version: a history that the journal lost may have had another event there."""
     wallets: dict[WalletId, Wallet]
     """Wallets after the batch: each of ``expected_versions`` and ``created_wallets``."""
     created_wallets: list[WalletId]

@@ -3,11 +3,14 @@
 from collections.abc import Collection, Iterable
 from typing import Final
 
+import msgspec
+
 from actors.journal.ports import CommitRequest, EventRange, LoadedState, ReadSet, TransferKey
+from actors.journal.postgres_chain import linked_hash
 from actors.journal.postgres_columns import commit_arguments
 from actors.journal.postgres_connection import Connection, ReconnectingConnection
 from actors.journal.postgres_rows import (
-    Row,
+    EVENT_COLUMNS,
     recorded_event_from_row,
     stored_answer_from_row,
     transfer_from_row,
@@ -30,7 +33,7 @@ CONNECTION_SETTINGS: Final = {
 _WALLETS: Final = """
 SELECT w.id::text, w.currency, w.scale, w.status, w.balance::text, w.pending_debit::text,
     w.pending_credit::text, w.overdraft_limit::text, w.version, w.reference_id, w.metadata,
-    w.created_at, w.updated_at, o.firsts, o.lasts
+    w.created_at, w.updated_at, w.hash, w.hash_version, o.firsts, o.lasts
 FROM wallets w
 LEFT JOIN LATERAL (
     SELECT array_agg(first_version ORDER BY first_version) AS firsts,
@@ -63,14 +66,6 @@ _REFERENCES: Final = """
 SELECT reference_id, wallet_id::text FROM wallet_references WHERE reference_id = ANY ($1::text[])
 """
 
-EVENT_COLUMNS: Final = """
-SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.pending_debit::text,
-    e.pending_credit::text, e.transfer_id::text, e.transfer_type, e.previous_status,
-    e.amount::text, e.transfer_created_at, e.created_version, e.failure_reason, e.reference_id,
-    e.metadata, e.made_by, w.currency, w.scale, w.reference_id AS wallet_reference_id,
-    w.metadata AS wallet_metadata, w.created_at AS wallet_created_at
-"""
-
 _CREATED_TRANSFERS: Final = f"""{EVENT_COLUMNS}
 FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
 CROSS JOIN LATERAL (
@@ -99,7 +94,7 @@ WITH free AS MATERIALIZED (
 SELECT id::text FROM wallets WHERE id = ANY ($1::uuid[]) AND id NOT IN (SELECT id FROM free)
 """
 
-COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 41))})"
+COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 46))})"
 
 
 class PostgresJournal:
@@ -138,7 +133,7 @@ async def _load(connection: Connection, missing: ReadSet) -> LoadedState:
         rows = await connection.fetch(_REFERENCES, list(missing.references))
         loaded.references = {row["reference_id"]: row["wallet_id"] for row in rows}
     if missing.wallets:
-        _add_wallets(loaded, await connection.fetch(_WALLETS, list(missing.wallets)))
+        await _add_wallets(loaded, connection, list(missing.wallets))
     if missing.transfers:
         rows = await connection.fetch(_TRANSFERS, *_columns(missing.transfers))
         loaded.transfers = {(row["wallet_id"], row["id"]): transfer_from_row(row) for row in rows}
@@ -157,9 +152,13 @@ async def _load(connection: Connection, missing: ReadSet) -> LoadedState:
     return loaded
 
 
-def _add_wallets(loaded: LoadedState, rows: Iterable[Row]) -> None:
-    for row in rows:
+async def _add_wallets(
+    loaded: LoadedState, connection: Connection, wallet_ids: list[WalletId]
+) -> None:
+    for row in await connection.fetch(_WALLETS, wallet_ids):
         wallet = wallet_from_row(row)
+        if row["hash_version"] < wallet.version:
+            wallet = msgspec.structs.replace(wallet, hash=await linked_hash(connection, wallet))
         loaded.wallets[wallet.id] = wallet
         event_ranges = zip(row["firsts"] or (), row["lasts"] or (), strict=True)
         loaded.unpublished.extend(

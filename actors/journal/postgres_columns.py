@@ -42,6 +42,8 @@ def _wallet_columns(batch: CommitRequest) -> tuple[list[object], ...]:
         [str(wallet.balance) for wallet in wallets],
         [str(wallet.pending_debit) for wallet in wallets],
         [str(wallet.pending_credit) for wallet in wallets],
+        [batch.expected_hashes.get(wallet.id, b"") for wallet in wallets],
+        [wallet.hash for wallet in wallets],
     )
 
 
@@ -56,18 +58,19 @@ def _new_wallet_columns(batch: CommitRequest) -> tuple[list[object], ...]:
     )
 
 
-_EVENT_FIELDS: Final = 16
+_EVENT_FIELDS: Final = 19
 
 
 def _event_columns(recorded: Sequence[RecordedEvent]) -> tuple[object, ...]:
     if not recorded:
         return (*([] for _ in range(_EVENT_FIELDS)), 0)
-    rows = [_event_row(one) for one in recorded]
+    rows = [event_row(one) for one in recorded]
     settlements = sum(row[8] is not None for row in rows)
     return (*zip(*rows, strict=True), settlements)
 
 
-def _event_row(recorded: RecordedEvent) -> tuple[object, ...]:
+def event_row(recorded: RecordedEvent) -> tuple[object, ...]:
+    """The columns of `wallet_events` except the time, which is the batch's."""
     wallet, event = recorded.wallet_after, recorded.event
     state = (
         wallet.id,
@@ -77,7 +80,8 @@ def _event_row(recorded: RecordedEvent) -> tuple[object, ...]:
         str(wallet.pending_debit),
         str(wallet.pending_credit),
     )
-    return (*state, *_event_details(event), recorded.made_by)
+    chain = (wallet.hash, recorded.previous_hash, recorded.key_digest or None)
+    return (*state, *_event_details(event), recorded.made_by, *chain)
 
 
 def _event_details(event: Event) -> tuple[object, ...]:

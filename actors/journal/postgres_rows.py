@@ -20,6 +20,15 @@ from wallet.state import (
 
 Row = asyncpg.Record
 
+EVENT_COLUMNS: Final = """
+SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.pending_debit::text,
+    e.pending_credit::text, e.transfer_id::text, e.transfer_type, e.previous_status,
+    e.amount::text, e.transfer_created_at, e.created_version, e.failure_reason, e.reference_id,
+    e.metadata, e.made_by, w.currency, w.scale, w.reference_id AS wallet_reference_id,
+    w.metadata AS wallet_metadata, w.created_at AS wallet_created_at, e.hash, e.previous_hash,
+    e.key_digest
+"""
+
 _metadata_decoder: Final = msgspec.json.Decoder(dict[str, str])
 
 
@@ -44,6 +53,7 @@ def wallet_from_row(row: Row) -> Wallet:
         metadata=_metadata(row["metadata"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        hash=row["hash"],
     )
 
 
@@ -79,7 +89,8 @@ def recorded_event_from_row(row: Row) -> RecordedEvent:
     Reads columns by position: a backlog needs tens of thousands of rows per second.
     """
     wallet_id, version, _, occurred_at, balance, pending_debit, pending_credit = row[:7]
-    made_by, currency, scale, reference_id, metadata, created_at = row[16:]
+    made_by, currency, scale, reference_id, metadata, created_at = row[16:22]
+    hash_, previous_hash, key_digest = row[22:]
     wallet = Wallet(
         id=wallet_id,
         currency=currency,
@@ -92,9 +103,16 @@ def recorded_event_from_row(row: Row) -> RecordedEvent:
         metadata=_metadata(metadata),
         created_at=created_at,
         updated_at=occurred_at,
+        hash=hash_ or b"",
     )
     event = _wallet_created(row) if row[7] is None else _transfer_changed(row)
-    return RecordedEvent(event=event, wallet_after=wallet, made_by=made_by)
+    return RecordedEvent(
+        event=event,
+        wallet_after=wallet,
+        made_by=made_by,
+        previous_hash=previous_hash or b"",
+        key_digest=key_digest or b"",
+    )
 
 
 def _wallet_created(row: Row) -> WalletCreated:

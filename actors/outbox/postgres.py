@@ -5,9 +5,9 @@ from itertools import islice
 from typing import Any, Final
 
 from actors.journal.ports import EventRange, JournalConflict, JournalUnavailable
-from actors.journal.postgres import CONNECTION_SETTINGS, EVENT_COLUMNS
+from actors.journal.postgres import CONNECTION_SETTINGS
 from actors.journal.postgres_connection import Connection, ReconnectingConnection
-from actors.journal.postgres_rows import recorded_event_from_row
+from actors.journal.postgres_rows import EVENT_COLUMNS, recorded_event_from_row
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 

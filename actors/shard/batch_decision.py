@@ -37,6 +37,7 @@ from actors.shard.stored_answers import (
     request_fingerprint_from,
     stored_answer,
 )
+from wallet.chain import key_digest_of, record
 from wallet.commands import (
     ClaimKey,
     Command,
@@ -141,6 +142,7 @@ class BatchDecider:
         self.write = CommitRequest(
             now=now,
             expected_versions={},
+            expected_hashes={},
             wallets={},
             created_wallets=[],
             events=[],
@@ -183,9 +185,10 @@ class BatchDecider:
     def _decide_batch(self, request: CommandRequest) -> BatchCommitted | BatchRolledBack:
         before = self._wallet(request.wallet_id)
         recorded, keys = len(self.write.events), len(self.write.idempotency_records)
+        digest = _key_digest(request, request.idempotency)
         results: list[ItemResult] = []
         for index, item in enumerate(request.items):
-            result = self._decide_item(request, item)
+            result = self._decide_item(request, item, digest)
             if isinstance(result, Refused) and request.atomic:
                 self._roll_back(request.wallet_id, before, recorded=recorded, keys=keys)
                 if request.idempotency is None:
@@ -225,9 +228,11 @@ class BatchDecider:
 
     # -- one item ----------------------------------------------------------------------------
 
-    def _decide_item(self, request: CommandRequest, item: CommandItem) -> ItemResult:
+    def _decide_item(
+        self, request: CommandRequest, item: CommandItem, batch_digest: bytes = b""
+    ) -> ItemResult:
         if item.idempotency is None:
-            result = self._decide_command(request, item.command)
+            result = self._decide_command(request, item.command, batch_digest)
             if isinstance(result, Refused):
                 self._refuse_for_good(request, item.command, result.refusal)
             return result
@@ -236,7 +241,8 @@ class BatchDecider:
             return stored
         if stored is not None:
             return item_result_from(stored, replayed=self._is_replay(request, stored))
-        result = self._decide_command(request, item.command)
+        digest = _key_digest(request, item.idempotency)
+        result = self._decide_command(request, item.command, digest)
         if _binds_the_key(result):
             self._store_under_key(request, item.idempotency, result)
         return result
@@ -314,13 +320,15 @@ class BatchDecider:
 
     # -- one command -------------------------------------------------------------------------
 
-    def _decide_command(self, request: CommandRequest, command: Command) -> ItemResult:
+    def _decide_command(
+        self, request: CommandRequest, command: Command, key_digest: bytes
+    ) -> ItemResult:
         if isinstance(command, CreateTransfer):
-            decision = self._decide_transfer(request, command)
+            decision = self._decide_transfer(request, command, key_digest)
         elif isinstance(command, SettleTransfer):
-            decision = self._decide_settlement(request, command)
+            decision = self._decide_settlement(request, command, key_digest)
         elif isinstance(command, CreateWallet):
-            decision = self._decide_creation(request, command)
+            decision = self._decide_creation(request, command, key_digest)
         else:
             assert not isinstance(command, ClaimKey), "a key is claimed alone"
             assert_never(command)
@@ -329,7 +337,7 @@ class BatchDecider:
         return decision
 
     def _decide_transfer(
-        self, request: CommandRequest, command: CreateTransfer
+        self, request: CommandRequest, command: CreateTransfer, key_digest: bytes
     ) -> ItemResult | Refusal:
         wallet_id = request.wallet_id
         key = (wallet_id, command.transfer_id)
@@ -345,10 +353,10 @@ class BatchDecider:
         decision = decide_transfer(wallet, command, now=self._now)
         if isinstance(decision, Refusal):
             return decision
-        return self._record(wallet, decision, request)
+        return self._record(wallet, decision, request, key_digest)
 
     def _decide_settlement(
-        self, request: CommandRequest, command: SettleTransfer
+        self, request: CommandRequest, command: SettleTransfer, key_digest: bytes
     ) -> Applied | Refusal:
         wallet = self._wallet_with_version_check(request.wallet_id)
         transfer = self._transfer(request.wallet_id, command.transfer_id)
@@ -360,9 +368,11 @@ class BatchDecider:
             self.write.confirm = True
             body = encode_transfer(decision, wallet)
             return Applied(id=decision.id, version=wallet.version, body=body)
-        return self._record(wallet, decision, request)
+        return self._record(wallet, decision, request, key_digest)
 
-    def _decide_creation(self, request: CommandRequest, command: CreateWallet) -> Applied | Refusal:
+    def _decide_creation(
+        self, request: CommandRequest, command: CreateWallet, key_digest: bytes
+    ) -> Applied | Refusal:
         wallet_id = command.wallet_id
         earlier = self._loaded.wallets.get(wallet_id) or self.write.wallets.get(wallet_id)
         if earlier is not None:
@@ -378,7 +388,7 @@ class BatchDecider:
         if reference_id is not None:
             self._references[reference_id] = wallet_id
         self.write.created_wallets.append(wallet_id)
-        return self._record(None, decision, request)
+        return self._record(None, decision, request, key_digest)
 
     # -- the state after the commands decided so far ---------------------------------------
 
@@ -394,6 +404,7 @@ class BatchDecider:
         wallet = self._wallet(wallet_id)
         if wallet is not None and wallet_id not in self.write.wallets:
             self.write.expected_versions[wallet_id] = wallet.version
+            self.write.expected_hashes[wallet_id] = wallet.hash
             self.write.wallets[wallet_id] = wallet
         return wallet
 
@@ -409,9 +420,10 @@ class BatchDecider:
         wallet: Wallet | None,
         event: Event,
         request: CommandRequest,
+        key_digest: bytes,
     ) -> Applied:
-        after = evolve(wallet, event)
-        recorded = RecordedEvent(event=event, wallet_after=after, made_by=request.api_key_id)
+        recorded = record(wallet, event, made_by=request.api_key_id, key_digest=key_digest)
+        after = recorded.wallet_after
         body = encode_recorded(recorded)
         self.write.wallets[after.id] = after
         self.write.events.append(recorded)
@@ -441,6 +453,10 @@ class BatchDecider:
                 request_id=request.request_id,
             )
         )
+
+
+def _key_digest(request: CommandRequest, idempotency: Idempotency | None) -> bytes:
+    return key_digest_of(request.wallet_id, idempotency) if idempotency is not None else b""
 
 
 def _applied(made: str, recorded: RecordedEvent) -> Applied:

@@ -81,11 +81,13 @@ def start_nats(
 
 
 def migrate(database_url: str) -> None:
-    """Migrate the database schema."""
+    """Migrate the database schema, and link wallets of releases that had no hash chain."""
+    from actors.journal.postgres_chain import link_all_wallets
     from migrations.migrate import upgrade
 
     try:
         upgrade(database_url)
+        asyncio.run(link_all_wallets(database_url))
     except Exception as failure:
         reported = str(failure).strip().partition("\n")[0]
         raise StackError(

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from actors.journal.ports import EventRange, JournalConflict, LoadedState, ReadSet
@@ -56,6 +57,20 @@ async def assert_refused(store: Store, making: CommitRequestBuilder) -> None:
 
 def completed_debit(number: int, amount: int = 100) -> Transfer:
     return make_transfer(id=transfer_id(number), status=COMPLETED, amount=amount)
+
+
+async def test_another_history_with_the_same_version_is_a_conflict(store: Store) -> None:
+    wallet = await make_wallet_in(store, completed=1)
+    lost = msgspec.structs.replace(wallet, hash=bytes(16))
+    for making in (CommitRequestBuilder(lost), CommitRequestBuilder(lost)):
+        making.transfer(WALLET_ID, completed_debit(2))
+        await assert_refused(store, making)
+    refusal = CommitRequestBuilder(lost)
+    refusal.refuse(WALLET_ID, transfer_id(3))
+    await assert_refused(store, refusal)
+    with pytest.raises(JournalConflict) as conflict:
+        await store.journal.commit(refusal.write)
+    assert conflict.value.wallet_ids == {WALLET_ID}
 
 
 # -- what was written is what is read ----------------------------------------------------------

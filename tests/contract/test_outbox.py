@@ -3,6 +3,7 @@
 from actors.journal.ports import EventRange, ReadSet
 from tests.contract.conftest import Store
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, make_transfer, transfer_id
+from tests.support.fake_stream import event_position
 from tests.support.writes import CommitRequestBuilder
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
@@ -41,7 +42,7 @@ async def test_a_range_s_events_are_read_back_in_version_order(store: Store) -> 
     recorded: list[RecordedEvent] = list(
         (await store.outbox.read([EventRange(WALLET_ID, 2, 4)]))[0]
     )
-    assert [one.id for one in recorded] == [f"{WALLET_ID}:{version}" for version in (2, 3, 4)]
+    assert [one.wallet_after.version for one in recorded] == [2, 3, 4]
     assert [one.wallet_after.balance for one in recorded] == [100, 200, 300]
 
 
@@ -55,7 +56,7 @@ async def test_many_ranges_are_read_at_once_each_as_requested(store: Store) -> N
         EventRange(WALLET_ID, 3, 4),
     ]
     read = await store.outbox.read(event_ranges)
-    assert [[one.id for one in events] for events in read] == [
+    assert [[event_position(one.id) for one in events] for events in read] == [
         [
             f"{event_range.wallet_id}:{version}"
             for version in range(event_range.first, event_range.last + 1)

@@ -17,7 +17,7 @@ WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2
 """
 _FUNCTIONS = """
 SELECT proname, pg_get_functiondef(oid) FROM pg_proc
-WHERE pronamespace = 'public'::regnamespace ORDER BY 1
+WHERE pronamespace = 'public'::regnamespace ORDER BY 1, pronargs
 """
 _OPTIONS = """
 SELECT relname, reloptions FROM pg_class

@@ -1,34 +1,68 @@
-"""During an upgrade, shards of the previous release write to the same database."""
+"""During an upgrade, shards of earlier releases write to the same database."""
+
+from collections.abc import AsyncIterator
 
 import asyncpg
+import msgspec
 import pytest
 
-from actors.journal.ports import ReadSet
+from actors.journal import postgres_chain
+from actors.journal.ports import JournalConflict, ReadSet
 from actors.journal.postgres import PostgresJournal
 from actors.journal.postgres_columns import commit_arguments
 from tests.support.domain import make_transfer, transfer_id, wallet_id
 from tests.support.write_side import connection
 from tests.support.writes import CommitRequestBuilder, make_answer
-from wallet.state import TransferStatus
+from wallet.ids import WalletId
+from wallet.state import Transfer, TransferStatus, Wallet
 
-_OLD_PARAMETERS = 36
-_COMMIT = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, _OLD_PARAMETERS + 1))})"
+_PREVIOUS, _BEFORE = 40, 36
+"""Parameters of `commit_batch` in the previous release and in the one before it."""
+
+_CHAIN_COLUMNS = (7, 8, 30, 31, 32)
+"""Parameters of this release that neither had."""
+
 _WALLET_COLUMNS = range(1, 7)
 _NEW_WALLET_COLUMNS = range(7, 12)
 
 
-def as_an_old_shard_sends_it(making: CommitRequestBuilder) -> list[object]:
-    """Its first parameters, with wallets in another order than by id."""
-    arguments = list(commit_arguments(making.write)[:_OLD_PARAMETERS])
-    for number in (*_WALLET_COLUMNS, *_NEW_WALLET_COLUMNS):
+def commit_sql(parameters: int) -> str:
+    return f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, parameters + 1))})"
+
+
+def as_an_old_shard_sends_it(making: CommitRequestBuilder, parameters: int) -> list[object]:
+    """The parameters that it knows. The oldest sends wallets in another order than by id."""
+    sent = enumerate(commit_arguments(making.write))
+    arguments = [one for number, one in sent if number not in _CHAIN_COLUMNS][:parameters]
+    for number in (*_WALLET_COLUMNS, *_NEW_WALLET_COLUMNS) if parameters == _BEFORE else ():
         column = arguments[number]
         assert isinstance(column, list)
         arguments[number] = column[::-1]
     return arguments
 
 
-async def test_a_batch_of_an_old_shard_is_written_as_it_was_meant(database: str) -> None:
-    journal = PostgresJournal(inner := connection(database))
+async def commit_as_an_old_shard(
+    database: str, making: CommitRequestBuilder, parameters: int = _PREVIOUS
+) -> None:
+    old = await asyncpg.connect(database)
+    try:
+        arguments = as_an_old_shard_sends_it(making, parameters)
+        await old.execute(commit_sql(parameters), *arguments)
+    finally:
+        await old.close()
+
+
+@pytest.fixture
+async def journal(database: str) -> AsyncIterator[PostgresJournal]:
+    inner = connection(database)
+    yield PostgresJournal(inner)
+    await inner.close()
+
+
+@pytest.mark.parametrize("parameters", [_PREVIOUS, _BEFORE])
+async def test_a_batch_of_an_old_shard_is_written_as_it_was_meant(
+    database: str, journal: PostgresJournal, parameters: int
+) -> None:
     first = CommitRequestBuilder()
     kept = first.create(wallet_id(5), reference_id="five")
     await journal.commit(first.write)
@@ -40,17 +74,17 @@ async def test_a_batch_of_an_old_shard_is_written_as_it_was_meant(database: str)
         making.transfer(made.id, done)
     making.transfer(kept.id, make_transfer(id=transfer_id(5)))
     making.key(kept.id, "k", make_answer())
-    old = await asyncpg.connect(database)
-    await old.execute(_COMMIT, *as_an_old_shard_sends_it(making))
+    await commit_as_an_old_shard(database, making, parameters)
 
+    # The hashes, too: they are computed over what the old shard wrote.
     wallets = {wallet_id(number) for number in (1, 5, 7, 9)}
     assert (await journal.load(ReadSet(wallets=wallets))).wallets == making.write.wallets
-    await old.close()
-    await inner.close()
 
 
-async def test_an_old_shard_does_not_write_what_was_refused_for_good(database: str) -> None:
-    journal = PostgresJournal(inner := connection(database))
+@pytest.mark.parametrize("parameters", [_PREVIOUS, _BEFORE])
+async def test_an_old_shard_does_not_write_what_was_refused_for_good(
+    database: str, journal: PostgresJournal, parameters: int
+) -> None:
     first = CommitRequestBuilder()
     wallet = first.create(wallet_id(5))
     await journal.commit(first.write)
@@ -60,8 +94,83 @@ async def test_an_old_shard_does_not_write_what_was_refused_for_good(database: s
 
     late = CommitRequestBuilder(wallet)
     late.transfer(wallet.id, make_transfer(id=transfer_id(1)))
-    old = await asyncpg.connect(database)
     with pytest.raises(asyncpg.PostgresError, match="refused for good"):
-        await old.execute(_COMMIT, *as_an_old_shard_sends_it(late))
+        await commit_as_an_old_shard(database, late, parameters)
+
+
+async def test_old_and_new_shards_write_one_wallet_in_turn(
+    database: str, journal: PostgresJournal
+) -> None:
+    wallet = await wallet_of_an_old_shard(database, events=3)
+    for number in range(10, 14):
+        loaded = (await journal.load(ReadSet(wallets={wallet.id}))).wallets[wallet.id]
+        assert loaded == wallet
+        making = CommitRequestBuilder(loaded)
+        making.transfer(wallet.id, completed(number))
+        if number % 2:
+            await commit_as_an_old_shard(database, making)
+        else:
+            await journal.commit(making.write)
+        wallet = making.write.wallets[wallet.id]
+
+
+async def test_a_lost_history_of_an_old_shard_s_wallet_is_a_conflict(
+    database: str, journal: PostgresJournal
+) -> None:
+    wallet = await wallet_of_an_old_shard(database, events=1)
+    making = CommitRequestBuilder(wallet)
+    making.transfer(wallet.id, completed(10))
+    await journal.commit(making.write)
+    lost = CommitRequestBuilder(
+        msgspec.structs.replace(making.write.wallets[wallet.id], hash=bytes(16))
+    )
+    lost.transfer(wallet.id, completed(11))
+    with pytest.raises(JournalConflict):
+        await journal.commit(lost.write)
+
+
+async def test_a_long_history_is_linked_page_by_page(
+    database: str, journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_chain, "EVENTS_PER_PAGE", 3)
+    wallet = await wallet_of_an_old_shard(database, events=9)
+    loaded = await journal.load(ReadSet(wallets={wallet.id}))
+    assert loaded.wallets[wallet.id] == wallet
+    # Full pages are stored: a load that is cut off continues there.
+    assert await linked_versions(database) == [9]
+
+
+async def test_migration_links_every_wallet_that_lacks_its_hash(
+    database: str, journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_chain, "EVENTS_PER_PAGE", 3)
+    wallets = [await wallet_of_an_old_shard(database, events=4, number=n) for n in (1, 2, 3)]
+    old = await asyncpg.connect(database)
+    after: WalletId | None = wallet_id(0)
+    while after is not None:
+        after = await postgres_chain.link_wallets(old, after=after, limit=2)
+    stored = await old.fetch("SELECT hash, hash_version FROM wallets ORDER BY id")
     await old.close()
-    await inner.close()
+    assert [tuple(row) for row in stored] == [(one.hash, one.version) for one in wallets]
+
+
+def completed(number: int) -> Transfer:
+    return make_transfer(id=transfer_id(number), amount=1, status=TransferStatus.COMPLETED)
+
+
+async def wallet_of_an_old_shard(database: str, *, events: int, number: int = 1) -> Wallet:
+    """A wallet with one completed debit per event after its creation."""
+    making = CommitRequestBuilder()
+    wallet = making.create(wallet_id(number))
+    for of_wallet in range(events):
+        making.transfer(wallet.id, completed(100 * number + of_wallet))
+    await commit_as_an_old_shard(database, making)
+    return making.write.wallets[wallet.id]
+
+
+async def linked_versions(database: str) -> list[int]:
+    reader = await asyncpg.connect(database)
+    try:
+        return [row[0] for row in await reader.fetch("SELECT hash_version FROM wallets")]
+    finally:
+        await reader.close()

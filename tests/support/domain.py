@@ -10,6 +10,8 @@ from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
 
+HASH = bytes(range(16))
+
 WALLET_ID = WalletId("01900000-0000-7000-8000-000000000001")
 OTHER_WALLET_ID = WalletId("01900000-0000-7000-8000-000000000002")
 TRANSFER_ID = TransferId("01900000-0000-7000-8000-00000000000a")
@@ -32,6 +34,7 @@ def make_wallet(**fields: Any) -> Wallet:
         "version": 5,
         "created_at": NOW,
         "updated_at": NOW,
+        "hash": HASH,
     }
     return Wallet(**values | fields)
 

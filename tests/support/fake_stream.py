@@ -8,6 +8,11 @@ from enum import Enum, auto
 from actors.journal.ports import Message, PublishFailed
 
 
+def event_position(event_id: str) -> str:
+    """Wallet and version of an event id, without the hash."""
+    return ":".join(event_id.split(":")[:2])
+
+
 class StreamFault(Enum):
     """How the next publish fails."""
 
@@ -23,7 +28,7 @@ class FakeStream:
     def __init__(self) -> None:
         self.stored: list[Message] = []
         self.calls: list[list[str]] = []
-        """Ids of each publish, failed ones included."""
+        """Each publish's events as wallet and version, failed ones included."""
         self.faults: deque[StreamFault | None] = deque()
         self.unreachable = False
         self.incarnation: str | None = None
@@ -54,7 +59,7 @@ class FakeStream:
     async def publish(
         self, messages: Sequence[Message], *, connection: int, incarnation: str | None
     ) -> None:
-        self.calls.append([message.id for message in messages])
+        self.calls.append([event_position(message.id) for message in messages])
         await self._notify()
         await self.gate.wait()
         fault = self.faults.popleft() if self.faults else None
@@ -70,7 +75,8 @@ class FakeStream:
 
     @property
     def ids(self) -> list[str]:
-        return [message.id for message in self.stored]
+        """The stored events as wallet and version."""
+        return [event_position(message.id) for message in self.stored]
 
     async def until_stored(self, count: int) -> None:
         """Wait until ``count`` messages are stored."""

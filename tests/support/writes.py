@@ -7,9 +7,9 @@ import msgspec
 
 from actors.journal.ports import CommitRequest, IdempotencyRecord, RefusedDelivery, StoredAnswer
 from tests.support.domain import NOW
+from wallet.chain import record
 from wallet.commands import Idempotency
-from wallet.events import Event, RecordedEvent, TransferChanged, WalletCreated
-from wallet.fold import evolve
+from wallet.events import Event, TransferChanged, WalletCreated
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.state import Transfer, TransferStatus, Wallet
 
@@ -24,6 +24,7 @@ class CommitRequestBuilder:
         self.write = CommitRequest(
             now=now,
             expected_versions={wallet.id: wallet.version for wallet in wallets},
+            expected_hashes={wallet.id: wallet.hash for wallet in wallets},
             wallets={wallet.id: wallet for wallet in wallets},
             created_wallets=[],
             events=[],
@@ -87,9 +88,10 @@ class CommitRequestBuilder:
         self._record(wallet, event, made_by)
 
     def _record(self, wallet: Wallet | None, event: Event, made_by: str | None) -> Wallet:
-        after = evolve(wallet, event)
+        recorded = record(wallet, event, made_by=made_by)
+        after = recorded.wallet_after
         self.write.wallets[after.id] = after
-        self.write.events.append(RecordedEvent(event=event, wallet_after=after, made_by=made_by))
+        self.write.events.append(recorded)
         return after
 
 

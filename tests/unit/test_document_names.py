@@ -31,6 +31,8 @@ _PATH = re.compile(
     r"`((?:wallet|runtime|actors|projections|serve_app|migrations|verification|deploy"
     r"|specification|tests|bench|docs)/[\w./-]*)`"
 )
+_NAMED_IN = re.compile(r"((?:`[\w.]+`(?:,? (?:and |or )?)?)+) in\s+`([\w/.]+\.py)`")
+"""Names that a page says are in a file."""
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 _VARIABLE = re.compile(r"\bWALLET_[A-Z_]+[A-Z]\b")
 _LAYOUT_ENTRY = re.compile(r"^(?P<nested>  )?(?P<folder>\w+)/ ", re.MULTILINE)
@@ -45,6 +47,13 @@ def test_every_file_that_a_guide_names_exists(path: Path) -> None:
 def test_every_test_that_a_guide_names_exists(path: Path) -> None:
     for file, name in _TEST.findall(text_of(path)):
         assert name in functions_in(ROOT / file), f"{file}::{name}"
+
+
+@pytest.mark.parametrize("path", [*GUIDES, ROOT / "specification/invariants.md"], ids=named)
+def test_every_name_that_a_page_places_in_a_file_is_there(path: Path) -> None:
+    for names, file in _NAMED_IN.findall(text_of(path)):
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert name.rpartition(".")[2] in text_of(ROOT / file), f"{name} in {file}"
 
 
 @pytest.mark.parametrize("path", REFERENCES, ids=named)

@@ -207,7 +207,7 @@ async def test_a_shard_whose_batch_contradicts_itself_writes_nothing(
 ) -> None:
     journal = await journal_with_a_wallet()
     before = journal.database.wallets[WALLET_ID]
-    monkeypatch.setattr("actors.shard.batch_decision.evolve", lambda _wallet, _event: before)
+    monkeypatch.setattr("wallet.chain.evolve", lambda _wallet, _event: before)
     end = await end_of_shard(journal, request(debit()))
     assert isinstance(end, AssertionError)
     assert "INV-10" in str(end)

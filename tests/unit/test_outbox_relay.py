@@ -31,7 +31,7 @@ async def test_a_committed_event_is_published_and_then_forgotten(fixture: RelayF
     await asyncio.sleep(0)
     (message,) = fixture.stream.stored
     (recorded,) = write.events
-    assert message.id == recorded.id == f"{WALLET_ID}:1"
+    assert message.id == recorded.id == f"{WALLET_ID}:1:{recorded.wallet_after.hash.hex()}"
     assert message.subject.startswith("wallet.events.")
     assert message.subject.endswith(f".{WALLET_ID}.wallet.created")
     assert bytes(decode_envelope(message.payload).data) == encode_recorded(recorded)

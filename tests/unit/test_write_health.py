@@ -42,6 +42,7 @@ def batch(
     return CommitRequest(
         now=NOW,
         expected_versions={WALLET_ID: WALLET.version},
+        expected_hashes={WALLET_ID: WALLET.hash},
         wallets={WALLET_ID: WALLET},
         created_wallets=[],
         events=list(recorded),

@@ -1,0 +1,266 @@
+"""Each wallet's events form a hash chain, and a write checks the hash with the version.
+
+Why: a database that lost commits (a failover, a restore) gives their versions to other events. A
+shard that remembers the lost ones is then one history ahead, and the version alone does not show
+it. ``hash`` does: it covers every event before it.
+
+`hash_version` is the version that a wallet's ``hash`` belongs to. It is behind the wallet's version
+after a write of an earlier release, whose functions of 40 and 36 parameters are unchanged. Then the
+hash can't be compared, and only the version is checked, as that release does. Events of earlier
+releases get no hash of their own: their wallet's hash covers them all.
+
+The columns have constant defaults, so no table is rewritten.
+
+Revision ID: 0008
+"""
+
+from typing import Final
+
+from migrations.scripts import run_script
+
+revision = "0008"
+down_revision = "0007"
+
+_TABLES: Final = """
+ALTER TABLE wallets
+    ADD COLUMN hash bytea NOT NULL DEFAULT '',
+    ADD COLUMN hash_version bigint NOT NULL DEFAULT 0;
+ALTER TABLE wallet_events
+    ADD COLUMN hash bytea,
+    ADD COLUMN previous_hash bytea,
+    ADD COLUMN key_digest bytea;
+ALTER TABLE wallets
+    ALTER COLUMN hash SET STATISTICS 10,
+    ALTER COLUMN hash_version SET STATISTICS 10;
+ALTER TABLE wallet_events
+    ALTER COLUMN hash SET STATISTICS 10,
+    ALTER COLUMN previous_hash SET STATISTICS 10,
+    ALTER COLUMN key_digest SET STATISTICS 10;
+"""
+
+_COMMIT_BATCH: Final = """
+CREATE FUNCTION commit_batch(
+    now              timestamptz,
+    -- wallets: what each was decided on, and what it becomes (version = expected: only checked);
+    -- by id, so that rows are locked in that order, and those that come to be after the others
+    w_id             uuid[],
+    w_expected       bigint[],
+    w_version        bigint[],
+    w_balance        text[],
+    w_pending_debit  text[],
+    w_pending_credit text[],
+    w_expected_hash  bytea[],
+    w_hash           bytea[],
+    -- more of the wallets that come to be (expected version 0), in the order that they have above
+    n_id             uuid[],
+    n_currency       text[],
+    n_scale          smallint[],
+    n_reference_id   text[],
+    n_metadata       text[],
+    -- events, in order
+    e_wallet_id      uuid[],
+    e_version        bigint[],
+    e_type           text[],
+    e_balance        text[],
+    e_pending_debit  text[],
+    e_pending_credit text[],
+    e_transfer_id    uuid[],
+    e_transfer_type  text[],
+    e_previous       text[],
+    e_amount         text[],
+    e_created_at     timestamptz[],
+    e_created_version bigint[],
+    e_failure_reason text[],
+    e_reference_id   text[],
+    e_metadata       text[],
+    e_made_by        text[],
+    e_hash           bytea[],
+    e_previous_hash  bytea[],
+    e_key_digest     bytea[],
+    settlements      integer,
+    -- idempotency keys and their answers; by wallet and key
+    k_wallet_id      uuid[],
+    k_key            text[],
+    k_fingerprint    bytea[],
+    k_request_id     text[],
+    k_refused        boolean[],
+    k_answer         text[],
+    k_version        bigint[],
+    -- transfers that must never be written, though an earlier delivery may still try
+    r_wallet_id      uuid[],
+    r_transfer_id    uuid[],
+    r_answer         text[],
+    -- whether the batch answers from what was read
+    confirm          boolean
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    existing integer := cardinality(w_id) - cardinality(n_id);
+    touched integer;
+    conflicting text;
+BEGIN
+    -- A transaction of an earlier delivery may be open: wait for its end before reading versions.
+    IF cardinality(r_wallet_id) > 0 THEN
+        PERFORM 1 FROM wallets w WHERE w.id = ANY (w_id) ORDER BY w.id FOR NO KEY UPDATE;
+    END IF;
+
+    -- Wallets first: a conflict found here costs least. (INV-5)
+    IF existing > 0 THEN
+        UPDATE wallets w SET
+            version = i.version, balance = i.balance::numeric, updated_at = now,
+            pending_debit = i.pending_debit::numeric, pending_credit = i.pending_credit::numeric,
+            hash = i.hash, hash_version = i.version
+        FROM unnest(w_id, w_expected, w_version, w_balance, w_pending_debit, w_pending_credit,
+            w_expected_hash, w_hash)
+            AS i(id, expected, version, balance, pending_debit, pending_credit, expected_hash, hash)
+        WHERE w.id = i.id AND w.version = i.expected AND i.version > i.expected
+            AND (w.hash = i.expected_hash OR w.hash_version < w.version);
+        GET DIAGNOSTICS touched = ROW_COUNT;
+
+        -- Wallets that were only refused: their answer, too, must rest on the current version.
+        touched := touched + (
+            SELECT count(*) FROM wallets w
+            JOIN unnest(w_id, w_expected, w_version, w_expected_hash)
+                AS i(id, expected, version, expected_hash) ON w.id = i.id
+            WHERE w.version = i.expected AND i.version = i.expected
+                AND (w.hash = i.expected_hash OR w.hash_version < w.version));
+        IF touched <> existing THEN
+            RAISE EXCEPTION 'wallet version conflict' USING ERRCODE = 'WV001', DETAIL = (
+                SELECT coalesce(string_agg(i.id::text, ','), '')
+                FROM unnest(w_id, w_expected, w_version, w_expected_hash)
+                    AS i(id, expected, version, expected_hash)
+                LEFT JOIN wallets w ON w.id = i.id
+                WHERE i.expected > 0 AND CASE
+                    -- Another writer may have come to the same version.
+                    WHEN i.version > i.expected
+                    THEN w.xmin IS DISTINCT FROM pg_current_xact_id()::xid
+                    ELSE w.version IS DISTINCT FROM i.expected
+                        OR (w.hash_version = w.version AND w.hash <> i.expected_hash) END);
+        END IF;
+
+        -- The wallets are locked: a refusal of these transfers is visible here, or waits. (INV-7)
+        IF EXISTS (SELECT FROM refused_deliveries WHERE wallet_id = ANY (w_id)) THEN
+            SELECT string_agg(e.wallet_id::text, ',') INTO conflicting
+            FROM unnest(e_wallet_id, e_transfer_id, e_previous)
+                AS e(wallet_id, transfer_id, previous)
+            JOIN refused_deliveries r
+                ON r.wallet_id = e.wallet_id AND r.transfer_id = e.transfer_id
+            WHERE e.previous IS NULL;
+            IF conflicting IS NOT NULL THEN
+                RAISE EXCEPTION 'a transfer was refused for good'
+                    USING ERRCODE = 'WV003', DETAIL = conflicting;
+            END IF;
+        END IF;
+    END IF;
+
+    IF cardinality(n_id) > 0 THEN
+        INSERT INTO wallet_references (reference_id, wallet_id)
+        SELECT reference_id, id FROM unnest(n_id, n_reference_id) AS n(id, reference_id)
+        WHERE reference_id IS NOT NULL ORDER BY reference_id;
+
+        INSERT INTO wallets (id, currency, scale, balance, pending_debit, pending_credit,
+            version, reference_id, metadata, created_at, updated_at, hash, hash_version)
+        SELECT id, currency, scale, balance::numeric, pending_debit::numeric,
+            pending_credit::numeric, version, reference_id, metadata::json, now, now, hash, version
+        FROM unnest(n_id, n_currency, n_scale, n_reference_id, n_metadata,
+            w_version[existing + 1:], w_balance[existing + 1:],
+            w_pending_debit[existing + 1:], w_pending_credit[existing + 1:], w_hash[existing + 1:])
+            AS n(id, currency, scale, reference_id, metadata, version, balance, pending_debit,
+            pending_credit, hash);
+    END IF;
+
+    IF cardinality(e_wallet_id) > 0 THEN
+        INSERT INTO wallet_events (wallet_id, version, type, occurred_at, balance, pending_debit,
+            pending_credit, transfer_id, transfer_type, previous_status, amount,
+            transfer_created_at, created_version, failure_reason, reference_id, metadata, made_by,
+            hash, previous_hash, key_digest)
+        SELECT wallet_id, version, type, now, balance::numeric, pending_debit::numeric,
+            pending_credit::numeric, transfer_id, transfer_type, previous, amount::numeric,
+            created_at, created_version, failure_reason, reference_id, metadata::json, made_by,
+            hash, previous_hash, key_digest
+        FROM unnest(e_wallet_id, e_version, e_type, e_balance, e_pending_debit, e_pending_credit,
+            e_transfer_id, e_transfer_type, e_previous, e_amount, e_created_at, e_created_version,
+            e_failure_reason, e_reference_id, e_metadata, e_made_by, e_hash, e_previous_hash,
+            e_key_digest)
+            AS e(wallet_id, version, type, balance, pending_debit, pending_credit, transfer_id,
+            transfer_type, previous, amount, created_at, created_version, failure_reason,
+            reference_id, metadata, made_by, hash, previous_hash, key_digest);
+
+        INSERT INTO transfers (wallet_id, id, type, status, amount, created_version, reference_id,
+            metadata, created_at, settled_at)
+        SELECT wallet_id, transfer_id, transfer_type, substr(type, 10), amount::numeric, version,
+            reference_id, metadata::json, now, CASE WHEN type = 'transfer.completed' THEN now END
+        FROM unnest(e_wallet_id, e_version, e_type, e_transfer_id, e_transfer_type, e_previous,
+            e_amount, e_reference_id, e_metadata)
+            AS e(wallet_id, version, type, transfer_id, transfer_type, previous, amount,
+            reference_id, metadata)
+        WHERE transfer_id IS NOT NULL AND previous IS NULL;
+
+        INSERT INTO outbox (wallet_id, first_version, last_version)
+        SELECT id, expected + 1, version FROM unnest(w_id, w_expected, w_version)
+            AS i(id, expected, version)
+        WHERE version > expected;
+    END IF;
+
+    -- After the inserts: a transfer may be created and settled by one batch. (INV-4)
+    IF settlements > 0 THEN
+        UPDATE transfers t SET
+            status = substr(e.type, 10), failure_reason = e.failure_reason, settled_at = now,
+            reference_id = e.reference_id, metadata = e.metadata::json
+        FROM unnest(e_wallet_id, e_type, e_transfer_id, e_previous, e_failure_reason,
+            e_reference_id, e_metadata)
+            AS e(wallet_id, type, transfer_id, previous, failure_reason, reference_id, metadata)
+        WHERE t.wallet_id = e.wallet_id AND t.id = e.transfer_id AND t.status = e.previous;
+        GET DIAGNOSTICS touched = ROW_COUNT;
+        IF touched <> settlements THEN
+            RAISE EXCEPTION 'a transfer was settled already' USING ERRCODE = 'WV002';
+        END IF;
+    END IF;
+
+    IF cardinality(k_key) > 0 THEN
+        INSERT INTO idempotency_keys (wallet_id, key, fingerprint, request_id, refused, answer,
+            version, created_at)
+        SELECT wallet_id, key, fingerprint, request_id, refused, answer, version, now
+        FROM unnest(k_wallet_id, k_key, k_fingerprint, k_request_id, k_refused, k_answer, k_version)
+            AS k(wallet_id, key, fingerprint, request_id, refused, answer, version);
+    END IF;
+
+    IF cardinality(r_wallet_id) > 0 THEN
+        INSERT INTO refused_deliveries (wallet_id, transfer_id, answer, refused_at)
+        SELECT wallet_id, transfer_id, answer, now
+        FROM unnest(r_wallet_id, r_transfer_id, r_answer) AS r(wallet_id, transfer_id, answer)
+        ORDER BY wallet_id, transfer_id;
+    END IF;
+
+    -- What was read may be on this server only: a wait for a standby that was cancelled makes it
+    -- visible here. A later record that a standby has says that it has the earlier ones.
+    IF confirm AND cardinality(e_wallet_id) + cardinality(k_key) + cardinality(r_wallet_id) = 0
+        AND current_setting('synchronous_standby_names') <> ''
+    THEN
+        PERFORM pg_logical_emit_message(true, 'wallet', 'confirm');
+    END IF;
+END $$;
+"""
+
+_NEW_PARAMETERS: Final = 45
+
+
+def upgrade() -> None:
+    run_script(_TABLES)
+    run_script(_COMMIT_BATCH, single_statement=True)
+
+
+def downgrade() -> None:
+    run_script(_DROP_NEW, single_statement=True)
+    run_script("ALTER TABLE wallets DROP COLUMN hash, DROP COLUMN hash_version")
+    run_script(
+        "ALTER TABLE wallet_events DROP COLUMN hash, DROP COLUMN previous_hash, "
+        "DROP COLUMN key_digest"
+    )
+
+
+_DROP_NEW: Final = f"""
+DO $$ BEGIN
+    EXECUTE (SELECT 'DROP FUNCTION ' || oid::regprocedure FROM pg_proc
+        WHERE proname = 'commit_batch' AND pronargs = {_NEW_PARAMETERS});
+END $$
+"""

@@ -1,0 +1,154 @@
+"""A wallet's hash chain: each event is linked to the one before it.
+
+A version is a number, and a database that lost commits gives the same number to another event. A
+hash is an identity: it covers the event's content and the hash before it, so two histories that
+differ anywhere have different hashes from there on. One chain per wallet: wallets never wait for
+each other.
+
+The content is the JSON of an event's facts in minor units, in a fixed order, without what is at its
+default. A later release may add facts; the content of earlier events stays what it was.
+Source of the hash: BLAKE2b, RFC 7693, with 128 bits.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from wallet.commands import Idempotency
+from wallet.events import Event, RecordedEvent, TransferChanged
+from wallet.fold import evolve
+from wallet.ids import WalletId
+from wallet.state import Wallet
+
+HASH_BYTES: Final = 16
+
+GENESIS: Final = bytes(HASH_BYTES)
+"""The hash before a wallet's first event."""
+
+_PERSON: Final = b"wallet event"
+
+
+class EventContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The facts of an event. Amounts are minor units, as text."""
+
+    wallet: WalletId
+    version: int
+    type: str
+    time: datetime
+    balance: str
+    pending_debit: str
+    pending_credit: str
+    currency: str | None = None
+    """Of a new wallet, as is ``scale``."""
+    scale: int | None = None
+    transfer: str | None = None
+    transfer_type: str | None = None
+    previous_status: str | None = None
+    amount: str | None = None
+    created_at: datetime | None = None
+    """Of a settled transfer. A new one was created at ``time``."""
+    failure_reason: str | None = None
+    reference_id: str | None = None
+    metadata: Mapping[str, str] = {}
+    key_digest: str | None = None
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def record(
+    wallet: Wallet | None,
+    event: Event,
+    *,
+    made_by: str | None = None,
+    key_digest: bytes = b"",
+) -> RecordedEvent:
+    """``event`` with the wallet after it, linked to the wallet's chain.
+
+    ``wallet`` is None only before its creation.
+    """
+    after = evolve(wallet, event)
+    previous = wallet.hash if wallet is not None else GENESIS
+    assert len(previous) == HASH_BYTES, "INV-13 an event follows a known hash"
+    content = _content(event, after, key_digest)
+    return RecordedEvent(
+        event=event,
+        wallet_after=msgspec.structs.replace(after, hash=link(previous, content)),
+        made_by=made_by,
+        previous_hash=previous,
+        key_digest=key_digest,
+    )
+
+
+def link(previous: bytes, content: bytes) -> bytes:
+    """The hash of an event: of its ``content``, after the event with the hash ``previous``."""
+    return blake2b(previous + content, digest_size=HASH_BYTES, person=_PERSON).digest()
+
+
+def content_of(recorded: RecordedEvent) -> bytes:
+    """The content of an event, also of one that was recorded before there was a chain."""
+    return _content(recorded.event, recorded.wallet_after, recorded.key_digest)
+
+
+def encode_content(content: EventContent) -> bytes:
+    return _encoder.encode(content)
+
+
+def _content(event: Event, after: Wallet, key_digest: bytes) -> bytes:
+    digest = key_digest.hex() if key_digest else None
+    if not isinstance(event, TransferChanged):
+        return _encoder.encode(
+            EventContent(
+                wallet=after.id,
+                version=after.version,
+                type=event.type,
+                time=event.occurred_at,
+                balance=str(after.balance),
+                pending_debit=str(after.pending_debit),
+                pending_credit=str(after.pending_credit),
+                currency=event.currency,
+                scale=event.scale,
+                reference_id=event.reference_id,
+                metadata=event.metadata,
+                key_digest=digest,
+            )
+        )
+    transfer = event.transfer
+    return _encoder.encode(
+        EventContent(
+            wallet=after.id,
+            version=after.version,
+            type=event.type,
+            time=event.occurred_at,
+            balance=str(after.balance),
+            pending_debit=str(after.pending_debit),
+            pending_credit=str(after.pending_credit),
+            transfer=transfer.id,
+            transfer_type=transfer.type,
+            previous_status=event.previous,
+            amount=str(transfer.amount),
+            created_at=transfer.created_at if event.previous is not None else None,
+            failure_reason=transfer.failure_reason,
+            reference_id=transfer.reference_id,
+            metadata=transfer.metadata,
+            key_digest=digest,
+        )
+    )
+
+
+_KEY_DIGEST_HALF: Final = 16
+
+
+def key_digest_of(scope: WalletId, idempotency: Idempotency) -> bytes:
+    """Identifies an idempotency key and its request without containing them.
+
+    16 bytes of BLAKE2b over the scope and the key, then 16 bytes of the request's fingerprint.
+    """
+    key = blake2b(
+        f"{scope}\0{idempotency.key}".encode(), digest_size=_KEY_DIGEST_HALF, person=b"wallet key"
+    )
+    request = idempotency.request or idempotency.fingerprint
+    return key.digest() + request[:_KEY_DIGEST_HALF]
