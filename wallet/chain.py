@@ -20,7 +20,7 @@ import msgspec
 from wallet.commands import Idempotency
 from wallet.events import Event, RecordedEvent, TransferChanged
 from wallet.fold import evolve
-from wallet.ids import WalletId
+from wallet.ids import IdempotencyKey, WalletId
 from wallet.state import Wallet
 
 HASH_BYTES: Final = 16
@@ -139,16 +139,19 @@ def _content(event: Event, after: Wallet, key_digest: bytes) -> bytes:
     )
 
 
-_KEY_DIGEST_HALF: Final = 16
+KEY_DIGEST_BYTES: Final = 16
 
 
-def key_digest_of(scope: WalletId, idempotency: Idempotency) -> bytes:
-    """Identifies an idempotency key and its request without containing them.
+def key_digest(scope: WalletId, key: IdempotencyKey) -> bytes:
+    """Identifies an idempotency key without containing it: BLAKE2b over its scope and itself."""
+    return blake2b(
+        f"{scope}\0{key}".encode(), digest_size=KEY_DIGEST_BYTES, person=b"wallet key"
+    ).digest()
 
-    16 bytes of BLAKE2b over the scope and the key, then 16 bytes of the request's fingerprint.
+
+def request_digest(scope: WalletId, idempotency: Idempotency) -> bytes:
+    """The digest of a key, then as many bytes of the fingerprint of the request that it came with.
+
+    An event contains it: a repeated request is recognised even if the journal lost the key.
     """
-    key = blake2b(
-        f"{scope}\0{idempotency.key}".encode(), digest_size=_KEY_DIGEST_HALF, person=b"wallet key"
-    )
-    request = idempotency.request or idempotency.fingerprint
-    return key.digest() + request[:_KEY_DIGEST_HALF]
+    return key_digest(scope, idempotency.key) + idempotency.fingerprint[:KEY_DIGEST_BYTES]

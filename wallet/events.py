@@ -69,7 +69,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
     previous_hash: bytes = b""
     """Of the wallet's event before this one; empty: recorded before there was a chain."""
     key_digest: bytes = b""
-    """Of the idempotency key that it was requested with (`wallet.chain.key_digest_of`)."""
+    """Of the idempotency key that it was requested with (`wallet.chain.request_digest`)."""
     traceparent: str | None = None
     """W3C ``traceparent`` of its request, if traced; not stored in the journal."""
 

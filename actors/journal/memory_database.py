@@ -48,6 +48,8 @@ class MemoryDatabase:
         """Rows of each wallet in version order."""
         self._written_at: dict[EventRange, float] = {}
         """Of the outbox's rows."""
+        self.forked: set[WalletId] = set()
+        """Wallets whose history the journal has lost a part of."""
         self.locks: dict[Lock, MemoryTransaction] = {}
         """Which transaction holds each row or key."""
         self.backfilled_incarnation: str | None = None
@@ -65,6 +67,7 @@ class MemoryDatabase:
             keys=_select(self.idempotency_keys, missing.keys),
             references=_select(self.references, missing.references),
             refused=_select(self.refused_deliveries, missing.created_transfers),
+            forked=self.forked & missing.wallets,
         )
         for wallet_id in loaded.wallets:
             loaded.unpublished.extend(self.outbox.get(wallet_id, ()))

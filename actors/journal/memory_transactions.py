@@ -110,6 +110,7 @@ class MemoryTransaction:
         """The locks in order, each with what is checked once it is held."""
         batch, database = self._batch, self._database
         created = set(batch.created_wallets)
+        yield None, self._check_forked
         if batch.refused:
             yield from ((("wallet", one), _no_check) for one in sorted(batch.expected_versions))
         for wallet_id in self._changed_wallets():
@@ -142,6 +143,12 @@ class MemoryTransaction:
         batch = self._batch
         expected = (batch.expected_versions[wallet_id], batch.expected_hashes[wallet_id])
         return stored is not None and (stored.version, stored.hash) == expected
+
+    def _check_forked(self) -> None:
+        forked = self._database.forked & self._batch.wallets.keys()
+        if forked:
+            message = "the history of a wallet has forked"
+            raise JournalConflict(message, wallet_ids=frozenset(forked))
 
     def _check_versions(self) -> None:
         stale = [one for one in self._batch.expected_versions if not self._is_current(one)]

@@ -73,6 +73,9 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool
     answer: bytes
     version: int
+    recovered: bool = False
+    """The journal lost the key, and `wallet recover` applied its events again. ``fingerprint`` has
+    only its first 16 bytes, and ``answer`` is the JSON of the first event."""
 
 
 class IdempotencyRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +123,9 @@ class LoadedState(msgspec.Struct, kw_only=True):
     refused: dict[TransferKey, bytes] = msgspec.field(default_factory=dict)
     """Of ``ReadSet.created_transfers``: the answers of those that were refused permanently."""
     references: dict[str, WalletId] = msgspec.field(default_factory=dict)
+    forked: set[WalletId] = msgspec.field(default_factory=set)
+    """Of ``ReadSet.wallets``: those whose history the journal has lost a part of. They may be in
+    ``wallets``, too, but nothing is decided on them."""
 
 
 class CommitRequest(msgspec.Struct, kw_only=True):
@@ -175,8 +181,8 @@ class Journal(Protocol):
 
         Raises:
             SessionLost: ``session`` has ended; nothing was written.
-            JournalConflict: a version, key, id or reference was not as expected; or a transfer of
-                the batch was refused permanently.
+            JournalConflict: a version, hash, key, id or reference was not as expected; a transfer
+                of the batch was refused permanently; or the history of a wallet has forked.
             JournalError: the journal answered with an error; nothing was written.
             JournalUnavailable: nothing was written.
             OutcomeUnknown: sent, and no response; or written, and not replicated.

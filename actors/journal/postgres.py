@@ -16,6 +16,7 @@ from actors.journal.postgres_rows import (
     transfer_from_row,
     wallet_from_row,
 )
+from wallet.chain import key_digest
 from wallet.ids import WalletId
 
 CONNECTION_SETTINGS: Final = {
@@ -26,6 +27,7 @@ CONNECTION_SETTINGS: Final = {
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_memoize": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
@@ -33,14 +35,15 @@ CONNECTION_SETTINGS: Final = {
 _WALLETS: Final = """
 SELECT w.id::text, w.currency, w.scale, w.status, w.balance::text, w.pending_debit::text,
     w.pending_credit::text, w.overdraft_limit::text, w.version, w.reference_id, w.metadata,
-    w.created_at, w.updated_at, w.hash, w.hash_version, o.firsts, o.lasts
-FROM wallets w
+    w.created_at, w.updated_at, w.hash, w.hash_version, o.firsts, o.lasts, i.id::text AS requested,
+    EXISTS (SELECT FROM forked_wallets WHERE wallet_id = i.id) AS forked
+FROM unnest($1::uuid[]) AS i(id)
+LEFT JOIN LATERAL (SELECT * FROM wallets WHERE id = i.id OFFSET 0) w ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(first_version ORDER BY first_version) AS firsts,
         array_agg(last_version ORDER BY first_version) AS lasts
     FROM outbox WHERE wallet_id = w.id
 ) o ON true
-WHERE w.id = ANY ($1::uuid[])
 """
 
 # Subqueries with OFFSET 0 run once per list element, by key. Without it the planner reverses the
@@ -54,13 +57,22 @@ CROSS JOIN LATERAL (
 ) t
 """
 
+# A recovered key is found by its digest. No key has two rows, unless a shard of an earlier release
+# wrote the second.
 _KEYS: Final = """
-SELECT k.wallet_id::text, k.key, k.fingerprint, k.request_id, k.refused, k.answer, k.version
-FROM unnest($1::uuid[], $2::text[]) AS i(wallet_id, key)
+SELECT i.wallet_id::text, i.key, k.fingerprint, k.request_id, k.refused, k.answer, k.version,
+    k.recovered
+FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS i(wallet_id, key, digest)
 CROSS JOIN LATERAL (
-    SELECT * FROM idempotency_keys WHERE wallet_id = i.wallet_id AND key = i.key OFFSET 0
+    SELECT fingerprint, request_id, refused, answer, version, false AS recovered
+    FROM idempotency_keys WHERE wallet_id = i.wallet_id AND key = i.key
+    UNION ALL
+    SELECT request, '', false, answer, version, true
+    FROM recovered_keys WHERE key_digest = i.digest
+    LIMIT 1 OFFSET 0
 ) k
 """
+
 
 _REFERENCES: Final = """
 SELECT reference_id, wallet_id::text FROM wallet_references WHERE reference_id = ANY ($1::text[])
@@ -138,7 +150,8 @@ async def _load(connection: Connection, missing: ReadSet) -> LoadedState:
         rows = await connection.fetch(_TRANSFERS, *_columns(missing.transfers))
         loaded.transfers = {(row["wallet_id"], row["id"]): transfer_from_row(row) for row in rows}
     if missing.keys:
-        rows = await connection.fetch(_KEYS, *_columns(missing.keys))
+        digests = [key_digest(scope, key) for scope, key in missing.keys]
+        rows = await connection.fetch(_KEYS, *_columns(missing.keys), digests)
         loaded.keys = {(row["wallet_id"], row["key"]): stored_answer_from_row(row) for row in rows}
     if missing.created_transfers:
         rows = await connection.fetch(_CREATED_TRANSFERS, *_columns(missing.created_transfers))
@@ -156,6 +169,10 @@ async def _add_wallets(
     loaded: LoadedState, connection: Connection, wallet_ids: list[WalletId]
 ) -> None:
     for row in await connection.fetch(_WALLETS, wallet_ids):
+        if row["forked"]:
+            loaded.forked.add(WalletId(row["requested"]))
+        if row["id"] is None:
+            continue
         wallet = wallet_from_row(row)
         if row["hash_version"] < wallet.version:
             wallet = msgspec.structs.replace(wallet, hash=await linked_hash(connection, wallet))

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
-_CONFLICTS: Final = frozenset({"WV001", "WV002", "WV003", "23505", "40001", "40P01"})
+_CONFLICTS: Final = frozenset({"WV001", "WV002", "WV003", "WV004", "23505", "40001", "40P01"})
 """Ours, unique violation, serialization failure, deadlock: another writer committed first."""
 
 _ROLLED_BACK: Final = frozenset({"57014", "55P03"})

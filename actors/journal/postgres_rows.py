@@ -80,6 +80,7 @@ def stored_answer_from_row(row: Row) -> StoredAnswer:
         refused=row["refused"],
         answer=row["answer"].encode(),
         version=row["version"],
+        recovered=row["recovered"],
     )
 
 

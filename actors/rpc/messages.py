@@ -13,7 +13,7 @@ import msgspec
 from wallet.commands import CommandRequest
 from wallet.refusals import Refusal
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Version of everything below, of `wallet.commands` and `wallet.refusals`. A test fails when it has
 to be raised. Ray connects a replica to the shards of its own release, so two versions meet only if
 something is wrong."""
@@ -108,6 +108,7 @@ class FailureCode(StrEnum):
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    HISTORY_FORKED = "history_forked"
 
 
 class Failure(

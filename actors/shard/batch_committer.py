@@ -1,7 +1,7 @@
 """One attempt to write a batch: read what the cache lacks, decide, commit, then reply."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from time import perf_counter
 from typing import Final, Protocol
@@ -14,6 +14,7 @@ from actors.shard.batch_decision import BatchDecider, required_reads
 from actors.shard.batch_timings import BatchTimes, ShardTimings
 from actors.shard.cache import WalletCache
 from actors.shard.counts import ShardCounts
+from actors.shard.failures import FORKED_UNKNOWN, HISTORY_FORKED, fail_all
 from actors.shard.mailbox import QueuedRequest
 from actors.shard.retry_group import RetryGroup
 from actors.shard.stall_detector import StallDetector
@@ -70,13 +71,15 @@ class BatchCommitter:
 
     async def decide_and_commit(self, group: RetryGroup) -> None:
         """Answer every request of ``group``; or raise what the journal raised and answer none."""
-        queued_requests = group.queued_requests
         clock = asyncio.get_running_loop().time
         queued_until, dequeued = clock(), perf_counter()
-        requests = [queued.submission for queued in queued_requests]
+        requests = [queued.submission for queued in group.queued_requests]
         session = await self._enter_session()
         loaded = await self._load(requests, session, redo=group.maybe_applied)
         self._stall.restart()
+        if loaded.forked:
+            self._answer_forked(group, loaded)
+            requests = [queued.submission for queued in group.queued_requests]
 
         # No await from here to the commit: the batch is decided on exactly the state that was read.
         started, loaded_at = clock(), perf_counter()
@@ -100,7 +103,7 @@ class BatchCommitter:
 
         # Committed: update the cache first (INV-8), then reply, then publish.
         self._update_cache(batch, loaded)
-        for queued, reply in zip(queued_requests, replies, strict=True):
+        for queued, reply in zip(group.queued_requests, replies, strict=True):
             queued.answer(reply)
         times = BatchTimes(
             queued_until, dequeued, loaded_at, decided, committed, answered=perf_counter()
@@ -111,7 +114,20 @@ class BatchCommitter:
         self._relay.add_from_journal(loaded.unpublished)
         self._enqueue_events(batch)
         self._counts.record(batch, requests, took_s=clock() - started)
-        self.timings.record(queued_requests, times)
+        self.timings.record(group.queued_requests, times)
+
+    def _answer_forked(self, group: RetryGroup, loaded: LoadedState) -> None:
+        """Answer the requests for wallets whose history has forked; keep the others."""
+        for wallet_id in loaded.forked:
+            loaded.wallets.pop(wallet_id, None)
+        loaded.unpublished = [one for one in loaded.unpublished if one.wallet_id in loaded.wallets]
+        forked = [
+            queued
+            for queued in group.queued_requests
+            if not loaded.forked.isdisjoint(wallets_of(queued.submission))
+        ]
+        group.queued_requests = [one for one in group.queued_requests if one not in forked]
+        fail_all(forked, FORKED_UNKNOWN if group.unknown_outcomes else HISTORY_FORKED)
 
     async def _enter_session(self) -> int:
         """The session that a batch is read and committed over. A new one clears the cache."""
@@ -181,10 +197,16 @@ class BatchCommitter:
         if conflicting:
             return
         for queued in queued_requests:
-            self._cache.forget(queued.submission.wallet_id)
-            for item in queued.submission.items:
-                if isinstance(item.command, CreateWallet):
-                    self._cache.forget(item.command.wallet_id)
+            for wallet_id in wallets_of(queued.submission):
+                self._cache.forget(wallet_id)
+
+
+def wallets_of(request: CommandRequest) -> Iterator[WalletId]:
+    """The wallet of ``request``, and those that it creates."""
+    yield request.wallet_id
+    for item in request.items:
+        if isinstance(item.command, CreateWallet):
+            yield item.command.wallet_id
 
 
 _NOTHING_LOADED: Final = LoadedState()

@@ -7,7 +7,7 @@ is rejected, the decisions are discarded.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from actors.journal.ports import (
     CommitRequest,
@@ -37,7 +37,7 @@ from actors.shard.stored_answers import (
     request_fingerprint_from,
     stored_answer,
 )
-from wallet.chain import key_digest_of, record
+from wallet.chain import KEY_DIGEST_BYTES, record, request_digest
 from wallet.commands import (
     ClaimKey,
     Command,
@@ -174,6 +174,8 @@ class BatchDecider:
         stored = self._find_stored(request, idempotency)
         if isinstance(stored, Refused):
             return stored
+        if stored is not None and stored.recovered:
+            return self._refuse(request, _BATCH_RECOVERED)
         if stored is not None:
             return batch_result_from(stored, replayed=self._is_replay(request, stored))
         result = self._decide_batch(request)
@@ -456,7 +458,7 @@ class BatchDecider:
 
 
 def _key_digest(request: CommandRequest, idempotency: Idempotency | None) -> bytes:
-    return key_digest_of(request.wallet_id, idempotency) if idempotency is not None else b""
+    return request_digest(request.wallet_id, idempotency) if idempotency is not None else b""
 
 
 def _applied(made: str, recorded: RecordedEvent) -> Applied:
@@ -480,12 +482,21 @@ def _is_kept(result: BatchCommitted | BatchRolledBack, idempotency: Idempotency)
 
 
 def _is_same_request(idempotency: Idempotency, stored: StoredAnswer) -> bool:
+    if stored.recovered:
+        return stored.fingerprint == idempotency.fingerprint[:KEY_DIGEST_BYTES]
     if stored.fingerprint != idempotency.fingerprint:
         return False
     if not idempotency.request:
         return True
     # The items for this wallet are the same; the whole request may still differ.
     return request_fingerprint_from(stored) in (b"", idempotency.request)
+
+
+_BATCH_RECOVERED: Final = Refusal(
+    code=RefusalCode.IDEMPOTENCY_KEY_REUSED,
+    detail="The database lost this batch's response. Its transfers were applied again under their "
+    "own ids: list the wallet's transfers, and send what is missing with a new key.",
+)
 
 
 def _creation_event_from(wallet: Wallet) -> RecordedEvent:

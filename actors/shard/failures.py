@@ -98,6 +98,20 @@ REFUSED_UNKNOWN: Final = Failure(
     detail=f"The database can't write now. {_MAYBE_APPLIED}",
     applied="unknown",
 )
+HISTORY_FORKED: Final = Failure(
+    code=FailureCode.HISTORY_FORKED,
+    detail="The database has lost some of this wallet's latest writes. Until the operator has "
+    f"decided what becomes of them, the wallet can't be written. {_NOT_APPLIED}",
+    applied="no",
+    retry_after_s=10.0,
+)
+FORKED_UNKNOWN: Final = Failure(
+    code=FailureCode.HISTORY_FORKED,
+    detail="The database has lost some of this wallet's latest writes. Until the operator has "
+    f"decided what becomes of them, the wallet can't be written. {_MAYBE_APPLIED}",
+    applied="unknown",
+    retry_after_s=10.0,
+)
 OUTBOX_FULL: Final = Failure(
     code=FailureCode.UNAVAILABLE,
     detail=f"Too many events wait for the event stream. {_NOT_APPLIED}",

@@ -135,6 +135,13 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         "See `applied` for whether this request may have been applied. Retrying it after "
         "Retry-After with the same Idempotency-Key is safe.",
     ),
+    "history_forked": ProblemType(
+        503,
+        "History of the wallet forked",
+        "The database has lost some of this wallet's latest writes, and the operator decides what "
+        "becomes of them (`wallet recover`). Until then the wallet can't be written. Retry later "
+        "with the same Idempotency-Key: a write that was applied before is recognised.",
+    ),
     "deadline_exceeded": ProblemType(
         504,
         "Deadline exceeded",

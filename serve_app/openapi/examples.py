@@ -101,7 +101,7 @@ def problem(code: str) -> Json:
         example["errors"] = [
             {"pointer": "/items/1", "detail": "insufficient_funds: the wallet has 10.50"}
         ]
-    if code in ("unavailable", "deadline_exceeded"):
+    if code in ("unavailable", "history_forked", "deadline_exceeded"):
         example["applied"] = "unknown"
     return example
 

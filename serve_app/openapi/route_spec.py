@@ -335,6 +335,7 @@ WRITE_PROBLEMS: Final = (
     "idempotency_key_reused",
     "overloaded",
     "unavailable",
+    "history_forked",
     "deadline_exceeded",
     *COMMON_PROBLEMS,
 )

@@ -75,7 +75,11 @@ def test_migrating_twice_is_no_error(empty_database: str) -> None:
 SMALL = [
     "alembic_version",
     "api_keys",
+    "database_identities",
+    "forked_wallets",
+    "lost_events",
     "projection_dead_letters",
+    "recovered_keys",
     "refused_deliveries",
     "stream_incarnations",
 ]

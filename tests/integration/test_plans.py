@@ -205,9 +205,14 @@ async def _loading(fixture: DatabaseFixture) -> None:
     transfer = "Index Scan transfers_pkey transfers"
     assert plans == [
         "Index Scan wallet_references_pkey wallet_references",
-        "Nested Loop (Index Scan wallets_pkey wallets, Aggregate (Index Scan outbox_pkey outbox))",
+        "Nested Loop (Nested Loop (Function Scan, Index Scan wallets_pkey wallets), "
+        "Aggregate (Index Scan outbox_pkey outbox), "
+        "Index Only Scan forked_wallets_pkey forked_wallets)",
         by_key(transfer),
-        by_key("Index Scan idempotency_keys_pkey idempotency_keys"),
+        by_key(
+            "Limit (Append (Index Scan idempotency_keys_pkey idempotency_keys, "
+            "Index Scan recovered_keys_pkey recovered_keys))"
+        ),
         by_key(
             transfer,
             "Index Scan wallet_events_pkey wallet_events",
@@ -230,6 +235,7 @@ async def _committing(fixture: DatabaseFixture) -> None:
     plans = await fixture.shard_plans(lambda: fixture.journal.commit(making.write))
     scan = "Index Scan wallets_pkey wallets"
     assert plans == [
+        "Result (Index Only Scan forked_wallets_pkey forked_wallets)",
         f"LockRows ({scan})",
         f"ModifyTable wallets ({by_key(scan)})",
         f"Result (Aggregate ({by_key(scan)}))",
@@ -251,7 +257,7 @@ async def _committing(fixture: DatabaseFixture) -> None:
         making.transfer(one, make_transfer(id=transfer_id(7_000 + number)))
     plans = await fixture.shard_plans(lambda: fixture.journal.commit(making.write))
     refused = "Index Only Scan refused_deliveries_pkey refused_deliveries"
-    assert plans[2:4] == [f"Result ({refused})", f"Aggregate ({by_key(refused)})"]
+    assert plans[3:5] == [f"Result ({refused})", f"Aggregate ({by_key(refused)})"]
 
 
 async def _reading_a_backlog(fixture: DatabaseFixture) -> None:

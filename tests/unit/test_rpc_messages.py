@@ -40,6 +40,7 @@ TRANSFER_ID = TransferId("0190a0f0-0000-7000-8000-000000000001")
 FORMS = {
     2: "870124f0d60d8ca662b9f98ddf4834c44a295f3531292e4ed8438b83a89bd8e6",
     3: "b0f23835408228efbf599e667d317a8b338e79eea167cffdd6b51b183d918817",
+    4: "ebac26919ed29926b467a37ffb8c25dddf4b6a0592abbba4d5bcbcc610826fb0",
 }
 """Digests of each version's types. If this test fails, raise VERSION."""
 

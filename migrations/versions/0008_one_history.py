@@ -1,4 +1,4 @@
-"""Each wallet's events form a hash chain, and a write checks the hash with the version.
+"""Each wallet's events form a hash chain, and lost commits are noticed and kept.
 
 Why: a database that lost commits (a failover, a restore) gives their versions to other events. A
 shard that remembers the lost ones is then one history ahead, and the version alone does not show
@@ -9,7 +9,14 @@ after a write of an earlier release, whose functions of 40 and 36 parameters are
 hash can't be compared, and only the version is checked, as that release does. Events of earlier
 releases get no hash of their own: their wallet's hash covers them all.
 
-The columns have constant defaults, so no table is rewritten.
+`database_identities` has the databases that were found to have the whole history. One that is not
+in it is compared with the stream first: `lost_events` keeps what the stream has and the journal
+lost, and a wallet in `forked_wallets` is not written (WV004) until `wallet recover` has resolved
+it. `recovered_keys` has the idempotency keys of events that were applied again: their digests are
+in the events, the keys themselves are lost.
+
+The columns have constant defaults, and the new constraint is for new rows only, so no table is
+rewritten or scanned.
 
 Revision ID: 0008
 """
@@ -36,6 +43,42 @@ ALTER TABLE wallet_events
     ALTER COLUMN hash SET STATISTICS 10,
     ALTER COLUMN previous_hash SET STATISTICS 10,
     ALTER COLUMN key_digest SET STATISTICS 10;
+ALTER TABLE wallet_events DROP CONSTRAINT wallet_events_type_check;
+ALTER TABLE wallet_events ADD CONSTRAINT wallet_events_type_check CHECK (type IN ('wallet.created',
+    'transfer.pending', 'transfer.completed', 'transfer.failed', 'wallet.rewound')) NOT VALID;
+
+CREATE TABLE database_identities (
+    system_identifier text NOT NULL,
+    timeline          text NOT NULL,
+    database_oid      bigint NOT NULL,
+    first_seen        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (system_identifier, timeline, database_oid)
+);
+
+CREATE TABLE forked_wallets (
+    wallet_id      uuid PRIMARY KEY,
+    common_version bigint NOT NULL,
+    common_hash    bytea NOT NULL,
+    found_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE lost_events (
+    wallet_id       uuid NOT NULL,
+    version         bigint NOT NULL,
+    hash            bytea NOT NULL,
+    stream_sequence bigint NOT NULL,
+    payload         bytea NOT NULL,
+    found_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    outcome         text,
+    PRIMARY KEY (wallet_id, version, hash)
+);
+
+CREATE TABLE recovered_keys (
+    key_digest bytea PRIMARY KEY,
+    request    bytea NOT NULL,
+    answer     text NOT NULL,
+    version    bigint NOT NULL
+);
 """
 
 _COMMIT_BATCH: Final = """
@@ -98,6 +141,13 @@ DECLARE
     touched integer;
     conflicting text;
 BEGIN
+    -- A wallet whose history the journal has lost a part of is left alone.
+    IF EXISTS (SELECT FROM forked_wallets WHERE wallet_id = ANY (w_id)) THEN
+        RAISE EXCEPTION 'the history of a wallet has forked' USING ERRCODE = 'WV004', DETAIL = (
+            SELECT string_agg(wallet_id::text, ',') FROM forked_wallets
+            WHERE wallet_id = ANY (w_id));
+    END IF;
+
     -- A transaction of an earlier delivery may be open: wait for its end before reading versions.
     IF cardinality(r_wallet_id) > 0 THEN
         PERFORM 1 FROM wallets w WHERE w.id = ANY (w_id) ORDER BY w.id FOR NO KEY UPDATE;
@@ -251,12 +301,20 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     run_script(_DROP_NEW, single_statement=True)
+    run_script("DROP TABLE recovered_keys, lost_events, forked_wallets, database_identities")
+    run_script(_FORMER_TYPES)
     run_script("ALTER TABLE wallets DROP COLUMN hash, DROP COLUMN hash_version")
     run_script(
         "ALTER TABLE wallet_events DROP COLUMN hash, DROP COLUMN previous_hash, "
         "DROP COLUMN key_digest"
     )
 
+
+_FORMER_TYPES: Final = """
+ALTER TABLE wallet_events DROP CONSTRAINT wallet_events_type_check;
+ALTER TABLE wallet_events ADD CONSTRAINT wallet_events_type_check CHECK (type IN
+    ('wallet.created', 'transfer.pending', 'transfer.completed', 'transfer.failed'));
+"""
 
 _DROP_NEW: Final = f"""
 DO $$ BEGIN
