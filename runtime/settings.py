@@ -239,6 +239,11 @@ class Settings(BaseSettings):
         description="A commit or probe that takes longer than this makes /readyz report that "
         "writes fail. A checkpoint of a slow disk takes less.",
     )
+    forked_wallets_stop: Literal["themselves", "all"] = Field(
+        default="themselves",
+        description="What is not written once the database is found to have lost commits: the "
+        "wallets that lost some (`themselves`), or every wallet until `wallet recover` (`all`).",
+    )
     database_connect_timeout_s: Seconds = Field(
         default=2.0, description="Connect timeout of Postgres connections."
     )

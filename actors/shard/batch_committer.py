@@ -46,6 +46,18 @@ class EventRelay(Protocol):
         """Drop all queued events: the journal may have lost them. The outbox is read again."""
 
 
+class History(Protocol):
+    """Knows whether the database has the history that was told to clients."""
+
+    async def require(self, session: int) -> None:
+        """Return once the database behind ``session`` may be written.
+
+        Raises:
+            SessionLost: the session has ended.
+            JournalUnavailable: not yet.
+        """
+
+
 class BatchCommitter:
     """Holds a shard's wallet cache, and the database session that it was read over."""
 
@@ -58,6 +70,7 @@ class BatchCommitter:
         counts: ShardCounts,
         stall: StallDetector,
         now: Callable[[], datetime],
+        history: History | None = None,
     ) -> None:
         self._journal = journal
         self._relay = relay
@@ -65,6 +78,7 @@ class BatchCommitter:
         self._counts = counts
         self._stall = stall
         self._now = now
+        self._history = history
         self._session: int | None = None
         """The journal's session that the cache and the relay's events belong to."""
         self.timings = ShardTimings()
@@ -132,6 +146,8 @@ class BatchCommitter:
     async def _enter_session(self) -> int:
         """The session that a batch is read and committed over. A new one clears the cache."""
         session = await self._journal.connect()
+        if self._history is not None:
+            await self._history.require(session)
         if session != self._session:
             if self._session is not None:
                 _log.warning("journal session changed, cache cleared", wallets=len(self._cache))

@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -11,6 +12,10 @@ import msgspec
 import structlog
 
 from actors.dispatch.ring import ring_of
+from actors.history.guard import HistoryGuard
+from actors.history.jetstream_tail import JetStreamTail
+from actors.history.postgres import PostgresHistory
+from actors.journal.ports import JournalUnavailable, SessionLost
 from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
 from actors.journal.postgres_connection import ReconnectingConnection
 from actors.journal.postgres_probe import PROBE_SETTINGS, PostgresWriteProbe
@@ -32,8 +37,10 @@ from runtime.tracing import configure_tracing
 
 _log = structlog.get_logger(__name__)
 
-CHORES: Final = ("watch", "relay", "forget", "sweep", "probe")
+CHORES: Final = ("watch", "relay", "forget", "sweep", "probe", "history")
 """Background tasks of a shard, by their metric label."""
+
+_HISTORY_INTERVAL_S: Final = 1.0
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -59,12 +66,20 @@ class ShardProcess:
         probe = PostgresWriteProbe(_connection(settings, PROBE_SETTINGS))
         self._writes = WriteHealth(probe, limits_from(WriteHealthLimits, settings), loop.time)
         self._outbox_max = settings.outbox_events_max
-        journal = PostgresJournal(_connection(settings, CONNECTION_SETTINGS))
+        connection = _connection(settings, CONNECTION_SETTINGS)
+        journal = PostgresJournal(connection)
+        self._history = HistoryGuard(
+            PostgresHistory(connection),
+            JetStreamTail(settings.nats_url, settings.stream_name),
+            forked_stops_all=settings.forked_wallets_stop == "all",
+        )
+        self._journal = MonitoredJournal(journal, self._writes, loop.time)
         self._shard = Shard(
-            journal=MonitoredJournal(journal, self._writes, loop.time),
+            journal=self._journal,
             relay=self._relay,
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
+            history=self._history,
         )
         self._background = BackgroundTasks()
         self._listener = RpcServer(
@@ -83,6 +98,7 @@ class ShardProcess:
                 ("forget", self._background.supervise("forget", self._relay.prune)),
                 ("sweep", self._background.supervise("sweep", self._relay.sweep)),
                 ("probe", self._background.supervise("probe", self._writes.run)),
+                ("history", self._background.supervise("history", self._check_history)),
             )
         ]
         freeze_startup_objects()
@@ -109,17 +125,25 @@ class ShardProcess:
         """Encoded requests in, encoded replies out, once all of them are answered."""
         return await serve_call(payload, self._shard.submit)
 
+    async def _check_history(self) -> None:
+        """Check a new database also while nothing is written, until cancelled."""
+        while True:
+            with suppress(JournalUnavailable, SessionLost):  # The next round tries again.
+                await self._history.require(await self._journal.connect())
+            await asyncio.sleep(_HISTORY_INTERVAL_S)
+
     def writing_problem(self) -> str | None:
         """Why this shard can't write now; None if it can."""
         if self._relay.backlog >= self._outbox_max:
             return "too many events wait for the event stream"
-        return self._writes.problem()
+        return self._history.problem or self._writes.problem()
 
     async def close(self) -> None:
         """Cancel all tasks and close the stream. For a process that outlives its shard."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._history.close()
         await self._stream.close()
 
     def statistics(self) -> ShardStatistics:
@@ -155,7 +179,8 @@ class ShardProcess:
             chore_failures={
                 name: self._background.failures[name] + relay.failures[name] for name in CHORES
             },
-            journal_ready=shard.journal_ready and self._writes.problem() is None,
+            journal_ready=shard.journal_ready
+            and (self._history.problem or self._writes.problem()) is None,
             stream_ready=relay.stream_ready and self._stream.connected,
             batch_commands_max_seen=shard.batch_commands_max_seen,
         )

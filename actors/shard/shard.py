@@ -22,7 +22,7 @@ import msgspec
 from actors.fair_queue import Overflow
 from actors.journal.ports import Journal
 from actors.rpc.messages import Failure, FailureCode, RequestResult
-from actors.shard.batch_committer import BatchCommitter, EventRelay
+from actors.shard.batch_committer import BatchCommitter, EventRelay, History
 from actors.shard.cache import WalletCache
 from actors.shard.counts import ShardCounts
 from actors.shard.failures import JOURNAL_DOWN, OUTBOX_FULL, WALLET_LOCKED, fail_all, failure_for
@@ -59,6 +59,7 @@ class Shard:
         relay: EventRelay,
         limits: ShardLimits,
         now: Callable[[], datetime],
+        history: History | None = None,
     ) -> None:
         self._relay = relay
         self._limits = limits
@@ -78,6 +79,7 @@ class Shard:
             counts=self._counts,
             stall=self._stall,
             now=now,
+            history=history,
         )
         self._committer = RetryingCommitter(
             committer,
