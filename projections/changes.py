@@ -82,6 +82,10 @@ class _ChangeSetBuilder:
             return  # INV-11: a duplicate in this batch.
         if event.type == EventType.WALLET_CREATED:
             self._add_wallet(_wallet.decode(event.data), event)
+        elif event.type == EventType.WALLET_REWOUND:
+            wallet = _wallet.decode(event.data)
+            _check_identity(event, wallet.id, wallet.version)
+            self._add_balances(event, wallet.balance, wallet.pending_debit, wallet.pending_credit)
         else:
             self._add_transfer(_transfer.decode(event.data), event)
 

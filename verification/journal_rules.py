@@ -39,6 +39,8 @@ class WalletReplay:
         if event.version == 1:
             allowed = event.type == "wallet.created" and not event.transfer_id
             expected = Balances()
+        elif event.type == "wallet.rewound":
+            allowed, expected = not event.transfer_id, self.balances
         else:
             allowed = (
                 step_allowed(event.transfer_type, event.previous_status, event.status)

@@ -10,7 +10,7 @@ default. A later release may add facts; the content of earlier events stays what
 Source of the hash: BLAKE2b, RFC 7693, with 128 bits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import Final
@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from wallet.commands import Idempotency
-from wallet.events import Event, RecordedEvent, TransferChanged
+from wallet.events import Event, RecordedEvent, TransferChanged, WalletRewound
 from wallet.fold import evolve
 from wallet.ids import IdempotencyKey, WalletId
 from wallet.state import Wallet
@@ -54,6 +54,10 @@ class EventContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     reference_id: str | None = None
     metadata: Mapping[str, str] = {}
     key_digest: str | None = None
+    common_version: int | None = None
+    """Of a rewound wallet, as are ``common_hash`` and ``lost``."""
+    common_hash: str | None = None
+    lost: Sequence[str] = ()
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -99,6 +103,21 @@ def encode_content(content: EventContent) -> bytes:
 
 def _content(event: Event, after: Wallet, key_digest: bytes) -> bytes:
     digest = key_digest.hex() if key_digest else None
+    if isinstance(event, WalletRewound):
+        return _encoder.encode(
+            EventContent(
+                wallet=after.id,
+                version=after.version,
+                type=event.type,
+                time=event.occurred_at,
+                balance=str(after.balance),
+                pending_debit=str(after.pending_debit),
+                pending_credit=str(after.pending_credit),
+                common_version=event.common_version,
+                common_hash=event.common_hash.hex(),
+                lost=event.lost,
+            )
+        )
     if not isinstance(event, TransferChanged):
         return _encoder.encode(
             EventContent(

@@ -1,7 +1,8 @@
 """Events on the stream: CloudEvents 1.0 in JSON, and their subjects.
 
 ``data`` is exactly the body of the client's response: a ``WalletView`` for ``wallet.created``, a
-``TransferResultView`` for ``transfer.*`` (`wallet.representation`).
+``TransferResultView`` for ``transfer.*`` (`wallet.representation`). ``wallet.rewound`` answers no
+client: its ``data`` is a ``WalletRewoundView``.
 Source of the format: CloudEvents 1.0, JSON event format.
 """
 
@@ -14,7 +15,13 @@ import msgspec
 from wallet.chain import EventContent, encode_content
 from wallet.events import EventType, RecordedEvent, TransferChanged
 from wallet.ids import WalletId
-from wallet.representation import ENCODER, TransferResultView, WalletView, encode_recorded
+from wallet.representation import (
+    ENCODER,
+    TransferResultView,
+    WalletRewoundView,
+    WalletView,
+    encode_recorded,
+)
 from wallet.state import TransferStatus
 
 SOURCE: Final = "/wallet-service"
@@ -47,6 +54,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 _envelope_decoder: Final = msgspec.json.Decoder(CloudEvent)
 _wallet_decoder: Final = msgspec.json.Decoder(WalletView)
+_rewound_decoder: Final = msgspec.json.Decoder(WalletRewoundView)
 _transfer_decoder: Final = msgspec.json.Decoder(TransferResultView)
 
 
@@ -93,6 +101,8 @@ def content_of_event(event: CloudEvent) -> bytes:
         msgspec.MsgspecError: the data doesn't match the event's type.
     """
     digest = event.keydigest or None
+    if event.type == EventType.WALLET_REWOUND:
+        return encode_content(_rewound_content(event, _rewound_decoder.decode(event.data)))
     if event.type == EventType.WALLET_CREATED:
         return encode_content(_wallet_content(event, _wallet_decoder.decode(event.data), digest))
     return encode_content(_transfer_content(event, _transfer_decoder.decode(event.data), digest))
@@ -112,6 +122,21 @@ def _wallet_content(event: CloudEvent, wallet: WalletView, digest: str | None) -
         reference_id=wallet.reference_id,
         metadata=wallet.metadata,
         key_digest=digest,
+    )
+
+
+def _rewound_content(event: CloudEvent, wallet: WalletRewoundView) -> EventContent:
+    return EventContent(
+        wallet=event.subject,
+        version=event.walletversion,
+        type=event.type,
+        time=event.time,
+        balance=_minor(wallet.balance),
+        pending_debit=_minor(wallet.pending_debit),
+        pending_credit=_minor(wallet.pending_credit),
+        common_version=wallet.common_version,
+        common_hash=wallet.common_hash,
+        lost=wallet.lost,
     )
 
 

@@ -17,6 +17,7 @@ class EventType(StrEnum):
     TRANSFER_PENDING = "transfer.pending"
     TRANSFER_COMPLETED = "transfer.completed"
     TRANSFER_FAILED = "transfer.failed"
+    WALLET_REWOUND = "wallet.rewound"
 
 
 class WalletCreated(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +55,27 @@ class TransferChanged(msgspec.Struct, frozen=True, kw_only=True):
         return _TYPE_BY_STATUS[self.transfer.status]
 
 
-Event = WalletCreated | TransferChanged
+class WalletRewound(msgspec.Struct, frozen=True, kw_only=True):
+    """The journal had lost the wallet's latest events. It goes on after ``common_version``.
+
+    Balances don't change: they are those of the events that the journal still has. What is applied
+    again follows as new events.
+    """
+
+    wallet_id: WalletId
+    common_version: int
+    """The last version that the journal and the stream agree on; 0: not even the creation."""
+    common_hash: bytes
+    lost: tuple[str, ...]
+    """Ids of the events that are gone."""
+    occurred_at: datetime
+
+    @property
+    def type(self) -> EventType:
+        return EventType.WALLET_REWOUND
+
+
+Event = WalletCreated | TransferChanged | WalletRewound
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from wallet.events import Event, TransferChanged, WalletCreated
+from wallet.events import Event, TransferChanged, WalletCreated, WalletRewound
 from wallet.money import MINOR_MAX
 from wallet.state import TransferStatus, TransferType, Wallet
 
@@ -49,6 +49,10 @@ def evolve(wallet: Wallet | None, event: Event) -> Wallet:
         assert wallet is None, "a wallet is created once"
         return _open_wallet(event)
     assert wallet is not None, "a transfer belongs to a wallet"
+    if isinstance(event, WalletRewound):
+        return msgspec.structs.replace(
+            wallet, version=wallet.version + 1, updated_at=event.occurred_at
+        )
     return _apply_transfer(wallet, event)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from wallet.events import RecordedEvent, TransferChanged
+from wallet.events import RecordedEvent, TransferChanged, WalletRewound
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
 from wallet.state import (
@@ -51,6 +51,16 @@ class WalletView(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str]
     created_at: _Timestamp
     updated_at: _Timestamp
+
+
+class WalletRewoundView(WalletView, frozen=True, kw_only=True):
+    """A wallet after the journal had lost its latest events."""
+
+    common_version: Annotated[
+        int, Meta(description="The last version that still stands; 0: not even the creation.")
+    ]
+    common_hash: Annotated[str, Meta(description="Hash of the event at that version.")]
+    lost: Annotated[tuple[str, ...], Meta(description="Ids of the events that are gone.")]
 
 
 class BalancesView(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +142,15 @@ def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultVi
     )
 
 
+def rewound_view(event: WalletRewound, wallet: Wallet) -> WalletRewoundView:
+    return WalletRewoundView(
+        **msgspec.structs.asdict(wallet_view(wallet)),
+        common_version=event.common_version,
+        common_hash=event.common_hash.hex(),
+        lost=event.lost,
+    )
+
+
 def encode_transfer(transfer: Transfer, wallet: Wallet) -> bytes:
     """The JSON of a transfer as it was written, with the wallet after it."""
     return ENCODER.encode(transfer_result_view(transfer, wallet))
@@ -142,4 +161,6 @@ def encode_recorded(recorded: RecordedEvent) -> bytes:
     event = recorded.event
     if isinstance(event, TransferChanged):
         return encode_transfer(event.transfer, recorded.wallet_after)
+    if isinstance(event, WalletRewound):
+        return ENCODER.encode(rewound_view(event, recorded.wallet_after))
     return ENCODER.encode(wallet_view(recorded.wallet_after))

@@ -68,9 +68,8 @@ class HistoryGuard:
         if not await self._store.try_begin(session):
             raise JournalUnavailable(self.problem)
         try:
-            await self._compare(identity, session)
+            await self._compare_or_give_up(identity, session)
         except StreamUnreadable as failure:
-            await self._store.give_up(session)
             self.problem = f"the database is another one, and the stream can't be read: {failure}"
             raise JournalUnavailable(self.problem) from failure
 
@@ -82,17 +81,16 @@ class HistoryGuard:
     async def _compare_known(self, identity: DatabaseIdentity, session: int) -> None:
         try:
             if await self._store.try_begin(session):
-                await self._compare_or_adopt(identity, session)
-        except (SessionLost, JournalUnavailable) as failure:
+                await self._compare_or_give_up(identity, session)
+        except (SessionLost, JournalUnavailable, StreamUnreadable) as failure:
             _log.info("history not checked", cause=str(failure))
 
-    async def _compare_or_adopt(self, identity: DatabaseIdentity, session: int) -> None:
+    async def _compare_or_give_up(self, identity: DatabaseIdentity, session: int) -> None:
         try:
             await self._compare(identity, session)
-        except StreamUnreadable as failure:
-            # It is the first database, or was known before: there is nothing to wait for.
-            await self._store.adopt(identity, (), session)
-            _log.info("history not checked", cause=str(failure))
+        except StreamUnreadable:
+            await self._store.give_up(session)
+            raise
 
     async def _compare(self, identity: DatabaseIdentity, session: int) -> None:
         result = await compare(self._tail, lambda events: self._store.lost(events, session))

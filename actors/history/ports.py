@@ -35,6 +35,24 @@ class StreamEvent(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
 
 
+class LostEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that the stream has and the journal lost."""
+
+    wallet_id: WalletId
+    version: int
+    hash: bytes
+    """Empty: recorded before there was a chain."""
+    payload: bytes
+    found_at: datetime
+    outcome: str | None = None
+    """What became of it; None: not decided yet."""
+
+    @property
+    def id(self) -> str:
+        position = f"{self.wallet_id}:{self.version}"
+        return f"{position}:{self.hash.hex()}" if self.hash else position
+
+
 class StreamUnreadable(Exception):
     """The stream can't be read now."""
 

@@ -20,12 +20,16 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()),
     (SELECT oid::bigint FROM pg_database WHERE datname = current_database())
 """
 
-# Without a known database this is the first start of a release that knows databases, or of the
-# service: there is nothing to compare with.
+# The first database is known: there is nothing to compare it with. So it is on the first start of a
+# release that knows databases.
 _IS_KNOWN: Final = """
-SELECT EXISTS (SELECT FROM database_identities
-        WHERE (system_identifier, timeline, database_oid) = ($1, $2, $3))
-    OR NOT EXISTS (SELECT FROM database_identities)
+WITH first AS (
+    INSERT INTO database_identities (system_identifier, timeline, database_oid)
+    SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT FROM database_identities)
+    ON CONFLICT DO NOTHING RETURNING true
+)
+SELECT EXISTS (SELECT FROM first) OR EXISTS (SELECT FROM database_identities
+    WHERE (system_identifier, timeline, database_oid) = ($1, $2, $3))
 """
 
 _LOST: Final = """

@@ -120,7 +120,7 @@ class PostgresJournal:
 
     async def load(self, missing: ReadSet, *, session: int | None = None) -> LoadedState:
         return await self._connection.read(
-            lambda connection: _load(connection, missing), session=session
+            lambda connection: load_state(connection, missing), session=session
         )
 
     async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
@@ -136,7 +136,7 @@ class PostgresJournal:
         return frozenset(WalletId(row[0]) for row in rows)
 
 
-async def _load(connection: Connection, missing: ReadSet) -> LoadedState:
+async def load_state(connection: Connection, missing: ReadSet) -> LoadedState:
     # An earlier delivery may commit between two of these queries. References come first: if its
     # reference were seen without its wallet, its second delivery would be refused. Wallets come
     # before their transfers and keys: then the version check notices what was missed.

@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 
 from actors.journal.ports import CommitRequest, IdempotencyRecord, RefusedDelivery
-from wallet.events import Event, RecordedEvent, WalletCreated
+from actors.journal.postgres_rows import encode_rewound
+from wallet.events import Event, RecordedEvent, WalletCreated, WalletRewound
 
 
 def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
@@ -88,6 +89,8 @@ def _event_details(event: Event) -> tuple[object, ...]:
     if isinstance(event, WalletCreated):
         nothing = (None,) * 7
         return (*nothing, event.reference_id, _json(event.metadata))
+    if isinstance(event, WalletRewound):
+        return (*(None,) * 8, encode_rewound(event))
     transfer = event.transfer
     settles = event.previous is not None
     return (

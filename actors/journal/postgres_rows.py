@@ -7,7 +7,13 @@ import asyncpg
 import msgspec
 
 from actors.journal.ports import StoredAnswer
-from wallet.events import RecordedEvent, TransferChanged, WalletCreated
+from wallet.events import (
+    EventType,
+    RecordedEvent,
+    TransferChanged,
+    WalletCreated,
+    WalletRewound,
+)
 from wallet.ids import TransferId, WalletId
 from wallet.state import (
     FailureReason,
@@ -106,13 +112,42 @@ def recorded_event_from_row(row: Row) -> RecordedEvent:
         updated_at=occurred_at,
         hash=hash_ or b"",
     )
-    event = _wallet_created(row) if row[7] is None else _transfer_changed(row)
+    event = _transfer_changed(row) if row[7] is not None else _wallet_event(row)
     return RecordedEvent(
         event=event,
         wallet_after=wallet,
         made_by=made_by,
         previous_hash=previous_hash or b"",
         key_digest=key_digest or b"",
+    )
+
+
+class _Rewound(msgspec.Struct):
+    """What is in the column ``metadata`` of a `WalletRewound`."""
+
+    common_version: int
+    common_hash: str
+    lost: tuple[str, ...]
+
+
+_rewound_decoder: Final = msgspec.json.Decoder(_Rewound)
+
+
+def encode_rewound(event: WalletRewound) -> str:
+    details = _Rewound(event.common_version, event.common_hash.hex(), event.lost)
+    return msgspec.json.encode(details).decode()
+
+
+def _wallet_event(row: Row) -> WalletCreated | WalletRewound:
+    if row[2] == EventType.WALLET_CREATED:
+        return _wallet_created(row)
+    details = _rewound_decoder.decode(row["metadata"])
+    return WalletRewound(
+        wallet_id=row[0],
+        common_version=details.common_version,
+        common_hash=bytes.fromhex(details.common_hash),
+        lost=details.lost,
+        occurred_at=row[3],
     )
 
 

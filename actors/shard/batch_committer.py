@@ -93,6 +93,8 @@ class BatchCommitter:
         self._stall.restart()
         if loaded.forked:
             self._answer_forked(group, loaded)
+            if not group.queued_requests:
+                return
             requests = [queued.submission for queued in group.queued_requests]
 
         # No await from here to the commit: the batch is decided on exactly the state that was read.

@@ -219,7 +219,7 @@ class BatchDecider:
     def _restore_transfer(
         self, wallet_id: WalletId, event: Event, overwritten: Transfer | None
     ) -> None:
-        if isinstance(event, WalletCreated):
+        if not isinstance(event, TransferChanged):
             return
         if event.previous is None:
             del self._created_transfers[wallet_id, event.transfer.id]

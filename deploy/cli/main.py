@@ -171,6 +171,32 @@ def dead_letters(
 
 
 @app.command()
+def recover(
+    replay: Annotated[
+        bool,
+        typer.Option("--replay", help="Apply the lost events again where the rules allow it."),
+    ] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Give the lost events up.")
+    ] = False,
+    wallet: Annotated[str, typer.Option(help="Only this wallet.")] = "",
+    output: Annotated[
+        Path | None, typer.Option(help="Write the lost events to this new file, one per line.")
+    ] = None,
+) -> None:
+    """List what the database lost and the stream still has, and decide what becomes of it.
+
+    Without --replay or --accept-loss nothing is changed.
+    """
+    from deploy.cli.stack_commands import recover as run
+
+    if replay and accept_loss:
+        raise typer.BadParameter("choose one of --replay and --accept-loss")
+    apply_again = replay if replay or accept_loss else None
+    run(_settings(), _state_dir(), _console(), wallet, output, apply_again=apply_again)
+
+
+@app.command()
 def specification(
     folder: Annotated[
         Path | None, typer.Argument(help="Output folder. Default: the checkout's specification/.")

@@ -1,6 +1,7 @@
 """The commands `wallet up|down|clean|migrate|…`, one function each."""
 
 import shutil
+from pathlib import Path
 
 from rich.console import Console
 
@@ -175,6 +176,35 @@ def replay_dead_letters(settings: Settings, state_dir: StateDirectory, console: 
 
     applied, remaining = asyncio.run(replay(running_settings(settings, state_dir)))
     console.print(f"{applied} events applied, {remaining} dead letters remain.")
+
+
+def recover(
+    settings: Settings,
+    state_dir: StateDirectory,
+    console: Console,
+    wallet: str,
+    output: Path | None,
+    *,
+    apply_again: bool | None,
+) -> None:
+    """List the events that the database lost, and resolve them."""
+    import asyncio
+
+    from deploy.cli.recover import recover as run
+    from wallet.ids import WalletId, canonical_uuid
+
+    wallet_id = canonical_uuid(wallet)
+    if wallet and wallet_id is None:
+        raise StackError(f"{wallet} is no wallet id.")
+    asyncio.run(
+        run(
+            running_settings(settings, state_dir).database_url,
+            console,
+            wallet_id=WalletId(wallet_id) if wallet_id else None,
+            output=output,
+            apply_again=apply_again,
+        )
+    )
 
 
 def verify(settings: Settings, state_dir: StateDirectory, *, stream: bool, lag_max_s: float) -> int:

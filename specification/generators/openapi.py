@@ -15,7 +15,7 @@ import msgspec
 from serve_app.app import create_app
 from wallet.event_codec import SOURCE, CloudEvent
 from wallet.events import EventType
-from wallet.representation import TransferResultView, WalletView
+from wallet.representation import TransferResultView, WalletRewoundView, WalletView
 from wallet.state import FailureReason, TransferStatus, TransferType, WalletStatus
 
 FOLDER: Final = Path(__file__).parents[1]
@@ -30,6 +30,9 @@ _EVENT_DESCRIPTIONS: Final = {
     "credit took it OUT. It was created as completed, or was pending before (previousstatus).",
     EventType.TRANSFER_FAILED: "A pending transfer failed: a credit's hold is back in the balance, "
     "a debit never arrives.",
+    EventType.WALLET_REWOUND: "The database had lost the wallet's latest events. Those in `lost` "
+    "are gone: undo what you did for them, and go on after `common_version`. What is applied again "
+    "follows as new events.",
 }
 
 _STATUS_AFTER: Final = {
@@ -37,6 +40,12 @@ _STATUS_AFTER: Final = {
     EventType.TRANSFER_COMPLETED: TransferStatus.COMPLETED,
     EventType.TRANSFER_FAILED: TransferStatus.FAILED,
 }
+
+_DATA: Final = {
+    EventType.WALLET_CREATED: WalletView,
+    EventType.WALLET_REWOUND: WalletRewoundView,
+}
+"""The views of events that are not about a transfer."""
 
 _AMOUNT: Final[Json] = {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,18})?$"}
 _UUID: Final[Json] = {"type": "string", "format": "uuid"}
@@ -53,10 +62,11 @@ def documents() -> dict[str, str]:
 
 def event_schema(event: EventType) -> Json:
     """The JSON Schema of one event type, with envelope and data."""
-    transfers = event is not EventType.WALLET_CREATED
-    _, definitions = msgspec.json.schema_components([CloudEvent, TransferResultView, WalletView])
+    transfers = event in _STATUS_AFTER
+    view = _DATA.get(event, TransferResultView)
+    _, definitions = msgspec.json.schema_components([CloudEvent, view])
     envelope = definitions["CloudEvent"]
-    data = definitions["TransferResultView" if transfers else "WalletView"]
+    data = definitions[view.__name__]
     _refine(data["properties"])
     envelope["properties"] |= {
         "specversion": {"const": "1.0"},

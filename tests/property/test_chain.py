@@ -14,7 +14,7 @@ from actors.journal.postgres_rows import recorded_event_from_row
 from tests.support.domain import NOW, WALLET_ID, transfer_id
 from wallet.chain import GENESIS, content_of, link, record
 from wallet.event_codec import content_of_event, decode_envelope, encode_event
-from wallet.events import RecordedEvent, TransferChanged, WalletCreated
+from wallet.events import RecordedEvent, TransferChanged, WalletCreated, WalletRewound
 from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, Wallet
 
 PENDING, COMPLETED, FAILED = TransferStatus
@@ -62,7 +62,20 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
         if held and draw(st.booleans()):
             at += timedelta(microseconds=draw(st.integers(0, 10**9)))
             history.append(_settled(draw, history[-1].wallet_after, transfer, at))
+    if draw(st.booleans()):
+        history.append(_rewound(draw, history[-1].wallet_after, at))
     return history
+
+
+def _rewound(draw: st.DrawFn, wallet: Wallet, at: datetime) -> RecordedEvent:
+    rewound = WalletRewound(
+        wallet_id=wallet.id,
+        common_version=wallet.version,
+        common_hash=wallet.hash,
+        lost=tuple(draw(st.lists(texts, max_size=3))),
+        occurred_at=at,
+    )
+    return record(wallet, rewound)
 
 
 def _settled(draw: st.DrawFn, wallet: Wallet, transfer: Transfer, at: datetime) -> RecordedEvent:

@@ -16,7 +16,7 @@ from verification.facts import (
     TransferRow,
     WalletRow,
 )
-from wallet.events import RecordedEvent, TransferChanged
+from wallet.events import RecordedEvent, TransferChanged, WalletCreated
 from wallet.state import Wallet
 
 
@@ -55,7 +55,7 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
             version=wallet.version,
             type=event.type,
             after=_balances(wallet),
-            reference_id=event.reference_id or "",
+            reference_id=(isinstance(event, WalletCreated) and event.reference_id) or "",
         )
     transfer = event.transfer
     return JournalEvent(

@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 
+from actors.history.guard import HistoryGuard
+from actors.history.jetstream_tail import JetStreamTail
+from actors.history.postgres import PostgresHistory
 from actors.journal.ports import EventStream, Message
 from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
 from actors.journal.postgres_connection import ReconnectingConnection
@@ -108,7 +112,8 @@ def idempotency_for(key: str, *commands: Command) -> Idempotency:
         fields.pop("wallet_id", None)
         if "type" in fields:
             fields.pop("transfer_id")
-    return Idempotency(key=IdempotencyKey(key), fingerprint=msgspec.json.encode(asked))
+    fingerprint = sha256(msgspec.json.encode(asked)).digest()
+    return Idempotency(key=IdempotencyKey(key), fingerprint=fingerprint)
 
 
 def create_wallet(wallet_id: WalletId, **fields: Any) -> CreateWallet:
@@ -164,8 +169,12 @@ async def running_shard(
     relay_limits: RelayLimits = RELAY_LIMITS,
     stream: EventStream | None = None,
     owns: Callable[[WalletId], bool] = lambda _: True,
+    checks_history: bool = False,
 ) -> AsyncIterator[ShardUnderTest]:
-    """A shard on real Postgres; with ``nats_url`` or ``stream`` its relay runs too."""
+    """A shard on real Postgres; with ``nats_url`` or ``stream`` its relay runs too.
+
+    ``checks_history``: it compares databases that it doesn't know with the stream.
+    """
     journal = connection(dsn)
     outbox = connection(dsn, synchronous_commit="off")
     if stream is None and nats_url is not None:
@@ -177,11 +186,17 @@ async def running_shard(
         owns=owns,
         refill=PostgresBackfill(outbox, stream="WALLET_EVENTS"),
     )
+    guard = tail = None
+    if checks_history:
+        assert nats_url is not None, "there is a stream to compare with"
+        tail = JetStreamTail(nats_url, "WALLET_EVENTS")
+        guard = HistoryGuard(PostgresHistory(journal), tail)
     shard = Shard(
         journal=PostgresJournal(journal),
         relay=relay if stream is not None else DetachedRelay(),
         limits=limits,
         now=lambda: datetime.now(UTC),
+        history=guard,
     )
     tasks = [asyncio.create_task(shard.run())]
     if stream is not None:
@@ -202,6 +217,9 @@ async def running_shard(
         for task in tasks:
             task.remove_done_callback(fail)
         await stop(*tasks)
+        if guard is not None and tail is not None:
+            await guard.close()
+            await tail.close()
         await journal.close()
         await outbox.close()
         if isinstance(stream, JetStream):

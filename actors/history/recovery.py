@@ -1,0 +1,207 @@
+"""Recovers a wallet whose latest events the journal has lost: what is written instead of them.
+
+First comes `WalletRewound`, so that every consumer hears of it before anything newer. Then, if the
+operator wants it, the lost events are applied again, in their order and under their own transfer
+ids, wherever the rules allow it on the wallet as it is now. They are new events: their versions,
+hashes and balances are new. Their idempotency keys are known by their digests.
+
+Pure: reading and writing is done by `actors.history.postgres_recovery`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from actors.history.ports import LostEvent
+from actors.journal.ports import CommitRequest
+from wallet.chain import KEY_DIGEST_BYTES, record
+from wallet.commands import CreateTransfer, CreateWallet, SettleTransfer
+from wallet.event_codec import CloudEvent, decode_envelope
+from wallet.events import Event, EventType, TransferChanged, WalletCreated, WalletRewound
+from wallet.ids import TransferId, WalletId
+from wallet.money import canonical_amount
+from wallet.refusals import Refusal
+from wallet.representation import TransferResultView, WalletView, encode_recorded
+from wallet.rules import decide_creation, decide_settlement, decide_transfer
+from wallet.state import Transfer, Wallet
+
+APPLIED_AGAIN: Final = "applied again"
+PRESENT: Final = "in the journal"
+GIVEN_UP: Final = "given up"
+
+_wallet_decoder: Final = msgspec.json.Decoder(WalletView)
+_transfer_decoder: Final = msgspec.json.Decoder(TransferResultView)
+
+
+class RecoveredKey(msgspec.Struct, frozen=True, kw_only=True):
+    """An idempotency key of which only the digest is known, and its answer."""
+
+    key_digest: bytes
+    request: bytes
+    """The first bytes of the request's fingerprint."""
+    answer: str
+    version: int
+
+
+class Recovery(msgspec.Struct, kw_only=True):
+    """What is written to recover one wallet."""
+
+    write: CommitRequest
+    keys: list[RecoveredKey] = msgspec.field(default_factory=list)
+    outcomes: list[str] = msgspec.field(default_factory=list)
+    """Of each lost event, in order: one of the constants above, or why it was refused."""
+
+
+class ForkedWallet(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet in quarantine, as the journal has it."""
+
+    wallet_id: WalletId
+    common_version: int
+    common_hash: bytes
+    lost: Sequence[LostEvent]
+    """In version order."""
+    wallet: Wallet | None
+    """None: the journal has lost even its creation."""
+    transfers: Mapping[TransferId, Transfer]
+    """Of the lost events' transfers, those that the journal has."""
+    reference_taken: bool = False
+    """Another wallet has the reference of this one, which is lost."""
+
+
+def recover_wallet(
+    forked: ForkedWallet, *, apply_again: bool, now: Callable[[], datetime]
+) -> Recovery:
+    """What is to be written for ``forked``. ``apply_again``: the lost events, too.
+
+    A wallet of which even the creation is lost is opened again in any case: clients have its id.
+    """
+    builder = _RecoveryBuilder(forked, now())
+    for event in forked.lost:
+        builder.add(event, apply_again=apply_again)
+    builder.rewind_if_not_done()
+    return builder.recovery
+
+
+class _RecoveryBuilder:
+    def __init__(self, forked: ForkedWallet, now: datetime) -> None:
+        self._forked = forked
+        self._now = now
+        self._wallet = forked.wallet
+        self._transfers = dict(forked.transfers)
+        self._is_rewound = False
+        known = {forked.wallet_id: forked.wallet} if forked.wallet is not None else {}
+        self.recovery = Recovery(
+            write=CommitRequest(
+                now=now,
+                expected_versions={one: wallet.version for one, wallet in known.items()},
+                expected_hashes={one: wallet.hash for one, wallet in known.items()},
+                wallets=dict(known),
+                created_wallets=[],
+                events=[],
+                idempotency_records=[],
+            )
+        )
+
+    def add(self, lost: LostEvent, *, apply_again: bool) -> None:
+        event = decode_envelope(lost.payload)
+        is_creation = event.type == EventType.WALLET_CREATED
+        if not is_creation:
+            self.rewind_if_not_done()
+        if not apply_again and not is_creation:
+            self.recovery.outcomes.append(GIVEN_UP)
+            return
+        decision = self._decide(event)
+        if isinstance(decision, Refusal):
+            self.recovery.outcomes.append(f"{decision.code}: {decision.detail}")
+        elif isinstance(decision, str):
+            self.recovery.outcomes.append(decision)
+        else:
+            self._record(decision, event)
+            self.recovery.outcomes.append(APPLIED_AGAIN)
+
+    def rewind_if_not_done(self) -> None:
+        """Record `WalletRewound`: after the wallet's creation, before anything else."""
+        if self._is_rewound or self._wallet is None:
+            return
+        self._is_rewound = True
+        self._record(
+            WalletRewound(
+                wallet_id=self._forked.wallet_id,
+                common_version=self._forked.common_version,
+                common_hash=self._forked.common_hash,
+                lost=tuple(one.id for one in self._forked.lost),
+                occurred_at=self._now,
+            )
+        )
+
+    def _decide(self, event: CloudEvent) -> Event | Refusal | str:
+        if event.type == EventType.WALLET_REWOUND:
+            return GIVEN_UP
+        if event.type == EventType.WALLET_CREATED:
+            return self._decide_creation(_wallet_decoder.decode(event.data))
+        transfer = _transfer_decoder.decode(event.data)
+        if event.previousstatus:
+            return self._decide_settlement(transfer)
+        return self._decide_transfer(transfer)
+
+    def _decide_creation(self, view: WalletView) -> Event | Refusal | str:
+        if self._wallet is not None:
+            return PRESENT
+        command = CreateWallet(
+            wallet_id=view.id,
+            currency=view.currency,
+            scale=view.scale,
+            reference_id=view.reference_id,
+            metadata=view.metadata,
+        )
+        taken = self._forked.reference_taken
+        return decide_creation(command, reference_taken=taken, now=self._now)
+
+    def _decide_transfer(self, view: TransferResultView) -> Event | Refusal | str:
+        if view.id in self._transfers:
+            return PRESENT
+        status: Literal["pending", "completed"] = (
+            "pending" if view.status == "pending" else "completed"
+        )
+        command = CreateTransfer(
+            transfer_id=view.id,
+            type="debit" if view.type == "debit" else "credit",
+            status=status,
+            amount=canonical_amount(view.amount),
+            reference_id=view.reference_id,
+            metadata=view.metadata,
+        )
+        return decide_transfer(self._wallet, command, now=self._now)
+
+    def _decide_settlement(self, view: TransferResultView) -> Event | Refusal | str:
+        command = SettleTransfer(
+            transfer_id=view.id,
+            status="completed" if view.status == "completed" else "failed",
+            reference_id=view.reference_id,
+            metadata=view.metadata,
+        )
+        transfer = self._transfers.get(view.id)
+        decision = decide_settlement(self._wallet, transfer, command, now=self._now)
+        return PRESENT if isinstance(decision, Transfer) else decision
+
+    def _record(self, decision: Event, source: CloudEvent | None = None) -> None:
+        digest = bytes.fromhex((source and source.keydigest) or "")
+        recorded = record(self._wallet, decision, key_digest=digest)
+        write, wallet = self.recovery.write, recorded.wallet_after
+        if isinstance(decision, WalletCreated):
+            write.created_wallets.append(wallet.id)
+        if isinstance(decision, TransferChanged):
+            self._transfers[decision.transfer.id] = decision.transfer
+        write.events.append(recorded)
+        write.wallets[wallet.id] = self._wallet = wallet
+        if digest:
+            self.recovery.keys.append(
+                RecoveredKey(
+                    key_digest=digest[:KEY_DIGEST_BYTES],
+                    request=digest[KEY_DIGEST_BYTES:],
+                    answer=encode_recorded(recorded).decode(),
+                    version=wallet.version,
+                )
+            )
