@@ -59,6 +59,7 @@ ORDER BY w.id
 
 _OUTBOX: Final = "SELECT created_at FROM outbox ORDER BY created_at LIMIT 1"
 _DEAD_LETTERS: Final = "SELECT count(*) FROM projection_dead_letters"
+_FORKED_WALLETS: Final = "SELECT count(*) FROM forked_wallets"
 
 _FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
@@ -77,6 +78,7 @@ class Auditor:
         self._rounds = 0
         self._failures = 0
         self._dead_letters = 0
+        self._forked_wallets = 0
         self._outbox_since: datetime | None = None
 
     async def run(self) -> None:
@@ -105,6 +107,7 @@ class Auditor:
         else:
             self._cursor = rows[-1][0]
         self._dead_letters = await self._pool.fetchval(_DEAD_LETTERS)
+        self._forked_wallets = await self._pool.fetchval(_FORKED_WALLETS)
         self._outbox_since = await self._pool.fetchval(_OUTBOX)
 
     def _record_stalled(self, wallets: list[str]) -> None:
@@ -126,4 +129,5 @@ class Auditor:
             failures=self._failures,
             dead_letters=self._dead_letters,
             outbox_age_s=max(age_s, 0.0),
+            forked_wallets=self._forked_wallets,
         )

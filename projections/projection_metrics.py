@@ -29,4 +29,5 @@ def _audit(audit: AuditStatistics) -> Iterator[Sample]:
     yield Sample("wallet_audit_rounds_total", audit.rounds, {})
     yield Sample("wallet_audit_failures_total", audit.failures, {})
     yield Sample("wallet_audit_dead_letters", audit.dead_letters, {})
+    yield Sample("wallet_audit_forked_wallets", audit.forked_wallets, {})
     yield Sample("wallet_audit_outbox_age_seconds", audit.outbox_age_s, {})

@@ -11,7 +11,9 @@ write side scans the journal, which is stored in that order.
 import asyncio
 import base64
 import binascii
+import math
 import struct
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 
@@ -90,6 +92,11 @@ PLANNER_SETTINGS: Final = {
 Statistics of a new table suggest other plans: without these settings the planner sorted all events
 of a wallet for one page (a second for 400,000), and started parallel workers for 50 rows."""
 
+_FORKED: Final = "SELECT wallet_id::text FROM forked_wallets"
+_IS_FORKED: Final = "SELECT FROM forked_wallets WHERE wallet_id = $1::uuid"
+_FORKED_FOR_S: Final = 1.0
+"""How long the list of forked wallets is used. It is nearly always empty."""
+
 _NEWEST: Final = 2**63 - 1
 
 Row = asyncpg.Record
@@ -145,6 +152,8 @@ class Queries:
     def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._forked: frozenset[str] = frozenset()
+        self._forked_read_at = -math.inf
 
     async def wallet(
         self, wallet_id: WalletId, *, min_version: int = 0, strong: bool = False
@@ -229,6 +238,25 @@ class Queries:
     async def dead_letters(self) -> int:
         """Number of dead letters."""
         row = await self._row("SELECT count(*) FROM projection_dead_letters")
+        return int(row[0]) if row is not None else 0
+
+    async def is_forked(self, wallet_id: WalletId, *, strong: bool = False) -> bool:
+        """Whether the wallet is in quarantine: the database has lost some of its latest events.
+
+        As of the last second; ``strong``: now.
+        """
+        if strong:
+            return await self._row(_IS_FORKED, wallet_id) is not None
+        now = time.monotonic()
+        if now - self._forked_read_at > _FORKED_FOR_S:
+            # Set first: reads that come meanwhile use what is known.
+            self._forked_read_at = now
+            self._forked = frozenset(row[0] for row in await self._rows(_FORKED))
+        return wallet_id in self._forked
+
+    async def forked_wallets(self) -> int:
+        """Number of wallets in quarantine."""
+        row = await self._row("SELECT count(*) FROM forked_wallets")
         return int(row[0]) if row is not None else 0
 
     async def ping(self) -> None:

@@ -17,6 +17,8 @@ class AuditStatistics(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
     dead_letters: int
     outbox_age_s: float
+    forked_wallets: int = 0
+    """Wallets in quarantine: the database has lost some of their events."""
 
 
 class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,11 +69,13 @@ class ReadinessChecks:
         }
 
     async def postgres(self) -> Component:
+        """Ready with wallets in quarantine, too: the others can be written."""
         try:
-            await self._queries.ping()
+            forked = await self._queries.forked_wallets()
         except ReadUnavailable as error:
             return Component(ready=False, detail=str(error))
-        return Component(ready=True, detail="answers")
+        detail = f"answers, {forked} wallets in quarantine: see `wallet recover`"
+        return Component(ready=True, detail=detail if forked else "answers")
 
     async def shards(self) -> Component:
         """Ready: commands of every wallet reach a shard whose writes succeed."""

@@ -9,6 +9,8 @@ without knowing it, and wallets that lost nothing go on.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -20,6 +22,8 @@ from actors.journal.ports import JournalUnavailable, SessionLost
 _log = structlog.get_logger(__name__)
 
 _LOGGED_WALLETS_MAX: Final = 20
+
+_INTERVAL_S: Final = 1.0
 
 
 class HistoryGuard:
@@ -50,6 +54,16 @@ class HistoryGuard:
         async with self._requiring:
             if session != self._session:
                 await self._require(session)
+
+    async def run(self, connect: Callable[[], Awaitable[int]]) -> None:
+        """Check a new database also while nothing is written, until cancelled.
+
+        ``connect`` returns the journal's session.
+        """
+        while True:
+            with suppress(JournalUnavailable, SessionLost):  # The next round tries again.
+                await self.require(await connect())
+            await asyncio.sleep(_INTERVAL_S)
 
     async def _require(self, session: int) -> None:
         identity = await self._store.identity(session)

@@ -4,8 +4,8 @@ import asyncio
 import os
 import ssl
 from collections.abc import Coroutine
-from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -15,7 +15,6 @@ from actors.dispatch.ring import ring_of
 from actors.history.guard import HistoryGuard
 from actors.history.jetstream_tail import JetStreamTail
 from actors.history.postgres import PostgresHistory
-from actors.journal.ports import JournalUnavailable, SessionLost
 from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
 from actors.journal.postgres_connection import ReconnectingConnection
 from actors.journal.postgres_probe import PROBE_SETTINGS, PostgresWriteProbe
@@ -39,8 +38,6 @@ _log = structlog.get_logger(__name__)
 
 CHORES: Final = ("watch", "relay", "forget", "sweep", "probe", "history")
 """Background tasks of a shard, by their metric label."""
-
-_HISTORY_INTERVAL_S: Final = 1.0
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -82,6 +79,7 @@ class ShardProcess:
             history=self._history,
         )
         self._background = BackgroundTasks()
+        check_history = partial(self._history.run, self._journal.connect)
         self._listener = RpcServer(
             self._submit,
             self.writing_problem,
@@ -98,7 +96,7 @@ class ShardProcess:
                 ("forget", self._background.supervise("forget", self._relay.prune)),
                 ("sweep", self._background.supervise("sweep", self._relay.sweep)),
                 ("probe", self._background.supervise("probe", self._writes.run)),
-                ("history", self._background.supervise("history", self._check_history)),
+                ("history", self._background.supervise("history", check_history)),
             )
         ]
         freeze_startup_objects()
@@ -124,13 +122,6 @@ class ShardProcess:
     async def _submit(self, payload: bytes) -> bytes:
         """Encoded requests in, encoded replies out, once all of them are answered."""
         return await serve_call(payload, self._shard.submit)
-
-    async def _check_history(self) -> None:
-        """Check a new database also while nothing is written, until cancelled."""
-        while True:
-            with suppress(JournalUnavailable, SessionLost):  # The next round tries again.
-                await self._history.require(await self._journal.connect())
-            await asyncio.sleep(_HISTORY_INTERVAL_S)
 
     def writing_problem(self) -> str | None:
         """Why this shard can't write now; None if it can."""

@@ -163,6 +163,9 @@ _AUDIT: Final = {
     "wallet_audit_rounds_total": _counter("Complete rounds over all wallets."),
     "wallet_audit_failures_total": _counter("Audit queries that failed."),
     "wallet_audit_dead_letters": _gauge("Dead letters now."),
+    "wallet_audit_forked_wallets": _gauge(
+        "Wallets in quarantine: the database has lost some of their events."
+    ),
     "wallet_audit_outbox_age_seconds": _gauge(
         "Age of the oldest outbox row in the database, whether or not its shard is alive."
     ),

@@ -176,6 +176,8 @@ class RouteSpec:
             names.append("Location")
         if self.etag and status in (200, 304):
             names.append("ETag")
+        if self.method == "GET" and self.path.startswith("/v1/") and status in (200, 304):
+            names.append("Wallet-History")
         if status in (429, 503) and status not in self.answers:
             names.append("Retry-After")
         if status in (401, 403):
@@ -272,6 +274,11 @@ _HEADERS: Final[dict[str, Json]] = {
     },
     "Location": {"description": "Path of the created resource.", "schema": {"type": "string"}},
     "ETag": {"description": "The wallet's version.", "schema": {"type": "string"}},
+    "Wallet-History": {
+        "description": "`forked`: the database has lost some of the wallet's latest writes, and "
+        "the operator has not decided yet what becomes of them. Absent otherwise.",
+        "schema": {"type": "string", "enum": ["forked"]},
+    },
     "WWW-Authenticate": security.CHALLENGE,
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
 }
@@ -325,7 +332,13 @@ IF_NONE_MATCH: Final[Json] = {
 }
 
 COMMON_PROBLEMS: Final = ("internal_error",)
-READ_PROBLEMS: Final = ("version_not_reached", "validation_error", "unavailable", *COMMON_PROBLEMS)
+READ_PROBLEMS: Final = (
+    "version_not_reached",
+    "validation_error",
+    "unavailable",
+    "history_forked",
+    *COMMON_PROBLEMS,
+)
 WRITE_PROBLEMS: Final = (
     "malformed_json",
     "body_too_large",

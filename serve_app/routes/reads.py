@@ -29,6 +29,7 @@ from wallet.api_limits import (
     TEXT_PATTERN,
     VERSION_MAX,
 )
+from wallet.ids import WalletId
 from wallet.representation import ENCODER
 
 CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{11}$"
@@ -117,10 +118,10 @@ async def get_wallet(request: Request) -> Response:
         wallet_id, min_version=max(query.min_version, _seen_by(known)), strong=query.is_strong
     )
     if wallet is None:
-        raise ProblemError("wallet_not_found", "There is no wallet with this id.")
+        raise await _not_found(request, wallet_id, _NO_WALLET)
     _require_version(wallet.version, query)
     etag = f'"{wallet.version}"'
-    headers = [(b"etag", etag.encode()), _NO_CACHE]
+    headers = [(b"etag", etag.encode()), *await _headers(request, wallet_id)]
     if _matches(known, etag):
         return PreparedResponse(b"", 304, headers)
     return _json(ENCODER.encode(wallet), *headers)
@@ -145,7 +146,8 @@ async def find_wallets(request: Request) -> Response:
     if wallet is not None:
         _require_version(wallet.version, query)
     found = WalletList(items=[wallet] if wallet is not None else [])
-    return _json(ENCODER.encode(found), _NO_CACHE)
+    headers = await _headers(request, wallet.id) if wallet is not None else [_NO_CACHE]
+    return _json(ENCODER.encode(found), *headers)
 
 
 async def get_transfer(request: Request) -> Response:
@@ -158,8 +160,8 @@ async def get_transfer(request: Request) -> Response:
     if found is not None:
         _require_version(found.wallet_version, query)
     if found is None or found.transfer is None:
-        raise ProblemError("transfer_not_found", "This wallet has no transfer with this id.")
-    return _json(ENCODER.encode(found.transfer), _NO_CACHE)
+        raise await _not_found(request, wallet_id, _NO_TRANSFER)
+    return _json(ENCODER.encode(found.transfer), *await _headers(request, wallet_id))
 
 
 async def list_transfers(request: Request) -> Response:
@@ -182,13 +184,35 @@ async def list_transfers(request: Request) -> Response:
             )
         ) from None
     if page is None:
-        raise ProblemError("wallet_not_found", "There is no wallet with this id.")
+        raise await _not_found(request, wallet_id, _NO_WALLET)
     _require_version(page.wallet_version, query)
-    return _json(ENCODER.encode(page), _NO_CACHE)
+    return _json(ENCODER.encode(page), *await _headers(request, wallet_id))
 
+
+_NO_WALLET: Final = ("wallet_not_found", "There is no wallet with this id.")
+_NO_TRANSFER: Final = ("transfer_not_found", "This wallet has no transfer with this id.")
 
 _NO_CACHE: Final = (b"cache-control", b"no-cache")
 """Caches must revalidate: balances change."""
+
+_FORKED: Final = (b"wallet-history", b"forked")
+"""The database has lost some of the wallet's latest events, and recovery is still to come."""
+
+
+async def _headers(request: Request, wallet_id: WalletId) -> list[tuple[bytes, bytes]]:
+    forked = await dependencies_of(request).queries.is_forked(wallet_id)
+    return [_NO_CACHE, _FORKED] if forked else [_NO_CACHE]
+
+
+async def _not_found(request: Request, wallet_id: WalletId, what: tuple[str, str]) -> ProblemError:
+    """``what`` is missing, or lost: then nobody knows yet whether it exists."""
+    if await dependencies_of(request).queries.is_forked(wallet_id, strong=True):
+        return ProblemError(
+            "history_forked",
+            "The database has lost some of this wallet's latest writes, and this may be one of "
+            "them. The operator decides what becomes of them.",
+        )
+    return ProblemError(*what)
 
 
 def _json(body: bytes, *headers: tuple[bytes, bytes]) -> Response:

@@ -26,11 +26,15 @@ from actors.outbox.postgres_backfill import PostgresBackfill
 from tests.support import databases
 from tests.support.waiting import until, until_true
 from tests.support.write_side import connection
+from wallet.ids import WalletId
 
 _EMPTY = (
     "TRUNCATE wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox, "
-    "refused_deliveries, stream_incarnations"
+    "refused_deliveries, stream_incarnations, forked_wallets"
 )
+_QUARANTINE = """
+INSERT INTO forked_wallets (wallet_id, common_version, common_hash) VALUES ($1, 1, '')
+"""
 
 
 class OpenCommit(Protocol):
@@ -59,6 +63,8 @@ class Store(NamedTuple):
     """Wait until a call to the journal waits for an open transaction."""
     backfill: Callable[[], Backfill]
     """Another relay with its own connection."""
+    quarantine: Callable[[WalletId], Awaitable[None]]
+    """Marks a wallet's history as forked."""
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +101,7 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
             partial(_begin_in_postgres, stack, database),
             partial(_until_someone_waits, database),
             partial(_backfill_in_postgres, stack, database),
+            partial(_quarantine_in_postgres, database),
         )
 
 
@@ -111,6 +118,9 @@ def store_in_memory(
     async def someone_waits() -> None:
         await until(lambda: any(one.has_waiters for one in database.locks.values()))
 
+    async def quarantine(wallet_id: WalletId) -> None:
+        database.forked.add(wallet_id)
+
     def backfill() -> Backfill:
         client = MemoryBackfill(database, connect())
 
@@ -125,6 +135,7 @@ def store_in_memory(
         begin,
         someone_waits,
         backfill,
+        quarantine,
     )
 
 
@@ -148,6 +159,12 @@ class _InPostgres:
 
     async def roll_back(self) -> None:
         await self._transaction.rollback()
+
+
+async def _quarantine_in_postgres(database: str, wallet_id: WalletId) -> None:
+    writer = await asyncpg.connect(database)
+    await writer.execute(_QUARANTINE, wallet_id)
+    await writer.close()
 
 
 def _backfill_in_postgres(stack: AsyncExitStack, database: str) -> Backfill:

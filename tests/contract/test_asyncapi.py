@@ -12,6 +12,7 @@ import yaml
 
 from specification.generators.openapi import FOLDER, event_schema
 from tests.support.domain import (
+    HASH,
     NOW,
     WALLET_ID,
     changed,
@@ -21,7 +22,7 @@ from tests.support.domain import (
     settled,
 )
 from wallet.event_codec import encode_event, subject_of
-from wallet.events import EventType, RecordedEvent
+from wallet.events import EventType, RecordedEvent, WalletRewound
 from wallet.state import TransferStatus, TransferType
 
 DOCUMENT: Any = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
@@ -47,6 +48,17 @@ EVENTS: dict[str, RecordedEvent] = {
         settled(_HELD, TransferStatus.FAILED),
         make_wallet(balance=100),
         previous=TransferStatus.PENDING,
+    ),
+    "a rewound wallet": RecordedEvent(
+        event=WalletRewound(
+            wallet_id=WALLET_ID,
+            common_version=3,
+            common_hash=HASH,
+            lost=(f"{WALLET_ID}:4:{HASH.hex()}",),
+            occurred_at=NOW,
+        ),
+        wallet_after=make_wallet(version=4),
+        previous_hash=HASH,
     ),
 }
 
@@ -157,7 +169,8 @@ def test_nothing_that_an_event_always_has_may_be_missing(event: EventType) -> No
         without = {key: text for key, text in whole.items() if key != name}
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(without, schema)
-    assert set(whole) - set(schema["required"]) <= {"previousstatus"}
+    optional = {"previousstatus", "hash", "previoushash", "keydigest"}
+    assert set(whole) - set(schema["required"]) <= optional
 
 
 def test_the_schemas_are_kept_beside_the_document() -> None:

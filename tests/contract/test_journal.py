@@ -73,6 +73,26 @@ async def test_another_history_with_the_same_version_is_a_conflict(store: Store)
     assert conflict.value.wallet_ids == {WALLET_ID}
 
 
+async def test_a_wallet_in_quarantine_is_not_written(store: Store) -> None:
+    wallet = await make_wallet_in(store, completed=1)
+    await store.quarantine(WALLET_ID)
+    making = CommitRequestBuilder(wallet)
+    making.transfer(WALLET_ID, completed_debit(2))
+    await assert_refused(store, making)
+    with pytest.raises(JournalConflict) as conflict:
+        await store.journal.commit(making.write)
+    assert conflict.value.wallet_ids == {WALLET_ID}
+
+
+async def test_loading_names_wallets_in_quarantine_also_absent_ones(store: Store) -> None:
+    await make_wallet_in(store)
+    for one in (WALLET_ID, OTHER_WALLET_ID):
+        await store.quarantine(one)
+    loaded = await store.journal.load(ReadSet(wallets={WALLET_ID, OTHER_WALLET_ID, wallet_id(9)}))
+    assert loaded.forked == {WALLET_ID, OTHER_WALLET_ID}
+    assert loaded.wallets.keys() == {WALLET_ID}
+
+
 # -- what was written is what is read ----------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ def subjects_of(document: Path) -> set[tuple[str, str]]:
 
 
 def test_there_is_a_release_of_every_document() -> None:
-    assert sorted(path.name for path in (FOLDER / "events").glob("*.json")) == EVENTS
+    assert {path.name for path in (FOLDER / "events").glob("*.json")} >= set(EVENTS)
     assert subjects_of(RELEASED / "asyncapi.yaml")
 
 

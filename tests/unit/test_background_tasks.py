@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from actors.history.guard import HistoryGuard
 from actors.journal.ports import JournalConflict
 from actors.outbox.relay import OutboxRelay
 from actors.shard import process as module
@@ -62,6 +63,7 @@ TASK_OF = {
     "sweep": (OutboxRelay, "sweep"),
     "watch": (Shard, "reject_while_stalled"),
     "probe": (WriteHealth, "run"),
+    "history": (HistoryGuard, "run"),
 }
 
 
@@ -69,7 +71,7 @@ def test_every_background_task_is_tried() -> None:
     assert set(TASK_OF) == set(CHORES)
 
 
-async def _fails(_self: object) -> None:
+async def _fails(_self: object, *_: object) -> None:
     raise JournalConflict("40P01 deadlock detected")
 
 

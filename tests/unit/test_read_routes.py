@@ -1,6 +1,6 @@
 """Reads while the projection lags: never older than what the client has seen."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from projections.queries import Queries
 from runtime.settings import Settings
 from serve_app.app import create_application
 from serve_app.dependencies import Dependencies
-from tests.support.domain import WALLET_ID
+from tests.support.domain import OTHER_WALLET_ID, WALLET_ID
 
 PROJECTED, WRITTEN = 39, 41
 PATH = f"/v1/wallet/{WALLET_ID}"
@@ -48,24 +48,58 @@ _OF_PROJECTION = {
 class PoolBehind:
     """A pool whose projections are at one version, and the write side's rows at a later one."""
 
+    def __init__(self, forked: Collection[str] = ()) -> None:
+        self._forked = forked
+
     async def fetchrow(self, sql: str, *_: object) -> dict[str, Any]:
         return _TRANSFER | {"version": PROJECTED if sql in _OF_PROJECTION else WRITTEN}
 
-    async def fetch(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
+    async def fetch(self, sql: str, *arguments: object) -> list[Any]:
+        if sql == queries._FORKED:
+            return [(wallet_id,) for wallet_id in self._forked]
         return [await self.fetchrow(sql, *arguments)]
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(PoolBehind()) as client:
+        yield client
+
+
+def client_of(pool: PoolBehind) -> httpx.AsyncClient:
     services: Any = Dependencies(
         settings=Settings(_env_file=None),
         dispatcher=None,  # type: ignore[arg-type]  # not reached
-        queries=Queries(PoolBehind(), timeout_s=5.0),  # type: ignore[arg-type]  # has what is called of it
+        queries=Queries(pool, timeout_s=5.0),  # type: ignore[arg-type]  # has what is called of it
         probes={},
     )
     transport: Any = httpx.ASGITransport(app=create_application(services))
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-        yield client
+    return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+
+@pytest.mark.parametrize("path", ["", "/transfers", f"/transfers/{WALLET_ID}"])
+async def test_every_read_says_that_a_wallet_s_history_has_forked(path: str) -> None:
+    for forked, header in (([WALLET_ID], "forked"), ([OTHER_WALLET_ID], None)):
+        async with client_of(PoolBehind(forked)) as client:
+            answer = await client.get(f"/v1/wallet/{WALLET_ID}{path}")
+            assert (answer.status_code, answer.headers.get("Wallet-History")) == (200, header)
+
+
+class EmptyPool(PoolBehind):
+    """A pool whose tables have nothing but one wallet in quarantine, which is lost."""
+
+    async def fetchrow(self, sql: str, *_: object) -> Any:
+        return () if sql == queries._IS_FORKED else None
+
+    async def fetch(self, sql: str, *_: object) -> list[Any]:
+        return [(WALLET_ID,)] if sql == queries._FORKED else []
+
+
+@pytest.mark.parametrize("path", ["", "/transfers", f"/transfers/{WALLET_ID}"])
+async def test_what_the_journal_lost_is_not_said_to_be_absent(path: str) -> None:
+    async with client_of(EmptyPool()) as client:
+        answer = await client.get(f"/v1/wallet/{WALLET_ID}{path}")
+    assert (answer.status_code, answer.json()["code"]) == (503, "history_forked")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,9 @@ class NothingBehind:
 
     wallet_by_reference = transfer = wallet
 
+    async def is_forked(self, *_: object, **__: object) -> bool:
+        return False
+
     async def transfers(self, *_: object, **__: object) -> TransferPageView:
         return TransferPageView(items=[], next_cursor=None, wallet_version=1)
 

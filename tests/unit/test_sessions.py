@@ -1,15 +1,24 @@
 """Cached state belongs to one journal session and is dropped with the connection."""
 
+import asyncio
 from collections.abc import Iterable
 
 import pytest
 
-from actors.journal.ports import CommitRequest, EventRange, LoadedState, ReadSet
+from actors.journal.ports import (
+    CommitRequest,
+    EventRange,
+    LoadedState,
+    OutcomeUnknown,
+    ReadSet,
+)
+from actors.rpc.messages import FailureCode
 from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.ids import new_id
 from tests.support.results import body, failed
 from tests.support.shards import shard_in_memory
 from tests.support.write_side import DetachedRelay, credit, debit, settle
+from wallet.ids import WalletId
 
 
 class CountingRelay(DetachedRelay):
@@ -112,3 +121,41 @@ async def test_what_others_left_is_published_once_a_commit_says_that_it_stays() 
         await shard.request(wallet, settle(new_id(), "completed"))  # It only reads and is refused.
         assert journal.commits == commits + 1
         assert relay.unread == [EventRange(wallet, 1, 1)]
+
+
+async def test_a_cached_wallet_is_not_written_once_it_is_in_quarantine() -> None:
+    journal = FaultyJournal()
+    async with shard_in_memory(journal) as shard:
+        forked, other = [await shard.create_wallet() for _ in range(2)]
+        journal.database.forked.add(forked)
+        refused, done = await asyncio.gather(
+            shard.request(forked, debit("1")), shard.request(other, debit("1"))
+        )
+        failure = failed(refused)
+        assert (failure.code, failure.applied) == (FailureCode.HISTORY_FORKED, "no")
+        assert body(done)["wallet"]["balance"] == "1.00"
+        assert journal.database.wallets[forked].balance == 0
+
+
+class QuarantiningJournal(FaultyJournal):
+    """Puts a wallet in quarantine once a commit's response is lost."""
+
+    forks: WalletId | None = None
+
+    async def commit(self, batch: CommitRequest, *, session: int | None = None) -> None:
+        try:
+            await super().commit(batch, session=session)
+        except OutcomeUnknown:
+            assert self.forks is not None
+            self.database.forked.add(self.forks)
+            raise
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_BEFORE_APPLYING, Fault.LOST_AFTER_APPLYING])
+async def test_a_write_in_doubt_stays_in_doubt_in_quarantine(fault: Fault) -> None:
+    journal = QuarantiningJournal()
+    async with shard_in_memory(journal) as shard:
+        journal.forks = await shard.create_wallet()
+        journal.commit_faults.append(fault)
+        failure = failed(await shard.request(journal.forks, debit("1")))
+        assert (failure.code, failure.applied) == (FailureCode.HISTORY_FORKED, "unknown")
