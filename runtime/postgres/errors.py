@@ -8,13 +8,14 @@ class InvalidDsn(ValueError):
 
 
 class PoolerRefused(ConnectionError):
-    """Postgres is behind a pooler that doesn't keep sessions. The message is for the operator."""
+    """A host is a pooler that the service can't use. The message is for the operator."""
 
     def __init__(self, host: object, evidence: str) -> None:
+        """``evidence`` completes the sentence "this pooler can't be used: …"."""
         super().__init__(
-            f"{host} is a connection pooler that does not keep sessions ({evidence}). The service "
+            f"{host} is a connection pooler that the service can't use: {evidence}. The service "
             "needs settings sent at session start, prepared statements and session-level advisory "
-            "locks: connect to Postgres itself, through a TCP proxy, or through a pooler in "
+            "locks. Connect to Postgres itself, through a TCP proxy, or through a pooler in "
             "session mode that forwards startup parameters."
         )
 
