@@ -123,11 +123,14 @@ class Connector:
     def _others(self, number: int) -> list[int]:
         return [other for other in range(len(self._hosts)) if other != number]
 
-    async def _first_usable(self, *numbers: int) -> Session:
-        """A connection to the first of these hosts that can be used."""
+    async def _first_usable(self, *numbers: int, known: str | None = None) -> Session:
+        """A connection to the first of these hosts that can be used.
+
+        ``known``: why another one can't be, for the log.
+        """
         now = asyncio.get_running_loop().time
         deadline = now() + self._timeout_s
-        failures: list[str] = []
+        failures = [] if known is None else [known]
         for tried, number in enumerate(numbers):
             share_s = (deadline - now()) / (len(numbers) - tried)
             try:
@@ -165,7 +168,8 @@ class Connector:
             session.terminate()
             return False
         try:
-            session = await self._first_usable(*self._others(number))
+            known = f"{self._hosts[number]}: hangs"
+            session = await self._first_usable(*self._others(number), known=known)
         except CONNECT_ERRORS:
             return False
         session.terminate()

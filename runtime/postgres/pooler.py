@@ -43,7 +43,7 @@ _FOREIGN_SESSION: Final = (
 
 def refused_startup(error: BaseException) -> str | None:
     """Why ``error`` is a pooler's refusal of the session's settings; None if it is another one."""
-    text = str(error)
+    text = _first_line(error)
     return text if _UNSUPPORTED_PARAMETER in text else None
 
 
@@ -62,7 +62,7 @@ async def pooler_evidence(
             return None
         return await _changing_backend(connection, another)
     except _FOREIGN_SESSION as error:
-        return str(error)
+        return _first_line(error)  # A hint of the driver follows.
 
 
 async def _changing_backend(
@@ -82,3 +82,7 @@ async def _changing_backend(
     if len(set(first)) > 1 or len(set(second)) > 1:
         return "a session changes its backend"
     return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
