@@ -156,6 +156,20 @@ async def test_a_pool_leaves_a_hung_primary_in_time(pair: tuple[str, str]) -> No
             assert time.monotonic() - began_s < TARGET_S
 
 
+async def test_a_pool_with_one_hung_host_waits_no_longer_than_its_limits(
+    pair: tuple[str, str],
+) -> None:
+    pool = Connector(pair[0], timeout_s=0.5, command_timeout_s=0.5).pool(max_size=1)
+    async with pool:
+        assert await pool.fetchval("SELECT 1") == 1
+        with stopped(pair[0]):
+            for _ in range(3):
+                async with asyncio.timeout(TARGET_S):
+                    with pytest.raises(TimeoutError):
+                        await pool.fetchval("SELECT 1")
+        assert await pool.fetchval("SELECT 1") == 1
+
+
 async def test_a_lock_wait_on_a_healthy_host_is_not_given_up(pair: tuple[str, str]) -> None:
     observer = await asyncpg.connect(pair[0])
     shard_side = ReconnectingConnection(
