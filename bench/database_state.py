@@ -7,6 +7,9 @@ from typing import Final
 import asyncpg
 import msgspec
 
+CONNECT_TIMEOUT_S: Final = 10.0
+"""For a connection to the service's database, which may have several hosts."""
+
 _STATE: Final = """
 SELECT coalesce(sum(version), 0)::bigint AS versions, count(*) AS wallets, clock_timestamp() AS now,
     (SELECT count(*) FROM transfers WHERE wallet_id = ANY ($1::uuid[])) AS transfers

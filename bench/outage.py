@@ -17,15 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import asyncpg
 import msgspec
 import nats
 
+from bench.database_state import CONNECT_TIMEOUT_S
 from bench.generators.request_script import RequestScript, ResponseMode
 from bench.overload import batch_template, send
 from bench.service import Service, own_stack
 from bench.wallets import create_wallets
 from deploy.local.processes import process_tree
+from runtime.postgres.connect import connect
 
 _WALLETS: Final = 256
 _CONNECTIONS: Final = 8
@@ -82,7 +83,7 @@ class Sampler:
         self.stream_responds = True
 
     async def run(self) -> None:
-        database = await asyncpg.connect(self._service.database_url)
+        database = await connect(self._service.database_url, timeout_s=CONNECT_TIMEOUT_S)
         client = await nats.connect(self._service.nats_url, max_reconnect_attempts=-1)
         published = 0
         try:

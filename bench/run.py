@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 
-import asyncpg
-
 from bench.baselines import fastapi_service, pgbench, postgres_ceiling
 from bench.baselines.baseline_result import Baseline
-from bench.database_state import DatabaseState
+from bench.database_state import CONNECT_TIMEOUT_S, DatabaseState
 from bench.measure import Bench
 from bench.measurement import Measured, median_run_of
 from bench.memory import measure_memory
@@ -19,6 +17,7 @@ from bench.ratios import Measurements
 from bench.scenarios import BY_NAME, SCENARIOS, Scenario, needs_batch_route
 from bench.service import Service
 from bench.stream_state import connected
+from runtime.postgres.connect import connect
 
 _NO_BATCH_ROUTE = "the service has no batch endpoint"
 
@@ -200,7 +199,9 @@ def baseline_summary(found: Baseline) -> str:
 @asynccontextmanager
 async def opened(service: Service, plan: Plan, *, wrk_allowed: bool) -> AsyncIterator[Bench]:
     """A bench for ``service``, connected to its database and its stream."""
-    connection = await asyncpg.connect(service.database_url, server_settings={"jit": "off"})
+    connection = await connect(
+        service.database_url, timeout_s=CONNECT_TIMEOUT_S, settings={"jit": "off"}
+    )
     try:
         async with connected(service.nats_url, service.stream) as stream:
             yield Bench(

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import asyncpg
 import msgspec
 import typer
 from rich.console import Console
@@ -21,6 +20,7 @@ from rich.console import Console
 from bench import results
 from bench.audit import AuditFailed
 from bench.data_growth import Tables
+from bench.database_state import CONNECT_TIMEOUT_S
 from bench.generators import wrk
 from bench.generators.load_spec import LoadFailed
 from bench.machine import POSTGRES_SETTINGS, commit, this_machine, versions
@@ -29,6 +29,7 @@ from bench.plan import FULL
 from bench.run import opened
 from bench.scaling_steps import Scale, measure_history, measure_shape, measure_wallets
 from bench.service import ServiceMissing, own_stack
+from runtime.postgres.connect import connect
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -114,7 +115,7 @@ async def _measured(service: Any, found: dict[str, Any], step: Step) -> Any:
             found["machine"] = msgspec.to_builtins(this_machine())
             found["versions"], found["commit"] = versions(), commit()
             found["postgres"] = await bench.ledger.settings(POSTGRES_SETTINGS)
-        connection = await asyncpg.connect(service.database_url)
+        connection = await connect(service.database_url, timeout_s=CONNECT_TIMEOUT_S)
         try:
             measured = await step(bench, Tables(connection))
         finally:

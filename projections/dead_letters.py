@@ -1,10 +1,9 @@
 """Dead letters: list them, and replay them once the cause is fixed."""
 
-import asyncpg
-
 from projections.changes import decode_message, project_events
 from projections.consumer import POISON
 from projections.store import DeadLetter, ProjectionStore
+from runtime.postgres.connect import Connector
 from runtime.settings import Settings
 
 _LIMIT = 10_000
@@ -12,7 +11,7 @@ _LIMIT = 10_000
 
 async def list_dead_letters(settings: Settings) -> list[DeadLetter]:
     """Dead-lettered events, oldest first, at most 10,000."""
-    async with asyncpg.create_pool(settings.database_url, min_size=0, max_size=1) as pool:
+    async with _connector(settings).pool(max_size=1) as pool:
         return await ProjectionStore(pool).dead_letters(limit=_LIMIT)
 
 
@@ -23,7 +22,7 @@ async def replay(settings: Settings) -> tuple[int, int]:
     duplicate.
     """
     applied = 0
-    async with asyncpg.create_pool(settings.database_url, min_size=0, max_size=1) as pool:
+    async with _connector(settings).pool(max_size=1) as pool:
         store = ProjectionStore(pool)
         for letter in await store.dead_letters(limit=_LIMIT):
             try:
@@ -37,3 +36,7 @@ async def replay(settings: Settings) -> tuple[int, int]:
             await store.remove_dead_letter(letter)
             applied += 1
         return applied, await store.count_dead_letters()
+
+
+def _connector(settings: Settings) -> Connector:
+    return Connector(settings.database_url, timeout_s=settings.database_connect_timeout_s)

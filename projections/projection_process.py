@@ -4,7 +4,6 @@ import asyncio
 import os
 from typing import Final
 
-import asyncpg
 import nats
 import structlog
 
@@ -15,6 +14,7 @@ from projections.store import ProjectionStore
 from runtime.gc_tuning import freeze_startup_objects
 from runtime.logging import configure_logging
 from runtime.metrics.histogram import Histogram
+from runtime.postgres.connect import Connector
 from runtime.settings import Settings
 from runtime.tracing import configure_tracing
 
@@ -70,14 +70,12 @@ class ProjectionProcess:
             reconnect_time_wait=0.25,
             error_cb=_log_client_error,
         )
-        pool = await asyncpg.create_pool(
+        pool = await Connector(
             settings.database_url,
-            min_size=0,
-            max_size=2,
-            timeout=settings.database_connect_timeout_s,
-            command_timeout=settings.projection_ack_wait_s,
-            server_settings=CONNECTION_SETTINGS,
-        )
+            timeout_s=settings.database_connect_timeout_s,
+            settings=CONNECTION_SETTINGS,
+            command_timeout_s=settings.projection_ack_wait_s,
+        ).pool(max_size=2)
         freeze_startup_objects()
         self._consumer = ProjectionConsumer(
             client=client,

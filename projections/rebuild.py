@@ -19,6 +19,7 @@ from tenacity import (
 
 from projections.incremental_rebuild import rebuild_in_pieces
 from projections.store import CATCH_UP_EVENTS_MAX
+from runtime.postgres.connect import connect
 from runtime.settings import Settings
 
 _PAGE = 500
@@ -39,7 +40,7 @@ async def rebuild(
     Raises:
         OSError, asyncpg.PostgresError: Postgres is not reachable or fails.
     """
-    connection = await asyncpg.connect(settings.database_url)
+    connection = await connect(settings.database_url, timeout_s=settings.database_connect_timeout_s)
     done = 0
     try:
         await _delete_orphans(connection)

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 
+from runtime.postgres.dsn import PostgresDsn
 from runtime.settings import Settings
 
 REDACTED: Final = "***"
@@ -57,11 +58,11 @@ def configure_logging(settings: Settings, *, to: TextIO | None = None) -> None:
 
 def secrets_in(settings: Settings) -> frozenset[str]:
     """Passwords and tokens in the settings' URLs, percent-encoded and decoded."""
-    found: set[str] = set()
-    for url in (settings.database_url, *settings.nats_url.split(",")):
+    found = set(PostgresDsn.parse(settings.database_url).secrets)
+    for url in settings.nats_url.split(","):
         parts = urlsplit(url)
-        # A NATS URL with a user and no password holds a token.
-        secret = parts.password or ("" if parts.scheme.startswith("postgres") else parts.username)
+        # A URL with a user and no password holds a token.
+        secret = parts.password or parts.username
         found |= {secret or "", unquote(secret or "")}
     return frozenset(secret for secret in found if len(secret) >= _SECRET_LENGTH_MIN)
 

@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     # -- addresses and logs ----------------------------------------------------------------
     database_url: str = Field(
         default="",
-        description="Postgres to use. Empty: `wallet up` starts an embedded one.",
+        description="Postgres to use: a DSN with one or more hosts, not a connection pooler. "
+        "Empty: `wallet up` starts an embedded one.",
     )
     nats_url: str = Field(
         default="",
@@ -245,7 +246,9 @@ class Settings(BaseSettings):
         "wallets that lost some (`themselves`), or every wallet until `wallet recover` (`all`).",
     )
     database_connect_timeout_s: Seconds = Field(
-        default=2.0, description="Connect timeout of Postgres connections."
+        default=2.0,
+        description="Connect timeout of a Postgres connection, for all hosts of the DSN together. "
+        "Each gets its share, so raise it with the number of hosts.",
     )
     read_pool_max: Count = Field(
         default=8, description="Postgres connections per ingress replica, for reads."

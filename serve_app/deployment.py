@@ -34,6 +34,7 @@ from projections.statistics import ProjectionStatistics
 from runtime.gc_tuning import freeze_startup_objects
 from runtime.logging import configure_logging
 from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
+from runtime.postgres.connect import Connector, Role
 from runtime.settings import Settings
 from runtime.tracing import configure_tracing
 from serve_app.app import create_application
@@ -44,6 +45,7 @@ from serve_app.auth.bind_policy import check_bind_policy, is_exposed_unauthentic
 from serve_app.auth.setup import AuthenticatorFactory
 from serve_app.autoscaling import CPU_METRIC, CpuUsage
 from serve_app.bind_address import serve_bind_host
+from serve_app.database_check import check_database
 from serve_app.dependencies import Dependencies
 from serve_app.readiness import ReadinessChecks, collect_shard_statistics
 from serve_app.single_flight import SingleFlight
@@ -94,19 +96,19 @@ class Ingress:
         is_exposed = is_exposed_unauthenticated(settings, host)
         if is_exposed:
             _log.warning("authentication is off on a non-loopback address", host=host)
-        self._pool = asyncpg.create_pool(
+        connector = Connector(
             settings.database_url,
-            min_size=0,
-            max_size=settings.read_pool_max,
-            timeout=settings.database_connect_timeout_s,
-            command_timeout=settings.database_timeout_s,
-            reset=_skip_reset,
-            server_settings={
+            timeout_s=settings.database_connect_timeout_s,
+            role=Role.READER,
+            settings={
                 "application_name": "wallet-ingress",
                 "timezone": "UTC",
                 **PLANNER_SETTINGS,
             },
+            command_timeout_s=settings.database_timeout_s,
         )
+        await check_database(connector)
+        self._pool = connector.pool(max_size=settings.read_pool_max, reset=_skip_reset)
         await self._pool
         queries = Queries(self._pool, timeout_s=settings.database_timeout_s)
         probes = ReadinessChecks(settings, queries, self._shards)

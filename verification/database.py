@@ -10,6 +10,8 @@ from typing import Final
 
 import asyncpg
 
+from runtime.postgres.connect import Role
+from runtime.postgres.connect import connect as open_session
 from verification.findings import Findings
 from verification.range_check import RangeCheck, Totals
 from verification.violations import Violation, ViolationKind
@@ -25,12 +27,14 @@ SETTINGS: Final = {
 
 
 async def connect(url: str) -> asyncpg.Connection:
-    """Open a connection.
+    """Open a connection to the primary; with one host in ``url``, to that, primary or not.
 
     Raises:
-        OSError, asyncpg.PostgresError: Postgres can't be reached.
+        One of `runtime.postgres.connect.CONNECT_ERRORS`: Postgres can't be reached.
     """
-    return await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, server_settings=SETTINGS)
+    return await open_session(
+        url, timeout_s=_CONNECT_TIMEOUT_S, role=Role.READER, settings=SETTINGS
+    )
 
 
 async def check_database(

@@ -7,10 +7,9 @@ release may write meanwhile; what it wrote is linked when the wallet is next loa
 
 from typing import Final
 
-import asyncpg
-
 from actors.journal.postgres_connection import Connection
 from actors.journal.postgres_rows import EVENT_COLUMNS, recorded_event_from_row
+from runtime.postgres.connect import connect
 from wallet.chain import GENESIS, content_of, link
 from wallet.ids import WalletId
 from wallet.state import Wallet
@@ -19,6 +18,8 @@ EVENTS_PER_PAGE: Final = 2_000
 """Events that are read at once: bounds memory, and what is lost if a time-out ends the load."""
 
 _WALLETS_PER_PAGE: Final = 1_000
+
+_CONNECT_TIMEOUT_S: Final = 10.0
 
 _NIL_UUID: Final = WalletId("00000000-0000-0000-0000-000000000000")
 
@@ -55,7 +56,7 @@ async def linked_hash(connection: Connection, wallet: Wallet) -> bytes:
 
 async def link_all_wallets(dsn: str) -> None:
     """Store the hash of every wallet that lacks one. Writers may go on meanwhile."""
-    connection = await asyncpg.connect(dsn)
+    connection = await connect(dsn, timeout_s=_CONNECT_TIMEOUT_S)
     try:
         after: WalletId | None = _NIL_UUID
         while after is not None:

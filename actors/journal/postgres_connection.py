@@ -29,6 +29,8 @@ from actors.journal.ports import (
     OutcomeUnknown,
     SessionLost,
 )
+from runtime.postgres.connect import CONNECT_ERRORS, Connector
+from runtime.postgres.session import Session
 from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
@@ -84,7 +86,7 @@ connection is used anyway: the journal's locks and constraints keep the data cor
 _GIVEN_UP_MAX: Final = 4
 """Most abandoned backends that are tracked; the oldest is dropped."""
 
-_WHO: Final = "SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_WHO: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
 _END_BACKEND: Final = """
 SELECT pg_terminate_backend(pid, $3) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2
@@ -115,11 +117,14 @@ class ReconnectingConnection:
         connect_timeout_s: float,
         settings: Mapping[str, str],
     ) -> None:
-        self._dsn = dsn
         self._statement_timeout_s = statement_timeout_s
         self._connect_timeout_s = connect_timeout_s
-        self._settings = {**_server_bounds(statement_timeout_s), **settings}
-        self._connection: Connection | None = None
+        self._connector = Connector(
+            dsn,
+            timeout_s=connect_timeout_s,
+            settings={**_server_bounds(statement_timeout_s), **settings},
+        )
+        self._connection: Session | None = None
         self._session = 0
         self._backend: _Backend | None = None
         self._given_up: list[_Backend] = []
@@ -221,8 +226,9 @@ class ReconnectingConnection:
     ) -> T:
         connection = await self._open() if session is None else self._of(session)
         try:
-            async with asyncio.timeout(self._statement_timeout_s):
-                return await operation(connection)
+            with connection.watch:
+                async with asyncio.timeout(self._statement_timeout_s):
+                    return await operation(connection)
         except asyncpg.PostgresError as error:
             raise self._translate_error(error) from error
         except _CONNECTION_ERRORS as error:
@@ -247,40 +253,36 @@ class ReconnectingConnection:
             self._discard()
         return JournalError(message)
 
-    def _of(self, session: int) -> Connection:
+    def _of(self, session: int) -> Session:
         if self.session != session:
             raise SessionLost(f"session {session} has ended")
         assert self._connection is not None, "an open session has a connection"
         return self._connection
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> Session:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         self._discard()
         try:
-            connection = await asyncpg.connect(
-                self._dsn,
-                timeout=self._connect_timeout_s,
-                server_settings=self._settings,
-            )
+            connection = await self._connector.connect()
             try:
                 await self._take(connection)
             except BaseException:
                 connection.terminate()
                 raise
-        except (asyncpg.PostgresError, *_CONNECTION_ERRORS) as error:
+        except CONNECT_ERRORS as error:
             raise JournalUnavailable(f"{type(error).__name__}: {error}") from error
         return connection
 
-    async def _take(self, connection: Connection) -> None:
+    async def _take(self, connection: Session) -> None:
         """Use ``connection`` from now on, after terminating the backends of previous ones."""
         async with asyncio.timeout(
             self._connect_timeout_s + _GIVEN_UP_MAX * _END_BACKEND_MS / 1000
         ):
             await self._end_given_up(connection)
-            started: datetime = await connection.fetchval(_WHO)
+            who = await connection.fetchrow(_WHO)
         connection.add_log_listener(self._note_warning)
-        self._backend = _Backend(connection.get_server_pid(), started)
+        self._backend = _Backend(*who) if who is not None else None
         self._connection = connection
         self._session += 1
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
-import asyncpg
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,6 +13,7 @@ from rich.table import Table
 from deploy.cli.stack_commands import running_settings
 from deploy.local.errors import StackError
 from deploy.local.state_dir import StateDirectory
+from runtime.postgres.connect import Connector
 from runtime.settings import Settings
 from serve_app.auth.api_key import PREFIX, SCOPES, NewApiKey, generate
 from serve_app.auth.store import ApiKeyRecord, KeyStore, KeysUnavailable
@@ -164,12 +164,8 @@ def _with_store(
     settings = running_settings(settings, state_dir)
 
     async def run() -> ResultT:
-        async with asyncpg.create_pool(
-            settings.database_url,
-            min_size=0,
-            max_size=1,
-            timeout=settings.database_connect_timeout_s,
-        ) as pool:
+        connector = Connector(settings.database_url, timeout_s=settings.database_connect_timeout_s)
+        async with connector.pool(max_size=1) as pool:
             return await work(KeyStore(pool, timeout_s=settings.database_timeout_s))
 
     try:

@@ -14,6 +14,7 @@ from deploy.cli.context import console as _console
 from deploy.cli.context import settings as _settings
 from deploy.cli.context import state_dir as _state_dir
 from deploy.local.errors import StackError
+from runtime.postgres.errors import OPERATOR_ERRORS
 
 app = typer.Typer(
     name="wallet",
@@ -240,10 +241,10 @@ def verify(
 
 
 def main() -> None:
-    """Entry point. A StackError is printed as one line."""
+    """Entry point. An error that an operator can act on is printed as one line."""
     try:
         app()
-    except StackError as failure:
+    except (StackError, *OPERATOR_ERRORS) as failure:
         text = f"[red]Error:[/red] {escape(str(failure))}"
         Console(stderr=True).print(text, highlight=False, soft_wrap=True)
         sys.exit(1)

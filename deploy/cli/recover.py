@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
 from rich.console import Console
 from rich.table import Table
 
 from actors.history.ports import LostEvent
 from actors.history.postgres_recovery import forked_wallets, lost_events, resolve
 from deploy.local.errors import StackError
+from runtime.postgres.connect import CONNECT_ERRORS, connect
 from wallet.ids import WalletId
+
+_CONNECT_TIMEOUT_S: Final = 10.0
 
 _ROWS_MAX: Final = 50
 """Lost events that are printed; a file has all of them."""
@@ -35,8 +37,8 @@ async def recover(
         StackError: the database is not reachable, or ``output`` exists.
     """
     try:
-        connection = await asyncpg.connect(database_url)
-    except (OSError, asyncpg.PostgresError, ValueError) as failure:
+        connection = await connect(database_url, timeout_s=_CONNECT_TIMEOUT_S)
+    except CONNECT_ERRORS as failure:
         raise StackError(f"The database can't be reached: {failure}") from failure
     try:
         wallets = await forked_wallets(connection, wallet_id)

@@ -68,11 +68,8 @@ def clean(state_dir: StateDirectory, console: Console) -> None:
 def migrate(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
     """Migrate the schema of the database in use."""
     url = running_settings(settings, state_dir).database_url
-    with (
-        Progress(console) as steps,
-        steps.step("Migrating the database", "The database is migrated"),
-    ):
-        migrate_database(url)
+    with Progress(console) as steps:
+        migrate_database(url, steps)
 
 
 def running_settings(settings: Settings, state_dir: StateDirectory) -> Settings:

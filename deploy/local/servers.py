@@ -1,7 +1,6 @@
 """PostgreSQL and NATS: the embedded servers, or those that the settings name."""
 
 import asyncio
-from urllib.parse import urlsplit
 
 from deploy.local import nats, postgres
 from deploy.local.errors import StackError
@@ -10,6 +9,7 @@ from deploy.local.postgres_layout import resolve_layout
 from deploy.local.progress import Progress
 from deploy.local.stack_state import StackState
 from deploy.local.state_dir import Stack, StateDirectory, assign_ports
+from runtime.postgres.dsn import PostgresDsn
 from runtime.settings import Settings
 
 _NATS_TIMEOUT_S = 5.0
@@ -80,35 +80,42 @@ def start_nats(
         nats.wait_until_ready(options, process)
 
 
-def migrate(database_url: str) -> None:
-    """Migrate the database schema, and link wallets of releases that had no hash chain."""
+def migrate(database_url: str, steps: Progress) -> None:
+    """Migrate the database schema, and link wallets of releases that had no hash chain.
+
+    A database that a newer release migrated is a message.
+    """
     from actors.journal.postgres_chain import link_all_wallets
     from migrations.migrate import upgrade
+    from migrations.revisions import note_on
 
-    try:
-        upgrade(database_url)
-        asyncio.run(link_all_wallets(database_url))
-    except Exception as failure:
-        reported = str(failure).strip().partition("\n")[0]
-        raise StackError(
-            f"The database at {without_password(database_url)} could not be migrated: {reported}"
-        ) from failure
+    dsn = PostgresDsn.parse(database_url)
+    with steps.step("Migrating the database", "The database is migrated"):
+        try:
+            newer = upgrade(database_url)
+            asyncio.run(link_all_wallets(database_url))
+        except Exception as failure:
+            raise StackError(
+                f"The database at {dsn} could not be migrated: {_first_line(failure)}"
+            ) from failure
+    if newer is not None:
+        steps.message(note_on(newer))
 
 
-def without_password(url: str) -> str:
-    """The URL without its user and password, for display."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
+def without_password(urls: str) -> str:
+    """Comma-separated URLs of NATS servers without users, passwords and tokens, for display."""
+    parts = [url.partition("://") for url in urls.split(",")]
+    return ",".join(f"{scheme}://{rest.rpartition('@')[2]}" for scheme, _, rest in parts)
 
 
 async def _reach_postgres(settings: Settings) -> None:
-    import asyncpg
+    from runtime.postgres.connect import CONNECT_ERRORS, connect
 
     try:
-        connection = await asyncpg.connect(
-            settings.database_url, timeout=settings.database_connect_timeout_s
+        connection = await connect(
+            settings.database_url, timeout_s=settings.database_connect_timeout_s
         )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as failure:
+    except CONNECT_ERRORS as failure:
         raise StackError(
             "Can't connect to PostgreSQL with WALLET_DATABASE_URL "
             f"({_first_line(failure)}). Correct it, or unset it to start an embedded server."

@@ -114,8 +114,7 @@ def _start_database(
 ) -> None:
     if not settings.database_url:
         start_postgres(state_dir, recorder, steps)
-    with steps.step("Migrating the database", "The database is migrated"):
-        migrate(recorder.stack.database_url)
+    migrate(recorder.stack.database_url, steps)
 
 
 def _wait_until_ready(url: str, deployer: ProcessRecord, state_dir: StateDirectory) -> None:

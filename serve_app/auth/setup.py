@@ -2,8 +2,7 @@
 
 import asyncio
 
-import asyncpg
-
+from runtime.postgres.connect import Connector
 from runtime.settings import Settings
 from serve_app.auth.authenticator import Authenticator, RateLimit
 from serve_app.auth.cache import CacheLimits, KeyCache
@@ -25,13 +24,12 @@ class AuthenticatorFactory:
     async def open(self) -> Authenticator:
         """Create the authenticator. Until Postgres responds, it rejects all requests with 503."""
         settings = self._settings
-        pool = asyncpg.create_pool(
+        pool = Connector(
             settings.database_url,
-            min_size=0,
-            max_size=_CONNECTIONS_MAX,
-            timeout=settings.database_connect_timeout_s,
-            server_settings={"application_name": "wallet-keys", "timezone": "UTC", "jit": "off"},
-        )
+            timeout_s=settings.database_connect_timeout_s,
+            settings={"application_name": "wallet-keys", "timezone": "UTC", "jit": "off"},
+            command_timeout_s=settings.database_timeout_s,
+        ).pool(max_size=_CONNECTIONS_MAX)
         await pool
         # A result that takes longer than the cache TTL would be stale at once.
         store = KeyStore(
