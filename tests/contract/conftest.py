@@ -29,7 +29,7 @@ from tests.support.write_side import connection
 
 _EMPTY = (
     "TRUNCATE wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox, "
-    "refused_deliveries, stream_incarnations"
+    "refused_deliveries, stream_incarnations, stream_marks"
 )
 
 
@@ -91,7 +91,7 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
         stack.push_async_callback(outbox.close)
         yield Store(
             PostgresJournal(journal),
-            PostgresOutbox(outbox, chores=outbox),
+            PostgresOutbox(outbox, chores=outbox, stream="STREAM"),
             partial(_begin_in_postgres, stack, database),
             partial(_until_someone_waits, database),
             partial(_backfill_in_postgres, stack, database),

@@ -78,6 +78,7 @@ SMALL = [
     "projection_dead_letters",
     "refused_deliveries",
     "stream_incarnations",
+    "stream_marks",
 ]
 _LARGE_SAMPLES = """
 SELECT table_name, column_name FROM information_schema.columns
