@@ -85,8 +85,9 @@ async def _measure(
 
 async def _create_stream(settings: Settings) -> str:
     stream = JetStream(stream_options(settings))
-    incarnation = await stream.ensure_ready()
+    incarnation = (await stream.ensure_ready()).incarnation
     await stream.close()
+    assert incarnation is not None
     return incarnation
 
 
@@ -102,7 +103,7 @@ async def _until(
     )
     stream = JetStream(stream_options(settings))
     relay = OutboxRelay(
-        outbox=PostgresOutbox(outbox, chores=background),
+        outbox=PostgresOutbox(outbox, chores=background, stream=settings.stream_name),
         refill=PostgresBackfill(outbox, stream=settings.stream_name),
         stream=stream,
         limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),

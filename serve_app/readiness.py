@@ -111,6 +111,8 @@ class ReadinessChecks:
         ready = all(one.stream_ready for one in found)
         queued = sum(one.outbox_events for one in found)
         state = "publishing" if ready else "unreachable, writes continue"
+        if any(one.stream_refilling for one in found):
+            ready, state = False, "stream behind: refilling, writes continue"
         return Component(ready=ready, detail=f"{state}, {queued} events in the outbox")
 
     async def projections(self) -> Component:

@@ -17,14 +17,17 @@ from typing import Protocol, TypeVar
 from actors.journal.memory_database import MemoryDatabase
 from actors.journal.memory_transactions import MemoryTransaction
 from actors.journal.ports import (
+    Acknowledged,
     CommitRequest,
     EventRange,
+    FilledStream,
     JournalConflict,
     JournalUnavailable,
     LoadedState,
     OutcomeUnknown,
     ReadSet,
     SessionLost,
+    StreamMark,
 )
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
@@ -148,8 +151,10 @@ class MemoryOutbox(_Adapter):
             )
         return found
 
-    async def delete(self, event_ranges: Collection[EventRange]) -> None:
-        await self._read(lambda: self.database.delete(event_ranges))
+    async def delete(
+        self, event_ranges: Collection[EventRange], *, mark: StreamMark | None = None
+    ) -> None:
+        await self._read(lambda: self.database.delete(event_ranges, mark))
 
     async def unpublished(
         self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
@@ -173,26 +178,47 @@ class MemoryBackfill(_Adapter):
         self.database.unlock_backfill(self._owner)
         self._owner = object()
 
-    async def backfilled_incarnation(self) -> str | None:
-        return await self._execute(lambda: self.database.backfilled_incarnation)
+    async def acknowledged(self) -> Acknowledged:
+        return await self._execute(self._acknowledged)
+
+    def _acknowledged(self) -> Acknowledged:
+        database = self.database
+        return database.marks.acknowledged(database.backfilled_incarnation)
 
     async def try_begin(self) -> bool:
         owner = self._owner
         return await self._execute(lambda: self._lock(owner))
 
-    async def finish(self, incarnation: str | None) -> None:
-        if incarnation is not None:
-            await self._execute(lambda: self._mark(incarnation))
+    async def finish(self, filled: FilledStream | None) -> None:
+        if filled is not None:
+            await self._execute(lambda: self._mark(filled))
         await self._execute(lambda: self.database.unlock_backfill(self._owner))
 
-    async def wallet_ranges(self, *, after: WalletId | None, limit: int) -> Sequence[EventRange]:
-        return await self._execute(lambda: self.database.wallet_ranges(after, limit))
+    async def missing_since(self, sequence: int) -> float | None:
+        database = self.database
+        return await self._execute(
+            lambda: database.marks.since(database.backfilled_incarnation, sequence)
+        )
+
+    async def wallet_ranges(
+        self, *, after: WalletId | None, limit: int, since: float | None = None
+    ) -> Sequence[EventRange]:
+        return await self._execute(lambda: self.database.wallet_ranges(after, limit, since))
+
+    async def limit_age(self, max_age_s: float) -> None:
+        await self._execute(lambda: self.database.marks.limit_age(max_age_s))
+
+    async def thin_marks(self) -> None:
+        database = self.database
+        await self._execute(lambda: database.marks.thin(database.backfilled_incarnation))
 
     def _lock(self, owner: object) -> bool:
         return owner is self._owner and self.database.lock_backfill(owner)
 
-    def _mark(self, incarnation: str) -> None:
-        self.database.backfilled_incarnation = incarnation
+    def _mark(self, filled: FilledStream) -> None:
+        database = self.database
+        database.marks.replace(database.backfilled_incarnation, filled)
+        database.backfilled_incarnation = filled.incarnation
 
     async def _execute(self, statement: Callable[[], T]) -> T:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
+from actors.journal.memory_marks import StreamMarks
 from actors.journal.memory_transactions import Lock, MemoryTransaction
 from actors.journal.ports import (
     CommitRequest,
@@ -19,6 +20,7 @@ from actors.journal.ports import (
     LoadedState,
     ReadSet,
     StoredAnswer,
+    StreamMark,
     TransferKey,
 )
 from wallet.events import RecordedEvent, TransferChanged
@@ -54,6 +56,10 @@ class MemoryDatabase:
         """Which transaction holds each row or key."""
         self.backfilled_incarnation: str | None = None
         """The stream's incarnation that has the whole journal."""
+        self.marks = StreamMarks(clock)
+        """Sequences that the stream acknowledged and synced."""
+        self._changed_at: dict[WalletId, float] = {}
+        """When each wallet changed last."""
         self.backfill_owner: object | None = None
         """Who holds the lock that lets one relay at a time backfill the stream."""
 
@@ -98,9 +104,15 @@ class MemoryDatabase:
         old = [number for number, row in enumerate(rows) if self._written_at[row] <= until]
         return rows[: old[-1] + 1] if old else []
 
-    def wallet_ranges(self, after: WalletId | None, limit: int) -> list[EventRange]:
-        """All of each wallet's events, by wallet id."""
-        wallets = sorted(one for one in self.wallets if one > (after or ""))
+    def wallet_ranges(
+        self, after: WalletId | None, limit: int, since: float | None = None
+    ) -> list[EventRange]:
+        """All of each wallet's events, by wallet id; only of those that changed ``since``."""
+        wallets = sorted(
+            one
+            for one in self.wallets
+            if one > (after or "") and (since is None or self._changed_at[one] >= since)
+        )
         return [EventRange(one, 1, self.wallets[one].version) for one in wallets[:limit]]
 
     def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
@@ -114,9 +126,11 @@ class MemoryDatabase:
 
     def apply(self, batch: CommitRequest) -> None:
         """Make what ``batch`` writes visible. Only for a `MemoryTransaction`, which checked it."""
+        now = self._clock()
         for wallet_id, after in batch.wallets.items():
             if after.version > batch.expected_versions.get(wallet_id, 0):
                 self.wallets[wallet_id] = after
+                self._changed_at[wallet_id] = now
         for wallet_id in batch.created_wallets:
             reference_id = batch.wallets[wallet_id].reference_id
             if reference_id is not None:
@@ -125,21 +139,23 @@ class MemoryDatabase:
             self._append(recorded)
         for event_range in batch.spans():
             insort(self.outbox.setdefault(event_range.wallet_id, []), event_range)
-            self._written_at[event_range] = self._clock()
+            self._written_at[event_range] = now
         self._store_keys(batch)
         for refused in batch.refused:
             self.refused_deliveries[refused.wallet_id, refused.transfer_id] = refused.answer
 
-    def delete(self, event_ranges: Collection[EventRange]) -> None:
+    def delete(self, event_ranges: Collection[EventRange], mark: StreamMark | None = None) -> None:
         """Delete the outbox rows that begin in one of ``event_ranges``."""
+        written_at: list[float] = []
         for event_range in event_ranges:
             rows = self.outbox.get(event_range.wallet_id, [])
             kept = [row for row in rows if not event_range.first <= row.first <= event_range.last]
-            for row in set(rows).difference(kept):
-                del self._written_at[row]
+            written_at += [self._written_at.pop(row) for row in set(rows).difference(kept)]
             rows[:] = kept
             if not rows:
                 self.outbox.pop(event_range.wallet_id, None)
+        if mark is not None and written_at:
+            self.marks.add(mark, min(written_at))
 
     def _append(self, recorded: RecordedEvent) -> None:
         self.events.append(recorded)

@@ -196,14 +196,36 @@ class Journal(Protocol):
         """
 
 
+class StreamMark(NamedTuple):
+    """A sequence up to which the stream must have everything that it acknowledged."""
+
+    incarnation: str
+    sequence: int
+    age_s: float = 0.0
+    """How long ago the publish of its message began: the stream stored it no earlier."""
+    lowest: int = 0
+    """A lower sequence of the same events: the first mark of a stream tells whether it was purged
+    right after them. 0: none."""
+
+    @property
+    def sequences(self) -> list[int]:
+        return sorted({self.lowest, self.sequence} - {0})
+
+
 class Outbox(Protocol):
     """Events that are committed and not yet known to be on the stream's disk."""
 
     async def read(self, event_ranges: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
         """Each range's events from the journal, in version order. At least one range."""
 
-    async def delete(self, event_ranges: Collection[EventRange]) -> None:
-        """Delete all rows of these ranges: their events are on the stream's disk."""
+    async def delete(
+        self, event_ranges: Collection[EventRange], *, mark: StreamMark | None = None
+    ) -> None:
+        """Delete all rows of these ranges: their events are on the stream's disk.
+
+        ``mark``: the last of them on the stream. It is stored by the same statement, so whatever
+        has no row any more is at or below a mark.
+        """
 
     async def unpublished(
         self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
@@ -215,20 +237,63 @@ class Outbox(Protocol):
         """
 
 
-class StreamBackfill(Protocol):
-    """State for the backfill of a lost stream: done by one relay, while the others wait."""
+class Acknowledged(NamedTuple):
+    """What the database knows of the stream."""
 
-    async def backfilled_incarnation(self) -> str | None:
-        """The incarnation of the stream that has been backfilled from the journal."""
+    incarnation: str | None = None
+    """The incarnation that has been backfilled from the journal."""
+    highest: int = 0
+    """Its highest mark: it stored a message of this sequence, and synced it."""
+    oldest_retained: int | None = None
+    """Its lowest mark whose message is too young to have expired; None: there is none."""
+
+
+class FilledStream(NamedTuple):
+    """A stream that has everything of the journal, or everything from some moment on."""
+
+    incarnation: str
+    first: int = 0
+    """Sequence of the first message of the fill; 0: nothing had to be published."""
+    last: int = 0
+    """Its last sequence; 0: it is empty."""
+    kept: int = 0
+    """Marks of its former state that are still true: those up to this sequence."""
+    since: float | None = None
+    """What `StreamBackfill.missing_since` gave for the fill; None: it took the whole journal."""
+    took_s: float = 0.0
+
+
+class StreamBackfill(Protocol):
+    """State for filling a stream that lacks events: done by one relay, while the others wait."""
+
+    async def acknowledged(self) -> Acknowledged:
+        """The backfilled incarnation and its marks."""
 
     async def try_begin(self) -> bool:
         """Whether this relay got the lock. It holds it until ``finish`` or a lost connection."""
 
-    async def finish(self, incarnation: str | None) -> None:
-        """Release the lock; ``incarnation``: this one is backfilled now."""
+    async def finish(self, filled: FilledStream | None) -> None:
+        """Release the lock; ``filled``: the state of the stream now, which replaces the marks."""
 
-    async def wallet_ranges(self, *, after: WalletId | None, limit: int) -> Sequence[EventRange]:
-        """All of each wallet's events, as one range per wallet, by wallet id."""
+    async def missing_since(self, sequence: int) -> float | None:
+        """A time not after the commit of any event that the stream stored after ``sequence``.
+
+        In seconds, by the database's clock; None: any event may be among them.
+        """
+
+    async def wallet_ranges(
+        self, *, after: WalletId | None, limit: int, since: float | None = None
+    ) -> Sequence[EventRange]:
+        """All of each wallet's events, as one range per wallet, by wallet id.
+
+        ``since``: only of wallets that may have changed after that time.
+        """
+
+    async def limit_age(self, max_age_s: float) -> None:
+        """The stream kept its messages for ``max_age_s`` only: its marks expire as early."""
+
+    async def thin_marks(self) -> None:
+        """Delete the marks that others make superfluous."""
 
 
 class Message(NamedTuple):
@@ -241,6 +306,30 @@ class Message(NamedTuple):
     """W3C ``traceparent`` for the message's headers."""
 
 
+class StreamState(NamedTuple):
+    """The stream at one moment."""
+
+    incarnation: str | None
+    """Identifies it since its creation, or since the last fill of it that was begun."""
+    first_sequence: int = 1
+    """Of the oldest message; one more than ``last_sequence`` if there is none."""
+    last_sequence: int = 0
+    max_age_s: float = 0.0
+    """The shortest age at which its messages expired lately; 0: they don't."""
+    evicts: bool = False
+    """Whether messages may leave it for other reasons than their age."""
+
+
+def creation_of(incarnation: str | None) -> str | None:
+    """The part of ``incarnation`` that stays the same when a fill begins."""
+    return None if incarnation is None else incarnation.partition("|")[0]
+
+
+def fill_of(incarnation: str | None) -> str:
+    """The label and the random part of the last fill that was begun; empty: there was none."""
+    return "" if incarnation is None else incarnation.partition("|")[2]
+
+
 class EventStream(Protocol):
     """The stream that events are relayed to."""
 
@@ -249,8 +338,25 @@ class EventStream(Protocol):
         """Counts connections. When one ends, the server may have lost power, and with it what it
         had acknowledged and not yet written to disk."""
 
-    async def ensure_ready(self) -> str | None:
-        """Connect, and create the stream if it doesn't exist; returns its incarnation.
+    async def ensure_ready(self) -> StreamState:
+        """Connect, and create the stream if it doesn't exist; returns its state.
+
+        Raises:
+            PublishFailed: not reachable now.
+        """
+
+    async def begin_fill(self, label: str, *, connection: int, purge: bool) -> StreamState:
+        """Make the existing stream another incarnation: nobody who knew it can publish to it.
+
+        ``label``: letters, digits and dashes; part of the incarnation. ``purge``: also remove all
+        messages, and forget their ids. The sequences continue, and consumers keep their positions.
+
+        Raises:
+            PublishFailed: no response, or the connection was replaced.
+        """
+
+    async def last_payloads(self, wallet_ids: Sequence[WalletId]) -> Sequence[bytes | None]:
+        """The payload of each wallet's last message; None: it has none.
 
         Raises:
             PublishFailed: not reachable now.
@@ -258,13 +364,13 @@ class EventStream(Protocol):
 
     async def publish(
         self, messages: Sequence[Message], *, connection: int, incarnation: str | None
-    ) -> None:
+    ) -> int:
         """Append all of ``messages`` in order; the stream drops those that it has already.
 
         Only over this ``connection``: on a later one, retained events may have to go first. Only
         to this ``incarnation``, even if the stream is created again meanwhile: a new one must be
         backfilled first. Returns after the acknowledgement, and never stores a message before an
-        earlier one of the same call.
+        earlier one of the same call. Returns a sequence that none of them is above.
 
         Raises:
             PublishFailed: no acknowledgement; publishing the same messages again is safe.

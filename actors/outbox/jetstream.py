@@ -16,10 +16,18 @@ under the subjects of events. Once the stream is gone, nothing listens on its in
 is sent there late, or by a relay that has not noticed the loss, is not stored. An ingest subject is
 never reused. Each configuration update creates a new one, because a delayed update may reach the
 next incarnation as well. It is trusted only from a response that also names the incarnation.
+
+A stream that lost messages and is filled again in place becomes another incarnation by the same
+means: `begin_fill` gives it an ingest subject that names the fill,
+``wallet.relay.<fill>.<random>.>``. Updates of the configuration keep that part.
+
+The server remembers the ids of purged messages for the duplicate window, and would drop them when
+they are published again. It forgets them when the window is shortened.
 """
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import msgspec
@@ -29,11 +37,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
-from nats.js.api import StorageType, StreamConfig, SubjectTransform
+from nats.js.api import StorageType, StreamConfig, StreamInfo, SubjectTransform
+from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from actors.journal.ports import Message, PublishFailed
+from actors.journal.ports import Message, PublishFailed, StreamState
 from wallet.event_codec import SUBJECT_ROOT
+from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +53,12 @@ _START, _APPEND, _COMMIT = range(3)
 _LIVE: Final = f"{SUBJECT_ROOT}.>"
 _INGEST_ROOT: Final = "wallet.relay."
 """Common prefix of the ingest subjects of all incarnations."""
+
+_SHORTEST_WINDOW_S: Final = 0.1
+"""The shortest duplicate window that the server accepts."""
+
+_READS_AT_ONCE: Final = 100
+"""Requests for last messages that wait for responses at the same time."""
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,30 +160,53 @@ async def _log_error(error: Exception) -> None:
 
 
 class _Incarnation(NamedTuple):
-    """A stream from its creation to its deletion."""
+    """A stream from its creation, or the begin of its last fill, to its end."""
 
-    created: str
+    name: str
     ingest_root: str
 
 
-async def ensure_stream(client: Client, options: StreamOptions) -> _Incarnation:
+async def ensure_stream(client: Client, options: StreamOptions) -> tuple[_Incarnation, StreamState]:
     """Create the stream if it doesn't exist, or update its configuration."""
     jetstream = client.jetstream(timeout=options.publish_timeout_s)
+    ages: list[float] = []
     try:
         info = await jetstream.stream_info(options.name)
     except NotFoundError:
         info = await jetstream.add_stream(_config(options))
         _log.warning("stream created", stream=options.name)
     else:
-        requested = _config(options)
+        ages.append(info.config.max_age or 0.0)
+        requested = _config(options, fill=_fill_of(info.config))
         if _ingest_root_of(info.config) is None or _mutable_config(info.config) != _mutable_config(
             requested
         ):
             info = await jetstream.update_stream(requested)
+    return _described(info, ages)
+
+
+def _described(info: StreamInfo, ages: Sequence[float] = ()) -> tuple[_Incarnation, StreamState]:
+    """``ages``: maximum ages of its messages before this response."""
     ingest_root = _ingest_root_of(info.config)
     if ingest_root is None:
         raise PublishFailed("the stream has no ingest subject for relays")
-    return _Incarnation(str(info.created), ingest_root)
+    fill = _fill_of(info.config)
+    name = f"{info.created}|{fill}" if fill else str(info.created)
+    limits = [age for age in (*ages, info.config.max_age or 0.0) if age]
+    state = StreamState(
+        name,
+        first_sequence=info.state.first_seq,
+        last_sequence=info.state.last_seq,
+        max_age_s=min(limits, default=0.0),
+        evicts=_evicts(info.config),
+    )
+    return _Incarnation(name, ingest_root), state
+
+
+def _evicts(config: StreamConfig) -> bool:
+    """Whether messages leave the stream for its size: an operator may have limited that."""
+    limits = (config.max_msgs, config.max_bytes, config.max_msgs_per_subject)
+    return any((limit or 0) > 0 for limit in limits)
 
 
 def _ingest_root_of(config: StreamConfig) -> str | None:
@@ -175,9 +214,16 @@ def _ingest_root_of(config: StreamConfig) -> str | None:
     return ingest[0].removesuffix(".>") if ingest else None
 
 
-def _config(options: StreamOptions) -> StreamConfig:
+def _fill_of(config: StreamConfig) -> str:
+    """The fill that the ingest subject names; empty: none."""
+    names = (_ingest_root_of(config) or "").removeprefix(_INGEST_ROOT).split(".")
+    return names[0] if len(names) > 1 else ""
+
+
+def _config(options: StreamOptions, *, fill: str = "") -> StreamConfig:
     """The configuration, with a new ingest subject."""
-    ingest_subject = f"{_INGEST_ROOT}{uuid6.uuid7().hex}.>"
+    random = uuid6.uuid7().hex
+    ingest_subject = f"{_INGEST_ROOT}{fill}.{random}.>" if fill else f"{_INGEST_ROOT}{random}.>"
     return StreamConfig(
         name=options.name,
         # Relays publish to the ingest subject only. Readers find the stream by the other one.
@@ -198,6 +244,15 @@ def _mutable_config(config: StreamConfig) -> tuple[object, ...]:
     return (config.num_replicas, age, window, config.allow_batched, config.description)
 
 
+@contextmanager
+def _failing_as_publish() -> Iterator[None]:
+    """Raises errors of the client as `PublishFailed`."""
+    try:
+        yield
+    except (NatsError, OSError, TimeoutError, msgspec.MsgspecError) as failure:
+        raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
+
+
 class JetStream:
     """Implements `EventStream`. Connects in `ensure_ready` only."""
 
@@ -213,31 +268,67 @@ class JetStream:
         self._last_sequence = 0
         self._incarnation = _Incarnation("", "")
 
-    async def ensure_ready(self) -> str:
-        try:
-            incarnation = await ensure_stream(await self._connected(), self._options)
-        except (NatsError, OSError, TimeoutError) as failure:
-            raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
-        if incarnation.created != self._incarnation.created:
+    async def ensure_ready(self) -> StreamState:
+        with _failing_as_publish():
+            incarnation, state = await ensure_stream(await self._connected(), self._options)
+        return self._know(incarnation, state)
+
+    def _know(self, incarnation: _Incarnation, state: StreamState) -> StreamState:
+        if incarnation.name != self._incarnation.name:
             self._last_sequence = 0
         self._incarnation = incarnation
-        return incarnation.created
+        return state
+
+    async def begin_fill(self, label: str, *, connection: int, purge: bool) -> StreamState:
+        options = self._options
+        fill = f"{label}-{uuid6.uuid7().hex}"
+        with _failing_as_publish():
+            client = self._client_for(connection)
+            jetstream = client.jetstream(timeout=options.publish_timeout_s)
+            if purge:
+                await self._purge(jetstream, fill)
+            incarnation, state = _described(
+                await jetstream.update_stream(_config(options, fill=fill))
+            )
+        return self._know(incarnation, state)
+
+    async def _purge(self, jetstream: JetStreamContext, fill: str) -> None:
+        """Remove all messages, and make the server forget their ids."""
+        config = _config(self._options, fill=fill)
+        config.duplicate_window = _SHORTEST_WINDOW_S
+        await jetstream.update_stream(config)
+        await jetstream.purge_stream(self._options.name)
+        await asyncio.sleep(3 * _SHORTEST_WINDOW_S)
+
+    async def last_payloads(self, wallet_ids: Sequence[WalletId]) -> Sequence[bytes | None]:
+        with _failing_as_publish():
+            jetstream = (await self._connected()).jetstream(timeout=self._options.publish_timeout_s)
+            payloads: list[bytes | None] = []
+            for start in range(0, len(wallet_ids), _READS_AT_ONCE):
+                some = wallet_ids[start : start + _READS_AT_ONCE]
+                payloads += await asyncio.gather(*(self._last(jetstream, one) for one in some))
+        return payloads
+
+    async def _last(self, jetstream: JetStreamContext, wallet_id: WalletId) -> bytes | None:
+        subject = f"{SUBJECT_ROOT}.*.{wallet_id}.>"
+        try:
+            message = await jetstream.get_last_msg(self._options.name, subject)
+        except NotFoundError:
+            return None
+        return message.data or b""
 
     async def publish(
         self, messages: Sequence[Message], *, connection: int, incarnation: str | None
-    ) -> None:
-        try:
+    ) -> int:
+        with _failing_as_publish():
             async with asyncio.timeout(self._options.publish_timeout_s):
                 ingest_root = self._ingest_root_of(incarnation)
-                await self._publish(self._client_for(connection), messages, ingest_root)
-        except (NatsError, OSError, TimeoutError, msgspec.MsgspecError) as failure:
-            raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
+                client = self._client_for(connection)
+                return await self._publish(client, messages, ingest_root)
 
     async def ping(self, *, connection: int) -> None:
-        try:
+        with _failing_as_publish():
             await self._client_for(connection).flush(self._options.publish_timeout_s)
-        except (NatsError, OSError, TimeoutError) as failure:
-            raise PublishFailed(f"{type(failure).__name__}: {failure}") from failure
 
     @property
     def connected(self) -> bool:
@@ -270,11 +361,11 @@ class JetStream:
 
     def _ingest_root_of(self, incarnation: str | None) -> str:
         known = self._incarnation
-        if incarnation != known.created:
-            raise PublishFailed("the stream was deleted and created again")
+        if incarnation != known.name:
+            raise PublishFailed("the stream was created or filled again")
         return known.ingest_root
 
-    async def _publish(self, client: _Client, messages: Sequence[Message], root: str) -> None:
+    async def _publish(self, client: _Client, messages: Sequence[Message], root: str) -> int:
         self._batch, self._answers = uuid6.uuid7().hex, asyncio.Queue()
         count = len(messages)
         await client.publish_many(messages, self._replies(count), root=root)
@@ -285,6 +376,12 @@ class JetStream:
         # Zero: all of them were duplicates.
         if answer.seq and not answer.duplicate:
             self._check_sequence(answer.seq)
+        # Duplicates before the last new message are below it.
+        return answer.seq or await self._last_sequence_of(client)
+
+    async def _last_sequence_of(self, client: _Client) -> int:
+        jetstream = client.jetstream(timeout=self._options.publish_timeout_s)
+        return int((await jetstream.stream_info(self._options.name)).state.last_seq)
 
     def _replies(self, count: int) -> Iterator[str]:
         """The reply subjects of the batch's ``count`` messages."""

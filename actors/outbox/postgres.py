@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from actors.journal.ports import EventRange, JournalConflict, JournalUnavailable
+from actors.journal.ports import EventRange, JournalConflict, JournalUnavailable, StreamMark
 from actors.journal.postgres import CONNECTION_SETTINGS
 from actors.journal.postgres_connection import Connection, ReconnectingConnection
 from actors.journal.postgres_rows import EVENT_COLUMNS, recorded_event_from_row
@@ -36,6 +36,18 @@ DELETE FROM outbox WHERE ctid = ANY (ARRAY(
         ORDER BY first_version FOR UPDATE
     ) o
 ))
+"""
+
+# In one statement: an event without a row is at or below a mark. If another relay deleted the rows
+# first, it wrote the mark.
+_DELETE_WITH_MARK: Final = f"""
+WITH deleted AS ({_DELETE} RETURNING created_at)
+INSERT INTO stream_marks (stream, incarnation, sequence, acknowledged_at, max_age_s, since)
+SELECT $4, $5, i.sequence, clock_timestamp() - make_interval(secs => $7), $8, d.since
+FROM (SELECT min(created_at) AS since FROM deleted HAVING count(*) > 0) d
+CROSS JOIN unnest($6::bigint[]) AS i(sequence)
+ON CONFLICT (stream, incarnation, sequence)
+    DO UPDATE SET since = least(stream_marks.since, excluded.since)
 """
 
 # Scans the primary key, whatever the rows' age. The index on age is not used: it is full of dead
@@ -80,10 +92,17 @@ class PostgresOutbox:
     }
 
     def __init__(
-        self, connection: ReconnectingConnection, *, chores: ReconnectingConnection
+        self,
+        connection: ReconnectingConnection,
+        *,
+        chores: ReconnectingConnection,
+        stream: str = "",
+        stream_max_age_s: float = 0.0,
     ) -> None:
         self._connection = connection
         self._background = chores
+        self._stream = stream
+        self._stream_max_age_s = stream_max_age_s
 
     async def read(self, event_ranges: Sequence[EventRange]) -> Sequence[Sequence[RecordedEvent]]:
         columns = list(zip(*event_ranges, strict=True))
@@ -103,10 +122,17 @@ class PostgresOutbox:
             assert _is_whole(event_range, events), "INV-10 the journal has no gaps"
         return read
 
-    async def delete(self, event_ranges: Iterable[EventRange]) -> None:
+    async def delete(
+        self, event_ranges: Iterable[EventRange], *, mark: StreamMark | None = None
+    ) -> None:
         # In key order: concurrent deletions lock the rows in the same order.
-        columns = zip(*sorted(event_ranges), strict=True)
-        await self._over(self._background, lambda connection: connection.execute(_DELETE, *columns))
+        arguments: list[Any] = [*zip(*sorted(event_ranges), strict=True)]
+        sql = _DELETE
+        if mark is not None:
+            sql = _DELETE_WITH_MARK
+            arguments += self._stream, mark.incarnation, mark.sequences, mark.age_s
+            arguments.append(self._stream_max_age_s)
+        await self._over(self._background, lambda connection: connection.execute(sql, *arguments))
 
     async def unpublished(
         self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0

@@ -27,23 +27,30 @@ class RangePublisher:
 
     async def publish(
         self, taken: Sequence[QueuedRange], connection: int, incarnation: str | None
-    ) -> None:
+    ) -> int:
+        """Returns a sequence that none of the messages is above."""
         messages = await self._messages(taken)
         size = self._publish_batch_max
+        highest = 0
         for start in range(0, len(messages), size):
-            await self._publish_part(messages[start : start + size], connection, incarnation)
+            part = messages[start : start + size]
+            highest = max(highest, await self._publish_part(part, connection, incarnation))
+        return highest
 
     async def publish_from_journal(
         self, event_ranges: Iterable[EventRange], connection: int, incarnation: str | None
-    ) -> None:
-        """Publish one batch while the next one is read."""
+    ) -> int:
+        """Publish one batch while the next one is read; returns what `publish` does."""
         taken: list[QueuedRange] = []
+        highest = 0
         for fitting in (*pack(event_ranges, self._publish_batch_max), []):
             following = [QueuedRange(event_range) for event_range in fitting]
-            await asyncio.gather(
+            sequence, _ = await asyncio.gather(
                 self.publish(taken, connection, incarnation), self.read_ahead(following)
             )
+            highest = max(highest, sequence)
             taken = following
+        return highest
 
     async def read_ahead(self, following: Sequence[QueuedRange]) -> None:
         """Read the events of the next publish."""
@@ -53,13 +60,16 @@ class RangePublisher:
 
     async def _publish_part(
         self, messages: Sequence[Message], connection: int, incarnation: str | None
-    ) -> None:
+    ) -> int:
         if not tracing.enabled:
-            await self._stream.publish(messages, connection=connection, incarnation=incarnation)
-            return
+            return await self._stream.publish(
+                messages, connection=connection, incarnation=incarnation
+            )
         messages, spans = start_publish_spans(messages)
         try:
-            await self._stream.publish(messages, connection=connection, incarnation=incarnation)
+            return await self._stream.publish(
+                messages, connection=connection, incarnation=incarnation
+            )
         finally:
             for span in spans:
                 span.end()

@@ -16,12 +16,14 @@ its unpublished ranges, which queue before new events of that wallet. A sweep fi
 wallets that this shard owns (`OutboxSweep`). Both may publish an event twice: the stream drops the
 duplicate by its id.
 
-A deleted stream is created again and backfilled from the journal before any new event is published
-to it (`Backfiller`).
+A stream that lost events is filled from the journal before any new event is published to it
+(`Backfiller`). It is checked at each connection and periodically. A row is deleted together with
+writing down, as a mark, the sequence up to which the stream must have its events.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -39,18 +41,22 @@ from actors.journal.ports import (
     Outbox,
     PublishFailed,
     StreamBackfill,
+    StreamState,
 )
 from actors.outbox.backfill import Backfiller
 from actors.outbox.publisher import RangePublisher
 from actors.outbox.queue import OutboxQueue, QueuedRange
-from actors.outbox.retention import OutboxRetention
+from actors.outbox.retention import Acknowledgement, OutboxRetention
 from actors.outbox.state import RelayState
+from actors.outbox.stream_loss import StreamLoss
 from actors.outbox.sweep import OutboxSweep
 from runtime.metrics.histogram import Histogram
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +131,16 @@ class OutboxRelay:
     def stream_ready(self) -> bool:
         return self._state.stream_ready
 
+    @property
+    def stream_refilling(self) -> bool:
+        """Whether the stream lacks events of the journal, and new ones wait for them."""
+        return self._backfiller is not None and self._backfiller.refilling
+
+    @property
+    def stream_fills(self) -> Mapping[StreamLoss, int]:
+        """Fills of the stream that this relay finished, by what it had lost."""
+        return self._backfiller.fills if self._backfiller is not None else {}
+
     def add(
         self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
     ) -> None:
@@ -186,16 +202,16 @@ class OutboxRelay:
 
     async def _publish_next(self) -> None:
         generation, taken = self._state.generation, self._queue.next_publish()
-        await asyncio.gather(
+        acknowledgement, _ = await asyncio.gather(
             self._retry(lambda: self._publish_prepared(taken, generation)),
             self._publisher.read_ahead(self._queue.next_publish(after=len(taken))),
         )
         if generation == self._state.generation:
             self._queue.remove(taken)
             self._count(taken)
-            self._retention.retain(taken)
+            self._retention.retain(taken, acknowledgement)
 
-    async def _retry(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _retry(self, step: Callable[[], Awaitable[T]]) -> T:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((PublishFailed, JournalUnavailable)),
             # Retries without limit: a full outbox rejects writes, it never drops events.
@@ -203,43 +219,61 @@ class OutboxRelay:
             after=self._note_failure,
         ):
             with attempt:
-                await step()
+                result = await step()
         self._state.stream_ready = True
+        return result
 
-    async def _publish_prepared(self, taken: Sequence[QueuedRange], generation: int) -> None:
+    async def _publish_prepared(
+        self, taken: Sequence[QueuedRange], generation: int
+    ) -> Acknowledgement:
         state = self._state
         if not state.stream_ready:
             await self._prepare()
+        begun, incarnation = asyncio.get_running_loop().time(), state.incarnation
         if generation != state.generation:
-            return  # A reset has dropped these ranges from the queue.
-        await self._publisher.publish(taken, state.connection_epoch, state.incarnation)
+            return Acknowledgement(begun)  # A reset has dropped these ranges from the queue.
+        sequence = await self._publisher.publish(taken, state.connection_epoch, incarnation)
+        return Acknowledgement(begun, incarnation, sequence)
 
     async def _prepare(self) -> None:
-        """Connect. If the stream is a new incarnation, make sure that it is backfilled.
+        """Connect. If the stream lost events, make sure that it is filled again.
 
-        One relay backfills it from the journal, and the others wait. A relay that does not know the
+        One relay fills it from the journal, and the others wait. A relay that does not know the
         incarnation can't publish to it. So no newer event comes before the journal.
         """
-        incarnation = await self._stream.ensure_ready()
-        connection = self._stream.connection_epoch
-        if incarnation not in (None, self._state.incarnation) and self._backfiller is not None:
-            await self._backfiller.ensure_backfilled(incarnation, connection)
-        self._state.incarnation = incarnation
+        if self._backfiller is not None:
+            stream = await self._backfiller.ensure_backfilled()
+        else:
+            stream = await self._stream.ensure_ready()
+        connection = self._stream.connection_epoch  # The one that was checked: nothing ran since.
+        self._state.incarnation = stream.incarnation
         await self._retention.republish(connection)
 
     async def _check_stream(self) -> None:
-        """Notice a lost stream also while nothing is published."""
+        """Notice a stream that lost events also while nothing is published."""
         state = self._state
         try:
-            incarnation = await self._stream.ensure_ready()
+            stream, is_complete = await self._inspect_stream()
+        except JournalUnavailable as failure:
+            _log.warning("stream not checked", cause=str(failure))
+            return
         except PublishFailed:
             state.stream_ready = False
         else:
-            found = (incarnation, self._stream.connection_epoch)
+            found = (stream.incarnation, self._stream.connection_epoch)
             known = (state.incarnation, state.connection_epoch)
-            state.stream_ready = state.stream_ready and found == known
+            state.stream_ready = state.stream_ready and found == known and is_complete
         if not state.stream_ready:
             state.wake.set()
+
+    async def _inspect_stream(self) -> tuple[StreamState, bool]:
+        """Its state, and whether it has everything that it acknowledged."""
+        if self._backfiller is None:
+            return await self._stream.ensure_ready(), True
+        stream, loss = await self._backfiller.inspect()
+        if loss is None:
+            await self._backfiller.thin_marks()
+        return stream, loss is None
 
     def _count(self, acknowledged: Sequence[QueuedRange]) -> None:
         now = asyncio.get_running_loop().time()

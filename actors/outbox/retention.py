@@ -3,16 +3,26 @@
 An acknowledgement means that the server has the events, not that they are on its disk. If the
 connection ends before they must be, the server may have lost power, and the acknowledged events are
 published again before any newer one.
+
+Rows are deleted together with writing down the stream's highest sequence of their events, as a mark
+by which a relay notices later that the stream lost them.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
-from actors.journal.ports import EventRange, EventStream, JournalUnavailable, Outbox, PublishFailed
+from actors.journal.ports import (
+    EventRange,
+    EventStream,
+    JournalUnavailable,
+    Outbox,
+    PublishFailed,
+    StreamMark,
+)
 from actors.outbox.publisher import RangePublisher
 from actors.outbox.queue import OutboxQueue, QueuedRange
 from actors.outbox.state import RelayState
@@ -26,15 +36,30 @@ _PRUNE_INTERVAL_S: Final = 0.5
 """Minimum time between two deletions of outbox rows."""
 
 
+class Acknowledgement(NamedTuple):
+    """The stream has what was published since loop time ``begun``, at or below ``sequence``."""
+
+    begun: float
+    incarnation: str | None = None
+    sequence: int = 0
+
+
 class _RetainedRanges:
     """Acknowledged event ranges whose ``rows`` are retained until loop time ``until``."""
 
-    __slots__ = ("event_ranges", "rows", "until")
+    __slots__ = ("acknowledgement", "event_ranges", "rows", "until")
 
-    def __init__(self, event_ranges: list[EventRange], rows: int, until: float) -> None:
+    def __init__(
+        self,
+        event_ranges: list[EventRange],
+        rows: int,
+        until: float,
+        acknowledgement: Acknowledgement,
+    ) -> None:
         self.event_ranges = event_ranges
         self.rows = rows
         self.until = until
+        self.acknowledgement = acknowledgement
 
 
 class OutboxRetention:
@@ -59,12 +84,14 @@ class OutboxRetention:
         self._retained: deque[_RetainedRanges] = deque()
         self._has_retained = asyncio.Event()
 
-    def retain(self, acknowledged: Sequence[QueuedRange]) -> None:
+    def retain(self, acknowledged: Sequence[QueuedRange], acknowledgement: Acknowledgement) -> None:
         event_ranges, rows = (
             [one.event_range for one in acknowledged],
             sum(one.rows for one in acknowledged),
         )
-        self._retained.append(_RetainedRanges(event_ranges, rows, self._retain_until()))
+        self._retained.append(
+            _RetainedRanges(event_ranges, rows, self._retain_until(), acknowledgement)
+        )
         self._has_retained.set()
 
     def _retain_until(self) -> float:
@@ -78,16 +105,18 @@ class OutboxRetention:
         state = self._state
         if connection == state.connection_epoch:
             return
-        retained = list(self._retained)
-        await self._publisher.publish_from_journal(
+        retained, incarnation = list(self._retained), state.incarnation
+        begun = asyncio.get_running_loop().time()
+        sequence = await self._publisher.publish_from_journal(
             (event_range for one in retained for event_range in one.event_ranges),
             connection,
-            state.incarnation,
+            incarnation,
         )
         # The current server, too, may have these events in memory only.
         until = self._retain_until()
         for one in retained:
             one.until = until
+            one.acknowledgement = Acknowledgement(begun, incarnation, sequence)
         if retained:
             ranges = sum(len(one.event_ranges) for one in retained)
             _log.info("republished retained events after reconnect", spans=ranges)
@@ -122,7 +151,7 @@ class OutboxRetention:
             await self._stream.ping(connection=state.connection_epoch)
         while generation == state.generation and (due := self._due(now)):
             await self._outbox.delete(
-                [event_range for one in due for event_range in one.event_ranges]
+                [event_range for one in due for event_range in one.event_ranges], mark=_mark(due)
             )
             if generation == state.generation:
                 self._release(due)
@@ -142,3 +171,17 @@ class OutboxRetention:
         for one in due:
             assert self._retained.popleft() is one, "rows leave in the order they came"
             self._queue.untrack(one.event_ranges)
+
+
+def _mark(due: Sequence[_RetainedRanges]) -> StreamMark | None:
+    """The last of these events on the stream. What another incarnation acknowledged is at or below
+    the marks of the fill that began this one."""
+    incarnation = due[-1].acknowledgement.incarnation
+    acknowledged = [
+        one.acknowledgement for one in due if one.acknowledgement.incarnation == incarnation
+    ]
+    sequences = [one.sequence for one in acknowledged]
+    if incarnation is None or not max(sequences):
+        return None
+    age_s = asyncio.get_running_loop().time() - min(one.begun for one in acknowledged)
+    return StreamMark(incarnation, max(sequences), age_s, min(sequences))

@@ -27,6 +27,7 @@ _GAUGES: Final = {
     "outbox_age_s": "outbox_age_seconds",
     "journal_ready": "journal_ready",
     "stream_ready": "stream_ready",
+    "stream_refilling": "stream_refilling",
 }
 """Field → metric name without the prefix."""
 
@@ -42,6 +43,8 @@ def samples(statistics: ShardStatistics) -> Iterator[Sample]:
         yield Sample(f"wallet_shard_{name}", distribution, labels)
     for chore, count in statistics.chore_failures.items():
         yield Sample("wallet_shard_chore_failures_total", count, {**labels, "chore": chore})
+    for loss, count in statistics.stream_fills.items():
+        yield Sample("wallet_shard_stream_fills_total", count, {**labels, "loss": loss})
     for code, count in statistics.refusals.items():
         yield Sample("wallet_shard_refusals_total", count, {**labels, "code": code})
     yield from _hot_wallets(statistics, labels)

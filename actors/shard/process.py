@@ -53,8 +53,15 @@ class ShardProcess:
         self._stream = JetStream(stream_options(settings))
         outbox = _connection(settings, PostgresOutbox.SETTINGS)
         self._relay = OutboxRelay(
-            outbox=PostgresOutbox(outbox, chores=_connection(settings, PostgresOutbox.SETTINGS)),
-            refill=PostgresBackfill(outbox, stream=settings.stream_name),
+            outbox=PostgresOutbox(
+                outbox,
+                chores=_connection(settings, PostgresOutbox.SETTINGS),
+                stream=settings.stream_name,
+                stream_max_age_s=settings.stream_max_age_s,
+            ),
+            refill=PostgresBackfill(
+                outbox, stream=settings.stream_name, max_age_s=settings.stream_max_age_s
+            ),
             stream=self._stream,
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
             owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,
@@ -173,6 +180,8 @@ class ShardProcess:
             journal_ready=shard.journal_ready
             and (self._history.problem or self._writes.problem()) is None,
             stream_ready=relay.stream_ready and self._stream.connected,
+            stream_refilling=relay.stream_refilling,
+            stream_fills={loss.value: count for loss, count in relay.stream_fills.items()},
             batch_commands_max_seen=shard.batch_commands_max_seen,
         )
 

@@ -36,4 +36,8 @@ class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """By background task, including those that never failed."""
     journal_ready: bool
     stream_ready: bool
+    stream_refilling: bool
+    """The stream lacks events of the journal; new ones wait until it is filled again."""
+    stream_fills: dict[str, int]
+    """Fills of the stream that this shard finished, by what it had lost."""
     batch_commands_max_seen: int

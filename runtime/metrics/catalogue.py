@@ -106,6 +106,17 @@ _SHARD: Final = {
         "1: writes succeed: the last commit or probe was confirmed.", "shard"
     ),
     "wallet_shard_stream_ready": _gauge("1: the last request to JetStream succeeded.", "shard"),
+    "wallet_shard_stream_refilling": _gauge(
+        "1: the stream lacks events of the journal; new ones wait until it is filled again.",
+        "shard",
+    ),
+    "wallet_shard_stream_fills_total": _counter(
+        "Fills of the stream from the journal, by what it had lost: `new` (it was created), "
+        "`unknown` (the database does not know it), `rolledback` (its newest messages), `purged` "
+        "(its oldest ones), `interrupted` (a fill that another process had begun).",
+        "shard",
+        "loss",
+    ),
     "wallet_shard_outbox_events": _gauge(
         "Events committed and not yet acknowledged by the stream.", "shard"
     ),

@@ -30,7 +30,7 @@ from wallet.ids import WalletId
 
 _EMPTY = (
     "TRUNCATE wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox, "
-    "refused_deliveries, stream_incarnations, forked_wallets"
+    "refused_deliveries, stream_incarnations, stream_marks, forked_wallets"
 )
 _QUARANTINE = """
 INSERT INTO forked_wallets (wallet_id, common_version, common_hash) VALUES ($1, 1, '')
@@ -97,7 +97,7 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
         stack.push_async_callback(outbox.close)
         yield Store(
             PostgresJournal(journal),
-            PostgresOutbox(outbox, chores=outbox),
+            PostgresOutbox(outbox, chores=outbox, stream="STREAM"),
             partial(_begin_in_postgres, stack, database),
             partial(_until_someone_waits, database),
             partial(_backfill_in_postgres, stack, database),

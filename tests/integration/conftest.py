@@ -1,10 +1,12 @@
-"""Fixtures for tests that change the settings of a database server."""
+"""Fixtures for tests that change the settings of a server, or its files."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support import databases, servers
+from tests.support.own_nats import OwnNats
 
 
 @pytest.fixture(scope="module")
@@ -22,3 +24,14 @@ def dsn(own_server: str) -> Iterator[str]:
         name = url.rpartition("/")[2]
         databases.execute(url, f"ALTER DATABASE {name} SET synchronous_commit = on")
         yield url
+
+
+@pytest.fixture
+def own_nats(tmp_path: Path) -> Iterator[OwnNats]:
+    """A NATS server of this test, which may stop it and change its files."""
+    server = OwnNats(tmp_path)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -82,6 +82,7 @@ SMALL = [
     "recovered_keys",
     "refused_deliveries",
     "stream_incarnations",
+    "stream_marks",
 ]
 _LARGE_SAMPLES = """
 SELECT table_name, column_name FROM information_schema.columns

@@ -1,67 +1,15 @@
 """NATS stops and restarts: writes continue, and every event arrives in order."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
-
 import msgspec
-import pytest
 
 from actors.rpc.messages import FailureCode
-from deploy.local import nats
-from deploy.local.ports import free_port
 from tests.support.databases import outbox_rows, until_outbox_is_empty
 from tests.support.mixed_workload import EVENTS_A_ROUND, open_wallets, run_mixed_workload
+from tests.support.own_nats import OwnNats
 from tests.support.published import versions_by_wallet, wait_for_events
-from tests.support.reaper import killed_on_exit
 from tests.support.results import body, failed
 from tests.support.waiting import until
 from tests.support.write_side import LIMITS, RELAY_LIMITS, debit, running_shard
-
-
-class OwnNats:
-    """A NATS server that a test can restart on the same port and data."""
-
-    def __init__(self, folder: Path) -> None:
-        self._options = nats.NatsOptions(
-            folder=folder / "nats", port=free_port(), log_file=folder / "nats.log", sync_s=300.0
-        )
-        self._kept = folder / "kept"
-        self._running = ExitStack()
-
-    @property
-    def url(self) -> str:
-        return self._options.url
-
-    def start(self) -> None:
-        process = nats.start(self._options)
-        self._running.callback(nats.stop_server, process)
-        self._running.enter_context(killed_on_exit(process))
-        nats.wait_until_ready(self._options, process)
-
-    def stop(self) -> None:
-        self._running.close()
-
-    def keep(self) -> None:
-        """Save its stored messages as the state on disk. It must not run."""
-        shutil.copytree(self._options.folder, self._kept, dirs_exist_ok=True)
-
-    def lose_power(self) -> None:
-        """Stop it; messages stored since `keep` are lost."""
-        self.stop()
-        shutil.rmtree(self._options.folder)
-        shutil.copytree(self._kept, self._options.folder)
-
-
-@pytest.fixture
-def own_nats(tmp_path: Path) -> Iterator[OwnNats]:
-    server = OwnNats(tmp_path)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 async def test_the_outbox_grows_while_nats_is_away_and_drains_in_order(

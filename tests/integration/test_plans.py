@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from actors.journal.ports import CommitRequest, EventRange, ReadSet, StoredAnswer
+from actors.journal.ports import CommitRequest, EventRange, ReadSet, StoredAnswer, StreamMark
 from actors.journal.postgres import PostgresJournal
 from actors.outbox.postgres import PostgresOutbox
 from projections.auditor import Auditor
@@ -270,11 +270,14 @@ async def _reading_a_backlog(fixture: DatabaseFixture) -> None:
 
 async def _deleting_outbox_rows(fixture: DatabaseFixture) -> None:
     event_ranges = [EventRange(wallet, 1, 2) for wallet in WALLETS]
-    plans = await fixture.relay_plans(lambda: fixture.outbox.delete(event_ranges))
-    assert plans == [
+    deletion = (
         f"ModifyTable outbox (Nested Loop ({_LIST}, Subquery Scan (LockRows "
         "(Index Scan outbox_pkey outbox))), Tid Scan outbox)"
-    ]
+    )
+    mark = StreamMark("incarnation", 7, lowest=5)
+    (plan,) = await fixture.relay_plans(lambda: fixture.outbox.delete(event_ranges, mark=mark))
+    marks = f"Subquery Scan (Nested Loop (Aggregate (CTE Scan), {_LIST}))"
+    assert plan == f"ModifyTable stream_marks ({deletion}, {marks})"
     assert await fixture.outbox.unpublished(limit=10_000) == [
         row
         for row in await fixture.outbox.unpublished(limit=10_000)

@@ -14,9 +14,19 @@ import msgspec
 from actors.dispatch import dispatcher
 from actors.journal.memory_database import MemoryDatabase
 from actors.journal.memory_transactions import MemoryTransaction
-from actors.journal.ports import CommitRequest, Journal, LoadedState, OutcomeUnknown, ReadSet
+from actors.journal.ports import (
+    Acknowledged,
+    CommitRequest,
+    Journal,
+    LoadedState,
+    OutcomeUnknown,
+    ReadSet,
+    StreamState,
+)
+from actors.outbox import backfill
 from actors.outbox.relay import OutboxRelay
 from actors.outbox.retention import OutboxRetention
+from actors.outbox.stream_loss import StreamLoss, loss_of
 from actors.shard import batch_decision
 from projections.store import BalanceRow
 from tests.simulation.projections import ProjectionTables
@@ -130,6 +140,11 @@ def _always(_server: StreamServer, _incarnation: str | None) -> bool:
     return True
 
 
+def _only_new_streams(known: Acknowledged, state: StreamState) -> StreamLoss | None:
+    loss = loss_of(known, state)
+    return loss if loss is StreamLoss.NEW else None
+
+
 class Mutation:
     """One broken rule: the change, and the violation that reports it."""
 
@@ -195,6 +210,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "fill whichever stream is there": Mutation(
         ViolationKind.STREAM_EVENT_OUT_OF_ORDER, patches=((StreamServer, "listens_at", _always),)
+    ),
+    "fill deleted streams only": Mutation(
+        ViolationKind.STREAM_EVENT_MISSING, patches=((backfill, "loss_of", _only_new_streams),)
     ),
     "refuse from memory": Mutation(
         ViolationKind.REFUSAL_UNJUSTIFIED, make=_world_with(_RefusesFromMemory)

@@ -1,11 +1,13 @@
 """Injects faults in an order chosen by the seed, and heals all of them at the end."""
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tests.simulation.fault_probabilities import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process
+from tests.simulation.stream import StoreCopy
 from tests.simulation.world import Deployment, World
 
 _SPOILED: Final = (
@@ -27,6 +29,7 @@ class Nemesis:
         self._plan = world.plan
         self._random = SeededRandom(f"nemesis {world.plan.seed}")
         self._losses = SeededRandom(f"losses {world.plan.seed}")
+        self._store_losses = SeededRandom(f"store losses {world.plan.seed}")
         self._process = world.client("nemesis")
         self._paused: list[Process] = []
         self.done: list[str] = []
@@ -35,7 +38,7 @@ class Nemesis:
         return self._process.start(self._inject_all())
 
     async def _inject_all(self) -> None:
-        await asyncio.gather(self._inject_loop(), self._lose_streams())
+        await asyncio.gather(self._inject_loop(), self._lose_streams(), self._lose_from_stores())
 
     async def _inject_loop(self) -> None:
         faults_done: list[Callable[[], Awaitable[None]]] = [
@@ -90,6 +93,30 @@ class Nemesis:
                 await asyncio.sleep(random.between(0.0, 2 * step_s))
                 if random.happens(0.7):
                     world.stream.ensure()
+
+    async def _lose_from_stores(self) -> None:
+        """Put a copy of NATS's store back, or purge the stream; sometimes during a refill."""
+        world, random, plan = self._world, self._store_losses, self._plan
+        for _ in range(plan.store_losses):
+            store = world.stream.copy_store()
+            await asyncio.sleep(random.between(0.0, 4 * plan.fault_gap_s))
+            if random.happens(0.3):
+                # The relays' periodic check is what notices it.
+                await asyncio.sleep(random.between(0.0, 20.0))
+            await self._lose_from_store(store)
+            if random.happens(0.5):
+                await self._until_backfilling()
+                await asyncio.sleep(random.between(0.0, 20 * plan.commit_s))
+                await self._lose_from_store(store)
+
+    async def _lose_from_store(self, store: StoreCopy) -> None:
+        world = self._world
+        if self._store_losses.happens(0.5):
+            self.done.append("_put_copy_of_store_back")
+            world.stream.restore(copy.deepcopy(store))
+        elif world.stream.exists:
+            self.done.append("_purge_stream")
+            world.stream.purge()
 
     async def _until_backfilling(self) -> None:
         for _ in range(100):

@@ -47,6 +47,8 @@ class RunConfig(msgspec.Struct, kw_only=True):
     """Usual duration of faults, restarts and pauses."""
     stream_losses: int
     """Additional deletions of the stream, repeated during its backfill."""
+    store_losses: int
+    """Rollbacks of NATS's store and purges of the stream."""
     shuffle_within: bool
     shard_limits: ShardLimits
     relay_limits: RelayLimits
@@ -148,4 +150,5 @@ def _any_plan(seed: int) -> RunConfig:
         ack_wait_s=choose((0.5, 30.0)),
         # Drawn last, so that the histories of seeds without stream losses do not change.
         stream_losses=choose((0,) * 15 + (3,)),
+        store_losses=choose((0,) * 7 + (3,)),
     )

@@ -23,6 +23,9 @@ from verification.checker import check
 from verification.facts import Facts
 from verification.violations import Violation
 
+_STREAM_CHECKED_S: Final = 30.0
+"""Simulated time within which each relay has checked whether the stream lost events."""
+
 _DRAIN_S_MAX: Final = 900.0
 """Simulated time within which everything must be published and projected."""
 
@@ -95,6 +98,8 @@ async def _wait_idle(world: World) -> None:
     loop = world.loop
     # Late requests may still be in flight to a server.
     await asyncio.sleep(3 * world.plan.statement_timeout_s)
+    if world.plan.store_losses:
+        await asyncio.sleep(_STREAM_CHECKED_S)
     until = loop.time() + _DRAIN_S_MAX
     while not _drained(world):
         if loop.time() > until:

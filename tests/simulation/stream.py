@@ -1,6 +1,7 @@
 """Simulated NATS JetStream: one stream with its duplicate window and consumers."""
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -13,9 +14,11 @@ from actors.journal.ports import (
     Message,
     OutcomeUnknown,
     PublishFailed,
+    StreamState,
 )
 from tests.simulation.connections import Connection
 from tests.simulation.loop import SimulatedLoop
+from wallet.ids import WalletId
 
 T = TypeVar("T")
 
@@ -40,6 +43,17 @@ class Stored(NamedTuple):
     at: float = 0.0
 
 
+class StoreCopy(NamedTuple):
+    """The server's files, as they were at one moment."""
+
+    incarnation: int
+    fill: str
+    exists: bool
+    stored: "list[Stored]"
+    last: int
+    consumers: "dict[str, Consumer]"
+
+
 class StreamServer:
     """Stores messages in order, and drops duplicate ids within the duplicate window.
 
@@ -54,27 +68,69 @@ class StreamServer:
         """Connections don't outlive it."""
         self._seen: dict[str, float] = {}
         self.incarnation = 0
+        self._created = 0
+        self._fill = ""
+        self._fills = 0
         self.exists = False
         self.stored: list[Stored] = []
+        self._last = 0
+        """The last sequence. It stays when messages are purged."""
         self.consumers: dict[str, Consumer] = {}
 
     def ensure(self) -> str:
         """Create the stream if it is missing; returns its incarnation."""
         if not self.exists:
             self.exists = True
-            self.incarnation += 1
+            self._created += 1
+            self.incarnation, self._fill = self._created, ""
         return self.name
 
     @property
     def name(self) -> str:
         """Of the incarnation."""
-        return f"stream {self.incarnation}"
+        return f"stream {self.incarnation}" + (f"|{self._fill}" if self._fill else "")
+
+    @property
+    def state(self) -> StreamState:
+        first = self.stored[0].sequence if self.stored else self._last + 1
+        return StreamState(self.name, first, self._last)
+
+    def begin_fill(self, label: str, *, purge: bool) -> StreamState:
+        self.require()
+        self._fills += 1
+        self._fill = f"{label}-{self._fills}"
+        if purge:
+            self.purge()
+            self._seen.clear()
+        return self.state
+
+    def purge(self) -> None:
+        """Remove all messages. Their ids stay known for the duplicate window."""
+        self.stored = []
+
+    def last_payloads(self, wallet_ids: Sequence[WalletId]) -> list[bytes | None]:
+        self.require()
+        last = {one.message.subject.split(".")[3]: one.message.payload for one in self.stored}
+        return [last.get(wallet_id) for wallet_id in wallet_ids]
+
+    def copy_store(self) -> StoreCopy:
+        consumers = {name: copy.copy(one) for name, one in self.consumers.items()}
+        return StoreCopy(
+            self.incarnation, self._fill, self.exists, list(self.stored), self._last, consumers
+        )
+
+    def restore(self, store: StoreCopy) -> None:
+        """Stop the server, put a copy of its files back, and start it."""
+        self.starts += 1
+        self.incarnation, self._fill, self.exists, self.stored, self._last, self.consumers = store
+        # A server that starts reads the ids from its messages.
+        self._seen = {one.message.id: one.at for one in self.stored}
 
     def remove(self) -> None:
         """Delete the stream with its messages, as an operator would."""
         self.exists = False
         self._seen.clear()
-        self.stored = []
+        self.stored, self._last = [], 0
         self.consumers.clear()
 
     def lose_power(self, *, keeps_all: bool) -> None:
@@ -85,8 +141,9 @@ class StreamServer:
         until = self._loop.time() - self._sync_s
         while self.stored and self.stored[-1].at > until:
             self._seen.pop(self.stored.pop().message.id, None)
+            self._last -= 1
         for consumer in self.consumers.values():
-            consumer.know_the_last(len(self.stored))
+            consumer.know_the_last(self._last)
 
     def require(self) -> None:
         if not self.exists:
@@ -102,22 +159,23 @@ class StreamServer:
         return incarnation == self.name
 
     def publish(self, messages: Sequence[Message], *, incarnation: str | None) -> int:
-        """Store ``messages`` without duplicates; returns the last sequence, 0 for none.
+        """Store ``messages`` without duplicates; returns the last sequence, negative if all were.
 
         Subjects of another incarnation have no responders.
         """
         self.require()
         if not self.listens_at(incarnation):
             raise NoStream
-        return max([self._store(message) for message in messages])
+        return max([self._store(message) for message in messages]) or -self._last
 
     def _store(self, message: Message) -> int:
         if self._repeats(message):
             return 0
         now = self._loop.time()
         self._seen[message.id] = now
-        self.stored.append(Stored(len(self.stored) + 1, message, now))
-        return len(self.stored)
+        self._last += 1
+        self.stored.append(Stored(self._last, message, now))
+        return self._last
 
     def _repeats(self, message: Message) -> bool:
         seen_at = self._seen.get(message.id)
@@ -134,30 +192,49 @@ class SimulatedStream:
         self._incarnation = ""
         self.connection_epoch = 0
 
-    async def ensure_ready(self) -> str:
-        incarnation, starts = await self._ask(lambda: (self._server.ensure(), self._server.starts))
+    async def ensure_ready(self) -> StreamState:
+        def request() -> tuple[StreamState, int]:
+            self._server.ensure()
+            return self._server.state, self._server.starts
+
+        state, starts = await self._ask(request)
         if starts != self.connection_epoch:
             self.connection_epoch, self._last_sequence = starts, 0
-        if incarnation != self._incarnation:
-            self._incarnation, self._last_sequence = incarnation, 0
-        return incarnation
+        return self._know(state)
+
+    async def begin_fill(self, label: str, *, connection: int, purge: bool) -> StreamState:
+        def request() -> StreamState:
+            self._server.require_start(connection)
+            return self._server.begin_fill(label, purge=purge)
+
+        return self._know(await self._ask(request))
+
+    def _know(self, state: StreamState) -> StreamState:
+        if state.incarnation != self._incarnation:
+            self._incarnation, self._last_sequence = state.incarnation or "", 0
+        return state
+
+    async def last_payloads(self, wallet_ids: Sequence[WalletId]) -> Sequence[bytes | None]:
+        return await self._ask(lambda: self._server.last_payloads(wallet_ids))
 
     async def publish(
         self, messages: Sequence[Message], *, connection: int, incarnation: str | None
-    ) -> None:
+    ) -> int:
         def request() -> int:
             self._server.require_start(connection)
             return self._server.publish(messages, incarnation=incarnation)
 
         if incarnation != self._incarnation:
             raise PublishFailed("the stream is another one by now")
-        self._note_sequence(await self._ask(request))
+        sequence = await self._ask(request)
+        self._note_sequence(sequence)
+        return abs(sequence)
 
     async def ping(self, *, connection: int) -> None:
         await self._ask(lambda: self._server.require_start(connection))
 
     def _note_sequence(self, sequence: int) -> None:
-        if not sequence:
+        if sequence <= 0:
             return
         before, self._last_sequence = self._last_sequence, sequence
         if sequence <= before:
@@ -198,7 +275,9 @@ class Consumer:
             self._delivered = self._acknowledged
         room = self._unacknowledged_max - (self._delivered - self._acknowledged)
         found: list[Stored] = []
-        for one in stored[self._delivered :]:
+        for one in stored:
+            if one.sequence <= self._delivered:
+                continue
             if len(found) >= min(wanted, room):
                 break
             if one.message.subject.startswith(self._prefixes):

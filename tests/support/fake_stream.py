@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
-from actors.journal.ports import Message, PublishFailed
+from actors.journal.ports import Message, PublishFailed, StreamState
+from wallet.ids import WalletId
 
 
 def event_position(event_id: str) -> str:
@@ -38,18 +39,51 @@ class FakeStream:
         self.connection_epoch = 0
         self._is_connected = False
         self._changed = asyncio.Condition()
+        self.purged = 0
+        """Messages that were removed from the front; the sequences continue."""
+        self.fills: list[str] = []
+        """Labels of the fills in place that were begun."""
+        self.max_age_s = 0.0
+        self._forgotten: set[str] = set()
+        """Ids of purged messages: a server drops them as duplicates until it forgets them."""
+
+    def purge(self) -> None:
+        """Remove all messages, as an operator would."""
+        self.purged += len(self.stored)
+        self._forgotten.update(message.id for message in self.stored)
+        self.stored.clear()
 
     def lose_power(self, *, keeps: int) -> None:
         """Drop all but the first messages, and break the connection."""
         del self.stored[keeps:]
         self._is_connected = False
 
-    async def ensure_ready(self) -> str | None:
+    async def ensure_ready(self) -> StreamState:
         if self.unreachable:
             raise PublishFailed("injected: unavailable")
         self.connection_epoch += not self._is_connected
         self._is_connected = True
-        return self.incarnation
+        return self.state
+
+    @property
+    def state(self) -> StreamState:
+        last = self.purged + len(self.stored)
+        return StreamState(self.incarnation, self.purged + 1, last, self.max_age_s)
+
+    async def begin_fill(self, label: str, *, connection: int, purge: bool) -> StreamState:
+        await self.ping(connection=connection)
+        self.fills.append(label)
+        created = (self.incarnation or "").partition("|")[0]
+        self.incarnation = f"{created}|{label}-{len(self.fills)}"
+        if purge:
+            self.purge()
+            self._forgotten.clear()
+        return self.state
+
+    async def last_payloads(self, wallet_ids: Sequence[WalletId]) -> Sequence[bytes | None]:
+        await self.ping(connection=self.connection_epoch)
+        last = {message.subject.split(".")[3]: message.payload for message in self.stored}
+        return [last.get(wallet_id) for wallet_id in wallet_ids]
 
     async def ping(self, *, connection: int) -> None:
         await asyncio.sleep(0)
@@ -58,7 +92,7 @@ class FakeStream:
 
     async def publish(
         self, messages: Sequence[Message], *, connection: int, incarnation: str | None
-    ) -> None:
+    ) -> int:
         self.calls.append([event_position(message.id) for message in messages])
         await self._notify()
         await self.gate.wait()
@@ -67,11 +101,12 @@ class FakeStream:
         is_another = not self._is_connected or connection != self.connection_epoch
         if self.unreachable or is_another or refused or fault is StreamFault.NOT_STORED:
             raise PublishFailed("injected: publish failed")
-        known = {message.id for message in self.stored}
+        known = {message.id for message in self.stored} | self._forgotten
         self.stored += [message for message in messages if message.id not in known]
         await self._notify()
         if fault is StreamFault.STORED_BUT_NOT_ACKNOWLEDGED:
             raise PublishFailed("injected: acknowledgement lost")
+        return self.purged + len(self.stored)
 
     @property
     def ids(self) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from actors.journal.memory import MemoryBackfill
 from actors.journal.memory_database import MemoryDatabase
-from actors.journal.ports import CommitRequest, EventRange, JournalUnavailable
+from actors.journal.ports import CommitRequest, EventRange, JournalUnavailable, StreamMark
 from actors.outbox.relay import OutboxRelay, RelayLimits
 from tests.support.domain import make_transfer, transfer_id
 from tests.support.fake_stream import FakeStream
@@ -51,11 +51,13 @@ class InstrumentedOutbox(FaultyJournal):
             raise JournalUnavailable("injected: unavailable")
         return await super().read(event_ranges)
 
-    async def delete(self, event_ranges: Collection[EventRange]) -> None:
+    async def delete(
+        self, event_ranges: Collection[EventRange], *, mark: StreamMark | None = None
+    ) -> None:
         if self.deletes_unavailable:
             self.deletes_unavailable -= 1
             raise JournalUnavailable("injected: unavailable")
-        await super().delete(event_ranges)
+        await super().delete(event_ranges, mark=mark)
         self.deleted.set()
 
     async def unpublished(

@@ -12,7 +12,7 @@ import msgspec
 from actors.history.guard import HistoryGuard
 from actors.history.jetstream_tail import JetStreamTail
 from actors.history.postgres import PostgresHistory
-from actors.journal.ports import EventStream, Message
+from actors.journal.ports import EventStream, Message, StreamState
 from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
 from actors.journal.postgres_connection import ReconnectingConnection
 from actors.outbox.jetstream import JetStream, StreamOptions
@@ -180,7 +180,7 @@ async def running_shard(
     if stream is None and nats_url is not None:
         stream = JetStream(stream_options(nats_url))
     relay = OutboxRelay(
-        outbox=PostgresOutbox(outbox, chores=outbox),
+        outbox=PostgresOutbox(outbox, chores=outbox, stream="WALLET_EVENTS"),
         stream=stream or _UnusedStream(),
         limits=relay_limits,
         owns=owns,
@@ -229,12 +229,18 @@ async def running_shard(
 class _UnusedStream:
     connection_epoch = 0
 
-    async def ensure_ready(self) -> str | None:
+    async def ensure_ready(self) -> StreamState:
+        raise AssertionError("this shard has no stream")
+
+    async def begin_fill(self, label: str, *, connection: int, purge: bool) -> StreamState:
+        raise AssertionError("this shard has no stream")
+
+    async def last_payloads(self, wallet_ids: Sequence[WalletId]) -> Sequence[bytes | None]:
         raise AssertionError("this shard has no stream")
 
     async def publish(
         self, messages: Sequence[Message], *, connection: int, incarnation: str | None
-    ) -> None:
+    ) -> int:
         raise AssertionError("this shard has no stream")
 
     async def ping(self, *, connection: int) -> None:

@@ -57,6 +57,8 @@ SHARD = ShardStatistics(
     chore_failures={"forget": 20},
     journal_ready=True,
     stream_ready=False,
+    stream_refilling=True,
+    stream_fills={"new": 0, "rolledback": 21},
     batch_commands_max_seen=19,
 )
 

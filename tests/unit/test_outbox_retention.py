@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from actors.journal.ports import EventRange
+from actors.journal.ports import EventRange, StreamMark
 from actors.outbox import retention as module
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.relays import LIMITS, RelayFixture, ids
@@ -27,9 +27,11 @@ async def test_rows_are_deleted_in_pieces_of_bounded_size(
     sizes: list[int] = []
     delete = fixture.outbox.delete
 
-    async def noted(event_ranges: Collection[EventRange]) -> None:
+    async def noted(
+        event_ranges: Collection[EventRange], *, mark: StreamMark | None = None
+    ) -> None:
         sizes.append(len(event_ranges))
-        await delete(event_ranges)
+        await delete(event_ranges, mark=mark)
 
     monkeypatch.setattr(fixture.outbox, "delete", noted)
     for number in range(40):

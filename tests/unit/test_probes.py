@@ -15,13 +15,16 @@ from serve_app.readiness import ReadinessChecks
 SETTINGS = Settings(_env_file=None, shard_count=3, ready_timeout_s=0.1)
 
 
-def statistics(shard: int) -> ShardStatistics:
+def statistics(shard: int, *, refilling: bool = False) -> ShardStatistics:
     names = {field.name: field.type for field in msgspec.structs.fields(ShardStatistics)}
     empty: dict[object, object] = {int: 0, float: 0.0, bool: True}
     values = {
         name: empty.get(kind, [] if name == "hot_wallets" else {}) for name, kind in names.items()
     }
-    return msgspec.convert(values | {"shard": shard, "mailbox_items": 2}, ShardStatistics)
+    return msgspec.convert(
+        values | {"shard": shard, "mailbox_items": 2, "stream_refilling": refilling},
+        ShardStatistics,
+    )
 
 
 class FakeShards:
@@ -30,6 +33,7 @@ class FakeShards:
     def __init__(self) -> None:
         self.away: set[int] = set()
         self.hanging: set[int] = set()
+        self.refilling: set[int] = set()
         self.problems: dict[int, str] = {}
 
     async def statistics(self, shard: int) -> ShardStatistics:
@@ -37,7 +41,7 @@ class FakeShards:
             await asyncio.Event().wait()
         if shard in self.away:
             raise ShardUnreachable("no actor of this name yet", delivered=False)
-        return statistics(shard)
+        return statistics(shard, refilling=shard in self.refilling)
 
     async def writing_problem(self, shard: int) -> str | None:
         reached = [n % 3 for n in range(shard, shard + 3) if n % 3 not in self.away | self.hanging]
@@ -103,3 +107,12 @@ async def test_the_stream_is_checked_through_the_shards_that_answer(
 ) -> None:
     shards.hanging.add(0)
     assert (await probes.nats()).ready
+
+
+async def test_a_stream_that_is_being_filled_again_is_not_ready(
+    probes: ReadinessChecks, shards: FakeShards
+) -> None:
+    shards.refilling.add(1)
+    found = await probes.nats()
+    assert not found.ready
+    assert "stream behind: refilling" in found.detail

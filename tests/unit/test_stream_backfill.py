@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from actors.journal.memory import MemoryBackfill
+from actors.journal.ports import FilledStream, creation_of
 from actors.outbox import backfill as module
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
@@ -31,7 +32,12 @@ class CountingBackfill(MemoryBackfill):
 def state_of(refill: MemoryBackfill) -> tuple[str | None, bool]:
     """The backfilled incarnation, and whether a backfill is running."""
     database = refill.database
-    return database.backfilled_incarnation, database.backfill_owner is not None
+    return filled(refill), database.backfill_owner is not None
+
+
+def filled(refill: MemoryBackfill) -> str | None:
+    """The stream that is backfilled, by its creation."""
+    return creation_of(refill.database.backfilled_incarnation)
 
 
 async def make_fixture(refill: MemoryBackfill) -> RelayFixture:
@@ -95,7 +101,7 @@ async def test_while_another_relay_backfills_the_stream_this_one_waits(
     fixture.start()
     await until(lambda: refill.begun >= 3)
     assert fixture.stream.calls == []
-    await other.finish("new")
+    await other.finish(FilledStream("new"))
     await fixture.until_empty()
     assert fixture.stream.ids == ids(WALLET_ID, 4)
     await fixture.close()
@@ -107,8 +113,8 @@ async def test_a_failed_backfill_is_not_marked_as_done() -> None:
     fixture.stream.faults.append(StreamFault.NOT_STORED)
     fixture.start()
     await fixture.stream.until_called(1)
-    assert refill.database.backfilled_incarnation is None
-    await until(lambda: refill.database.backfilled_incarnation == "new")
+    assert filled(refill) is None
+    await until(lambda: filled(refill) == "new")
     assert fixture.stream.ids == FILLED
     assert state_of(refill) == ("new", False)
     await fixture.close()
@@ -130,7 +136,7 @@ async def test_a_stream_lost_while_the_relay_runs_is_backfilled() -> None:
         *ids(WALLET_ID, 1, 2, 3, 4, 5),
         *ids(OTHER_WALLET_ID, 1, 2),
     ]
-    assert refill.database.backfilled_incarnation == "newer"
+    assert filled(refill) == "newer"
     await fixture.close()
 
 
@@ -141,7 +147,7 @@ async def test_a_long_history_goes_in_pieces_that_fit_a_publish() -> None:
     await fixture.commit(WALLET_ID, *range(25))
     fixture.outbox.clear_rows()
     fixture.start()
-    await until(lambda: refill.database.backfilled_incarnation == "new")
+    await until(lambda: filled(refill) == "new")
     assert [len(call) for call in fixture.stream.calls] == [10, 10, 6]
     assert fixture.stream.ids == ids(WALLET_ID, *range(1, 27))
     await fixture.close()
@@ -156,7 +162,7 @@ async def test_many_wallets_are_read_and_published_together() -> None:
         await fixture.commit(wallet)
     fixture.outbox.clear_rows()
     fixture.start()
-    await until(lambda: refill.database.backfilled_incarnation == "new")
+    await until(lambda: filled(refill) == "new")
     assert [len(call) for call in fixture.stream.calls] == [10, 10, 5]
     assert fixture.outbox.reads == 3
     assert fixture.stream.ids == [f"{wallet}:1" for wallet in sorted(wallets)]
@@ -185,7 +191,7 @@ async def test_a_stream_lost_during_its_backfill_gets_the_whole_journal() -> Non
     await fixture.stream.until_called(1)
     fixture.stream.incarnation = "newer"  # deleted and created again by another relay
     fixture.stream.gate.set()
-    await until(lambda: refill.database.backfilled_incarnation is not None)
-    assert refill.database.backfilled_incarnation == "newer"
+    await until(lambda: filled(refill) is not None)
+    assert filled(refill) == "newer"
     assert fixture.stream.ids == FILLED
     await fixture.close()
