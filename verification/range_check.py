@@ -121,9 +121,9 @@ class RangeCheck:
                     replay = WalletReplay(event.wallet_id, self._limit_of(event.wallet_id))
                     chain = self._chain_of(event.wallet_id)
                 self._findings.add(replay.add(event))
-                self._findings.add(
-                    chain.add(event, rows.content_from_row(row, wallet), rows.chain_from_row(row))
-                )
+                if wallet is not None:
+                    facts = rows.content_from_row(row, wallet)
+                    self._findings.add(chain.add(event, facts, rows.chain_from_row(row)))
                 projected = self._projected.get(event.wallet_id)
                 if projected is not None and projected.version == event.version:
                     self._findings.add(_check_projected_balances(projected, event))
@@ -140,12 +140,12 @@ class RangeCheck:
         wallet = self._wallets.get(wallet_id)
         projected = self._projected.get(wallet_id)
         known = wallet is not None and wallet.head.version > 0
-        ahead = wallet and projected and projected.version > wallet.row.version
+        ahead = projected and projected.version > (wallet.row.version if wallet else 0)
         return ChainReplay(
             wallet_id,
             {
                 ViolationKind.WALLET_HASH_WRONG: wallet.head if wallet and known else None,
-                # One that is ahead is a violation already.
+                # One that is ahead, or without a wallet, is a violation already.
                 ViolationKind.PROJECTION_HASH_WRONG: (
                     None if ahead else self._projected_heads.get(wallet_id)
                 ),

@@ -36,9 +36,11 @@ SELECT wallet_id::text, version, type, balance::text, pending_debit::text, pendi
 
 _EVENT: Final = f"{_EVENT_FIELDS} FROM wallet_events"
 
-EVENTS_BY_VERSION: Final = f"""{_EVENT_FIELDS},
+CHAINED_EVENTS: Final = f"""{_EVENT_FIELDS},
     occurred_at, transfer_created_at, reference_id, metadata::text
-FROM wallet_events {RANGE} ORDER BY wallet_events.wallet_id, version"""
+FROM wallet_events"""
+
+EVENTS_BY_VERSION: Final = f"{CHAINED_EVENTS} {RANGE} ORDER BY wallet_events.wallet_id, version"
 
 EVENTS_BY_TRANSFER: Final = f"""{_EVENT} {RANGE} AND transfer_id IS NOT NULL
 ORDER BY wallet_events.wallet_id, wallet_events.transfer_id, version"""
@@ -63,10 +65,13 @@ SELECT wallet_id::text, transfer_id::text, {_TRANSFER_COLUMNS}, version
 FROM transfer_projections {RANGE}
 ORDER BY transfer_projections.wallet_id, transfer_projections.transfer_id"""
 
-WALLETS: Final = """
+WALLET: Final = """
 SELECT id::text, version, balance::text, pending_debit::text, pending_credit::text, currency,
     overdraft_limit::text, updated_at, hash_version, hash, scale
-FROM wallets WHERE id > $1::uuid AND id <= $2::uuid ORDER BY wallets.id"""
+FROM wallets
+"""
+
+WALLETS: Final = f"{WALLET} WHERE id > $1::uuid AND id <= $2::uuid ORDER BY wallets.id"
 
 PROJECTED_WALLETS: Final = f"""
 SELECT wallet_id::text, version, balance::text, pending_debit::text, pending_credit::text, hash,
@@ -105,15 +110,15 @@ def chain_from_row(row: Row) -> EventChain:
     return EventChain(hash=row[12], previous_hash=row[13], key_digest=row[14])
 
 
-def content_from_row(row: Row, wallet: "Wallet | None") -> ContentFacts:
+def content_from_row(row: Row, wallet: "Wallet") -> ContentFacts:
     """Of a row of `EVENTS_BY_VERSION`."""
     return ContentFacts(
         occurred_at=row[15],
         created_at=row[16],
         reference_id=row[17],
         metadata=_metadata.decode(row[18]) if row[18] else {},
-        currency=wallet.row.currency if wallet else None,
-        scale=wallet.scale if wallet else None,
+        currency=wallet.row.currency,
+        scale=wallet.scale,
     )
 
 

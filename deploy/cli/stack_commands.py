@@ -1,6 +1,7 @@
 """The commands `wallet up|down|clean|migrate|…`, one function each."""
 
 import shutil
+from pathlib import Path
 
 from rich.console import Console
 
@@ -177,7 +178,14 @@ def replay_dead_letters(settings: Settings, state_dir: StateDirectory, console: 
     console.print(f"{applied} events applied, {remaining} dead letters remain.")
 
 
-def verify(settings: Settings, state_dir: StateDirectory, *, stream: bool, lag_max_s: float) -> int:
+def verify(
+    settings: Settings,
+    state_dir: StateDirectory,
+    *,
+    stream: bool,
+    lag_max_s: float,
+    against: Path | None = None,
+) -> int:
     """Check the running service; returns the exit code."""
     from verification.runner import Options, run
 
@@ -187,5 +195,14 @@ def verify(settings: Settings, state_dir: StateDirectory, *, stream: bool, lag_m
         nats_url=settings.nats_url if stream else "",
         stream=settings.stream_name,
         lag_max_s=lag_max_s,
+        against=against,
     )
     return run(options, Console(), Console(stderr=True))
+
+
+def digest(settings: Settings, state_dir: StateDirectory, *, output: Path | None) -> int:
+    """Print a digest of the running service's ledger; returns the exit code."""
+    from verification.runner import print_digest
+
+    url = running_settings(settings, state_dir).database_url
+    return print_digest(url, output, Console(), Console(stderr=True))
