@@ -50,30 +50,55 @@ class Head(msgspec.Struct, frozen=True):
     hash: bytes
 
 
+class _Content(msgspec.Struct, omit_defaults=True):
+    """The content's fields, in its order. What is at its default is left out."""
+
+    wallet: str
+    version: int
+    type: str
+    time: datetime
+    balance: str
+    pending_debit: str
+    pending_credit: str
+    currency: str | None = None
+    scale: int | None = None
+    transfer: str = ""
+    transfer_type: str = ""
+    previous_status: str = ""
+    amount: str = ""
+    created_at: datetime | None = None
+    failure_reason: str = ""
+    reference_id: str | None = None
+    metadata: Mapping[str, str] = {}
+    key_digest: str = ""
+
+
 def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> bytes:
     """The bytes of an event that its hash covers."""
     moves = bool(event.transfer_id)
-    fields = {
-        "wallet": event.wallet_id,
-        "version": event.version,
-        "type": event.type,
-        "time": facts.occurred_at,
-        "balance": str(event.after.balance),
-        "pending_debit": str(event.after.pending_debit),
-        "pending_credit": str(event.after.pending_credit),
-        "currency": None if moves else facts.currency,
-        "scale": None if moves else facts.scale,
-        "transfer": event.transfer_id or None,
-        "transfer_type": event.transfer_type or None,
-        "previous_status": event.previous_status or None,
-        "amount": str(event.amount) if moves else None,
-        "created_at": facts.created_at if event.previous_status else None,
-        "failure_reason": event.failure_reason or None,
-        "reference_id": facts.reference_id,
-        "metadata": facts.metadata or None,
-        "key_digest": chain.key_digest.hex() or None,
-    }
-    return _json.encode({name: value for name, value in fields.items() if value is not None})
+    after = event.after
+    return _json.encode(
+        _Content(
+            event.wallet_id,
+            event.version,
+            event.type,
+            facts.occurred_at,
+            str(after.balance),
+            str(after.pending_debit),
+            str(after.pending_credit),
+            None if moves else facts.currency,
+            None if moves else facts.scale,
+            event.transfer_id,
+            event.transfer_type,
+            event.previous_status,
+            str(event.amount) if moves else "",
+            facts.created_at if event.previous_status else None,
+            event.failure_reason,
+            facts.reference_id,
+            facts.metadata,
+            chain.key_digest.hex(),
+        )
+    )
 
 
 def link(previous: bytes, content: bytes) -> bytes:
