@@ -5,6 +5,10 @@ version, must equal both. A projection may lag briefly. One that still lacks an 
 minute is stalled: the stream lost the event, or no consumer follows the stream. One SQL statement
 reads all three in one snapshot, so a concurrent write never looks like a mismatch. The load of a
 round over all wallets is bounded; its duration is not. `verification` checks the whole history.
+
+A projection of a history that the journal lost (it is ahead of the journal, or has another hash) is
+taken anew from the journal. A projection that differs in another way is evidence of a bug, and is
+only reported.
 """
 
 import asyncio
@@ -15,6 +19,8 @@ import asyncpg
 import structlog
 
 from projections.statistics import AuditStatistics
+from projections.store import ProjectionStore
+from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +37,7 @@ _LOGGED_WALLETS_MAX: Final = 5
 """Stalled wallets listed in one log line."""
 
 _NIL_UUID: Final = "00000000-0000-0000-0000-000000000000"
+_LAST_UUID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 _COMPARE: Final = """
 SELECT w.id::text,
@@ -40,21 +47,37 @@ SELECT w.id::text,
     OR EXISTS (
         SELECT FROM wallet_events later WHERE later.wallet_id = w.id AND later.version > w.version
     )
-    OR p.version > w.version
-    OR (p.version = w.version
+    OR (w.hash_version = w.version AND w.hash <> e.hash)
+    OR (p.version = w.version AND (p.hash_version < p.version OR p.hash IN ('', w.hash))
         AND (w.balance, w.pending_debit, w.pending_credit)
             IS DISTINCT FROM (p.balance, p.pending_debit, p.pending_credit)) AS contradicts,
     EXISTS (
         SELECT FROM wallet_events missing
         WHERE missing.wallet_id = w.id AND missing.version = coalesce(p.version, 0) + 1
             AND missing.occurred_at < clock_timestamp() - make_interval(secs => $3)
-    ) AS stands_still
+    ) AS stands_still,
+    p.version > w.version
+    OR (p.version > 0 AND p.hash_version = p.version AND p.hash <> ''
+        AND at_projection.hash IS DISTINCT FROM p.hash) AS is_lost
 FROM (SELECT * FROM wallets WHERE id > $1::uuid ORDER BY id LIMIT $2) w
 LEFT JOIN LATERAL (
     SELECT * FROM wallet_events WHERE wallet_id = w.id AND version = w.version OFFSET 0
 ) e ON true
 LEFT JOIN LATERAL (SELECT * FROM wallet_projections WHERE wallet_id = w.id OFFSET 0) p ON true
+LEFT JOIN LATERAL (
+    SELECT hash FROM wallet_events WHERE wallet_id = w.id AND version = p.version OFFSET 0
+) at_projection ON true
 ORDER BY w.id
+"""
+
+# Wallets that the journal lost, up to the end of the page.
+_WITHOUT_WALLET: Final = """
+SELECT p.wallet_id::text FROM (
+    SELECT wallet_id FROM wallet_projections
+    WHERE wallet_id > $1::uuid AND wallet_id <= $2::uuid ORDER BY wallet_id
+) p
+LEFT JOIN LATERAL (SELECT id FROM wallets WHERE id = p.wallet_id OFFSET 0) w ON true
+WHERE w.id IS NULL LIMIT $3
 """
 
 _OUTBOX: Final = "SELECT created_at FROM outbox ORDER BY created_at LIMIT 1"
@@ -69,6 +92,8 @@ class Auditor:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._store = ProjectionStore(pool)
+        self._retaken = 0
         self._cursor = _NIL_UUID
         self._found_this_round = 0
         self._drift = 0
@@ -92,13 +117,18 @@ class Auditor:
             await asyncio.sleep(PERIOD_S)
 
     async def check_next_page(self) -> None:
-        """Compare the next page of wallets; read the outbox age and the dead-letter count."""
+        """Compare the next page of wallets, and take anew the projections of a lost history; read
+        the outbox age and the dead-letter count."""
         rows = await self._pool.fetch(_COMPARE, self._cursor, WALLETS_MAX, STANDS_STILL_S)
-        for wallet_id, contradicts, _ in rows:
+        for wallet_id, contradicts, _, _ in rows:
             if contradicts:
                 self._found_this_round += 1
                 _log.error("audit mismatch", wallet_id=wallet_id)
-        self._record_stalled([wallet_id for wallet_id, _, is_stalled in rows if is_stalled])
+        self._record_stalled([row[0] for row in rows if row[2]])
+        await self._retake([row[0] for row in rows if row[3]])
+        until = rows[-1][0] if len(rows) == WALLETS_MAX else _LAST_UUID
+        lost = await self._pool.fetch(_WITHOUT_WALLET, self._cursor, until, WALLETS_MAX)
+        await self._retake([row[0] for row in lost])
         self._wallets += len(rows)
         if len(rows) < WALLETS_MAX:
             self._cursor, self._drift, self._found_this_round = _NIL_UUID, self._found_this_round, 0
@@ -109,6 +139,12 @@ class Auditor:
         self._dead_letters = await self._pool.fetchval(_DEAD_LETTERS)
         self._forked_wallets = await self._pool.fetchval(_FORKED_WALLETS)
         self._outbox_since = await self._pool.fetchval(_OUTBOX)
+
+    async def _retake(self, wallets: list[str]) -> None:
+        for wallet_id in wallets:
+            _log.error("audit found a lost history", wallet_id=wallet_id)
+            await self._store.retake(WalletId(wallet_id))
+            self._retaken += 1
 
     def _record_stalled(self, wallets: list[str]) -> None:
         self._stalled_this_round += len(wallets)
@@ -124,6 +160,7 @@ class Auditor:
         return AuditStatistics(
             mismatched_wallets=max(self._drift, self._found_this_round),
             standing_still=max(self._stalled, self._stalled_this_round),
+            retaken=self._retaken,
             wallets=self._wallets,
             rounds=self._rounds,
             failures=self._failures,

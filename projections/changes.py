@@ -1,7 +1,8 @@
 """Turn a batch of stream events into the projection rows that it changes. Pure.
 
 Events carry the state after them, so it is enough to keep the last event of each wallet and of
-each transfer. The store checks by version that they follow the stored rows.
+each transfer. Within the batch, each event must follow the one before it by hash; the store checks
+that the first one follows the stored row, and that the journal has the last one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,13 +22,17 @@ from wallet.events import EventType
 from wallet.ids import WalletId
 from wallet.representation import TransferResultView, WalletView
 
+FORKED: Final = b"\0"
+"""Instead of the last hash of a wallet of which the batch has events of two histories: no event
+has it, so the store applies nothing of that wallet."""
+
 _wallet: Final = msgspec.json.Decoder(WalletView)
 _transfer: Final = msgspec.json.Decoder(TransferResultView)
 
 
 def project_events(events: Iterable[CloudEvent]) -> ProjectionChanges:
     """The rows after ``events``. Events of a wallet are in version order; duplicates and older
-    versions are dropped.
+    versions are dropped. A wallet with another event at a version of the batch is `FORKED`.
 
     Raises:
         msgspec.MsgspecError: an event's data doesn't match its type.
@@ -70,6 +75,7 @@ class _ChangeSetBuilder:
         self.balances: dict[WalletId, BalanceRow] = {}
         self.transfers: dict[str, TransferRow] = {}
         self.settlements: dict[str, SettlementRow] = {}
+        self._ids: set[str] = set()
 
     def add(self, event: CloudEvent) -> None:
         if event.walletversion < 1 or event.id != event_id(event):
@@ -79,7 +85,10 @@ class _ChangeSetBuilder:
             )
         known = self.balances.get(event.subject)
         if known is not None and event.walletversion <= known.last_version:
+            if event.id not in self._ids and event.walletversion >= known.first_version:
+                known.hash = FORKED
             return  # INV-11: a duplicate in this batch.
+        self._ids.add(event.id)
         if event.type == EventType.WALLET_CREATED:
             self._add_wallet(_wallet.decode(event.data), event)
         elif event.type == EventType.WALLET_REWOUND:
@@ -126,17 +135,45 @@ class _ChangeSetBuilder:
         self, event: CloudEvent, balance: str, pending_debit: str, pending_credit: str
     ) -> None:
         known = self.balances.get(event.subject)
-        is_contiguous = known is not None and event.walletversion == known.last_version + 1
+        previous_hash = _bytes(event.previoushash)
+        if known is not None and event.walletversion != known.last_version + 1:
+            # A gap inside the batch: the range starts after it, and the store detects it.
+            self._drop_transfers(event.subject)
+            known = None
         self.balances[event.subject] = BalanceRow(
             event.subject,
-            # After a gap inside the batch, the range starts at the gap; the store detects it.
-            known.first_version if known is not None and is_contiguous else event.walletversion,
+            known.first_version if known is not None else event.walletversion,
             event.walletversion,
             _minor(balance),
             _minor(pending_debit),
             _minor(pending_credit),
             event.time,
+            known.previous_hash if known is not None else previous_hash,
+            FORKED if known is not None and _forks(known.hash, previous_hash) else _hash(event),
         )
+
+    def _drop_transfers(self, wallet_id: WalletId) -> None:
+        """What comes before a gap may be of another history than what comes after it."""
+        for rows in (self.transfers, self.settlements):
+            for transfer_id in [id for id, row in rows.items() if row.wallet_id == wallet_id]:
+                del rows[transfer_id]
+
+
+def _forks(known: bytes, previous: bytes) -> bool:
+    """Whether an event after ``previous`` does not follow the event ``known``.
+
+    An event of before the chain has no hash: only its version is compared.
+    """
+    return known == FORKED or (known != previous and bool(known) and bool(previous))
+
+
+def _hash(event: CloudEvent) -> bytes:
+    """Empty of an event that was recorded before the chain."""
+    return _bytes(event.hash) if event.previoushash else b""
+
+
+def _bytes(hexadecimal: str | msgspec.UnsetType) -> bytes:
+    return bytes.fromhex(hexadecimal) if hexadecimal else b""
 
 
 def _check_identity(event: CloudEvent, wallet_id: WalletId, version: int) -> None:

@@ -6,6 +6,8 @@ Failure cases:
   every row drops it by version.
 - The stream lost events: the first event after the gap doesn't follow the stored version, and the
   wallet is caught up from the journal.
+- The database lost commits: their events are not in the journal. They are dropped, and a wallet
+  that had some of them applied is taken anew from the journal.
 - Two processes consume for one group (during an upgrade): each deletes the other's durable
   consumer and starts after the acknowledged sequence, until one of them stops. Nothing is skipped,
   and duplicates are dropped by version.
@@ -31,7 +33,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from projections.changes import decode_message, project_events
 from projections.pull_subscription import PullEnded, PullSubscription
-from projections.store import DeadLetter, ProjectionStore
+from projections.store import DeadLetter, ProjectionStore, Reason, RefusedWallet
 from runtime import tracing
 from runtime.metrics.histogram import Histogram
 from wallet.event_codec import SUBJECT_ROOT
@@ -109,6 +111,7 @@ class ProjectionConsumer:
         self.events = 0
         self.batches = 0
         self.gaps = 0
+        self.lost_histories = 0
         self.failures = 0
         self.dead_letters = 0
         self.pending = 0
@@ -299,12 +302,21 @@ class ProjectionConsumer:
     async def _apply(self, messages: list[Msg]) -> None:
         events = [decode_message(message.subject, message.data) for message in messages]
         self._behind_since = events[0].time
-        gaps = await self._store.project(project_events(events))
+        refused = await self._store.project(project_events(events))
         self._behind_since = events[-1].time
-        for wallet_id in gaps:
+        for wallet in refused:
+            self._report(wallet)
+            await self._store.repair(wallet)
+
+    def _report(self, wallet: RefusedWallet) -> None:
+        if wallet.reason is Reason.GAP:
             self.gaps += 1
-            _log.warning("projection gap filled from the journal", wallet_id=wallet_id)
-            await self._store.catch_up(wallet_id)
+            _log.warning("projection gap filled from the journal", wallet_id=wallet.wallet_id)
+        else:
+            self.lost_histories += 1
+            _log.error(
+                "projection met a lost history", wallet_id=wallet.wallet_id, reason=wallet.reason
+            )
 
 
 def _start_spans(messages: list[Msg]) -> "list[Span]":

@@ -18,21 +18,21 @@ async def list_dead_letters(settings: Settings) -> list[DeadLetter]:
 async def replay(settings: Settings) -> tuple[int, int]:
     """Apply them again, oldest first; returns how many were applied and how many remain.
 
-    An event that the projection meanwhile got from the journal is dropped by version, like any
-    duplicate.
+    An event that the projection meanwhile got from the journal is dropped, like any duplicate; so
+    is one that the journal lost.
     """
     applied = 0
     async with _connector(settings).pool(max_size=1) as pool:
         store = ProjectionStore(pool)
         for letter in await store.dead_letters(limit=_LIMIT):
             try:
-                gaps = await store.project(
+                refused = await store.project(
                     project_events([decode_message(letter.subject, letter.payload)])
                 )
             except POISON:
                 continue
-            for wallet_id in gaps:
-                await store.catch_up(wallet_id)
+            for wallet in refused:
+                await store.repair(wallet)
             await store.remove_dead_letter(letter)
             applied += 1
         return applied, await store.count_dead_letters()

@@ -6,7 +6,14 @@ from typing import Final
 from projections.statistics import AuditStatistics, ProjectionStatistics
 from runtime.metrics.exporter import Sample
 
-_COUNTERS: Final = ("events", "batches", "gaps", "failures", "dead_letters")
+_COUNTERS: Final = (
+    "events",
+    "batches",
+    "gaps",
+    "lost_histories",
+    "failures",
+    "dead_letters",
+)
 
 
 def samples(statistics: ProjectionStatistics) -> Iterator[Sample]:
@@ -25,6 +32,7 @@ def samples(statistics: ProjectionStatistics) -> Iterator[Sample]:
 def _audit(audit: AuditStatistics) -> Iterator[Sample]:
     yield Sample("wallet_audit_drift", audit.mismatched_wallets, {})
     yield Sample("wallet_audit_standing_still", audit.standing_still, {})
+    yield Sample("wallet_audit_retaken_total", audit.retaken, {})
     yield Sample("wallet_audit_wallets_total", audit.wallets, {})
     yield Sample("wallet_audit_rounds_total", audit.rounds, {})
     yield Sample("wallet_audit_failures_total", audit.failures, {})

@@ -107,6 +107,7 @@ class ProjectionProcess:
             events=consumer.events if consumer else 0,
             batches=consumer.batches if consumer else 0,
             gaps=consumer.gaps if consumer else 0,
+            lost_histories=consumer.lost_histories if consumer else 0,
             failures=consumer.failures if consumer else 0,
             dead_letters=consumer.dead_letters if consumer else 0,
             pending=consumer.pending if consumer else 0,

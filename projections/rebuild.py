@@ -2,7 +2,7 @@
 
 Wallet by wallet: its projection rows are locked, deleted and projected again in one transaction,
 so a reader sees the old rows or the new ones. A wallet with a long history is rebuilt in pieces
-(`projections.incremental_rebuild`). Meanwhile the consumer's events for this wallet wait for the
+(`projections.wallet_rebuild`). Meanwhile the consumer's events for this wallet wait for the
 lock and are then dropped, or caught up, by version. The consumer locks many wallets' rows in one
 transaction, so a deadlock is possible: Postgres aborts one of the two, and that one retries.
 """
@@ -17,14 +17,12 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from projections.incremental_rebuild import rebuild_in_pieces
 from projections.store import CATCH_UP_EVENTS_MAX
+from projections.wallet_rebuild import retake_wallet
 from runtime.postgres.connect import connect
 from runtime.settings import Settings
 
 _PAGE = 500
-
-_CATCH_UP = "SELECT catch_up($1::uuid, $2)"
 
 _ATTEMPTS_MAX = 20
 """For a wallet that deadlocks with the consumer again and again."""
@@ -75,23 +73,7 @@ async def _rebuild_with_retry(connection: asyncpg.Connection, wallet_id: str) ->
         reraise=True,
     ):
         with attempt:
-            await _rebuild_wallet(connection, wallet_id)
-
-
-async def _rebuild_wallet(connection: asyncpg.Connection, wallet_id: str) -> None:
-    events = await connection.fetchval("SELECT version FROM wallets WHERE id = $1::uuid", wallet_id)
-    if events > CATCH_UP_EVENTS_MAX:
-        await rebuild_in_pieces(connection, wallet_id, events_max=CATCH_UP_EVENTS_MAX)
-        return
-    async with connection.transaction():
-        await connection.execute(
-            "DELETE FROM wallet_projections WHERE wallet_id = $1::uuid", wallet_id
-        )
-        await connection.execute(
-            "DELETE FROM transfer_projections WHERE wallet_id = $1::uuid", wallet_id
-        )
-        while await connection.fetchval(_CATCH_UP, wallet_id, CATCH_UP_EVENTS_MAX):
-            pass
+            await retake_wallet(connection, wallet_id, events_max=CATCH_UP_EVENTS_MAX)
 
 
 async def _delete_orphans(connection: asyncpg.Connection) -> None:

@@ -12,6 +12,8 @@ class AuditStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Mismatched wallets of the last complete round, or of this one if it found more."""
     standing_still: int
     """Wallets with a stalled projection, counted in the same way."""
+    retaken: int
+    """Projections of a lost history that were taken anew from the journal."""
     wallets: int
     rounds: int
     failures: int
@@ -29,6 +31,7 @@ class ProjectionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     batches: int
     gaps: int
+    lost_histories: int
     failures: int
     dead_letters: int
     pending: int

@@ -1,18 +1,29 @@
-"""The projection tables: applies a batch in one transaction, fills gaps from the journal."""
+"""The projection tables: applies a batch in one transaction, repairs wallets from the journal.
+
+A batch's events of a wallet are applied if the journal has the last of them, with its hash, and the
+stored row is of the same history (INV-11). Otherwise nothing of that wallet is applied, and the
+caller repairs it; the other wallets of the batch are not affected.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 
+from projections.wallet_rebuild import retake_wallet
 from wallet.ids import WalletId
 
 CATCH_UP_EVENTS_MAX: Final = 20_000
 """Journal events that one catch-up statement applies: bounds its locks and its memory."""
 
-_PROJECT: Final = "SELECT project_batch(" + ", ".join(f"${n}" for n in range(1, 35)) + ")::text"
+_PROJECT: Final = (
+    "SELECT refused_id::text, reason FROM project_batch("
+    + ", ".join(f"${n}" for n in range(1, 37))
+    + ")"
+)
 _CATCH_UP: Final = "SELECT catch_up($1::uuid, $2)"
 
 
@@ -58,6 +69,28 @@ class BalanceRow(msgspec.Struct):
     pending_debit: str
     pending_credit: str
     updated_at: datetime
+    previous_hash: bytes = b""
+    """Hash before the first event; empty: recorded before the chain, only the version counts."""
+    hash: bytes = b""
+    """Hash of the last event; empty as above."""
+
+
+class Reason(StrEnum):
+    """Why nothing of a wallet was applied."""
+
+    GAP = "gap"
+    """Events before the batch's first are missing: they are in the journal."""
+    LOST_EVENTS = "lost_events"
+    """The journal does not have the batch's last event. The projection has nothing of it."""
+    LOST_HISTORY = "lost_history"
+    """The journal does not have the event that the projection is at, or that can't be told."""
+
+
+class RefusedWallet(msgspec.Struct, frozen=True):
+    """A wallet of which nothing was applied."""
+
+    wallet_id: WalletId
+    reason: Reason
 
 
 class TransferRow(msgspec.Struct):
@@ -105,10 +138,10 @@ class ProjectionStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def project(self, batch: ProjectionChanges) -> list[WalletId]:
-        """Apply ``batch`` in one transaction; return the wallets that miss events before it.
+    async def project(self, batch: ProjectionChanges) -> list[RefusedWallet]:
+        """Apply ``batch`` in one transaction; return the wallets that need `repair`.
 
-        Events that a projection already has are dropped by version (INV-11).
+        Events that a projection already has are dropped (INV-11).
         """
         _assert_applicable(batch)
         columns = (
@@ -118,10 +151,24 @@ class ProjectionStore:
             *_columns(SettlementRow, batch.settlements),
         )
         rows = await self._pool.fetch(_PROJECT, *columns)
-        gaps = [WalletId(row[0]) for row in rows]
+        refused = [RefusedWallet(WalletId(row[0]), Reason(row[1])) for row in rows]
         changed = {row.id for row in batch.balances}
-        assert changed.issuperset(gaps), "INV-11 a gap is before an event of the batch"
-        return gaps
+        assert changed.issuperset(one.wallet_id for one in refused), (
+            "INV-11 a gap is before an event of the batch"
+        )
+        return refused
+
+    async def repair(self, refused: RefusedWallet) -> None:
+        """Bring a wallet to the journal's state."""
+        if refused.reason is Reason.LOST_HISTORY:
+            await self.retake(refused.wallet_id)
+        else:
+            await self.catch_up(refused.wallet_id)
+
+    async def retake(self, wallet_id: WalletId) -> None:
+        """Replace one wallet's rows by the journal's state; delete what the journal lacks."""
+        async with self._pool.acquire() as connection:
+            await retake_wallet(connection, wallet_id, events_max=CATCH_UP_EVENTS_MAX)
 
     async def catch_up(self, wallet_id: WalletId) -> None:
         """Apply one wallet's journal to its end."""

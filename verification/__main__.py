@@ -28,6 +28,10 @@ def main(
         float,
         typer.Option(min=0, help="A smaller projection lag is reported, but is no violation."),
     ] = 300.0,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Digest file: also prove that nothing up to it was changed."),
+    ] = None,
 ) -> None:
     """Check the journal, rows, idempotency keys and projections, range by range in snapshots.
 
@@ -42,6 +46,7 @@ def main(
         stream=stream,
         history=history,
         lag_max_s=lag_max_s,
+        against=against,
     )
     sys.exit(run(options, Console(), Console(stderr=True)))
 

@@ -1,7 +1,11 @@
 """Stream messages as the checker reads them: CloudEvents, decoded without the service's code."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
 import msgspec
 
+from verification.chain import ContentFacts, EventChain, Rewound, content_of
 from verification.facts import Balances, JournalEvent, StreamMessage
 from verification.reference_model import minor_units
 
@@ -20,7 +24,15 @@ class _Data(_Balances):
     amount: str = "0"
     reference_id: str | None = None
     failure_reason: str | None = None
+    metadata: Mapping[str, str] = {}
+    created_at: datetime | None = None
+    currency: str | None = None
+    scale: int | None = None
     wallet: _Balances | None = None
+    common_version: int = 0
+    """Of a rewound wallet, as are ``common_hash`` and ``lost``."""
+    common_hash: str = ""
+    lost: Sequence[str] = ()
 
 
 class _Envelope(msgspec.Struct):
@@ -29,7 +41,11 @@ class _Envelope(msgspec.Struct):
     subject: str
     walletversion: int
     data: _Data
+    time: datetime | None = None
     previousstatus: str = ""
+    hash: str = ""
+    previoushash: str = ""
+    keydigest: str = ""
 
 
 _decoder = msgspec.json.Decoder(_Envelope)
@@ -45,24 +61,50 @@ def decode_message(sequence: int, message_id: str, subject: str, payload: bytes)
     data = envelope.data
     balances = data.wallet or data
     moves = data.wallet is not None
+    event = JournalEvent(
+        wallet_id=envelope.subject,
+        version=envelope.walletversion,
+        type=envelope.type,
+        after=Balances(
+            balance=minor_units(balances.balance),
+            pending_debit=minor_units(balances.pending_debit),
+            pending_credit=minor_units(balances.pending_credit),
+        ),
+        transfer_id=data.id if moves else "",
+        transfer_type=data.type if moves else "",
+        previous_status=envelope.previousstatus,
+        amount=minor_units(data.amount) if moves else 0,
+        reference_id=data.reference_id or "",
+        failure_reason=data.failure_reason or "",
+    )
     return StreamMessage(
         sequence=sequence,
         message_id=message_id,
         subject=subject,
-        event=JournalEvent(
-            wallet_id=envelope.subject,
-            version=envelope.walletversion,
-            type=envelope.type,
-            after=Balances(
-                balance=minor_units(balances.balance),
-                pending_debit=minor_units(balances.pending_debit),
-                pending_credit=minor_units(balances.pending_credit),
-            ),
-            transfer_id=data.id if moves else "",
-            transfer_type=data.type if moves else "",
-            previous_status=envelope.previousstatus,
-            amount=minor_units(data.amount) if moves else 0,
-            reference_id=data.reference_id or "",
-            failure_reason=data.failure_reason or "",
-        ),
+        event=event,
+        hash=envelope.hash,
+        previous_hash=envelope.previoushash,
+        key_digest=envelope.keydigest,
+        content=_content(envelope, event),
     )
+
+
+def _rewound(data: _Data) -> Rewound:
+    return Rewound(data.common_version, data.common_hash, data.lost)
+
+
+def _content(envelope: _Envelope, event: JournalEvent) -> bytes:
+    """Empty for an event without a hash."""
+    if not envelope.hash or envelope.time is None:
+        return b""
+    data = envelope.data
+    facts = ContentFacts(
+        occurred_at=envelope.time,
+        created_at=data.created_at,
+        reference_id=data.reference_id,
+        metadata=data.metadata,
+        currency=data.currency,
+        scale=data.scale,
+        rewound=_rewound(data) if event.type == "wallet.rewound" else None,
+    )
+    return content_of(event, facts, EventChain(key_digest=bytes.fromhex(envelope.keydigest)))

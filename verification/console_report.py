@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
+from verification.digest import Digest
 from verification.findings import Findings
 from verification.range_check import Totals
 from verification.stream_check import StreamTotals
@@ -75,6 +76,12 @@ class ConsoleReport:
             )
         if calls is not None:
             self._line(f"History: {calls:,} calls.")
+
+    def compared_with(self, digest: Digest) -> None:
+        self._line(
+            f"Compared with the digest {digest.root} of {digest.wallets:,} wallets at "
+            f"{digest.time.isoformat()}."
+        )
 
     def print_verdict(self, findings: Findings) -> None:
         if not findings.total:

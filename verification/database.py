@@ -12,6 +12,7 @@ import asyncpg
 
 from runtime.postgres.connect import Role
 from runtime.postgres.connect import connect as open_session
+from verification.digest import EarlierHeads
 from verification.findings import Findings
 from verification.range_check import RangeCheck, Totals
 from verification.violations import Violation, ViolationKind
@@ -42,14 +43,21 @@ async def check_database(
     findings: Findings,
     *,
     lag_max: timedelta,
+    earlier: EarlierHeads | None = None,
     on_progress: Callable[[Totals], None] = lambda _totals: None,
 ) -> Totals:
-    """Check every row. ``lag_max``: a smaller projection lag is only counted."""
+    """Check every row. ``lag_max``: a smaller projection lag is only counted. ``earlier``: every
+    wallet's chain must contain its head of that digest."""
     totals = Totals()
     async for wallets in ranges(connection):
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             check = RangeCheck(
-                connection, wallets, findings=findings, totals=totals, lag_max=lag_max
+                connection,
+                wallets,
+                findings=findings,
+                totals=totals,
+                lag_max=lag_max,
+                heads=earlier.up_to(wallets.until) if earlier else None,
             )
             await check.run()
         findings.start_next_range()

@@ -114,6 +114,12 @@ class StreamMessage(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str
     subject: str
     event: JournalEvent
+    hash: str = ""
+    """In hexadecimal, as are the two below; empty: not in the message."""
+    previous_hash: str = ""
+    key_digest: str = ""
+    content: bytes = b""
+    """What the hash covers, computed from the message."""
 
 
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):

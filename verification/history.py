@@ -17,10 +17,7 @@ from verification.fact_index import FactIndex, reported_state_of
 from verification.facts import ClientCall, Facts
 from verification.violations import Violation
 
-_WALLETS: Final = """
-SELECT id::text, version, balance::text, pending_debit::text, pending_credit::text, currency,
-    overdraft_limit::text, updated_at
-FROM wallets WHERE id = ANY ($1::uuid[])
+_WALLETS: Final = f"""{rows.WALLET} WHERE id = ANY ($1::uuid[])
     OR id IN (SELECT wallet_id FROM wallet_references WHERE reference_id = ANY ($2::text[]))
 """
 

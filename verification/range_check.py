@@ -5,7 +5,7 @@ by transfer, for each lifecycle. So one wallet may have any number of events and
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from verification import rows
+from verification.chain import ChainReplay, Head
 from verification.facts import Balances, JournalEvent, WalletRow
 from verification.findings import Findings
 from verification.idempotency_row_rules import check_key_rows, referenced_versions
@@ -58,7 +59,9 @@ class RangeCheck:
         findings: Findings,
         totals: Totals,
         lag_max: timedelta,
+        heads: Mapping[str, Head] | None = None,
     ) -> None:
+        """``heads``: of these wallets, from an earlier digest."""
         self._connection = connection
         self._bounds = (wallets.after, wallets.until)
         self._findings = findings
@@ -66,6 +69,8 @@ class RangeCheck:
         self._lag_max = lag_max
         self._wallets: dict[str, rows.Wallet] = {}
         self._projected: dict[str, WalletRow] = {}
+        self._projected_heads: dict[str, Head | None] = {}
+        self._heads = heads or {}
 
     async def run(self) -> None:
         """Check the range. Needs a repeatable-read transaction."""
@@ -93,29 +98,60 @@ class RangeCheck:
                 held = balances.balance + balances.pending_credit
                 self._totals.holds[wallet.row.currency] += held
         async for page in self._pages(rows.PROJECTED_WALLETS):
-            for row in map(rows.projected_wallet_from_row, page):
-                self._projected[row.wallet_id] = row
+            for row in page:
+                projected = rows.projected_wallet_from_row(row)
+                self._projected[projected.wallet_id] = projected
+                self._projected_heads[projected.wallet_id] = rows.projected_head_from_row(row)
         self._totals.wallets += len(self._wallets)
 
     # -- by version --------------------------------------------------------------------------------
 
     async def _check_journal(self) -> None:
-        unseen = set(self._wallets)
-        replay = WalletReplay("")
+        unseen = self._wallets.keys() | self._heads.keys()
+        replay, chain = WalletReplay(""), ChainReplay("")
+        wallet: rows.Wallet | None = None
         async for page in self._pages(rows.EVENTS_BY_VERSION):
-            for event in map(rows.event_from_row, page):
+            for row in page:
+                event = rows.event_from_row(row)
                 if event.wallet_id != replay.wallet_id:
                     self._findings.add(self._check_wallet_row(replay))
+                    self._findings.add(chain.end())
                     unseen.discard(event.wallet_id)
+                    wallet = self._wallets.get(event.wallet_id)
                     replay = WalletReplay(event.wallet_id, self._limit_of(event.wallet_id))
+                    chain = self._chain_of(event.wallet_id)
                 self._findings.add(replay.add(event))
+                if wallet is not None:
+                    facts = rows.content_from_row(row, wallet)
+                    self._findings.add(chain.add(event, facts, rows.chain_from_row(row)))
                 projected = self._projected.get(event.wallet_id)
                 if projected is not None and projected.version == event.version:
                     self._findings.add(_check_projected_balances(projected, event))
             self._totals.events += len(page)
         self._findings.add(self._check_wallet_row(replay))
+        self._findings.add(chain.end())
         for wallet_id in sorted(unseen):
-            self._findings.add(self._check_wallet_row(WalletReplay(wallet_id)))
+            if wallet_id in self._wallets:
+                self._findings.add(self._check_wallet_row(WalletReplay(wallet_id)))
+            self._findings.add(self._chain_of(wallet_id).end())
+
+    def _chain_of(self, wallet_id: str) -> ChainReplay:
+        """A replay that compares what the rows and an earlier digest say of this wallet's hash."""
+        wallet = self._wallets.get(wallet_id)
+        projected = self._projected.get(wallet_id)
+        known = wallet is not None and wallet.head.version > 0
+        ahead = projected and projected.version > (wallet.row.version if wallet else 0)
+        return ChainReplay(
+            wallet_id,
+            {
+                ViolationKind.WALLET_HASH_WRONG: wallet.head if wallet and known else None,
+                # One that is ahead, or without a wallet, is a violation already.
+                ViolationKind.PROJECTION_HASH_WRONG: (
+                    None if ahead else self._projected_heads.get(wallet_id)
+                ),
+                ViolationKind.DIGEST_DIFFERS: self._heads.get(wallet_id),
+            },
+        )
 
     def _limit_of(self, wallet_id: str) -> int:
         wallet = self._wallets.get(wallet_id)
@@ -236,10 +272,7 @@ def _check_projected_balances(projected: WalletRow, event: JournalEvent) -> Iter
 
 def _transfer_key(row: Row) -> Key:
     """Wallet and transfer id: in another column for events than for transfers."""
-    return (row[0], row[6] if len(row) == _EVENT_COLUMNS else row[1])
-
-
-_EVENT_COLUMNS: Final = 12
+    return (row[0], row[6] if len(row) == rows.EVENT_COLUMNS else row[1])
 
 
 def _violation(kind: ViolationKind, wallet_id: str, detail: str) -> Violation:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
+from verification.chain import ContentFacts, EventChain, Head, Rewound
 from verification.facts import (
     Balances,
     JournalEvent,
@@ -22,16 +23,26 @@ from verification.facts import (
 
 Row = asyncpg.Record | Sequence[Any]
 
+_metadata: Final = msgspec.json.Decoder(dict[str, str])
+_rewound: Final = msgspec.json.Decoder(Rewound)
+"""Of the same column."""
+
 RANGE: Final = "WHERE wallet_id > $1::uuid AND wallet_id <= $2::uuid"
 
-_EVENT: Final = """
+_EVENT_FIELDS: Final = """
 SELECT wallet_id::text, version, type, balance::text, pending_debit::text, pending_credit::text,
     coalesce(transfer_id::text, ''), coalesce(transfer_type, ''), coalesce(previous_status, ''),
-    coalesce(amount, 0)::text, coalesce(reference_id, ''), coalesce(failure_reason, '')
-FROM wallet_events
+    coalesce(amount, 0)::text, coalesce(reference_id, ''), coalesce(failure_reason, ''),
+    coalesce(hash, ''), coalesce(previous_hash, ''), coalesce(key_digest, '')
 """
 
-EVENTS_BY_VERSION: Final = f"{_EVENT} {RANGE} ORDER BY wallet_events.wallet_id, version"
+_EVENT: Final = f"{_EVENT_FIELDS} FROM wallet_events"
+
+CHAINED_EVENTS: Final = f"""{_EVENT_FIELDS},
+    occurred_at, transfer_created_at, reference_id, metadata::text
+FROM wallet_events"""
+
+EVENTS_BY_VERSION: Final = f"{CHAINED_EVENTS} {RANGE} ORDER BY wallet_events.wallet_id, version"
 
 EVENTS_BY_TRANSFER: Final = f"""{_EVENT} {RANGE} AND transfer_id IS NOT NULL
 ORDER BY wallet_events.wallet_id, wallet_events.transfer_id, version"""
@@ -56,13 +67,17 @@ SELECT wallet_id::text, transfer_id::text, {_TRANSFER_COLUMNS}, version
 FROM transfer_projections {RANGE}
 ORDER BY transfer_projections.wallet_id, transfer_projections.transfer_id"""
 
-WALLETS: Final = """
+WALLET: Final = """
 SELECT id::text, version, balance::text, pending_debit::text, pending_credit::text, currency,
-    overdraft_limit::text, updated_at
-FROM wallets WHERE id > $1::uuid AND id <= $2::uuid ORDER BY wallets.id"""
+    overdraft_limit::text, updated_at, hash_version, hash, scale
+FROM wallets
+"""
+
+WALLETS: Final = f"{WALLET} WHERE id > $1::uuid AND id <= $2::uuid ORDER BY wallets.id"
 
 PROJECTED_WALLETS: Final = f"""
-SELECT wallet_id::text, version, balance::text, pending_debit::text, pending_credit::text
+SELECT wallet_id::text, version, balance::text, pending_debit::text, pending_credit::text, hash,
+    hash_version
 FROM wallet_projections {RANGE} ORDER BY wallet_projections.wallet_id"""
 
 OUTBOX: Final = f"""
@@ -89,6 +104,28 @@ def event_from_row(row: Row) -> JournalEvent:
     )
 
 
+EVENT_COLUMNS: Final = 15
+"""Of a statement over events in the order of transfers."""
+
+
+def chain_from_row(row: Row) -> EventChain:
+    return EventChain(hash=row[12], previous_hash=row[13], key_digest=row[14])
+
+
+def content_from_row(row: Row, wallet: "Wallet") -> ContentFacts:
+    """Of a row of `EVENTS_BY_VERSION`."""
+    if row[2] == "wallet.rewound":
+        return ContentFacts(occurred_at=row[15], rewound=_rewound.decode(row[18]))
+    return ContentFacts(
+        occurred_at=row[15],
+        created_at=row[16],
+        reference_id=row[17],
+        metadata=_metadata.decode(row[18]) if row[18] else {},
+        currency=wallet.row.currency,
+        scale=wallet.scale,
+    )
+
+
 def transfer_from_row(row: Row) -> TransferRow:
     return TransferRow(
         wallet_id=row[0],
@@ -107,6 +144,10 @@ class Wallet(msgspec.Struct, frozen=True):
 
     row: WalletRow
     updated_at: datetime
+    head: Head
+    """The hash in the row, and its version: behind the row's after a write of a release from before
+    the chain."""
+    scale: int
 
 
 def wallet_from_row(row: Row) -> Wallet:
@@ -117,11 +158,16 @@ def wallet_from_row(row: Row) -> Wallet:
         currency=row[5],
         overdraft_limit=int(row[6]),
     )
-    return Wallet(wallet, row[7])
+    return Wallet(wallet, row[7], Head(row[8], row[9]), row[10])
 
 
 def projected_wallet_from_row(row: Row) -> WalletRow:
     return WalletRow(wallet_id=row[0], version=row[1], balances=_balances_from_row(row, 2))
+
+
+def projected_head_from_row(row: Row) -> Head | None:
+    """The hash in a wallet's projection; None: unknown at its version."""
+    return Head(row[1], row[5]) if row[5] and row[6] == row[1] else None
 
 
 def outbox_from_row(row: Row) -> OutboxRow:
@@ -150,3 +196,15 @@ async def events_at(
         [version for _, version in event_keys],
     )
     return {(row[0], row[1]): event_from_row(row) for row in found}
+
+
+async def chained_events_at(
+    connection: asyncpg.Connection, event_keys: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[JournalEvent, EventChain]]:
+    """The journal's events at these wallets and versions, with their hashes."""
+    found = await connection.fetch(
+        EVENTS_AT,
+        [wallet_id for wallet_id, _ in event_keys],
+        [version for _, version in event_keys],
+    )
+    return {(row[0], row[1]): (event_from_row(row), chain_from_row(row)) for row in found}

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from verification.console_report import ConsoleReport
 from verification.database import check_database, connect, events_expected
+from verification.digest import Digest, EarlierHeads, take_digest, write_digest
 from verification.findings import Findings
 from verification.history import check_history, read_history
 from verification.stream_check import StreamTotals, check_stream
@@ -41,6 +42,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     history: Path | None = None
     lag_max_s: float = 300.0
     """A smaller projection lag is no violation."""
+    against: Path | None = None
+    """An earlier digest; its heads are beside it."""
 
 
 def run(options: Options, out: Console, err: Console) -> int:
@@ -60,6 +63,7 @@ async def _check(options: Options, report: ConsoleReport) -> Findings:
     findings = Findings(report.violation)
     # First what can fail immediately.
     history = read_history(options.history) if options.history else None
+    earlier = EarlierHeads(options.against) if options.against else None
     connection = await connect(options.database_url)
     try:
         stream = await _check_stream(options, connection, findings, report)
@@ -68,6 +72,7 @@ async def _check(options: Options, report: ConsoleReport) -> Findings:
             connection,
             findings,
             lag_max=timedelta(seconds=options.lag_max_s),
+            earlier=earlier,
             on_progress=lambda totals: report.advance(totals.events),
         )
         if history is not None:
@@ -75,6 +80,8 @@ async def _check(options: Options, report: ConsoleReport) -> Findings:
     finally:
         await connection.close()
     report.summary(totals, stream, len(history) if history is not None else None)
+    if earlier is not None:
+        report.compared_with(earlier.digest)
     return findings
 
 
@@ -91,3 +98,29 @@ async def _check_stream(
             findings,
             on_progress=lambda totals: report.advance(totals.messages, totals.of),
         )
+
+
+def print_digest(database_url: str, output: Path | None, out: Console, err: Console) -> int:
+    """Take a digest and print it; with ``output`` also write it there. Returns the exit code."""
+    try:
+        digest = asyncio.run(_digest(database_url, output))
+    except _FAILURES as failure:
+        reason = str(failure).strip() or type(failure).__name__
+        err.print(f"Digest failed: {reason}", style="red", markup=False, highlight=False)
+        return EXIT_ERROR
+    out.print(
+        f"{digest.root}  {digest.wallets:,} wallets at {digest.time.isoformat()}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return EXIT_OK
+
+
+async def _digest(database_url: str, output: Path | None) -> Digest:
+    connection = await connect(database_url)
+    try:
+        if output is None:
+            return await take_digest(connection)
+        return await write_digest(connection, output)
+    finally:
+        await connection.close()

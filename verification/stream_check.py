@@ -14,8 +14,8 @@ import msgspec
 from verification.cloud_events import decode_message
 from verification.facts import StreamMessage
 from verification.findings import Findings
-from verification.rows import events_at
-from verification.stream_rules import StreamOrder, check_content
+from verification.rows import chained_events_at
+from verification.stream_rules import StreamOrder, check_chain, check_content
 from verification.stream_source import StoredMessage, StreamBounds, StreamSource
 from verification.violations import Violation, ViolationKind
 from verification.wallet_ranges import Range, ranges
@@ -60,14 +60,17 @@ async def check_stream(
     order = StreamOrder(starts_anywhere=totals.is_truncated)
     async for page in source.pages(bounds):
         messages = _decoded(page, findings)
-        recorded = await events_at(
+        recorded = await chained_events_at(
             connection,
             sorted({(one.event.wallet_id, one.event.version) for one in messages}),
         )
         for message in messages:
             event_key = (message.event.wallet_id, message.event.version)
             findings.add(order.add(message))
-            findings.add(check_content(message, recorded.get(event_key)))
+            event, chain = recorded.get(event_key, (None, None))
+            findings.add(check_content(message, event))
+            if chain is not None:
+                findings.add(check_chain(message, chain))
         totals.messages += len(page)
         on_progress(totals)
     totals.duplicates = order.duplicates

@@ -7,6 +7,7 @@ pass with memory for its wallets, not for its messages.
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from verification.chain import EventChain, link
 from verification.facts import JournalEvent, StreamMessage
 from verification.violations import Violation, ViolationKind
 
@@ -47,6 +48,28 @@ def check_content(message: StreamMessage, recorded: JournalEvent | None) -> Iter
             ViolationKind.STREAM_EVENT_DIFFERS,
             message,
             f"message {message.event}, journal {recorded}",
+        )
+
+
+def check_chain(message: StreamMessage, recorded: EventChain) -> Iterator[Violation]:
+    """The message has the journal's hashes, and its content has that hash."""
+    found = (message.hash, message.previous_hash, message.key_digest)
+    expected = (
+        # An event from before the chain has no hash of its own.
+        recorded.hash.hex() if recorded.previous_hash else "",
+        recorded.previous_hash.hex(),
+        recorded.key_digest.hex(),
+    )
+    suffix = f":{expected[0]}" if expected[0] else ""
+    if not message.message_id.endswith(f":{message.event.version}{suffix}"):
+        yield stream_violation(ViolationKind.STREAM_MESSAGE_ID_WRONG, message, message.message_id)
+    if found != expected:
+        yield stream_violation(
+            ViolationKind.STREAM_HASH_WRONG, message, f"message {found}, journal {expected}"
+        )
+    elif message.hash and link(recorded.previous_hash, message.content).hex() != message.hash:
+        yield stream_violation(
+            ViolationKind.STREAM_HASH_WRONG, message, f"its content has another hash: {found}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Kinds of violations. Every kind has a name, and belongs to one of six numbered rules."""
+"""Kinds of violations. Every kind has a name, and belongs to one of seven numbered rules."""
 
 from enum import StrEnum
 from typing import Final
@@ -34,6 +34,9 @@ class ViolationKind(StrEnum):
     TRANSFER_ROW_WITHOUT_EVENT = "transfer_row_without_event"
     MONEY_NOT_CONSERVED = "money_not_conserved"
     OUTBOX_ROW_UNSOUND = "outbox_row_unsound"
+    CHAIN_BROKEN = "chain_broken"
+    EVENT_HASH_WRONG = "event_hash_wrong"
+    WALLET_HASH_WRONG = "wallet_hash_wrong"
     # 3: order in real time
     WRITE_OUT_OF_ORDER = "write_out_of_order"
     READ_WENT_BACK = "read_went_back"
@@ -51,20 +54,26 @@ class ViolationKind(StrEnum):
     STREAM_EVENT_DIFFERS = "stream_event_differs"
     STREAM_EVENT_OUT_OF_ORDER = "stream_event_out_of_order"
     STREAM_MESSAGE_ID_WRONG = "stream_message_id_wrong"
+    STREAM_HASH_WRONG = "stream_hash_wrong"
     # 6: the projections
     PROJECTION_MISSING = "projection_missing"
     PROJECTION_DIFFERS = "projection_differs"
     PROJECTION_UNKNOWN = "projection_unknown"
     PROJECTION_BEHIND = "projection_behind"
+    PROJECTION_HASH_WRONG = "projection_hash_wrong"
+    # 7: a digest that was taken earlier
+    DIGEST_DIFFERS = "digest_differs"
 
 
 RULES: Final[dict[int, str]] = {
     1: "every acknowledged write is in the journal once, every refused one is not",
-    2: "versions are contiguous, balances follow from the events, money is conserved",
+    2: "versions are contiguous, balances follow from the events, money is conserved, and each "
+    "wallet's events are an unbroken hash chain",
     3: "per wallet, real-time order",
     4: "one idempotency key, one request, one response",
     5: "the stream holds every journal event once, in version order, and nothing else",
     6: "projections equal the write side",
+    7: "nothing up to an earlier digest was changed",
 }
 
 _FIRST_OF_RULE: Final = {
@@ -74,6 +83,7 @@ _FIRST_OF_RULE: Final = {
     4: ViolationKind.REPLAY_DIFFERS,
     5: ViolationKind.STREAM_EVENT_MISSING,
     6: ViolationKind.PROJECTION_MISSING,
+    7: ViolationKind.DIGEST_DIFFERS,
 }
 
 

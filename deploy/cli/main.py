@@ -223,6 +223,13 @@ def verify(
         float,
         typer.Option(min=0, help="Projection lag, in seconds, that is not a violation."),
     ] = 300.0,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of an earlier `wallet digest --output`, its heads beside it: also prove "
+            "that nothing up to it was changed."
+        ),
+    ] = None,
 ) -> None:
     """Check ledger consistency online.
 
@@ -232,7 +239,33 @@ def verify(
     from verification.runner import EXIT_ERROR
 
     try:
-        code = run_check(_settings(), _state_dir(), stream=stream, lag_max_s=lag_max_s)
+        code = run_check(
+            _settings(), _state_dir(), stream=stream, lag_max_s=lag_max_s, against=against
+        )
+    except StackError as failure:
+        typer.echo(f"Error: {failure}", err=True)
+        code = EXIT_ERROR
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def digest(
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Also write it to this file, and the wallets' heads to FILE.heads.gz."),
+    ] = None,
+) -> None:
+    """Print one hash over all wallets' histories, to keep outside of the database.
+
+    `wallet verify --against FILE` proves later that nothing up to it was changed. The service may
+    write meanwhile. Exit code 2 if it failed.
+    """
+    from deploy.cli.stack_commands import digest as take
+    from verification.runner import EXIT_ERROR
+
+    try:
+        code = take(_settings(), _state_dir(), output=output)
     except StackError as failure:
         typer.echo(f"Error: {failure}", err=True)
         code = EXIT_ERROR

@@ -204,7 +204,14 @@ def recover(
     )
 
 
-def verify(settings: Settings, state_dir: StateDirectory, *, stream: bool, lag_max_s: float) -> int:
+def verify(
+    settings: Settings,
+    state_dir: StateDirectory,
+    *,
+    stream: bool,
+    lag_max_s: float,
+    against: Path | None = None,
+) -> int:
     """Check the running service; returns the exit code."""
     from verification.runner import Options, run
 
@@ -214,5 +221,14 @@ def verify(settings: Settings, state_dir: StateDirectory, *, stream: bool, lag_m
         nats_url=settings.nats_url if stream else "",
         stream=settings.stream_name,
         lag_max_s=lag_max_s,
+        against=against,
     )
     return run(options, Console(), Console(stderr=True))
+
+
+def digest(settings: Settings, state_dir: StateDirectory, *, output: Path | None) -> int:
+    """Print a digest of the running service's ledger; returns the exit code."""
+    from verification.runner import print_digest
+
+    url = running_settings(settings, state_dir).database_url
+    return print_digest(url, output, Console(), Console(stderr=True))

@@ -143,6 +143,11 @@ _PROJECTION: Final = {
     "wallet_projection_gaps_total": _counter(
         "Gaps: wallets caught up from the journal because events were missing.", "group"
     ),
+    "wallet_projection_lost_histories_total": _counter(
+        "Wallets with events that the journal does not have, once per batch: the database lost "
+        "commits. They are brought to the journal's state.",
+        "group",
+    ),
     "wallet_projection_failures_total": _counter("Interruptions by Postgres or NATS.", "group"),
     "wallet_projection_dead_letters_total": _counter(
         "Events dead-lettered because they could not be applied.", "group"
@@ -169,6 +174,9 @@ _AUDIT: Final = {
     "wallet_audit_standing_still": _gauge(
         "Wallets whose projection lacks an event that is older than a minute, in the last complete "
         "round."
+    ),
+    "wallet_audit_retaken_total": _counter(
+        "Projections of a history that the journal does not have, taken anew from the journal."
     ),
     "wallet_audit_wallets_total": _counter("Wallets compared."),
     "wallet_audit_rounds_total": _counter("Complete rounds over all wallets."),

@@ -207,6 +207,9 @@ ROWS: Final = (
                 {
                     "mismatched wallets": "max(ray_wallet_audit_drift)",
                     "dead letters": "max(ray_wallet_audit_dead_letters)",
+                    "lost histories": (
+                        "sum(increase(ray_wallet_projection_lost_histories_total[1h]))"
+                    ),
                     "projection gaps": "sum(increase(ray_wallet_projection_gaps_total[1h]))",
                 },
             ),

@@ -50,6 +50,7 @@ _DATA: Final = {
 _AMOUNT: Final[Json] = {"type": "string", "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,18})?$"}
 _UUID: Final[Json] = {"type": "string", "format": "uuid"}
 _INSTANT: Final[Json] = {"type": "string", "format": "date-time"}
+_HASH: Final[Json] = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 
 
 def documents() -> dict[str, str]:
@@ -72,7 +73,8 @@ def event_schema(event: EventType) -> Json:
         "specversion": {"const": "1.0"},
         "id": {
             "type": "string",
-            "description": "Wallet id and version; also the message's Nats-Msg-Id.",
+            "description": "Opaque: the same event always has the same id, another event never has "
+            "it. Also the message's Nats-Msg-Id.",
         },
         "source": {"const": SOURCE},
         "type": {"const": str(event)},
@@ -83,6 +85,22 @@ def event_schema(event: EventType) -> Json:
             "type": "integer",
             "minimum": 1,
             "description": "The wallet's version after the event. Contiguous per wallet.",
+        },
+        "hash": {
+            **_HASH,
+            "description": "Identifies the event and all events of the wallet before it. Absent "
+            "from events that were recorded before there were hashes.",
+        },
+        "previoushash": {
+            **_HASH,
+            "description": "Hash of the wallet's event before this one; zeros before the first. If "
+            "it is not the one that a consumer has, the database lost what the consumer has.",
+        },
+        "keydigest": {
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+            "description": "Digest of the idempotency key and the body of the request, if it had a "
+            "key.",
         },
         "data": data,
     }

@@ -9,10 +9,9 @@ import nats
 import pytest
 
 from projections.consumer import ConsumerOptions, ProjectionConsumer
-from projections.store import ProjectionChanges, ProjectionStore
+from projections.store import ProjectionChanges, ProjectionStore, RefusedWallet
 from tests.support.waiting import stop, until
 from tests.support.write_side import debit, running_shard
-from wallet.ids import WalletId
 
 
 class Dying(Exception):
@@ -22,7 +21,7 @@ class Dying(Exception):
 class DyingStore(ProjectionStore):
     """Receives a batch and dies before writing any of it."""
 
-    async def project(self, batch: ProjectionChanges) -> list[WalletId]:
+    async def project(self, batch: ProjectionChanges) -> list[RefusedWallet]:
         raise Dying
 
 

@@ -94,6 +94,7 @@ DAMAGES = {
         [f"DELETE FROM wallet_events WHERE wallet_id = {ONE_WALLET} AND version = 2"],
         {
             ViolationKind.VERSION_GAP,
+            ViolationKind.CHAIN_BROKEN,
             ViolationKind.TRANSFER_ROW_WITHOUT_EVENT,
             ViolationKind.PROJECTION_UNKNOWN,
         },
@@ -108,12 +109,15 @@ DAMAGES = {
             ViolationKind.TRANSFER_ROW_WITHOUT_EVENT,
             ViolationKind.PROJECTION_UNKNOWN,
             ViolationKind.KEY_ROW_WITHOUT_EVENT,
+            ViolationKind.WALLET_HASH_WRONG,
+            ViolationKind.PROJECTION_HASH_WRONG,
         },
     ),
     "an amount in the journal": (
         [f"UPDATE wallet_events SET amount = 999 WHERE wallet_id = {ONE_WALLET} AND version = 2"],
         {
             ViolationKind.FOLD_BROKEN,
+            ViolationKind.EVENT_HASH_WRONG,
             ViolationKind.TRANSFER_ROW_DIFFERS,
             ViolationKind.PROJECTION_DIFFERS,
         },
@@ -167,6 +171,28 @@ DAMAGES = {
             f"version + 2 FROM wallets WHERE id = {ONE_WALLET}"
         ],
         {ViolationKind.OUTBOX_ROW_UNSOUND},
+    ),
+    "an event's metadata": (
+        [
+            """UPDATE wallet_events SET metadata = '{"x":"y"}' """
+            f"WHERE wallet_id = {ONE_WALLET} AND version = 2"
+        ],
+        {ViolationKind.EVENT_HASH_WRONG},
+    ),
+    "an event's time": (
+        [
+            "UPDATE wallet_events SET occurred_at = occurred_at + interval '1 microsecond' "
+            f"WHERE wallet_id = {ONE_WALLET} AND version = 2"
+        ],
+        {ViolationKind.EVENT_HASH_WRONG},
+    ),
+    "a wallet's hash": (
+        [f"UPDATE wallets SET hash = '' WHERE id = {ONE_WALLET}"],
+        {ViolationKind.WALLET_HASH_WRONG},
+    ),
+    "a projected hash": (
+        [f"UPDATE wallet_projections SET hash = '123' WHERE wallet_id = {ONE_WALLET}"],
+        {ViolationKind.PROJECTION_HASH_WRONG},
     ),
     "a projected balance": (
         [f"UPDATE wallet_projections SET balance = 5 WHERE wallet_id = {ONE_WALLET}"],
@@ -275,6 +301,15 @@ async def test_the_stream_is_held_against_the_journal(database: str, nats_url: s
         ViolationKind.STREAM_EVENT_DIFFERS,
     ):
         assert f" {breach} " in said, said
+    assert f" {ViolationKind.STREAM_HASH_WRONG} " not in said, said
+    await damage(
+        database,
+        "UPDATE wallet_events SET hash = '1234567890123456' WHERE version = 3",
+        "UPDATE wallet_events SET key_digest = '1' WHERE version = 4",
+    )
+    code, said = await run_program(database_url=database, nats_url=nats_url)
+    assert f" {ViolationKind.STREAM_HASH_WRONG} " in said, said
+    assert f" {ViolationKind.STREAM_MESSAGE_ID_WRONG} " in said, said
 
 
 async def test_reported_responses_are_checked_against_the_journal(

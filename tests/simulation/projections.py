@@ -14,9 +14,10 @@ from projections.store import (
     BalanceRow,
     DeadLetter,
     ProjectionChanges,
+    Reason,
+    RefusedWallet,
     SettlementRow,
     TransferRow,
-    WalletRow,
 )
 from tests.simulation.connections import Connection
 from wallet.events import RecordedEvent, TransferChanged
@@ -30,6 +31,7 @@ class ProjectedWallet(msgspec.Struct, kw_only=True):
 
     id: WalletId
     version: int
+    hash: bytes = b""
     balance: int = 0
     pending_debit: int = 0
     pending_credit: int = 0
@@ -55,16 +57,61 @@ class ProjectionTables:
         self.wallets: dict[str, ProjectedWallet] = {}
         self.transfers: dict[tuple[str, str], ProjectedTransfer] = {}
 
-    def project(self, batch: ProjectionChanges) -> list[WalletId]:
-        for wallet in batch.wallets:
-            self._add_wallet(wallet)
+    def project(self, batch: ProjectionChanges) -> list[RefusedWallet]:
+        created = {wallet.id for wallet in batch.wallets}
+        reasons = {row.id: self._reason(row) for row in batch.balances}
+        moving = {
+            row.id
+            for row in batch.balances
+            if reasons[row.id] is None and self._head(row.id).version < row.last_version
+        }
         for balances in batch.balances:
-            self._move_wallet(balances)
+            if balances.id in moving:
+                assert balances.id in self.wallets or balances.id in created
+                self._move_wallet(balances)
         for transfer in batch.transfers:
-            self._put_transfer(transfer)
+            if transfer.wallet_id in moving:
+                self._put_transfer(transfer)
         for settlement in batch.settlements:
-            self._settle(settlement)
-        return [row.id for row in batch.balances if self._version(row.id) < row.last_version]
+            if settlement.wallet_id in moving:
+                self._settle(settlement)
+        return [RefusedWallet(id, reason) for id, reason in reasons.items() if reason is not None]
+
+    def _reason(self, row: BalanceRow) -> Reason | None:
+        """Why nothing of this wallet is applied, if so."""
+        head = self._head(row.id)
+        if head.version > 0 and not self._has(row.id, head.version, head.hash):
+            return Reason.LOST_HISTORY
+        if not self._has(row.id, row.last_version, row.hash):
+            unknown = head.version > 0 and not head.hash
+            return Reason.LOST_HISTORY if unknown else Reason.LOST_EVENTS
+        if head.version < row.first_version - 1:
+            return Reason.GAP
+        if head.version == row.first_version - 1:
+            known = head.version > 0 and head.hash and row.previous_hash
+            return Reason.GAP if known and head.hash != row.previous_hash else None
+        return None
+
+    def _has(self, wallet_id: WalletId, version: int, hash: bytes) -> bool:
+        """Whether the journal has the event. An unknown hash is not compared."""
+        events = self._database.events_by_wallet.get(wallet_id, [])
+        return version <= len(events) and hash in (b"", events[version - 1].wallet_after.hash)
+
+    def _head(self, wallet_id: WalletId) -> ProjectedWallet:
+        return self.wallets.get(wallet_id) or ProjectedWallet(id=wallet_id, version=0)
+
+    def retake(self, wallet_id: WalletId) -> None:
+        """Replace the wallet's rows by the journal's state."""
+        self.wallets.pop(wallet_id, None)
+        for key in [key for key in self.transfers if key[0] == wallet_id]:
+            del self.transfers[key]
+        self.catch_up(wallet_id)
+
+    def repair(self, refused: RefusedWallet) -> None:
+        if refused.reason is Reason.LOST_HISTORY:
+            self.retake(refused.wallet_id)
+        else:
+            self.catch_up(refused.wallet_id)
 
     def catch_up(self, wallet_id: WalletId) -> None:
         """Apply the journal events that the projection lacks."""
@@ -74,20 +121,12 @@ class ProjectionTables:
         for recorded in self._database.events_by_wallet[wallet_id][row.version :]:
             self._fold(row, recorded)
 
-    def _version(self, wallet_id: str) -> int:
-        row = self.wallets.get(wallet_id)
-        return row.version if row is not None else 0
-
-    def _add_wallet(self, wallet: WalletRow) -> None:
-        self.wallets.setdefault(wallet.id, ProjectedWallet(id=wallet.id, version=1))
-
     def _move_wallet(self, row: BalanceRow) -> None:
-        stored = self.wallets.get(row.id)
-        if stored is not None and row.first_version - 1 <= stored.version < row.last_version:
-            stored.version = row.last_version
-            stored.balance = int(row.balance)
-            stored.pending_debit = int(row.pending_debit)
-            stored.pending_credit = int(row.pending_credit)
+        stored = self.wallets.setdefault(row.id, self._head(row.id))
+        stored.version, stored.hash = row.last_version, row.hash
+        stored.balance = int(row.balance)
+        stored.pending_debit = int(row.pending_debit)
+        stored.pending_credit = int(row.pending_credit)
 
     def _put_transfer(self, row: TransferRow) -> None:
         stored = self.transfers.get((row.wallet_id, row.id))
@@ -112,7 +151,7 @@ class ProjectionTables:
 
     def _fold(self, row: ProjectedWallet, recorded: RecordedEvent) -> None:
         wallet = recorded.wallet_after
-        row.version, row.balance = wallet.version, wallet.balance
+        row.version, row.hash, row.balance = wallet.version, wallet.hash, wallet.balance
         row.pending_debit, row.pending_credit = wallet.pending_debit, wallet.pending_credit
         if not isinstance(recorded.event, TransferChanged):
             return
@@ -135,11 +174,11 @@ class SimulatedStore:
         self._tables = tables
         self._connection = connection
 
-    async def project(self, batch: ProjectionChanges) -> list[WalletId]:
+    async def project(self, batch: ProjectionChanges) -> list[RefusedWallet]:
         return await self._ask(lambda: self._tables.project(batch))
 
-    async def catch_up(self, wallet_id: WalletId) -> None:
-        await self._ask(lambda: self._tables.catch_up(wallet_id))
+    async def repair(self, refused: RefusedWallet) -> None:
+        await self._ask(lambda: self._tables.repair(refused))
 
     async def add_dead_letter(self, letter: DeadLetter) -> None:
         raise AssertionError(f"unexpected poison event: {letter.reason}")

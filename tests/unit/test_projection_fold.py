@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from projections.changes import EventMismatch, decode_message, project_events
+from projections.changes import FORKED, EventMismatch, decode_message, project_events
 from projections.store import BalanceRow, ProjectionChanges, SettlementRow, TransferRow, WalletRow
 from tests.support.domain import (
     LATER,
@@ -19,6 +19,7 @@ from tests.support.domain import (
     settled,
     transfer_id,
 )
+from tests.support.writes import CommitRequestBuilder
 from wallet.event_codec import CloudEvent, decode_envelope, encode_event, subject_of
 from wallet.events import EventType, RecordedEvent
 from wallet.ids import WalletId
@@ -212,3 +213,49 @@ def test_a_message_is_read_as_what_its_subject_says() -> None:
     ):
         with pytest.raises(EventMismatch):
             decode_message(other, payload)
+
+
+# -- the chain -------------------------------------------------------------------------------------
+
+
+def chained(*amounts: int) -> list[CloudEvent]:
+    """A wallet's creation and debits of these amounts, linked."""
+    builder = CommitRequestBuilder()
+    builder.create(WALLET_ID)
+    for number, amount in enumerate(amounts):
+        debit = make_transfer(
+            id=transfer_id(100 * number + amount), status=COMPLETED, amount=amount, settled_at=NOW
+        )
+        builder.transfer(WALLET_ID, debit)
+    return events(*builder.write.events)
+
+
+def test_a_batch_states_the_hash_before_it_and_its_last_one() -> None:
+    batch = chained(1, 2, 3)
+    (row,) = project_events([batch[1], batch[2], batch[1], batch[3]]).balances
+    assert row.previous_hash.hex() == batch[0].hash
+    assert row.hash.hex() == batch[3].hash
+
+
+def test_two_histories_in_one_batch_are_a_fork() -> None:
+    one, other = chained(1, 2, 3), chained(1, 7, 8, 9)
+    for mixed in ([*one, *other], [*one[:3], *other[3:]], [*one, *other[2:3]]):
+        (row,) = project_events(mixed).balances
+        assert row.hash == FORKED
+
+
+def test_what_comes_before_a_gap_in_a_batch_is_left_to_the_journal() -> None:
+    one = chained(1, 2, 3, 4)
+    projected = project_events([*one[:2], *one[3:]])
+    assert versions(projected) == {WALLET_ID: (4, 5)}
+    assert [row.version for row in projected.transfers] == [4, 5]
+
+
+def test_an_event_without_a_hash_is_compared_by_version_only() -> None:
+    batch = chained(1, 2)
+    old = msgspec.structs.replace(
+        batch[1], id=f"{WALLET_ID}:2", hash=msgspec.UNSET, previoushash=msgspec.UNSET
+    )
+    (row,) = project_events([batch[0], old, batch[2]]).balances
+    assert (row.first_version, row.last_version) == (1, 3)
+    assert row.hash.hex() == batch[2].hash

@@ -9,7 +9,7 @@ import pytest
 
 from projections.changes import project_events
 from projections.queries import Queries, TransferFilter
-from projections.store import ProjectionChanges, ProjectionStore
+from projections.store import ProjectionChanges, ProjectionStore, Reason, RefusedWallet
 from tests.support.domain import (
     NOW,
     OTHER_WALLET_ID,
@@ -126,8 +126,9 @@ def projected() -> ProjectionChanges:
 
 
 async def test_projected_rows_are_written() -> None:
-    pool = Rows((WALLET_ID,))
-    assert await ProjectionStore(cast("asyncpg.Pool", pool)).project(projected()) == [WALLET_ID]
+    pool = Rows((WALLET_ID, "gap"))
+    refused = await ProjectionStore(cast("asyncpg.Pool", pool)).project(projected())
+    assert refused == [RefusedWallet(WALLET_ID, Reason.GAP)]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,6 @@ async def test_a_wallet_moves_once_a_batch() -> None:
 
 
 async def test_a_gap_of_a_wallet_that_was_not_projected_is_a_bug() -> None:
-    pool = Rows((OTHER_WALLET_ID,))
+    pool = Rows((OTHER_WALLET_ID, "gap"))
     with pytest.raises(AssertionError, match="INV-11 a gap"):
         await ProjectionStore(cast("asyncpg.Pool", pool)).project(projected())

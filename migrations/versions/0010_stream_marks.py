@@ -7,13 +7,13 @@ last fill of a stream in place that was finished.
 
 Shards of earlier releases write no marks and don't read `fill`: they work as before.
 
-Revision ID: 0011
+Revision ID: 0010
 """
 
 from migrations.scripts import run_script
 
-revision = "0011"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 _TABLES = """
 ALTER TABLE stream_incarnations ADD COLUMN fill text NOT NULL DEFAULT '';
