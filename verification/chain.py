@@ -6,7 +6,7 @@ null or empty. Events that were recorded before the chain have no hash of their 
 their wallet covers them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from hashlib import blake2b
 from typing import Final
@@ -49,7 +49,7 @@ class Rewound(msgspec.Struct, frozen=True):
 
     common_version: int
     common_hash: str
-    lost: Sequence[str]
+    lost: tuple[str, ...]
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class _Content(msgspec.Struct, omit_defaults=True):
     key_digest: str = ""
     common_version: int | None = None
     common_hash: str | None = None
-    lost: Sequence[str] = ()
+    lost: tuple[str, ...] = ()
 
 
 def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> bytes:

@@ -1,6 +1,6 @@
 """Stream messages as the checker reads them: CloudEvents, decoded without the service's code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -32,7 +32,7 @@ class _Data(_Balances):
     common_version: int = 0
     """Of a rewound wallet, as are ``common_hash`` and ``lost``."""
     common_hash: str = ""
-    lost: Sequence[str] = ()
+    lost: tuple[str, ...] = ()
 
 
 class _Envelope(msgspec.Struct):
