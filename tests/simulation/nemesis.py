@@ -27,6 +27,7 @@ class Nemesis:
         self._plan = world.plan
         self._random = SeededRandom(f"nemesis {world.plan.seed}")
         self._losses = SeededRandom(f"losses {world.plan.seed}")
+        self._failovers = SeededRandom(f"failovers {world.plan.seed}")
         self._process = world.client("nemesis")
         self._paused: list[Process] = []
         self.done: list[str] = []
@@ -35,7 +36,10 @@ class Nemesis:
         return self._process.start(self._inject_all())
 
     async def _inject_all(self) -> None:
-        await asyncio.gather(self._inject_loop(), self._lose_streams())
+        loops = [self._inject_loop(), self._lose_streams()]
+        if self._plan.failovers:
+            loops.append(self._lose_commits())
+        await asyncio.gather(*loops)
 
     async def _inject_loop(self) -> None:
         faults_done: list[Callable[[], Awaitable[None]]] = [
@@ -97,6 +101,54 @@ class Nemesis:
                 return
             await asyncio.sleep(self._plan.commit_s)
 
+    async def _lose_commits(self) -> None:
+        """Fail over to standbys that are some commits behind."""
+        random, plan = self._failovers, self._plan
+        for _ in range(plan.failovers):
+            await asyncio.sleep(random.between(0.0, 3 * plan.fault_gap_s + plan.think_s))
+            await self._fail_over()
+
+    async def _fail_over(self) -> None:
+        """Often with two owners of each wallet, with one of them suspended until the new history is
+        about as long as the lost one, and with commits that wait with their locks."""
+        world, random, plan = self._world, self._failovers, self._plan
+        second = world.deploy(random.count(1, 3)) if random.happens(0.7) else None
+        if random.happens(0.3):
+            world.journal_faults.hold = 0.5
+        await asyncio.sleep(random.between(0.0, 10 * plan.commit_s))
+        standby = world.standby()
+        await self._until_committed(random.choose((1, 1, 2, 3, 6, 12)))
+        suspended = self._suspend(random) if random.happens(0.5) else []
+        await asyncio.sleep(random.between(0.0, 2 * plan.commit_s))
+        hidden = random.happens(0.5)
+        lost = world.database.commits - standby.database.commits
+        world.fail_over(standby, hidden=hidden)
+        self.done.append("_lose_commits_unnoticed" if hidden else "_lose_commits")
+        world.journal_faults.hold = 0.0
+        await self._until_committed(lost)
+        for process in suspended:
+            process.resume()
+        await asyncio.sleep(random.between(0.0, 4 * plan.think_s))
+        if second is not None and second in world.deployments and len(world.deployments) > 1:
+            world.retire(second)
+
+    async def _until_committed(self, commits: int) -> None:
+        """Return after about that many further commits, or when clients have nothing to write."""
+        until = self._world.database.commits + commits
+        for _ in range(400):
+            if self._world.database.commits >= until:
+                return
+            await asyncio.sleep(self._plan.commit_s / 4)
+
+    def _suspend(self, random: SeededRandom) -> list[Process]:
+        """The shards of one version of the service: they don't notice the failover meanwhile."""
+        hosts = random.choose(self._world.deployments).hosts
+        processes = [host.process for host in hosts if host.process and not host.process.paused]
+        for process in processes:
+            process.pause()
+        self._paused += processes
+        return processes
+
     def heal(self) -> None:
         """End all faults and restart dead processes."""
         world = self._world
@@ -115,6 +167,8 @@ class Nemesis:
         for group, consumer in enumerate(world.consumers):
             if consumer is not None and not consumer.alive:
                 world.start_consumer(group)
+        if world.losses:
+            world.recover()
 
     def _revive(self, deployment: Deployment) -> None:
         world = self._world

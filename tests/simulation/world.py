@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.ring import ring_of
@@ -25,6 +25,7 @@ from projections.queries import Queries, ReadUnavailable
 from tests.simulation.connections import Connection
 from tests.simulation.fault_probabilities import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process, SimulatedLoop
+from tests.simulation.lost_commits import LostCommits
 from tests.simulation.network import Lost, Network
 from tests.simulation.projections import ProjectionTables, SimulatedStore
 from tests.simulation.reads import SimulatedPool
@@ -55,6 +56,13 @@ class Deployment:
         self.queries: Queries | None = None
 
 
+class Standby(NamedTuple):
+    """All tables of the database, at an earlier moment."""
+
+    database: MemoryDatabase
+    tables: ProjectionTables
+
+
 class World:
     """Starts processes, and restarts them when they die."""
 
@@ -67,6 +75,7 @@ class World:
         )
         self.network = Network(loop, Random(f"network {plan.seed}"), latency_s=plan.latency_s)
         self.processes: list[Process] = []
+        self._database_connections: list[Connection] = []
         self.postgres = self._process("postgres")
         self.nats = self._process("nats")
         self.database = MemoryDatabase(clock=loop.time)
@@ -76,6 +85,8 @@ class World:
             sync_s=plan.relay_limits.outbox_retention_s / 2,
         )
         self.tables = ProjectionTables(self.database)
+        self.losses: list[LostCommits] = []
+        """What each failover lost."""
         self.deployments: list[Deployment] = []
         self.consumers: list[Process | None] = [None] * plan.groups
 
@@ -179,6 +190,41 @@ class World:
     def make_store(self) -> SimulatedStore:
         return SimulatedStore(self.tables, self._connection("store", self.store_faults))
 
+    # -- losing commits ---------------------------------------------------------------------------
+
+    def standby(self) -> "Standby":
+        """The database as it is now: an asynchronous standby that stops to replay here."""
+        return Standby(self.database.snapshot(), self.tables.snapshot())
+
+    def fail_over(self, standby: "Standby", *, hidden: bool) -> None:
+        """Promote ``standby``: what was committed since is lost.
+
+        ``hidden``: a proxy keeps the clients' sessions, and delivers what is on its way.
+        """
+        lost = LostCommits(
+            moment=self.loop.moment(), before=self.database.snapshot(), after=standby.database
+        )
+        self.losses.append(lost)
+        self.database.restore(standby.database)
+        self.tables.restore(standby.tables)
+        if not hidden:
+            for connection in self._database_connections:
+                connection.break_off()
+
+    def recover(self) -> None:
+        """What an operator does after failovers.
+
+        The projections of wallets whose events the consumers have acknowledged before the failover
+        are applied from the journal, and a shard is started anew: it fills the stream again if the
+        database has lost that it was filled.
+        """
+        for wallet_id in self.database.wallets:
+            self.tables.catch_up(wallet_id)
+        host = self.deployments[0].hosts[0]
+        if host.process is not None and host.process.alive:
+            host.process.kill()
+        self.start_shard(self.deployments[0], 0)
+
     # -- parts ------------------------------------------------------------------------------------
 
     def client(self, name: str) -> Process:
@@ -205,13 +251,15 @@ class World:
         return process
 
     def _connection(self, use: str, probabilities: FaultProbabilities) -> Connection:
-        return Connection(
+        connection = Connection(
             self.loop,
             self.postgres,
             probabilities,
             SeededRandom(f"{use} {len(self.processes)} {self.plan.seed}"),
             timeout_s=self.plan.statement_timeout_s,
         )
+        self._database_connections.append(connection)
+        return connection
 
     def _nats_connection(self, use: str) -> Connection:
         return Connection(
