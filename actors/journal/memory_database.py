@@ -80,9 +80,8 @@ class MemoryDatabase:
         return loaded
 
     def read_events(self, event_range: EventRange) -> list[RecordedEvent]:
-        return self.events_by_wallet[event_range.wallet_id][
-            event_range.first - 1 : event_range.last
-        ]
+        events = self.events_by_wallet.get(event_range.wallet_id, [])
+        return events[event_range.first - 1 : event_range.last]
 
     def unpublished(
         self, limit: int, after: EventRange | None, older_than_s: float

@@ -131,11 +131,7 @@ class Connection:
         if random.happens(probabilities.apply_late):
             self._lose(answer, random.delay_s(probabilities.latency_s))
             there_s = random.between(0.0, 2 * self._timeout_s)
-        refusal: Exception | None = None
-        if random.happens(probabilities.conflict):
-            refusal = JournalConflict("could not serialize access")
-        elif random.happens(probabilities.refuse):
-            refusal = JournalError("disk full")
+        refusal = self._refusal()
         lost = random.happens(probabilities.lose_answer)
         back_s = random.delay_s(probabilities.latency_s)
         loop, breaks = self._loop, self._breaks
@@ -164,6 +160,14 @@ class Connection:
                 work(reply)
 
         self._server.call_later(there_s, serve)
+
+    def _refusal(self) -> Exception | None:
+        """Why the server refuses the next request; None if it doesn't."""
+        if self._random.happens(self._probabilities.conflict):
+            return JournalConflict("could not serialize access")
+        if self._random.happens(self._probabilities.refuse):
+            return JournalError("disk full")
+        return None
 
     def _lose(self, answer: "asyncio.Future[T]", after_s: float) -> None:
         """Break the connection; the client is notified."""

@@ -19,6 +19,7 @@ from actors.journal.ports import Journal
 from actors.outbox.relay import OutboxRelay
 from actors.rpc.messages import decode_submissions, encode_replies
 from actors.rpc.transport import ShardUnreachable
+from actors.shard.background_tasks import BackgroundTasks
 from actors.shard.shard import Shard
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.queries import Queries, ReadUnavailable
@@ -29,6 +30,7 @@ from tests.simulation.lost_commits import LostCommits
 from tests.simulation.network import Lost, Network
 from tests.simulation.projections import ProjectionTables, SimulatedStore
 from tests.simulation.reads import SimulatedPool
+from tests.simulation.relay_memory import ForgetfulRelay
 from tests.simulation.run_config import RunConfig
 from tests.simulation.stream import Reader, SimulatedStream, StreamServer
 
@@ -85,6 +87,7 @@ class World:
             sync_s=plan.relay_limits.outbox_retention_s / 2,
         )
         self.tables = ProjectionTables(self.database)
+        self._relays: list[ForgetfulRelay] = []
         self.losses: list[LostCommits] = []
         """What each failover lost."""
         self.deployments: list[Deployment] = []
@@ -122,7 +125,8 @@ class World:
         outbox = MemoryOutbox(self.database, self._connection("outbox", self.outbox_faults))
         backfill = MemoryBackfill(self.database, self._connection("refill", self.outbox_faults))
         process.on_death(backfill.end_session)
-        relay = OutboxRelay(
+        relay_class = ForgetfulRelay if self.plan.failovers else OutboxRelay
+        relay = relay_class(
             outbox=outbox,
             stream=SimulatedStream(self.stream, self._nats_connection("publisher")),
             limits=self.plan.relay_limits,
@@ -141,14 +145,15 @@ class World:
             )
         )
         host.process, host.shard, host.relay = process, shard, relay
-        for work in (
-            shard.run(),
-            shard.reject_while_stalled(),
-            relay.run(),
-            relay.prune(),
-            relay.sweep(),
-        ):
-            process.start(work)
+        if isinstance(relay, ForgetfulRelay):
+            relay.watch(self.database)
+            self._relays.append(relay)
+        process.start(shard.run())
+        process.start(shard.reject_while_stalled())
+        for task in (relay.run, relay.prune, relay.sweep):
+            # A relay that remembers lost events fails, and the product starts it again.
+            supervised = BackgroundTasks().supervise("relay", task)
+            process.start(supervised if self.plan.failovers else task())
 
     def wrap_journal(self, journal: Journal, _relay: OutboxRelay) -> Journal:
         """The parts that a mutation may replace."""
@@ -207,6 +212,8 @@ class World:
         self.losses.append(lost)
         self.database.restore(standby.database)
         self.tables.restore(standby.tables)
+        for relay in self._relays:
+            relay.forget(lost)
         if not hidden:
             for connection in self._database_connections:
                 connection.break_off()
