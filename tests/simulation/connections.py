@@ -136,20 +136,16 @@ class Connection:
         back_s = random.delay_s(probabilities.latency_s)
         loop, breaks = self._loop, self._breaks
 
-        def respond(end: Callable[..., None], result: object) -> None:
-            if breaks == self._breaks:
-                loop.call_later(back_s, end, answer, result)
-
         def reply(statement: Callable[[], T]) -> None:
             try:
                 result = statement()
             except _REPORTED as refused:
-                respond(_fail, refused)
+                loop.call_later(back_s, _fail, answer, refused)
             else:
                 if lost:
                     self._lose(answer, back_s)
                 else:
-                    respond(_finish, result)
+                    loop.call_later(back_s, _finish, answer, result)
 
         def serve() -> None:
             if breaks != self._breaks:
