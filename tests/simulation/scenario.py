@@ -15,6 +15,7 @@ import structlog
 from tests.simulation.clients import Client
 from tests.simulation.evidence import evidence_of
 from tests.simulation.loop import SimulatedLoop, run
+from tests.simulation.lost_commits import LostCommits
 from tests.simulation.lost_history import chain_failures, check_histories
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.run_config import RunConfig, config_for_seed
@@ -39,6 +40,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     steps: int
     faults_done: list[str]
+    losses: list[LostCommits]
+    """What failovers took back."""
     evidence: Facts
 
     @property
@@ -78,6 +81,7 @@ def run_seed(seed: int, *, make: Make = World) -> Outcome:
         events=len(world.database.events),
         steps=loop.ticks,
         faults_done=nemesis.done,
+        losses=world.losses,
         evidence=evidence,
     )
 
