@@ -115,7 +115,8 @@ class Nemesis:
         second = world.deploy(random.count(1, 3)) if random.happens(0.7) else None
         if random.happens(0.3):
             world.journal_faults.hold = 0.5
-        await asyncio.sleep(random.between(0.0, 10 * plan.commit_s))
+        # Something remains: a client writes to wallets that it knows, even if they are lost.
+        await self._until_committed(random.count(1, 4) + plan.wallets)
         standby = world.standby()
         await self._until_committed(random.choose((1, 1, 2, 3, 6, 12)))
         suspended = self._suspend(random) if random.happens(0.5) else []
@@ -135,10 +136,11 @@ class Nemesis:
     async def _until_committed(self, commits: int) -> None:
         """Return after about that many further commits, or when clients have nothing to write."""
         until = self._world.database.commits + commits
+        step_s = max(self._plan.commit_s, self._plan.think_s / 4) / 4
         for _ in range(400):
             if self._world.database.commits >= until:
                 return
-            await asyncio.sleep(self._plan.commit_s / 4)
+            await asyncio.sleep(step_s)
 
     def _suspend(self, random: SeededRandom) -> list[Process]:
         """The shards of one version of the service: they don't notice the failover meanwhile."""

@@ -5,11 +5,11 @@ Everything below it is simulated.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.ring import ring_of
@@ -151,9 +151,15 @@ class World:
         process.start(shard.run())
         process.start(shard.reject_while_stalled())
         for task in (relay.run, relay.prune, relay.sweep):
-            # A relay that remembers lost events fails, and the product starts it again.
-            supervised = BackgroundTasks().supervise("relay", task)
-            process.start(supervised if self.plan.failovers else task())
+            process.start(self._supervised(task))
+
+    def _supervised(
+        self, task: Callable[[], Coroutine[Any, Any, None]]
+    ) -> Coroutine[Any, Any, None]:
+        """``task``. A relay that remembers lost events fails, and is started again then."""
+        if self.plan.failovers:
+            return BackgroundTasks().supervise("relay", task)
+        return task()
 
     def wrap_journal(self, journal: Journal, _relay: OutboxRelay) -> Journal:
         """The parts that a mutation may replace."""
