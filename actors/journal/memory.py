@@ -172,11 +172,14 @@ class MemoryBackfill(_Adapter):
     ) -> None:
         super().__init__(database, connection)
         self._owner = object()
+        self._session: int | None = None
+        """The session that holds the lock."""
 
     def end_session(self) -> None:
         """Release the lock. A pending request for it will not get it."""
         self.database.unlock_backfill(self._owner)
         self._owner = object()
+        self._session = None
 
     async def acknowledged(self) -> Acknowledged:
         return await self._execute(self._acknowledged)
@@ -187,12 +190,14 @@ class MemoryBackfill(_Adapter):
 
     async def try_begin(self) -> bool:
         owner = self._owner
+        self._session = self._connection.connect()
         return await self._execute(lambda: self._lock(owner))
 
     async def finish(self, filled: FilledStream | None) -> None:
         if filled is not None:
             await self._execute(lambda: self._mark(filled))
         await self._execute(lambda: self.database.unlock_backfill(self._owner))
+        self._session = None
 
     async def missing_since(self, sequence: int) -> float | None:
         database = self.database
@@ -222,7 +227,10 @@ class MemoryBackfill(_Adapter):
 
     async def _execute(self, statement: Callable[[], T]) -> T:
         try:
-            return await self._read(statement)
+            return await self._read(statement, session=self._session)
+        except SessionLost as lost:
+            self.end_session()
+            raise JournalUnavailable(str(lost)) from lost
         except JournalUnavailable:
             self.end_session()
             raise

@@ -2,7 +2,8 @@
 
 A `MemoryDatabase` is the server: any number of clients may share one, and it never fails. The
 statements see what is committed. Writing goes through a `MemoryTransaction`, and several may be
-open at once.
+open at once. `snapshot` and `restore` take the server back to an earlier moment, as a failover to
+an asynchronous standby does, or a backup.
 """
 
 import time
@@ -42,6 +43,8 @@ class MemoryDatabase:
         """Of all wallets, in the order of the commits."""
         self.events_by_wallet: dict[WalletId, list[RecordedEvent]] = {}
         """In version order, from 1 and without gaps (INV-10)."""
+        self.commits = 0
+        """Transactions that have committed."""
         self.idempotency_keys: dict[IdempotencyKeyRef, StoredAnswer] = {}
         self.references: dict[str, WalletId] = {}
         self.refused_deliveries: dict[TransferKey, bytes] = {}
@@ -54,6 +57,8 @@ class MemoryDatabase:
         """Wallets whose history the journal has lost a part of."""
         self.locks: dict[Lock, MemoryTransaction] = {}
         """Which transaction holds each row or key."""
+        self.open_transactions: dict[MemoryTransaction, None] = {}
+        """Begun and not ended, in the order in which they began."""
         self.backfilled_incarnation: str | None = None
         """The stream's incarnation that has the whole journal."""
         self.marks = StreamMarks(clock)
@@ -84,9 +89,8 @@ class MemoryDatabase:
         return loaded
 
     def read_events(self, event_range: EventRange) -> list[RecordedEvent]:
-        return self.events_by_wallet[event_range.wallet_id][
-            event_range.first - 1 : event_range.last
-        ]
+        events = self.events_by_wallet.get(event_range.wallet_id, [])
+        return events[event_range.first - 1 : event_range.last]
 
     def unpublished(
         self, limit: int, after: EventRange | None, older_than_s: float
@@ -127,6 +131,7 @@ class MemoryDatabase:
     def apply(self, batch: CommitRequest) -> None:
         """Make what ``batch`` writes visible. Only for a `MemoryTransaction`, which checked it."""
         now = self._clock()
+        self.commits += 1
         for wallet_id, after in batch.wallets.items():
             if after.version > batch.expected_versions.get(wallet_id, 0):
                 self.wallets[wallet_id] = after
@@ -167,6 +172,38 @@ class MemoryDatabase:
     def _store_keys(self, batch: CommitRequest) -> None:
         for one in batch.idempotency_records:
             self.idempotency_keys[one.scope, one.idempotency.key] = one.stored
+
+    # -- an earlier moment ------------------------------------------------------------------------
+
+    def snapshot(self) -> "MemoryDatabase":
+        """A copy of what is committed: a standby that has replayed this far, or a backup."""
+        copy = MemoryDatabase(clock=self._clock)
+        copy.restore(self)
+        return copy
+
+    def restore(self, snapshot: "MemoryDatabase") -> None:
+        """Take over the rows of ``snapshot``, and lose what was committed since.
+
+        Open transactions end without a commit, and their clients don't learn more than that. All
+        locks are released.
+        """
+        for transaction in list(self.open_transactions):
+            transaction.terminate()
+        self.backfill_owner = None
+        self.wallets = dict(snapshot.wallets)
+        self.transfers = dict(snapshot.transfers)
+        self.events = list(snapshot.events)
+        self.events_by_wallet = {one: list(of) for one, of in snapshot.events_by_wallet.items()}
+        self.commits = snapshot.commits
+        self.idempotency_keys = dict(snapshot.idempotency_keys)
+        self.references = dict(snapshot.references)
+        self.refused_deliveries = dict(snapshot.refused_deliveries)
+        self.outbox = {one: list(rows) for one, rows in snapshot.outbox.items()}
+        self._written_at = dict(snapshot._written_at)
+        self.backfilled_incarnation = snapshot.backfilled_incarnation
+        self.forked = set(snapshot.forked)
+        self.marks = snapshot.marks.copy()
+        self._changed_at = dict(snapshot._changed_at)
 
     # -- backfill of a lost stream -----------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import copy
 from typing import Final
 
 import msgspec
@@ -29,6 +30,11 @@ class StreamMarks:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._marks: dict[tuple[str, int], _Mark] = {}
+
+    def copy(self) -> "StreamMarks":
+        copied = StreamMarks(self._clock)
+        copied._marks = {key: copy(mark) for key, mark in self._marks.items()}
+        return copied
 
     def __len__(self) -> int:
         return len(self._marks)

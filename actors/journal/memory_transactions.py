@@ -9,7 +9,7 @@ held until then. Waiting in a circle is a deadlock, and an error.
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from actors.journal.ports import CommitRequest, JournalConflict, TransferKey
+from actors.journal.ports import CommitRequest, JournalConflict, OutcomeUnknown, TransferKey
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 from wallet.state import TransferStatus
@@ -38,13 +38,17 @@ class MemoryTransaction:
         self._waiters: list[Callable[[], None]] = []
         self._waits_for: MemoryTransaction | None = None
         self._ended = False
+        self._terminated = False
 
     def advance(self) -> "MemoryTransaction | None":
         """Take locks until one is held by another transaction, which is returned; None: all taken.
 
         Raises:
             JournalConflict: and everything is rolled back.
+            OutcomeUnknown: the server was lost.
         """
+        self._raise_if_terminated()
+        self._database.open_transactions[self] = None
         self._waits_for = None
         try:
             while self._step or self._next_step():
@@ -66,7 +70,12 @@ class MemoryTransaction:
         return None
 
     def commit(self) -> None:
-        """Make everything visible, and release all locks."""
+        """Make everything visible, and release all locks.
+
+        Raises:
+            OutcomeUnknown: the server was lost.
+        """
+        self._raise_if_terminated()
         assert not self._ended, "a transaction ends once"
         self._database.apply(self._batch)
         self._end()
@@ -75,6 +84,11 @@ class MemoryTransaction:
         """Release all locks and leave nothing behind. Does nothing if it has ended."""
         if not self._ended:
             self._end()
+
+    def terminate(self) -> None:
+        """The server is lost: roll back. The client can't know that it was not committed."""
+        self._terminated = True
+        self.roll_back()
 
     @property
     def has_waiters(self) -> bool:
@@ -87,11 +101,16 @@ class MemoryTransaction:
 
     def _end(self) -> None:
         self._ended = True
+        self._database.open_transactions.pop(self, None)
         for lock in self._held:
             del self._database.locks[lock]
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter()
+
+    def _raise_if_terminated(self) -> None:
+        if self._terminated:
+            raise OutcomeUnknown("the server closed the connection during the transaction")
 
     def _next_step(self) -> bool:
         self._step = next(self._steps, None)

@@ -23,6 +23,7 @@ from runtime import tracing
 from wallet.commands import CommandRequest, CreateWallet
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
+from wallet.state import Transfer, TransferStatus, TransferType, Wallet
 
 _log = structlog.get_logger(__name__)
 
@@ -170,17 +171,25 @@ class BatchCommitter:
         return loaded
 
     def _raise_if_stale(self, loaded: LoadedState) -> None:
-        """A transfer newer than its wallet in the cache: another shard has written meanwhile.
+        """A transfer that its wallet in the cache doesn't know: another shard has written
+        meanwhile, or the journal has lost what the cache remembers.
 
         The commit would fail. But before that, `evolve` would release a hold that the cached
         wallet does not have.
         """
+        by_wallet: dict[WalletId, list[Transfer]] = {}
         for (wallet_id, _), transfer in loaded.transfers.items():
+            by_wallet.setdefault(wallet_id, []).append(transfer)
+        for wallet_id, transfers in by_wallet.items():
             active = self._cache.get(wallet_id)
             known = loaded.wallets.get(wallet_id) or (active.state if active else None)
-            if known is not None and transfer.created_version > known.version:
+            if known is None:
+                continue
+            cached = active.pending if active is not None else {}
+            newest = max(transfer.created_version for transfer in transfers)
+            if newest > known.version or not _holds(known, [*cached.values(), *transfers]):
                 raise JournalConflict(
-                    "the cache is behind the journal", wallet_ids=frozenset({wallet_id})
+                    "the cache differs from the journal", wallet_ids=frozenset({wallet_id})
                 )
 
     def _update_cache(self, batch: BatchDecider, loaded: LoadedState) -> None:
@@ -225,6 +234,18 @@ def wallets_of(request: CommandRequest) -> Iterator[WalletId]:
     for item in request.items:
         if isinstance(item.command, CreateWallet):
             yield item.command.wallet_id
+
+
+def _holds(wallet: Wallet, transfers: Iterable[Transfer]) -> bool:
+    """Whether ``wallet`` holds the money of those that are pending; none is there twice."""
+    held = dict.fromkeys(TransferType, 0)
+    for transfer in transfers:
+        if transfer.status is TransferStatus.PENDING:
+            held[transfer.type] += transfer.amount
+    return (
+        held[TransferType.DEBIT] <= wallet.pending_debit
+        and held[TransferType.CREDIT] <= wallet.pending_credit
+    )
 
 
 _NOTHING_LOADED: Final = LoadedState()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from actors.journal.memory_transactions import MemoryTransaction
 from actors.journal.ports import (
@@ -50,7 +50,17 @@ class Connection:
         self._timeout_s = timeout_s
         self._open: list[_Running] = []
         """Transactions whose client has timed out."""
+        self._waiting: dict[asyncio.Future[Any], None] = {}
+        """Requests without a response."""
+        self._breaks = 0
         self.session = 1
+
+    def break_off(self) -> None:
+        """End the session. Requests and responses that are on their way are lost."""
+        self.session += 1
+        self._breaks += 1
+        for answer in self._waiting:
+            self._lose(answer, self._random.delay_s(self._probabilities.latency_s))
 
     def connect(self) -> int:
         """The current session. A new connection ends most transactions of the former ones."""
@@ -100,6 +110,7 @@ class Connection:
             self.session += 1
             raise JournalUnavailable("connection refused")
         answer: asyncio.Future[T] = self._loop.create_future()
+        self._waiting[answer] = None
         if not random.happens(probabilities.lose_request):
             self._send(work, answer)
         try:
@@ -111,6 +122,8 @@ class Connection:
         except OutcomeUnknown:
             self.session += 1
             raise
+        finally:
+            del self._waiting[answer]
 
     def _send(self, work: "Work[T]", answer: "asyncio.Future[T]") -> None:
         probabilities, random = self._probabilities, self._random
@@ -118,14 +131,10 @@ class Connection:
         if random.happens(probabilities.apply_late):
             self._lose(answer, random.delay_s(probabilities.latency_s))
             there_s = random.between(0.0, 2 * self._timeout_s)
-        refusal: Exception | None = None
-        if random.happens(probabilities.conflict):
-            refusal = JournalConflict("could not serialize access")
-        elif random.happens(probabilities.refuse):
-            refusal = JournalError("disk full")
+        refusal = self._refusal()
         lost = random.happens(probabilities.lose_answer)
         back_s = random.delay_s(probabilities.latency_s)
-        loop = self._loop
+        loop, breaks = self._loop, self._breaks
 
         def reply(statement: Callable[[], T]) -> None:
             try:
@@ -139,12 +148,22 @@ class Connection:
                     loop.call_later(back_s, _finish, answer, result)
 
         def serve() -> None:
+            if breaks != self._breaks:
+                return
             if refusal is not None:
                 reply(lambda: _refuse(refusal))
             else:
                 work(reply)
 
         self._server.call_later(there_s, serve)
+
+    def _refusal(self) -> Exception | None:
+        """Why the server refuses the next request; None if it doesn't."""
+        if self._random.happens(self._probabilities.conflict):
+            return JournalConflict("could not serialize access")
+        if self._random.happens(self._probabilities.refuse):
+            return JournalError("disk full")
+        return None
 
     def _lose(self, answer: "asyncio.Future[T]", after_s: float) -> None:
         """Break the connection; the client is notified."""
@@ -192,9 +211,9 @@ class _Running:
             return
         try:
             holder = self._transaction.advance()
-        except JournalConflict as conflict:
+        except (JournalConflict, OutcomeUnknown) as failure:
             self._finish()
-            refused = conflict
+            refused = failure
             self._reply(lambda: _refuse(refused))
             return
         if holder is None:
@@ -216,8 +235,7 @@ class _Running:
         if self._ended:
             return
         self._finish()
-        self._transaction.commit()
-        self._reply(lambda: None)
+        self._reply(self._transaction.commit)
 
     def _finish(self) -> None:
         self._ended = True

@@ -1,5 +1,9 @@
 """Converts the state after a run to the checker's input types."""
 
+from collections.abc import Sequence
+
+import msgspec
+
 from actors.journal.memory_database import MemoryDatabase
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.stream import StreamServer
@@ -8,6 +12,7 @@ from tests.support.client_state import SharedClientState
 from verification.cloud_events import decode_message
 from verification.facts import (
     Balances,
+    ClientCall,
     Facts,
     JournalEvent,
     KeyRow,
@@ -21,13 +26,10 @@ from wallet.state import Wallet
 
 
 def evidence_of(world: World, state: SharedClientState) -> Facts:
+    """Everything at the end of a run."""
     database, tables = world.database, world.tables
-    return Facts(
-        history=state.history,
-        journal=[_event(recorded) for recorded in database.events],
-        wallets=[_wallet(wallet) for wallet in database.wallets.values()],
-        transfers=_transfers(database),
-        keys=_keys(database),
+    return msgspec.structs.replace(
+        journal_facts(database, state.history),
         stream=_stream(world.stream),
         outbox=[
             OutboxRow(wallet_id=span.wallet_id, first_version=span.first, last_version=span.last)
@@ -39,7 +41,18 @@ def evidence_of(world: World, state: SharedClientState) -> Facts:
     )
 
 
-def _balances(wallet: Wallet) -> Balances:
+def journal_facts(database: MemoryDatabase, history: Sequence[ClientCall]) -> Facts:
+    """The journal's rows at any moment, with the clients' ``history`` until then."""
+    return Facts(
+        history=history,
+        journal=[_event(recorded) for recorded in database.events],
+        wallets=[_wallet(wallet) for wallet in database.wallets.values()],
+        transfers=_transfers(database),
+        keys=_keys(database),
+    )
+
+
+def balances_of(wallet: Wallet) -> Balances:
     return Balances(
         balance=wallet.balance,
         pending_debit=wallet.pending_debit,
@@ -54,7 +67,7 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
             wallet_id=wallet.id,
             version=wallet.version,
             type=event.type,
-            after=_balances(wallet),
+            after=balances_of(wallet),
             reference_id=(isinstance(event, WalletCreated) and event.reference_id) or "",
         )
     transfer = event.transfer
@@ -62,7 +75,7 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
         wallet_id=wallet.id,
         version=wallet.version,
         type=event.type,
-        after=_balances(wallet),
+        after=balances_of(wallet),
         transfer_id=transfer.id,
         transfer_type=transfer.type,
         previous_status=event.previous or "",
@@ -76,7 +89,7 @@ def _wallet(wallet: Wallet) -> WalletRow:
     return WalletRow(
         wallet_id=wallet.id,
         version=wallet.version,
-        balances=_balances(wallet),
+        balances=balances_of(wallet),
         currency=wallet.currency,
         overdraft_limit=wallet.overdraft_limit,
     )

@@ -28,13 +28,17 @@ from actors.outbox.relay import OutboxRelay
 from actors.outbox.retention import OutboxRetention
 from actors.outbox.stream_loss import StreamLoss, loss_of
 from actors.shard import batch_decision
-from projections.store import BalanceRow
+from projections import changes
+from projections.store import BalanceRow, Reason
 from tests.simulation.projections import ProjectionTables
+from tests.simulation.run_config import config_for_seed
 from tests.simulation.scenario import Make
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
 from verification.violations import ViolationKind
 from wallet.commands import CommandRequest
+from wallet.event_codec import CloudEvent
+from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 from wallet.representation import encode_recorded
 from wallet.rules import decide_settlement
@@ -117,6 +121,32 @@ class _AddingWorld(World):
         self.tables = _AddingTables(self.database)
 
 
+class _TrustingTables(ProjectionTables):
+    """Applies events by their version, whichever history they belong to."""
+
+    def _reason(self, row: BalanceRow) -> Reason | None:
+        return Reason.GAP if self._head(row.id).version < row.first_version - 1 else None
+
+
+class _TrustingWorld(World):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.tables = _TrustingTables(self.database)
+
+
+def _is_at_version(transaction: MemoryTransaction, wallet_id: WalletId) -> bool:
+    stored = transaction._database.wallets.get(wallet_id)
+    return stored is not None and stored.version == transaction._batch.expected_versions[wallet_id]
+
+
+def _numbered(recorded: RecordedEvent) -> str:
+    return f"{recorded.wallet_after.id}:{recorded.wallet_after.version}"
+
+
+def _numbered_on_stream(event: CloudEvent) -> str:
+    return f"{event.subject}:{event.walletversion}"
+
+
 def _do_nothing(*_: object) -> None:
     """Replaces a check or a write of the journal with nothing."""
 
@@ -154,10 +184,17 @@ class Mutation:
         *,
         make: Make = World,
         patches: tuple[tuple[object, str, object], ...] = (),
+        loses_commits: bool = False,
     ) -> None:
+        """``loses_commits``: only a database that loses commits can show it."""
         self.breach = breach
         self._make = make
         self._patches = patches
+        self._loses_commits = loses_commits
+
+    def may_show(self, seed: int) -> bool:
+        """Whether ``seed`` can catch it at all."""
+        return not self._loses_commits or config_for_seed(seed).failovers > 0
 
     @contextmanager
     def applied(self) -> Iterator[Make]:
@@ -217,4 +254,18 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "refuse from memory": Mutation(
         ViolationKind.REFUSAL_UNJUSTIFIED, make=_world_with(_RefusesFromMemory)
     ),
+    "check the version only": Mutation(
+        ViolationKind.FOLD_BROKEN,
+        patches=((MemoryTransaction, "_is_current", _is_at_version),),
+        loses_commits=True,
+    ),
+    "id without hash": Mutation(
+        ViolationKind.STREAM_EVENT_MISSING,
+        patches=(
+            (RecordedEvent, "id", property(_numbered)),
+            (changes, "event_id", _numbered_on_stream),
+        ),
+        loses_commits=True,
+    ),
+    "project events of a lost history": Mutation(ViolationKind.READ_DIFFERS, make=_TrustingWorld),
 }

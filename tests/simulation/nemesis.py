@@ -2,13 +2,15 @@
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from tests.simulation.fault_probabilities import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process
 from tests.simulation.stream import StoreCopy
-from tests.simulation.world import Deployment, World
+from tests.simulation.world import Deployment, Standby, World
+from wallet.ids import WalletId
+from wallet.state import Wallet
 
 _SPOILED: Final = (
     "fail_before",
@@ -30,6 +32,7 @@ class Nemesis:
         self._random = SeededRandom(f"nemesis {world.plan.seed}")
         self._losses = SeededRandom(f"losses {world.plan.seed}")
         self._store_losses = SeededRandom(f"store losses {world.plan.seed}")
+        self._failovers = SeededRandom(f"failovers {world.plan.seed}")
         self._process = world.client("nemesis")
         self._paused: list[Process] = []
         self.done: list[str] = []
@@ -38,7 +41,10 @@ class Nemesis:
         return self._process.start(self._inject_all())
 
     async def _inject_all(self) -> None:
-        await asyncio.gather(self._inject_loop(), self._lose_streams(), self._lose_from_stores())
+        loops = [self._inject_loop(), self._lose_streams(), self._lose_from_stores()]
+        if self._plan.failovers:
+            loops.append(self._lose_commits())
+        await asyncio.gather(*loops)
 
     async def _inject_loop(self) -> None:
         faults_done: list[Callable[[], Awaitable[None]]] = [
@@ -124,6 +130,79 @@ class Nemesis:
                 return
             await asyncio.sleep(self._plan.commit_s)
 
+    async def _lose_commits(self) -> None:
+        """Fail over to standbys that are some commits behind."""
+        random, plan = self._failovers, self._plan
+        for _ in range(plan.failovers):
+            await asyncio.sleep(random.between(0.0, 3 * plan.fault_gap_s + plan.think_s))
+            await self._fail_over()
+
+    async def _fail_over(self) -> None:
+        """Often with two owners of each wallet, with those suspended that remember the lost history
+        until the new one is as long, and with commits that wait with their locks."""
+        world, random, plan = self._world, self._failovers, self._plan
+        second = world.deploy(random.count(1, 3)) if random.happens(0.7) else None
+        if random.happens(0.3):
+            world.journal_faults.hold = 0.5
+        # Something remains: a client writes to wallets that it knows, even if they are lost.
+        await self._until_committed(random.count(1, 4) + plan.wallets)
+        standby = world.standby()
+        await self._until_committed(random.choose((1, 1, 2, 3, 6, 12)))
+        hidden, suspends = random.happens(0.5), random.happens(0.5)
+        suspended = self._suspend_who_remembers(standby) if suspends else []
+        lost = dict(world.database.wallets)
+        world.fail_over(standby, hidden=hidden)
+        self.done.append("_lose_commits_unnoticed" if hidden else "_lose_commits")
+        world.journal_faults.hold = 0.0
+        await self._until(lambda: self._is_as_long(lost, standby))
+        for process in suspended:
+            process.resume()
+        await asyncio.sleep(random.between(0.0, 4 * plan.think_s))
+        if second is not None and second in world.deployments and len(world.deployments) > 1:
+            world.retire(second)
+
+    def _suspend_who_remembers(self, standby: Standby) -> list[Process]:
+        """Suspend the shards that cache an event which ``standby`` lacks."""
+        kept = standby.database.wallets
+        suspended = [
+            host.process
+            for deployment in self._world.deployments
+            for host in deployment.hosts
+            if host.process is not None and host.shard is not None and not host.process.paused
+            if any(
+                (active := host.shard._cache.get(one)) is not None
+                and (one not in kept or active.state.version > kept[one].version)
+                for one in self._world.database.wallets
+            )
+        ]
+        for process in suspended:
+            process.pause()
+        self._paused += suspended
+        return suspended
+
+    def _is_as_long(self, lost: Mapping[WalletId, Wallet], standby: Standby) -> bool:
+        """Whether a wallet with lost events has reached the lost version again."""
+        written, kept = self._world.database.wallets, standby.database.wallets
+        return any(
+            one in kept and kept[one].version < wallet.version <= written[one].version
+            for one, wallet in lost.items()
+            if one in written
+        )
+
+    async def _until_committed(self, commits: int) -> None:
+        """Return after about that many further commits."""
+        database = self._world.database
+        until = database.commits + commits
+        await self._until(lambda: database.commits >= until)
+
+    async def _until(self, happened: Callable[[], bool]) -> None:
+        """Return when it has ``happened``, or after a while: clients may have ended."""
+        step_s = max(self._plan.commit_s, self._plan.think_s / 4) / 4
+        for _ in range(400):
+            if happened():
+                return
+            await asyncio.sleep(step_s)
+
     def heal(self) -> None:
         """End all faults and restart dead processes."""
         world = self._world
@@ -142,6 +221,8 @@ class Nemesis:
         for group, consumer in enumerate(world.consumers):
             if consumer is not None and not consumer.alive:
                 world.start_consumer(group)
+        if world.losses:
+            world.recover()
 
     def _revive(self, deployment: Deployment) -> None:
         world = self._world

@@ -1,6 +1,8 @@
 """The projections' tables in memory, and what `project_batch` and `catch_up` do to them.
 
-The consumer and the projection code are the real ones; only SQL is replaced.
+The consumer and the projection code are the real ones; only SQL is replaced. Rows of a batch whose
+events the journal doesn't have belong to a history that it lost: the wallet is then taken anew from
+the journal.
 """
 
 from collections.abc import Callable
@@ -56,6 +58,18 @@ class ProjectionTables:
         self._database = database
         self.wallets: dict[str, ProjectedWallet] = {}
         self.transfers: dict[tuple[str, str], ProjectedTransfer] = {}
+
+    def snapshot(self) -> "ProjectionTables":
+        """A copy of the rows."""
+        copy = type(self)(self._database)
+        copy.restore(self)
+        return copy
+
+    def restore(self, snapshot: "ProjectionTables") -> None:
+        """Take over the rows of ``snapshot``. They are in the journal's database."""
+        copied = msgspec.structs.replace
+        self.wallets = {one: copied(row) for one, row in snapshot.wallets.items()}
+        self.transfers = {one: copied(row) for one, row in snapshot.transfers.items()}
 
     def project(self, batch: ProjectionChanges) -> list[RefusedWallet]:
         created = {wallet.id for wallet in batch.wallets}

@@ -1,6 +1,7 @@
 """The configuration of a run, derived from its seed: sizes, bounds, latencies, faults."""
 
 from random import Random
+from typing import Final
 
 import msgspec
 
@@ -11,6 +12,9 @@ from actors.shard.shard import ShardLimits
 from runtime.settings import Settings
 
 _DEFAULTS = Settings.model_construct()
+
+_LOST_COMMITS_SHARE: Final = 0.125
+"""Share of the seeds whose database loses commits."""
 
 
 class RunConfig(msgspec.Struct, kw_only=True):
@@ -49,6 +53,8 @@ class RunConfig(msgspec.Struct, kw_only=True):
     """Additional deletions of the stream, repeated during its backfill."""
     store_losses: int
     """Rollbacks of NATS's store and purges of the stream."""
+    failovers: int = 0
+    """To a database that lacks the last commits."""
     shuffle_within: bool
     shard_limits: ShardLimits
     relay_limits: RelayLimits
@@ -70,7 +76,22 @@ def config_for_seed(seed: int) -> RunConfig:
     """The configuration for ``seed``."""
     random = Random(f"deliveries {seed}")
     plan = _any_plan(seed)
-    return _with_parted_deliveries(plan, random) if random.random() < 0.35 else plan
+    if random.random() < 0.35:
+        plan = _with_parted_deliveries(plan, random)
+    return _with_lost_commits(plan, Random(f"lost commits {seed}"))
+
+
+def _with_lost_commits(plan: RunConfig, random: Random) -> RunConfig:
+    """``plan``, in a part of the seeds with failovers that lose commits."""
+    if random.random() >= _LOST_COMMITS_SHARE:
+        return plan
+    # Long enough that clients go on after the last failover.
+    return msgspec.structs.replace(
+        plan,
+        failovers=random.choice((1, 2, 3, 6)),
+        operations=2 * plan.operations,
+        wallets=random.choice((1, 1, 2, plan.wallets)),
+    )
 
 
 def _with_parted_deliveries(plan: RunConfig, random: Random) -> RunConfig:

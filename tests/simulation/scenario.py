@@ -15,11 +15,12 @@ import structlog
 from tests.simulation.clients import Client
 from tests.simulation.evidence import evidence_of
 from tests.simulation.loop import SimulatedLoop, run
+from tests.simulation.lost_commits import LostCommits
+from tests.simulation.lost_history import chain_failures, check_histories
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.run_config import RunConfig, config_for_seed
 from tests.simulation.world import World
 from tests.support.client_state import SharedClientState
-from verification.checker import check
 from verification.facts import Facts
 from verification.violations import Violation
 
@@ -42,6 +43,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     steps: int
     faults_done: list[str]
+    losses: list[LostCommits]
+    """What failovers took back."""
     evidence: Facts
 
     @property
@@ -71,15 +74,17 @@ def run_seed(seed: int, *, make: Make = World) -> Outcome:
             failures.append(f"{type(error).__name__}: {error}")
     failures += [f"{type(error).__name__}: {error}" for error in world.failures]
     evidence = evidence_of(world, state)
+    failures += chain_failures(world)
     return Outcome(
         seed=seed,
-        violations=check(evidence),
+        violations=list(check_histories(world, evidence)),
         failures=failures,
         digest=hashlib.sha256(msgspec.json.encode(evidence)).hexdigest(),
         attempts=len(state.history),
         events=len(world.database.events),
         steps=loop.ticks,
         faults_done=nemesis.done,
+        losses=world.losses,
         evidence=evidence,
     )
 
@@ -120,9 +125,10 @@ def _is_backfilled(world: World) -> bool:
 
 
 def _lag(world: World) -> int:
+    """Events that the projections lack; those of a lost history count, too."""
     projected = world.tables.wallets
     return sum(
-        wallet.version - (projected[one].version if one in projected else 0)
+        abs(wallet.version - (projected[one].version if one in projected else 0))
         for one, wallet in world.database.wallets.items()
     )
 

@@ -69,4 +69,6 @@ def test_runs_are_full_of_faults() -> None:
         "_stop_nats",
         "_bad_journal",
         "_lose_stream_while_it_is_filled",
+        "_lose_commits",
+        "_lose_commits_unnoticed",
     }

@@ -5,11 +5,11 @@ Everything below it is simulated.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.ring import ring_of
@@ -19,15 +19,18 @@ from actors.journal.ports import Journal
 from actors.outbox.relay import OutboxRelay
 from actors.rpc.messages import decode_submissions, encode_replies
 from actors.rpc.transport import ShardUnreachable
+from actors.shard.background_tasks import BackgroundTasks
 from actors.shard.shard import Shard
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.queries import Queries, ReadUnavailable
 from tests.simulation.connections import Connection
 from tests.simulation.fault_probabilities import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process, SimulatedLoop
+from tests.simulation.lost_commits import LostCommits
 from tests.simulation.network import Lost, Network
 from tests.simulation.projections import ProjectionTables, SimulatedStore
 from tests.simulation.reads import SimulatedPool
+from tests.simulation.relay_memory import ForgetfulRelay
 from tests.simulation.run_config import RunConfig
 from tests.simulation.stream import Reader, SimulatedStream, StreamServer
 
@@ -55,6 +58,13 @@ class Deployment:
         self.queries: Queries | None = None
 
 
+class Standby(NamedTuple):
+    """All tables of the database, at an earlier moment."""
+
+    database: MemoryDatabase
+    tables: ProjectionTables
+
+
 class World:
     """Starts processes, and restarts them when they die."""
 
@@ -67,6 +77,7 @@ class World:
         )
         self.network = Network(loop, Random(f"network {plan.seed}"), latency_s=plan.latency_s)
         self.processes: list[Process] = []
+        self._database_connections: list[Connection] = []
         self.postgres = self._process("postgres")
         self.nats = self._process("nats")
         self.database = MemoryDatabase(clock=loop.time)
@@ -76,6 +87,9 @@ class World:
             sync_s=plan.relay_limits.outbox_retention_s / 2,
         )
         self.tables = ProjectionTables(self.database)
+        self._relays: list[ForgetfulRelay] = []
+        self.losses: list[LostCommits] = []
+        """What each failover lost."""
         self.deployments: list[Deployment] = []
         self.consumers: list[Process | None] = [None] * plan.groups
 
@@ -111,7 +125,8 @@ class World:
         outbox = MemoryOutbox(self.database, self._connection("outbox", self.outbox_faults))
         backfill = MemoryBackfill(self.database, self._connection("refill", self.outbox_faults))
         process.on_death(backfill.end_session)
-        relay = OutboxRelay(
+        relay_class = ForgetfulRelay if self.plan.failovers else OutboxRelay
+        relay = relay_class(
             outbox=outbox,
             stream=SimulatedStream(self.stream, self._nats_connection("publisher")),
             limits=self.plan.relay_limits,
@@ -130,14 +145,21 @@ class World:
             )
         )
         host.process, host.shard, host.relay = process, shard, relay
-        for work in (
-            shard.run(),
-            shard.reject_while_stalled(),
-            relay.run(),
-            relay.prune(),
-            relay.sweep(),
-        ):
-            process.start(work)
+        if isinstance(relay, ForgetfulRelay):
+            relay.watch(self.database)
+            self._relays.append(relay)
+        process.start(shard.run())
+        process.start(shard.reject_while_stalled())
+        for task in (relay.run, relay.prune, relay.sweep):
+            process.start(self._supervised(task))
+
+    def _supervised(
+        self, task: Callable[[], Coroutine[Any, Any, None]]
+    ) -> Coroutine[Any, Any, None]:
+        """``task``. A relay that remembers lost events fails, and is started again then."""
+        if self.plan.failovers:
+            return BackgroundTasks().supervise("relay", task)
+        return task()
 
     def wrap_journal(self, journal: Journal, _relay: OutboxRelay) -> Journal:
         """The parts that a mutation may replace."""
@@ -179,6 +201,43 @@ class World:
     def make_store(self) -> SimulatedStore:
         return SimulatedStore(self.tables, self._connection("store", self.store_faults))
 
+    # -- losing commits ---------------------------------------------------------------------------
+
+    def standby(self) -> "Standby":
+        """The database as it is now: an asynchronous standby that stops to replay here."""
+        return Standby(self.database.snapshot(), self.tables.snapshot())
+
+    def fail_over(self, standby: "Standby", *, hidden: bool) -> None:
+        """Promote ``standby``: what was committed since is lost.
+
+        ``hidden``: a proxy keeps the clients' sessions, and delivers what is on its way.
+        """
+        lost = LostCommits(
+            moment=self.loop.moment(), before=self.database.snapshot(), after=standby.database
+        )
+        self.losses.append(lost)
+        self.database.restore(standby.database)
+        self.tables.restore(standby.tables)
+        for relay in self._relays:
+            relay.forget(lost)
+        if not hidden:
+            for connection in self._database_connections:
+                connection.break_off()
+
+    def recover(self) -> None:
+        """What an operator does after failovers.
+
+        The projections of wallets whose events the consumers have acknowledged before the failover
+        are applied from the journal, and a shard is started anew: it fills the stream again if the
+        database has lost that it was filled.
+        """
+        for wallet_id in self.database.wallets:
+            self.tables.catch_up(wallet_id)
+        host = self.deployments[0].hosts[0]
+        if host.process is not None and host.process.alive:
+            host.process.kill()
+        self.start_shard(self.deployments[0], 0)
+
     # -- parts ------------------------------------------------------------------------------------
 
     def client(self, name: str) -> Process:
@@ -205,13 +264,15 @@ class World:
         return process
 
     def _connection(self, use: str, probabilities: FaultProbabilities) -> Connection:
-        return Connection(
+        connection = Connection(
             self.loop,
             self.postgres,
             probabilities,
             SeededRandom(f"{use} {len(self.processes)} {self.plan.seed}"),
             timeout_s=self.plan.statement_timeout_s,
         )
+        self._database_connections.append(connection)
+        return connection
 
     def _nats_connection(self, use: str) -> Connection:
         return Connection(

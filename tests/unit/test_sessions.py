@@ -108,6 +108,23 @@ async def test_a_lost_commit_makes_no_money() -> None:
     assert database.wallets[wallet].balance == transfers == 89_900
 
 
+async def test_a_cache_of_a_lost_history_is_a_conflict_in_an_open_session() -> None:
+    """A proxy hides the failover. Both histories are at version 2, and only the new one has the
+    hold that is settled."""
+    journal = FaultyJournal()
+    async with shard_in_memory(journal) as remembers:
+        wallet = await remembers.create_wallet()
+        standby = journal.database.snapshot()
+        await remembers.request(wallet, debit("900"))
+        journal.database.restore(standby)
+
+        async with shard_in_memory(FaultyJournal(journal.database)) as writes:
+            pending = body(await writes.request(wallet, debit("5", status="pending")))
+        after = body(await remembers.request(wallet, settle(pending["id"], "completed")))
+        assert remembers.shard.counts["conflicts"] == 1
+    assert (after["status"], after["wallet"]["balance"]) == ("completed", "5.00")
+
+
 async def test_what_others_left_is_published_once_a_commit_says_that_it_stays() -> None:
     """It may be our own commit with a lost response, visible here but not replicated."""
     journal, relay = FaultyJournal(), CountingRelay()
