@@ -124,7 +124,7 @@ class Auditor:
             if contradicts:
                 self._found_this_round += 1
                 _log.error("audit mismatch", wallet_id=wallet_id)
-        self._record_stalled([row[0] for row in rows if row[2]])
+        await self._catch_up([row[0] for row in rows if row[2]])
         await self._retake([row[0] for row in rows if row[3]])
         until = rows[-1][0] if len(rows) == WALLETS_MAX else _LAST_UUID
         lost = await self._pool.fetch(_WITHOUT_WALLET, self._cursor, until, WALLETS_MAX)
@@ -145,6 +145,13 @@ class Auditor:
             _log.error("audit found a lost history", wallet_id=wallet_id)
             await self._store.retake(WalletId(wallet_id))
             self._retaken += 1
+
+    async def _catch_up(self, wallets: list[str]) -> None:
+        """Apply what no consumer will: a database that was put back has projections that lack what
+        their consumer acknowledged."""
+        self._record_stalled(wallets)
+        for wallet_id in wallets:
+            await self._store.catch_up(WalletId(wallet_id))
 
     def _record_stalled(self, wallets: list[str]) -> None:
         self._stalled_this_round += len(wallets)

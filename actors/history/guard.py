@@ -55,14 +55,14 @@ class HistoryGuard:
             if session != self._session:
                 await self._require(session)
 
-    async def run(self, connect: Callable[[], Awaitable[int]]) -> None:
+    async def run(self, enter_session: Callable[[], Awaitable[None]]) -> None:
         """Check a new database also while nothing is written, until cancelled.
 
-        ``connect`` returns the journal's session.
+        ``enter_session`` makes the shard use the journal's current session, and calls `require`.
         """
         while True:
             with suppress(JournalUnavailable, SessionLost):  # The next round tries again.
-                await self.require(await connect())
+                await enter_session()
             await asyncio.sleep(_INTERVAL_S)
 
     async def _require(self, session: int) -> None:

@@ -80,12 +80,29 @@ class BatchCommitter:
         self._stall = stall
         self._now = now
         self._history = history
+        self._deciding = asyncio.Lock()
         self._session: int | None = None
         """The journal's session that the cache and the relay's events belong to."""
         self.timings = ShardTimings()
 
+    async def enter_session(self) -> None:
+        """Use the journal's current session, between two batches.
+
+        A shard that is idle when its database is replaced would otherwise keep the cache and the
+        relay's events of the former one until its next batch.
+
+        Raises:
+            JournalUnavailable, SessionLost: there is none that may be used now.
+        """
+        async with self._deciding:
+            await self._enter_session()
+
     async def decide_and_commit(self, group: RetryGroup) -> None:
         """Answer every request of ``group``; or raise what the journal raised and answer none."""
+        async with self._deciding:
+            await self._decide_and_commit(group)
+
+    async def _decide_and_commit(self, group: RetryGroup) -> None:
         clock = asyncio.get_running_loop().time
         queued_until, dequeued = clock(), perf_counter()
         requests = [queued.submission for queued in group.queued_requests]
@@ -149,14 +166,16 @@ class BatchCommitter:
     async def _enter_session(self) -> int:
         """The session that a batch is read and committed over. A new one clears the cache."""
         session = await self._journal.connect()
-        if self._history is not None:
-            await self._history.require(session)
         if session != self._session:
             if self._session is not None:
                 _log.warning("journal session changed, cache cleared", wallets=len(self._cache))
                 self._cache.clear()
                 self._relay.reset()
             self._session = session
+        # After the reset: until then the relay may publish events that the database has lost, and
+        # the comparison would come too early to see them.
+        if self._history is not None:
+            await self._history.require(session)
         return session
 
     async def _load(

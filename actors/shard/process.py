@@ -77,16 +77,15 @@ class ShardProcess:
             JetStreamTail(settings.nats_url, settings.stream_name),
             forked_stops_all=settings.forked_wallets_stop == "all",
         )
-        self._journal = MonitoredJournal(journal, self._writes, loop.time)
         self._shard = Shard(
-            journal=self._journal,
+            journal=MonitoredJournal(journal, self._writes, loop.time),
             relay=self._relay,
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
             history=self._history,
         )
         self._background = BackgroundTasks()
-        check_history = partial(self._history.run, self._journal.connect)
+        check_history = partial(self._history.run, self._shard.enter_session)
         self._listener = RpcServer(
             self._submit,
             self.writing_problem,

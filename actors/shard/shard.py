@@ -90,6 +90,7 @@ class Shard:
         )
         self.counts = self._counts.counts
         self.refusals = self._counts.refusals
+        self._batch_committer = committer
         self.timings = committer.timings
 
     # -- accepting requests -----------------------------------------------------------------
@@ -132,6 +133,14 @@ class Shard:
 
     def _drain_estimate_s(self) -> float:
         return self._mailbox.items * self._counts.s_per_command
+
+    async def enter_session(self) -> None:
+        """Use the journal's current session also without a request.
+
+        Raises:
+            JournalUnavailable, SessionLost: there is none that may be used now.
+        """
+        await self._batch_committer.enter_session()
 
     # -- tasks --------------------------------------------------------------------------------
 

@@ -64,6 +64,18 @@ async def test_a_new_session_starts_with_nothing_remembered() -> None:
         assert (journal.loads, relay.resets) == (loads + 2, resets + 1)
 
 
+async def test_an_idle_shard_forgets_what_belongs_to_a_former_session() -> None:
+    journal, relay = FaultyJournal(), CountingRelay()
+    async with shard_in_memory(journal, relay=relay) as shard:
+        await shard.create_wallet()
+        resets = relay.resets
+        await shard.shard.enter_session()
+        assert (relay.resets, shard.shard.wallets_active) == (resets, 1)
+        journal.lose_connection()
+        await shard.shard.enter_session()
+        assert (relay.resets, shard.shard.wallets_active) == (resets + 1, 0)
+
+
 @pytest.mark.parametrize("here", ["load", "commit"])
 async def test_what_was_read_over_one_session_is_not_committed_over_the_next(here: str) -> None:
     journal = BreakingJournal()
