@@ -69,7 +69,7 @@ def _print(lost: Sequence[LostEvent], console: Console) -> None:
     if not lost:
         console.print("The database has lost nothing that the stream still has.")
         return
-    table = Table("WALLET", "VERSION", "EVENT", "OUTCOME")
+    table = Table("WALLET", "VERSION", "EVENT", "OUTCOME", box=None, pad_edge=False)
     for one in lost[:_ROWS_MAX]:
         event = json.loads(one.payload)
         table.add_row(one.wallet_id, str(one.version), event["type"], one.outcome or "open")
