@@ -74,6 +74,11 @@ class ConsoleReport:
                 f"Stream: {stream.messages:,} messages, {stream.duplicates:,} of them "
                 f"duplicates{truncated}."
             )
+            if stream.resolved:
+                self._line(
+                    f"{stream.resolved:,} more are of a lost history and were resolved by a "
+                    "recovery."
+                )
         if calls is not None:
             self._line(f"History: {calls:,} calls.")
 

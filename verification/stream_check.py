@@ -29,6 +29,11 @@ FROM wallets w LEFT JOIN (
 WHERE w.id > $1::uuid AND w.id <= $2::uuid
 """
 
+_RESOLVED: Final = """
+SELECT concat_ws(':', wallet_id, version, nullif(encode(hash, 'hex'), '')) FROM lost_events
+WHERE outcome IS NOT NULL
+"""
+
 _CLOCK_MARGIN: Final = timedelta(minutes=5)
 """Allowed difference between the clocks of Postgres and NATS."""
 
@@ -42,6 +47,8 @@ class StreamTotals(msgspec.Struct):
     messages: int = 0
     of: int = 0
     duplicates: int = 0
+    resolved: int = 0
+    """Events that the database lost, and that a recovery has resolved: consumers were told."""
     is_truncated: bool = False
     """Old messages were dropped; they are not checked."""
 
@@ -58,8 +65,11 @@ async def check_stream(
     bounds = await source.bounds()
     totals = StreamTotals(of=bounds.last - bounds.first + 1, is_truncated=bounds.first > 1)
     order = StreamOrder(starts_anywhere=totals.is_truncated)
+    resolved = {row[0] for row in await connection.fetch(_RESOLVED)}
     async for page in source.pages(bounds):
-        messages = _decoded(page, findings)
+        decoded = _decoded(page, findings)
+        messages = [one for one in decoded if one.message_id not in resolved]
+        totals.resolved += len(decoded) - len(messages)
         recorded = await chained_events_at(
             connection,
             sorted({(one.event.wallet_id, one.event.version) for one in messages}),

@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from io import StringIO
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
+from rich.console import Console
 
 from actors.history.postgres_recovery import forked_wallets, lost_events, resolve
 from actors.rpc.messages import Applied, Failure, FailureCode, Refused
 from tests.support import databases
 from tests.support.databases import until_outbox_is_empty
 from tests.support.published import wait_for_events
+from tests.support.read_side import running_consumer, until_equal
 from tests.support.results import applied
 from tests.support.write_side import ShardUnderTest, credit, debit, running_shard, settle
+from verification.runner import Options, run
 from wallet.chain import GENESIS
 from wallet.events import EventType
 from wallet.ids import WalletId
@@ -163,6 +167,44 @@ async def test_consumers_hear_of_the_fork_before_anything_newer(
     assert (told["common_version"], told["common_hash"]) == (2, common.hash)
     assert told["lost"] == [event.id for event in lost]
     assert newer.previoushash == rewound.hash
+
+
+@pytest.mark.parametrize("apply_again", [True, False])
+async def test_after_a_recovery_projections_and_checker_agree(
+    database: str, nats_url: str, snapshot: Any, apply_again: bool
+) -> None:
+    async with shard_on(database, nats_url) as shard:
+        wallets = [await shard.create_wallet() for _ in range(3)]
+        for wallet in wallets:
+            await pay(shard, wallet, "1", "2")
+    earlier = snapshot()
+    async with shard_on(database, nats_url) as shard:
+        await pay(shard, wallets[0], "3", "4", "5")
+        held = applied(await shard.request(wallets[1], credit("2", status="pending")))
+        applied(await shard.request(wallets[1], settle(held.id, "failed")))
+        await shard.create_wallet()
+    # The projection was paused all the time: it meets both histories in one go.
+    async with shard_on(earlier, nats_url) as shard:
+        await shard.request(wallets[0], debit("9"))
+        async with connected(earlier) as connection:
+            for forked in await forked_wallets(connection):
+                await resolve(connection, forked, apply_again=apply_again)
+        for wallet in wallets:
+            await pay(shard, wallet, "6")
+    assert any("stream" in line for line in await check_of(database, nats_url)), "it sees loss"
+    async with running_consumer(earlier, nats_url):
+        await until_equal(earlier)
+    assert await check_of(earlier, nats_url) == []
+
+
+async def check_of(database: str, nats_url: str) -> list[str]:
+    """What the checker finds in the database and on the stream."""
+    output = StringIO()
+    options = Options(
+        database_url=database, nats_url=nats_url, stream="WALLET_EVENTS", lag_max_s=0.0
+    )
+    code = await asyncio.to_thread(run, options, Console(file=output), Console(file=output))
+    return [] if code == 0 else output.getvalue().splitlines()
 
 
 async def test_a_lost_wallet_is_opened_again_even_if_the_loss_is_accepted(
