@@ -74,7 +74,8 @@ def decode_message(sequence: int, message_id: str, subject: str, payload: bytes)
         transfer_type=data.type if moves else "",
         previous_status=envelope.previousstatus,
         amount=minor_units(data.amount) if moves else 0,
-        reference_id=data.reference_id or "",
+        # A rewound wallet has one, its event does not.
+        reference_id=(envelope.type != "wallet.rewound" and data.reference_id) or "",
         failure_reason=data.failure_reason or "",
     )
     return StreamMessage(

@@ -174,7 +174,7 @@ async def test_after_a_recovery_projections_and_checker_agree(
     database: str, nats_url: str, snapshot: Any, apply_again: bool
 ) -> None:
     async with shard_on(database, nats_url) as shard:
-        wallets = [await shard.create_wallet() for _ in range(3)]
+        wallets = [await shard.create_wallet(reference_id=f"r{n}") for n in range(3)]
         for wallet in wallets:
             await pay(shard, wallet, "1", "2")
     earlier = snapshot()
