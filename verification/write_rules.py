@@ -140,7 +140,8 @@ def _check_unacknowledged(operation: ClientOperation) -> Iterator[Violation]:
 
 def _check_unexpected(index: FactIndex) -> Iterator[Violation]:
     for event in index.facts.journal:
-        if event.reference_id not in index.operations:
+        # A recovery is asked for by an operator.
+        if event.reference_id not in index.operations and event.type != "wallet.rewound":
             yield Violation(
                 kind=ViolationKind.UNASKED_EVENT,
                 wallet_id=event.wallet_id,
