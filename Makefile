@@ -105,6 +105,17 @@ chaos-quick: $(DEVELOPMENT) ## Like chaos, with fewer and shorter faults (2 minu
 overload: $(BENCHMARK) ## Load the service with three times its peak (2 minutes)
 	@$(BIN)/python -m bench.overload $(ARGS)
 
+# -- drills (specification/failure-results.md) ----------------------------------------------------------------
+
+.PHONY: drills drills-quick
+
+drills: $(DEVELOPMENT) ## Fail over Postgres clusters, fill disks, roll NATS back, under load (15 minutes)
+	@WALLET_DRILLS=write $(BIN)/pytest tests/drills $(ARGS)
+
+drills-quick: $(DEVELOPMENT) ## A synchronous failover and a lost consumer (90 seconds)
+	@WALLET_DRILLS=1 $(BIN)/pytest tests/drills/test_failover.py tests/drills/test_nats.py \
+		-k "standby_promoted_loses_nothing or consumer_is_deleted" $(ARGS)
+
 # -- benchmark (bench/README.md) --------------------------------------------------------------------
 
 .PHONY: bench bench-quick load profile

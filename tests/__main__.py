@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent
-_STACKS = ("e2e", "docker", "cluster")
+_STACKS = ("e2e", "docker", "cluster", "drills")
 """Folders whose tests start the whole service: two at a time would disturb each other."""
 _PARALLEL = ("--numprocesses", "logical", "--maxprocesses", "8", "--dist", "worksteal")
 _WITH_VALUE = {"-k", "-m", "-p", "-c", "-o", "-W", "-n", "--deselect", "--ignore"}

@@ -123,6 +123,11 @@ def link(previous: bytes, content: bytes) -> bytes:
     return blake2b(previous + content, digest_size=16, person=b"wallet event").digest()
 
 
+def key_digest(scope: str, key: str) -> bytes:
+    """Identifies an idempotency key: the first half of the digest in an event."""
+    return blake2b(f"{scope}\0{key}".encode(), digest_size=16, person=b"wallet key").digest()
+
+
 class ChainReplay:
     """One wallet's chain, event by event in version order."""
 

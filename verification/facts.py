@@ -143,5 +143,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     keys: Sequence[KeyRow] | None = None
     stream: Sequence[StreamMessage] | None = None
     outbox: Sequence[OutboxRow] | None = None
+    recovered_keys: frozenset[bytes] = frozenset()
+    """Digests of keys that the database lost and whose events were applied again."""
     wallet_projections: Sequence[WalletRow] | None = None
     transfer_projections: Sequence[TransferRow] | None = None

@@ -21,6 +21,8 @@ _WALLETS: Final = f"""{rows.WALLET} WHERE id = ANY ($1::uuid[])
     OR id IN (SELECT wallet_id FROM wallet_references WHERE reference_id = ANY ($2::text[]))
 """
 
+_RECOVERED_KEYS: Final = "SELECT key_digest FROM recovered_keys"
+
 _KEYS: Final = """
 SELECT wallet_id::text, key, refused, answer, version FROM idempotency_keys
 WHERE wallet_id = ANY ($1::uuid[]) OR key = ANY ($2::text[])
@@ -62,6 +64,7 @@ async def _facts(connection: asyncpg.Connection, history: list[ClientCall]) -> F
         transfers=[],
         journal=[rows.event_from_row(row) for row in await connection.fetch(rows.EVENTS_OF, ids)],
         keys=[rows.key_from_row(row) for row in await connection.fetch(_KEYS, ids, creations)],
+        recovered_keys=frozenset(row[0] for row in await connection.fetch(_RECOVERED_KEYS)),
     )
 
 

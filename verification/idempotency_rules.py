@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
+from verification.chain import key_digest
 from verification.fact_index import ClientOperation, FactIndex
 from verification.facts import ClientCall, KeyRow
 from verification.violations import Violation, ViolationKind
@@ -69,6 +70,8 @@ def _check_rows(
     creations = {row.key: row for row in rows.values() if row.wallet_id not in index.journals}
     for scope, sharing in operations.items():
         row = rows.get(scope) if scope[0] else creations.get(scope[1])
+        if row is None and _is_recovered(index.facts.recovered_keys, scope):
+            continue
         for operation in sharing:
             yield from _check_row(scope, operation, row)
     for row in rows.values():
@@ -79,6 +82,12 @@ def _check_rows(
                 (row.wallet_id, row.key),
                 f"version {row.version}",
             )
+
+
+def _is_recovered(recovered: frozenset[bytes], scope: Scope) -> bool:
+    """Whether the key's row was lost and its event applied again. Without the scope of a wallet
+    creation nobody can tell."""
+    return bool(recovered) and (not scope[0] or key_digest(*scope) in recovered)
 
 
 def _check_row(scope: Scope, operation: ClientOperation, row: KeyRow | None) -> Iterator[Violation]:

@@ -30,6 +30,8 @@ class NatsOptions:
     log_file: Path
     sync_s: float
     """How often JetStream syncs its files to disk."""
+    store_bytes_max: int | None = None
+    """Limit of all streams together (`max_file_store`). None: what NATS finds on the disk."""
 
     @property
     def url(self) -> str:
@@ -88,6 +90,7 @@ def _config(options: NatsOptions) -> str:
     text = json.dumps
     # An acknowledged message may be lost for this long; the outbox keeps events for longer.
     sync = f"{options.sync_s:g}s"
+    limit = "" if options.store_bytes_max is None else f"max_file_store: {options.store_bytes_max}"
     return f"""\
 server_name: wallet
 listen: {text(f"127.0.0.1:{options.port}")}
@@ -98,5 +101,6 @@ authorization {{
 jetstream {{
   store_dir: {text(str(options.folder / "jetstream"))}
   sync_interval: {sync}
+  {limit}
 }}
 """

@@ -9,25 +9,22 @@ import os
 import platform
 import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from random import Random
 from typing import Final
 
-import msgspec
 from rich.console import Console
 
 from tests.chaos.faults import FAULTS, QUICK, Fault, Scale
 from tests.chaos.report import show, write_page
 from tests.chaos.rounds import Result, run_round
 from tests.chaos.stack import ChaosStack, running_stack
+from tests.support.checker import run_checker
 
 _TOGETHER: Final = 3
 """Faults at once."""
 _TOGETHER_ROUNDS: Final = 3
-_BREACH: Final = "rule "
 _WIDTH: Final = 160
 """Table width without a terminal."""
 
@@ -88,30 +85,14 @@ def _print_result(console: Console, result: Result, took_s: float) -> None:
 async def _check_all(stack: ChaosStack, results: Sequence[Result], console: Console) -> None:
     """Run the checker on all data; each violation is assigned to the round of its wallet."""
     console.print("Checking everything …")
-    with tempfile.TemporaryDirectory() as folder:
-        history = Path(folder) / "history.jsonl"
-        with history.open("wb") as file:
-            for result in results:
-                file.writelines(msgspec.json.encode(one) + b"\n" for one in result.history)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "verification",
-            *("--database-url", stack.database_url),
-            *("--nats-url", stack.nats_url),
-            *("--history", str(history)),
-            *("--lag-max-s", "0"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await process.communicate()
-    lines = said.decode().splitlines()
-    for line in lines:
+    report = await run_checker(
+        stack.database_url,
+        stack.nats_url,
+        (one for result in results for one in result.history),
+    )
+    for line in report.lines:
         console.print(f"    {line}", highlight=False, soft_wrap=True)
-    found = [line for line in lines if line.startswith(_BREACH)]
-    if process.returncode and not found:
-        found = [f"the checker ended with {process.returncode}"]
-    for line in found:
+    for line in report.violations:
         of = next((one for one in results if any(w in line for w in one.wallets)), results[-1])
         if line not in of.violations:
             of.violations.append(line)

@@ -17,11 +17,11 @@ from verification.facts import ClientCall
 
 _IMPATIENCE_S: Final = 0.2
 _IMPATIENT_SHARE: Final = 0.03
-_THINK_S: Final = 0.12
+THINK_S: Final = 0.12
 _RETRY: Final = RetryPolicy(wait_s=0.1, wait_max_s=0.4, give_up_s=120.0)
 """Shorter than Retry-After: the clients also measure when the service is back."""
 _HOT_SHARE: Final = 0.3
-_MIX: Final = OperationMix(
+MIX: Final = OperationMix(
     idempotent_share=0.7, debit_share=2 / 3, pending_share=0.4, batch_size=(2, 6)
 )
 
@@ -44,7 +44,17 @@ class Decided:
 class Load:
     """Clients with a wallet each, and one hot wallet that all of them share."""
 
-    def __init__(self, url: str, *, name: str, seed: str, clients: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        seed: str,
+        clients: int,
+        think_s: float = THINK_S,
+        mix: OperationMix = MIX,
+    ) -> None:
+        """``think_s``: mean pause between a client's requests."""
         self.state = SharedClientState()
         self.errors: Counter[str] = Counter()
         """Calls without a decision, by the error that the client got."""
@@ -53,6 +63,8 @@ class Load:
         self.abandoned = 0
         """Operations that the client abandoned with an unknown outcome."""
         self.name = name
+        self.think_s = think_s
+        self.mix = mix
         self.http = httpx.AsyncClient(
             base_url=url,
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=30),
@@ -124,7 +136,7 @@ class _Client:
     def __init__(self, load: Load, name: str, seed: str) -> None:
         self._load = load
         self._random = random = SeededRandom(f"{seed} {name}")
-        self._source = OperationSource(name, load.state, random, _MIX)
+        self._source = OperationSource(name, load.state, random, load.mix)
         transport = HttpTransport(load.http, timeout_s=self._timeout_s)
         self._client = LoadClient(transport, load.record, random, _RETRY, time.monotonic_ns)
 
@@ -139,7 +151,7 @@ class _Client:
     async def run(self, own: str, hot: str, stopping: asyncio.Event) -> None:
         await self._deposit(own)
         while not stopping.is_set():
-            await asyncio.sleep(self._random.between(0.0, 2 * _THINK_S))
+            await asyncio.sleep(self._random.between(0.0, 2 * self._load.think_s))
             wallet_id = hot if self._random.happens(_HOT_SHARE) else own
             if self._random.happens(0.12):
                 await self._read(wallet_id)

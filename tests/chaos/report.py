@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -11,10 +10,7 @@ from rich.table import Table
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.rounds import Result
-
-PAGE: Final = Path(__file__).parents[2] / "specification" / "failure-results.md"
-BEGIN: Final = "<!-- written by make chaos -->"
-END: Final = "<!-- /written by make chaos -->"
+from tests.support.generated_page import FAILURE_RESULTS, table, write_generated_part
 
 _HEAD: Final = (
     "fault",
@@ -70,24 +66,15 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
 
 
 def show(console: Console, results: Sequence[Result]) -> None:
-    table = Table(*_HEAD)
+    shown = Table(*_HEAD)
     for row in rows_of(results):
-        table.add_row(*row.cells(), style="red" if row.violations else "")
-    console.print(table)
+        shown.add_row(*row.cells(), style="red" if row.violations else "")
+    console.print(shown)
 
 
 def write_page(about: str, results: Sequence[Result]) -> None:
     """Replace the generated part of the page."""
-    lines = [BEGIN, "", about, "", _line(_HEAD), _line(["---"] * len(_HEAD))]
-    lines += [_line(row.cells()) for row in rows_of(results)]
+    lines = [about, "", *table(_HEAD, [row.cells() for row in rows_of(results)])]
     lines += ["", "Injected faults:", ""]
     lines += [f"- `{fault.name}`: {fault.what}" for fault in FAULTS]
-    lines += ["", END]
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(before + "\n".join(lines) + after)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    write_generated_part(FAILURE_RESULTS, "make chaos", lines)

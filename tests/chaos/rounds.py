@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-import asyncpg
 import msgspec
 
 from tests.chaos.clients import IMPATIENT, Load
 from tests.chaos.faults import Fault, Scale
 from tests.chaos.stack import ChaosStack
+from tests.support.backlog import drained_s_of
 from verification.database import connect
 from verification.facts import ClientCall
 from verification.history import check_history
@@ -25,12 +25,6 @@ _AFTER_S: Final = 2.0
 _BACK_S_MAX: Final = 60.0
 _DRAIN_S_MAX: Final = 90.0
 _POLL_S: Final = 0.05
-
-_BACKLOG: Final = """
-SELECT (SELECT count(*) FROM outbox) + (
-    SELECT count(*) FROM wallets w LEFT JOIN wallet_projections p ON p.wallet_id = w.id
-    WHERE p.version IS DISTINCT FROM w.version)
-"""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -69,7 +63,7 @@ async def run_round(
     back = await _until_back(load, moment)
     await asyncio.sleep(_AFTER_S)
     await load.stop()
-    drained_s = await _drained(stack)
+    drained_s = await drained_s_of(stack.database_url, timeout_s=_DRAIN_S_MAX)
     history = load.state.history
     result = Result(
         faults=[fault.name for fault in faults],
@@ -109,20 +103,6 @@ async def _until_back(load: Load, moment: int) -> float | None:
             return None
         await asyncio.sleep(_POLL_S)
     return back
-
-
-async def _drained(stack: ChaosStack) -> float | None:
-    """Time until everything was published and projected; None on time-out."""
-    began = time.monotonic()
-    connection = await asyncpg.connect(stack.database_url)
-    try:
-        while await connection.fetchval(_BACKLOG):
-            if time.monotonic() - began > _DRAIN_S_MAX:
-                return None
-            await asyncio.sleep(_POLL_S)
-    finally:
-        await connection.close()
-    return time.monotonic() - began
 
 
 async def _violations(stack: ChaosStack, history: list[ClientCall]) -> list[str]:

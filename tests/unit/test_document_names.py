@@ -23,6 +23,8 @@ REFERENCES = [
 NO_SETTINGS = {
     "WALLET_EVENTS",  # the stream
     "WALLET_HOME",  # the local stack's folder
+    "WALLET_DRILLS_ADDRESS",  # of the tests
+    "WALLET_DRILLS_RECORD",
     "WALLET_ID",  # a placeholder
 }
 """Words in the form of a setting's environment variable."""

@@ -36,7 +36,7 @@ def test_everything_is_a_parallel_run_and_one_of_what_starts_the_service() -> No
     parallel, in_turn = runs([])
     assert "--numprocesses" in parallel
     assert {"tests/unit", "tests/integration", "tests/simulation"} <= set(parallel)
-    assert in_turn == ["tests/cluster", "tests/docker", "tests/e2e"]
+    assert in_turn == ["tests/cluster", "tests/docker", "tests/drills", "tests/e2e"]
 
 
 def test_a_folder_is_run_in_parallel_and_a_file_in_one_process() -> None:
