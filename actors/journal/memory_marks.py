@@ -36,6 +36,9 @@ class StreamMarks:
         copied._marks = {key: copy(mark) for key, mark in self._marks.items()}
         return copied
 
+    def __repr__(self) -> str:
+        return f"StreamMarks({self._marks!r})"
+
     def __len__(self) -> int:
         return len(self._marks)
 

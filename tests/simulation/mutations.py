@@ -243,7 +243,12 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         ViolationKind.STREAM_EVENT_OUT_OF_ORDER, make=_world_with(_LeavesPredecessorsEvents)
     ),
     "forget an event at its acknowledgement": Mutation(
-        ViolationKind.STREAM_EVENT_MISSING, patches=((OutboxRetention, "_retain_until", _at_once),)
+        ViolationKind.STREAM_EVENT_MISSING,
+        # A stream that is behind would be filled again: each of the two alone loses nothing.
+        patches=(
+            (OutboxRetention, "_retain_until", _at_once),
+            (backfill, "loss_of", _only_new_streams),
+        ),
     ),
     "fill whichever stream is there": Mutation(
         ViolationKind.STREAM_EVENT_OUT_OF_ORDER, patches=((StreamServer, "listens_at", _always),)
