@@ -10,7 +10,7 @@ import nats
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from wallet.event_codec import SUBJECT_ROOT
+from wallet.event_codec import SUBJECT_ROOT, decode_envelope
 
 READ_MAX: Final = 100_000
 """Number of messages whose ids are read. Of more messages only the last ones are read; all are
@@ -104,8 +104,8 @@ class StreamState:
                 for message in await puller.fetch(_FETCH, timeout=_TIMEOUT_S):
                     pending = message.metadata.num_pending
                     if message.metadata.sequence.stream <= last:
-                        wallet, _, version = message.headers["Nats-Msg-Id"].partition(":")
-                        yield wallet, int(version)
+                        event = decode_envelope(message.data)
+                        yield event.subject, event.walletversion
         except TimeoutError:
             return  # the caller compares counts
         finally:
