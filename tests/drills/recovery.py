@@ -80,7 +80,8 @@ def complete_recovery(
         forgotten = [
             one
             for one in drill.outside.belief.forgotten
-            if (one.event.wallet_id, one.event.version) not in named
+            if one.event.wallet_id in drill.load.wallets
+            and (one.event.wallet_id, one.event.version) not in named
         ]
         drill.expect(not forgotten, f"{len(forgotten)} events lost that nobody named")
         untold = loss.wallets - set(drill.outside.belief.rewound)
