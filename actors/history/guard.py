@@ -17,7 +17,7 @@ import structlog
 
 from actors.history.comparison import compare
 from actors.history.ports import DatabaseIdentity, HistoryStore, StreamTail, StreamUnreadable
-from actors.journal.ports import JournalUnavailable, SessionLost
+from actors.journal.ports import JournalBusy, JournalUnavailable, SessionLost
 
 _log = structlog.get_logger(__name__)
 
@@ -102,7 +102,8 @@ class HistoryGuard:
     async def _compare_or_give_up(self, identity: DatabaseIdentity, session: int) -> None:
         try:
             await self._compare(identity, session)
-        except StreamUnreadable:
+        except (StreamUnreadable, JournalBusy):
+            # The session goes on, and would keep the lock.
             await self._store.give_up(session)
             raise
 

@@ -6,7 +6,7 @@ import pytest
 
 from actors.history.guard import HistoryGuard
 from actors.history.ports import DatabaseIdentity, StreamEvent, StreamUnreadable
-from actors.journal.ports import JournalUnavailable, SessionLost
+from actors.journal.ports import JournalBusy, JournalUnavailable, SessionLost
 from tests.support.waiting import until
 from tests.unit.test_history_comparison import Tail, steady
 
@@ -132,6 +132,21 @@ async def test_an_unknown_database_waits_for_a_stream_that_can_be_read(
     guard = guard_of(guards, store, UnreadableTail([]))
     with pytest.raises(JournalUnavailable, match="stream can't be read"):
         await guard.require(1)
+    assert not store.is_locked, "another shard may try"
+    assert PROMOTED not in store.known
+
+
+class BusyStore(Store):
+    """Its queries are cancelled by the server's time-out, and its session goes on."""
+
+    async def lost(self, events: Sequence[StreamEvent], session: int) -> Sequence[StreamEvent]:
+        raise JournalBusy("injected: 57014")
+
+
+async def test_a_comparison_that_takes_too_long_keeps_no_lock(guards: list[HistoryGuard]) -> None:
+    store = BusyStore(PROMOTED)
+    with pytest.raises(JournalBusy):
+        await guard_of(guards, store).require(1)
     assert not store.is_locked, "another shard may try"
     assert PROMOTED not in store.known
 
