@@ -86,10 +86,10 @@ class TcpLink:
         try:
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            to_server.transport.abort()  # before awaiting: a cut may cancel what ends already
             for one in directions:
                 one.cancel()
             await asyncio.gather(*directions, return_exceptions=True)
-            to_server.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_READ_BYTES):

@@ -119,7 +119,7 @@ def deliver(belief: Belief, version: int, kind: str = "wallet.created", rewound:
         "type": kind,
         "subject": "w",
         "walletversion": version,
-        "data": {"id": "w", "version": rewound} | balances,
+        "data": {"id": "w", "version": version, "common_version": rewound} | balances,
     }
     seen = Seen(0, version, f"w:{version}", kind, "w", version)
     belief.add(seen, "wallet.events.0", json.dumps(event).encode())
@@ -226,9 +226,7 @@ async def _echo_server(greeting: bytes = b"") -> AsyncIterator[int]:
         with suppress(ConnectionError):
             while data := await reader.read(100):
                 writer.write(greeting + data)
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        await _close(writer)
 
     async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
