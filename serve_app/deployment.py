@@ -25,15 +25,17 @@ from actors.rpc.keepalive import Heartbeat
 from actors.rpc.tls import TlsFiles
 from actors.shard.process import limits_from
 from actors.shard.statistics import ShardStatistics
-from actors.shard_actor import ShardActor
+from actors.shard_actor import SpreadShardActor
 from actors.shard_actor import actor_name as shard_name
-from projections.projection_actor import ProjectionActor
+from projections.projection_actor import SpreadProjectionActor
 from projections.projection_actor import actor_name as projection_name
 from projections.queries import PLANNER_SETTINGS, Queries
 from projections.statistics import ProjectionStatistics
 from runtime.gc_tuning import freeze_startup_objects
 from runtime.logging import configure_logging
 from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
+from runtime.placement.ray_options import GROUP_SIZE, nodes_accepting_actors
+from runtime.placement.spread import per_node_max
 from runtime.postgres.connect import Connector, Role
 from runtime.settings import Settings
 from runtime.tracing import configure_tracing
@@ -182,11 +184,12 @@ def api_application(settings: Settings) -> serve.Application:
     shards = [
         DeploymentActorConfig(
             name=shard_name(shard),
-            actor_class=ShardActor,
+            actor_class=SpreadShardActor,
             init_kwargs={"shard": shard, "settings": settings},
             actor_options={
                 "num_cpus": max(settings.shard_num_cpus, _MIN_CPUS_FOR_SPREAD),
                 "scheduling_strategy": "SPREAD",
+                GROUP_SIZE: settings.shard_count,
             },
         )
         for shard in range(settings.shard_count)
@@ -201,10 +204,21 @@ def api_application(settings: Settings) -> serve.Application:
         health_check_period_s=2,
         health_check_timeout_s=10,
         ray_actor_options={"num_cpus": _MIN_CPUS_FOR_SPREAD},
+        max_replicas_per_node=_replicas_per_node_max(settings.ingress_replicas),
         logging_config=_SERVE_LOGGING,
         deployment_actors=shards,
     )
     return deployment.bind(settings)
+
+
+def _replicas_per_node_max(replicas: int) -> int | None:
+    """The share of a node, so that no other has fewer; None on one node, which has them all.
+
+    Serve keeps the cap for as long as the version runs: a replica of a lost node waits for another
+    node rather than share the CPUs of the remaining ones.
+    """
+    nodes = nodes_accepting_actors()
+    return per_node_max(replicas, nodes) if nodes > 1 else None
 
 
 def projections_application(settings: Settings) -> serve.Application:
@@ -212,9 +226,13 @@ def projections_application(settings: Settings) -> serve.Application:
     actors = [
         DeploymentActorConfig(
             name=projection_name(group),
-            actor_class=ProjectionActor,
+            actor_class=SpreadProjectionActor,
             init_kwargs={"group": group, "settings": settings},
-            actor_options={"num_cpus": _MIN_CPUS_FOR_SPREAD, "scheduling_strategy": "SPREAD"},
+            actor_options={
+                "num_cpus": _MIN_CPUS_FOR_SPREAD,
+                "scheduling_strategy": "SPREAD",
+                GROUP_SIZE: settings.projection_groups,
+            },
         )
         for group in range(settings.projection_groups)
     ]
