@@ -12,8 +12,6 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import structlog
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import DeploymentActorConfig
@@ -40,6 +38,7 @@ from runtime.postgres.connect import Connector, Role
 from runtime.settings import Settings
 from runtime.tracing import configure_tracing
 from serve_app.app import create_application
+from serve_app.arguments import ApplicationArguments
 from serve_app.asgi import request_metrics, serve_middleware
 from serve_app.asgi.access_log import AccessLog
 from serve_app.asgi.router import FastPathApplication
@@ -179,13 +178,18 @@ class Projections:
         return dict(msgspec.to_builtins(found))
 
 
-def api_application(settings: Settings) -> serve.Application:
-    """The `api` application, as `serve run` and `serve deploy` take it."""
+def api_application(
+    settings: Settings, *, shown: Settings | dict[str, Any] | None = None
+) -> serve.Application:
+    """The `api` application, as `serve run` and `serve deploy` take it.
+
+    ``shown``: the settings for the shards, which Serve's API shows; None: all of them.
+    """
     shards = [
         DeploymentActorConfig(
             name=shard_name(shard),
             actor_class=SpreadShardActor,
-            init_kwargs={"shard": shard, "settings": settings},
+            init_kwargs={"shard": shard, "settings": settings if shown is None else shown},
             actor_options={
                 "num_cpus": max(settings.shard_num_cpus, _MIN_CPUS_FOR_SPREAD),
                 "scheduling_strategy": "SPREAD",
@@ -221,13 +225,15 @@ def _replicas_per_node_max(replicas: int) -> int | None:
     return per_node_max(replicas, nodes) if nodes > 1 else None
 
 
-def projections_application(settings: Settings) -> serve.Application:
-    """The `projections` application."""
+def projections_application(
+    settings: Settings, *, shown: Settings | dict[str, Any] | None = None
+) -> serve.Application:
+    """The `projections` application. ``shown``: as in `api_application`."""
     actors = [
         DeploymentActorConfig(
             name=projection_name(group),
             actor_class=SpreadProjectionActor,
-            init_kwargs={"group": group, "settings": settings},
+            init_kwargs={"group": group, "settings": settings if shown is None else shown},
             actor_options={
                 "num_cpus": _MIN_CPUS_FOR_SPREAD,
                 "scheduling_strategy": "SPREAD",
@@ -247,27 +253,13 @@ def projections_application(settings: Settings) -> serve.Application:
     return deployment.bind(settings)
 
 
-class ApplicationArguments(Settings):
-    """`args` of an application in deploy/serve.yaml: settings, which take precedence over the
-    environment of the nodes. Unknown names are rejected."""
-
-    model_config = SettingsConfigDict(extra="forbid")
-
-    revision: str = Field(
-        default="",
-        description="Any text. Serve doesn't redeploy an unchanged application: change this to "
-        "redeploy, for new code or a new password.",
-    )
-
-    def settings(self) -> Settings:
-        return Settings.model_validate(self.model_dump(exclude={"revision"}))
-
-
 def api(arguments: ApplicationArguments) -> serve.Application:
     """`serve_app.deployment:api`, for `serve deploy` and KubeRay."""
-    return api_application(arguments.settings())
+    return api_application(arguments.settings(), shown=arguments.without_inherited_secrets())
 
 
 def projections(arguments: ApplicationArguments) -> serve.Application:
     """`serve_app.deployment:projections`, for `serve deploy` and KubeRay."""
-    return projections_application(arguments.settings())
+    return projections_application(
+        arguments.settings(), shown=arguments.without_inherited_secrets()
+    )
