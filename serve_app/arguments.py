@@ -32,7 +32,5 @@ class ApplicationArguments(Settings):
         Serve keeps what an actor is created with, and its API shows it.
         """
         environment = Settings()
-        inherited = {
-            name for name in SECRETS if getattr(self, name) == getattr(environment, name)
-        }
+        inherited = {name for name in SECRETS if getattr(self, name) == getattr(environment, name)}
         return self.settings().model_dump(exclude={"revision", *inherited})

@@ -10,7 +10,6 @@ from rich.text import Text
 from deploy.cluster.changes import Changes
 from deploy.cluster.room import KINDS, Room
 from deploy.cluster.state import ActorState, ClusterState, Kind, NodeState
-from runtime.placement.spread import per_node_max
 
 _TITLES: Final[dict[Kind, str]] = {
     "shard": "SHARDS",
@@ -41,13 +40,13 @@ def render_placement(state: ClusterState) -> RenderableType:
 
 
 def unevenness(state: ClusterState) -> list[str]:
-    """A sentence for each kind of process of which a node has more than its share."""
+    """A sentence for each kind of process of which a node has two more than another."""
     nodes = [node for node in state.nodes if node.cpus > 0]
     found = []
     for kind in KINDS:
         running = Counter(actor.node for actor in state.of_kind(kind))
         counts = [running[node.id] for node in nodes]
-        if counts and max(counts) > max(per_node_max(sum(counts), len(nodes)), min(counts) + 1):
+        if counts and max(counts) > min(counts) + 1:
             each = "/".join(map(str, sorted(counts)))
             found.append(
                 f"{_TITLES[kind].capitalize()} are not spread evenly ({each}): the next deployment "

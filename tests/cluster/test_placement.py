@@ -1,4 +1,4 @@
-"""Three Ray nodes: shards and ingress replicas are spread, and are again after nodes come and go."""
+"""Three Ray nodes: shards and ingress replicas are spread, also after nodes come and go."""
 
 import os
 from collections import Counter
