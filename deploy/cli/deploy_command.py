@@ -37,6 +37,7 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_REFUSED: Final = 3
 EXIT_TIMED_OUT: Final = 4
+EXIT_INTERRUPTED: Final = 130
 
 NAMES: Final = (API, PROJECTIONS)
 """What `wallet deploy` accepts instead of a file: one application, from this shell's settings."""
@@ -207,6 +208,9 @@ def _carry_out(
     except StackError as failure:
         _print_error(failure)
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. The cluster goes on with the deployment.", err=True)
+        return EXIT_INTERRUPTED
     took_s = time.monotonic() - began_s
     console.print(f"\n[green]Deployed[/green] in {took_s:.0f} s.", highlight=False)
     console.print(render_placement(state))

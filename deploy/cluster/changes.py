@@ -21,11 +21,21 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     before: str
     after: str
 
+    @property
+    def restarts(self) -> bool:
+        """Whether Serve starts a new version for it: its hash has the arguments and the policy.
+
+        Options of a deployment have a dot in their name.
+        """
+        return "." not in self.name or "autoscaling_config.policy" in self.name
+
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[Change]
     applications: frozenset[str]
     """Those of which something changes, and those that are new."""
+    restarted: frozenset[str]
+    """Of those: all processes are started anew, not only as many replicas as are added."""
     removed: frozenset[str]
     """Those that run and that the configuration does not name."""
 
@@ -47,12 +57,14 @@ def compare(configuration: Configuration, state: ClusterState) -> Changes:
     ]
     if configuration.raw is None:  # Serve starts them anew, and knows nothing of the others.
         changed, removed = frozenset(configuration.applications), frozenset[str]()
+        restarted = changed
     else:
         changed = frozenset(line.application for line in lines)
+        restarted = frozenset(line.application for line in lines if line.restarts)
         # Serve removes only what an earlier configuration has deployed.
         declared = {name for name, found in state.applications.items() if found.config is not None}
         removed = frozenset(declared - configuration.applications.keys())
-    return Changes(lines=lines, applications=changed, removed=removed)
+    return Changes(lines=lines, applications=changed, restarted=restarted, removed=removed)
 
 
 def _lines(

@@ -49,14 +49,14 @@ def check(configuration: Configuration, cluster: Cluster, settings: Settings, st
             state = cluster.read()
             _check_http(configuration, state)
         changes = compare(configuration, state)
-        demand = configuration.only(changes.applications).demand
+        demand = configuration.only(changes.applications).demand.starting(changes.restarted)
         with step("Reaching Postgres", "Postgres answers, and its schema is migrated"):
             postgres = servers.read_postgres(settings)
             _refuse(servers.migration_problem(postgres))
         with step("Reaching NATS", "NATS with JetStream answers"):
             servers.reach_nats(settings)
         with step("Looking for room", "There is room on the nodes, and connections in Postgres"):
-            room = find_room(state, demand, changes.applications)
+            room = find_room(state, demand)
             _refuse(*room.problems, servers.connection_problem(postgres, demand))
     except DeploymentRefused:
         raise
@@ -86,10 +86,10 @@ def _check_http(configuration: Configuration, state: ClusterState) -> None:
                     f"{wanted[name]}. Serve can't change it while it runs: correct it, or run "
                     "`serve shutdown` first, which ends the service."
                 )
-    host = state.http[0] if state.http is not None else wanted.get("host", "127.0.0.1")
     api = configuration.applications.get(API)
     if api is not None:
-        _refuse(bind_policy_error(api.settings, host))
+        host = state.http[0] if state.http is not None else wanted.get("host")
+        _refuse(bind_policy_error(api.settings, host or api.settings.http_host))
 
 
 def _refuse(*problems: str | None) -> None:

@@ -104,7 +104,7 @@ def from_settings(settings: Settings, names: Sequence[str]) -> Configuration:
             name: Application(name=name, arguments={}, options={}, settings=settings)
             for name in names
         },
-        http={"host": settings.http_host, "port": settings.http_port},
+        http={},  # Serve keeps the address that it listens on
     )
 
 

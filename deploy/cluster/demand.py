@@ -1,10 +1,12 @@
 """What a deployment needs, in numbers. `docs/operating/sizing.md` explains the formulas."""
 
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
 
 from deploy.cluster.state import Kind
+from serve_app.applications import API, PROJECTIONS
 
 SHARD_CPUS_MIN: Final = 0.01
 """CPUs that every actor reserves at least: see `serve_app.deployment`."""
@@ -35,6 +37,14 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     read_pool_max: int = 0
     keys: bool = False
     projections: int = 0
+
+    def starting(self, applications: Collection[str]) -> "Demand":
+        """What starts if only these are started anew: others keep their shards and projections."""
+        return msgspec.structs.replace(
+            self,
+            shards=self.shards if API in applications else 0,
+            projections=self.projections if PROJECTIONS in applications else 0,
+        )
 
     @property
     def replica_connections(self) -> int:

@@ -5,7 +5,7 @@ replaced one after the other: a new one gets the CPUs of the one before.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,7 +19,6 @@ from deploy.cluster.demand import (
 )
 from deploy.cluster.state import ClusterState, Kind, NodeState
 from runtime.placement.spread import Node, per_node_max, spread
-from serve_app.applications import API, PROJECTIONS
 
 KINDS: Final[tuple[Kind, ...]] = ("shard", "ingress", "projection")
 _MEMORY: Final[Mapping[Kind, int]] = {
@@ -40,17 +39,18 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
 
 
-def find_room(state: ClusterState, demand: Demand, applications: Collection[str]) -> Room:
-    """Place what will start if ``applications`` are deployed anew on the cluster as it is."""
+def find_room(state: ClusterState, demand: Demand) -> Room:
+    """Place what ``demand`` will start on the cluster as it is."""
     search = _Search([node for node in state.nodes if node.cpus > 0])
     if not search.nodes:
         problem = "The cluster has no node with CPUs. Start one with `ray start --num-cpus=N`."
         return Room(placement={}, problems=[problem], notes=[])
-    if API in applications:
+    if demand.shards:
         search.place("shard", demand.shards, demand.shard_cpus)
+    if demand.replicas:
         cap = demand.replicas_per_node_max or per_node_max(demand.replicas, len(search.nodes))
         search.replace_replicas(state, demand.replicas, demand.replica_cpus, cap)
-    if PROJECTIONS in applications:
+    if demand.projections:
         search.place("projection", demand.projections, SHARD_CPUS_MIN)
     search.check_memory(state)
     return Room(placement=search.placement, problems=search.problems, notes=search.notes)

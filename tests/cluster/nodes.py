@@ -79,7 +79,7 @@ class Cluster:
     def __init__(self, database_url: str, nats_url: str) -> None:
         # Short: Unix sockets lie below it.
         self._folder = Path(tempfile.mkdtemp(prefix="wc-", dir="/tmp"))
-        self._token = secrets.token_hex(32)
+        self.token = secrets.token_hex(32)
         self._port = free_port()
         self._dashboard_port = free_port()
         self._dashboard_url = f"http://127.0.0.1:{self._dashboard_port}"
@@ -101,6 +101,10 @@ class Cluster:
     @property
     def address(self) -> str:
         return f"{_ip(0)}:{self._port}"
+
+    @property
+    def dashboard_url(self) -> str:
+        return self._dashboard_url
 
     @property
     def head(self) -> Node:
@@ -174,7 +178,7 @@ class Cluster:
         """Whether Serve runs the version that was deployed since then."""
         answer = httpx.get(
             f"{self._dashboard_url}/api/serve/applications/",
-            headers={"Authorization": f"Bearer {self._token}"},
+            headers={"Authorization": f"Bearer {self.token}"},
             timeout=10,
         )
         answer.raise_for_status()
@@ -236,7 +240,7 @@ class Cluster:
             **ray_variables(),
             **self._settings,
             _NODE_VARIABLE: name,
-            "RAY_AUTH_TOKEN": self._token,
+            "RAY_AUTH_TOKEN": self.token,
             "RAY_ADDRESS": self.address,
             # Several nodes on the processors of one may take longer than Ray's 30 s to start.
             "RAY_raylet_start_wait_time_s": str(_START_TIMEOUT_S),

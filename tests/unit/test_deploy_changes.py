@@ -50,12 +50,19 @@ def test_settings_and_options_are_listed_with_both_values() -> None:
         ],
     }
     changes = changes_of(api, PROJECTIONS_CONFIG, running=RUNNING)
-    assert changes.applications == {"api"}
+    assert changes.applications == changes.restarted == {"api"}
     assert shown(changes) == [
         "api shard_count: 4 → 6",
         "api Ingress.num_replicas: 3 → 4",
         "api Ingress.ray_actor_options.num_cpus: (default) → 1",
     ]
+
+
+def test_more_replicas_alone_start_no_new_version() -> None:
+    api = {**API_CONFIG, "deployments": [{"name": "Ingress", "num_replicas": 4}]}
+    changes = changes_of(api, PROJECTIONS_CONFIG, running=RUNNING)
+    assert changes.applications == {"api"}
+    assert changes.restarted == frozenset()
 
 
 def test_a_setting_that_is_no_longer_named_is_a_change() -> None:

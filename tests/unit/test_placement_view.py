@@ -90,6 +90,7 @@ def test_changes_show_both_values_and_what_is_removed() -> None:
     changes = Changes(
         lines=[Change(application="api", name="shard_count", before="2", after="4")],
         applications=frozenset({"api", "projections"}),
+        restarted=frozenset({"api", "projections"}),
         removed=frozenset({"other"}),
     )
     lines = [line.split() for line in shown(render_changes(changes))]
@@ -102,6 +103,7 @@ def test_brackets_in_a_value_are_no_markup() -> None:
     changes = Changes(
         lines=[Change(application="api", name="x", before="[red]", after="[/nothing]")],
         applications=frozenset({"api"}),
+        restarted=frozenset({"api"}),
         removed=frozenset(),
     )
     assert "[/nothing]" in " ".join(shown(render_changes(changes)))
