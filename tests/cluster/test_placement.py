@@ -73,7 +73,7 @@ def test_serve_s_api_shows_no_password(cluster: Cluster) -> None:
 
 
 def test_status_shows_the_placement_in_80_columns(cluster: Cluster, log: list[str]) -> None:
-    text = cluster.wallet("status", f"--address={cluster.dashboard_url}", COLUMNS="80")
+    text = status(cluster)
     rows = [line for line in text.splitlines() if line.startswith("127.0.0.")]
     assert len(rows) == len(cluster.nodes)
     assert max(map(len, text.splitlines())) <= 80
@@ -112,11 +112,31 @@ def test_every_deployment_is_spread(cluster: Cluster, log: list[str], tmp_path: 
     log.append(f"deployed again: {dict(seen)}")
 
 
-def test_shards_of_a_lost_node_are_spread_over_the_others(cluster: Cluster) -> None:
+def status(cluster: Cluster) -> str:
+    """What `wallet status` prints, whatever its exit code is."""
+    try:
+        return cluster.wallet("status", f"--address={cluster.dashboard_url}", COLUMNS="80")
+    except AssertionError as not_ready:
+        return str(not_ready)
+
+
+def ingress_status(cluster: Cluster) -> str:
+    """Serve's status of the deployment."""
+    answer = httpx.get(
+        f"{cluster.dashboard_url}/api/serve/applications/",
+        headers={"Authorization": f"Bearer {cluster.token}"},
+        timeout=30,
+    )
+    return str(answer.json()["applications"]["api"]["deployments"]["Ingress"]["status"])
+
+
+def test_shards_of_a_lost_node_are_spread_over_the_others(cluster: Cluster, log: list[str]) -> None:
     busiest = max(cluster.nodes[1:], key=lambda node: len(node.titles(SHARD)))
     cluster.lose(busiest)
     assert becomes(cluster, SHARD, [2, 2]), counts(cluster, SHARD)
     assert becomes(cluster, INGRESS, [1, 1]), counts(cluster, INGRESS)
+    assert wait_until(lambda: "ingress replica waits" in status(cluster), timeout_s=30)
+    log.append(f"with a node less Ingress is {ingress_status(cluster)}")
 
 
 def test_a_node_that_joins_gets_the_waiting_replica_at_once(cluster: Cluster) -> None:

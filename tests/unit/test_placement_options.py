@@ -11,6 +11,8 @@ from runtime.placement import ray_options
 from runtime.placement.placements import ClusterView, Placements
 from runtime.placement.ray_options import GROUP_SIZE, with_node
 from runtime.placement.spread import Node
+from runtime.settings import Settings
+from serve_app import deployment
 
 NODE = "a" * 56
 OPTIONS: dict[str, Any] = {
@@ -62,3 +64,21 @@ def test_serve_s_controller_creates_the_same_actor_class(
     use(monkeypatch, Node(NODE, 4))
     assert spread.__ray_actor_class__ is actor.__ray_actor_class__
     assert hasattr(spread.options(**OPTIONS), "remote")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "replicas", "cap"), [(1, 3, None), (2, 3, 2), (3, 3, 1), (3, 4, 2), (5, 2, 1)]
+)
+def test_replicas_have_a_cap_per_node_unless_there_is_one_node(
+    monkeypatch: pytest.MonkeyPatch, nodes: int, replicas: int, cap: int | None
+) -> None:
+    monkeypatch.setattr(deployment, "nodes_accepting_actors", lambda: nodes)
+    built: Any = deployment.api_application(Settings(ingress_replicas=replicas))
+    assert built._bound_deployment._replica_config.max_replicas_per_node == cap
+
+
+def test_the_group_of_a_shard_is_the_shards_of_its_version() -> None:
+    built: Any = deployment.api_application(Settings(shard_count=3))
+    actors = built._bound_deployment._deployment_config.deployment_actors
+    assert [one.name for one in actors] == ["shard-0", "shard-1", "shard-2"]
+    assert {one.actor_options[GROUP_SIZE] for one in actors} == {3}
