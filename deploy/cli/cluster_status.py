@@ -12,22 +12,18 @@ from deploy.cli.placement_view import render_placement
 from deploy.cli.status_view import render_status
 from deploy.cluster.rest import RestCluster
 from deploy.cluster.state import Cluster, ClusterState
-from deploy.local.state_dir import StateDirectory
 from deploy.local.status_source import StatusSource, open_source
-from runtime.settings import Settings
 
 _SAMPLE_INTERVAL_S: Final = 1.0
 
 
-def cluster_status(
-    address: str, settings: Settings, state_dir: StateDirectory, console: Console, *, watch: bool
-) -> bool:
+def cluster_status(address: str, console: Console, *, watch: bool) -> bool:
     """Print the placement, and the statistics; true if everything runs.
 
     Raises:
         StackError: the cluster does not answer.
     """
-    with opened_cluster(address, settings, state_dir) as cluster:
+    with opened_cluster(address) as cluster:
         if isinstance(cluster, RestCluster):
             return _show(cluster, None, console, watch=watch)
         with open_source() as source:

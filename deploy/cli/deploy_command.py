@@ -66,8 +66,11 @@ def deploy(
 ) -> int:
     """Deploy a file, an application, or both applications (empty); returns the exit code."""
     try:
+        if not address:
+            address, settings = _local_stack(settings, state_dir, required=not _is_file(what))
         configuration = _configuration(what, settings)
-        with _cluster(address, settings, state_dir) as (cluster, settings):
+        _check_addresses(address, settings)
+        with opened_cluster(address) as cluster:
             configuration = _for_cluster(configuration, cluster, settings)
             with Progress(console) as steps:
                 plan = check(configuration, cluster, settings, steps.step)
@@ -86,20 +89,48 @@ def deploy(
 
 
 @contextmanager
-def opened_cluster(
-    address: str, settings: Settings, state_dir: StateDirectory
-) -> Iterator[Cluster]:
-    """The cluster at ``address``, for commands that only read."""
-    with _cluster(address, settings, state_dir, needs_servers=False) as (cluster, _):
+def opened_cluster(address: str) -> Iterator[Cluster]:
+    """The cluster at ``address``."""
+    opened = nullcontext(RestCluster(address)) if _is_url(address) else connected(address)
+    with opened as cluster:
         yield cluster
 
 
+def _local_stack(
+    settings: Settings, state_dir: StateDirectory, *, required: bool
+) -> tuple[str, Settings]:
+    """Address and settings of the local stack; no address if it does not run.
+
+    Sets Ray's environment, which Ray reads at its import: a file is validated with Ray's schema.
+    """
+    if "ray" not in state_dir.load().alive_processes():
+        if required:
+            _check_addresses("", settings)
+        return "", settings
+    settings = running_settings(settings, state_dir)
+    os.environ.update(serve_environment(settings, state_dir))
+    return os.environ["RAY_ADDRESS"], settings
+
+
+def _check_addresses(address: str, settings: Settings) -> None:
+    if not address:
+        raise DeploymentRefused(
+            "No local Ray cluster is running. Start the stack with `wallet up`, or pass --address."
+        )
+    if not (settings.database_url and settings.nats_url):
+        raise DeploymentRefused(
+            "Set WALLET_DATABASE_URL and WALLET_NATS_URL as on the nodes of the cluster."
+        )
+
+
+def _is_file(what: str) -> bool:
+    return what not in ("", *NAMES) or Path(what).is_file()
+
+
 def _configuration(what: str, settings: Settings) -> Configuration:
-    if what in NAMES and not Path(what).is_file():
-        return files.from_settings(settings, [what])
-    if not what:
-        return files.from_settings(settings, NAMES)
-    return files.read(Path(what))
+    if _is_file(what):
+        return files.read(Path(what))
+    return files.from_settings(settings, [what] if what else NAMES)
 
 
 def _for_cluster(
@@ -121,29 +152,6 @@ def _would_remove(plan: Plan) -> DeploymentRefused:
     return DeploymentRefused(
         f"This would remove {names}, which the file does not name. Name them, or pass --remove."
     )
-
-
-@contextmanager
-def _cluster(
-    address: str, settings: Settings, state_dir: StateDirectory, *, needs_servers: bool = True
-) -> Iterator[tuple[Cluster, Settings]]:
-    """The cluster, and the settings with the addresses of its servers."""
-    if not address:
-        if "ray" not in state_dir.load().alive_processes():
-            raise DeploymentRefused(
-                "No local Ray cluster is running. Start the stack with `wallet up`, or pass "
-                "--address."
-            )
-        settings = running_settings(settings, state_dir)
-        os.environ.update(serve_environment(settings, state_dir))  # before Ray is imported
-        address = os.environ["RAY_ADDRESS"]
-    elif needs_servers and not (settings.database_url and settings.nats_url):
-        raise DeploymentRefused(
-            "Set WALLET_DATABASE_URL and WALLET_NATS_URL as on the nodes of the cluster."
-        )
-    opened = nullcontext(RestCluster(address)) if _is_url(address) else connected(address)
-    with opened as cluster:
-        yield cluster, settings
 
 
 def _is_url(address: str) -> bool:

@@ -73,7 +73,7 @@ def status(
     if address:
         from deploy.cli.cluster_status import cluster_status
 
-        if not cluster_status(address, _settings(), _state_dir(), _console(), watch=watch):
+        if not cluster_status(address, _console(), watch=watch):
             raise typer.Exit(1)
         return
     if not watch:
@@ -133,7 +133,7 @@ def deploy(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="[FILE|api|projections]",
+            metavar="FILE|api|projections",
             help="A Serve configuration such as deploy/serve.yaml; or one application, from the "
             "settings of this shell. Default: both, from the settings of this shell.",
         ),

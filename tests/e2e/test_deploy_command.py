@@ -20,6 +20,7 @@ from tests.support.running_service import RunningService
 
 _ENTRY = "import sys; from deploy.cli.main import main; sys.exit(main())"
 _TIMEOUT_S = 400
+_COMMAND_TIMEOUT_S = 180
 PARTS = ("ray::ShardActor", "ray::ServeReplica", "ray::ProjectionActor")
 
 pytestmark = pytest.mark.timeout(_TIMEOUT_S)
@@ -57,7 +58,7 @@ class Operator:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_TIMEOUT_S,
+            timeout=_COMMAND_TIMEOUT_S,
             check=False,
         )
         return Done(done.returncode, f"{done.stdout}\n{done.stderr}")

@@ -1,5 +1,7 @@
 """A Serve configuration is rejected before anything is sent, with what is wrong."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +125,10 @@ def test_what_is_sent_is_what_the_file_says(tmp_path: Path) -> None:
     file = tmp_path / "serve.yaml"
     file.write_text(yaml.safe_dump(config()))
     assert read(file).raw == config()
+
+
+def test_the_command_does_not_import_ray_before_it_has_set_its_environment() -> None:
+    program = "import sys, deploy.cli.deploy_command; sys.exit('ray' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", program], check=False, cwd=CHECKOUT).returncode == 0
+    )

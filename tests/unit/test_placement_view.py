@@ -75,7 +75,7 @@ def test_stacked_shards_are_called_uneven() -> None:
     assert unevenness(EVEN) == []
 
 
-def test_two_two_and_none_is_uneven_although_no_node_has_more_than_its_share() -> None:
+def test_two_two_and_none_is_uneven_too() -> None:
     stacked = moved(EVEN, actors=[shard(number, number % 2) for number in range(4)])
     assert unevenness(stacked) != []
 
