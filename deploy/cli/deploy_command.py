@@ -162,8 +162,14 @@ def _show(plan: Plan, console: Console) -> None:
     console.print()
     console.print(render_changes(plan.changes))
     if plan.changes.is_empty:
-        lines = unevenness(plan.state)
-        if lines:
+        lines = [
+            f"{name} is {found.status}."
+            for name, found in plan.state.applications.items()
+            if found.status != "RUNNING"
+        ]
+        uneven = unevenness(plan.state)
+        lines += uneven
+        if uneven:
             lines.append("Change `revision` in the file to deploy the same configuration again.")
     else:
         console.print()
