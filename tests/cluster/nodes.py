@@ -79,7 +79,7 @@ class Cluster:
     def __init__(self, database_url: str, nats_url: str) -> None:
         # Short: Unix sockets lie below it.
         self._folder = Path(tempfile.mkdtemp(prefix="wc-", dir="/tmp"))
-        self.token = secrets.token_hex(32)
+        self._token = secrets.token_hex(32)
         self._port = free_port()
         self._dashboard_port = free_port()
         self._dashboard_url = f"http://127.0.0.1:{self._dashboard_port}"
@@ -105,6 +105,11 @@ class Cluster:
     @property
     def dashboard_url(self) -> str:
         return self._dashboard_url
+
+    @property
+    def token(self) -> str:
+        """Of Ray's ports."""
+        return self._token
 
     @property
     def head(self) -> Node:
@@ -178,7 +183,7 @@ class Cluster:
         """Whether Serve runs the version that was deployed since then."""
         answer = httpx.get(
             f"{self._dashboard_url}/api/serve/applications/",
-            headers={"Authorization": f"Bearer {self.token}"},
+            headers={"Authorization": f"Bearer {self._token}"},
             timeout=10,
         )
         answer.raise_for_status()
@@ -240,7 +245,7 @@ class Cluster:
             **ray_variables(),
             **self._settings,
             _NODE_VARIABLE: name,
-            "RAY_AUTH_TOKEN": self.token,
+            "RAY_AUTH_TOKEN": self._token,
             "RAY_ADDRESS": self.address,
             # Several nodes on the processors of one may take longer than Ray's 30 s to start.
             "RAY_raylet_start_wait_time_s": str(_START_TIMEOUT_S),
