@@ -103,7 +103,8 @@ def applications_from(details: dict[str, Any]) -> dict[str, ApplicationState]:
     return {
         name: ApplicationState(
             name=name,
-            status=str(found["status"]),
+            # An enumeration from the controller, text from the dashboard.
+            status=str(getattr(found["status"], "value", found["status"])),
             message=found.get("message") or "",
             deployed_at_s=found.get("last_deployed_time_s") or 0.0,
             config=found.get("deployed_app_config"),

@@ -136,7 +136,7 @@ class TestRefused:
         url = f"postgresql://wallet:hunter2@127.0.0.1:{free_port()}/wallet"
         done = operator.run("deploy", operator.file(), "--yes", WALLET_DATABASE_URL=url)
         text = self.refused(done)
-        assert "Can't connect to Postgres at 127.0.0.1" in text
+        assert "Can't connect to Postgres at postgresql://127.0.0.1" in text
         assert "hunter2" not in text
 
     def test_nats_that_does_not_answer(self, operator: Operator) -> None:

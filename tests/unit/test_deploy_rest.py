@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from ray.serve.schema import ApplicationStatus
 
 from deploy.cluster.rest import RestCluster
+from deploy.cluster.state import applications_from
 from deploy.local.errors import StackError
 from tests.support.clusters import API_CONFIG, config
 
@@ -163,3 +165,8 @@ def test_a_refusal_of_serve_is_told_with_its_reason(dashboard: Dashboard) -> Non
     dashboard.refuse = lambda _: httpx.Response(400, text="Traceback …\nValueError: no")
     with pytest.raises(StackError, match="Serve refused the configuration: ValueError: no"):
         cluster_of(dashboard).deploy(config())
+
+
+def test_the_controller_itself_answers_with_enumerations() -> None:
+    running = applications_from({"applications": {"api": {"status": ApplicationStatus.RUNNING}}})
+    assert running["api"].status == "RUNNING"
