@@ -100,7 +100,6 @@ class _RecoveryBuilder:
                 wallets=dict(known),
                 created_wallets=[],
                 events=[],
-                idempotency_records=[],
             )
         )
 

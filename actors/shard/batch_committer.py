@@ -129,7 +129,7 @@ class BatchCommitter:
         write = batch.write
         # What others left unpublished may be on this server only; publishing can't be undone.
         write.confirm |= bool(loaded.unpublished)
-        if write.wallets or write.idempotency_records or write.confirm:
+        if write.wallets or write.stored_answers or write.confirm:
             assert_writable(write)
             await self._journal.commit(write, session=session)
         committed = perf_counter()

@@ -11,10 +11,8 @@ from typing import Final, assert_never
 
 from actors.journal.ports import (
     CommitRequest,
-    IdempotencyRecord,
     LoadedState,
     ReadSet,
-    RefusedDelivery,
     StoredAnswer,
     TransferKey,
 )
@@ -146,7 +144,6 @@ class BatchDecider:
             wallets={},
             created_wallets=[],
             events=[],
-            idempotency_records=[],
         )
 
     def decide(self, request: CommandRequest) -> RequestResult:
@@ -186,7 +183,7 @@ class BatchDecider:
 
     def _decide_batch(self, request: CommandRequest) -> BatchCommitted | BatchRolledBack:
         before = self._wallet(request.wallet_id)
-        recorded, keys = len(self.write.events), len(self.write.idempotency_records)
+        recorded, keys = len(self.write.events), len(self.write.stored_answers)
         digest = _key_digest(request, request.idempotency)
         results: list[ItemResult] = []
         for index, item in enumerate(request.items):
@@ -205,16 +202,16 @@ class BatchDecider:
     def _roll_back(
         self, wallet_id: WalletId, before: Wallet | None, *, recorded: int, keys: int
     ) -> None:
-        """Roll back to ``recorded`` events and ``keys`` idempotency records."""
+        """Roll back to ``recorded`` events and ``keys`` stored answers."""
         if before is not None and wallet_id in self.write.wallets:
             self.write.wallets[wallet_id] = before
         while len(self.write.events) > recorded:
             event = self.write.events.pop().event
             self.bodies.pop()
             self._restore_transfer(wallet_id, event, self._previous_transfers.pop())
-        while len(self.write.idempotency_records) > keys:
-            record = self.write.idempotency_records.pop()
-            del self._keys[record.scope, record.idempotency.key]
+        while len(self.write.stored_answers) > keys:
+            key, _ = self.write.stored_answers.popitem()
+            del self._keys[key]
 
     def _restore_transfer(
         self, wallet_id: WalletId, event: Event, overwritten: Transfer | None
@@ -261,10 +258,7 @@ class BatchDecider:
             return
         key = (request.wallet_id, command.transfer_id)
         if key not in self._refused:
-            answer = self._refused[key] = encode_refusal(refusal)
-            self.write.refused.append(
-                RefusedDelivery(wallet_id=key[0], transfer_id=key[1], answer=answer)
-            )
+            self._refused[key] = self.write.refused[key] = encode_refusal(refusal)
 
     def _may_be_applied_yet(self, request: CommandRequest) -> bool:
         """Whether an earlier delivery or attempt of ``request`` may still reach the journal."""
@@ -314,11 +308,10 @@ class BatchDecider:
         idempotency: Idempotency,
         result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack,
     ) -> None:
+        key = (request.wallet_id, idempotency.key)
+        assert key not in self._keys, "INV-6 one key, one answer"
         stored = stored_answer(result, idempotency, request.request_id)
-        self._keys[request.wallet_id, idempotency.key] = stored
-        self.write.idempotency_records.append(
-            IdempotencyRecord(scope=request.wallet_id, idempotency=idempotency, stored=stored)
-        )
+        self._keys[key] = self.write.stored_answers[key] = stored
 
     # -- one command -------------------------------------------------------------------------
 

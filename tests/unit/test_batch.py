@@ -100,7 +100,7 @@ def test_a_refusal_rests_on_a_version_too_and_changes_nothing() -> None:
 def test_a_wallet_that_does_not_exist_leaves_nothing_to_write() -> None:
     batch = make_batch()
     assert codes(batch.decide(request(debit(), keys=("k",)))) == ["wallet_not_found"]
-    assert (batch.write.wallets, batch.write.idempotency_records) == ({}, [])
+    assert (batch.write.wallets, batch.write.stored_answers) == ({}, {})
 
 
 def test_a_refusal_carries_the_request_that_was_refused() -> None:
@@ -216,7 +216,7 @@ def test_a_refused_atomic_request_leaves_the_batch_as_it_was() -> None:
     batch = make_batch(cache)
     batch.decide(request(debit("1"), keys=("before",)))
     batch.decide(request(settle(transfer_id(2), "completed")))
-    write, bodies = msgspec.json.encode(batch.write), list(batch.bodies)
+    write, bodies = msgspec.msgpack.encode(batch.write), list(batch.bodies)
     transfers = dict(batch.transfers)
 
     reply = batch.decide(
@@ -231,7 +231,7 @@ def test_a_refused_atomic_request_leaves_the_batch_as_it_was() -> None:
         )
     )
     assert codes(reply) == ["rolled back"] * 3 + ["insufficient_funds"]
-    assert msgspec.json.encode(batch.write) == write
+    assert msgspec.msgpack.encode(batch.write) == write
     assert batch.bodies == bodies
     assert batch.transfers == transfers
 
