@@ -141,11 +141,9 @@ class OutboxRelay:
         """Fills of the stream that this relay finished, by what it had lost."""
         return self._backfiller.fills if self._backfiller is not None else {}
 
-    def add(
-        self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
-    ) -> None:
+    def add(self, event_range: EventRange, recorded: list[RecordedEvent]) -> None:
         """Queue events just committed by this shard."""
-        self._queue.add(event_range, recorded, bodies)
+        self._queue.add(event_range, recorded)
 
     def add_from_journal(self, event_ranges: Iterable[EventRange]) -> None:
         """Queue event ranges that are in the journal, unless they are tracked already."""

@@ -35,9 +35,7 @@ class EventRelay(Protocol):
     def backlog(self) -> int:
         """Events committed and not yet acknowledged by the stream."""
 
-    def add(
-        self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
-    ) -> None:
+    def add(self, event_range: EventRange, recorded: list[RecordedEvent]) -> None:
         """Queue events that this shard just committed."""
 
     def add_from_journal(self, event_ranges: Iterable[EventRange]) -> None:
@@ -221,17 +219,15 @@ class BatchCommitter:
             self._cache.put_transfer(wallet_id, transfer)
 
     def _enqueue_events(self, batch: BatchDecider) -> None:
-        events: dict[WalletId, tuple[list[RecordedEvent], list[bytes]]] = {}
-        for recorded, body in zip(batch.write.events, batch.bodies, strict=True):
-            of_wallet = events.setdefault(recorded.wallet_after.id, ([], []))
-            of_wallet[0].append(recorded)
-            of_wallet[1].append(body)
+        events: dict[WalletId, list[RecordedEvent]] = {}
+        for recorded in batch.write.events:
+            events.setdefault(recorded.wallet_after.id, []).append(recorded)
         for event_range in batch.write.spans():
-            recorded_events, bodies = events[event_range.wallet_id]
+            recorded_events = events[event_range.wallet_id]
             assert len(recorded_events) == event_range.last - event_range.first + 1, (
                 "INV-10 one version per event"
             )
-            self._relay.add(event_range, recorded_events, bodies)
+            self._relay.add(event_range, recorded_events)
 
     def invalidate(
         self, queued_requests: list[QueuedRequest], conflicting: frozenset[WalletId] = frozenset()

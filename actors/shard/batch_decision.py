@@ -50,7 +50,7 @@ from wallet.events import Event, RecordedEvent, TransferChanged, WalletCreated
 from wallet.fold import evolve
 from wallet.ids import TransferId, WalletId
 from wallet.refusals import STORED_UNDER_KEY, Refusal, RefusalCode
-from wallet.representation import ENCODER, balances_view, encode_recorded, encode_transfer
+from wallet.representation import ENCODER, balances_view, encode_transfer, wallet_view
 from wallet.rules import decide_creation, decide_settlement, decide_transfer
 from wallet.state import Transfer, Wallet
 
@@ -127,8 +127,6 @@ class BatchDecider:
         self._references = dict(loaded.references)
         self.transfers: dict[tuple[WalletId, TransferId], Transfer] = dict(loaded.transfers)
         """Transfers as the batch leaves them, loaded ones included."""
-        self.bodies: list[bytes] = []
-        """The JSON of each recorded event, for the stream."""
         self._created_transfers: dict[tuple[WalletId, TransferId], RecordedEvent] = {}
         """Transfers that this batch creates: a batch may contain two deliveries of one command."""
         self._refused: dict[TransferKey, bytes] = dict(loaded.refused)
@@ -207,7 +205,6 @@ class BatchDecider:
             self.write.wallets[wallet_id] = before
         while len(self.write.events) > recorded:
             event = self.write.events.pop().event
-            self.bodies.pop()
             self._restore_transfer(wallet_id, event, self._previous_transfers.pop())
         while len(self.write.stored_answers) > keys:
             key, _ = self.write.stored_answers.popitem()
@@ -340,7 +337,8 @@ class BatchDecider:
         if earlier is not None:
             # INV-7: a transfer id is applied once, however often it is delivered.
             self.write.confirm |= key in self._loaded.created_transfers
-            return _applied(key[1], earlier)
+            version = earlier.wallet_after.version
+            return Applied(id=key[1], version=version, body=earlier.body)
         if (refused := self._refused.get(key)) is not None:
             self.write.confirm |= key in self._loaded.refused
             return Refused(refusal=refusal_from(refused))
@@ -371,9 +369,10 @@ class BatchDecider:
         wallet_id = command.wallet_id
         earlier = self._loaded.wallets.get(wallet_id) or self.write.wallets.get(wallet_id)
         if earlier is not None:
-            created = _creation_event_from(earlier)
             self.write.confirm |= wallet_id in self._loaded.wallets
-            return _applied(wallet_id, created)
+            created = _as_created(earlier)
+            body = ENCODER.encode(wallet_view(created))
+            return Applied(id=wallet_id, version=created.version, body=body)
         reference_id = command.reference_id
         decision = decide_creation(
             command, reference_taken=reference_id in self._references, now=self._now
@@ -419,10 +418,8 @@ class BatchDecider:
     ) -> Applied:
         recorded = record(wallet, event, made_by=request.api_key_id, key_digest=key_digest)
         after = recorded.wallet_after
-        body = encode_recorded(recorded)
         self.write.wallets[after.id] = after
         self.write.events.append(recorded)
-        self.bodies.append(body)
         made: TransferId | WalletId = after.id
         if isinstance(event, TransferChanged):
             made = event.transfer.id
@@ -433,7 +430,7 @@ class BatchDecider:
                 self._created_transfers[key] = recorded
         else:
             self._previous_transfers.append(None)
-        return Applied(id=made, version=after.version, body=body)
+        return Applied(id=made, version=after.version, body=recorded.body)
 
     def _refuse(self, request: CommandRequest, refusal: Refusal) -> Refused:
         self.refusals.append(refusal.code)
@@ -452,11 +449,6 @@ class BatchDecider:
 
 def _key_digest(request: CommandRequest, idempotency: Idempotency | None) -> bytes:
     return request_digest(request.wallet_id, idempotency) if idempotency is not None else b""
-
-
-def _applied(made: str, recorded: RecordedEvent) -> Applied:
-    """The result of an event recorded before; ``made``: id of the wallet or transfer."""
-    return Applied(id=made, version=recorded.wallet_after.version, body=encode_recorded(recorded))
 
 
 def _binds_the_key(result: ItemResult) -> bool:
@@ -492,8 +484,8 @@ _BATCH_RECOVERED: Final = Refusal(
 )
 
 
-def _creation_event_from(wallet: Wallet) -> RecordedEvent:
-    """The wallet's first event, from the fields of a wallet that never change."""
+def _as_created(wallet: Wallet) -> Wallet:
+    """The wallet after its first event, from the fields that never change."""
     event = WalletCreated(
         wallet_id=wallet.id,
         currency=wallet.currency,
@@ -502,4 +494,4 @@ def _creation_event_from(wallet: Wallet) -> RecordedEvent:
         metadata=wallet.metadata,
         occurred_at=wallet.created_at,
     )
-    return RecordedEvent(event=event, wallet_after=evolve(None, event))
+    return evolve(None, event)

@@ -40,7 +40,6 @@ from wallet.commands import CommandRequest
 from wallet.event_codec import CloudEvent
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
-from wallet.representation import encode_recorded
 from wallet.rules import decide_settlement
 from wallet.state import Transfer, TransferStatus
 
@@ -69,7 +68,7 @@ class _PublishesFirst(_Journal):
     async def commit(self, write: CommitRequest, *, session: int) -> None:
         for span in write.spans():
             recorded = [one for one in write.events if one.wallet_after.id == span.wallet_id]
-            self._relay.add(span, recorded, [encode_recorded(one) for one in recorded])
+            self._relay.add(span, recorded)
         await self._journal.commit(write, session=session)
 
 

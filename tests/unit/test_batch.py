@@ -21,7 +21,7 @@ from tests.support.results import applied, balances, body, codes, committed, rol
 from tests.support.write_side import create_wallet, credit, debit, settle
 from wallet.events import TransferChanged
 from wallet.ids import IdempotencyKey
-from wallet.representation import encode_recorded
+from wallet.representation import encode_body
 from wallet.state import TransferStatus
 
 PENDING, COMPLETED, FAILED = TransferStatus
@@ -81,7 +81,7 @@ def test_the_answer_is_what_the_stream_will_say() -> None:
     batch = make_batch(make_cache(make_wallet()))
     result = applied(batch.decide(request(debit("1"), api_key_id="key-7")))
     (recorded,) = batch.write.events
-    assert batch.bodies == [result.body] == [encode_recorded(recorded)]
+    assert result.body == recorded.body == encode_body(recorded.event, recorded.wallet_after)
     assert recorded.made_by == "key-7"
     assert isinstance(recorded.event, TransferChanged)
     assert (result.id, result.version) == (recorded.event.transfer.id, 6)
@@ -193,7 +193,7 @@ def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
     reply = batch.decide(
         request(debit("1", status="pending", transfer_id=transfer_id(1)), attempt=2)
     )
-    assert reply == Applied(id=transfer_id(1), version=3, body=encode_recorded(earlier))
+    assert reply == Applied(id=transfer_id(1), version=3, body=earlier.body)
     assert (batch.write.wallets, batch.write.events) == ({}, [])
 
 
@@ -216,7 +216,7 @@ def test_a_refused_atomic_request_leaves_the_batch_as_it_was() -> None:
     batch = make_batch(cache)
     batch.decide(request(debit("1"), keys=("before",)))
     batch.decide(request(settle(transfer_id(2), "completed")))
-    write, bodies = msgspec.msgpack.encode(batch.write), list(batch.bodies)
+    write = msgspec.msgpack.encode(batch.write)
     transfers = dict(batch.transfers)
 
     reply = batch.decide(
@@ -232,7 +232,6 @@ def test_a_refused_atomic_request_leaves_the_batch_as_it_was() -> None:
     )
     assert codes(reply) == ["rolled back"] * 3 + ["insufficient_funds"]
     assert msgspec.msgpack.encode(batch.write) == write
-    assert batch.bodies == bodies
     assert batch.transfers == transfers
 
     after = batch.decide(
