@@ -10,12 +10,13 @@ import structlog
 
 from actors.journal.assertions import assert_loaded, assert_writable
 from actors.journal.ports import EventRange, Journal, JournalConflict, LoadedState
-from actors.shard.batch_decision import BatchDecider, required_reads
+from actors.shard.batch_decision import BatchDecider
 from actors.shard.batch_timings import BatchTimes, ShardTimings
 from actors.shard.cache import WalletCache
 from actors.shard.counts import ShardCounts
 from actors.shard.failures import FORKED_UNKNOWN, HISTORY_FORKED, fail_all
 from actors.shard.mailbox import QueuedRequest
+from actors.shard.required_reads import required_reads
 from actors.shard.retry_group import RetryGroup
 from actors.shard.stall_detector import StallDetector
 from actors.shard.tracing import trace_batch
@@ -105,7 +106,7 @@ class BatchCommitter:
         queued_until, dequeued = clock(), perf_counter()
         requests = [queued.submission for queued in group.queued_requests]
         session = await self._enter_session()
-        loaded = await self._load(requests, session, redo=group.maybe_applied)
+        loaded = await self._load(requests, session, maybe_applied=group.maybe_applied)
         self._stall.restart()
         if loaded.forked:
             self._answer_forked(group, loaded)
@@ -119,7 +120,7 @@ class BatchCommitter:
             cache=self._cache,
             loaded=loaded,
             now=self._now(),
-            redo=group.maybe_applied,
+            maybe_applied=group.maybe_applied,
             outcome_unknown=group.unknown_outcomes > 0,
         )
         replies = [batch.decide(request) for request in requests]
@@ -177,9 +178,9 @@ class BatchCommitter:
         return session
 
     async def _load(
-        self, requests: list[CommandRequest], session: int, *, redo: bool
+        self, requests: list[CommandRequest], session: int, *, maybe_applied: bool
     ) -> LoadedState:
-        missing = required_reads(requests, self._cache, redo=redo)
+        missing = required_reads(requests, self._cache, maybe_applied=maybe_applied)
         if not missing:
             return _NOTHING_LOADED
         loaded = await self._journal.load(missing, session=session)

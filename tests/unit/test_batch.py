@@ -5,7 +5,7 @@ import pytest
 
 from actors.journal.ports import EventRange, ReadSet
 from actors.rpc.messages import Applied
-from actors.shard.batch_decision import required_reads
+from actors.shard.required_reads import required_reads
 from tests.support.batches import make_batch, make_cache, request
 from tests.support.domain import (
     NOW,
@@ -33,7 +33,7 @@ PENDING, COMPLETED, FAILED = TransferStatus
 def test_nothing_is_read_when_everything_is_warm() -> None:
     cache = make_cache(make_wallet(), pending=(make_transfer(id=transfer_id(1)),))
     asked = [request(debit()), request(settle(transfer_id(1), "completed")), request(credit())]
-    assert not required_reads(asked, cache, redo=False)
+    assert not required_reads(asked, cache, maybe_applied=False)
 
 
 def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
@@ -44,7 +44,7 @@ def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
         request(settle(transfer_id(2), "failed"), wallet=OTHER_WALLET_ID),
         request(create_wallet(wallet_id(9), reference_id="r"), wallet=wallet_id(9)),
     ]
-    assert required_reads(asked, cache, redo=False) == ReadSet(
+    assert required_reads(asked, cache, maybe_applied=False) == ReadSet(
         wallets={OTHER_WALLET_ID},
         keys={(WALLET_ID, IdempotencyKey("k"))},
         transfers={(WALLET_ID, transfer_id(1)), (OTHER_WALLET_ID, transfer_id(2))},
@@ -52,14 +52,14 @@ def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
     )
 
 
-@pytest.mark.parametrize(("attempt", "redo"), [(2, False), (1, True)])
-def test_what_may_have_been_applied_already_is_looked_up(attempt: int, redo: bool) -> None:
+@pytest.mark.parametrize(("attempt", "retried"), [(2, False), (1, True)])
+def test_what_may_have_been_applied_already_is_looked_up(attempt: int, retried: bool) -> None:
     cache = make_cache(make_wallet())
     asked = [
         request(debit(transfer_id=transfer_id(1)), attempt=attempt),
         request(create_wallet(wallet_id(9)), wallet=wallet_id(9), attempt=attempt),
     ]
-    assert required_reads(asked, cache, redo=redo) == ReadSet(
+    assert required_reads(asked, cache, maybe_applied=retried) == ReadSet(
         wallets={wallet_id(9)}, created_transfers={(WALLET_ID, transfer_id(1))}
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from actors.journal.ports import ReadSet, StoredAnswer
 from actors.rpc.messages import BatchCommitted, Refused
-from actors.shard.batch_decision import required_reads
+from actors.shard.required_reads import required_reads
 from tests.support.batches import keyed_batch, make_batch, make_cache, request
 from tests.support.domain import (
     OTHER_WALLET_ID,
@@ -148,7 +148,7 @@ def test_a_batch_of_one_item_is_answered_as_a_batch() -> None:
 def test_keys_of_a_batch_and_of_its_items_are_read() -> None:
     cache = make_cache(make_wallet())
     asked = [keyed_batch(debit("1"), debit("2"), keys=("k1", "k2"))]
-    missing = required_reads(asked, cache, redo=False)
+    missing = required_reads(asked, cache, maybe_applied=False)
     assert missing == ReadSet(keys={(WALLET_ID, IdempotencyKey(key)) for key in ("w", "k1", "k2")})
 
 
@@ -192,7 +192,7 @@ def test_a_part_is_kept_whatever_it_came_to() -> None:
 def test_a_claim_reads_its_key_and_no_wallet() -> None:
     scope = batch_scope(IdempotencyKey("k"))
     missing = required_reads(
-        [request(ClaimKey(), wallet=scope, keys=("k",))], make_cache(), redo=True
+        [request(ClaimKey(), wallet=scope, keys=("k",))], make_cache(), maybe_applied=True
     )
     assert missing == ReadSet(keys={(scope, IdempotencyKey("k"))})
 
