@@ -81,7 +81,7 @@ class OutboxRelay:
         stream: EventStream,
         limits: RelayLimits,
         owns: Callable[[WalletId], bool],
-        refill: StreamBackfill | None = None,
+        backfill: StreamBackfill | None = None,
     ) -> None:
         batch_max, retention_s = limits.publish_batch_max, limits.outbox_retention_s
         self._stream = stream
@@ -97,8 +97,10 @@ class OutboxRelay:
             state, queue, publisher, outbox=outbox, stream=stream, retention_s=retention_s
         )
         self._backfiller: Backfiller | None = None
-        if refill is not None:
-            self._backfiller = Backfiller(refill, publisher, stream=stream, retention_s=retention_s)
+        if backfill is not None:
+            self._backfiller = Backfiller(
+                backfill, publisher, stream=stream, retention_s=retention_s
+            )
         self._sweep = OutboxSweep(
             state,
             queue,

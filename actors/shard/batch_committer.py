@@ -104,7 +104,7 @@ class BatchCommitter:
     async def _decide_and_commit(self, group: RetryGroup) -> None:
         clock = asyncio.get_running_loop().time
         queued_until, dequeued = clock(), perf_counter()
-        requests = [queued.submission for queued in group.queued_requests]
+        requests = [queued.request for queued in group.queued_requests]
         session = await self._enter_session()
         loaded = await self._load(requests, session, maybe_applied=group.maybe_applied)
         self._stall.restart()
@@ -112,7 +112,7 @@ class BatchCommitter:
             self._answer_forked(group, loaded)
             if not group.queued_requests:
                 return
-            requests = [queued.submission for queued in group.queued_requests]
+            requests = [queued.request for queued in group.queued_requests]
 
         # No await from here to the commit: the batch is decided on exactly the state that was read.
         started, loaded_at = clock(), perf_counter()
@@ -157,7 +157,7 @@ class BatchCommitter:
         forked = [
             queued
             for queued in group.queued_requests
-            if not loaded.forked.isdisjoint(wallets_of(queued.submission))
+            if not loaded.forked.isdisjoint(wallets_of(queued.request))
         ]
         group.queued_requests = [one for one in group.queued_requests if one not in forked]
         fail_all(forked, FORKED_UNKNOWN if group.unknown_outcomes else HISTORY_FORKED)
@@ -240,7 +240,7 @@ class BatchCommitter:
         if conflicting:
             return
         for queued in queued_requests:
-            for wallet_id in wallets_of(queued.submission):
+            for wallet_id in wallets_of(queued.request):
                 self._cache.forget(wallet_id)
 
 

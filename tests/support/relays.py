@@ -73,12 +73,12 @@ class RelayFixture:
         self,
         limits: RelayLimits = LIMITS,
         owns: Callable[[WalletId], bool] = lambda _: True,
-        refill: MemoryBackfill | None = None,
+        backfill: MemoryBackfill | None = None,
     ) -> None:
-        self.outbox = InstrumentedOutbox(refill.database if refill else None)
+        self.outbox = InstrumentedOutbox(backfill.database if backfill else None)
         self.stream = FakeStream()
         self.relay = OutboxRelay(
-            outbox=self.outbox, stream=self.stream, limits=limits, owns=owns, refill=refill
+            outbox=self.outbox, stream=self.stream, limits=limits, owns=owns, backfill=backfill
         )
         self._tasks: list[asyncio.Task[None]] = []
 
