@@ -22,7 +22,7 @@ down: $(RUNTIME) ## Finish requests in flight, then stop the service; data is ke
 	@$(BIN)/wallet down
 
 status: $(RUNTIME) ## Show processes, readiness and load: make status WATCH=1
-	@$(BIN)/wallet status $(if $(WATCH),--watch) || true
+	@$(BIN)/wallet status $(if $(WATCH),--watch)
 
 logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
 	@$(BIN)/wallet logs $(if $(FOLLOW),--follow) $(NAME)

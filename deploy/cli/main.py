@@ -1,5 +1,6 @@
 """The `wallet` command. Each command imports deploy.local only when it runs."""
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,12 +16,13 @@ from deploy.cli.context import settings as _settings
 from deploy.cli.context import state_dir as _state_dir
 from deploy.local.errors import StackError
 from runtime.postgres.errors import OPERATOR_ERRORS
+from runtime.unknown_variables import unknown_variables
+from runtime.version import VERSION
 
 app = typer.Typer(
     name="wallet",
     help="Run the wallet service. Settings are read from the environment (WALLET_…).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -35,6 +37,24 @@ Address = Annotated[
         envvar="RAY_ADDRESS", help="Address of the Ray cluster. Default: the local stack."
     ),
 ]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"wallet {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def warn_of_unknown_variables(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Run the wallet service. Settings are read from the environment (WALLET_…)."""
+    for sentence in unknown_variables(os.environ):
+        typer.echo(f"Warning: {sentence}", err=True)
 
 
 @app.command()
