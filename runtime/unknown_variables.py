@@ -31,9 +31,9 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     unknown = sorted(
         name
         for name in environment
-        if name.startswith(PREFIX)
-        and name.removeprefix(PREFIX) not in known
-        and not _is_of_others(name)
+        if name.upper().startswith(PREFIX)  # as pydantic reads them
+        and name.upper().removeprefix(PREFIX) not in known
+        and not _is_of_others(name.upper())
     )
     return [_sentence(name, known) for name in unknown]
 
@@ -47,6 +47,6 @@ def _is_of_others(name: str) -> bool:
 
 
 def _sentence(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=_SIMILARITY_MIN)
+    close = get_close_matches(name.upper().removeprefix(PREFIX), known, n=1, cutoff=_SIMILARITY_MIN)
     hint = f" Did you mean {PREFIX}{close[0]}?" if close else ""
     return f"{name} is not a setting, and is ignored.{hint}"

@@ -15,7 +15,7 @@ def test_a_misspelt_setting_is_told_with_the_right_name() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["WALLET_SHARDS", "WALLET_shard_count", "WALLET_HTTPPORT"])
+@pytest.mark.parametrize("name", ["WALLET_SHARDS", "wallet_shardcount", "WALLET_HTTPPORT"])
 def test_near_names_get_a_suggestion(name: str) -> None:
     (sentence,) = unknown_variables({name: "1"})
     assert "Did you mean WALLET_" in sentence
@@ -30,6 +30,7 @@ def test_a_variable_like_no_setting_is_told_without_a_guess() -> None:
 def test_settings_and_their_former_names_are_known() -> None:
     names = [f"WALLET_{name.upper()}" for name in (*Settings.model_fields, *RENAMED)]
     assert unknown_variables(dict.fromkeys(names, "1")) == []
+    assert unknown_variables(dict.fromkeys(map(str.lower, names), "1")) == []
 
 
 @pytest.mark.parametrize(
