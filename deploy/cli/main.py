@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from deploy.cli import keys
+from deploy.cli import events, keys
 from deploy.cli.context import console as _console
 from deploy.cli.context import settings as _settings
 from deploy.cli.context import state_dir as _state_dir
@@ -29,6 +29,7 @@ app = typer.Typer(
 deploy_app = typer.Typer(help="Deploy onto a Ray cluster.", no_args_is_help=True)
 
 app.add_typer(keys.app, name="keys")
+app.add_typer(events.app, name="events")
 app.add_typer(deploy_app, name="deploy")
 
 Address = Annotated[
