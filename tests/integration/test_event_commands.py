@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -57,7 +57,6 @@ async def fill(url: str) -> None:
 
 @pytest.fixture
 async def server(own_nats: OwnNats) -> OwnNats:
-    own_nats.start()
     await fill(own_nats.url)
     return own_nats
 
@@ -106,15 +105,10 @@ async def test_the_reader_changes_nothing(server: OwnNats, forbidden: object) ->
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[OwnNats]:
+def running(own_nats: OwnNats) -> OwnNats:
     """As `server`, for commands with an event loop of their own."""
-    server = OwnNats(tmp_path)
-    server.start()
-    try:
-        asyncio.run(fill(server.url))
-        yield server
-    finally:
-        server.stop()
+    asyncio.run(fill(own_nats.url))
+    return own_nats
 
 
 def tail(server: OwnNats, options: TailOptions, tmp_path: Path) -> list[str]:
