@@ -98,7 +98,8 @@ def status(
 @app.command()
 def logs(
     name: Annotated[
-        str | None, typer.Argument(help="postgres, nats, ray, deploy, serve. Default: all.")
+        str | None,
+        typer.Argument(help="postgres, nats, ray, deploy, serve, service. Default: all."),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep printing new lines.")
@@ -106,11 +107,22 @@ def logs(
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, help="Number of lines per log.")
     ] = 20,
+    request: Annotated[
+        str, typer.Option(help="Only the lines about this request id, from whole logs.")
+    ] = "",
 ) -> None:
     """Show the last lines of the stack's logs."""
     from deploy.cli import log_viewer
 
     files = log_viewer.files_of(_state_dir(), name)
+    if request:
+        found = list(log_viewer.lines_with(files, request))
+        for line in found:
+            typer.echo(line)
+        if not found:
+            typer.echo("No line of these logs has this request id.", err=True)
+            raise typer.Exit(1)
+        return
     for line in log_viewer.last_lines(files, lines):
         typer.echo(line)
     if follow:
