@@ -1,4 +1,4 @@
-"""The consumers in docs/using/events.md, run as they stand there."""
+"""The consumers in the documents, run as they stand there."""
 
 import os
 import re
@@ -16,14 +16,17 @@ from tests.e2e.api import Api
 from tests.support.commands import CHECKOUT
 from tests.support.running_service import RunningService
 
-_PAGE = CHECKOUT / "docs" / "using" / "events.md"
+_PAGES = {
+    "python": CHECKOUT / "docs" / "using" / "consumers.md",
+    "javascript": CHECKOUT / "docs" / "using" / "consumers-javascript.md",
+}
 _PACKAGES = CHECKOUT / "node_modules" / "@nats-io" / "jetstream"
 _IN_TIME_S = 30.0
 
 
 def _code(language: str) -> str:
     (code,) = re.findall(
-        rf"^```{language}\n(.*?)^```$", _PAGE.read_text(), re.DOTALL | re.MULTILINE
+        rf"^```{language}\n(.*?)^```$", _PAGES[language].read_text(), re.DOTALL | re.MULTILINE
     )
     return str(code)
 
@@ -51,7 +54,7 @@ class Consumer:
         environment = {
             **os.environ,
             "NATS_URL": nats_url,
-            "WALLET_URL": self._service.url,
+            "API_URL": self._service.url,
             "BALANCES": str(self._folder / "balances"),
         }
         with self.output.open("ab") as output:
