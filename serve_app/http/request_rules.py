@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.types import Scope
 
+from serve_app.http.field_errors import unknown
 from serve_app.http.headers import headers_of
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 
@@ -80,7 +81,10 @@ def _checked_query(sent: bytes, known: frozenset[str]) -> dict[str, str]:
     found = dict(pairs)
     if not found.keys() <= known:
         raise validation_problem(
-            *(_query_error(name, "unknown parameter: remove it") for name in found.keys() - known)
+            *(
+                _query_error(name, unknown(name, known, "parameter"))
+                for name in found.keys() - known
+            )
         )
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]

@@ -2,18 +2,19 @@
 
 import asyncio
 import re
+from collections.abc import Collection
 from typing import Final, TypeGuard, TypeVar
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 from starlette.types import Message
 
 from runtime.settings import Settings
+from serve_app.http import field_errors
 from serve_app.http.headers import header_of
 from serve_app.http.ids import new_request_id
-from serve_app.http.models import AMOUNT_HINT
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 from serve_app.http.unique_members import require_unique_members
 from wallet.api_limits import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX
@@ -165,55 +166,36 @@ def _check_content_type(request: Request) -> None:
         )
 
 
-def parse_body(adapter: TypeAdapter[ModelT], body: bytes) -> ModelT:
+def parse_body(model: type[ModelT], body: bytes) -> ModelT:
     """Parse ``body``; an empty body is ``{}``.
 
     Raises:
         Problem: malformed_json, or validation_error with a pointer to each field.
     """
     try:
-        model = adapter.validate_json(body or b"{}")
+        parsed = model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        raise problem_from_validation(details) from None
-    require_unique_members(body, model)
-    return model
+        details = error.errors(include_url=False, include_context=False)
+        raise problem_from_validation(details, known=model.model_fields) from None
+    require_unique_members(body, parsed)
+    return parsed
 
 
-def problem_from_validation(details: list[ErrorDetails]) -> ProblemError:
-    """The problem for pydantic's validation errors."""
+def problem_from_validation(
+    details: list[ErrorDetails], known: Collection[str] = ()
+) -> ProblemError:
+    """The problem for pydantic's validation errors. ``known``: the names of the body's members."""
     if details[0]["type"] == "json_invalid":
         if "number out of range" in details[0]["msg"]:
             return validation_problem(FieldError(pointer="", detail="a number is out of range"))
         return ProblemError("malformed_json", details[0]["msg"].replace("Invalid JSON: ", "") + ".")
     fields: dict[str, str] = {}
     for found in details:
-        pointer, detail = _field_error(found)
+        pointer, detail = field_errors.from_pydantic(found, known)
         fields.setdefault(pointer, detail)
     return validation_problem(
         *(FieldError(pointer=pointer, detail=detail) for pointer, detail in fields.items())
     )
-
-
-_UNION_TAGS: Final = frozenset({"str", "int", "[key]"})
-
-
-def _field_error(found: ErrorDetails) -> tuple[str, str]:
-    location = [str(part) for part in found["loc"]]
-    while location and location[-1] in _UNION_TAGS and len(location) > 1:
-        location.pop()
-    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in location)
-    if found["type"] == "extra_forbidden":
-        return pointer, "unknown field: remove it"
-    if location and location[-1] == "amount" and found["type"] != "missing":
-        return pointer, _amount_detail(found)
-    return pointer, found["msg"].removeprefix("Value error, ")
-
-
-def _amount_detail(found: ErrorDetails) -> str:
-    if found["type"] == "value_error":
-        return found["msg"].removeprefix("Value error, ")
-    return AMOUNT_HINT + "JSON floats, booleans and null are rejected, nothing is rounded"
 
 
 def canonical_json(value: object) -> bytes:

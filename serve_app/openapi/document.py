@@ -30,8 +30,6 @@ from serve_app.routes import reads, service, writes
 from wallet.api_limits import REFERENCE_ID_MAX, TEXT_PATTERN
 from wallet.representation import WalletView
 
-API_VERSION: Final = "1.0.0"
-
 DESCRIPTION: Final = """
 Wallets and transfers over HTTP.
 
@@ -142,6 +140,20 @@ ROUTES: Final = (
     ),
     RouteSpec(
         method="GET",
+        path="/",
+        endpoint=service.front_page,
+        tag="service",
+        summary="Front page",
+        description="Links to the documentation, the problems, the checks and the event stream; "
+        "HTML for browsers.",
+        answers={
+            200: ResponseSpec(
+                what="The links.", model=models.ServiceLinks, other_media=("text/html",)
+            )
+        },
+    ),
+    RouteSpec(
+        method="GET",
         path="/healthz",
         endpoint=service.healthz,
         tag="service",
@@ -182,11 +194,12 @@ ROUTES: Final = (
         endpoint=service.list_problems,
         tag="service",
         summary="All problems",
-        description="All problem codes of this service.",
+        description="All problem codes of this service; HTML for browsers.",
         answers={
             200: ResponseSpec(
                 what="All codes, with status, title and remedy.",
                 model=models.ProblemKindList,
+                other_media=("text/html",),
             )
         },
     ),
