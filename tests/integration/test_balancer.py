@@ -1,4 +1,4 @@
-"""The load balancer of deploy/balancer: who gets requests, and what clients see without nodes."""
+"""The balancer of a pod: who gets requests, and what clients see without nodes."""
 
 import re
 import signal
@@ -10,28 +10,19 @@ import pytest
 
 from deploy.local.ports import free_port
 from deploy.local.processes import wait_until
-from tests.support.balancer import FOLDER, Balancer, FakeNode, balancer
-
-
-def own_nodes(folder: Path, *ports: int) -> Path:
-    """`nodes.cfg` with these nodes instead of the ones in the file."""
-    text = (FOLDER / "nodes.cfg").read_text("utf-8")
-    kept = re.sub(r"\n    server .*", "", text).rstrip()
-    lines = [f"    server node-{port} 127.0.0.1:{port}" for port in ports]
-    file = folder / "nodes.cfg"
-    file.write_text("\n".join([kept, *lines, ""]), encoding="utf-8")
-    return file
+from tests.support.balancer import CONFIGURATION, Balancer, FakeNode, balancer
 
 
 def in_a_pod(folder: Path, own: int, *others: int) -> Path:
-    """`nodes-kubernetes.cfg` on these ports, with addresses instead of a name in DNS."""
-    text = (FOLDER / "nodes-kubernetes.cfg").read_text("utf-8")
-    text, changed = re.subn(r"server own \S+", f"server own 127.0.0.1:{own}", text)
+    """The file with these ports, and with addresses instead of a name in DNS."""
+    text, changed = re.subn(
+        r"server own \S+", f"server own 127.0.0.1:{own}", CONFIGURATION.read_text("utf-8")
+    )
     template = re.search(r"    server-template other \S+ \S+ (.*) resolvers cluster .*", text)
     assert changed == 1
     assert template is not None
     lines = [f"    server other{port} 127.0.0.1:{port} {template[1]}" for port in others]
-    file = folder / "nodes.cfg"
+    file = folder / "balancer.cfg"
     file.write_text(text.replace(template[0], "\n".join(lines)), encoding="utf-8")
     return file
 
@@ -47,52 +38,47 @@ def names(found: Balancer, count: int = 20) -> set[str]:
     return {httpx.get(f"{found.url}/v1", timeout=5).text for _ in range(count)}
 
 
-def test_requests_go_to_every_node_that_is_healthy(
-    nodes: tuple[FakeNode, FakeNode], tmp_path: Path
-) -> None:
-    first, second = nodes
-    with balancer(own_nodes(tmp_path, first.port, second.port)) as found:
-        assert found.becomes(ready=True)
-
-        assert names(found) == {"first", "second"}
-
-
 def test_a_node_that_drains_gets_no_new_request_and_fails_none(
     nodes: tuple[FakeNode, FakeNode], tmp_path: Path
 ) -> None:
-    first, second = nodes
+    own, other = nodes
     with (
-        balancer(own_nodes(tmp_path, first.port, second.port)) as found,
+        balancer(in_a_pod(tmp_path, own.port, other.port)) as found,
         httpx.Client(base_url=found.url, timeout=5) as client,
     ):
         assert found.becomes(ready=True)
-        first.health = 503
+        own.health = 503
 
-        def only_second() -> bool:
+        def only_the_other() -> bool:
             return {client.get("/v1").raise_for_status().text for _ in range(10)} == {"second"}
 
-        assert wait_until(only_second, timeout_s=10)
+        assert wait_until(only_the_other, timeout_s=10)
+        assert found.is_ready()
 
 
 def test_a_node_that_is_gone_fails_no_request(
     nodes: tuple[FakeNode, FakeNode], tmp_path: Path
 ) -> None:
-    first, second = nodes
-    with balancer(own_nodes(tmp_path, first.port, second.port)) as found:
+    own, other = nodes
+    with balancer(in_a_pod(tmp_path, own.port, other.port)) as found:
         assert found.becomes(ready=True)
-        first.stop()
+        assert wait_until(lambda: names(found) == {"first"}, timeout_s=10)
+        own.stop()
 
         assert names(found) == {"second"}
 
 
 def test_without_a_node_clients_get_a_problem_that_says_not_applied(tmp_path: Path) -> None:
-    with balancer(own_nodes(tmp_path, free_port())) as found:
-        assert found.becomes(ready=False)
+    with balancer(in_a_pod(tmp_path, free_port(), free_port())) as found:
 
         def refused() -> bool:
-            return httpx.get(f"{found.url}/v1", timeout=5).status_code == 503
+            try:
+                return httpx.get(f"{found.url}/v1", timeout=5).status_code == 503
+            except httpx.TransportError:
+                return False
 
         assert wait_until(refused, timeout_s=10)
+        assert not found.is_ready()
         answer = httpx.get(f"{found.url}/v1", timeout=5)
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"] == "1"
@@ -120,11 +106,10 @@ def test_a_pod_without_a_replica_is_ready_and_forwards(tmp_path: Path) -> None:
         assert found.becomes(ready=False)
 
 
-def test_the_file_for_kubernetes_is_valid_as_it_is(tmp_path: Path) -> None:
-    with balancer(
-        FOLDER / "nodes-kubernetes.cfg", WALLET_BALANCER_NODES="no-such-name:8089"
-    ) as found:
-        assert found.becomes(ready=False)
+def test_the_file_is_valid_as_it_is() -> None:
+    with balancer(CONFIGURATION, WALLET_BALANCER_NODES="no-such-name:8089") as found:
+        assert found.answers()
+        assert not found.is_ready()
         metrics = httpx.get(f"{found.probe_url}/metrics", timeout=5)
         assert "haproxy_backend_active_servers" in metrics.text
 
@@ -134,7 +119,7 @@ def test_a_balancer_that_stops_finishes_the_requests_of_its_clients(
 ) -> None:
     first, second = nodes
     with (
-        balancer(own_nodes(tmp_path, first.port, second.port)) as found,
+        balancer(in_a_pod(tmp_path, first.port, second.port)) as found,
         httpx.Client(base_url=found.url, timeout=5) as client,
     ):
         assert found.becomes(ready=True)

