@@ -19,6 +19,11 @@ from tests.support.commands import CHECKOUT
 CONFIGURATION = CHECKOUT / "deploy/container/balancer.cfg"
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A health check that the balancer aborts is no error."""
+
+
 class FakeNode:
     """A node: its name for every request, and for ``/healthz`` the status that the test sets."""
 
@@ -41,7 +46,7 @@ class FakeNode:
             def log_message(self, format: str, *arguments: object) -> None:
                 """Nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port or 0), Handler)
+        self._server = _QuietServer(("127.0.0.1", port or 0), Handler)
         self.port = int(self._server.server_address[1])
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 

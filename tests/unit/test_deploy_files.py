@@ -139,7 +139,8 @@ def test_kubernetes_runs_the_ray_that_is_installed() -> None:
 
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS.keys())
 def test_a_pod_has_its_variables_secrets_limits_and_probes(pod: Any) -> None:
-    (container, *others) = pod["containers"]
+    (container,) = pod["containers"]
+    others = pod.get("initContainers", [])
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
 
     assert ports["serve"] == Settings().http_port
@@ -159,7 +160,7 @@ def test_a_pod_has_its_variables_secrets_limits_and_probes(pod: Any) -> None:
 
 def test_a_worker_without_a_replica_is_ready() -> None:
     """Ready says that its node is alive, and that its balancer reaches a replica somewhere."""
-    worker, balancer = PODS["worker"]["containers"]
+    (worker,), (balancer,) = PODS["worker"]["containers"], PODS["worker"]["initContainers"]
 
     assert worker["readinessProbe"]["httpGet"] == worker["livenessProbe"]["httpGet"]
     assert worker["readinessProbe"]["httpGet"]["port"] != Settings().http_port
@@ -171,14 +172,16 @@ def test_a_worker_without_a_replica_is_ready() -> None:
 
 
 def test_clients_reach_the_balancers_and_these_reach_every_worker() -> None:
-    worker, balancer = PODS["worker"]["containers"]
+    (worker,), (balancer,) = PODS["worker"]["containers"], PODS["worker"]["initContainers"]
     (exposed,) = SERVICE["spec"]["serveService"]["spec"]["ports"]
     policy, _ = yaml.safe_load_all((DEPLOY / "kuberay/policies.yaml").read_text("utf-8"))
     workers = _yaml("kuberay/workers.yaml")
 
-    assert exposed == {"name": "serve", "port": Settings().http_port, "targetPort": "balancer"}
-    open_to_clients = {one["port"] for one in policy["spec"]["ingress"][1]["ports"]}
-    assert open_to_clients == {balancer["ports"][0]["containerPort"]}
+    port = balancer["ports"][0]["containerPort"]
+    assert exposed == {"name": "serve", "port": Settings().http_port, "targetPort": port}
+    assert {one["port"] for one in policy["spec"]["ingress"][1]["ports"]} == {port}
+    # Restarted also where the autoscaler forbids that for the pod.
+    assert balancer["restartPolicy"] == "Always"
     assert workers["spec"]["publishNotReadyAddresses"]
     assert workers["spec"]["clusterIP"] == "None"
     labels = WORKERS["template"]["metadata"]["labels"]

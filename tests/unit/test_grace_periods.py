@@ -38,7 +38,8 @@ def variables(container: Any) -> dict[str, str]:
 
 
 def container_of(pod: str, name: str) -> Any:
-    (found,) = (one for one in PODS[pod]["containers"] if one["name"] == name)
+    containers = [*PODS[pod].get("initContainers", []), *PODS[pod]["containers"]]
+    (found,) = (one for one in containers if one["name"] == name)
     return found
 
 
