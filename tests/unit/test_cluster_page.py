@@ -113,13 +113,12 @@ def test_prometheus_asks_the_nodes_of_the_page_at_their_port() -> None:
         assert "--metrics-export-port=8080" in file.read_text(encoding="utf-8"), file
 
 
-def test_the_connections_of_the_page_are_those_of_serve_yaml() -> None:
+def test_postgres_has_room_for_a_deployment_of_serve_yaml() -> None:
     (api, projections) = SERVE_CONFIGS["serve.yaml"]["applications"]
     replicas = api["deployments"][0]["num_replicas"]
     shards, groups = api["args"]["shard_count"], projections["args"]["projection_groups"]
-    needed = 2 * (replicas * (Settings().read_pool_max + 2) + 4 * shards + 2 * groups) + 10
+    needed = replicas * (Settings().read_pool_max + 2) + 8 * shards + 4 * groups
 
-    assert f"can take {needed}:" in PAGE
     raised = re.search(r"max_connections = (\d+);", PAGE)
     assert raised is not None
-    assert int(raised[1]) >= needed
+    assert needed < 100 <= int(raised[1])
