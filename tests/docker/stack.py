@@ -19,7 +19,7 @@ _COMMAND_TIMEOUT_S: Final = 600
 
 _ALIVE_NODES: Final = """\
 import os, ray
-ray.init(address=os.environ["RAY_ADDRESS"], logging_level="ERROR", log_to_driver=False)
+ray.init(address=os.environ["RAY_ADDRESS"], logging_level=40, log_to_driver=False)
 print(sum(node["Alive"] for node in ray.nodes()))
 """
 

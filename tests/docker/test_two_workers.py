@@ -91,7 +91,9 @@ def is_connected(containers: Containers, container: str) -> bool:
 def test_a_killed_worker_costs_a_pause_and_no_write(
     two_workers: Containers, log: list[str]
 ) -> None:
-    two_workers.compose("exec", "--no-TTY", "ray-head", "wallet", "deploy", "api")  # onto it, too
+    # Onto the worker that came back, too.
+    more = ["--env", "WALLET_SHARD_COUNT=3", "--env", "WALLET_INGRESS_REPLICAS=3"]
+    two_workers.compose("exec", "--no-TTY", *more, "ray-head", "wallet", "deploy", "api")
     worker = with_work(two_workers)
     with steady_load(two_workers.url) as load:
         two_workers.kill(worker)
