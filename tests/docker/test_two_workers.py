@@ -68,7 +68,10 @@ def test_a_worker_that_is_cut_off_costs_a_pause_and_no_write(
         time.sleep(max(0.0, cut_at + 25 - time.monotonic()))  # long enough to count as dead
     log.append(reported(load, f"worker cut off, every wallet written again after {again_s:.1f} s"))
 
-    assert_nothing_lost(load)
+    # What was in flight on it may get no response before the client's time-out.
+    log.append(f"requests without an outcome: {load.given_up}")
+    assert load.given_up <= load.clients
+    assert_no_acknowledged_write_is_lost(load)
     assert load.longest_wait_s < AGAIN_S
 
 
@@ -134,10 +137,10 @@ def test_a_lost_head_starts_the_cluster_anew_and_loses_no_write(
 
     # Clients gave up meanwhile; what was acknowledged is there, and once.
     assert load.acknowledged >= written
-    assert_at_least_acknowledged(load)
+    assert_no_acknowledged_write_is_lost(load)
 
 
-def assert_at_least_acknowledged(load: SteadyLoad) -> None:
-    """No acknowledged write is lost. One that was given up may have been applied."""
+def assert_no_acknowledged_write_is_lost(load: SteadyLoad) -> None:
+    """A write that was given up may have been applied, once. Nothing else may differ."""
     wrong = load.lost_or_duplicated()
     assert len(wrong) <= load.given_up, wrong
