@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ _COMMAND_TIMEOUT_S: Final = 600
 _ALIVE_NODES: Final = """\
 import os, ray
 ray.init(address=os.environ["RAY_ADDRESS"], logging_level=40, log_to_driver=False)
-print(sum(node["Alive"] for node in ray.nodes()))
+print("nodes alive:", sum(node["Alive"] for node in ray.nodes()))
 """
 
 
@@ -112,7 +113,9 @@ class Containers:
     def alive_nodes(self) -> int:
         """Ray nodes that the head counts as alive."""
         found = self.compose("exec", "--no-TTY", "ray-head", "python", "-c", _ALIVE_NODES)
-        return int(found.strip().splitlines()[-1])
+        counted = re.search(r"nodes alive: (\d+)", found)  # Ray prints news of lost nodes, too
+        assert counted is not None, found
+        return int(counted[1])
 
     def processes(self, container: str, title: str) -> int:
         """The number of processes of a container whose title has this prefix."""
