@@ -50,7 +50,10 @@ def as_asgi(
             send = _without_body(send)
         request = Request(scope, receive, send)
         try:
-            if needs is not None and (authenticator := dependencies_of(request).gate) is not None:
+            if (
+                needs is not None
+                and (authenticator := dependencies_of(request).authenticator) is not None
+            ):
                 await authenticator.authenticate(scope, needs)
             check_request(scope, allowed)
             if tracing.enabled:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.types import Scope
 
+from serve_app.http.headers import headers_of
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 
 _SINGLE: Final = frozenset({b"content-type", b"idempotency-key", b"x-request-timeout-ms"})
@@ -60,7 +61,7 @@ def check_request(scope: Scope, allowed: Allowed) -> None:
     if scope["query_string"]:
         scope.setdefault("state", {})[_QUERY] = _checked_query(scope["query_string"], allowed.query)
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    by_name = dict(headers)
+    by_name = headers_of(scope)
     if len(by_name) != len(headers) or not _RARE.isdisjoint(by_name):
         _check_headers(headers, allowed)
 

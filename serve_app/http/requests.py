@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import Final, TypeVar
+from typing import Final, TypeGuard, TypeVar
 
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from runtime.settings import Settings
+from serve_app.http.headers import header_of
 from serve_app.http.ids import new_request_id
 from serve_app.http.models import AMOUNT_HINT
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
@@ -27,6 +28,8 @@ _BODY_TIMED_OUT: Final = (
     f"The body was not complete within {BODY_TIMEOUT_S:g} s. This request applied nothing."
 )
 
+_JSON: Final = "application/json"
+
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -35,10 +38,17 @@ def request_id_of(request: Request) -> str:
     state = request.scope.setdefault("state", {})
     known: str | None = state.get("request_id")
     if known is None:
-        sent = request.headers.get("x-request-id", "")
-        usable = len(sent) <= REQUEST_ID_MAX and _VISIBLE_ASCII.fullmatch(sent)
-        known = state["request_id"] = sent if usable else new_request_id()
+        sent = header_of(request.scope, b"x-request-id")
+        known = state["request_id"] = sent if _is_request_id(sent) else new_request_id()
     return known
+
+
+def _is_request_id(sent: str | None) -> TypeGuard[str]:
+    return (
+        sent is not None
+        and len(sent) <= REQUEST_ID_MAX
+        and _VISIBLE_ASCII.fullmatch(sent) is not None
+    )
 
 
 def idempotency_key_of(request: Request) -> IdempotencyKey | None:
@@ -47,7 +57,7 @@ def idempotency_key_of(request: Request) -> IdempotencyKey | None:
     Raises:
         Problem: validation_error, for anything but 1 to 255 visible ASCII characters.
     """
-    sent = request.headers.get("idempotency-key")
+    sent = header_of(request.scope, b"idempotency-key")
     if sent is None:
         return None
     if not 1 <= len(sent) <= IDEMPOTENCY_KEY_MAX or not _VISIBLE_ASCII.fullmatch(sent):
@@ -66,7 +76,7 @@ def timeout_of(request: Request, settings: Settings) -> float:
     Raises:
         Problem: validation_error, for anything but a whole number of milliseconds in bounds.
     """
-    sent = request.headers.get("x-request-timeout-ms")
+    sent = header_of(request.scope, b"x-request-timeout-ms")
     if sent is None:
         return settings.request_timeout_s
     most = int(settings.request_timeout_max_s * 1000)
@@ -103,7 +113,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
         Problem: body_too_large, as soon as more than ``bytes_max`` bytes are declared or received;
             unsupported_media_type, for a Content-Type other than JSON.
     """
-    declared_length = request.headers.get("content-length", "")
+    declared_length = header_of(request.scope, b"content-length") or ""
     if declared_length.isdecimal() and int(declared_length) > bytes_max:
         raise _too_large(bytes_max)
     body, more = _chunk(await request.receive())
@@ -145,9 +155,11 @@ def _too_large(bytes_max: int) -> ProblemError:
 
 
 def _check_content_type(request: Request) -> None:
-    declared = request.headers.get("content-type", "application/json")
+    declared = header_of(request.scope, b"content-type")
+    if declared is None or declared == _JSON:
+        return
     media_type = declared.partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type != _JSON:
         raise ProblemError(
             "unsupported_media_type", f"Send Content-Type: application/json, not {media_type!r}."
         )

@@ -211,7 +211,7 @@ ROUTES: Final = (
 
 def api_description(services: Dependencies | None) -> str:
     """The API description with this service's authentication; None: authentication required."""
-    if services is None or services.gate is not None:
+    if services is None or services.authenticator is not None:
         return DESCRIPTION + security.AUTH_REQUIRED
     if services.is_exposed_unauthenticated:
         return security.UNAUTHENTICATED_WARNING + DESCRIPTION
@@ -222,7 +222,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of ``app``, generated once."""
     if app.openapi_schema is None:
         services: Dependencies | None = app.state.services
-        requires_auth = services is None or services.gate is not None
+        requires_auth = services is None or services.authenticator is not None
         document = get_openapi(
             title=app.title,
             version=app.version,

@@ -36,7 +36,9 @@ async def readyz(request: Request) -> Response:
     found = await asyncio.gather(*(_probe(probe, timeout_s) for probe in probes.values()))
     components = dict(zip(probes, found, strict=True))
     ready = all(component.ready for component in found)
-    if services.gate is not None and not await services.gate.is_allowed(request.scope, "admin"):
+    if services.authenticator is not None and not await services.authenticator.is_allowed(
+        request.scope, "admin"
+    ):
         components = {name: _without_details(one) for name, one in components.items()}
     return _json(Readiness(ready=ready, components=components), 200 if ready else 503)
 
