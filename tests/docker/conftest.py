@@ -1,4 +1,4 @@
-"""One set of containers for the tests of this folder, which change it one after another."""
+"""One set of containers for the tests of a module, which change it one after another."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +17,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.docker)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def containers() -> Iterator[Containers]:
     """The whole service in its own containers, built from this checkout, with one worker."""
+    yield from _running(workers=1)
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[Containers]:
+    """The same with two workers."""
+    yield from _running(workers=2)
+
+
+def _running(*, workers: int) -> Iterator[Containers]:
     missing = why_not()
     if missing is not None:
         pytest.skip(f"containers are unavailable: {missing}")
-    with Containers() as running:
+    with Containers(workers=workers) as running:
         running.up("--build")
         yield running

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import tempfile
@@ -15,6 +16,13 @@ from tests.support.commands import CHECKOUT
 _FILES: Final = (CHECKOUT / "docker-compose.yml", Path(__file__).parent / "published.yml")
 _COMMAND_TIMEOUT_S: Final = 600
 """Building the image takes most of it, the first time."""
+
+
+_ALIVE_NODES: Final = """\
+import os, ray
+ray.init(address=os.environ["RAY_ADDRESS"], logging_level=40, log_to_driver=False)
+print("nodes alive:", sum(node["Alive"] for node in ray.nodes()))
+"""
 
 
 def why_not() -> str | None:
@@ -33,12 +41,19 @@ def why_not() -> str | None:
 class Containers:
     """A compose project that lives as long as this context, and its volumes with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, workers: int = 1) -> None:
+        self._workers = workers
         self._project = f"wallet-test-{secrets.token_hex(4)}"
         self._folder = tempfile.TemporaryDirectory(prefix="wallet-docker-")
         self._secrets = {
             name: f"s{secrets.token_hex(16)}"
-            for name in ("RAY_AUTH_TOKEN", "POSTGRES_PASSWORD", "NATS_TOKEN", "GRAFANA_PASSWORD")
+            for name in (
+                "RAY_AUTH_TOKEN",
+                "POSTGRES_PASSWORD",
+                "NATS_TOKEN",
+                "NATS_READER_PASSWORD",
+                "GRAFANA_PASSWORD",
+            )
         }
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -63,7 +78,7 @@ class Containers:
 
     @property
     def nats_url(self) -> str:
-        return f"nats://{self._secrets['NATS_TOKEN']}@{self._published('nats', 4222)}"
+        return f"nats://wallet:{self._secrets['NATS_TOKEN']}@{self._published('nats', 4222)}"
 
     def up(self, *arguments: str) -> None:
         """Start stopped containers, and wait until all are healthy."""
@@ -90,6 +105,24 @@ class Containers:
         """Ids of a service's running containers."""
         return self.compose("ps", "--quiet", service).split()
 
+    def kill(self, container: str) -> None:
+        """End all of its processes at once."""
+        subprocess.run(["docker", "kill", container], capture_output=True, timeout=30, check=True)
+
+    def cut_off(self, container: str) -> None:
+        """Take a container off the network: nobody is told."""
+        self._network("disconnect", "--force", container)
+
+    def connect_again(self, container: str) -> None:
+        self._network("connect", container)
+
+    def alive_nodes(self) -> int:
+        """Ray nodes that the head counts as alive."""
+        found = self.compose("exec", "--no-TTY", "ray-head", "python", "-c", _ALIVE_NODES)
+        counted = re.search(r"nodes alive: (\d+)", found)  # Ray prints news of lost nodes, too
+        assert counted is not None, found
+        return int(counted[1])
+
     def processes(self, container: str, title: str) -> int:
         """The number of processes of a container whose title has this prefix."""
         reported = subprocess.run(
@@ -110,6 +143,16 @@ class Containers:
         )
         return json.loads(reported.stdout)[0]
 
+    def _network(self, action: str, *arguments: str) -> None:
+        options, (container,) = arguments[:-1], arguments[-1:]
+        network = f"{self._project}_default"
+        subprocess.run(
+            ["docker", "network", action, *options, network, container],
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
+
     def _published(self, service: str, port: int) -> str:
         return self.compose("port", service, str(port)).strip()
 
@@ -117,7 +160,12 @@ class Containers:
         inherited = {
             name: text for name, text in os.environ.items() if not name.startswith("WALLET_")
         }
-        return {**inherited, **self._secrets, "WALLET_HTTP_PORT": str(self._port)}
+        return {
+            **inherited,
+            **self._secrets,
+            "WALLET_HTTP_PORT": str(self._port),
+            "WORKERS": str(self._workers),
+        }
 
     def _logs(self) -> str:
         done = subprocess.run(

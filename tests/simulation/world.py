@@ -131,7 +131,7 @@ class World:
             stream=SimulatedStream(self.stream, self._nats_connection("publisher")),
             limits=self.plan.relay_limits,
             owns=lambda wallet_id: ring.shard_of(wallet_id) == number,
-            refill=backfill,
+            backfill=backfill,
         )
         shard = process.context.run(
             lambda: Shard(

@@ -13,7 +13,6 @@ from tests.support.faulty_journal import FaultyJournal
 from tests.support.writes import CommitRequestBuilder
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
-from wallet.representation import encode_recorded
 from wallet.state import TransferStatus
 
 LIMITS = RelayLimits(
@@ -74,12 +73,12 @@ class RelayFixture:
         self,
         limits: RelayLimits = LIMITS,
         owns: Callable[[WalletId], bool] = lambda _: True,
-        refill: MemoryBackfill | None = None,
+        backfill: MemoryBackfill | None = None,
     ) -> None:
-        self.outbox = InstrumentedOutbox(refill.database if refill else None)
+        self.outbox = InstrumentedOutbox(backfill.database if backfill else None)
         self.stream = FakeStream()
         self.relay = OutboxRelay(
-            outbox=self.outbox, stream=self.stream, limits=limits, owns=owns, refill=refill
+            outbox=self.outbox, stream=self.stream, limits=limits, owns=owns, backfill=backfill
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -116,7 +115,7 @@ class RelayFixture:
     def add(self, write: CommitRequest) -> None:
         for event_range in write.spans():
             recorded = [one for one in write.events if one.wallet_after.id == event_range.wallet_id]
-            self.relay.add(event_range, recorded, [encode_recorded(one) for one in recorded])
+            self.relay.add(event_range, recorded)
 
     async def until_empty(self) -> None:
         async with asyncio.timeout(5):

@@ -140,6 +140,7 @@ def test_kubernetes_runs_the_ray_that_is_installed() -> None:
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS.keys())
 def test_a_pod_has_its_variables_secrets_limits_and_probes(pod: Any) -> None:
     (container,) = pod["containers"]
+    others = pod.get("initContainers", [])
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
 
     assert ports["serve"] == Settings().http_port
@@ -147,12 +148,64 @@ def test_a_pod_has_its_variables_secrets_limits_and_probes(pod: Any) -> None:
         "wallet-ray",
         "wallet-servers",
     }
-    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
-    assert container["resources"]["limits"]["memory"]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["path"]
-    assert container["securityContext"]["runAsNonRoot"]
-    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["startupProbe"]["httpGet"]["path"]
+    for one in (container, *others):
+        assert one["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert one["resources"]["limits"]["memory"]
+        assert one["readinessProbe"]["httpGet"]["path"]
+        assert one["livenessProbe"]
+        assert one["securityContext"]["runAsNonRoot"]
+        assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_a_worker_without_a_replica_is_ready() -> None:
+    """Ready says that its node is alive, and that its balancer reaches a replica somewhere."""
+    (worker,), (balancer,) = PODS["worker"]["containers"], PODS["worker"]["initContainers"]
+
+    assert worker["readinessProbe"]["httpGet"] == worker["livenessProbe"]["httpGet"]
+    assert worker["readinessProbe"]["httpGet"]["port"] != Settings().http_port
+    assert balancer["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "probes"}
+    ports = {port["name"]: port["containerPort"] for port in balancer["ports"]}
+    variables = {one["name"]: one["value"] for one in balancer["env"]}
+    assert variables["WALLET_BALANCER_BIND"] == f":{ports['balancer']}"
+    assert variables["WALLET_BALANCER_PROBE_BIND"] == f":{ports['probes']}"
+
+
+def test_clients_reach_the_balancers_and_these_reach_every_worker() -> None:
+    (worker,), (balancer,) = PODS["worker"]["containers"], PODS["worker"]["initContainers"]
+    (exposed,) = SERVICE["spec"]["serveService"]["spec"]["ports"]
+    policy, _ = yaml.safe_load_all((DEPLOY / "kuberay/policies.yaml").read_text("utf-8"))
+    workers = _yaml("kuberay/workers.yaml")
+
+    port = balancer["ports"][0]["containerPort"]
+    assert exposed == {"name": "serve", "port": Settings().http_port, "targetPort": port}
+    assert {one["port"] for one in policy["spec"]["ingress"][1]["ports"]} == {port}
+    # Restarted also where the autoscaler forbids that for the pod.
+    assert balancer["restartPolicy"] == "Always"
+    assert workers["spec"]["publishNotReadyAddresses"]
+    assert workers["spec"]["clusterIP"] == "None"
+    labels = WORKERS["template"]["metadata"]["labels"]
+    assert workers["spec"]["selector"].items() <= labels.items()
+    variables = {one["name"]: one["value"] for one in balancer["env"]}
+    name = f"{workers['metadata']['name']}:{worker['ports'][1]['containerPort']}"
+    assert variables["WALLET_BALANCER_NODES"] == name
+
+
+def test_the_balancer_has_a_place_for_each_worker_of_two_clusters() -> None:
+    text = (DEPLOY / "container/balancer.cfg").read_text("utf-8")
+    found = re.search(r"server-template other 1-(\d+) ", text)
+
+    assert found is not None
+    assert int(found[1]) >= 2 * WORKERS["maxReplicas"]
+
+
+def test_one_worker_of_the_minimum_may_be_evicted_at_a_time() -> None:
+    """`maxUnavailable` needs the scale of a pod's owner, and a RayCluster has none."""
+    _, budget = yaml.safe_load_all((DEPLOY / "kuberay/policies.yaml").read_text("utf-8"))
+
+    assert "maxUnavailable" not in budget["spec"]
+    assert budget["spec"]["minAvailable"] == WORKERS["minReplicas"] - 1
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 def test_nothing_secret_is_written_down_in_the_manifests() -> None:

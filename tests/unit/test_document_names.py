@@ -26,6 +26,8 @@ NO_SETTINGS = {
     "WALLET_DRILLS_ADDRESS",  # of the tests
     "WALLET_DRILLS_RECORD",
     "WALLET_ID",  # a placeholder
+    "WALLET_LEAVE_TIMEOUT_S",  # of deploy/container/ray-node
+    "WALLET_NODE_ADDRESS",  # of the units in deploy/systemd
 }
 """Words in the form of a setting's environment variable."""
 
