@@ -5,6 +5,7 @@ defined here: two copies of one class are not the same class.
 """
 
 import asyncio
+from typing import Any
 
 import msgspec
 import ray
@@ -12,6 +13,7 @@ import ray
 from actors.shard import metrics
 from actors.shard.process import ShardProcess
 from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
+from runtime.placement.ray_options import with_node
 from runtime.settings import Settings
 
 
@@ -42,3 +44,17 @@ class ShardActor:
         while True:
             exporter.export(metrics.samples(self._process.statistics()))
             await asyncio.sleep(EXPORT_PERIOD_S)
+
+
+class SpreadShardActor:
+    """`ShardActor` as Serve's controller creates it: on the node that has the fewest shards.
+
+    It takes the place of Ray's actor class, of which Serve uses only `options`.
+    """
+
+    __ray_actor_class__ = ShardActor.__ray_actor_class__  # type: ignore[attr-defined]  # by ray.remote
+
+    @staticmethod
+    def options(**options: Any) -> Any:
+        """The actor class with these options; see `with_node`."""
+        return ShardActor.options(**with_node(options))  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ two copies of a class are not the same class.
 """
 
 import asyncio
+from typing import Any
 
 import msgspec
 import ray
@@ -12,6 +13,7 @@ import ray
 from projections import projection_metrics
 from projections.projection_process import ProjectionProcess
 from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
+from runtime.placement.ray_options import with_node
 from runtime.settings import Settings
 
 
@@ -38,3 +40,17 @@ class ProjectionActor:
         while True:
             exporter.export(projection_metrics.samples(self._process.statistics()))
             await asyncio.sleep(EXPORT_PERIOD_S)
+
+
+class SpreadProjectionActor:
+    """`ProjectionActor` as Serve's controller creates it: on the node that has the fewest.
+
+    It takes the place of Ray's actor class, of which Serve uses only `options`.
+    """
+
+    __ray_actor_class__ = ProjectionActor.__ray_actor_class__  # type: ignore[attr-defined]  # by ray.remote
+
+    @staticmethod
+    def options(**options: Any) -> Any:
+        """The actor class with these options; see `with_node`."""
+        return ProjectionActor.options(**with_node(options))  # type: ignore[attr-defined]

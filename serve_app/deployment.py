@@ -12,8 +12,6 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import structlog
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.config import DeploymentActorConfig
@@ -25,19 +23,22 @@ from actors.rpc.keepalive import Heartbeat
 from actors.rpc.tls import TlsFiles
 from actors.shard.process import limits_from
 from actors.shard.statistics import ShardStatistics
-from actors.shard_actor import ShardActor
+from actors.shard_actor import SpreadShardActor
 from actors.shard_actor import actor_name as shard_name
-from projections.projection_actor import ProjectionActor
+from projections.projection_actor import SpreadProjectionActor
 from projections.projection_actor import actor_name as projection_name
 from projections.queries import PLANNER_SETTINGS, Queries
 from projections.statistics import ProjectionStatistics
 from runtime.gc_tuning import freeze_startup_objects
 from runtime.logging import configure_logging
 from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
+from runtime.placement.ray_options import GROUP_SIZE, nodes_accepting_actors
+from runtime.placement.spread import per_node_max
 from runtime.postgres.connect import Connector, Role
 from runtime.settings import Settings
 from runtime.tracing import configure_tracing
 from serve_app.app import create_application
+from serve_app.arguments import ApplicationArguments
 from serve_app.asgi import request_metrics, serve_middleware
 from serve_app.asgi.access_log import AccessLog
 from serve_app.asgi.router import FastPathApplication
@@ -177,16 +178,22 @@ class Projections:
         return dict(msgspec.to_builtins(found))
 
 
-def api_application(settings: Settings) -> serve.Application:
-    """The `api` application, as `serve run` and `serve deploy` take it."""
+def api_application(
+    settings: Settings, *, shown: Settings | dict[str, Any] | None = None
+) -> serve.Application:
+    """The `api` application, as `serve run` and `serve deploy` take it.
+
+    ``shown``: the settings for the shards, which Serve's API shows; None: all of them.
+    """
     shards = [
         DeploymentActorConfig(
             name=shard_name(shard),
-            actor_class=ShardActor,
-            init_kwargs={"shard": shard, "settings": settings},
+            actor_class=SpreadShardActor,
+            init_kwargs={"shard": shard, "settings": settings if shown is None else shown},
             actor_options={
                 "num_cpus": max(settings.shard_num_cpus, _MIN_CPUS_FOR_SPREAD),
                 "scheduling_strategy": "SPREAD",
+                GROUP_SIZE: settings.shard_count,
             },
         )
         for shard in range(settings.shard_count)
@@ -201,20 +208,37 @@ def api_application(settings: Settings) -> serve.Application:
         health_check_period_s=2,
         health_check_timeout_s=10,
         ray_actor_options={"num_cpus": _MIN_CPUS_FOR_SPREAD},
+        max_replicas_per_node=_replicas_per_node_max(settings.ingress_replicas),
         logging_config=_SERVE_LOGGING,
         deployment_actors=shards,
     )
     return deployment.bind(settings)
 
 
-def projections_application(settings: Settings) -> serve.Application:
-    """The `projections` application."""
+def _replicas_per_node_max(replicas: int) -> int | None:
+    """The share of a node, so that no other has fewer; None on one node, which has them all.
+
+    Serve keeps the cap for as long as the version runs: a replica of a lost node waits for another
+    node rather than share the CPUs of the remaining ones.
+    """
+    nodes = nodes_accepting_actors()
+    return per_node_max(replicas, nodes) if nodes > 1 else None
+
+
+def projections_application(
+    settings: Settings, *, shown: Settings | dict[str, Any] | None = None
+) -> serve.Application:
+    """The `projections` application. ``shown``: as in `api_application`."""
     actors = [
         DeploymentActorConfig(
             name=projection_name(group),
-            actor_class=ProjectionActor,
-            init_kwargs={"group": group, "settings": settings},
-            actor_options={"num_cpus": _MIN_CPUS_FOR_SPREAD, "scheduling_strategy": "SPREAD"},
+            actor_class=SpreadProjectionActor,
+            init_kwargs={"group": group, "settings": settings if shown is None else shown},
+            actor_options={
+                "num_cpus": _MIN_CPUS_FOR_SPREAD,
+                "scheduling_strategy": "SPREAD",
+                GROUP_SIZE: settings.projection_groups,
+            },
         )
         for group in range(settings.projection_groups)
     ]
@@ -229,27 +253,13 @@ def projections_application(settings: Settings) -> serve.Application:
     return deployment.bind(settings)
 
 
-class ApplicationArguments(Settings):
-    """`args` of an application in deploy/serve.yaml: settings, which take precedence over the
-    environment of the nodes. Unknown names are rejected."""
-
-    model_config = SettingsConfigDict(extra="forbid")
-
-    revision: str = Field(
-        default="",
-        description="Any text. Serve doesn't redeploy an unchanged application: change this to "
-        "redeploy, for new code or a new password.",
-    )
-
-    def settings(self) -> Settings:
-        return Settings.model_validate(self.model_dump(exclude={"revision"}))
-
-
 def api(arguments: ApplicationArguments) -> serve.Application:
     """`serve_app.deployment:api`, for `serve deploy` and KubeRay."""
-    return api_application(arguments.settings())
+    return api_application(arguments.settings(), shown=arguments.without_inherited_secrets())
 
 
 def projections(arguments: ApplicationArguments) -> serve.Application:
     """`serve_app.deployment:projections`, for `serve deploy` and KubeRay."""
-    return projections_application(arguments.settings())
+    return projections_application(
+        arguments.settings(), shown=arguments.without_inherited_secrets()
+    )

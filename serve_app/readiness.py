@@ -1,7 +1,9 @@
 """Readiness checks of this replica and of the components it needs."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from ray import serve
@@ -14,6 +16,7 @@ from actors.shard.statistics import ShardStatistics
 from projections.queries import Queries, ReadUnavailable
 from runtime.settings import Settings
 from serve_app.http.models import Component
+from serve_app.shard_view import SharedView
 
 PROJECTIONS: Final = "projections"
 """Name of the application that the projections run in."""
@@ -57,6 +60,9 @@ class ReadinessChecks:
         self._settings = settings
         self._queries = queries
         self._shards = shards
+        self._statistics = SharedView(
+            partial(collect_shard_statistics, settings, shards), clock=time.monotonic
+        )
 
     @property
     def by_name(self) -> dict[str, Callable[[], Awaitable[Component]]]:
@@ -79,9 +85,7 @@ class ReadinessChecks:
 
     async def shards(self) -> Component:
         """Ready: commands of every wallet reach a shard whose writes succeed."""
-        found, problems = await asyncio.gather(
-            collect_shard_statistics(self._settings, self._shards), self._writing_problems()
-        )
+        found, problems = await asyncio.gather(self._statistics(), self._writing_problems())
         responding = [one for one in found if isinstance(one, ShardStatistics)]
         queued = sum(one.mailbox_items for one in responding)
         detail = f"{len(responding)} of {len(found)}, {queued} commands queued"
@@ -104,8 +108,7 @@ class ReadinessChecks:
             return f"no shard can be reached ({failure})"
 
     async def nats(self) -> Component:
-        all_shards = await collect_shard_statistics(self._settings, self._shards)
-        found = [one for one in all_shards if isinstance(one, ShardStatistics)]
+        found = [one for one in await self._statistics() if isinstance(one, ShardStatistics)]
         if not found:
             return Component(ready=False, detail="no shard responds")
         ready = all(one.stream_ready for one in found)

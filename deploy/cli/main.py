@@ -26,11 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-deploy_app = typer.Typer(help="Deploy onto a Ray cluster.", no_args_is_help=True)
-
 app.add_typer(keys.app, name="keys")
 app.add_typer(events.app, name="events")
-app.add_typer(deploy_app, name="deploy")
 
 Address = Annotated[
     str,
@@ -83,10 +80,23 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Refresh every second, until Ctrl-C.")
     ] = False,
+    address: Annotated[
+        str,
+        typer.Option(
+            help="Show a cluster: http://HEAD:8265 from anywhere, or HEAD:6379 on one of its "
+            "nodes. Default: the local stack."
+        ),
+    ] = "",
 ) -> None:
-    """Show processes, readiness and load. Exit code 1 if the service is not ready."""
+    """Show processes, placement, readiness and load. Exit code 1 if the service is not ready."""
     from deploy.cli import status as page
 
+    if address:
+        from deploy.cli.cluster_status import cluster_status
+
+        if not cluster_status(address, _console(), watch=watch):
+            raise typer.Exit(1)
+        return
     if not watch:
         if not page.status(_settings(), _state_dir(), _console()):
             raise typer.Exit(1)
@@ -151,36 +161,68 @@ def migrate() -> None:
     run(_settings(), _state_dir(), _console())
 
 
-@deploy_app.command(name="api")
-def deploy_api(address: Address = "") -> None:
-    """Deploy the HTTP API and its shards onto a Ray cluster."""
-    from deploy.cli.stack_commands import deploy_onto
-    from serve_app.applications import API
+@app.command()
+def deploy(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|api|projections",
+            help="A Serve configuration such as deploy/serve.yaml; or one application, from the "
+            "settings of this shell. Default: both, from the settings of this shell.",
+        ),
+    ] = "",
+    address: Annotated[
+        str,
+        typer.Option(
+            envvar="RAY_ADDRESS",
+            help="The cluster: http://HEAD:8265 from anywhere, or HEAD:6379 on one of its nodes. "
+            "Default: the local stack.",
+        ),
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, show what would change, and end.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove applications that the file does not name.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds until every application must run.")
+    ] = 300.0,
+) -> None:
+    """Check a deployment, show what it changes, deploy, and wait for its end.
 
-    deploy_onto(_settings(), _state_dir(), address, API, _console())
+    Exit code 0: deployed, or nothing changes. 1: it failed. 2: wrong usage. 3: refused, nothing was
+    changed. 4: not finished in time; the version before serves until it is.
+    """
+    from deploy.cli.deploy_command import Options
+    from deploy.cli.deploy_command import deploy as run
 
-
-@deploy_app.command(name="projections")
-def deploy_projections(address: Address = "") -> None:
-    """Deploy the projections onto a Ray cluster."""
-    from deploy.cli.stack_commands import deploy_onto
-    from serve_app.applications import PROJECTIONS
-
-    deploy_onto(_settings(), _state_dir(), address, PROJECTIONS, _console())
+    options = Options(yes=yes, dry_run=dry_run, remove=remove, timeout_s=timeout)
+    code = run(
+        what,
+        address,
+        options,
+        settings=_settings(),
+        state_dir=_state_dir(),
+        console=_console(),
+    )
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command(name="api", hidden=True)
 def former_api(address: Address = "") -> None:
     """Former name of `wallet deploy api`, for one release."""
     typer.echo("`wallet api` is now called `wallet deploy api`.", err=True)
-    deploy_api(address)
+    deploy("api", address)
 
 
 @app.command(name="worker", hidden=True)
 def former_worker(address: Address = "") -> None:
     """Former name of `wallet deploy projections`, for one release."""
     typer.echo("`wallet worker` is now called `wallet deploy projections`.", err=True)
-    deploy_projections(address)
+    deploy("projections", address)
 
 
 @app.command()

@@ -116,35 +116,6 @@ def _check_ready(stack: Stack) -> None:
 _WAITING = "Waiting for another `wallet` command to finish"
 
 
-def deploy_onto(
-    settings: Settings, state_dir: StateDirectory, address: str, application: str, console: Console
-) -> None:
-    """Deploy one application onto the cluster at `address`, or onto the local stack."""
-    import os
-
-    from deploy.local.ray_environment import serve_environment
-    from deploy.local.serve_deployer import deploy
-
-    if not address:
-        if "ray" not in state_dir.load().alive_processes():
-            raise StackError(
-                "No local Ray cluster is running. Start the stack with `wallet up`, or pass "
-                "--address."
-            )
-        settings = running_settings(settings, state_dir)
-        os.environ.update(serve_environment(settings, state_dir))  # before Ray is imported
-        address = os.environ["RAY_ADDRESS"]
-    elif not (settings.database_url and settings.nats_url):
-        raise StackError(
-            "Set WALLET_DATABASE_URL and WALLET_NATS_URL to servers that the cluster can reach."
-        )
-    with (
-        Progress(console) as steps,
-        steps.step(f"Deploying `{application}`", f"`{application}` is deployed"),
-    ):
-        deploy(settings, address, (application,))
-
-
 def rebuild_projections(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
     """Rebuild the projections from the journal."""
     import asyncio

@@ -49,18 +49,24 @@ def deploy(
     if refusal is not None:
         raise StackError(refusal)
     import ray
-    from ray import serve
 
     with _connected(address):
         # If some nodes never join, deploy onto those that did.
         wait_until(lambda: _alive(ray.nodes()) >= nodes, timeout_s=_NODES_TIMEOUT_S)
-        serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
-        serve.run_many(
-            [target for target in _targets(settings) if target.name in applications],
-            wait_for_ingress_deployment_creation=False,
-            wait_for_applications_running=False,
-        )
+        begin(settings, applications)
         _wait_for_applications(_all_running(applications), _RUNNING_TIMEOUT_S)
+
+
+def begin(settings: Settings, applications: Collection[str]) -> None:
+    """Begin to deploy `applications` onto the cluster that this process is connected to."""
+    from ray import serve
+
+    serve.start(http_options={"host": settings.http_host, "port": settings.http_port})
+    serve.run_many(
+        [target for target in _targets(settings) if target.name in applications],
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
 
 
 def _alive(nodes: list[dict[str, Any]]) -> int:

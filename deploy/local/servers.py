@@ -53,7 +53,13 @@ def check_external_servers(settings: Settings, steps: Progress) -> None:
             asyncio.run(_reach_postgres(settings))
     if settings.nats_url:
         with steps.step("Connecting to WALLET_NATS_URL", "Connected to NATS"):
-            asyncio.run(_reach_nats(settings))
+            asyncio.run(
+                check_nats(
+                    settings,
+                    advice="Correct WALLET_NATS_URL (and start that server with -js), or unset it "
+                    "to start an embedded server.",
+                )
+            )
 
 
 def start_postgres(state_dir: StateDirectory, recorder: StackState, steps: Progress) -> None:
@@ -124,7 +130,8 @@ async def _reach_postgres(settings: Settings) -> None:
     await connection.close(timeout=settings.database_connect_timeout_s)
 
 
-async def _reach_nats(settings: Settings) -> None:
+async def check_nats(settings: Settings, *, advice: str) -> None:
+    """Raises StackError, with ``advice``: no NATS server with JetStream answers."""
     import nats as client
     from nats.errors import Error
 
@@ -145,8 +152,7 @@ async def _reach_nats(settings: Settings) -> None:
     except (OSError, Error, ValueError, TimeoutError) as failure:
         raise StackError(
             f"Can't connect to NATS with JetStream at {without_password(settings.nats_url)} "
-            f"({_first_line(failure)}). Correct WALLET_NATS_URL (and start that server with -js), "
-            "or unset it to start an embedded server."
+            f"({_first_line(failure)}). {advice}"
         ) from failure
 
 

@@ -96,6 +96,15 @@ def status_source(address: str) -> Iterator[StatusSource]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as failure:
         raise StackError(f"Can't connect to a Ray cluster at {address} ({failure}).") from failure
+    with open_source() as source:
+        yield source
+
+
+@contextmanager
+def open_source() -> Iterator[StatusSource]:
+    """A source for the cluster that this process is connected to; disconnects at the end."""
+    import ray
+
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

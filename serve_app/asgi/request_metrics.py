@@ -35,8 +35,8 @@ def samples(replica: str, queued: list[int], pool: asyncpg.Pool | None) -> Itera
         yield Sample("wallet_http_request_seconds", histogram.snapshot(), labels)
     for code, count in problem_counts.items():
         yield Sample("wallet_http_problems_total", count, {"code": code, **replica_label})
-    for shard, commands in enumerate(queued):
-        yield Sample("wallet_ingress_queued", commands, {"shard": str(shard), **replica_label})
+    # Their sum: a series per replica and shard would grow with the square of the service.
+    yield Sample("wallet_ingress_queued", sum(queued), replica_label)
     if pool is not None:
         for state, connections in pool_use(pool).items():
             labels = {"state": state, **replica_label}

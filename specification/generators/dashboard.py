@@ -113,7 +113,7 @@ ROWS: Final = (
                 "short",
                 {
                     "mailbox {{shard}}": "max by (shard) (ray_wallet_shard_mailbox_items)",
-                    "replicas → {{shard}}": "sum by (shard) (ray_wallet_ingress_queued)",
+                    "replicas": "sum(ray_wallet_ingress_queued)",
                 },
             ),
             Panel(

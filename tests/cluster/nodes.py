@@ -103,6 +103,15 @@ class Cluster:
         return f"{_ip(0)}:{self._port}"
 
     @property
+    def dashboard_url(self) -> str:
+        return self._dashboard_url
+
+    @property
+    def token(self) -> str:
+        """Of Ray's ports."""
+        return self._token
+
+    @property
     def head(self) -> Node:
         return self.nodes[0]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy.cli import main, stack_commands, status
+from deploy.cli import deploy_command, main, stack_commands, status
 from deploy.local import startup
 from deploy.local.errors import StackError
 from deploy.local.processes import ProcessRecord, is_alive, spawn, stop
@@ -131,13 +131,21 @@ def test_up_again_on_a_service_that_is_not_ready_says_which_part(
 
 
 def test_deploying_onto_a_cluster_needs_servers_that_it_can_reach(
-    state_dir: StateDirectory, screen: Screen
+    state_dir: StateDirectory, screen: Screen, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(StackError, match="WALLET_DATABASE_URL and WALLET_NATS_URL"):
-        stack_commands.deploy_onto(Settings(), state_dir, "10.0.0.1:6379", "api", screen.console)
-
-    with pytest.raises(StackError, match=r"wallet up.*--address"):
-        stack_commands.deploy_onto(Settings(), state_dir, "", "api", screen.console)
+    for address, message in (("10.0.0.1:6379", "WALLET_DATABASE_URL"), ("", "wallet up")):
+        code = deploy_command.deploy(
+            "api",
+            address,
+            deploy_command.Options(),
+            settings=Settings(),
+            state_dir=state_dir,
+            console=screen.console,
+        )
+        assert code == deploy_command.EXIT_REFUSED
+        printed = capsys.readouterr().err
+        assert message in printed
+        assert "Nothing was changed." in printed
 
 
 def test_up_after_a_half_finished_start_stops_the_rest_and_starts_again(

@@ -23,7 +23,7 @@ with warnings.catch_warnings():  # of Ray's own code, when it is imported
     warnings.simplefilter("ignore")
     from ray.serve.schema import ServeDeploySchema
 
-    from serve_app.deployment import ApplicationArguments
+    from serve_app.arguments import ApplicationArguments
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from runtime.settings import RENAMED, Settings
-from serve_app.deployment import ApplicationArguments
+from serve_app.arguments import ApplicationArguments
 
 
 def test_rows_are_kept_for_longer_than_the_stream_s_disk_takes() -> None:
