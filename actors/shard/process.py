@@ -49,7 +49,6 @@ class ShardProcess:
         configure_logging(settings)
         configure_tracing("shard")
         self._shard_number = shard
-        ring = ring_of(settings.shard_count)
         self._stream = JetStream(stream_options(settings))
         outbox = _connection(settings, PostgresOutbox.SETTINGS)
         self._relay = OutboxRelay(
@@ -64,7 +63,7 @@ class ShardProcess:
             ),
             stream=self._stream,
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
-            owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,
+            slots=ring_of(settings.shard_count).slots_of(shard),
         )
         loop = asyncio.get_event_loop()
         probe = PostgresWriteProbe(_connection(settings, PROBE_SETTINGS))

@@ -1,7 +1,7 @@
 """An outbox relay with an in-memory outbox and stream, and helpers that commit events."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from actors.journal.memory import MemoryBackfill
 from actors.journal.memory_database import MemoryDatabase
@@ -14,6 +14,7 @@ from tests.support.writes import CommitRequestBuilder
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 from wallet.representation import encode_recorded
+from wallet.slots import ALL_SLOTS, SlotRange, slot_of
 from wallet.state import TransferStatus
 
 LIMITS = RelayLimits(
@@ -61,10 +62,17 @@ class InstrumentedOutbox(FaultyJournal):
         self.deleted.set()
 
     async def unpublished(
-        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+        self,
+        *,
+        limit: int,
+        slots: Sequence[SlotRange] = ALL_SLOTS,
+        after: EventRange | None = None,
+        older_than_s: float = 0.0,
     ) -> Sequence[EventRange]:
         self.sweeps += after is None
-        return await super().unpublished(limit=limit, after=after, older_than_s=older_than_s)
+        return await super().unpublished(
+            limit=limit, slots=slots, after=after, older_than_s=older_than_s
+        )
 
 
 class RelayFixture:
@@ -73,13 +81,13 @@ class RelayFixture:
     def __init__(
         self,
         limits: RelayLimits = LIMITS,
-        owns: Callable[[WalletId], bool] = lambda _: True,
+        slots: Sequence[SlotRange] = ALL_SLOTS,
         refill: MemoryBackfill | None = None,
     ) -> None:
         self.outbox = InstrumentedOutbox(refill.database if refill else None)
         self.stream = FakeStream()
         self.relay = OutboxRelay(
-            outbox=self.outbox, stream=self.stream, limits=limits, owns=owns, refill=refill
+            outbox=self.outbox, stream=self.stream, limits=limits, slots=slots, refill=refill
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -123,6 +131,11 @@ class RelayFixture:
             while self.outbox.rows:
                 self.outbox.deleted.clear()
                 await self.outbox.deleted.wait()
+
+
+def slots_of(*wallets: WalletId) -> list[SlotRange]:
+    """The slots of these wallets, in order."""
+    return [SlotRange(slot, slot) for slot in sorted(set(map(slot_of, wallets)))]
 
 
 def ids(wallet: WalletId, *versions: int) -> list[str]:

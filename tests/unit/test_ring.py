@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from random import Random
 from uuid import UUID
 
@@ -127,8 +128,7 @@ def test_the_ranges_of_a_shard_are_in_order_and_apart() -> None:
     for shard in range(13):
         ranges = ring.slots_of(shard)
         assert all(first <= last for first, last in ranges)
-        following = zip(ranges, ranges[1:], strict=False)
-        assert all(one.last + 1 < another.first for one, another in following)
+        assert all(one.last + 1 < another.first for one, another in pairwise(ranges))
 
 
 def test_one_shard_owns_everything() -> None:
