@@ -128,6 +128,8 @@ class Ingress:
             )
         )
         serve_middleware.register(application)
+        # Ready only with connections: the first requests would wait for them.
+        await self._shards.connect()
         self._metrics = asyncio.create_task(self._export())
         freeze_startup_objects()
         return application

@@ -51,10 +51,10 @@ ON CONFLICT (stream, incarnation, sequence)
     DO UPDATE SET since = least(stream_marks.since, excluded.since)
 """
 
-# The slot of a row, as the index has it.
+# As the index by slot has them. (Migration 0011)
 _SLOT: Final = f"(crc32(wallet_id::text::bytea) & {SLOTS - 1})"
-
-_OLD: Final = "created_at <= statement_timestamp() - make_interval(secs => $6)"
+_AGED: Final = """(created_at AT TIME ZONE 'UTC')
+    <= (statement_timestamp() - make_interval(secs => $6)) AT TIME ZONE 'UTC'"""
 
 # Reads the index of these slots, and the table only for rows that are old: young ones are passed
 # over in the index. The slot where the page before ended is continued by key, then come the others.
@@ -68,20 +68,20 @@ FROM (
         CASE wallet_id WHEN $4 THEN $5 ELSE -1 END) AS previous
     FROM (
         (SELECT {_SLOT} AS slot, wallet_id, first_version FROM outbox
-        WHERE {_SLOT} = $3 AND (wallet_id, first_version) > ($4::uuid, $5::bigint) AND {_OLD}
+        WHERE {_SLOT} = $3 AND (wallet_id, first_version) > ($4::uuid, $5::bigint) AND {_AGED}
         ORDER BY slot, wallet_id, first_version LIMIT $7)
         UNION ALL
         (SELECT {_SLOT} AS slot, wallet_id, first_version FROM outbox
         WHERE {_SLOT} = ANY (ARRAY(
                 SELECT generate_series(greatest(i.first, $3 + 1), i.last)
                 FROM unnest($1::bigint[], $2::bigint[]) AS i(first, last)))
-            AND {_OLD}
+            AND {_AGED}
         ORDER BY slot, wallet_id, first_version LIMIT $7)
         ORDER BY slot, wallet_id, first_version LIMIT $7
     ) listed
 ) old
 CROSS JOIN LATERAL (
-    SELECT * FROM outbox WHERE wallet_id = old.wallet_id
+    SELECT * FROM outbox WHERE {_SLOT} = old.slot AND wallet_id = old.wallet_id
         AND first_version > old.previous AND first_version <= old.first_version OFFSET 0
 ) o
 ORDER BY old.slot, old.wallet_id, o.first_version

@@ -5,7 +5,8 @@ Why: each shard read the whole table once a second and dropped what others own, 
 
 The slot is an expression of the wallet's id (`wallet.slots`), so shards of earlier releases write
 it without knowing of it. Their sweeps use the primary key, as before. The age is in the index so
-that young rows, which are almost all of them, are passed over without a look into the table.
+that young rows, which are almost all of them, are passed over without a look into the table. It is
+an expression so that the planner can't prefer `outbox_by_age`, which has dead rows where it begins.
 
 The index is built under a lock that blocks writes of events. The table has the events of a few
 seconds, unless the stream is unavailable.
@@ -22,8 +23,10 @@ down_revision = "0010"
 
 _INDEX: Final = """
 CREATE INDEX outbox_by_slot ON outbox
-    ((crc32(wallet_id::text::bytea) & 16383), wallet_id, first_version, created_at);
-ALTER INDEX outbox_by_slot ALTER COLUMN 1 SET STATISTICS 10
+    ((crc32(wallet_id::text::bytea) & 16383), wallet_id, first_version,
+    (created_at AT TIME ZONE 'UTC'));
+ALTER INDEX outbox_by_slot ALTER COLUMN 1 SET STATISTICS 10;
+ALTER INDEX outbox_by_slot ALTER COLUMN 4 SET STATISTICS 10
 """
 
 

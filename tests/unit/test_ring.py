@@ -117,6 +117,15 @@ def test_a_new_shard_takes_its_share_and_nothing_else_moves(shard_count: int) ->
     assert max(taken) - min(taken) <= 2, "about the same from each of the others"
 
 
+@pytest.mark.parametrize(("before", "after"), [(2, 6), (6, 2), (1, 48), (12, 7)])
+def test_several_at_once_move_only_what_new_or_removed_shards_have(before: int, after: int) -> None:
+    old, new = owners(Ring(before)), owners(Ring(after))
+    fewer, more = (old, new) if before < after else (new, old)
+    changed = [slot for slot in range(SLOTS) if old[slot] != new[slot]]
+    assert changed == [slot for slot in range(SLOTS) if more[slot] >= min(before, after)]
+    assert all(fewer[slot] < min(before, after) for slot in changed)
+
+
 def test_the_owner_of_a_wallet_is_the_owner_of_its_slot() -> None:
     ring = Ring(7)
     shards = owners(ring)
