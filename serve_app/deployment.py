@@ -62,6 +62,10 @@ _MIN_CPUS_FOR_SPREAD: Final = 0.01
 """CPU reservation of a process that needs none. With a reservation of 0 Ray starts at a random node
 each time, so several replicas can share one node while another has none."""
 
+_SURGE_PERCENT: Final = 25
+"""How many replicas an upgrade may add. Otherwise Serve stops an old replica at once, and starts
+its successor when all shards have started: one of two replicas is missing for that long."""
+
 _SERVE_LOGGING: Final = LoggingConfig(enable_access_log=False, log_level="WARNING")
 """At a lower level Serve formats a line per request and then drops it."""
 
@@ -185,7 +189,8 @@ def api_application(settings: Settings) -> serve.Application:
         DeploymentActorConfig(
             name=shard_name(shard),
             actor_class=ShardActor,
-            init_kwargs={"shard": shard, "settings": settings},
+            # Not a model: its class would be loaded before the actor has its turn.
+            init_kwargs={"shard": shard, "settings": settings.model_dump()},
             actor_options={
                 "num_cpus": max(settings.shard_num_cpus, _MIN_CPUS_FOR_SPREAD),
                 "scheduling_strategy": "SPREAD",
@@ -203,6 +208,8 @@ def api_application(settings: Settings) -> serve.Application:
         health_check_period_s=2,
         health_check_timeout_s=10,
         ray_actor_options={"num_cpus": _MIN_CPUS_FOR_SPREAD},
+        # Only without `max_replicas_per_node`: a node that has its share would never get another.
+        max_surge_percent=_SURGE_PERCENT,
         logging_config=_SERVE_LOGGING,
         deployment_actors=shards,
     )
