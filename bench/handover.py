@@ -105,7 +105,7 @@ async def replica(settings: Settings, shards: Sequence[RpcEndpoint], *, cold: bo
 
     transport = FailoverTransport(to_shard, shard_count=len(shards))
     if not cold:
-        await transport.connect()
+        await transport.warm_up()
     limits = limits_from(DispatcherLimits, settings, shard_count=len(shards))
     return Dispatcher(transport, limits)
 

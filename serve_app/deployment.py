@@ -133,7 +133,7 @@ class Ingress:
         )
         serve_middleware.register(application)
         # Ready only with connections: the first requests would wait for them.
-        await self._shards.connect()
+        await self._shards.warm_up()
         self._metrics = asyncio.create_task(self._export())
         freeze_startup_objects()
         return application

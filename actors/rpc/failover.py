@@ -8,6 +8,7 @@ Events stay in order: loading a wallet first queues its unpublished events (INV-
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 from actors.rpc.transport import ShardUnreachable
@@ -49,13 +50,17 @@ class FailoverTransport:
         self._slow_to_connect: set[int] = set()
         """Shards that did not connect within the grace time; they may still do so."""
 
-    async def connect(self) -> None:
-        """Connect to every shard that answers within `CONNECT_TIMEOUT_S`. Call it first.
+    async def warm_up(self) -> None:
+        """Connect to every shard that answers within `CONNECT_TIMEOUT_S`.
 
         Otherwise the first calls wait for it, and go to other shards after `CONNECT_GRACE_S`.
         """
-        opening = {shard: self._open(shard) for shard in range(self._shard_count)}
-        await asyncio.wait(opening.values(), timeout=CONNECT_TIMEOUT_S)
+        opening: dict[int, asyncio.Future[Channel]] = {}
+        for shard in range(self._shard_count):
+            with suppress(ShardUnreachable):
+                opening[shard] = self._opening.get(shard) or self._open(shard)
+        if opening:
+            await asyncio.wait(opening.values(), timeout=CONNECT_TIMEOUT_S)
         self._slow_to_connect.update(shard for shard, one in opening.items() if not one.done())
 
     async def call(self, shard: int, payload: bytes) -> bytes:

@@ -47,7 +47,9 @@ _INGRESS: Final = {
         "Requests rejected or failed, by problem code.", "code", "replica"
     ),
     "wallet_ingress_queued": _gauge(
-        "Commands queued in a replica for a call to their shard.", "shard", "replica"
+        "Commands queued in a replica for a call to their shard. Shards from 16 on are `other`.",
+        "shard",
+        "replica",
     ),
     "wallet_read_pool_connections": _gauge(
         "Postgres connections for reads: busy, idle, and max (the size of the pool).",

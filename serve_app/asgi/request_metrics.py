@@ -12,6 +12,11 @@ from runtime.metrics.histogram import Histogram
 from serve_app.asgi.statistics import ReplicaStatistics
 from serve_app.http.problems import problem_counts
 
+SHARD_LABELS_MAX: Final = 16
+"""Shards with a label of their own in a replica's metrics. The rest is `OTHER`."""
+
+OTHER: Final = "other"
+
 requests: Final[Counter[tuple[str, int]]] = Counter()
 """Completed requests of this process, by route name and status."""
 
@@ -35,12 +40,20 @@ def samples(replica: str, queued: list[int], pool: asyncpg.Pool | None) -> Itera
         yield Sample("wallet_http_request_seconds", histogram.snapshot(), labels)
     for code, count in problem_counts.items():
         yield Sample("wallet_http_problems_total", count, {"code": code, **replica_label})
-    for shard, commands in enumerate(queued):
-        yield Sample("wallet_ingress_queued", commands, {"shard": str(shard), **replica_label})
+    for shard, commands in _by_label(queued).items():
+        yield Sample("wallet_ingress_queued", commands, {"shard": shard, **replica_label})
     if pool is not None:
         for state, connections in pool_use(pool).items():
             labels = {"state": state, **replica_label}
             yield Sample("wallet_read_pool_connections", connections, labels)
+
+
+def _by_label(queued: list[int]) -> dict[str, int]:
+    """Commands by the label of their shard; each replica has all shards, so labels multiply."""
+    labelled = {str(shard): commands for shard, commands in enumerate(queued[:SHARD_LABELS_MAX])}
+    if len(queued) > SHARD_LABELS_MAX:
+        labelled[OTHER] = sum(queued[SHARD_LABELS_MAX:])
+    return labelled
 
 
 def statistics(replica: str, queued: list[int], pool: asyncpg.Pool | None) -> ReplicaStatistics:

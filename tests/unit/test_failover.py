@@ -145,7 +145,7 @@ async def test_what_a_shard_says_of_its_writes_is_asked_where_its_calls_would_go
 
 async def test_a_new_replica_connects_to_all_shards_before_its_first_call() -> None:
     cluster = Cluster(3)
-    await cluster.shards.connect()
+    await cluster.shards.warm_up()
     assert sorted(cluster.channels) == [0, 1, 2]
     assert [await cluster.call(shard) for shard in (2, 1, 0)] == [b"2", b"1", b"0"]
     assert len(cluster.connected_to) == 3
@@ -159,7 +159,7 @@ async def test_a_new_replica_starts_without_a_shard_that_is_gone_or_silent(
     cluster = Cluster(3)
     cluster.gone.add(0)
     cluster.starting[1] = asyncio.Event()
-    await cluster.shards.connect()
+    await cluster.shards.warm_up()
     # The first calls don't wait for the silent one a second time.
     async with asyncio.timeout(10):
         assert [await cluster.call(shard) for shard in (0, 1, 2)] == [b"2"] * 3

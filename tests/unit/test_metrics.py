@@ -217,6 +217,19 @@ def test_only_so_many_wallets_are_ever_named() -> None:
     assert hot.labelled_commands[OTHER] == (2 * LABELLED_MAX - 1) * 100
 
 
+def test_a_replica_labels_only_so_many_shards() -> None:
+    for shards in (1, 16, 17, 200):
+        found = {
+            sample.labels["shard"]: sample.value
+            for sample in request_metrics.samples("r", list(range(shards)), None)
+            if sample.name == "wallet_ingress_queued"
+        }
+        expected = {str(shard): shard for shard in range(min(shards, 16))}
+        if shards > 16:
+            expected["other"] = sum(range(16, shards))
+        assert found == expected
+
+
 # -- exporting -----------------------------------------------------------------------------------
 
 
