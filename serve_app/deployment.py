@@ -208,12 +208,20 @@ def api_application(settings: Settings) -> serve.Application:
         health_check_period_s=2,
         health_check_timeout_s=10,
         ray_actor_options={"num_cpus": _MIN_CPUS_FOR_SPREAD},
-        # Only without `max_replicas_per_node`: a node that has its share would never get another.
-        max_surge_percent=_SURGE_PERCENT,
         logging_config=_SERVE_LOGGING,
         deployment_actors=shards,
     )
-    return deployment.bind(settings)
+    return _with_surge(deployment).bind(settings)
+
+
+def _with_surge(deployment: serve.Deployment) -> serve.Deployment:
+    """``deployment``, of which an upgrade may add replicas, unless nodes have a limit of them.
+
+    A node at its limit gets no other replica, so the upgrade would wait for ever.
+    """
+    if deployment._replica_config.max_replicas_per_node is not None:
+        return deployment
+    return deployment.options(max_surge_percent=_SURGE_PERCENT)
 
 
 def projections_application(settings: Settings) -> serve.Application:
