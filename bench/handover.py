@@ -146,7 +146,8 @@ class OpenLoop:
                 group.create_task(self._send(number, due_s))
 
     async def _send(self, number: int, due_s: float) -> None:
-        dispatcher = self.replicas[number % len(self.replicas)]
+        # Each wallet through both replicas in turn: two shards of two rings write it in turn.
+        dispatcher = self.replicas[(number + number // _WALLETS) % len(self.replicas)]
         await submit(dispatcher, self._wallets[number % _WALLETS], debit())
         took_s = time.monotonic() - due_s
         self.outcomes.append(RequestOutcome(due_s=due_s, took_s=took_s, failures=()))
