@@ -47,7 +47,7 @@ def _wait_for_place(folder: Path, places: int, wait_s_max: float) -> int | None:
     deadline = time.monotonic() + wait_s_max
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
+        if folder.lstat().st_uid != os.getuid():  # Another user could have put it there.
             return None
         while (held := _free_place(folder, places)) is None and time.monotonic() < deadline:
             time.sleep(_POLL_S)
