@@ -2,7 +2,8 @@
 
 Why: loading them takes a process about a second of CPU. If a deployment starts many at the same
 time, they take all CPUs, and requests of the running version wait behind them at each of their
-hops. In turns they take half of the CPUs, and as long in total.
+hops. In turns this part of their start takes half of the CPUs, and as long in total. (Ray's own
+part, before it, is not in turns.)
 
 Imports nothing but the standard library: whatever is loaded before the turn is loaded in none.
 """
