@@ -22,7 +22,7 @@ down: $(RUNTIME) ## Finish requests in flight, then stop the service; data is ke
 	@$(BIN)/wallet down
 
 status: $(RUNTIME) ## Show processes, readiness and load: make status WATCH=1
-	@$(BIN)/wallet status $(if $(WATCH),--watch) || true
+	@$(BIN)/wallet status $(if $(WATCH),--watch)
 
 logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
 	@$(BIN)/wallet logs $(if $(FOLLOW),--follow) $(NAME)
@@ -197,6 +197,7 @@ cluster-test: $(DEVELOPMENT) ## Test a Ray cluster of several nodes on this mach
 # Secrets, created once, readable by the owner only. Each begins with a letter, because NATS would
 # parse some digits as a number.
 .env:
-	@(umask 077; for name in RAY_AUTH_TOKEN POSTGRES_PASSWORD NATS_TOKEN GRAFANA_PASSWORD; do \
+	@(umask 077; for name in RAY_AUTH_TOKEN POSTGRES_PASSWORD NATS_TOKEN \
+		NATS_READER_PASSWORD GRAFANA_PASSWORD; do \
 		echo "$$name=s$$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n')"; done > $@)
 	@echo "Created .env with the secrets of the containers."

@@ -51,7 +51,11 @@ class _App:
         nothing: Any = None
         self.state = self
         self.services = Dependencies(
-            settings=Settings(), dispatcher=nothing, queries=nothing, probes={}, gate=authenticator
+            settings=Settings(),
+            dispatcher=nothing,
+            queries=nothing,
+            probes={},
+            authenticator=authenticator,
         )
 
 

@@ -105,7 +105,7 @@ async def _until(
     stream = JetStream(stream_options(settings))
     relay = OutboxRelay(
         outbox=PostgresOutbox(outbox, chores=background, stream=settings.stream_name),
-        refill=PostgresBackfill(outbox, stream=settings.stream_name),
+        backfill=PostgresBackfill(outbox, stream=settings.stream_name),
         stream=stream,
         limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
         slots=ALL_SLOTS,

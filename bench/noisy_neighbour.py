@@ -21,7 +21,7 @@ from wallet.ids import WalletId
 
 OVERLOAD_CONNECTIONS: Final = 256
 PROBE_RATE: Final = 50.0
-"""Requests/s to the quiet wallet: a negligible load, enough for a p99 within seconds."""
+"""Requests/s to the other wallet: a negligible load, enough for a p99 within seconds."""
 
 _PROBE_CONNECTIONS: Final = 64
 _CANDIDATES: Final = 64
@@ -30,17 +30,17 @@ _OVERLOAD_TAIL_S: Final = 2.0
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
-    """Latencies of the quiet wallet, from each request's intended start."""
+    """Latencies of the other wallet, from each request's intended start."""
 
     alone_p50_ms: float
     alone_p99_ms: float
-    flooded_p50_ms: float
-    flooded_p99_ms: float
-    flood_requests_per_s: float
+    contended_p50_ms: float
+    contended_p99_ms: float
+    overload_requests_per_s: float
 
     @property
     def p99_ratio(self) -> float:
-        return self.flooded_p99_ms / self.alone_p99_ms
+        return self.contended_p99_ms / self.alone_p99_ms
 
 
 async def measure_neighbour(bench: Bench, duration_s: float) -> Neighbour:
@@ -49,22 +49,22 @@ async def measure_neighbour(bench: Bench, duration_s: float) -> Neighbour:
     Raises:
         AuditFailed, LoadFailed: see `Bench.measure`.
     """
-    overloaded, quiet = await _two_of_one_shard(bench)
+    overloaded, other = await _two_of_one_shard(bench)
     with tempfile.TemporaryDirectory(prefix="wallet-bench-") as folder:
-        probe = _load(bench, quiet, Path(folder), _PROBE_CONNECTIONS, duration_s, PROBE_RATE)
+        probe = _load(bench, other, Path(folder), _PROBE_CONNECTIONS, duration_s, PROBE_RATE)
         overload_s = _OVERLOAD_LEAD_S + duration_s + _OVERLOAD_TAIL_S
         overload = _load(bench, overloaded, Path(folder), OVERLOAD_CONNECTIONS, overload_s, None)
         # Don't measure the disk writes of the previous load.
         await bench.ledger.checkpoint()
-        (alone,) = await _audited(bench, {quiet: probe})
+        (alone,) = await _audited(bench, {other: probe})
         await bench.ledger.checkpoint()
-        beside, busy = await _audited(bench, {quiet: probe, overloaded: overload})
+        contended, overloading = await _audited(bench, {other: probe, overloaded: overload})
     return Neighbour(
         alone_p50_ms=round(alone.latency.p50_ms, 3),
         alone_p99_ms=round(alone.latency.p99_ms, 3),
-        flooded_p50_ms=round(beside.latency.p50_ms, 3),
-        flooded_p99_ms=round(beside.latency.p99_ms, 3),
-        flood_requests_per_s=round(busy.accepted / busy.duration_s, 1),
+        contended_p50_ms=round(contended.latency.p50_ms, 3),
+        contended_p99_ms=round(contended.latency.p99_ms, 3),
+        overload_requests_per_s=round(overloading.accepted / overloading.duration_s, 1),
     )
 
 
@@ -72,8 +72,8 @@ async def _two_of_one_shard(bench: Bench) -> tuple[str, str]:
     ring = ring_of(bench.service.shard_count())
     wallets = await create_wallets(bench.service, _CANDIDATES)
     shard = ring.shard_of(WalletId(wallets[0]))
-    quiet = next(one for one in wallets[1:] if ring.shard_of(WalletId(one)) == shard)
-    return wallets[0], quiet
+    other = next(one for one in wallets[1:] if ring.shard_of(WalletId(one)) == shard)
+    return wallets[0], other
 
 
 def _load(

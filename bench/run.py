@@ -122,7 +122,7 @@ class Run:
     async def _neighbour(self) -> str:
         found = await measure_neighbour(self.bench, self._plan.neighbour_s)
         self.found.neighbour = found
-        overloaded = f"{found.flooded_p99_ms:.1f} ms beside an overloaded wallet"
+        overloaded = f"{found.contended_p99_ms:.1f} ms beside an overloaded wallet"
         return f"p99 {found.alone_p99_ms:.1f} ms alone, {overloaded}"
 
     async def _memory(self) -> str:

@@ -56,7 +56,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     concurrencies: tuple[int, ...] = (1, 64, 256)
     headline: int = 256
-    keyed: bool = False
+    has_key: bool = False
     strong: bool = False
     open_loop: bool = False
     """Whether its latency is also measured at fixed rates."""
@@ -118,7 +118,7 @@ SCENARIOS: Final = (
         summary="One wallet, a fresh Idempotency-Key a request",
         spread=Spread.HOT,
         kind=Kind.UNARY,
-        keyed=True,
+        has_key=True,
     ),
     Scenario(
         name="read_get",
@@ -167,7 +167,7 @@ def script_of(scenario: Scenario, wallets: Sequence[str]) -> RequestScript:
     if scenario.kind is Kind.MIXED:
         return RequestScript(templates=[_mixed(wallet, rng) for wallet in drawn])
     return RequestScript(
-        templates=[_transfer(w, "debit", "completed", keyed=scenario.keyed) for w in drawn]
+        templates=[_transfer(w, "debit", "completed", has_key=scenario.has_key) for w in drawn]
     )
 
 
@@ -182,10 +182,15 @@ def _draw(spread: Spread, wallets: Sequence[str], rng: random.Random) -> list[st
 
 
 def _transfer(
-    wallet: str, kind: str, status: str, *, keyed: bool = False, amount: str = "1.00"
+    wallet: str, kind: str, status: str, *, has_key: bool = False, amount: str = "1.00"
 ) -> RequestTemplate:
     path = f"/v1/wallet/{wallet}/transfers/{kind}"
-    return RequestTemplate(method="POST", path=path, body=_body(amount, status), keyed=keyed)
+    return RequestTemplate(
+        method="POST",
+        path=path,
+        body=_body(amount, status),
+        has_key=has_key,
+    )
 
 
 @cache

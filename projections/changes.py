@@ -13,7 +13,6 @@ import msgspec
 from projections.store import (
     BalanceRow,
     ProjectionChanges,
-    SettlementRow,
     TransferRow,
     WalletRow,
 )
@@ -44,8 +43,7 @@ def project_events(events: Iterable[CloudEvent]) -> ProjectionChanges:
     return ProjectionChanges(
         wallets=list(builder.wallets.values()),
         balances=list(builder.balances.values()),
-        transfers=list(builder.transfers.values()),
-        settlements=list(builder.settlements.values()),
+        transfers=[_transfer_row(*one) for one in builder.transfers.values()],
     )
 
 
@@ -73,8 +71,8 @@ class _ChangeSetBuilder:
     def __init__(self) -> None:
         self.wallets: dict[WalletId, WalletRow] = {}
         self.balances: dict[WalletId, BalanceRow] = {}
-        self.transfers: dict[str, TransferRow] = {}
-        self.settlements: dict[str, SettlementRow] = {}
+        self.transfers: dict[str, tuple[TransferResultView, int | None]] = {}
+        """The last state of each, and the version that created it, unless it is from before."""
         self._ids: set[str] = set()
 
     def add(self, event: CloudEvent) -> None:
@@ -112,24 +110,18 @@ class _ChangeSetBuilder:
         self._add_balances(event, wallet.balance, wallet.pending_debit, wallet.pending_credit)
 
     def _add_transfer(self, transfer: TransferResultView, event: CloudEvent) -> None:
-        version = event.walletversion
         wallet_after = transfer.wallet
         _check_identity(event, transfer.wallet_id, wallet_after.version)
         self._add_balances(
             event, wallet_after.balance, wallet_after.pending_debit, wallet_after.pending_credit
         )
-        row = self.transfers.get(transfer.id)
-        if row is not None:
-            row.status = transfer.status
-            row.reference_id = transfer.reference_id
-            row.metadata = _json(transfer.metadata)
-            row.failure_reason = transfer.failure_reason
-            row.settled_at = transfer.settled_at
-            row.version = version
-        elif event.previousstatus is msgspec.UNSET:
-            self.transfers[transfer.id] = _new_transfer(transfer, version)
+        if (known := self.transfers.get(transfer.id)) is not None:
+            created_version = known[1]
         else:
-            self.settlements[transfer.id] = _settlement(transfer, version)
+            created_version = (
+                wallet_after.version if event.previousstatus is msgspec.UNSET else None
+            )
+        self.transfers[transfer.id] = transfer, created_version
 
     def _add_balances(
         self, event: CloudEvent, balance: str, pending_debit: str, pending_credit: str
@@ -154,9 +146,9 @@ class _ChangeSetBuilder:
 
     def _drop_transfers(self, wallet_id: WalletId) -> None:
         """What comes before a gap may be of another history than what comes after it."""
-        for rows in (self.transfers, self.settlements):
-            for transfer_id in [id for id, row in rows.items() if row.wallet_id == wallet_id]:
-                del rows[transfer_id]
+        self.transfers = {
+            id: one for id, one in self.transfers.items() if one[0].wallet_id != wallet_id
+        }
 
 
 def _forks(known: bytes, previous: bytes) -> bool:
@@ -183,7 +175,7 @@ def _check_identity(event: CloudEvent, wallet_id: WalletId, version: int) -> Non
         )
 
 
-def _new_transfer(transfer: TransferResultView, version: int) -> TransferRow:
+def _transfer_row(transfer: TransferResultView, created_version: int | None) -> TransferRow:
     return TransferRow(
         transfer.wallet_id,
         transfer.id,
@@ -195,21 +187,8 @@ def _new_transfer(transfer: TransferResultView, version: int) -> TransferRow:
         transfer.failure_reason,
         transfer.created_at,
         transfer.settled_at,
-        version,
-        version,
-    )
-
-
-def _settlement(transfer: TransferResultView, version: int) -> SettlementRow:
-    return SettlementRow(
-        transfer.wallet_id,
-        transfer.id,
-        transfer.status,
-        transfer.reference_id,
-        _json(transfer.metadata),
-        transfer.failure_reason,
-        transfer.settled_at,
-        version,
+        created_version,
+        transfer.wallet.version,
     )
 
 

@@ -93,8 +93,8 @@ class RefusedWallet(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-class TransferRow(msgspec.Struct):
-    """A transfer created in the batch, in its state after the batch."""
+class TransferRow(msgspec.Struct, frozen=True):
+    """A transfer that the batch creates or settles, in its state after the batch."""
 
     wallet_id: WalletId
     id: str
@@ -106,21 +106,13 @@ class TransferRow(msgspec.Struct):
     failure_reason: str | None
     created_at: datetime
     settled_at: datetime | None
-    created_version: int
+    created_version: int | None
+    """None: it was created before the batch, which settles it."""
     version: int
 
 
-class SettlementRow(msgspec.Struct):
-    """A transfer of an earlier batch that this one settles."""
-
-    wallet_id: WalletId
-    id: str
-    status: str
-    reference_id: str | None
-    metadata: str | None
-    failure_reason: str | None
-    settled_at: datetime | None
-    version: int
+_FIXED_COLUMNS: Final = frozenset({"type", "amount", "created_at", "created_version"})
+"""Columns of a transfer that its settlement does not change."""
 
 
 class ProjectionChanges(msgspec.Struct, kw_only=True):
@@ -129,7 +121,6 @@ class ProjectionChanges(msgspec.Struct, kw_only=True):
     wallets: Sequence[WalletRow]
     balances: Sequence[BalanceRow]
     transfers: Sequence[TransferRow]
-    settlements: Sequence[SettlementRow]
 
 
 class ProjectionStore:
@@ -144,11 +135,17 @@ class ProjectionStore:
         Events that a projection already has are dropped (INV-11).
         """
         _assert_applicable(batch)
+        created = [row for row in batch.transfers if row.created_version is not None]
+        settled = [row for row in batch.transfers if row.created_version is None]
         columns = (
-            *_columns(WalletRow, batch.wallets),
-            *_columns(BalanceRow, batch.balances),
-            *_columns(TransferRow, batch.transfers),
-            *_columns(SettlementRow, batch.settlements),
+            *_columns(WalletRow, batch.wallets).values(),
+            *_columns(BalanceRow, batch.balances).values(),
+            *_columns(TransferRow, created).values(),
+            *(
+                column
+                for name, column in _columns(TransferRow, settled).items()
+                if name not in _FIXED_COLUMNS
+            ),
         )
         rows = await self._pool.fetch(_PROJECT, *columns)
         refused = [RefusedWallet(WalletId(row[0]), Reason(row[1])) for row in rows]
@@ -215,17 +212,19 @@ def _assert_applicable(batch: ProjectionChanges) -> None:
     assert len(reached) == len(batch.balances), "INV-11 a wallet moves once a batch"
     for row in batch.balances:
         assert 1 <= row.first_version <= row.last_version, "INV-11 a projection moves forward"
-    for created in batch.transfers:
-        assert created.created_version <= created.version, "INV-11 a projection moves forward"
-        assert created.version <= reached[created.wallet_id], (
+    for transfer in batch.transfers:
+        created_version = transfer.created_version or 1
+        assert created_version <= transfer.version, "INV-11 a projection moves forward"
+        assert transfer.version <= reached[transfer.wallet_id], (
             "INV-11 no transfer is ahead of its wallet"
         )
-    for settled in batch.settlements:
-        ahead = settled.version > reached[settled.wallet_id]
-        assert not ahead, "INV-11 no transfer is ahead of its wallet"
 
 
-def _columns(kind: type[msgspec.Struct], rows: Sequence[msgspec.Struct]) -> Sequence[Any]:
+def _columns(
+    kind: type[msgspec.Struct], rows: Sequence[msgspec.Struct]
+) -> dict[str, Sequence[Any]]:
+    """The columns of ``rows`` by name, in the order of the fields."""
     if not rows:
-        return [[] for _ in kind.__struct_fields__]
-    return list(zip(*(msgspec.structs.astuple(row) for row in rows), strict=True))
+        return {name: [] for name in kind.__struct_fields__}
+    columns = zip(*map(msgspec.structs.astuple, rows), strict=True)
+    return dict(zip(kind.__struct_fields__, columns, strict=True))

@@ -15,7 +15,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from wallet.currencies import resolve_scale
 
-_PREFIX: Final = "WALLET_"
+PREFIX: Final = "WALLET_"
+"""Of the environment variables."""
 
 RENAMED: Final[Mapping[str, str]] = {
     "auth_off_anywhere": "allow_unauthenticated_remote",
@@ -46,7 +47,7 @@ Count = Annotated[int, Field(gt=0)]
 class Settings(BaseSettings):
     """Settings of the wallet service. Each description gives the reason."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     # -- addresses and logs ----------------------------------------------------------------
     database_url: str = Field(
@@ -70,6 +71,12 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "pretty"] = Field(
         default="json", description="`json` for machines, `pretty` for people at a terminal."
+    )
+
+    cors_origins: str = Field(
+        default="",
+        description="Origins whose pages may call the API from a browser, separated by commas, for "
+        "instance `https://shop.example`. Empty: none. A page needs an API key like any client.",
     )
 
     # -- authentication -------------------------------------------------------------------
@@ -406,9 +413,9 @@ class _FormerNames(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for former, name in RENAMED.items():
-            value = os.environ.get(f"{_PREFIX}{former.upper()}")
+            value = os.environ.get(f"{PREFIX}{former.upper()}")
             if value is not None:
-                _warn_renamed(f"{_PREFIX}{former.upper()}", f"{_PREFIX}{name.upper()}")
+                _warn_renamed(f"{PREFIX}{former.upper()}", f"{PREFIX}{name.upper()}")
                 found[name] = value
         return found
 

@@ -8,6 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 
+from runtime.version import VERSION
+from serve_app.asgi.cross_origin import origins_of
 from serve_app.asgi.endpoint import as_asgi, problem_from_exception
 from serve_app.asgi.router import FastPathApplication, RouteTable
 from serve_app.dependencies import Dependencies
@@ -26,7 +28,7 @@ def create_app(services: Dependencies | None = None) -> FastAPI:
     """The application. Without ``services`` it can only produce its OpenAPI document."""
     app: FastAPI = FastAPIOffline(
         title="Wallet service",
-        version=document.API_VERSION,
+        version=VERSION,
         description=document.api_description(services),
         openapi_tags=document.TAGS,
         redoc_url=None,
@@ -81,4 +83,5 @@ async def _unhandled_error(request: Request, error: Exception) -> Response:
 
 def create_application(services: Dependencies) -> FastPathApplication:
     """The ingress application: the API's routes, with `create_app` as the fallback."""
-    return FastPathApplication(_table, create_app(services))
+    origins = origins_of(services.settings.cors_origins)
+    return FastPathApplication(_table, create_app(services), origins)

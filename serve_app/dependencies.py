@@ -21,7 +21,7 @@ class Dependencies:
     dispatcher: Dispatcher
     queries: Queries
     probes: dict[str, Callable[[], Awaitable[Component]]]
-    gate: Authenticator | None = None
+    authenticator: Authenticator | None = None
     """Authenticates API keys; None: authentication is off."""
     is_exposed_unauthenticated: bool = False
     """Authentication is off and the service is reachable from other machines."""

@@ -125,7 +125,7 @@ class Ingress:
                     name: SingleFlight(probe, timeout_s=settings.ready_timeout_s)
                     for name, probe in probes.by_name.items()
                 },
-                gate=await self._authenticator_factory.open()
+                authenticator=await self._authenticator_factory.open()
                 if settings.auth == "required"
                 else None,
                 is_exposed_unauthenticated=is_exposed,

@@ -21,6 +21,7 @@ from wallet.commands import Idempotency
 from wallet.events import Event, RecordedEvent, TransferChanged, WalletRewound
 from wallet.fold import evolve
 from wallet.ids import IdempotencyKey, WalletId
+from wallet.representation import encode_body
 from wallet.state import Wallet
 
 HASH_BYTES: Final = 16
@@ -80,6 +81,7 @@ def record(
     content = _content(event, after, key_digest)
     return RecordedEvent(
         event=event,
+        body=encode_body(event, after),
         wallet_after=msgspec.structs.replace(after, hash=link(previous, content)),
         made_by=made_by,
         previous_hash=previous,

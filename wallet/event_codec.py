@@ -20,7 +20,6 @@ from wallet.representation import (
     TransferResultView,
     WalletRewoundView,
     WalletView,
-    encode_recorded,
 )
 from wallet.state import TransferStatus
 
@@ -68,8 +67,8 @@ def subject_of(wallet_id: WalletId, event_type: EventType, partitions: int) -> s
     return f"{SUBJECT_ROOT}.{partition_of(wallet_id, partitions)}.{wallet_id}.{event_type}"
 
 
-def encode_event(recorded: RecordedEvent, body: bytes | None = None) -> bytes:
-    """The CloudEvent of ``recorded``; ``body`` is its representation if already encoded."""
+def encode_event(recorded: RecordedEvent) -> bytes:
+    """The CloudEvent of ``recorded``."""
     event = recorded.event
     settles = isinstance(event, TransferChanged) and event.previous is not None
     return ENCODER.encode(
@@ -83,7 +82,7 @@ def encode_event(recorded: RecordedEvent, body: bytes | None = None) -> bytes:
             hash=recorded.wallet_after.hash.hex() if recorded.previous_hash else msgspec.UNSET,
             previoushash=recorded.previous_hash.hex() or msgspec.UNSET,
             keydigest=recorded.key_digest.hex() or msgspec.UNSET,
-            data=msgspec.Raw(body if body is not None else encode_recorded(recorded)),
+            data=msgspec.Raw(recorded.body),
         )
     )
 

@@ -86,6 +86,9 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     event: Event
     wallet_after: Wallet
+    body: bytes
+    """JSON of its transfer, or of the wallet (`wallet.representation.encode_body`). The client's
+    response, the answer stored under its key and the event on the stream have these bytes."""
     made_by: str | None = None
     previous_hash: bytes = b""
     """Of the wallet's event before this one; empty: recorded before there was a chain."""

@@ -105,3 +105,16 @@ def fold_table() -> str:
         cells = (sign[effect.balance], sign[effect.pending_debit], sign[effect.pending_credit])
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def as_created(wallet: Wallet) -> Wallet:
+    """The wallet after its first event, from the fields that never change."""
+    event = WalletCreated(
+        wallet_id=wallet.id,
+        currency=wallet.currency,
+        scale=wallet.scale,
+        reference_id=wallet.reference_id,
+        metadata=wallet.metadata,
+        occurred_at=wallet.created_at,
+    )
+    return evolve(None, event)

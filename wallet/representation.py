@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from wallet.events import RecordedEvent, TransferChanged, WalletRewound
+from wallet.events import Event, TransferChanged, WalletRewound
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
 from wallet.state import (
@@ -156,11 +156,10 @@ def encode_transfer(transfer: Transfer, wallet: Wallet) -> bytes:
     return ENCODER.encode(transfer_result_view(transfer, wallet))
 
 
-def encode_recorded(recorded: RecordedEvent) -> bytes:
-    """The JSON of an event's transfer, or of the wallet that it created."""
-    event = recorded.event
+def encode_body(event: Event, wallet_after: Wallet) -> bytes:
+    """The JSON of an event's transfer, or of the wallet that it created or rewound."""
     if isinstance(event, TransferChanged):
-        return encode_transfer(event.transfer, recorded.wallet_after)
+        return encode_transfer(event.transfer, wallet_after)
     if isinstance(event, WalletRewound):
-        return ENCODER.encode(rewound_view(event, recorded.wallet_after))
-    return ENCODER.encode(wallet_view(recorded.wallet_after))
+        return ENCODER.encode(rewound_view(event, wallet_after))
+    return ENCODER.encode(wallet_view(wallet_after))

@@ -9,7 +9,7 @@ Fair scheduling. If every stage between a client and the disk is busy with one w
 other wallets' commands wait at each stage. So while other wallets use the shard queue, an
 overloaded wallet's calls carry no more than its quota, and after each call it has a cool-down as
 long as the call took: its commands wait here, where nothing waits behind them
-(`specification/decisions/0028-a-flooded-wallet-makes-room.md`).
+(`specification/decisions/0028-fair-scheduling-between-wallets.md`).
 
 Delivery. If a call fails with its shard, the outcome of its commands is unknown. They are delivered
 again, with a higher attempt number, to the shard that owns the wallet then, until their deadline.
@@ -246,7 +246,7 @@ class _ShardQueue:
 def _for_delivery(pending: PendingRequest, now: float) -> CommandRequest:
     """The request with its remaining time and attempt number, as it is delivered now."""
     return msgspec.structs.replace(
-        pending.submission, attempt=pending.attempt, timeout_s=max(pending.deadline - now, 0.0)
+        pending.request, attempt=pending.attempt, timeout_s=max(pending.deadline - now, 0.0)
     )
 
 

@@ -14,10 +14,10 @@ _CONTENTION_WINDOW_S: Final = 1.0
 class PendingRequest:
     """A command request that has no reply yet. ``deadline`` is a loop time."""
 
-    __slots__ = ("attempt", "deadline", "delivered", "reply", "submission")
+    __slots__ = ("attempt", "deadline", "delivered", "reply", "request")
 
     def __init__(self, request: CommandRequest, deadline: float) -> None:
-        self.submission = request
+        self.request = request
         self.deadline = deadline
         self.attempt = 1
         self.delivered = False
@@ -26,7 +26,7 @@ class PendingRequest:
     @property
     def size(self) -> int:
         """Number of its commands."""
-        return len(self.submission.items)
+        return len(self.request.items)
 
     def answer(self, reply: RequestResult) -> None:
         """Set its reply, unless it has one."""

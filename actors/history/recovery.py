@@ -23,7 +23,7 @@ from wallet.events import Event, EventType, TransferChanged, WalletCreated, Wall
 from wallet.ids import TransferId, WalletId
 from wallet.money import canonical_amount
 from wallet.refusals import Refusal
-from wallet.representation import TransferResultView, WalletView, encode_recorded
+from wallet.representation import TransferResultView, WalletView
 from wallet.rules import decide_creation, decide_settlement, decide_transfer
 from wallet.state import Transfer, Wallet
 
@@ -100,7 +100,6 @@ class _RecoveryBuilder:
                 wallets=dict(known),
                 created_wallets=[],
                 events=[],
-                idempotency_records=[],
             )
         )
 
@@ -201,7 +200,7 @@ class _RecoveryBuilder:
                 RecoveredKey(
                     key_digest=digest[:KEY_DIGEST_BYTES],
                     request=digest[KEY_DIGEST_BYTES:],
-                    answer=encode_recorded(recorded).decode(),
+                    answer=recorded.body.decode(),
                     version=wallet.version,
                 )
             )

@@ -28,7 +28,7 @@ def assert_writable(batch: CommitRequest) -> None:
             assert wallet.version == batch.expected_versions[wallet_id], (
                 "INV-10 no version without event"
             )
-    if batch.idempotency_records:
+    if batch.stored_answers:
         _assert_keys(batch)
     if batch.refused:
         _assert_refused(batch)
@@ -49,23 +49,20 @@ def _assert_follows(
 
 
 def _assert_keys(batch: CommitRequest) -> None:
-    keys = {(one.scope, one.idempotency.key) for one in batch.idempotency_records}
-    assert len(keys) == len(batch.idempotency_records), "INV-6 one key, one answer"
-    for one in batch.idempotency_records:
-        wallet = batch.wallets.get(one.scope)
+    for (scope, _), stored in batch.stored_answers.items():
+        wallet = batch.wallets.get(scope)
         # The scope of a wallet creation's key is no wallet; the new wallet has version 1.
         latest = wallet.version if wallet is not None else 1
-        assert one.stored.version <= latest, "INV-6 an answer is of a version that is written"
+        assert stored.version <= latest, "INV-6 an answer is of a version that is written"
 
 
 def _assert_refused(batch: CommitRequest) -> None:
-    refused = {(one.wallet_id, one.transfer_id) for one in batch.refused}
     made = {
         (one.wallet_after.id, one.event.transfer.id)
         for one in batch.events
         if isinstance(one.event, TransferChanged) and one.event.previous is None
     }
-    assert not refused & made, "INV-7 what is refused permanently is not written"
+    assert made.isdisjoint(batch.refused), "INV-7 what is refused permanently is not written"
 
 
 def assert_loaded(loaded: LoadedState) -> None:

@@ -154,9 +154,8 @@ class MemoryDatabase:
         for event_range in batch.spans():
             insort(self.outbox.setdefault(event_range.wallet_id, []), event_range)
             self._written_at[event_range] = now
-        self._store_keys(batch)
-        for refused in batch.refused:
-            self.refused_deliveries[refused.wallet_id, refused.transfer_id] = refused.answer
+        self.idempotency_keys |= batch.stored_answers
+        self.refused_deliveries |= batch.refused
 
     def delete(self, event_ranges: Collection[EventRange], mark: StreamMark | None = None) -> None:
         """Delete the outbox rows that begin in one of ``event_ranges``."""
@@ -177,10 +176,6 @@ class MemoryDatabase:
         if isinstance(recorded.event, TransferChanged):
             transfer = recorded.event.transfer
             self.transfers[recorded.wallet_after.id, transfer.id] = transfer
-
-    def _store_keys(self, batch: CommitRequest) -> None:
-        for one in batch.idempotency_records:
-            self.idempotency_keys[one.scope, one.idempotency.key] = one.stored
 
     # -- an earlier moment ------------------------------------------------------------------------
 

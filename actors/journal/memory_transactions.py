@@ -144,9 +144,9 @@ class MemoryTransaction:
             yield ("wallet", wallet_id), _check_absent(wallet_id, database.wallets)
         yield None, self._check_unique
         yield None, self._check_transfers
-        for key in sorted((one.scope, one.idempotency.key) for one in batch.idempotency_records):
+        for key in sorted(batch.stored_answers):
             yield ("key", *key), _check_absent(key, database.idempotency_keys)
-        for refused in sorted((one.wallet_id, one.transfer_id) for one in batch.refused):
+        for refused in sorted(batch.refused):
             yield ("refused", *refused), _check_absent(refused, database.refused_deliveries)
 
     def _changed_wallets(self) -> list[WalletId]:
@@ -188,9 +188,6 @@ class MemoryTransaction:
         _check_distinct("wallets", batch.created_wallets)
         references = (batch.wallets[one].reference_id for one in batch.created_wallets)
         _check_distinct("references", [one for one in references if one])
-        _check_distinct(
-            "keys", [(one.scope, one.idempotency.key) for one in batch.idempotency_records]
-        )
 
     def _check_transfers(self) -> None:
         """Every change of a transfer starts from the status that it has."""

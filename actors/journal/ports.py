@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from wallet.commands import Idempotency
 from wallet.events import RecordedEvent
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.slots import ALL_SLOTS, SlotRange
@@ -79,23 +78,6 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
     only its first 16 bytes, and ``answer`` is the JSON of the first event."""
 
 
-class IdempotencyRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer to store under an idempotency key, in the scope of one wallet."""
-
-    scope: WalletId
-    idempotency: Idempotency
-    stored: StoredAnswer
-
-
-class RefusedDelivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A transfer that was refused on a second delivery, and must never be written: the first
-    delivery may still be on its way. ``answer`` is the JSON of the refusal."""
-
-    wallet_id: WalletId
-    transfer_id: TransferId
-    answer: bytes
-
-
 class ReadSet(msgspec.Struct, kw_only=True):
     """What a batch must read before it can be decided. Empty if the cache has everything."""
 
@@ -141,8 +123,10 @@ class CommitRequest(msgspec.Struct, kw_only=True):
     """Wallets after the batch: each of ``expected_versions`` and ``created_wallets``."""
     created_wallets: list[WalletId]
     events: list[RecordedEvent]
-    idempotency_records: list[IdempotencyRecord]
-    refused: list[RefusedDelivery] = msgspec.field(default_factory=list)
+    stored_answers: dict[IdempotencyKeyRef, StoredAnswer] = msgspec.field(default_factory=dict)
+    refused: dict[TransferKey, bytes] = msgspec.field(default_factory=dict)
+    """Transfers that were refused on a second delivery, and must never be written: the first
+    delivery may still be on its way. The JSON of each refusal."""
     confirm: bool = False
     """An answer depends on what was read. That may not be on a synchronous standby yet, so the
     commit waits until it is, even if there is nothing else to write."""

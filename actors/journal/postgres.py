@@ -124,7 +124,6 @@ _NOTHING: Final = CommitRequest(
     wallets={},
     created_wallets=[],
     events=[],
-    idempotency_records=[],
 )
 
 COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 46))})"

@@ -1,11 +1,11 @@
 """A batch as the array parameters of `commit_batch`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from actors.journal.ports import CommitRequest, IdempotencyRecord, RefusedDelivery
+from actors.journal.ports import CommitRequest, IdempotencyKeyRef, StoredAnswer, TransferKey
 from actors.journal.postgres_rows import encode_rewound
 from wallet.events import Event, RecordedEvent, WalletCreated, WalletRewound
 
@@ -24,7 +24,7 @@ def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
         *_wallet_columns(batch),
         *_new_wallet_columns(batch),
         *_event_columns(batch.events),
-        *_key_columns(batch.idempotency_records),
+        *_key_columns(batch.stored_answers),
         *_refused_columns(batch.refused),
         batch.confirm,
     )
@@ -110,23 +110,25 @@ def _json(metadata: Mapping[str, str]) -> str | None:
     return msgspec.json.encode(metadata).decode() if metadata else None
 
 
-def _key_columns(records: Iterable[IdempotencyRecord]) -> tuple[list[object], ...]:
-    keys = sorted(records, key=lambda one: (one.scope, one.idempotency.key))
+def _key_columns(
+    stored_answers: Mapping[IdempotencyKeyRef, StoredAnswer],
+) -> tuple[list[object], ...]:
+    keys = sorted(stored_answers)
+    answers = [stored_answers[key] for key in keys]
     return (
-        [key.scope for key in keys],
-        [key.idempotency.key for key in keys],
-        [key.idempotency.fingerprint for key in keys],
-        [key.stored.request_id for key in keys],
-        [key.stored.refused for key in keys],
-        [key.stored.answer.decode() for key in keys],
-        [key.stored.version for key in keys],
+        [scope for scope, _ in keys],
+        [key for _, key in keys],
+        [stored.fingerprint for stored in answers],
+        [stored.request_id for stored in answers],
+        [stored.refused for stored in answers],
+        [stored.answer.decode() for stored in answers],
+        [stored.version for stored in answers],
     )
 
 
-def _refused_columns(refused: Iterable[RefusedDelivery]) -> tuple[list[object], ...]:
-    rows = list(refused)
+def _refused_columns(refused: Mapping[TransferKey, bytes]) -> tuple[list[object], ...]:
     return (
-        [one.wallet_id for one in rows],
-        [one.transfer_id for one in rows],
-        [one.answer.decode() for one in rows],
+        [wallet_id for wallet_id, _ in refused],
+        [transfer_id for _, transfer_id in refused],
+        [answer.decode() for answer in refused.values()],
     )

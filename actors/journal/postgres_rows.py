@@ -15,6 +15,7 @@ from wallet.events import (
     WalletRewound,
 )
 from wallet.ids import TransferId, WalletId
+from wallet.representation import encode_body
 from wallet.state import (
     FailureReason,
     Transfer,
@@ -116,6 +117,7 @@ def recorded_event_from_row(row: Row) -> RecordedEvent:
     return RecordedEvent(
         event=event,
         wallet_after=wallet,
+        body=encode_body(event, wallet),
         made_by=made_by,
         previous_hash=previous_hash or b"",
         key_digest=key_digest or b"",

@@ -26,7 +26,7 @@ they are published again. It forgets them when the window is shortened.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -36,12 +36,12 @@ import uuid6
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
 from nats.js.api import StorageType, StreamConfig, StreamInfo, SubjectTransform
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from actors.journal.ports import Message, PublishFailed, StreamState
+from actors.outbox.nats_client import PublishClient, connect
 from wallet.event_codec import SUBJECT_ROOT
 from wallet.ids import WalletId
 
@@ -96,67 +96,6 @@ _NO_RESPONDERS: Final = _PublishAck(
     type="nobody", error=_Error(code=503, description="no responders")
 )
 """The stream is gone: nothing subscribes to its ingest subject."""
-
-
-class _Client(Client):  # type: ignore[misc]  # the library has no types
-    """The library's client, plus sending all messages of a batch in one write.
-
-    Its ``publish`` validates each header and its own state per message; a shard spent a sixth of
-    its time there when publishing thousands of events.
-    """
-
-    async def publish_many(
-        self, messages: Sequence[Message], replies: Iterable[str], *, root: str = SUBJECT_ROOT
-    ) -> None:
-        """Send ``messages`` in order under ``root``, each with its reply subject.
-
-        Raises:
-            MaxPayloadError: one is too large for the server; nothing was sent.
-        """
-        if any(len(message.payload) > self.max_payload for message in messages):
-            raise MaxPayloadError
-        commands = b"".join(
-            _encode_publish(message, reply, root)
-            for message, reply in zip(messages, replies, strict=True)
-        )
-        await self._send_command(commands)
-        await self._flush_pending()
-
-
-_ROOT_LENGTH: Final = len(SUBJECT_ROOT)
-
-
-def _encode_publish(message: Message, reply: str, root: str) -> bytes:
-    """``message`` in the NATS protocol. Its headers contain no client input."""
-    trace = f"traceparent: {message.traceparent}\r\n" if message.traceparent is not None else ""
-    headers = f"NATS/1.0\r\nNats-Msg-Id: {message.id}\r\n{trace}\r\n"
-    sizes = f"{len(headers)} {len(headers) + len(message.payload)}"
-    first = f"HPUB {root}{message.subject[_ROOT_LENGTH:]} {reply} {sizes}\r\n{headers}"
-    return b"%b%b\r\n" % (first.encode(), message.payload)
-
-
-async def connect(url: str, *, name: str) -> _Client:
-    """A connection that does not reconnect: once it breaks, its calls fail.
-
-    Raises:
-        OSError, nats.errors.Error: no server could be reached.
-    """
-    client = _Client()
-    await client.connect(
-        url,
-        name=name,
-        allow_reconnect=False,
-        ping_interval=5,
-        max_outstanding_pings=2,
-        # Our subjects consist of ids and fixed words.
-        skip_subject_validation=True,
-        error_cb=_log_error,
-    )
-    return client
-
-
-async def _log_error(error: Exception) -> None:
-    _log.warning("nats client error", error=f"{type(error).__name__}: {error}")
 
 
 class _Incarnation(NamedTuple):
@@ -258,7 +197,7 @@ class JetStream:
 
     def __init__(self, options: StreamOptions) -> None:
         self._options = options
-        self._client: _Client | None = None
+        self._client: PublishClient | None = None
         self._connecting = asyncio.Lock()
         self.connection_epoch = 0
         self._inbox = ""
@@ -339,7 +278,7 @@ class JetStream:
         if self._client is not None:
             await self._client.close()
 
-    async def _connected(self) -> _Client:
+    async def _connected(self) -> PublishClient:
         async with self._connecting:
             if self._client is None or not self._client.is_connected:
                 client = await connect(self._options.url, name="wallet-relay")
@@ -352,7 +291,7 @@ class JetStream:
                 )
             return self._client
 
-    def _client_for(self, connection: int) -> _Client:
+    def _client_for(self, connection: int) -> PublishClient:
         if self._client is None or connection != self.connection_epoch:
             raise PublishFailed("the connection was replaced")
         if not self._client.is_connected:
@@ -365,7 +304,7 @@ class JetStream:
             raise PublishFailed("the stream was created or filled again")
         return known.ingest_root
 
-    async def _publish(self, client: _Client, messages: Sequence[Message], root: str) -> int:
+    async def _publish(self, client: PublishClient, messages: Sequence[Message], root: str) -> int:
         self._batch, self._answers = uuid6.uuid7().hex, asyncio.Queue()
         count = len(messages)
         await client.publish_many(messages, self._replies(count), root=root)
@@ -379,7 +318,7 @@ class JetStream:
         # Duplicates before the last new message are below it.
         return answer.seq or await self._last_sequence_of(client)
 
-    async def _last_sequence_of(self, client: _Client) -> int:
+    async def _last_sequence_of(self, client: PublishClient) -> int:
         jetstream = client.jetstream(timeout=self._options.publish_timeout_s)
         return int((await jetstream.stream_info(self._options.name)).state.last_seq)
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import repeat
 
 from actors.journal.ports import EventRange, EventStream, JournalUnavailable, Message, Outbox
 from actors.outbox.queue import QueuedRange
@@ -78,8 +77,8 @@ class RangePublisher:
         await self._read(taken)
         messages: list[Message] = []
         for queued in taken:
-            if queued.recorded is not None and queued.bodies is not None:
-                messages += self._encoded(queued.recorded, queued.bodies)
+            if queued.recorded is not None:
+                messages += self._encoded(queued.recorded)
             elif queued.messages is not None:
                 messages += queued.messages
         return messages
@@ -89,16 +88,14 @@ class RangePublisher:
         if unread:
             read = await self._outbox.read([queued.event_range for queued in unread])
             for queued, recorded in zip(unread, read, strict=True):
-                queued.messages = list(self._encoded(recorded, repeat(None, len(recorded))))
+                queued.messages = list(self._encoded(recorded))
 
-    def _encoded(
-        self, recorded: Sequence[RecordedEvent], bodies: Iterable[bytes | None]
-    ) -> Iterator[Message]:
+    def _encoded(self, recorded: Sequence[RecordedEvent]) -> Iterator[Message]:
         partitions = self._partitions
-        for event, body in zip(recorded, bodies, strict=True):
+        for event in recorded:
             yield Message(
                 subject_of(event.wallet_after.id, event.event.type, partitions),
                 event.id,
-                encode_event(event, body),
+                encode_event(event),
                 event.traceparent,
             )

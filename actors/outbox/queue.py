@@ -15,13 +15,12 @@ from wallet.ids import WalletId
 class QueuedRange:
     """A queued event range, with its events if they fit in memory."""
 
-    __slots__ = ("bodies", "event_range", "messages", "queued_at", "recorded", "rows")
+    __slots__ = ("event_range", "messages", "queued_at", "recorded", "rows")
 
     def __init__(
         self,
         event_range: EventRange,
         recorded: list[RecordedEvent] | None = None,
-        bodies: list[bytes] | None = None,
         *,
         rows: int = 1,
     ) -> None:
@@ -31,7 +30,6 @@ class QueuedRange:
         self.messages: list[Message] | None = None
         """Its events, read from the journal and encoded during the previous publish."""
         self.recorded = recorded
-        self.bodies = bodies
         self.queued_at = asyncio.get_running_loop().time()
 
 
@@ -60,9 +58,7 @@ class OutboxQueue:
             return 0.0
         return asyncio.get_running_loop().time() - self._ranges[0].queued_at
 
-    def add(
-        self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
-    ) -> None:
+    def add(self, event_range: EventRange, recorded: list[RecordedEvent]) -> None:
         """Queue events just committed by this shard."""
         ends = recorded[0].wallet_after.version, recorded[-1].wallet_after.version
         assert ends == (event_range.first, event_range.last), "INV-10 a range is its events"
@@ -73,7 +69,7 @@ class OutboxQueue:
             self._enqueue(QueuedRange(event_range))
             return
         self._events_in_memory += len(recorded)
-        self._enqueue(QueuedRange(event_range, recorded, bodies))
+        self._enqueue(QueuedRange(event_range, recorded))
 
     def add_from_table(self, event_ranges: Iterable[EventRange]) -> None:
         """Queue ranges of outbox rows, unless they are tracked already.

@@ -81,7 +81,7 @@ class OutboxRelay:
         stream: EventStream,
         limits: RelayLimits,
         slots: Sequence[SlotRange],
-        refill: StreamBackfill | None = None,
+        backfill: StreamBackfill | None = None,
     ) -> None:
         batch_max, retention_s = limits.publish_batch_max, limits.outbox_retention_s
         self._stream = stream
@@ -97,8 +97,10 @@ class OutboxRelay:
             state, queue, publisher, outbox=outbox, stream=stream, retention_s=retention_s
         )
         self._backfiller: Backfiller | None = None
-        if refill is not None:
-            self._backfiller = Backfiller(refill, publisher, stream=stream, retention_s=retention_s)
+        if backfill is not None:
+            self._backfiller = Backfiller(
+                backfill, publisher, stream=stream, retention_s=retention_s
+            )
         self._sweep = OutboxSweep(
             state,
             queue,
@@ -141,11 +143,9 @@ class OutboxRelay:
         """Fills of the stream that this relay finished, by what it had lost."""
         return self._backfiller.fills if self._backfiller is not None else {}
 
-    def add(
-        self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
-    ) -> None:
+    def add(self, event_range: EventRange, recorded: list[RecordedEvent]) -> None:
         """Queue events just committed by this shard."""
-        self._queue.add(event_range, recorded, bodies)
+        self._queue.add(event_range, recorded)
 
     def add_from_journal(self, event_ranges: Iterable[EventRange]) -> None:
         """Queue event ranges that are in the journal, unless they are tracked already."""

@@ -10,12 +10,13 @@ import structlog
 
 from actors.journal.assertions import assert_loaded, assert_writable
 from actors.journal.ports import EventRange, Journal, JournalConflict, LoadedState
-from actors.shard.batch_decision import BatchDecider, required_reads
+from actors.shard.batch_decision import BatchDecider
 from actors.shard.batch_timings import BatchTimes, ShardTimings
 from actors.shard.cache import WalletCache
 from actors.shard.counts import ShardCounts
 from actors.shard.failures import FORKED_UNKNOWN, HISTORY_FORKED, fail_all
 from actors.shard.mailbox import QueuedRequest
+from actors.shard.required_reads import required_reads
 from actors.shard.retry_group import RetryGroup
 from actors.shard.stall_detector import StallDetector
 from actors.shard.tracing import trace_batch
@@ -35,9 +36,7 @@ class EventRelay(Protocol):
     def backlog(self) -> int:
         """Events committed and not yet acknowledged by the stream."""
 
-    def add(
-        self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
-    ) -> None:
+    def add(self, event_range: EventRange, recorded: list[RecordedEvent]) -> None:
         """Queue events that this shard just committed."""
 
     def add_from_journal(self, event_ranges: Iterable[EventRange]) -> None:
@@ -105,15 +104,15 @@ class BatchCommitter:
     async def _decide_and_commit(self, group: RetryGroup) -> None:
         clock = asyncio.get_running_loop().time
         queued_until, dequeued = clock(), perf_counter()
-        requests = [queued.submission for queued in group.queued_requests]
+        requests = [queued.request for queued in group.queued_requests]
         session = await self._enter_session()
-        loaded = await self._load(requests, session, redo=group.maybe_applied)
+        loaded = await self._load(requests, session, maybe_applied=group.maybe_applied)
         self._stall.restart()
         if loaded.forked:
             self._answer_forked(group, loaded)
             if not group.queued_requests:
                 return
-            requests = [queued.submission for queued in group.queued_requests]
+            requests = [queued.request for queued in group.queued_requests]
 
         # No await from here to the commit: the batch is decided on exactly the state that was read.
         started, loaded_at = clock(), perf_counter()
@@ -121,7 +120,7 @@ class BatchCommitter:
             cache=self._cache,
             loaded=loaded,
             now=self._now(),
-            redo=group.maybe_applied,
+            maybe_applied=group.maybe_applied,
             outcome_unknown=group.unknown_outcomes > 0,
         )
         replies = [batch.decide(request) for request in requests]
@@ -129,7 +128,7 @@ class BatchCommitter:
         write = batch.write
         # What others left unpublished may be on this server only; publishing can't be undone.
         write.confirm |= bool(loaded.unpublished)
-        if write.wallets or write.idempotency_records or write.confirm:
+        if write.wallets or write.stored_answers or write.confirm:
             assert_writable(write)
             await self._journal.commit(write, session=session)
         committed = perf_counter()
@@ -158,7 +157,7 @@ class BatchCommitter:
         forked = [
             queued
             for queued in group.queued_requests
-            if not loaded.forked.isdisjoint(wallets_of(queued.submission))
+            if not loaded.forked.isdisjoint(wallets_of(queued.request))
         ]
         group.queued_requests = [one for one in group.queued_requests if one not in forked]
         fail_all(forked, FORKED_UNKNOWN if group.unknown_outcomes else HISTORY_FORKED)
@@ -179,9 +178,9 @@ class BatchCommitter:
         return session
 
     async def _load(
-        self, requests: list[CommandRequest], session: int, *, redo: bool
+        self, requests: list[CommandRequest], session: int, *, maybe_applied: bool
     ) -> LoadedState:
-        missing = required_reads(requests, self._cache, redo=redo)
+        missing = required_reads(requests, self._cache, maybe_applied=maybe_applied)
         if not missing:
             return _NOTHING_LOADED
         loaded = await self._journal.load(missing, session=session)
@@ -221,17 +220,15 @@ class BatchCommitter:
             self._cache.put_transfer(wallet_id, transfer)
 
     def _enqueue_events(self, batch: BatchDecider) -> None:
-        events: dict[WalletId, tuple[list[RecordedEvent], list[bytes]]] = {}
-        for recorded, body in zip(batch.write.events, batch.bodies, strict=True):
-            of_wallet = events.setdefault(recorded.wallet_after.id, ([], []))
-            of_wallet[0].append(recorded)
-            of_wallet[1].append(body)
+        events: dict[WalletId, list[RecordedEvent]] = {}
+        for recorded in batch.write.events:
+            events.setdefault(recorded.wallet_after.id, []).append(recorded)
         for event_range in batch.write.spans():
-            recorded_events, bodies = events[event_range.wallet_id]
+            recorded_events = events[event_range.wallet_id]
             assert len(recorded_events) == event_range.last - event_range.first + 1, (
                 "INV-10 one version per event"
             )
-            self._relay.add(event_range, recorded_events, bodies)
+            self._relay.add(event_range, recorded_events)
 
     def invalidate(
         self, queued_requests: list[QueuedRequest], conflicting: frozenset[WalletId] = frozenset()
@@ -243,7 +240,7 @@ class BatchCommitter:
         if conflicting:
             return
         for queued in queued_requests:
-            for wallet_id in wallets_of(queued.submission):
+            for wallet_id in wallets_of(queued.request):
                 self._cache.forget(wallet_id)
 
 

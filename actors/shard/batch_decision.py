@@ -5,16 +5,12 @@ loaded for it, in order, each command on the state that the previous one left. I
 is rejected, the decisions are discarded.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, assert_never
+from typing import assert_never
 
 from actors.journal.ports import (
     CommitRequest,
-    IdempotencyRecord,
     LoadedState,
-    ReadSet,
-    RefusedDelivery,
     StoredAnswer,
     TransferKey,
 )
@@ -28,16 +24,23 @@ from actors.rpc.messages import (
     RequestResult,
 )
 from actors.shard.cache import WalletCache
+from actors.shard.idempotency import (
+    BATCH_RECOVERED,
+    KEY_REUSED,
+    binds_the_key,
+    digest_of,
+    is_kept,
+    is_same_request,
+)
 from actors.shard.stored_answers import (
     batch_result_from,
     claim_from,
     encode_refusal,
     item_result_from,
     refusal_from,
-    request_fingerprint_from,
     stored_answer,
 )
-from wallet.chain import KEY_DIGEST_BYTES, record, request_digest
+from wallet.chain import record
 from wallet.commands import (
     ClaimKey,
     Command,
@@ -48,66 +51,19 @@ from wallet.commands import (
     Idempotency,
     SettleTransfer,
 )
-from wallet.events import Event, RecordedEvent, TransferChanged, WalletCreated
-from wallet.fold import evolve
+from wallet.events import Event, RecordedEvent, TransferChanged
+from wallet.fold import as_created
 from wallet.ids import TransferId, WalletId
 from wallet.refusals import STORED_UNDER_KEY, Refusal, RefusalCode
-from wallet.representation import ENCODER, balances_view, encode_recorded, encode_transfer
+from wallet.representation import ENCODER, balances_view, encode_transfer, wallet_view
 from wallet.rules import decide_creation, decide_settlement, decide_transfer
 from wallet.state import Transfer, Wallet
-
-
-def required_reads(
-    requests: Sequence[CommandRequest], cache: WalletCache, *, redo: bool
-) -> ReadSet:
-    """What must be read before ``requests`` can be decided.
-
-    ``redo``: an earlier attempt may have been applied, so what it creates must be read.
-    """
-    missing = ReadSet()
-    for request in requests:
-        maybe_applied = redo or request.attempt > 1
-        if request.idempotency is not None:
-            missing.keys.add((request.wallet_id, request.idempotency.key))
-        for item in request.items:
-            if item.idempotency is not None:
-                missing.keys.add((request.wallet_id, item.idempotency.key))
-            _add_required_reads(
-                missing, request.wallet_id, item.command, cache, maybe_applied=maybe_applied
-            )
-    return missing
-
-
-def _add_required_reads(
-    missing: ReadSet,
-    wallet_id: WalletId,
-    command: Command,
-    cache: WalletCache,
-    *,
-    maybe_applied: bool,
-) -> None:
-    if isinstance(command, CreateWallet):
-        if command.reference_id is not None:
-            missing.references.add(command.reference_id)
-        if maybe_applied:
-            missing.wallets.add(command.wallet_id)
-        return
-    if isinstance(command, ClaimKey):
-        return
-    active = cache.get(wallet_id)
-    if active is None:
-        missing.wallets.add(wallet_id)
-    if isinstance(command, CreateTransfer):
-        if maybe_applied:
-            missing.created_transfers.add((wallet_id, command.transfer_id))
-    elif active is None or command.transfer_id not in active.pending:
-        missing.transfers.add((wallet_id, command.transfer_id))
 
 
 class BatchDecider:
     """Decides one batch. Call ``decide`` for each request in order, then commit ``write``.
 
-    ``redo``: an earlier attempt was rejected as a whole, or its outcome is unknown.
+    ``maybe_applied``: an earlier attempt was rejected as a whole, or its outcome is unknown.
     ``outcome_unknown``: it may still be applied, so what is refused now is refused permanently.
     """
 
@@ -117,20 +73,18 @@ class BatchDecider:
         cache: WalletCache,
         loaded: LoadedState,
         now: datetime,
-        redo: bool = False,
+        maybe_applied: bool = False,
         outcome_unknown: bool = False,
     ) -> None:
         self._cache = cache
         self._loaded = loaded
         self._now = now
-        self._redo = redo or outcome_unknown
+        self._maybe_applied = maybe_applied or outcome_unknown
         self._outcome_unknown = outcome_unknown
         self._keys = dict(loaded.keys)
         self._references = dict(loaded.references)
         self.transfers: dict[tuple[WalletId, TransferId], Transfer] = dict(loaded.transfers)
         """Transfers as the batch leaves them, loaded ones included."""
-        self.bodies: list[bytes] = []
-        """The JSON of each recorded event, for the stream."""
         self._created_transfers: dict[tuple[WalletId, TransferId], RecordedEvent] = {}
         """Transfers that this batch creates: a batch may contain two deliveries of one command."""
         self._refused: dict[TransferKey, bytes] = dict(loaded.refused)
@@ -146,7 +100,6 @@ class BatchDecider:
             wallets={},
             created_wallets=[],
             events=[],
-            idempotency_records=[],
         )
 
     def decide(self, request: CommandRequest) -> RequestResult:
@@ -175,19 +128,19 @@ class BatchDecider:
         if isinstance(stored, Refused):
             return stored
         if stored is not None and stored.recovered:
-            return self._refuse(request, _BATCH_RECOVERED)
+            return self._refuse(request, BATCH_RECOVERED)
         if stored is not None:
             return batch_result_from(stored, replayed=self._is_replay(request, stored))
         result = self._decide_batch(request)
         # An item of the batch may have the same idempotency key.
-        if _is_kept(result, idempotency) and (request.wallet_id, idempotency.key) not in self._keys:
+        if is_kept(result, idempotency) and (request.wallet_id, idempotency.key) not in self._keys:
             self._store_under_key(request, idempotency, result)
         return result
 
     def _decide_batch(self, request: CommandRequest) -> BatchCommitted | BatchRolledBack:
         before = self._wallet(request.wallet_id)
-        recorded, keys = len(self.write.events), len(self.write.idempotency_records)
-        digest = _key_digest(request, request.idempotency)
+        recorded, keys = len(self.write.events), len(self.write.stored_answers)
+        digest = digest_of(request, request.idempotency)
         results: list[ItemResult] = []
         for index, item in enumerate(request.items):
             result = self._decide_item(request, item, digest)
@@ -205,16 +158,15 @@ class BatchDecider:
     def _roll_back(
         self, wallet_id: WalletId, before: Wallet | None, *, recorded: int, keys: int
     ) -> None:
-        """Roll back to ``recorded`` events and ``keys`` idempotency records."""
+        """Roll back to ``recorded`` events and ``keys`` stored answers."""
         if before is not None and wallet_id in self.write.wallets:
             self.write.wallets[wallet_id] = before
         while len(self.write.events) > recorded:
             event = self.write.events.pop().event
-            self.bodies.pop()
             self._restore_transfer(wallet_id, event, self._previous_transfers.pop())
-        while len(self.write.idempotency_records) > keys:
-            record = self.write.idempotency_records.pop()
-            del self._keys[record.scope, record.idempotency.key]
+        while len(self.write.stored_answers) > keys:
+            key, _ = self.write.stored_answers.popitem()
+            del self._keys[key]
 
     def _restore_transfer(
         self, wallet_id: WalletId, event: Event, overwritten: Transfer | None
@@ -243,9 +195,9 @@ class BatchDecider:
             return stored
         if stored is not None:
             return item_result_from(stored, replayed=self._is_replay(request, stored))
-        digest = _key_digest(request, item.idempotency)
+        digest = digest_of(request, item.idempotency)
         result = self._decide_command(request, item.command, digest)
-        if _binds_the_key(result):
+        if binds_the_key(result):
             self._store_under_key(request, item.idempotency, result)
         return result
 
@@ -261,10 +213,7 @@ class BatchDecider:
             return
         key = (request.wallet_id, command.transfer_id)
         if key not in self._refused:
-            answer = self._refused[key] = encode_refusal(refusal)
-            self.write.refused.append(
-                RefusedDelivery(wallet_id=key[0], transfer_id=key[1], answer=answer)
-            )
+            self._refused[key] = self.write.refused[key] = encode_refusal(refusal)
 
     def _may_be_applied_yet(self, request: CommandRequest) -> bool:
         """Whether an earlier delivery or attempt of ``request`` may still reach the journal."""
@@ -280,22 +229,15 @@ class BatchDecider:
         if stored is None:
             return None
         # INV-6: one key, one request, one answer.
-        if not _is_same_request(idempotency, stored):
-            return self._refuse(
-                request,
-                Refusal(
-                    code=RefusalCode.IDEMPOTENCY_KEY_REUSED,
-                    detail="This Idempotency-Key came with another request before. "
-                    "Send a new key for a new request.",
-                ),
-            )
+        if not is_same_request(idempotency, stored):
+            return self._refuse(request, KEY_REUSED)
         self.replays += 1
         self.write.confirm |= (request.wallet_id, idempotency.key) in self._loaded.keys
         return stored
 
     def _is_replay(self, request: CommandRequest, stored: StoredAnswer) -> bool:
         """Whether the client repeats a request: our own redelivery or retry is no replay."""
-        maybe_applied = self._redo or request.attempt > 1
+        maybe_applied = self._maybe_applied or request.attempt > 1
         return not maybe_applied or stored.request_id != request.request_id
 
     def _claim_key(self, request: CommandRequest, idempotency: Idempotency) -> KeyClaimed | Refused:
@@ -314,11 +256,10 @@ class BatchDecider:
         idempotency: Idempotency,
         result: ItemResult | KeyClaimed | BatchCommitted | BatchRolledBack,
     ) -> None:
+        key = (request.wallet_id, idempotency.key)
+        assert key not in self._keys, "INV-6 one key, one answer"
         stored = stored_answer(result, idempotency, request.request_id)
-        self._keys[request.wallet_id, idempotency.key] = stored
-        self.write.idempotency_records.append(
-            IdempotencyRecord(scope=request.wallet_id, idempotency=idempotency, stored=stored)
-        )
+        self._keys[key] = self.write.stored_answers[key] = stored
 
     # -- one command -------------------------------------------------------------------------
 
@@ -347,7 +288,8 @@ class BatchDecider:
         if earlier is not None:
             # INV-7: a transfer id is applied once, however often it is delivered.
             self.write.confirm |= key in self._loaded.created_transfers
-            return _applied(key[1], earlier)
+            version = earlier.wallet_after.version
+            return Applied(id=key[1], version=version, body=earlier.body)
         if (refused := self._refused.get(key)) is not None:
             self.write.confirm |= key in self._loaded.refused
             return Refused(refusal=refusal_from(refused))
@@ -378,9 +320,10 @@ class BatchDecider:
         wallet_id = command.wallet_id
         earlier = self._loaded.wallets.get(wallet_id) or self.write.wallets.get(wallet_id)
         if earlier is not None:
-            created = _creation_event_from(earlier)
             self.write.confirm |= wallet_id in self._loaded.wallets
-            return _applied(wallet_id, created)
+            created = as_created(earlier)
+            body = ENCODER.encode(wallet_view(created))
+            return Applied(id=wallet_id, version=created.version, body=body)
         reference_id = command.reference_id
         decision = decide_creation(
             command, reference_taken=reference_id in self._references, now=self._now
@@ -426,10 +369,8 @@ class BatchDecider:
     ) -> Applied:
         recorded = record(wallet, event, made_by=request.api_key_id, key_digest=key_digest)
         after = recorded.wallet_after
-        body = encode_recorded(recorded)
         self.write.wallets[after.id] = after
         self.write.events.append(recorded)
-        self.bodies.append(body)
         made: TransferId | WalletId = after.id
         if isinstance(event, TransferChanged):
             made = event.transfer.id
@@ -440,7 +381,7 @@ class BatchDecider:
                 self._created_transfers[key] = recorded
         else:
             self._previous_transfers.append(None)
-        return Applied(id=made, version=after.version, body=body)
+        return Applied(id=made, version=after.version, body=recorded.body)
 
     def _refuse(self, request: CommandRequest, refusal: Refusal) -> Refused:
         self.refusals.append(refusal.code)
@@ -455,58 +396,3 @@ class BatchDecider:
                 request_id=request.request_id,
             )
         )
-
-
-def _key_digest(request: CommandRequest, idempotency: Idempotency | None) -> bytes:
-    return request_digest(request.wallet_id, idempotency) if idempotency is not None else b""
-
-
-def _applied(made: str, recorded: RecordedEvent) -> Applied:
-    """The result of an event recorded before; ``made``: id of the wallet or transfer."""
-    return Applied(id=made, version=recorded.wallet_after.version, body=encode_recorded(recorded))
-
-
-def _binds_the_key(result: ItemResult) -> bool:
-    """Whether ``result`` is stored under the command's idempotency key."""
-    return not isinstance(result, Refused) or result.refusal.code in STORED_UNDER_KEY
-
-
-def _is_kept(result: BatchCommitted | BatchRolledBack, idempotency: Idempotency) -> bool:
-    """Whether ``result`` is stored under the idempotency key of the whole batch."""
-    if idempotency.is_part:
-        return True  # The key is claimed: no other request can use it in any case.
-    if isinstance(result, BatchRolledBack):
-        # One decision: a conflict (409), unless the item wasn't valid.
-        return result.refusal.code is not RefusalCode.VALIDATION_ERROR
-    return any(_binds_the_key(item) for item in result.items)
-
-
-def _is_same_request(idempotency: Idempotency, stored: StoredAnswer) -> bool:
-    if stored.recovered:
-        return stored.fingerprint == idempotency.fingerprint[:KEY_DIGEST_BYTES]
-    if stored.fingerprint != idempotency.fingerprint:
-        return False
-    if not idempotency.request:
-        return True
-    # The items for this wallet are the same; the whole request may still differ.
-    return request_fingerprint_from(stored) in (b"", idempotency.request)
-
-
-_BATCH_RECOVERED: Final = Refusal(
-    code=RefusalCode.IDEMPOTENCY_KEY_REUSED,
-    detail="The database lost this batch's response. Its transfers were applied again under their "
-    "own ids: list the wallet's transfers, and send what is missing with a new key.",
-)
-
-
-def _creation_event_from(wallet: Wallet) -> RecordedEvent:
-    """The wallet's first event, from the fields of a wallet that never change."""
-    event = WalletCreated(
-        wallet_id=wallet.id,
-        currency=wallet.currency,
-        scale=wallet.scale,
-        reference_id=wallet.reference_id,
-        metadata=wallet.metadata,
-        occurred_at=wallet.created_at,
-    )
-    return RecordedEvent(event=event, wallet_after=evolve(None, event))

@@ -36,7 +36,7 @@ class ShardTimings:
         """Record a batch that has been answered."""
         count, commands = len(queued_requests), 0
         for queued in queued_requests:
-            request = queued.submission
+            request = queued.request
             size = len(request.items)
             commands += size
             self.hot.add(request.wallet_id, size)

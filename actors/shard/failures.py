@@ -14,7 +14,7 @@ _LOGGED_REQUESTS_MAX: Final = 5
 
 def log_context(queued_requests: list[QueuedRequest]) -> dict[str, object]:
     """Log fields for a batch: its first requests, and how many it has."""
-    first = [queued.submission for queued in queued_requests[:_LOGGED_REQUESTS_MAX]]
+    first = [queued.request for queued in queued_requests[:_LOGGED_REQUESTS_MAX]]
     return {
         "entries": len(queued_requests),
         "wallet_id": [request.wallet_id for request in first],
@@ -36,7 +36,7 @@ def expire(queued_requests: list[QueuedRequest], *, maybe_applied: bool) -> list
 
 def failure_for(queued: QueuedRequest, failure: Failure) -> Failure:
     """``failure`` for ``entry``: a second delivery can't promise that the first did nothing."""
-    if queued.submission.attempt > 1 and failure.applied == "no":
+    if queued.request.attempt > 1 and failure.applied == "no":
         return msgspec.structs.replace(
             failure, applied="unknown", detail=failure.detail.replace(_NOT_APPLIED, _MAYBE_APPLIED)
         )

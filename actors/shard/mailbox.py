@@ -31,10 +31,10 @@ class QueuedRequest:
     ``deadline`` and ``queued_at`` are loop times. ``countdown`` belongs to the request's call.
     """
 
-    __slots__ = ("_countdown", "_result", "deadline", "queued_at", "submission")
+    __slots__ = ("_countdown", "_result", "deadline", "queued_at", "request")
 
     def __init__(self, request: CommandRequest, countdown: Countdown, queued_at: float) -> None:
-        self.submission = request
+        self.request = request
         self.queued_at = queued_at
         self.deadline = queued_at + request.timeout_s
         self._countdown = countdown
@@ -66,7 +66,7 @@ class Mailbox:
 
     def put(self, queued: QueuedRequest) -> Overflow | None:
         """Queue ``queued``, or return the bound that it exceeds. A lone request always fits."""
-        request = queued.submission
+        request = queued.request
         overflow = self._queue.put(request.wallet_id, queued, len(request.items))
         if overflow is None:
             self._has_requests.set()

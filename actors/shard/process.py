@@ -38,7 +38,7 @@ from runtime.tracing import configure_tracing
 
 _log = structlog.get_logger(__name__)
 
-CHORES: Final = ("watch", "relay", "forget", "sweep", "probe", "history")
+BACKGROUND_TASKS: Final = ("watch", "relay", "forget", "sweep", "probe", "history")
 """Background tasks of a shard, by their metric label."""
 
 _WARM_UP_TIMEOUT_S: Final = 2.0
@@ -64,7 +64,7 @@ class ShardProcess:
                 stream=settings.stream_name,
                 stream_max_age_s=settings.stream_max_age_s,
             ),
-            refill=PostgresBackfill(
+            backfill=PostgresBackfill(
                 outbox, stream=settings.stream_name, max_age_s=settings.stream_max_age_s
             ),
             stream=self._stream,
@@ -191,7 +191,8 @@ class ShardProcess:
             published=relay.published,
             publish_failures=relay.publish_failures,
             chore_failures={
-                name: self._background.failures[name] + relay.failures[name] for name in CHORES
+                name: self._background.failures[name] + relay.failures[name]
+                for name in BACKGROUND_TASKS
             },
             journal_ready=shard.journal_ready
             and (self._history.problem or self._writes.problem()) is None,

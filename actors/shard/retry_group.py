@@ -52,8 +52,8 @@ class RetryGroup:
 
         A wallet's requests stay together and in order. The others count conflicts from zero.
         """
-        of_them = [one for one in self.queued_requests if one.submission.wallet_id in wallet_ids]
-        others = [one for one in self.queued_requests if one.submission.wallet_id not in wallet_ids]
+        of_them = [one for one in self.queued_requests if one.request.wallet_id in wallet_ids]
+        others = [one for one in self.queued_requests if one.request.wallet_id not in wallet_ids]
         if not others or not of_them:
             return [self]
         return [

@@ -163,7 +163,7 @@ class RetryingCommitter:
         """
         if group.unknown_outcomes:
             return await self._after_failure(group, busy)
-        wallets = {queued.submission.wallet_id for queued in group.queued_requests}
+        wallets = {queued.request.wallet_id for queued in group.queued_requests}
         try:
             locked = await self._journal.locked(wallets)
         except JournalUnavailable:

@@ -115,13 +115,13 @@ class Shard:
             return failure_for(queued, OUTBOX_FULL)
         if self._stall.is_stalled():
             return failure_for(queued, JOURNAL_DOWN)
-        if self._committer.is_locked(queued.submission.wallet_id):
+        if self._committer.is_locked(queued.request.wallet_id):
             return failure_for(queued, WALLET_LOCKED)
         overflow = self._mailbox.put(queued)
         if overflow is None:
             return None
         self.counts["overloaded"] += 1
-        if queued.submission.attempt > 1:
+        if queued.request.attempt > 1:
             return failure_for(queued, JOURNAL_DOWN)
         what = "shard's" if overflow is Overflow.QUEUE else "wallet's"
         return Failure(

@@ -182,4 +182,4 @@ class MonitoredJournal:
 
 def _writes_rows(batch: CommitRequest) -> bool:
     """Whether the batch writes a row. Otherwise it only compares versions."""
-    return bool(batch.events or batch.idempotency_records or batch.refused)
+    return bool(batch.events or batch.stored_answers or batch.refused)

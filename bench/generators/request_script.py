@@ -19,12 +19,12 @@ class ResponseMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestTemplate:
-    """One request. ``keyed``: it gets an Idempotency-Key of its own each time it is sent."""
+    """One request. ``has_key``: it gets an Idempotency-Key of its own each time it is sent."""
 
     method: str
     path: str
     body: str = ""
-    keyed: bool = False
+    has_key: bool = False
 
     def __post_init__(self) -> None:
         for text in (self.method, self.path, self.body):
@@ -42,9 +42,9 @@ class RequestScript:
     """Transfers that one request asks for (0 for reads)."""
 
     def write(self, path: Path) -> None:
-        """One template per line: method, path, 1 if keyed, body."""
+        """One template per line: method, path, 1 if it has a key, body."""
         lines = (
-            f"{template.method}\t{template.path}\t{int(template.keyed)}\t{template.body}\n"
+            f"{template.method}\t{template.path}\t{int(template.has_key)}\t{template.body}\n"
             for template in self.templates
         )
         path.write_text("".join(lines), encoding="utf-8")
@@ -54,6 +54,6 @@ def read_templates(path: Path) -> list[RequestTemplate]:
     """The templates that `RequestScript.write` wrote."""
     templates = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        method, target, keyed, body = line.split("\t")
-        templates.append(RequestTemplate(method=method, path=target, body=body, keyed=keyed == "1"))
+        method, target, key, body = line.split("\t")
+        templates.append(RequestTemplate(method=method, path=target, body=body, has_key=key == "1"))
     return templates

@@ -50,7 +50,7 @@ class RequestSource:
         self._settles = mode is ResponseMode.SETTLE
         self._prefix = key_prefix.encode()
         self._parts = [
-            encode(template, url, headers, "@KEY@" if template.keyed else "").split(b"@KEY@")
+            encode(template, url, headers, "@KEY@" if template.has_key else "").split(b"@KEY@")
             for template in templates
         ]
         self._position = 0

@@ -35,11 +35,11 @@ function setup(thread)
 end
 
 local function prepare(line)
-   local method, path, keyed, body = line:match("^(.-)\t(.-)\t(.-)\t(.*)$")
+   local method, path, has_key, body = line:match("^(.-)\t(.-)\t(.-)\t(.*)$")
    local headers = { ["Host"] = wrk.headers["Host"] }
    for name, value in pairs(wrk.headers) do headers[name] = value end
    if body ~= "" then headers["Content-Type"] = "application/json" end
-   if keyed ~= "1" then
+   if has_key ~= "1" then
       return { head = wrk.format(method, path, headers, body ~= "" and body or nil) }
    end
    headers["Idempotency-Key"] = "@KEY@"

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from deploy.local.errors import StackError
 from deploy.local.state_dir import StateDirectory
-from runtime.settings import Settings
+from runtime.settings import PREFIX, Settings
 
 
 def settings() -> Settings:
@@ -14,8 +14,15 @@ def settings() -> Settings:
         return Settings()
     except ValidationError as wrong:
         first = wrong.errors()[0]
-        name = f"WALLET_{'_'.join(str(part) for part in first['loc'])}".upper()
-        raise StackError(f"Invalid value for {name}: {first['msg']}.") from wrong
+        if not first["loc"]:
+            raise StackError(f"Invalid settings: {first['msg']}.") from wrong
+        name = f"{PREFIX}{'_'.join(str(part) for part in first['loc'])}".upper()
+        given = "" if _is_secret(name) else f" {str(first['input'])!r}"
+        raise StackError(f"Invalid value{given} for {name}: {first['msg']}.") from wrong
+
+
+def _is_secret(name: str) -> bool:
+    return name.endswith("_URL")
 
 
 def state_dir() -> StateDirectory:

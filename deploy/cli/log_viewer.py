@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.local.errors import StackError
@@ -9,15 +10,19 @@ from deploy.local.log_files import tail
 from deploy.local.state_dir import StateDirectory
 
 _POLL_S = 0.25
+_HEAD_BYTES = 4_096
+_TITLE = b":actor_name:"
 
 
 def files_of(state_dir: StateDirectory, name: str | None) -> list[tuple[str, Path]]:
     """The log files selected by `name` (all if None), each with its display name.
 
-    `serve` selects the logs of Ray Serve's replicas, shards and proxies.
+    `service` selects what the service's own processes log; `serve` what Ray Serve logs about them.
     """
     named = [(path.stem, path) for path in sorted(state_dir.logs.glob("*.log"))]
-    serve = sorted((state_dir.logs / "ray" / "serve").glob("*.log"))
+    ray = state_dir.logs / "ray"
+    named += [(f"service/{_process_of(path)}", path) for path in sorted(ray.glob("worker-*.out"))]
+    serve = (path for path in sorted((ray / "serve").glob("*.log")) if path.stat().st_size)
     named += [(f"serve/{path.stem}", path) for path in serve]
     if name is None:
         return named
@@ -28,6 +33,27 @@ def files_of(state_dir: StateDirectory, name: str | None) -> list[tuple[str, Pat
             f"No log named `{name}`. Available logs: {', '.join(known) or 'none yet'}."
         )
     return chosen
+
+
+def _process_of(path: Path) -> str:
+    """Title and pid of the process whose output Ray keeps in ``worker-<id>-<job>-<pid>.out``."""
+    pid = path.stem.rpartition("-")[2]
+    with path.open("rb") as file:
+        titles = [line for line in file.read(_HEAD_BYTES).splitlines() if line.startswith(_TITLE)]
+    title = (
+        titles[-1].removeprefix(_TITLE).decode("utf-8", errors="replace") if titles else "worker"
+    )
+    return f"{title.rpartition('::')[2]}-{pid}"
+
+
+def lines_with(files: Iterable[tuple[str, Path]], text: str) -> Iterator[str]:
+    """Every line that contains ``text``, whole files read."""
+    wanted = text.encode()
+    for name, path in files:
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            for line in file:
+                if wanted in line:
+                    yield f"{name} | {line.decode('utf-8', errors='replace').rstrip()}"
 
 
 def last_lines(files: Iterable[tuple[str, Path]], count: int) -> Iterator[str]:

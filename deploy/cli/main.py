@@ -1,5 +1,6 @@
 """The `wallet` command. Each command imports deploy.local only when it runs."""
 
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -9,24 +10,26 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from deploy.cli import keys
+from deploy.cli import events, keys
 from deploy.cli.context import console as _console
 from deploy.cli.context import settings as _settings
 from deploy.cli.context import state_dir as _state_dir
 from deploy.local.errors import StackError
 from runtime.postgres.errors import OPERATOR_ERRORS
+from runtime.unknown_variables import unknown_variables
+from runtime.version import VERSION
 
 app = typer.Typer(
     name="wallet",
     help="Run the wallet service. Settings are read from the environment (WALLET_…).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 deploy_app = typer.Typer(help="Deploy onto a Ray cluster.", no_args_is_help=True)
 
 app.add_typer(keys.app, name="keys")
+app.add_typer(events.app, name="events")
 app.add_typer(deploy_app, name="deploy")
 
 Address = Annotated[
@@ -35,6 +38,24 @@ Address = Annotated[
         envvar="RAY_ADDRESS", help="Address of the Ray cluster. Default: the local stack."
     ),
 ]
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"wallet {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def warn_of_unknown_variables(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Run the wallet service. Settings are read from the environment (WALLET_…)."""
+    for sentence in unknown_variables(os.environ):
+        typer.echo(f"Warning: {sentence}", err=True)
 
 
 @app.command()
@@ -77,7 +98,8 @@ def status(
 @app.command()
 def logs(
     name: Annotated[
-        str | None, typer.Argument(help="postgres, nats, ray, deploy, serve. Default: all.")
+        str | None,
+        typer.Argument(help="postgres, nats, ray, deploy, serve, service. Default: all."),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep printing new lines.")
@@ -85,11 +107,22 @@ def logs(
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, help="Number of lines per log.")
     ] = 20,
+    request: Annotated[
+        str, typer.Option(help="Only the lines about this request id, from whole logs.")
+    ] = "",
 ) -> None:
     """Show the last lines of the stack's logs."""
     from deploy.cli import log_viewer
 
     files = log_viewer.files_of(_state_dir(), name)
+    if request:
+        found = list(log_viewer.lines_with(files, request))
+        for line in found:
+            typer.echo(line)
+        if not found:
+            typer.echo("No line of these logs has this request id.", err=True)
+            raise typer.Exit(1)
+        return
     for line in log_viewer.last_lines(files, lines):
         typer.echo(line)
     if follow:

@@ -17,16 +17,20 @@ _KEY = ' -H "Authorization: Bearer $KEY"'
 _MAKE_KEY = "KEY=$({wallet} keys create me --scope wallets:read --scope wallets:write)"
 
 
-def print_quick_start(console: Console, url: str, *, already: bool, keys: bool) -> None:
-    """Print the service's address, its documentation, and example requests.
+def print_quick_start(
+    console: Console, url: str, *, events: str, already: bool, keys: bool
+) -> None:
+    """Print the service's addresses, its documentation, and example requests.
 
-    ``keys``: authentication is on, so the examples create an API key and send it.
+    ``events``: the address of NATS. ``keys``: authentication is on, so the examples create an API
+    key and send it.
     """
     state = "is already up" if already else "is up"
     lines = [
         "",
         f"The wallet service {state}: [bold]{url}[/bold]",
         f"Documentation: {url}/docs",
+        f"Events: {events} (`wallet events credentials`, `wallet events tail`)",
         "",
         "Example requests (a debit puts money INTO the wallet, a credit takes it OUT):",
         "",

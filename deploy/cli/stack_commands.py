@@ -12,6 +12,7 @@ from deploy.local.processes import is_alive
 from deploy.local.progress import Progress
 from deploy.local.readiness_client import fetch_readiness
 from deploy.local.servers import migrate as migrate_database
+from deploy.local.servers import without_password
 from deploy.local.shutdown import stop_stack
 from deploy.local.stack_state import StackState
 from deploy.local.startup import start_stack
@@ -32,8 +33,13 @@ def up(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
             if stop_stack(settings, state_dir, recorder, steps):
                 steps.message("Stopped what was left over from an earlier start")
             start_stack(settings, state_dir, recorder, steps)
+    stack = state_dir.load()
     print_quick_start(
-        console, state_dir.load().http_url, already=already, keys=settings.auth == "required"
+        console,
+        stack.http_url,
+        events=without_password(stack.nats_url),
+        already=already,
+        keys=settings.auth == "required",
     )
 
 

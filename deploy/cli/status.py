@@ -17,6 +17,7 @@ from deploy.local.errors import StackError
 from deploy.local.processes import is_alive
 from deploy.local.ray_environment import serve_environment
 from deploy.local.readiness_client import Readiness, fetch_readiness
+from deploy.local.servers import without_password
 from deploy.local.state_dir import Stack, StateDirectory
 from deploy.local.status_source import StatusSnapshot, StatusSource, status_source
 from runtime.settings import Settings
@@ -34,6 +35,7 @@ def status(settings: Settings, state_dir: StateDirectory, console: Console) -> b
     readiness = fetch_readiness(stack.http_url)
     console.print(_processes(stack, readiness))
     console.print(_state(stack, readiness))
+    console.print(f"Events: {without_password(stack.nats_url)}", highlight=False)
     try:
         with (
             console.status("Collecting statistics …"),

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from deploy.local.errors import StackError
 from deploy.local.log_files import last_matching_line
+from deploy.local.nats_reader import READER, permissions_text
 from deploy.local.ports import answers
 from deploy.local.processes import ProcessRecord, is_alive, spawn, stop, wait_until
 from deploy.local.secret_files import read_or_create_secret, write_private
+from wallet.event_codec import SUBJECT_ROOT
 
 USER = "wallet"
 
@@ -30,6 +32,8 @@ class NatsOptions:
     log_file: Path
     sync_s: float
     """How often JetStream syncs its files to disk."""
+    stream: str = "WALLET_EVENTS"
+    """The stream that the reader may read."""
     store_bytes_max: int | None = None
     """Limit of all streams together (`max_file_store`). None: what NATS finds on the disk."""
 
@@ -39,6 +43,12 @@ class NatsOptions:
         return (
             f"nats://{USER}:{read_or_create_secret(self.folder / 'password')}@127.0.0.1:{self.port}"
         )
+
+    @property
+    def reader_url(self) -> str:
+        """URL of the server for consumers, with the reader's password."""
+        password = read_or_create_secret(self.folder / "reader-password")
+        return f"nats://{READER}:{password}@127.0.0.1:{self.port}"
 
     @property
     def config_file(self) -> Path:
@@ -90,13 +100,20 @@ def _config(options: NatsOptions) -> str:
     text = json.dumps
     # An acknowledged message may be lost for this long; the outbox keeps events for longer.
     sync = f"{options.sync_s:g}s"
+    reader = permissions_text(options.stream, f"{SUBJECT_ROOT}.>")
     limit = "" if options.store_bytes_max is None else f"max_file_store: {options.store_bytes_max}"
     return f"""\
 server_name: wallet
 listen: {text(f"127.0.0.1:{options.port}")}
 authorization {{
-  user: {USER}
-  password: {text(read_or_create_secret(options.folder / "password"))}
+  users: [
+    {{ user: {USER}, password: {text(read_or_create_secret(options.folder / "password"))} }}
+    {{
+      user: {READER}
+      password: {text(read_or_create_secret(options.folder / "reader-password"))}
+      permissions: {reader}
+    }}
+  ]
 }}
 jetstream {{
   store_dir: {text(str(options.folder / "jetstream"))}

@@ -23,13 +23,14 @@ def postgres_options(state_dir: StateDirectory, stack: Stack) -> postgres.Postgr
     )
 
 
-def nats_options(state_dir: StateDirectory, stack: Stack, *, sync_s: float) -> nats.NatsOptions:
+def nats_options(state_dir: StateDirectory, stack: Stack, settings: Settings) -> nats.NatsOptions:
     """The embedded NATS of this state directory, with its port assigned."""
     return nats.NatsOptions(
         folder=state_dir.nats,
         port=stack.ports["nats"],
         log_file=state_dir.log_of("nats"),
-        sync_s=sync_s,
+        sync_s=settings.stream_sync_interval_s,
+        stream=settings.stream_name,
     )
 
 
@@ -42,7 +43,7 @@ def assign_addresses(settings: Settings, state_dir: StateDirectory, stack: Stack
         stack.database_url = postgres_options(state_dir, stack).url
     if not settings.nats_url:
         assign_ports(stack, ("nats",))
-        stack.nats_url = nats_options(state_dir, stack, sync_s=settings.stream_sync_interval_s).url
+        stack.nats_url = nats_options(state_dir, stack, settings).url
 
 
 def check_external_servers(settings: Settings, steps: Progress) -> None:
@@ -72,7 +73,7 @@ def start_nats(
     settings: Settings, state_dir: StateDirectory, recorder: StackState, steps: Progress
 ) -> None:
     """Start the embedded NATS server and wait for it."""
-    options = nats_options(state_dir, recorder.stack, sync_s=settings.stream_sync_interval_s)
+    options = nats_options(state_dir, recorder.stack, settings)
     rotate(options.log_file)
     with steps.step("Starting NATS", "NATS with JetStream is up"):
         process = nats.start(options)

@@ -6,7 +6,7 @@ requests reach it through `serve_app.asgi.router`.
 
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi.routing import APIRoute
@@ -18,6 +18,7 @@ from projections.queries import ReadUnavailable
 from runtime import tracing
 from serve_app.asgi import request_metrics
 from serve_app.asgi.access_log import AccessLog, log_context
+from serve_app.asgi.failure_log import FailureLog
 from serve_app.asgi.tracing import run_in_span
 from serve_app.auth.api_key import KeyScope
 from serve_app.dependencies import dependencies_of
@@ -27,6 +28,8 @@ from serve_app.http.request_rules import Allowed, check_request
 from serve_app.http.requests import request_id_of
 
 _log = structlog.get_logger(__name__)
+
+_failures: Final = FailureLog()
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -50,7 +53,10 @@ def as_asgi(
             send = _without_body(send)
         request = Request(scope, receive, send)
         try:
-            if needs is not None and (authenticator := dependencies_of(request).gate) is not None:
+            if (
+                needs is not None
+                and (authenticator := dependencies_of(request).authenticator) is not None
+            ):
                 await authenticator.authenticate(scope, needs)
             check_request(scope, allowed)
             if tracing.enabled:
@@ -58,9 +64,9 @@ def as_asgi(
             else:
                 response = await endpoint(request)
         except Exception as error:  # noqa: BLE001 - any error becomes a problem document
-            response = problem_response(
-                problem_from_exception(error, request), request_id_of(request)
-            )
+            problem = problem_from_exception(error, request)
+            _failures.record(request, name, problem)
+            response = problem_response(problem, request_id_of(request))
         response.raw_headers.append((b"x-request-id", request_id_of(request).encode()))
         await response(scope, receive, send)
         request_metrics.requests[name, response.status_code] += 1

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serve_app.asgi.cross_origin import allow_origins, is_cross_origin
+
 Segments = tuple[str | None, ...]
 """A path template; None is a parameter."""
 
@@ -41,11 +43,16 @@ class RouteTable:
 
 
 class FastPathApplication:
-    """API routes from ``table``, everything else (and the lifespan) from ``fallback``."""
+    """API routes from ``table``, everything else (and the lifespan) from ``fallback``.
 
-    def __init__(self, table: RouteTable, fallback: ASGIApp) -> None:
+    ``origins``: of the pages that may call the API from a browser.
+    """
+
+    def __init__(self, table: RouteTable, fallback: ASGIApp, origins: Iterable[str] = ()) -> None:
         self._table = table
         self._fallback = fallback
+        allowed = list(origins)
+        self._cross_origin = allow_origins(self._route, allowed) if allowed else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not await self.handle(scope, receive, send):
@@ -53,6 +60,16 @@ class FastPathApplication:
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Handle the request if it is for an API route; returns whether it was."""
+        if self._cross_origin is not None and is_cross_origin(scope):
+            await self._cross_origin(scope, receive, send)
+            return True
+        return await self._handle(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await self._handle(scope, receive, send):
+            await self._fallback(scope, receive, send)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> bool:
         match = self._table.match(scope["method"], scope["path"])
         if match is None:
             return False

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from runtime.settings import Settings
+from serve_app.http import field_errors
 from serve_app.http.fingerprints import fingerprint
 from serve_app.http.ids import new_id
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
@@ -138,6 +139,8 @@ BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 
 wallet_batch: Final = msgspec.json.Decoder(WalletBatchBody)
 multi_batch: Final = msgspec.json.Decoder(MultiWalletBatchBody)
+_MEMBERS: Final = ("items", "atomic", *WalletBatchItem.__struct_fields__)
+"""Of batches and their items, for suggestions."""
 ndjson_item: Final = msgspec.json.Decoder(WalletBatchItem)
 
 
@@ -150,20 +153,12 @@ def decode(decoder: msgspec.json.Decoder[BodyT], body: bytes) -> BodyT:
     try:
         decoded = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise validation_problem(_field_error(str(error))) from None
+        pointer, detail = field_errors.from_msgspec(str(error), _MEMBERS)
+        raise validation_problem(FieldError(pointer=pointer, detail=detail)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError("malformed_json", f"{error}.") from None
     require_unique_members(body, decoded)
     return decoded
-
-
-def _field_error(message: str) -> FieldError:
-    """msgspec's format: ``what - at `$.items[3].amount```, or ``at `key` in `$…metadata```."""
-    detail, _, place = message.partition(" - at `")
-    path = place.rpartition("$")[2].rstrip("`").replace("[...]", "/*")
-    return FieldError(
-        pointer=path.replace("[", "/").replace("]", "").replace(".", "/"), detail=detail
-    )
 
 
 def check_item_count(count: int, most: int) -> None:

@@ -144,6 +144,20 @@ class ProblemKindList(msgspec.Struct, frozen=True, kw_only=True):
     items: list[ProblemKind]
 
 
+class ServiceLinks(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to go from here."""
+
+    docs: str = "/docs"
+    openapi: str = "/openapi.json"
+    problems: str = "/problems"
+    liveness: str = "/healthz"
+    readiness: str = "/readyz"
+    stream: Annotated[str, Meta(description="JetStream stream with all events.")]
+    stream_server: Annotated[
+        str | None, Meta(description="NATS server; null where API keys are required.")
+    ] = None
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The process is alive."""
 

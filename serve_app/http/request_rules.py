@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.types import Scope
 
+from serve_app.http.field_errors import unknown
+from serve_app.http.headers import headers_of
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 
 _SINGLE: Final = frozenset({b"content-type", b"idempotency-key", b"x-request-timeout-ms"})
@@ -60,7 +62,7 @@ def check_request(scope: Scope, allowed: Allowed) -> None:
     if scope["query_string"]:
         scope.setdefault("state", {})[_QUERY] = _checked_query(scope["query_string"], allowed.query)
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    by_name = dict(headers)
+    by_name = headers_of(scope)
     if len(by_name) != len(headers) or not _RARE.isdisjoint(by_name):
         _check_headers(headers, allowed)
 
@@ -79,7 +81,10 @@ def _checked_query(sent: bytes, known: frozenset[str]) -> dict[str, str]:
     found = dict(pairs)
     if not found.keys() <= known:
         raise validation_problem(
-            *(_query_error(name, "unknown parameter: remove it") for name in found.keys() - known)
+            *(
+                _query_error(name, unknown(name, known, "parameter"))
+                for name in found.keys() - known
+            )
         )
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]

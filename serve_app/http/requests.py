@@ -2,17 +2,19 @@
 
 import asyncio
 import re
-from typing import Final, TypeVar
+from collections.abc import Collection
+from typing import Final, TypeGuard, TypeVar
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 from starlette.types import Message
 
 from runtime.settings import Settings
+from serve_app.http import field_errors
+from serve_app.http.headers import header_of
 from serve_app.http.ids import new_request_id
-from serve_app.http.models import AMOUNT_HINT
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 from serve_app.http.unique_members import require_unique_members
 from wallet.api_limits import IDEMPOTENCY_KEY_MAX, REQUEST_ID_MAX
@@ -27,6 +29,8 @@ _BODY_TIMED_OUT: Final = (
     f"The body was not complete within {BODY_TIMEOUT_S:g} s. This request applied nothing."
 )
 
+_JSON: Final = "application/json"
+
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -35,10 +39,17 @@ def request_id_of(request: Request) -> str:
     state = request.scope.setdefault("state", {})
     known: str | None = state.get("request_id")
     if known is None:
-        sent = request.headers.get("x-request-id", "")
-        usable = len(sent) <= REQUEST_ID_MAX and _VISIBLE_ASCII.fullmatch(sent)
-        known = state["request_id"] = sent if usable else new_request_id()
+        sent = header_of(request.scope, b"x-request-id")
+        known = state["request_id"] = sent if _is_request_id(sent) else new_request_id()
     return known
+
+
+def _is_request_id(sent: str | None) -> TypeGuard[str]:
+    return (
+        sent is not None
+        and len(sent) <= REQUEST_ID_MAX
+        and _VISIBLE_ASCII.fullmatch(sent) is not None
+    )
 
 
 def idempotency_key_of(request: Request) -> IdempotencyKey | None:
@@ -47,7 +58,7 @@ def idempotency_key_of(request: Request) -> IdempotencyKey | None:
     Raises:
         Problem: validation_error, for anything but 1 to 255 visible ASCII characters.
     """
-    sent = request.headers.get("idempotency-key")
+    sent = header_of(request.scope, b"idempotency-key")
     if sent is None:
         return None
     if not 1 <= len(sent) <= IDEMPOTENCY_KEY_MAX or not _VISIBLE_ASCII.fullmatch(sent):
@@ -66,7 +77,7 @@ def timeout_of(request: Request, settings: Settings) -> float:
     Raises:
         Problem: validation_error, for anything but a whole number of milliseconds in bounds.
     """
-    sent = request.headers.get("x-request-timeout-ms")
+    sent = header_of(request.scope, b"x-request-timeout-ms")
     if sent is None:
         return settings.request_timeout_s
     most = int(settings.request_timeout_max_s * 1000)
@@ -103,7 +114,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
         Problem: body_too_large, as soon as more than ``bytes_max`` bytes are declared or received;
             unsupported_media_type, for a Content-Type other than JSON.
     """
-    declared_length = request.headers.get("content-length", "")
+    declared_length = header_of(request.scope, b"content-length") or ""
     if declared_length.isdecimal() and int(declared_length) > bytes_max:
         raise _too_large(bytes_max)
     body, more = _chunk(await request.receive())
@@ -145,63 +156,46 @@ def _too_large(bytes_max: int) -> ProblemError:
 
 
 def _check_content_type(request: Request) -> None:
-    declared = request.headers.get("content-type", "application/json")
+    declared = header_of(request.scope, b"content-type")
+    if declared is None or declared == _JSON:
+        return
     media_type = declared.partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type != _JSON:
         raise ProblemError(
             "unsupported_media_type", f"Send Content-Type: application/json, not {media_type!r}."
         )
 
 
-def parse_body(adapter: TypeAdapter[ModelT], body: bytes) -> ModelT:
+def parse_body(model: type[ModelT], body: bytes) -> ModelT:
     """Parse ``body``; an empty body is ``{}``.
 
     Raises:
         Problem: malformed_json, or validation_error with a pointer to each field.
     """
     try:
-        model = adapter.validate_json(body or b"{}")
+        parsed = model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False, include_context=False)
-        raise problem_from_validation(details) from None
-    require_unique_members(body, model)
-    return model
+        details = error.errors(include_url=False, include_context=False)
+        raise problem_from_validation(details, known=model.model_fields) from None
+    require_unique_members(body, parsed)
+    return parsed
 
 
-def problem_from_validation(details: list[ErrorDetails]) -> ProblemError:
-    """The problem for pydantic's validation errors."""
+def problem_from_validation(
+    details: list[ErrorDetails], known: Collection[str] = ()
+) -> ProblemError:
+    """The problem for pydantic's validation errors. ``known``: the names of the body's members."""
     if details[0]["type"] == "json_invalid":
         if "number out of range" in details[0]["msg"]:
             return validation_problem(FieldError(pointer="", detail="a number is out of range"))
         return ProblemError("malformed_json", details[0]["msg"].replace("Invalid JSON: ", "") + ".")
     fields: dict[str, str] = {}
     for found in details:
-        pointer, detail = _field_error(found)
+        pointer, detail = field_errors.from_pydantic(found, known)
         fields.setdefault(pointer, detail)
     return validation_problem(
         *(FieldError(pointer=pointer, detail=detail) for pointer, detail in fields.items())
     )
-
-
-_UNION_TAGS: Final = frozenset({"str", "int", "[key]"})
-
-
-def _field_error(found: ErrorDetails) -> tuple[str, str]:
-    location = [str(part) for part in found["loc"]]
-    while location and location[-1] in _UNION_TAGS and len(location) > 1:
-        location.pop()
-    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in location)
-    if found["type"] == "extra_forbidden":
-        return pointer, "unknown field: remove it"
-    if location and location[-1] == "amount" and found["type"] != "missing":
-        return pointer, _amount_detail(found)
-    return pointer, found["msg"].removeprefix("Value error, ")
-
-
-def _amount_detail(found: ErrorDetails) -> str:
-    if found["type"] == "value_error":
-        return found["msg"].removeprefix("Value error, ")
-    return AMOUNT_HINT + "JSON floats, booleans and null are rejected, nothing is rounded"
 
 
 def canonical_json(value: object) -> bytes:

@@ -30,8 +30,6 @@ from serve_app.routes import reads, service, writes
 from wallet.api_limits import REFERENCE_ID_MAX, TEXT_PATTERN
 from wallet.representation import WalletView
 
-API_VERSION: Final = "1.0.0"
-
 DESCRIPTION: Final = """
 Wallets and transfers over HTTP.
 
@@ -142,6 +140,20 @@ ROUTES: Final = (
     ),
     RouteSpec(
         method="GET",
+        path="/",
+        endpoint=service.front_page,
+        tag="service",
+        summary="Front page",
+        description="Links to the documentation, the problems, the checks and the event stream; "
+        "HTML for browsers.",
+        answers={
+            200: ResponseSpec(
+                what="The links.", model=models.ServiceLinks, other_media=("text/html",)
+            )
+        },
+    ),
+    RouteSpec(
+        method="GET",
         path="/healthz",
         endpoint=service.healthz,
         tag="service",
@@ -182,11 +194,12 @@ ROUTES: Final = (
         endpoint=service.list_problems,
         tag="service",
         summary="All problems",
-        description="All problem codes of this service.",
+        description="All problem codes of this service; HTML for browsers.",
         answers={
             200: ResponseSpec(
                 what="All codes, with status, title and remedy.",
                 model=models.ProblemKindList,
+                other_media=("text/html",),
             )
         },
     ),
@@ -211,7 +224,7 @@ ROUTES: Final = (
 
 def api_description(services: Dependencies | None) -> str:
     """The API description with this service's authentication; None: authentication required."""
-    if services is None or services.gate is not None:
+    if services is None or services.authenticator is not None:
         return DESCRIPTION + security.AUTH_REQUIRED
     if services.is_exposed_unauthenticated:
         return security.UNAUTHENTICATED_WARNING + DESCRIPTION
@@ -222,7 +235,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of ``app``, generated once."""
     if app.openapi_schema is None:
         services: Dependencies | None = app.state.services
-        requires_auth = services is None or services.gate is not None
+        requires_auth = services is None or services.authenticator is not None
         document = get_openapi(
             title=app.title,
             version=app.version,

@@ -123,6 +123,16 @@ _RESULTS: Final[list[Json]] = [
     {"status": 409, "problem": problem("insufficient_funds")},
 ]
 
+_LINKS: Final[Json] = {
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+    "problems": "/problems",
+    "liveness": "/healthz",
+    "readiness": "/readyz",
+    "stream": "WALLET_EVENTS",
+    "stream_server": "nats://127.0.0.1:4222",
+}
+
 _READY: Final[Json] = {
     "ready": True,
     "components": {
@@ -153,6 +163,7 @@ EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
     TransferResultView: WRITTEN_CREDIT,
     models.WalletBatchResults: {"items": _RESULTS, "wallet": WRITTEN_DEBIT["wallet"]},
     models.MultiBatchResults: {"items": _RESULTS},
+    models.ServiceLinks: _LINKS,
     models.Health: {"status": "ok"},
     models.Readiness: _READY,
     models.ProblemKind: problem_kind("insufficient_funds"),

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from projections.queries import CursorError, TransferFilter
 from serve_app.dependencies import dependencies_of
+from serve_app.http import field_errors
 from serve_app.http.models import WalletList
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 from serve_app.http.request_rules import query_of
@@ -89,15 +90,9 @@ def _query_of(adapter: TypeAdapter[QueryT], request: Request) -> QueryT:
     try:
         return adapter.validate_python(query_of(request))
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False, include_context=False)
+        found = map(field_errors.from_query, error.errors(include_url=False, include_context=False))
         raise validation_problem(
-            *(
-                FieldError(
-                    pointer=f"#query/{found['loc'][0]}",
-                    detail=found["msg"].removeprefix("Value error, "),
-                )
-                for found in details
-            )
+            *(FieldError(pointer=pointer, detail=detail) for pointer, detail in found)
         ) from None
 
 

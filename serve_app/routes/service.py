@@ -1,16 +1,47 @@
-"""Service routes: health, readiness, explanations of problems."""
+"""Service routes: front page, health, readiness, explanations of problems."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from serve_app.dependencies import dependencies_of
-from serve_app.http.models import Component, Health, ProblemKind, ProblemKindList, Readiness
+from serve_app.http.models import (
+    Component,
+    Health,
+    ProblemKind,
+    ProblemKindList,
+    Readiness,
+    ServiceLinks,
+)
 from serve_app.http.problems import PROBLEM_TYPES, FieldError, ProblemError, validation_problem
+from serve_app.routes import pages
 from wallet.representation import ENCODER
+
+_NATS_PORT: Final = 4222
+
+
+async def front_page(request: Request) -> Response:
+    """Where to go from here: HTML for browsers, JSON otherwise."""
+    services = dependencies_of(request)
+    # Addresses are for operators, unless everybody is trusted anyway.
+    server = stream_server(services.settings.nats_url) if services.authenticator is None else None
+    links = ServiceLinks(stream=services.settings.stream_name, stream_server=server)
+    return pages.front_page(links) if pages.wants_html(request) else _json(links)
+
+
+def stream_server(url: str) -> str | None:
+    """The first NATS server of ``url``, without the credentials in it; None: it can't be read."""
+    try:
+        parts = urlsplit(url.split(",")[0])
+        host, port = parts.hostname, parts.port or _NATS_PORT
+    except ValueError:
+        return None
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}" if host else None
 
 
 async def healthz(_request: Request) -> Response:
@@ -36,7 +67,9 @@ async def readyz(request: Request) -> Response:
     found = await asyncio.gather(*(_probe(probe, timeout_s) for probe in probes.values()))
     components = dict(zip(probes, found, strict=True))
     ready = all(component.ready for component in found)
-    if services.gate is not None and not await services.gate.is_allowed(request.scope, "admin"):
+    if services.authenticator is not None and not await services.authenticator.is_allowed(
+        request.scope, "admin"
+    ):
         components = {name: _without_details(one) for name, one in components.items()}
     return _json(Readiness(ready=ready, components=components), 200 if ready else 503)
 
@@ -54,9 +87,12 @@ async def _probe(probe: Callable[[], Awaitable[Component]], timeout_s: float) ->
         return Component(ready=False, detail=f"no response within {timeout_s:g} s")
 
 
-async def list_problems(_request: Request) -> Response:
-    """All problem types of this service."""
-    return _json(ProblemKindList(items=[_problem_type_json(code) for code in PROBLEM_TYPES]))
+async def list_problems(request: Request) -> Response:
+    """All problem types of this service: HTML for browsers, JSON otherwise."""
+    problems = [_problem_type_json(code) for code in PROBLEM_TYPES]
+    if pages.wants_html(request):
+        return pages.problem_list_page(problems)
+    return _json(ProblemKindList(items=problems))
 
 
 async def explain_problem(request: Request) -> Response:
@@ -65,9 +101,7 @@ async def explain_problem(request: Request) -> Response:
     if code not in PROBLEM_TYPES:
         raise ProblemError("problem_not_found", "There is no problem with this code.")
     explained = _problem_type_json(code)
-    if "text/html" in request.headers.get("accept", ""):
-        return HTMLResponse(_PAGE.format(**msgspec.structs.asdict(explained)))
-    return _json(explained)
+    return pages.problem_page(explained) if pages.wants_html(request) else _json(explained)
 
 
 def _problem_type_json(code: str) -> ProblemKind:
@@ -83,12 +117,3 @@ def _problem_type_json(code: str) -> ProblemKind:
 
 def _json(body: msgspec.Struct, status: int = 200) -> Response:
     return Response(ENCODER.encode(body), status, media_type="application/json")
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}}
-code{{background:#eee;padding:.1em .3em;border-radius:3px}}</style>
-<h1>{title}</h1><p><code>{code}</code>, HTTP {status}</p><p>{remedy}</p>
-<p><a href="/problems">All problems</a> · <a href="/docs">API</a></p></html>
-"""

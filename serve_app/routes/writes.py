@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,17 +27,13 @@ from wallet import commands
 from wallet.currencies import CurrencyError, resolve_scale
 from wallet.ids import TransferId, WalletId, wallet_creation_scope
 
-_create_wallet = TypeAdapter(models.CreateWalletBody)
-_create_transfer = TypeAdapter(models.CreateTransferBody)
-_settle_transfer = TypeAdapter(models.SettleTransferBody)
-
 
 async def create_wallet(request: Request) -> Response:
     """Open an empty wallet."""
     services = dependencies_of(request)
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
-    body = parse_body(_create_wallet, raw)
+    body = parse_body(models.CreateWalletBody, raw)
     command = _wallet_command(body, services.settings)
     idempotency = None
     scope = command.wallet_id
@@ -73,7 +68,7 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
     wallet_id = wallet_id_of(request)
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
-    body = parse_body(_create_transfer, raw)
+    body = parse_body(models.CreateTransferBody, raw)
     command = commands.CreateTransfer(
         transfer_id=TransferId(new_id()),
         type=kind,
@@ -95,7 +90,7 @@ async def _settle_transfer_as(status: Literal["completed", "failed"], request: R
     wallet_id, transfer_id = wallet_id_of(request), transfer_id_of(request)
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
-    body = parse_body(_settle_transfer, raw)
+    body = parse_body(models.SettleTransferBody, raw)
     command = commands.SettleTransfer(
         transfer_id=transfer_id,
         status=status,

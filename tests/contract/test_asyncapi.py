@@ -19,6 +19,7 @@ from tests.support.domain import (
     created,
     make_transfer,
     make_wallet,
+    recorded_event,
     settled,
 )
 from wallet.event_codec import encode_event, subject_of
@@ -49,15 +50,15 @@ EVENTS: dict[str, RecordedEvent] = {
         make_wallet(balance=100),
         previous=TransferStatus.PENDING,
     ),
-    "a rewound wallet": RecordedEvent(
-        event=WalletRewound(
+    "a rewound wallet": recorded_event(
+        WalletRewound(
             wallet_id=WALLET_ID,
             common_version=3,
             common_hash=HASH,
             lost=(f"{WALLET_ID}:4:{HASH.hex()}",),
             occurred_at=NOW,
         ),
-        wallet_after=make_wallet(version=4),
+        make_wallet(version=4),
         previous_hash=HASH,
     ),
 }

@@ -7,7 +7,6 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from pydantic import TypeAdapter
 
 from serve_app.app import create_app
 from serve_app.http import batch_requests, models
@@ -17,11 +16,9 @@ from tests.support.domain import WALLET_ID
 
 COMPONENTS: Any = create_app().openapi()["components"]
 
-_create_transfer = TypeAdapter(models.CreateTransferBody)
-
 
 def read_single(body: bytes) -> object:
-    return parse_body(_create_transfer, body)
+    return parse_body(models.CreateTransferBody, body)
 
 
 def read_wallet_batch(body: bytes) -> object:

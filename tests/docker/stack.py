@@ -38,7 +38,13 @@ class Containers:
         self._folder = tempfile.TemporaryDirectory(prefix="wallet-docker-")
         self._secrets = {
             name: f"s{secrets.token_hex(16)}"
-            for name in ("RAY_AUTH_TOKEN", "POSTGRES_PASSWORD", "NATS_TOKEN", "GRAFANA_PASSWORD")
+            for name in (
+                "RAY_AUTH_TOKEN",
+                "POSTGRES_PASSWORD",
+                "NATS_TOKEN",
+                "NATS_READER_PASSWORD",
+                "GRAFANA_PASSWORD",
+            )
         }
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
@@ -63,7 +69,7 @@ class Containers:
 
     @property
     def nats_url(self) -> str:
-        return f"nats://{self._secrets['NATS_TOKEN']}@{self._published('nats', 4222)}"
+        return f"nats://wallet:{self._secrets['NATS_TOKEN']}@{self._published('nats', 4222)}"
 
     def up(self, *arguments: str) -> None:
         """Start stopped containers, and wait until all are healthy."""

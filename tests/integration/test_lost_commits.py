@@ -1,4 +1,4 @@
-"""A database that lost commits: noticed before anything is written, told, and recovered."""
+"""A database that lost commits: noticed before anything is written, reported, and recovered."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -115,7 +115,7 @@ async def test_replay_applies_the_lost_events_again_under_their_ids(
         await pay(shard, wallet, "10")
     earlier = snapshot()
     async with shard_on(database, nats_url) as shard:
-        keyed = applied(await shard.request(wallet, debit("4"), key="k"))
+        with_key = applied(await shard.request(wallet, debit("4"), key="k"))
         held = applied(await shard.request(wallet, credit("5", status="pending")))
         applied(await shard.request(wallet, settle(held.id, "completed")))
         lost_wallet = await shard.create_wallet(reference_id="r")
@@ -131,14 +131,14 @@ async def test_replay_applies_the_lost_events_again_under_their_ids(
             ids = await connection.fetch(
                 "SELECT id::text FROM transfers WHERE wallet_id = $1", wallet
             )
-        assert {keyed.id, held.id} < {row[0] for row in ids}
+        assert {with_key.id, held.id} < {row[0] for row in ids}
         assert await balance_of(earlier, wallet) == before
         # The wallets can be written again, and the key that was lost is recognised.
         await pay(shard, wallet, "1")
         await pay(shard, lost_wallet, "1")
         repeated = await shard.request(wallet, debit("4"), key="k")
         assert isinstance(repeated, Applied)
-        assert (repeated.id, repeated.replayed) == (keyed.id, True)
+        assert (repeated.id, repeated.replayed) == (with_key.id, True)
         other = await shard.request(wallet, debit("5"), key="k")
         assert isinstance(other, Refused)
 
@@ -163,9 +163,9 @@ async def test_consumers_hear_of_the_fork_before_anything_newer(
     rewound, newer = events[4:]
     assert rewound.type == EventType.WALLET_REWOUND
     assert rewound.previoushash == common.hash
-    told = msgspec.json.decode(rewound.data)
-    assert (told["common_version"], told["common_hash"]) == (2, common.hash)
-    assert told["lost"] == [event.id for event in lost]
+    reported = msgspec.json.decode(rewound.data)
+    assert (reported["common_version"], reported["common_hash"]) == (2, common.hash)
+    assert reported["lost"] == [event.id for event in lost]
     assert newer.previoushash == rewound.hash
 
 

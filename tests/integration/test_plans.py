@@ -23,7 +23,6 @@ from projections.store import (
     BalanceRow,
     ProjectionChanges,
     ProjectionStore,
-    SettlementRow,
     TransferRow,
     WalletRow,
 )
@@ -352,7 +351,7 @@ async def _project_refused(store: ProjectionStore, hashes: Hashes) -> None:
         BalanceRow(ahead, 5, 5, "0", "0", "0", NOW, b"", hashes[ahead]),
         BalanceRow(lost, 3, 3, "0", "0", "0", NOW, b"", bytes(16)),
     ]
-    batch = ProjectionChanges(wallets=[], balances=balances, transfers=[], settlements=[])
+    batch = ProjectionChanges(wallets=[], balances=balances, transfers=[])
     assert [one.reason for one in await store.project(batch)] == ["lost_events", "lost_events"]
 
 
@@ -368,19 +367,19 @@ async def _project(store: ProjectionStore, hashes: Hashes, last: Hashes) -> None
         for wallet in WALLETS
     ]
     wallets = [WalletRow(wallet, None, "USD", 2, "active", None, NOW) for wallet in WALLETS]
-    batch = ProjectionChanges(
-        wallets=wallets, balances=balances, transfers=transfers, settlements=[]
-    )
+    batch = ProjectionChanges(wallets=wallets, balances=balances, transfers=transfers)
     assert await store.project(batch) == []
     settlements = [
-        SettlementRow(wallet, held_of(wallet), "completed", None, None, None, NOW, 3)
+        TransferRow(
+            wallet, held_of(wallet), "debit", "completed", "1", None, None, None, NOW, NOW, None, 3
+        )
         for wallet in SETTLED
     ]
     moved = [
         BalanceRow(wallet, 3, 3, "0", "0", "0", NOW, hashes[wallet], last[wallet])
         for wallet in SETTLED
     ]
-    batch = ProjectionChanges(wallets=[], balances=moved, transfers=[], settlements=settlements)
+    batch = ProjectionChanges(wallets=[], balances=moved, transfers=settlements)
     assert await store.project(batch) == []
 
 

@@ -40,7 +40,6 @@ from wallet.commands import CommandRequest
 from wallet.event_codec import CloudEvent
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
-from wallet.representation import encode_recorded
 from wallet.rules import decide_settlement
 from wallet.state import Transfer, TransferStatus
 
@@ -67,9 +66,9 @@ class _Journal:
 
 class _PublishesFirst(_Journal):
     async def commit(self, write: CommitRequest, *, session: int) -> None:
-        for span in write.spans():
-            recorded = [one for one in write.events if one.wallet_after.id == span.wallet_id]
-            self._relay.add(span, recorded, [encode_recorded(one) for one in recorded])
+        for event_range in write.spans():
+            recorded = [one for one in write.events if one.wallet_after.id == event_range.wallet_id]
+            self._relay.add(event_range, recorded)
         await self._journal.commit(write, session=session)
 
 
@@ -157,9 +156,9 @@ def _settle_again(wallet: Any, transfer: Transfer | None, command: Any, *, now: 
     return decide_settlement(wallet, transfer, command, now=now)
 
 
-def _always_first(parcel: Any, now: float) -> CommandRequest:
-    submission: CommandRequest = parcel.submission
-    return msgspec.structs.replace(submission, timeout_s=max(parcel.deadline - now, 0.0))
+def _always_first(pending: Any, now: float) -> CommandRequest:
+    request: CommandRequest = pending.request
+    return msgspec.structs.replace(request, timeout_s=max(pending.deadline - now, 0.0))
 
 
 def _at_once(_retention: OutboxRetention) -> float:

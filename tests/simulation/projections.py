@@ -18,7 +18,6 @@ from projections.store import (
     ProjectionChanges,
     Reason,
     RefusedWallet,
-    SettlementRow,
     TransferRow,
 )
 from tests.simulation.connections import Connection
@@ -86,9 +85,6 @@ class ProjectionTables:
         for transfer in batch.transfers:
             if transfer.wallet_id in moving:
                 self._put_transfer(transfer)
-        for settlement in batch.settlements:
-            if settlement.wallet_id in moving:
-                self._settle(settlement)
         return [RefusedWallet(id, reason) for id, reason in reasons.items() if reason is not None]
 
     def _reason(self, row: BalanceRow) -> Reason | None:
@@ -144,7 +140,9 @@ class ProjectionTables:
 
     def _put_transfer(self, row: TransferRow) -> None:
         stored = self.transfers.get((row.wallet_id, row.id))
-        if stored is None or stored.version < row.version:
+        if row.created_version is None:
+            self._settle(stored, row)
+        elif stored is None or stored.version < row.version:
             self.transfers[row.wallet_id, row.id] = ProjectedTransfer(
                 type=row.type,
                 status=row.status,
@@ -155,8 +153,7 @@ class ProjectionTables:
                 version=row.version,
             )
 
-    def _settle(self, row: SettlementRow) -> None:
-        stored = self.transfers.get((row.wallet_id, row.id))
+    def _settle(self, stored: ProjectedTransfer | None, row: TransferRow) -> None:
         if stored is not None and stored.version < row.version:
             stored.status = row.status
             stored.reference_id = row.reference_id

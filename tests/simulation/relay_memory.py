@@ -22,13 +22,11 @@ class ForgetfulRelay(OutboxRelay):
     def watch(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    def add(
-        self, event_range: EventRange, recorded: list[RecordedEvent], bodies: list[bytes]
-    ) -> None:
+    def add(self, event_range: EventRange, recorded: list[RecordedEvent]) -> None:
         """Queue events, unless they were lost before the shard got the response."""
         written = self._database.read_events(event_range)[-1:]
         if [identity_of(one) for one in written] == [identity_of(recorded[-1])]:
-            super().add(event_range, recorded, bodies)
+            super().add(event_range, recorded)
 
     def add_from_journal(self, event_ranges: Iterable[EventRange]) -> None:
         """Queue ranges, unless their rows were lost since they were read."""

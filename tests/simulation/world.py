@@ -131,7 +131,7 @@ class World:
             stream=SimulatedStream(self.stream, self._nats_connection("publisher")),
             limits=self.plan.relay_limits,
             slots=ring.slots_of(number),
-            refill=backfill,
+            backfill=backfill,
         )
         shard = process.context.run(
             lambda: Shard(

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from wallet.events import RecordedEvent, TransferChanged, WalletCreated
+from wallet.events import Event, RecordedEvent, TransferChanged, WalletCreated
 from wallet.ids import TransferId, WalletId
+from wallet.representation import encode_body
 from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, Wallet
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
@@ -68,8 +69,8 @@ def settled(transfer: Transfer, status: TransferStatus, **fields: Any) -> Transf
 
 def created(wallet: Wallet) -> RecordedEvent:
     """The first event of ``wallet``."""
-    return RecordedEvent(
-        event=WalletCreated(
+    return recorded_event(
+        WalletCreated(
             wallet_id=wallet.id,
             currency=wallet.currency,
             scale=wallet.scale,
@@ -77,7 +78,7 @@ def created(wallet: Wallet) -> RecordedEvent:
             metadata=wallet.metadata,
             occurred_at=wallet.created_at,
         ),
-        wallet_after=wallet,
+        wallet,
     )
 
 
@@ -89,7 +90,18 @@ def changed(
     at: datetime = NOW,
 ) -> RecordedEvent:
     """The event after which the states are ``transfer`` and ``wallet``."""
+    return recorded_event(
+        TransferChanged(transfer=transfer, previous=previous, occurred_at=at), wallet
+    )
+
+
+def recorded_event(
+    event: Event, wallet_after: Wallet, *, previous_hash: bytes = b""
+) -> RecordedEvent:
+    """An event without a hash of its own."""
     return RecordedEvent(
-        event=TransferChanged(transfer=transfer, previous=previous, occurred_at=at),
-        wallet_after=wallet,
+        event=event,
+        wallet_after=wallet_after,
+        body=encode_body(event, wallet_after),
+        previous_hash=previous_hash,
     )

@@ -66,7 +66,7 @@ class AuthFixture:
         self.now = Clock(MADE_AT.timestamp())
         limits = CacheLimits(staleness_s=4.0, keys_max=keys_max)
         self.cache = KeyCache(self.keys, limits, clock=self.clock)
-        self.gate = Authenticator(self.cache, limit, clock=self.clock, now=self.now)
+        self.authenticator = Authenticator(self.cache, limit, clock=self.clock, now=self.now)
 
 
 def make_scope(*authorization: str) -> Scope:

@@ -23,6 +23,10 @@ class OwnNats:
     def url(self) -> str:
         return self._options.url
 
+    @property
+    def reader_url(self) -> str:
+        return self._options.reader_url
+
     def start(self) -> None:
         process = nats.start(self._options)
         self._running.callback(nats.stop_server, process)

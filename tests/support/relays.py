@@ -13,7 +13,6 @@ from tests.support.faulty_journal import FaultyJournal
 from tests.support.writes import CommitRequestBuilder
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
-from wallet.representation import encode_recorded
 from wallet.slots import ALL_SLOTS, SlotRange, slot_of
 from wallet.state import TransferStatus
 
@@ -82,12 +81,12 @@ class RelayFixture:
         self,
         limits: RelayLimits = LIMITS,
         slots: Sequence[SlotRange] = ALL_SLOTS,
-        refill: MemoryBackfill | None = None,
+        backfill: MemoryBackfill | None = None,
     ) -> None:
-        self.outbox = InstrumentedOutbox(refill.database if refill else None)
+        self.outbox = InstrumentedOutbox(backfill.database if backfill else None)
         self.stream = FakeStream()
         self.relay = OutboxRelay(
-            outbox=self.outbox, stream=self.stream, limits=limits, slots=slots, refill=refill
+            outbox=self.outbox, stream=self.stream, limits=limits, slots=slots, backfill=backfill
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -124,7 +123,7 @@ class RelayFixture:
     def add(self, write: CommitRequest) -> None:
         for event_range in write.spans():
             recorded = [one for one in write.events if one.wallet_after.id == event_range.wallet_id]
-            self.relay.add(event_range, recorded, [encode_recorded(one) for one in recorded])
+            self.relay.add(event_range, recorded)
 
     async def until_empty(self) -> None:
         async with asyncio.timeout(5):

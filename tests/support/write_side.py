@@ -185,7 +185,7 @@ async def running_shard(
         stream=stream or _UnusedStream(),
         limits=relay_limits,
         slots=slots,
-        refill=PostgresBackfill(outbox, stream="WALLET_EVENTS"),
+        backfill=PostgresBackfill(outbox, stream="WALLET_EVENTS"),
     )
     guard = tail = None
     if checks_history:

@@ -5,10 +5,9 @@ from typing import Any
 
 import msgspec
 
-from actors.journal.ports import CommitRequest, IdempotencyRecord, RefusedDelivery, StoredAnswer
+from actors.journal.ports import CommitRequest, StoredAnswer
 from tests.support.domain import NOW
 from wallet.chain import record
-from wallet.commands import Idempotency
 from wallet.events import Event, TransferChanged, WalletCreated
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.state import Transfer, TransferStatus, Wallet
@@ -28,7 +27,6 @@ class CommitRequestBuilder:
             wallets={wallet.id: wallet for wallet in wallets},
             created_wallets=[],
             events=[],
-            idempotency_records=[],
         )
 
     def create(
@@ -66,16 +64,11 @@ class CommitRequestBuilder:
         return after
 
     def key(self, scope: WalletId, key: str, answer: StoredAnswer) -> None:
-        idempotency = Idempotency(key=IdempotencyKey(key), fingerprint=answer.fingerprint)
-        self.write.idempotency_records.append(
-            IdempotencyRecord(scope=scope, idempotency=idempotency, stored=answer)
-        )
+        self.write.stored_answers[scope, IdempotencyKey(key)] = answer
 
     def refuse(self, wallet_id: WalletId, transfer_id: TransferId) -> None:
         """Record a permanent refusal of a transfer."""
-        self.write.refused.append(
-            RefusedDelivery(wallet_id=wallet_id, transfer_id=transfer_id, answer=REFUSAL)
-        )
+        self.write.refused[wallet_id, transfer_id] = REFUSAL
 
     def _change(
         self,

@@ -41,7 +41,7 @@ class Service:
             dispatcher=None,  # type: ignore[arg-type]  # not reached
             queries=None,  # type: ignore[arg-type]  # not reached
             probes={},
-            gate=self.world.gate,
+            authenticator=self.world.authenticator,
         )
         self.ways: dict[str, Any] = {
             "the table in front": create_application(services),

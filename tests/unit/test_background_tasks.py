@@ -11,7 +11,7 @@ from actors.outbox.relay import OutboxRelay
 from actors.shard import process as module
 from actors.shard.background_tasks import BackgroundTasks
 from actors.shard.metrics import samples
-from actors.shard.process import CHORES, ShardProcess
+from actors.shard.process import BACKGROUND_TASKS, ShardProcess
 from actors.shard.shard import Shard
 from actors.shard.write_health import WriteHealth
 from runtime.settings import Settings
@@ -68,14 +68,14 @@ TASK_OF = {
 
 
 def test_every_background_task_is_tried() -> None:
-    assert set(TASK_OF) == set(CHORES)
+    assert set(TASK_OF) == set(BACKGROUND_TASKS)
 
 
 async def _fails(_self: object, *_: object) -> None:
     raise JournalConflict("40P01 deadlock detected")
 
 
-@pytest.mark.parametrize("name", CHORES)
+@pytest.mark.parametrize("name", BACKGROUND_TASKS)
 async def test_no_background_task_of_a_shard_ends_its_process(
     name: str, monkeypatch: pytest.MonkeyPatch, exits: list[int]
 ) -> None:
@@ -89,7 +89,9 @@ async def test_no_background_task_of_a_shard_ends_its_process(
         if sample.name == "wallet_shard_chore_failures_total"
     }
     assert counted[name] == 1
-    assert set(counted) == set(CHORES), "tasks without failures too, so that a rate starts at zero"
+    assert set(counted) == set(BACKGROUND_TASKS), (
+        "tasks without failures too, so that a rate starts at zero"
+    )
     await process.close()
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from actors.journal.ports import EventRange, ReadSet
 from actors.rpc.messages import Applied
-from actors.shard.batch_decision import required_reads
+from actors.shard.required_reads import required_reads
 from tests.support.batches import make_batch, make_cache, request
 from tests.support.domain import (
     NOW,
@@ -21,7 +21,7 @@ from tests.support.results import applied, balances, body, codes, committed, rol
 from tests.support.write_side import create_wallet, credit, debit, settle
 from wallet.events import TransferChanged
 from wallet.ids import IdempotencyKey
-from wallet.representation import encode_recorded
+from wallet.representation import encode_body
 from wallet.state import TransferStatus
 
 PENDING, COMPLETED, FAILED = TransferStatus
@@ -33,7 +33,7 @@ PENDING, COMPLETED, FAILED = TransferStatus
 def test_nothing_is_read_when_everything_is_warm() -> None:
     cache = make_cache(make_wallet(), pending=(make_transfer(id=transfer_id(1)),))
     asked = [request(debit()), request(settle(transfer_id(1), "completed")), request(credit())]
-    assert not required_reads(asked, cache, redo=False)
+    assert not required_reads(asked, cache, maybe_applied=False)
 
 
 def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
@@ -44,7 +44,7 @@ def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
         request(settle(transfer_id(2), "failed"), wallet=OTHER_WALLET_ID),
         request(create_wallet(wallet_id(9), reference_id="r"), wallet=wallet_id(9)),
     ]
-    assert required_reads(asked, cache, redo=False) == ReadSet(
+    assert required_reads(asked, cache, maybe_applied=False) == ReadSet(
         wallets={OTHER_WALLET_ID},
         keys={(WALLET_ID, IdempotencyKey("k"))},
         transfers={(WALLET_ID, transfer_id(1)), (OTHER_WALLET_ID, transfer_id(2))},
@@ -52,14 +52,14 @@ def test_cold_wallets_keys_unknown_transfers_and_references_are_read() -> None:
     )
 
 
-@pytest.mark.parametrize(("attempt", "redo"), [(2, False), (1, True)])
-def test_what_may_have_been_applied_already_is_looked_up(attempt: int, redo: bool) -> None:
+@pytest.mark.parametrize(("attempt", "retried"), [(2, False), (1, True)])
+def test_what_may_have_been_applied_already_is_looked_up(attempt: int, retried: bool) -> None:
     cache = make_cache(make_wallet())
     asked = [
         request(debit(transfer_id=transfer_id(1)), attempt=attempt),
         request(create_wallet(wallet_id(9)), wallet=wallet_id(9), attempt=attempt),
     ]
-    assert required_reads(asked, cache, redo=redo) == ReadSet(
+    assert required_reads(asked, cache, maybe_applied=retried) == ReadSet(
         wallets={wallet_id(9)}, created_transfers={(WALLET_ID, transfer_id(1))}
     )
 
@@ -81,7 +81,7 @@ def test_the_answer_is_what_the_stream_will_say() -> None:
     batch = make_batch(make_cache(make_wallet()))
     result = applied(batch.decide(request(debit("1"), api_key_id="key-7")))
     (recorded,) = batch.write.events
-    assert batch.bodies == [result.body] == [encode_recorded(recorded)]
+    assert result.body == recorded.body == encode_body(recorded.event, recorded.wallet_after)
     assert recorded.made_by == "key-7"
     assert isinstance(recorded.event, TransferChanged)
     assert (result.id, result.version) == (recorded.event.transfer.id, 6)
@@ -100,7 +100,7 @@ def test_a_refusal_rests_on_a_version_too_and_changes_nothing() -> None:
 def test_a_wallet_that_does_not_exist_leaves_nothing_to_write() -> None:
     batch = make_batch()
     assert codes(batch.decide(request(debit(), keys=("k",)))) == ["wallet_not_found"]
-    assert (batch.write.wallets, batch.write.idempotency_records) == ({}, [])
+    assert (batch.write.wallets, batch.write.stored_answers) == ({}, {})
 
 
 def test_a_refusal_carries_the_request_that_was_refused() -> None:
@@ -193,7 +193,7 @@ def test_a_transfer_that_was_applied_before_answers_as_it_did_then() -> None:
     reply = batch.decide(
         request(debit("1", status="pending", transfer_id=transfer_id(1)), attempt=2)
     )
-    assert reply == Applied(id=transfer_id(1), version=3, body=encode_recorded(earlier))
+    assert reply == Applied(id=transfer_id(1), version=3, body=earlier.body)
     assert (batch.write.wallets, batch.write.events) == ({}, [])
 
 
@@ -216,7 +216,7 @@ def test_a_refused_atomic_request_leaves_the_batch_as_it_was() -> None:
     batch = make_batch(cache)
     batch.decide(request(debit("1"), keys=("before",)))
     batch.decide(request(settle(transfer_id(2), "completed")))
-    write, bodies = msgspec.json.encode(batch.write), list(batch.bodies)
+    write = msgspec.msgpack.encode(batch.write)
     transfers = dict(batch.transfers)
 
     reply = batch.decide(
@@ -231,8 +231,7 @@ def test_a_refused_atomic_request_leaves_the_batch_as_it_was() -> None:
         )
     )
     assert codes(reply) == ["rolled back"] * 3 + ["insufficient_funds"]
-    assert msgspec.json.encode(batch.write) == write
-    assert batch.bodies == bodies
+    assert msgspec.msgpack.encode(batch.write) == write
     assert batch.transfers == transfers
 
     after = batch.decide(

@@ -7,7 +7,7 @@ import pytest
 
 from actors.journal.ports import ReadSet, StoredAnswer
 from actors.rpc.messages import BatchCommitted, Refused
-from actors.shard.batch_decision import required_reads
+from actors.shard.required_reads import required_reads
 from tests.support.batches import keyed_batch, make_batch, make_cache, request
 from tests.support.domain import (
     OTHER_WALLET_ID,
@@ -29,18 +29,12 @@ def test_a_key_is_stored_with_its_answer_and_replayed_in_the_same_batch() -> Non
     again = batch.decide(request(debit("1"), keys=("k",), request_id="r2"))
     assert again == msgspec.structs.replace(first, replayed=True)
     assert first.version == 6
-    assert (len(batch.write.events), len(batch.write.idempotency_records), batch.replays) == (
-        1,
-        1,
-        1,
-    )
-    (record,) = batch.write.idempotency_records
-    assert (record.scope, record.stored) == (
-        WALLET_ID,
-        StoredAnswer(
+    assert (len(batch.write.events), batch.replays) == (1, 1)
+    assert batch.write.stored_answers == {
+        (WALLET_ID, "k"): StoredAnswer(
             fingerprint=b"f", request_id="r1", refused=False, answer=first.body, version=6
-        ),
-    )
+        )
+    }
 
 
 def test_our_own_second_delivery_is_no_replay_to_the_client() -> None:
@@ -57,10 +51,10 @@ def test_a_key_with_another_request_is_refused_and_changes_nothing(same_batch: b
     batch = make_batch(make_cache(make_wallet()), **loaded)
     if same_batch:
         batch.decide(request(debit("1"), keys=("k",)))
-    before = msgspec.json.encode(batch.write)
+    before = msgspec.msgpack.encode(batch.write)
     reply = batch.decide(request(debit("2"), keys=("k",), fingerprint=b"other"))
     assert codes(reply) == ["idempotency_key_reused"]
-    assert msgspec.json.encode(batch.write) == before
+    assert msgspec.msgpack.encode(batch.write) == before
 
 
 def test_a_key_belongs_to_one_wallet() -> None:
@@ -70,7 +64,7 @@ def test_a_key_belongs_to_one_wallet() -> None:
         request(debit("2"), wallet=OTHER_WALLET_ID, keys=("k",), fingerprint=b"other")
     )
     assert codes(other) == ["done"]
-    assert len(batch.write.idempotency_records) == 2
+    assert len(batch.write.stored_answers) == 2
 
 
 def test_a_declined_payment_is_remembered_under_its_key() -> None:
@@ -79,13 +73,14 @@ def test_a_declined_payment_is_remembered_under_its_key() -> None:
     batch.decide(request(debit("9")))
     late = batch.decide(request(credit("1"), keys=("k",), request_id="r2"))
     assert late == Refused(refusal=declined.refusal, replayed=True)
-    assert batch.write.idempotency_records[0].stored.refused
+    (stored,) = batch.write.stored_answers.values()
+    assert stored.refused
 
 
 def test_a_request_that_is_not_valid_does_not_use_up_its_key() -> None:
     batch = make_batch(make_cache(make_wallet()))
     assert codes(batch.decide(request(debit("0.001"), keys=("k",)))) == ["validation_error"]
-    assert batch.write.idempotency_records == []
+    assert batch.write.stored_answers == {}
     right = request(debit("0.01"), keys=("k",), fingerprint=b"other")
     assert codes(batch.decide(right)) == ["done"]
 
@@ -110,14 +105,13 @@ def test_a_keyed_creation_repeated_in_one_batch_makes_one_wallet() -> None:
 def test_a_keyed_batch_is_replayed_as_a_whole() -> None:
     batch = make_batch(make_cache(make_wallet()))
     first = committed(batch.decide(keyed_batch(debit("5"), credit("9"), request_id="r1")))
-    write = msgspec.json.encode(batch.write)
+    write = msgspec.msgpack.encode(batch.write)
     again = batch.decide(keyed_batch(debit("5"), credit("9"), request_id="r2"))
     assert codes(first) == ["done", "insufficient_funds"]
     assert not first.replayed
     assert again == msgspec.structs.replace(first, replayed=True)
-    assert msgspec.json.encode(batch.write) == write
-    (record,) = batch.write.idempotency_records
-    assert (record.scope, record.idempotency.key) == (WALLET_ID, "w")
+    assert msgspec.msgpack.encode(batch.write) == write
+    assert list(batch.write.stored_answers) == [(WALLET_ID, "w")]
 
 
 def test_a_keyed_batch_refused_once_is_refused_when_it_could_succeed() -> None:
@@ -133,16 +127,16 @@ def test_a_keyed_batch_refused_once_is_refused_when_it_could_succeed() -> None:
 def test_a_batch_s_key_with_another_batch_is_refused_and_changes_nothing() -> None:
     batch = make_batch(make_cache(make_wallet()))
     batch.decide(keyed_batch(debit("1"), debit("2")))
-    write = msgspec.json.encode(batch.write)
+    write = msgspec.msgpack.encode(batch.write)
     reply = batch.decide(keyed_batch(debit("1"), debit("3"), fingerprint=b"other"))
     assert codes(reply) == ["idempotency_key_reused"]
-    assert msgspec.json.encode(batch.write) == write
+    assert msgspec.msgpack.encode(batch.write) == write
 
 
 def test_a_batch_for_no_wallet_does_not_use_up_its_key() -> None:
     batch = make_batch()
     assert codes(batch.decide(keyed_batch(debit("1"), debit("2")))) == ["wallet_not_found"] * 2
-    assert batch.write.idempotency_records == []
+    assert batch.write.stored_answers == {}
 
 
 def test_a_batch_of_one_item_is_answered_as_a_batch() -> None:
@@ -154,7 +148,7 @@ def test_a_batch_of_one_item_is_answered_as_a_batch() -> None:
 def test_keys_of_a_batch_and_of_its_items_are_read() -> None:
     cache = make_cache(make_wallet())
     asked = [keyed_batch(debit("1"), debit("2"), keys=("k1", "k2"))]
-    missing = required_reads(asked, cache, redo=False)
+    missing = required_reads(asked, cache, maybe_applied=False)
     assert missing == ReadSet(keys={(WALLET_ID, IdempotencyKey(key)) for key in ("w", "k1", "k2")})
 
 
@@ -162,7 +156,7 @@ def test_a_batch_undone_by_an_invalid_item_does_not_use_up_its_key() -> None:
     batch = make_batch(make_cache(make_wallet()))
     reply = batch.decide(keyed_batch(debit("1"), debit("0.001"), atomic=True))
     assert codes(reply) == ["rolled back", "validation_error"]
-    assert batch.write.idempotency_records == []
+    assert batch.write.stored_answers == {}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +192,7 @@ def test_a_part_is_kept_whatever_it_came_to() -> None:
 def test_a_claim_reads_its_key_and_no_wallet() -> None:
     scope = batch_scope(IdempotencyKey("k"))
     missing = required_reads(
-        [request(ClaimKey(), wallet=scope, keys=("k",))], make_cache(), redo=True
+        [request(ClaimKey(), wallet=scope, keys=("k",))], make_cache(), maybe_applied=True
     )
     assert missing == ReadSet(keys={(scope, IdempotencyKey("k"))})
 

@@ -26,7 +26,7 @@ TRANSFER = "01a20661-b79b-7859-b245-d1cdb37fd593"
 
 def test_a_request_script_is_read_as_it_was_written(tmp_path: Path) -> None:
     templates = [
-        RequestTemplate(method="POST", path="/a", body='{"amount":"1.00"}', keyed=True),
+        RequestTemplate(method="POST", path="/a", body='{"amount":"1.00"}', has_key=True),
         RequestTemplate(method="GET", path="/b"),
     ]
     RequestScript(templates=templates).write(tmp_path / "script")
@@ -66,8 +66,8 @@ def test_a_request_names_host_length_and_type_of_its_body() -> None:
     ]
 
 
-def test_every_keyed_request_has_a_key_of_its_own() -> None:
-    template = RequestTemplate(method="POST", path="/x", body="{}", keyed=True)
+def test_every_request_with_a_key_has_one_of_its_own() -> None:
+    template = RequestTemplate(method="POST", path="/x", body="{}", has_key=True)
     source = RequestSource([template], url=URL, key_prefix="run-")
     assert [b"Idempotency-Key: run-%d\r\n" % n in source.next() for n in (1, 2)] == [True, True]
 

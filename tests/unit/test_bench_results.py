@@ -224,9 +224,9 @@ def measurements() -> Measurements:
         neighbour=Neighbour(
             alone_p50_ms=1.0,
             alone_p99_ms=10.0,
-            flooded_p50_ms=2.0,
-            flooded_p99_ms=30.0,
-            flood_requests_per_s=3000.0,
+            contended_p50_ms=2.0,
+            contended_p99_ms=30.0,
+            overload_requests_per_s=3000.0,
         ),
         memory=MemoryGrowth(
             transfers=1, before={"ray": 100, "nats": 100}, after={"ray": 110, "nats": 110}

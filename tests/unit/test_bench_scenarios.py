@@ -121,10 +121,10 @@ def test_reads_send_nothing_and_ask_for_nothing_new() -> None:
     )
 
 
-def test_only_keyed_scenarios_send_keys() -> None:
+def test_only_scenarios_with_keys_send_keys() -> None:
     for scenario in SCENARIOS:
-        keyed = {template.keyed for template in script_for(scenario).templates}
-        assert keyed == {scenario.keyed}
+        with_key = {template.has_key for template in script_for(scenario).templates}
+        assert with_key == {scenario.has_key}
 
 
 def test_what_needs_money_gets_it_first() -> None:

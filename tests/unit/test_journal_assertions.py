@@ -27,6 +27,7 @@ from tests.support.waiting import stop
 from tests.support.write_side import LIMITS, DetachedRelay, debit
 from tests.support.writes import CommitRequestBuilder, make_answer
 from wallet.commands import CommandRequest
+from wallet.ids import IdempotencyKey
 from wallet.state import Transfer, TransferStatus
 
 KEY = (WALLET_ID, TRANSFER_ID)
@@ -77,20 +78,10 @@ def test_a_balance_that_no_event_made_is_not_written() -> None:
         assert_writable(write)
 
 
-def test_a_key_has_one_answer() -> None:
-    write = make_write()
-    write.idempotency_records *= 2
-    with pytest.raises(AssertionError, match="INV-6 one key"):
-        assert_writable(write)
-
-
 @pytest.mark.parametrize("scope", [WALLET_ID, OTHER_WALLET_ID])
 def test_an_answer_is_of_a_version_that_is_written(scope: Any) -> None:
     write = make_write()
-    write.idempotency_records = [
-        msgspec.structs.replace(one, scope=scope, stored=make_answer(8))
-        for one in write.idempotency_records
-    ]
+    write.stored_answers = {(scope, IdempotencyKey("k")): make_answer(8)}
     with pytest.raises(AssertionError, match="INV-6 an answer"):
         assert_writable(write)
 

@@ -36,7 +36,7 @@ def put(mailbox: Mailbox, wallet: WalletId, *names: str, items: int = 1) -> None
 
 def drain(mailbox: Mailbox, items_max: int = 100, wallet_items_max: int = 100) -> list[str]:
     taken = mailbox.drain(items_max=items_max, wallet_items_max=wallet_items_max)
-    return [one.submission.request_id for one in taken]
+    return [one.request.request_id for one in taken]
 
 
 def make_mailbox(items_max: int = 100, wallet_items_max: int = 100) -> Mailbox:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from projections.changes import FORKED, EventMismatch, decode_message, project_events
-from projections.store import BalanceRow, ProjectionChanges, SettlementRow, TransferRow, WalletRow
+from projections.store import BalanceRow, ProjectionChanges, TransferRow, WalletRow
 from tests.support.domain import (
     LATER,
     NOW,
@@ -61,9 +61,7 @@ def versions(projected: ProjectionChanges) -> dict[str, tuple[int, int]]:
 
 
 def test_nothing_folds_to_nothing() -> None:
-    assert project_events([]) == ProjectionChanges(
-        wallets=[], balances=[], transfers=[], settlements=[]
-    )
+    assert project_events([]) == ProjectionChanges(wallets=[], balances=[], transfers=[])
 
 
 def test_a_creation_is_a_wallet_with_empty_balances() -> None:
@@ -71,7 +69,6 @@ def test_a_creation_is_a_wallet_with_empty_balances() -> None:
         wallets=[WalletRow(WALLET_ID, "r", "USD", 2, "active", '{"a":"b"}', NOW)],
         balances=[BalanceRow(WALLET_ID, 1, 1, "000", "000", "000", NOW)],
         transfers=[],
-        settlements=[],
     )
 
 
@@ -106,7 +103,6 @@ def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
             changed(held, make_wallet(version=5)), make_debit(6), make_settlement(held, version=7)
         )
     )
-    assert projected.settlements == []
     row = projected.transfers[0]
     assert (row.status, row.failure_reason) == ("failed", FailureReason.REVERTED)
     assert (row.reference_id, row.metadata) == ("why", '{"x":"y"}')
@@ -118,10 +114,22 @@ def test_a_transfer_settled_in_the_same_batch_is_one_row_as_it_ends() -> None:
 def test_a_transfer_from_before_is_settled_on_its_own(status: TransferStatus) -> None:
     held = make_transfer(id=transfer_id(3))
     projected = project_events(events(make_settlement(held, version=9, status=status)))
-    assert projected.transfers == []
     reason = FailureReason.REVERTED if status is FAILED else None
-    assert projected.settlements == [
-        SettlementRow(WALLET_ID, held.id, status, "why", '{"x":"y"}', reason, LATER, 9)
+    assert projected.transfers == [
+        TransferRow(
+            WALLET_ID,
+            held.id,
+            "debit",
+            status,
+            "100",
+            "why",
+            '{"x":"y"}',
+            reason,
+            NOW,
+            LATER,
+            None,
+            9,
+        )
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from nats.errors import MaxPayloadError
 
 from actors.journal.ports import Message
-from actors.outbox.jetstream import _Client
+from actors.outbox.nats_client import PublishClient
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -18,7 +18,7 @@ MESSAGES = (
 REPLIES = ("inbox.b.3.fail.1.0.$FI", "inbox.b.3.fail.2.1.$FI", "inbox.b.3.fail.3.2.$FI")
 
 
-class Wire(_Client):
+class Wire(PublishClient):
     """A client whose socket is a list."""
 
     def __init__(self) -> None:

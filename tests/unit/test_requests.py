@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
+import msgspec
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -24,9 +24,9 @@ from serve_app.http.requests import (
 from tests.support.domain import WALLET_ID
 from tests.support.requests import make_request
 
-TRANSFER = TypeAdapter(models.CreateTransferBody)
-WALLET = TypeAdapter(models.CreateWalletBody)
-SETTLEMENT = TypeAdapter(models.SettleTransferBody)
+TRANSFER = models.CreateTransferBody
+WALLET = models.CreateWalletBody
+SETTLEMENT = models.SettleTransferBody
 SETTINGS = Settings(_env_file=None, request_timeout_s=10.0, request_timeout_max_s=60.0)
 
 
@@ -98,7 +98,7 @@ def test_a_missing_amount_is_pointed_to() -> None:
 def test_unknown_fields_are_refused_and_not_ignored() -> None:
     problem = refused(lambda: parse_body(TRANSFER, b'{"amount":"1","amuont":"2","a/b~c":1}'))
     assert pointers(problem) == {
-        "/amuont": "unknown field: remove it",
+        "/amuont": "unknown field: did you mean amount?",
         "/a~1b~0c": "unknown field: remove it",
     }
 
@@ -116,10 +116,10 @@ def test_every_wrong_field_is_named_at_once() -> None:
     assert problem.detail.endswith("(and 4 more)")
 
 
-@pytest.mark.parametrize("adapter", [WALLET, SETTLEMENT])
+@pytest.mark.parametrize("model", [WALLET, SETTLEMENT])
 @pytest.mark.parametrize("sent", [b"", b"{}", b" {} "])
-def test_an_empty_body_takes_every_default(adapter: TypeAdapter[Any], sent: bytes) -> None:
-    assert parse_body(adapter, sent) == parse_body(adapter, b'{"metadata":{}}')
+def test_an_empty_body_takes_every_default(model: type[BaseModel], sent: bytes) -> None:
+    assert parse_body(model, sent) == parse_body(model, b'{"metadata":{}}')
 
 
 @pytest.mark.parametrize("sent", [b"{", b"nope", b'{"amount":"1",}', b"\xff\xfe", b'{"a":"\xff"}'])
@@ -302,3 +302,47 @@ def test_what_is_no_uuid_names_nothing(sent: str) -> None:
     request = make_request(path={"wallet_id": sent, "transfer_id": sent})
     assert refused(lambda: wallet_id_of(request)).code == "wallet_not_found"
     assert refused(lambda: transfer_id_of(request)).code == "transfer_not_found"
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "pointer", "detail"),
+    [
+        (WALLET, b'{"currency":"usd"}', "/currency", 'currencies are upper case: "USD", not "usd"'),
+        (
+            WALLET,
+            b'{"currency":"U$"}',
+            "/currency",
+            'send 3 to 12 capital letters and digits, a letter first, not "U$"',
+        ),
+        (
+            TRANSFER,
+            b'{"amount":"1","status":"done"}',
+            "/status",
+            "Input should be 'pending' or 'completed', not \"done\"",
+        ),
+        (WALLET, b'{"scale":19}', "/scale", "Input should be less than or equal to 18, not 19"),
+        (
+            WALLET,
+            b'{"reference_id":"a\\nb"}',
+            "/reference_id",
+            'send visible characters, without control characters or line breaks, not "a\\nb"',
+        ),
+        (
+            TRANSFER,
+            b'{"amount":"1","stauts":"done"}',
+            "/stauts",
+            "unknown field: did you mean status?",
+        ),
+    ],
+)
+def test_an_error_says_in_words_what_was_sent(
+    model: type[BaseModel], sent: bytes, pointer: str, detail: str
+) -> None:
+    assert pointers(refused(lambda: parse_body(model, sent))) == {pointer: detail}
+
+
+def test_a_long_value_is_shortened_in_the_error() -> None:
+    sent = msgspec.json.encode({"amount": "1", "status": "x" * 10_000})
+    (detail,) = pointers(refused(lambda: parse_body(TRANSFER, sent))).values()
+    assert len(detail) < 100
+    assert detail.endswith("…")

@@ -122,8 +122,8 @@ def test_a_keyed_item_of_an_atomic_batch_is_refused_for_good() -> None:
     batch = make_batch(make_cache(make_wallet()))
     commands = debit("1"), credit("10")
     results.rolled_back(batch.decide(request(*commands, keys=(None, "k"), atomic=True, attempt=2)))
-    assert [one.transfer_id for one in batch.write.refused] == [commands[1].transfer_id]
-    assert batch.write.idempotency_records == []
+    assert list(batch.write.refused) == [(WALLET_ID, commands[1].transfer_id)]
+    assert batch.write.stored_answers == {}
 
 
 async def test_only_the_refused_part_of_a_batch_is_refused_for_good() -> None:
@@ -164,8 +164,8 @@ def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
     cache = make_cache(make_wallet())
     single = make_batch(cache)
     single.decide(request(command := credit("10"), keys=("k1",), request_id="r"))
-    (record,) = single.write.idempotency_records
-    again = make_batch(cache, keys={(WALLET_ID, record.idempotency.key): record.stored})
+    assert list(single.write.stored_answers) == [(WALLET_ID, "k1")]
+    again = make_batch(cache, keys=single.write.stored_answers)
     idempotency_ = Idempotency(key=IdempotencyKey("whole"), fingerprint=b"w")
     reply = again.decide(
         msgspec.structs.replace(
@@ -174,4 +174,4 @@ def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
         )
     )
     results.rolled_back(reply)
-    assert [one.idempotency.key for one in again.write.idempotency_records] == ["whole"]
+    assert list(again.write.stored_answers) == [(WALLET_ID, "whole")]

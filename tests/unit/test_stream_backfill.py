@@ -14,9 +14,9 @@ from tests.support.waiting import until
 
 def make_backfill(filled: str | None = None) -> MemoryBackfill:
     """On an empty journal; ``filled``: the incarnation that is backfilled."""
-    refill = MemoryBackfill()
-    refill.database.backfilled_incarnation = filled
-    return refill
+    backfill = MemoryBackfill()
+    backfill.database.backfilled_incarnation = filled
+    return backfill
 
 
 class CountingBackfill(MemoryBackfill):
@@ -29,20 +29,20 @@ class CountingBackfill(MemoryBackfill):
         return await super().try_begin()
 
 
-def state_of(refill: MemoryBackfill) -> tuple[str | None, bool]:
+def state_of(backfill: MemoryBackfill) -> tuple[str | None, bool]:
     """The backfilled incarnation, and whether a backfill is running."""
-    database = refill.database
-    return filled(refill), database.backfill_owner is not None
+    database = backfill.database
+    return filled(backfill), database.backfill_owner is not None
 
 
-def filled(refill: MemoryBackfill) -> str | None:
+def filled(backfill: MemoryBackfill) -> str | None:
     """The stream that is backfilled, by its creation."""
-    return creation_of(refill.database.backfilled_incarnation)
+    return creation_of(backfill.database.backfilled_incarnation)
 
 
-async def make_fixture(refill: MemoryBackfill) -> RelayFixture:
+async def make_fixture(backfill: MemoryBackfill) -> RelayFixture:
     """A relay on a new stream, with a journal of two wallets."""
-    fixture = RelayFixture(refill=refill)
+    fixture = RelayFixture(backfill=backfill)
     fixture.stream.incarnation = "new"
     await fixture.commit(WALLET_ID, 1, 2)
     await fixture.commit(OTHER_WALLET_ID, 3)
@@ -54,8 +54,8 @@ FILLED = [*ids(WALLET_ID, 1, 2, 3), *ids(OTHER_WALLET_ID, 1, 2)]
 
 
 async def test_a_new_stream_gets_the_journal_before_anything_new() -> None:
-    refill = make_backfill(filled="old")
-    fixture = await make_fixture(refill)
+    backfill = make_backfill(filled="old")
+    fixture = await make_fixture(backfill)
     fixture.stream.gate.clear()
     fixture.start()
     await fixture.stream.until_called(1)
@@ -63,20 +63,22 @@ async def test_a_new_stream_gets_the_journal_before_anything_new() -> None:
     fixture.stream.gate.set()
     await fixture.until_empty()
     assert fixture.stream.ids == [*FILLED, *ids(WALLET_ID, 4)]
-    assert state_of(refill) == ("new", False)
+    assert state_of(backfill) == ("new", False)
     await fixture.close()
 
 
 async def test_a_stream_is_known_to_be_full_once_its_disk_must_have_the_journal() -> None:
-    refill = make_backfill(filled="old")
-    fixture = RelayFixture(msgspec.structs.replace(LIMITS, outbox_retention_s=60.0), refill=refill)
+    backfill = make_backfill(filled="old")
+    fixture = RelayFixture(
+        msgspec.structs.replace(LIMITS, outbox_retention_s=60.0), backfill=backfill
+    )
     fixture.stream.incarnation = "new"
     await fixture.commit(WALLET_ID, 1, 2)
     await fixture.commit(OTHER_WALLET_ID, 3)
     fixture.start()
     await fixture.stream.until_stored(len(FILLED))
     assert fixture.stream.ids == FILLED
-    assert state_of(refill) == ("old", True), "a power failure now loses everything"
+    assert state_of(backfill) == ("old", True), "a power failure now loses everything"
     await fixture.close()
 
 
@@ -93,13 +95,13 @@ async def test_while_another_relay_backfills_the_stream_this_one_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_BACKFILL_POLL_INTERVAL_S", 0.001)
-    refill = CountingBackfill()
-    other = MemoryBackfill(refill.database)
+    backfill = CountingBackfill()
+    other = MemoryBackfill(backfill.database)
     assert await other.try_begin()
-    fixture = await make_fixture(refill)
+    fixture = await make_fixture(backfill)
     await fixture.commit_and_add(WALLET_ID, 4)
     fixture.start()
-    await until(lambda: refill.begun >= 3)
+    await until(lambda: backfill.begun >= 3)
     assert fixture.stream.calls == []
     await other.finish(FilledStream("new"))
     await fixture.until_empty()
@@ -108,21 +110,21 @@ async def test_while_another_relay_backfills_the_stream_this_one_waits(
 
 
 async def test_a_failed_backfill_is_not_marked_as_done() -> None:
-    refill = make_backfill()
-    fixture = await make_fixture(refill)
+    backfill = make_backfill()
+    fixture = await make_fixture(backfill)
     fixture.stream.faults.append(StreamFault.NOT_STORED)
     fixture.start()
     await fixture.stream.until_called(1)
-    assert filled(refill) is None
-    await until(lambda: filled(refill) == "new")
+    assert filled(backfill) is None
+    await until(lambda: filled(backfill) == "new")
     assert fixture.stream.ids == FILLED
-    assert state_of(refill) == ("new", False)
+    assert state_of(backfill) == ("new", False)
     await fixture.close()
 
 
 async def test_a_stream_lost_while_the_relay_runs_is_backfilled() -> None:
-    refill = make_backfill(filled="new")
-    fixture = await make_fixture(refill)
+    backfill = make_backfill(filled="new")
+    fixture = await make_fixture(backfill)
     fixture.start()
     await fixture.commit_and_add(WALLET_ID, 4)
     await fixture.until_empty()
@@ -136,18 +138,18 @@ async def test_a_stream_lost_while_the_relay_runs_is_backfilled() -> None:
         *ids(WALLET_ID, 1, 2, 3, 4, 5),
         *ids(OTHER_WALLET_ID, 1, 2),
     ]
-    assert filled(refill) == "newer"
+    assert filled(backfill) == "newer"
     await fixture.close()
 
 
 async def test_a_long_history_goes_in_pieces_that_fit_a_publish() -> None:
-    refill = make_backfill()
-    fixture = RelayFixture(refill=refill)
+    backfill = make_backfill()
+    fixture = RelayFixture(backfill=backfill)
     fixture.stream.incarnation = "new"
     await fixture.commit(WALLET_ID, *range(25))
     fixture.outbox.clear_rows()
     fixture.start()
-    await until(lambda: filled(refill) == "new")
+    await until(lambda: filled(backfill) == "new")
     assert [len(call) for call in fixture.stream.calls] == [10, 10, 6]
     assert fixture.stream.ids == ids(WALLET_ID, *range(1, 27))
     await fixture.close()
@@ -155,14 +157,14 @@ async def test_a_long_history_goes_in_pieces_that_fit_a_publish() -> None:
 
 async def test_many_wallets_are_read_and_published_together() -> None:
     wallets = [wallet_id(number) for number in range(25)]
-    refill = make_backfill()
-    fixture = RelayFixture(refill=refill)
+    backfill = make_backfill()
+    fixture = RelayFixture(backfill=backfill)
     fixture.stream.incarnation = "new"
     for wallet in wallets:
         await fixture.commit(wallet)
     fixture.outbox.clear_rows()
     fixture.start()
-    await until(lambda: filled(refill) == "new")
+    await until(lambda: filled(backfill) == "new")
     assert [len(call) for call in fixture.stream.calls] == [10, 10, 5]
     assert fixture.outbox.reads == 3
     assert fixture.stream.ids == [f"{wallet}:1" for wallet in sorted(wallets)]
@@ -170,8 +172,8 @@ async def test_many_wallets_are_read_and_published_together() -> None:
 
 
 async def test_who_has_not_noticed_the_loss_gets_nothing_in_before_the_journal() -> None:
-    refill = make_backfill(filled="old")
-    fixture = await make_fixture(refill)
+    backfill = make_backfill(filled="old")
+    fixture = await make_fixture(backfill)
     fixture.stream.incarnation = "old"
     fixture.start()
     await until(lambda: fixture.relay.stream_ready)
@@ -184,14 +186,14 @@ async def test_who_has_not_noticed_the_loss_gets_nothing_in_before_the_journal()
 
 
 async def test_a_stream_lost_during_its_backfill_gets_the_whole_journal() -> None:
-    refill = make_backfill()
-    fixture = await make_fixture(refill)
+    backfill = make_backfill()
+    fixture = await make_fixture(backfill)
     fixture.stream.gate.clear()
     fixture.start()
     await fixture.stream.until_called(1)
     fixture.stream.incarnation = "newer"  # deleted and created again by another relay
     fixture.stream.gate.set()
-    await until(lambda: filled(refill) is not None)
-    assert filled(refill) == "newer"
+    await until(lambda: filled(backfill) is not None)
+    assert filled(backfill) == "newer"
     assert fixture.stream.ids == FILLED
     await fixture.close()

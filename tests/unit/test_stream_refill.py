@@ -14,9 +14,9 @@ from tests.support.waiting import until
 
 async def make_fixture() -> RelayFixture:
     """A relay on a filled stream, on whose disk are two wallets' events."""
-    refill = MemoryBackfill()
-    refill.database.backfilled_incarnation = "stream"
-    fixture = RelayFixture(refill=refill)
+    backfill = MemoryBackfill()
+    backfill.database.backfilled_incarnation = "stream"
+    fixture = RelayFixture(backfill=backfill)
     fixture.stream.incarnation = "stream"
     fixture.start(sweeping=True)
     await fixture.commit_and_add(WALLET_ID, 1, 2)
@@ -92,7 +92,7 @@ async def test_a_purge_that_was_interrupted_is_finished_by_another_relay() -> No
     await fixture.stream.begin_fill(
         "purged", connection=fixture.stream.connection_epoch, purge=False
     )
-    successor = RelayFixture(refill=MemoryBackfill(fixture.outbox.database))
+    successor = RelayFixture(backfill=MemoryBackfill(fixture.outbox.database))
     successor.stream = fixture.stream
     successor.relay._stream = successor.relay._backfiller._stream = fixture.stream  # type: ignore[union-attr]
     successor.relay._publisher._stream = successor.relay._retention._stream = fixture.stream

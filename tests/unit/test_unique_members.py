@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
 from serve_app.http import batch_requests, models, unique_members
 from serve_app.http.problems import ProblemError
 from serve_app.http.requests import parse_body
 from tests.support.domain import WALLET_ID
 
-_create = TypeAdapter(models.CreateTransferBody)
+_create = models.CreateTransferBody
 
 ITEM = '"wallet_id":"' + WALLET_ID + '","type":"debit"'
 ENTRANCES: dict[str, tuple[Callable[[bytes], object], str, str]] = {

@@ -1,14 +1,14 @@
 """Write health of a shard, from its commits and, without them, from probes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from actors.journal.ports import (
     CommitRequest,
-    IdempotencyRecord,
+    IdempotencyKeyRef,
     JournalBusy,
     JournalConflict,
     JournalError,
@@ -17,13 +17,12 @@ from actors.journal.ports import (
     OutcomeUnknown,
     ProbeFailed,
     ReadSet,
-    RefusedDelivery,
     StoredAnswer,
+    TransferKey,
 )
 from actors.shard.write_health import MonitoredJournal, WriteHealth, WriteHealthLimits
 from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, changed, make_transfer, make_wallet
 from tests.support.waiting import stop, until
-from wallet.commands import Idempotency
 from wallet.events import RecordedEvent
 from wallet.ids import IdempotencyKey, WalletId
 
@@ -35,8 +34,8 @@ WALLET = make_wallet()
 def batch(
     *,
     recorded: Sequence[RecordedEvent] = (),
-    keys: Sequence[IdempotencyRecord] = (),
-    refused: Sequence[RefusedDelivery] = (),
+    keys: Mapping[IdempotencyKeyRef, StoredAnswer] = {},
+    refused: Mapping[TransferKey, bytes] = {},
     confirm: bool = False,
 ) -> CommitRequest:
     return CommitRequest(
@@ -46,19 +45,19 @@ def batch(
         wallets={WALLET_ID: WALLET},
         created_wallets=[],
         events=list(recorded),
-        idempotency_records=list(keys),
-        refused=list(refused),
+        stored_answers=dict(keys),
+        refused=dict(refused),
         confirm=confirm,
     )
 
 
 RECORDED = changed(make_transfer(), WALLET)
-KEY = IdempotencyRecord(
-    scope=WALLET_ID,
-    idempotency=Idempotency(key=IdempotencyKey("k"), fingerprint=b"f"),
-    stored=StoredAnswer(fingerprint=b"f", request_id="r", refused=True, answer=b"{}", version=1),
-)
-REFUSED = RefusedDelivery(wallet_id=WALLET_ID, transfer_id=TRANSFER_ID, answer=b"{}")
+KEYS = {
+    (WALLET_ID, IdempotencyKey("k")): StoredAnswer(
+        fingerprint=b"f", request_id="r", refused=True, answer=b"{}", version=1
+    )
+}
+REFUSED = {(WALLET_ID, TRANSFER_ID): b"{}"}
 BATCH = batch(recorded=[RECORDED])
 UNKEYED_REFUSALS = batch()
 
@@ -156,7 +155,7 @@ async def test_commits_that_are_confirmed_need_no_probe() -> None:
 
 @pytest.mark.parametrize(
     "writes",
-    [batch(recorded=[RECORDED]), batch(keys=[KEY]), batch(refused=[REFUSED])],
+    [batch(recorded=[RECORDED]), batch(keys=KEYS), batch(refused=REFUSED)],
     ids=["events", "a key's answer", "a refused delivery"],
 )
 async def test_a_commit_that_wrote_proves_that_writes_go_through(writes: CommitRequest) -> None:

@@ -1,0 +1,55 @@
+"""What a batch must read before it can be decided: everything is read first, then nothing waits."""
+
+from collections.abc import Sequence
+
+from actors.journal.ports import ReadSet
+from actors.shard.cache import WalletCache
+from wallet.commands import ClaimKey, Command, CommandRequest, CreateTransfer, CreateWallet
+from wallet.ids import WalletId
+
+
+def required_reads(
+    requests: Sequence[CommandRequest], cache: WalletCache, *, maybe_applied: bool
+) -> ReadSet:
+    """What must be read before ``requests`` can be decided.
+
+    ``maybe_applied``: an earlier attempt may have been applied, so what it creates must be read.
+    """
+    missing = ReadSet()
+    for request in requests:
+        delivered_before = maybe_applied or request.attempt > 1
+        if request.idempotency is not None:
+            missing.keys.add((request.wallet_id, request.idempotency.key))
+        for item in request.items:
+            if item.idempotency is not None:
+                missing.keys.add((request.wallet_id, item.idempotency.key))
+            _add_required_reads(
+                missing, request.wallet_id, item.command, cache, maybe_applied=delivered_before
+            )
+    return missing
+
+
+def _add_required_reads(
+    missing: ReadSet,
+    wallet_id: WalletId,
+    command: Command,
+    cache: WalletCache,
+    *,
+    maybe_applied: bool,
+) -> None:
+    if isinstance(command, CreateWallet):
+        if command.reference_id is not None:
+            missing.references.add(command.reference_id)
+        if maybe_applied:
+            missing.wallets.add(command.wallet_id)
+        return
+    if isinstance(command, ClaimKey):
+        return
+    active = cache.get(wallet_id)
+    if active is None:
+        missing.wallets.add(wallet_id)
+    if isinstance(command, CreateTransfer):
+        if maybe_applied:
+            missing.created_transfers.add((wallet_id, command.transfer_id))
+    elif active is None or command.transfer_id not in active.pending:
+        missing.transfers.add((wallet_id, command.transfer_id))
