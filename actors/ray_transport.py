@@ -29,6 +29,10 @@ class RayShardTransport:
     async def call(self, shard: int, payload: bytes) -> bytes:
         return await self._shards.call(shard, payload)
 
+    async def warm_up(self) -> None:
+        """Connect to the shards that answer in time. Call it before the first request."""
+        await self._shards.warm_up()
+
     async def writing_problem(self, shard: int) -> str | None:
         """Why a command for ``shard`` would not be written now, whichever shard takes it.
 

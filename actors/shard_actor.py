@@ -1,20 +1,17 @@
 """The shard as a Ray actor: only the wrapper.
 
 Serve copies this module's classes by value into the actor's process, so nothing else may be
-defined here: two copies of one class are not the same class.
+defined here: two copies of one class are not the same class. What the class names at module level
+is loaded with it, so the shard itself is loaded in the constructor, in this process's turn.
 """
 
 import asyncio
 from typing import Any
 
-import msgspec
 import ray
 
-from actors.shard import metrics
-from actors.shard.process import ShardProcess
-from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
 from runtime.placement.ray_options import with_node
-from runtime.settings import Settings
+from runtime.start_turns import start_turn
 
 
 def actor_name(shard: int) -> str:
@@ -26,20 +23,31 @@ def actor_name(shard: int) -> str:
 class ShardActor:
     """One shard. See `ShardProcess`."""
 
-    def __init__(self, shard: int, settings: Settings) -> None:
+    def __init__(self, shard: int, settings: Any) -> None:
+        with start_turn():
+            from actors.shard.process import ShardProcess
+            from runtime.settings import Settings
         # A dict, if serve.yaml overrides an option of the deployment: Serve dumps its models then.
         self._process = ShardProcess(shard, Settings.model_validate(settings))
         self._metrics = asyncio.get_event_loop().create_task(self._export())
 
     async def address(self) -> bytes:
         """JSON of the `RpcEndpoint` at which this shard accepts commands."""
-        return msgspec.json.encode(await self._process.listen(ray.util.get_node_ip_address()))
+        return self._encode(await self._process.listen(ray.util.get_node_ip_address()))
 
     async def statistics(self) -> bytes:
         """JSON of `ShardStatistics`."""
-        return msgspec.json.encode(self._process.statistics())
+        return self._encode(self._process.statistics())
+
+    def _encode(self, what: Any) -> bytes:
+        import msgspec
+
+        return msgspec.json.encode(what)
 
     async def _export(self) -> None:
+        from actors.shard import metrics
+        from runtime.metrics.exporter import EXPORT_PERIOD_S, Exporter
+
         exporter = Exporter()
         while True:
             exporter.export(metrics.samples(self._process.statistics()))

@@ -25,6 +25,7 @@ from runtime.gc_tuning import freeze_startup_objects
 from runtime.settings import Settings
 from tests.support.servers import nats_server, postgres_server
 from tests.support.write_side import connection
+from wallet.slots import ALL_SLOTS
 
 _POLL_S: Final = 0.05
 
@@ -107,7 +108,7 @@ async def _until(
         backfill=PostgresBackfill(outbox, stream=settings.stream_name),
         stream=stream,
         limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
-        owns=lambda _: True,
+        slots=ALL_SLOTS,
     )
     freeze_startup_objects()  # As a shard does.
     started, cpu_started = perf_counter(), process_time()

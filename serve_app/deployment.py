@@ -63,6 +63,10 @@ _MIN_CPUS_FOR_SPREAD: Final = 0.01
 """CPU reservation of a process that needs none. With a reservation of 0 Ray starts at a random node
 each time, so several replicas can share one node while another has none."""
 
+_SURGE_PERCENT: Final = 25
+"""How many replicas an upgrade may add. Otherwise Serve stops an old replica at once, and starts
+its successor when all shards have started: one of two replicas is missing for that long."""
+
 _SERVE_LOGGING: Final = LoggingConfig(enable_access_log=False, log_level="WARNING")
 """At a lower level Serve formats a line per request and then drops it."""
 
@@ -129,6 +133,8 @@ class Ingress:
             )
         )
         serve_middleware.register(application)
+        # Ready only with connections: the first requests would wait for them.
+        await self._shards.warm_up()
         self._metrics = asyncio.create_task(self._export())
         freeze_startup_objects()
         return application
@@ -189,7 +195,8 @@ def api_application(
         DeploymentActorConfig(
             name=shard_name(shard),
             actor_class=SpreadShardActor,
-            init_kwargs={"shard": shard, "settings": settings if shown is None else shown},
+            # No model: its class would be loaded before the actor has its turn.
+            init_kwargs={"shard": shard, "settings": _dumped(settings if shown is None else shown)},
             actor_options={
                 "num_cpus": max(settings.shard_num_cpus, _MIN_CPUS_FOR_SPREAD),
                 "scheduling_strategy": "SPREAD",
@@ -212,7 +219,21 @@ def api_application(
         logging_config=_SERVE_LOGGING,
         deployment_actors=shards,
     )
-    return deployment.bind(settings)
+    return _with_surge(deployment).bind(settings)
+
+
+def _dumped(settings: Settings | dict[str, Any]) -> dict[str, Any]:
+    return settings.model_dump() if isinstance(settings, Settings) else settings
+
+
+def _with_surge(deployment: serve.Deployment) -> serve.Deployment:
+    """``deployment``, of which an upgrade may add replicas, unless nodes have a limit of them.
+
+    A node at its limit gets no other replica, so the upgrade would wait for ever.
+    """
+    if deployment._replica_config.max_replicas_per_node is not None:
+        return deployment
+    return deployment.options(max_surge_percent=_SURGE_PERCENT)
 
 
 def _replicas_per_node_max(replicas: int) -> int | None:

@@ -31,6 +31,7 @@ from actors.journal.ports import (
 )
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
+from wallet.slots import ALL_SLOTS, SlotRange
 
 T = TypeVar("T")
 
@@ -157,9 +158,16 @@ class MemoryOutbox(_Adapter):
         await self._read(lambda: self.database.delete(event_ranges, mark))
 
     async def unpublished(
-        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+        self,
+        *,
+        limit: int,
+        slots: Sequence[SlotRange] = ALL_SLOTS,
+        after: EventRange | None = None,
+        older_than_s: float = 0.0,
     ) -> Sequence[EventRange]:
-        return await self._read(lambda: self.database.unpublished(limit, after, older_than_s))
+        return await self._read(
+            lambda: self.database.unpublished(limit, slots, after, older_than_s)
+        )
 
 
 class MemoryBackfill(_Adapter):

@@ -9,7 +9,6 @@ an asynchronous standby does, or a backup.
 import time
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import islice
 from typing import Any, TypeVar
 
 from actors.journal.memory_marks import StreamMarks
@@ -26,6 +25,7 @@ from actors.journal.ports import (
 )
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
+from wallet.slots import SlotRange, slot_of
 from wallet.state import Transfer, Wallet
 
 K = TypeVar("K", bound=Any)
@@ -93,20 +93,29 @@ class MemoryDatabase:
         return events[event_range.first - 1 : event_range.last]
 
     def unpublished(
-        self, limit: int, after: EventRange | None, older_than_s: float
+        self,
+        limit: int,
+        slots: Iterable[SlotRange],
+        after: EventRange | None,
+        older_than_s: float,
     ) -> list[EventRange]:
-        """Outbox rows by wallet and in version order: never a row without those before it."""
+        """Outbox rows by slot and wallet, in version order: never a row without earlier ones."""
         until = self._clock() - older_than_s
-        rows = (
-            row
-            for _, written in sorted(self.outbox.items())
-            for row in self._through_last_older_than(until, written)
+        owned = sorted(
+            (slot, wallet_id)
+            for slot, wallet_id in ((slot_of(one), one) for one in self.outbox)
+            if any(first <= slot <= last for first, last in slots)
         )
-        return list(islice((row for row in rows if after is None or row > after), limit))
-
-    def _through_last_older_than(self, until: float, rows: list[EventRange]) -> list[EventRange]:
-        old = [number for number, row in enumerate(rows) if self._written_at[row] <= until]
-        return rows[: old[-1] + 1] if old else []
+        start = (slot_of(after.wallet_id), after) if after is not None else None
+        rows = [
+            (slot, row)
+            for slot, wallet_id in owned
+            for row in self.outbox[wallet_id]
+            if start is None or (slot, row) > start
+        ]
+        old = [at for at, (_, row) in enumerate(rows) if self._written_at[row] <= until][:limit]
+        last_old = {rows[at][1].wallet_id: at for at in old}
+        return [row for at, (_, row) in enumerate(rows) if at <= last_old.get(row.wallet_id, -1)]
 
     def wallet_ranges(
         self, after: WalletId | None, limit: int, since: float | None = None

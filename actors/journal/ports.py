@@ -11,6 +11,7 @@ import msgspec
 
 from wallet.events import RecordedEvent
 from wallet.ids import IdempotencyKey, TransferId, WalletId
+from wallet.slots import ALL_SLOTS, SlotRange
 from wallet.state import Transfer, Wallet
 
 TransferKey = tuple[WalletId, TransferId]
@@ -212,12 +213,19 @@ class Outbox(Protocol):
         """
 
     async def unpublished(
-        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+        self,
+        *,
+        limit: int,
+        slots: Sequence[SlotRange] = ALL_SLOTS,
+        after: EventRange | None = None,
+        older_than_s: float = 0.0,
     ) -> Sequence[EventRange]:
-        """Rows of every wallet, by wallet and in version order: never a row without earlier ones.
+        """Rows by slot and wallet, in version order: never a row without earlier ones.
 
+        ``slots``: return rows of wallets in these slots. The cost does not depend on other rows.
         ``after``: return rows after this one; fewer than ``limit`` means that these are the last.
-        ``older_than_s``: return each wallet's rows up to its last one of at least that age.
+        ``older_than_s``: return at most ``limit`` rows of at least that age, and younger ones
+        before them (the clock was set back) beside the limit.
         """
 
 

@@ -1,7 +1,9 @@
 """The journal in Postgres: what a batch reads, and the one statement that writes it."""
 
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -17,7 +19,7 @@ from actors.journal.postgres_rows import (
     wallet_from_row,
 )
 from wallet.chain import key_digest
-from wallet.ids import WalletId
+from wallet.ids import IdempotencyKey, TransferId, WalletId
 
 CONNECTION_SETTINGS: Final = {
     "application_name": "wallet-shard",
@@ -106,6 +108,24 @@ WITH free AS MATERIALIZED (
 SELECT id::text FROM wallets WHERE id = ANY ($1::uuid[]) AND id NOT IN (SELECT id FROM free)
 """
 
+_NIL: Final = UUID(int=0)
+_ONE_OF_EACH: Final = ReadSet(
+    wallets={WalletId(str(_NIL))},
+    transfers={(WalletId(str(_NIL)), TransferId(str(_NIL)))},
+    keys={(WalletId(str(_NIL)), IdempotencyKey(""))},
+    created_transfers={(WalletId(str(_NIL)), TransferId(str(_NIL)))},
+    references={""},
+)
+"""Reads that find nothing."""
+_NOTHING: Final = CommitRequest(
+    now=datetime.fromtimestamp(0, UTC),
+    expected_versions={},
+    expected_hashes={},
+    wallets={},
+    created_wallets=[],
+    events=[],
+)
+
 COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 46))})"
 
 
@@ -128,6 +148,17 @@ class PostgresJournal:
         await self._connection.write(
             lambda connection: connection.execute(COMMIT_BATCH, *arguments), session=session
         )
+
+    async def warm_up(self) -> None:
+        """Have the session's server process parse and plan what batches run.
+
+        Otherwise the first batch of a shard does: it takes 40 ms instead of 3.
+
+        Raises:
+            JournalUnavailable, OutcomeUnknown: no answer in time. Nothing was to be written.
+        """
+        await self._connection.read(lambda connection: load_state(connection, _ONE_OF_EACH))
+        await self.commit(_NOTHING)
 
     async def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
         rows = await self._connection.read(

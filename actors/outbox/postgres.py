@@ -10,6 +10,7 @@ from actors.journal.postgres_connection import Connection, ReconnectingConnectio
 from actors.journal.postgres_rows import EVENT_COLUMNS, recorded_event_from_row
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
+from wallet.slots import ALL_SLOTS, SLOTS, SlotRange, slot_of
 
 # Each subquery runs once per event range, by key: OFFSET 0 keeps the planner from reversing the
 # join, which it does if its statistics say that a table is empty.
@@ -50,21 +51,44 @@ ON CONFLICT (stream, incarnation, sequence)
     DO UPDATE SET since = least(stream_marks.since, excluded.since)
 """
 
-# Scans the primary key, whatever the rows' age. The index on age is not used: it is full of dead
-# rows that an old snapshot may still see. A younger row counts if a later one of its wallet is old:
-# the clock was set back.
-_UNPUBLISHED: Final = """
-SELECT wallet_id::text, first_version, last_version FROM outbox o
-WHERE (wallet_id, first_version) > ($1::uuid, $2::bigint)
-    AND (created_at + make_interval(secs => $3) <= statement_timestamp() OR EXISTS (
-        SELECT FROM outbox later
-        WHERE later.wallet_id = o.wallet_id AND later.first_version > o.first_version
-            AND later.created_at + make_interval(secs => $3) <= statement_timestamp()
-    ))
-ORDER BY o.wallet_id, o.first_version LIMIT $4
+# As the index by slot has them. (Migration 0011)
+_SLOT: Final = f"(crc32(wallet_id::text::bytea) & {SLOTS - 1})"
+_AGED: Final = """(created_at AT TIME ZONE 'UTC')
+    <= (statement_timestamp() - make_interval(secs => $6)) AT TIME ZONE 'UTC'"""
+
+# Reads the index of these slots, and the table only for rows that are old: young ones are passed
+# over in the index. The slot where the page before ended is continued by key, then come the others.
+# A younger row counts if a later one of its wallet is old (the clock was set back), so each old row
+# brings those between the old one before it and itself.
+_UNPUBLISHED: Final = f"""
+SELECT o.wallet_id::text, o.first_version, o.last_version
+FROM (
+    SELECT slot, wallet_id, first_version, coalesce(
+        lag(first_version) OVER (PARTITION BY slot, wallet_id ORDER BY first_version),
+        CASE wallet_id WHEN $4 THEN $5 ELSE -1 END) AS previous
+    FROM (
+        (SELECT {_SLOT} AS slot, wallet_id, first_version FROM outbox
+        WHERE {_SLOT} = $3 AND (wallet_id, first_version) > ($4::uuid, $5::bigint) AND {_AGED}
+        ORDER BY slot, wallet_id, first_version LIMIT $7)
+        UNION ALL
+        (SELECT {_SLOT} AS slot, wallet_id, first_version FROM outbox
+        WHERE {_SLOT} = ANY (ARRAY(
+                SELECT generate_series(greatest(i.first, $3 + 1), i.last)
+                FROM unnest($1::bigint[], $2::bigint[]) AS i(first, last)))
+            AND {_AGED}
+        ORDER BY slot, wallet_id, first_version LIMIT $7)
+        ORDER BY slot, wallet_id, first_version LIMIT $7
+    ) listed
+) old
+CROSS JOIN LATERAL (
+    SELECT * FROM outbox WHERE {_SLOT} = old.slot AND wallet_id = old.wallet_id
+        AND first_version > old.previous AND first_version <= old.first_version OFFSET 0
+) o
+ORDER BY old.slot, old.wallet_id, o.first_version
 """
 
-_BEFORE_ALL: Final = EventRange(WalletId("00000000-0000-0000-0000-000000000000"), 0, 0)
+_BEFORE_ALL: Final = (-1, "00000000-0000-0000-0000-000000000000", 0)
+"""Slot, wallet and version."""
 
 
 def _is_whole(event_range: EventRange, events: Sequence[RecordedEvent]) -> bool:
@@ -135,13 +159,21 @@ class PostgresOutbox:
         await self._over(self._background, lambda connection: connection.execute(sql, *arguments))
 
     async def unpublished(
-        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+        self,
+        *,
+        limit: int,
+        slots: Sequence[SlotRange] = ALL_SLOTS,
+        after: EventRange | None = None,
+        older_than_s: float = 0.0,
     ) -> Sequence[EventRange]:
-        wallet_id, first, _ = after or _BEFORE_ALL
+        start: tuple[int, str, int] = _BEFORE_ALL
+        if after is not None:
+            start = slot_of(after.wallet_id), after.wallet_id, after.first
+        firsts, lasts = [one.first for one in slots], [one.last for one in slots]
         rows = await self._over(
             self._background,
             lambda connection: connection.fetch(
-                _UNPUBLISHED, wallet_id, first, older_than_s, limit
+                _UNPUBLISHED, firsts, lasts, *start, older_than_s, limit
             ),
         )
         if rows:

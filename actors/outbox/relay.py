@@ -13,8 +13,8 @@ The server drops those that it still has by their ids.
 
 Event ranges that a previous owner left unpublished are found in two ways. Loading a wallet returns
 its unpublished ranges, which queue before new events of that wallet. A sweep finds old rows of
-wallets that this shard owns (`OutboxSweep`). Both may publish an event twice: the stream drops the
-duplicate by its id.
+the slots that this shard owns (`OutboxSweep`). Both may publish an event twice: the stream drops
+the duplicate by its id.
 
 A stream that lost events is filled from the journal before any new event is published to it
 (`Backfiller`). It is checked at each connection and periodically. A row is deleted together with
@@ -52,7 +52,7 @@ from actors.outbox.stream_loss import StreamLoss
 from actors.outbox.sweep import OutboxSweep
 from runtime.metrics.histogram import Histogram
 from wallet.events import RecordedEvent
-from wallet.ids import WalletId
+from wallet.slots import SlotRange
 
 _log = structlog.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class OutboxRelay:
         outbox: Outbox,
         stream: EventStream,
         limits: RelayLimits,
-        owns: Callable[[WalletId], bool],
+        slots: Sequence[SlotRange],
         backfill: StreamBackfill | None = None,
     ) -> None:
         batch_max, retention_s = limits.publish_batch_max, limits.outbox_retention_s
@@ -105,7 +105,7 @@ class OutboxRelay:
             state,
             queue,
             outbox=outbox,
-            owns=owns,
+            slots=slots,
             check_stream=self._check_stream,
             interval_s=limits.outbox_sweep_interval_s,
             retention_s=retention_s,

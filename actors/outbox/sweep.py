@@ -1,7 +1,7 @@
 """Finds unpublished events that a previous owner of a wallet left in the outbox table."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -10,7 +10,7 @@ import structlog
 from actors.journal.ports import EventRange, JournalUnavailable, Outbox
 from actors.outbox.queue import OutboxQueue
 from actors.outbox.state import RelayState
-from wallet.ids import WalletId
+from wallet.slots import SlotRange
 
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ _STREAM_CHECK_INTERVAL_S: Final = 10.0
 
 
 class OutboxSweep:
-    """Queues old outbox rows of wallets that this shard owns. ``run`` is its task."""
+    """Queues old outbox rows of the slots that this shard owns. ``run`` is its task."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class OutboxSweep:
         queue: OutboxQueue,
         *,
         outbox: Outbox,
-        owns: Callable[[WalletId], bool],
+        slots: Sequence[SlotRange],
         check_stream: Callable[[], Awaitable[None]],
         interval_s: float,
         retention_s: float,
@@ -46,7 +46,7 @@ class OutboxSweep:
         self._state = state
         self._queue = queue
         self._outbox = outbox
-        self._owns = owns
+        self._slots = slots
         self._check_stream = check_stream
         self._interval_s = interval_s
         self._retention_s = retention_s
@@ -80,7 +80,7 @@ class OutboxSweep:
                 await self._requested.wait()
 
     async def _sweep_once(self) -> float:
-        """Read the table page by page; returns the total time of the queries."""
+        """Read this shard's rows page by page; returns the total time of the queries."""
         # The first sweep reads rows of any age: none of them was written by this process.
         older_than_s = 0.0 if self._any_age else self._retention_s
         clock = asyncio.get_running_loop().time
@@ -91,14 +91,12 @@ class OutboxSweep:
             while True:
                 started = clock()
                 event_ranges = await self._outbox.unpublished(
-                    after=after, limit=_SWEEP_PAGE, older_than_s=older_than_s
+                    slots=self._slots, after=after, limit=_SWEEP_PAGE, older_than_s=older_than_s
                 )
                 took_s += clock() - started
                 if generation != state.generation:
                     return 0.0
-                self._queue.add_from_table(
-                    event_range for event_range in event_ranges if self._owns(event_range.wallet_id)
-                )
+                self._queue.add_from_table(event_ranges)
                 if len(event_ranges) < _SWEEP_PAGE:
                     self._any_age = False
                     return took_s

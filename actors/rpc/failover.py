@@ -8,6 +8,7 @@ Events stay in order: loading a wallet first queues its unpublished events (INV-
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 from actors.rpc.transport import ShardUnreachable
@@ -15,6 +16,9 @@ from actors.rpc.transport import ShardUnreachable
 CONNECT_GRACE_S: Final = 0.25
 """How long to wait for a connection before calling the next shard. A starting actor answers only
 once it has started."""
+
+CONNECT_TIMEOUT_S: Final = 5.0
+"""How long to wait for the first connections. While many processes start, Ray's calls are slow."""
 
 RECONNECT_INTERVAL_S: Final = 0.1
 """Minimum time between two attempts to connect: getting the address from Ray costs about 1 ms."""
@@ -45,6 +49,19 @@ class FailoverTransport:
         """Loop times before which a shard is not tried again."""
         self._slow_to_connect: set[int] = set()
         """Shards that did not connect within the grace time; they may still do so."""
+
+    async def warm_up(self) -> None:
+        """Connect to every shard that answers within `CONNECT_TIMEOUT_S`.
+
+        Otherwise the first calls wait for it, and go to other shards after `CONNECT_GRACE_S`.
+        """
+        opening: dict[int, asyncio.Future[Channel]] = {}
+        for shard in range(self._shard_count):
+            with suppress(ShardUnreachable):
+                opening[shard] = self._opening.get(shard) or self._open(shard)
+        if opening:
+            await asyncio.wait(opening.values(), timeout=CONNECT_TIMEOUT_S)
+        self._slow_to_connect.update(shard for shard, one in opening.items() if not one.done())
 
     async def call(self, shard: int, payload: bytes) -> bytes:
         channel = await self._reachable_channel(shard)

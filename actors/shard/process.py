@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar
@@ -15,6 +16,7 @@ from actors.dispatch.ring import ring_of
 from actors.history.guard import HistoryGuard
 from actors.history.jetstream_tail import JetStreamTail
 from actors.history.postgres import PostgresHistory
+from actors.journal.ports import JournalError, JournalUnavailable, OutcomeUnknown, SessionLost
 from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
 from actors.journal.postgres_connection import ReconnectingConnection
 from actors.journal.postgres_probe import PROBE_SETTINGS, PostgresWriteProbe
@@ -39,6 +41,10 @@ _log = structlog.get_logger(__name__)
 BACKGROUND_TASKS: Final = ("watch", "relay", "forget", "sweep", "probe", "history")
 """Background tasks of a shard, by their metric label."""
 
+_WARM_UP_TIMEOUT_S: Final = 2.0
+"""It takes 0.1 s on an idle machine. Without a database the shard listens anyway: it answers why
+it can't write."""
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -49,7 +55,6 @@ class ShardProcess:
         configure_logging(settings)
         configure_tracing("shard")
         self._shard_number = shard
-        ring = ring_of(settings.shard_count)
         self._stream = JetStream(stream_options(settings))
         outbox = _connection(settings, PostgresOutbox.SETTINGS)
         self._relay = OutboxRelay(
@@ -64,14 +69,14 @@ class ShardProcess:
             ),
             stream=self._stream,
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
-            owns=lambda wallet_id: ring.shard_of(wallet_id) == shard,
+            slots=ring_of(settings.shard_count).slots_of(shard),
         )
         loop = asyncio.get_event_loop()
         probe = PostgresWriteProbe(_connection(settings, PROBE_SETTINGS))
         self._writes = WriteHealth(probe, limits_from(WriteHealthLimits, settings), loop.time)
         self._outbox_max = settings.outbox_events_max
         connection = _connection(settings, CONNECTION_SETTINGS)
-        journal = PostgresJournal(connection)
+        self._journal = journal = PostgresJournal(connection)
         self._history = HistoryGuard(
             PostgresHistory(connection),
             JetStreamTail(settings.nats_url, settings.stream_name),
@@ -91,6 +96,7 @@ class ShardProcess:
             self.writing_problem,
             limits_from(TlsFiles, settings).context(ssl.Purpose.CLIENT_AUTH),
         )
+        self._warm_up = loop.create_task(self._warmed_up(), name="warm-up")
         self._listening = asyncio.Lock()
         self._address: RpcEndpoint | None = None
         self._tasks = [
@@ -118,8 +124,18 @@ class ShardProcess:
             _log.critical("shard task failed", exc_info=True)
             os._exit(1)
 
+    async def _warmed_up(self) -> None:
+        """Connect, and run what batches run, so that the first one doesn't wait for it."""
+        with suppress(JournalUnavailable, JournalError, SessionLost, OutcomeUnknown):
+            await self._shard.enter_session()
+            await self._journal.warm_up()
+
     async def listen(self, host: str) -> RpcEndpoint:
-        """Listen for commands on a port of ``host``; returns the endpoint and its secret."""
+        """Listen for commands on a port of ``host``; returns the endpoint and its secret.
+
+        The first call waits until the shard is warm, at most `_WARM_UP_TIMEOUT_S`.
+        """
+        await asyncio.wait({self._warm_up}, timeout=_WARM_UP_TIMEOUT_S)
         async with self._listening:
             if self._address is None:
                 self._address = await self._listener.start(host)
@@ -137,9 +153,10 @@ class ShardProcess:
 
     async def close(self) -> None:
         """Cancel all tasks and close the stream. For a process that outlives its shard."""
-        for task in self._tasks:
+        tasks = [self._warm_up, *self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._history.close()
         await self._stream.close()
 

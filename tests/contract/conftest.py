@@ -18,7 +18,7 @@ from actors.journal.memory import (
 )
 from actors.journal.memory_database import MemoryDatabase
 from actors.journal.memory_transactions import MemoryTransaction
-from actors.journal.ports import CommitRequest, Journal, Outbox, StreamBackfill
+from actors.journal.ports import CommitRequest, EventRange, Journal, Outbox, StreamBackfill
 from actors.journal.postgres import COMMIT_BATCH, PostgresJournal
 from actors.journal.postgres_columns import commit_arguments
 from actors.outbox.postgres import PostgresOutbox
@@ -34,6 +34,10 @@ _EMPTY = (
 )
 _QUARANTINE = """
 INSERT INTO forked_wallets (wallet_id, common_version, common_hash) VALUES ($1, 1, '')
+"""
+_OLDER = """
+UPDATE outbox SET created_at = created_at - make_interval(secs => $4)
+WHERE (wallet_id, first_version, last_version) = ($1::uuid, $2, $3)
 """
 
 
@@ -65,6 +69,8 @@ class Store(NamedTuple):
     """Another relay with its own connection."""
     quarantine: Callable[[WalletId], Awaitable[None]]
     """Marks a wallet's history as forked."""
+    age: Callable[[EventRange, float], Awaitable[None]]
+    """Makes an outbox row older, by seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +108,7 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
             partial(_until_someone_waits, database),
             partial(_backfill_in_postgres, stack, database),
             partial(_quarantine_in_postgres, database),
+            partial(_age_in_postgres, database),
         )
 
 
@@ -121,6 +128,9 @@ def store_in_memory(
     async def quarantine(wallet_id: WalletId) -> None:
         database.forked.add(wallet_id)
 
+    async def age(row: EventRange, seconds: float) -> None:
+        database._written_at[row] -= seconds
+
     def backfill() -> Backfill:
         client = MemoryBackfill(database, connect())
 
@@ -136,6 +146,7 @@ def store_in_memory(
         someone_waits,
         backfill,
         quarantine,
+        age,
     )
 
 
@@ -164,6 +175,12 @@ class _InPostgres:
 async def _quarantine_in_postgres(database: str, wallet_id: WalletId) -> None:
     writer = await asyncpg.connect(database)
     await writer.execute(_QUARANTINE, wallet_id)
+    await writer.close()
+
+
+async def _age_in_postgres(database: str, row: EventRange, seconds: float) -> None:
+    writer = await asyncpg.connect(database)
+    await writer.execute(_OLDER, *row, seconds)
     await writer.close()
 
 

@@ -6,10 +6,12 @@ import asyncpg
 import msgspec
 import pytest
 
+from actors.dispatch.ring import ring_of
 from actors.journal import postgres_chain
 from actors.journal.ports import JournalConflict, ReadSet
 from actors.journal.postgres import PostgresJournal
 from actors.journal.postgres_columns import commit_arguments
+from actors.outbox.postgres import PostgresOutbox
 from tests.support.domain import make_transfer, transfer_id, wallet_id
 from tests.support.write_side import connection
 from tests.support.writes import CommitRequestBuilder, make_answer
@@ -18,6 +20,18 @@ from wallet.state import Transfer, TransferStatus, Wallet
 
 _PREVIOUS, _BEFORE = 40, 36
 """Parameters of `commit_batch` in the previous release and in the one before it."""
+
+_SWEEP_BY_KEY = """
+SELECT wallet_id::text, first_version, last_version FROM outbox o
+WHERE (wallet_id, first_version) > ($1::uuid, $2::bigint)
+    AND (created_at + make_interval(secs => $3) <= statement_timestamp() OR EXISTS (
+        SELECT FROM outbox later
+        WHERE later.wallet_id = o.wallet_id AND later.first_version > o.first_version
+            AND later.created_at + make_interval(secs => $3) <= statement_timestamp()
+    ))
+ORDER BY o.wallet_id, o.first_version LIMIT $4
+"""
+"""The sweep of the previous release."""
 
 _CHAIN_COLUMNS = (7, 8, 30, 31, 32)
 """Parameters of this release that neither had."""
@@ -174,3 +188,25 @@ async def linked_versions(database: str) -> list[int]:
         return [row[0] for row in await reader.fetch("SELECT hash_version FROM wallets")]
     finally:
         await reader.close()
+
+
+async def test_a_sweep_of_an_old_shard_finds_the_rows_of_all_slots(
+    database: str, journal: PostgresJournal
+) -> None:
+    making = CommitRequestBuilder()
+    for number in range(20):
+        making.create(wallet_id(number))
+    await commit_as_an_old_shard(database, making)
+    plain = await asyncpg.connect(database)
+    found = await plain.fetch(_SWEEP_BY_KEY, "00000000-0000-0000-0000-000000000000", 0, 0.0, 100)
+    await plain.close()
+    swept = connection(database)
+    outbox = PostgresOutbox(swept, chores=swept)
+    by_slot = [
+        tuple(row)
+        for shard in range(3)
+        for row in await outbox.unpublished(limit=100, slots=ring_of(3).slots_of(shard))
+    ]
+    await swept.close()
+    assert len(by_slot) == 20
+    assert sorted(by_slot) == [tuple(row) for row in found]

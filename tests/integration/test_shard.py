@@ -4,11 +4,15 @@ import asyncio
 
 import asyncpg
 
+from actors.journal.ports import ReadSet
+from actors.journal.postgres import PostgresJournal
 from actors.rpc.messages import Applied, RequestResult
+from tests.support.domain import make_transfer
 from tests.support.ids import new_id
 from tests.support.results import applied, body, refused, rolled_back
 from tests.support.write_side import (
     ShardUnderTest,
+    connection,
     create_wallet,
     creation_scope_of,
     credit,
@@ -17,7 +21,9 @@ from tests.support.write_side import (
     running_shard,
     settle,
 )
-from wallet.ids import WalletId
+from tests.support.writes import CommitRequestBuilder
+from wallet.ids import IdempotencyKey, WalletId
+from wallet.state import TransferStatus
 
 
 async def test_a_completed_debit_puts_money_into_the_wallet(database: str) -> None:
@@ -193,3 +199,44 @@ async def test_an_owner_that_is_behind_settles_what_another_one_created(database
         done = body(await one.request(wallet_id, settle(pending["id"], "completed")))
     assert done["wallet"]["balance"] == "7.00"
     assert done["wallet"]["pending_debit"] == "0.00"
+
+
+async def test_a_warm_journal_has_prepared_what_the_first_batch_runs(database: str) -> None:
+    inner = connection(database)
+    journal = PostgresJournal(inner)
+
+    async def prepared() -> set[str]:
+        rows = await inner.read(
+            lambda one: one.fetch("SELECT statement FROM pg_prepared_statements")
+        )
+        return {row[0] for row in rows}
+
+    await journal.warm_up()
+    warm = await prepared()
+    assert any("commit_batch" in one for one in warm)
+    making = CommitRequestBuilder()
+    wallet = making.create(WalletId(new_id()), reference_id="r")
+    transfer = make_transfer(status=TransferStatus.COMPLETED)
+    making.transfer(wallet.id, transfer)
+    missing = ReadSet(
+        wallets={wallet.id},
+        transfers={(wallet.id, transfer.id)},
+        created_transfers={(wallet.id, transfer.id)},
+        keys={(wallet.id, IdempotencyKey("k"))},
+        references={"r"},
+    )
+    assert not (await journal.load(missing)).wallets
+    await journal.commit(making.write)
+    assert await prepared() == warm
+    await inner.close()
+
+
+async def test_warming_up_writes_nothing(database: str) -> None:
+    inner = connection(database)
+    await PostgresJournal(inner).warm_up()
+    tables = ("wallets", "wallet_references", "wallet_events", "idempotency_keys", "outbox")
+    counted = ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
+    row = await inner.read(lambda one: one.fetchrow(f"SELECT {counted}"))
+    assert row is not None
+    assert tuple(row) == (0,) * len(tables)
+    await inner.close()

@@ -110,7 +110,7 @@ async def test_two_relays_that_notice_at_once_fill_it_once(
 ) -> None:
     async with (
         running_shard(database, own_nats.url) as one,
-        running_shard(database, own_nats.url, owns=lambda _: False) as other,
+        running_shard(database, own_nats.url, slots=()) as other,
     ):
         wallets = [await one.create_wallet(), await other.create_wallet()]
         await until_outbox_is_empty(database)

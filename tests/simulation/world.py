@@ -130,7 +130,7 @@ class World:
             outbox=outbox,
             stream=SimulatedStream(self.stream, self._nats_connection("publisher")),
             limits=self.plan.relay_limits,
-            owns=lambda wallet_id: ring.shard_of(wallet_id) == number,
+            slots=ring.slots_of(number),
             backfill=backfill,
         )
         shard = process.context.run(

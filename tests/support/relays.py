@@ -1,7 +1,7 @@
 """An outbox relay with an in-memory outbox and stream, and helpers that commit events."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from actors.journal.memory import MemoryBackfill
 from actors.journal.memory_database import MemoryDatabase
@@ -13,6 +13,7 @@ from tests.support.faulty_journal import FaultyJournal
 from tests.support.writes import CommitRequestBuilder
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
+from wallet.slots import ALL_SLOTS, SlotRange, slot_of
 from wallet.state import TransferStatus
 
 LIMITS = RelayLimits(
@@ -60,10 +61,17 @@ class InstrumentedOutbox(FaultyJournal):
         self.deleted.set()
 
     async def unpublished(
-        self, *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
+        self,
+        *,
+        limit: int,
+        slots: Sequence[SlotRange] = ALL_SLOTS,
+        after: EventRange | None = None,
+        older_than_s: float = 0.0,
     ) -> Sequence[EventRange]:
         self.sweeps += after is None
-        return await super().unpublished(limit=limit, after=after, older_than_s=older_than_s)
+        return await super().unpublished(
+            limit=limit, slots=slots, after=after, older_than_s=older_than_s
+        )
 
 
 class RelayFixture:
@@ -72,13 +80,13 @@ class RelayFixture:
     def __init__(
         self,
         limits: RelayLimits = LIMITS,
-        owns: Callable[[WalletId], bool] = lambda _: True,
+        slots: Sequence[SlotRange] = ALL_SLOTS,
         backfill: MemoryBackfill | None = None,
     ) -> None:
         self.outbox = InstrumentedOutbox(backfill.database if backfill else None)
         self.stream = FakeStream()
         self.relay = OutboxRelay(
-            outbox=self.outbox, stream=self.stream, limits=limits, owns=owns, backfill=backfill
+            outbox=self.outbox, stream=self.stream, limits=limits, slots=slots, backfill=backfill
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -122,6 +130,11 @@ class RelayFixture:
             while self.outbox.rows:
                 self.outbox.deleted.clear()
                 await self.outbox.deleted.wait()
+
+
+def slots_of(*wallets: WalletId) -> list[SlotRange]:
+    """The slots of these wallets, in order."""
+    return [SlotRange(slot, slot) for slot in sorted(set(map(slot_of, wallets)))]
 
 
 def ids(wallet: WalletId, *versions: int) -> list[str]:

@@ -1,7 +1,7 @@
 """A write side for tests: real or injected adapters in one event loop, without Ray."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -34,6 +34,7 @@ from wallet.commands import (
     SettleTransfer,
 )
 from wallet.ids import IdempotencyKey, TransferId, WalletId, wallet_creation_scope
+from wallet.slots import ALL_SLOTS, SlotRange
 
 LIMITS = ShardLimits(
     mailbox_commands_max=10_000,
@@ -168,7 +169,7 @@ async def running_shard(
     limits: ShardLimits = LIMITS,
     relay_limits: RelayLimits = RELAY_LIMITS,
     stream: EventStream | None = None,
-    owns: Callable[[WalletId], bool] = lambda _: True,
+    slots: Sequence[SlotRange] = ALL_SLOTS,
     checks_history: bool = False,
 ) -> AsyncIterator[ShardUnderTest]:
     """A shard on real Postgres; with ``nats_url`` or ``stream`` its relay runs too.
@@ -183,7 +184,7 @@ async def running_shard(
         outbox=PostgresOutbox(outbox, chores=outbox, stream="WALLET_EVENTS"),
         stream=stream or _UnusedStream(),
         limits=relay_limits,
-        owns=owns,
+        slots=slots,
         backfill=PostgresBackfill(outbox, stream="WALLET_EVENTS"),
     )
     guard = tail = None

@@ -141,3 +141,28 @@ async def test_what_a_shard_says_of_its_writes_is_asked_where_its_calls_would_go
     cluster.channels[0].closed = True
     with pytest.raises(ShardUnreachable):
         await cluster.shards.writing_problem(1)
+
+
+async def test_a_new_replica_connects_to_all_shards_before_its_first_call() -> None:
+    cluster = Cluster(3)
+    await cluster.shards.warm_up()
+    assert sorted(cluster.channels) == [0, 1, 2]
+    assert [await cluster.call(shard) for shard in (2, 1, 0)] == [b"2", b"1", b"0"]
+    assert len(cluster.connected_to) == 3
+
+
+async def test_a_new_replica_starts_without_a_shard_that_is_gone_or_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(failover, "CONNECT_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(failover, "CONNECT_GRACE_S", 60.0)
+    cluster = Cluster(3)
+    cluster.gone.add(0)
+    cluster.starting[1] = asyncio.Event()
+    await cluster.shards.warm_up()
+    # The first calls don't wait for the silent one a second time.
+    async with asyncio.timeout(10):
+        assert [await cluster.call(shard) for shard in (0, 1, 2)] == [b"2"] * 3
+    cluster.starting[1].set()
+    await asyncio.sleep(0)
+    assert await cluster.call(1) == b"1"

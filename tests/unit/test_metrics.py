@@ -217,6 +217,15 @@ def test_only_so_many_wallets_are_ever_named() -> None:
     assert hot.labelled_commands[OTHER] == (2 * LABELLED_MAX - 1) * 100
 
 
+def test_a_replica_has_one_series_for_what_is_queued() -> None:
+    (queued,) = (
+        sample
+        for sample in request_metrics.samples("r", list(range(200)), None)
+        if sample.name == "wallet_ingress_queued"
+    )
+    assert (queued.labels, queued.value) == ({"replica": "r"}, sum(range(200)))
+
+
 # -- exporting -----------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from tests.support.fake_stream import StreamFault
 from tests.support.relays import LIMITS, RelayFixture, ids
 from tests.support.waiting import until
 from wallet.event_codec import decode_envelope
+from wallet.slots import ALL_SLOTS
 
 
 @pytest_asyncio.fixture
@@ -275,9 +276,7 @@ async def test_consecutive_rows_of_a_wallet_are_read_and_deleted_as_one(
 async def test_many_wallets_of_several_relays_keep_their_version_order() -> None:
     one, other = RelayFixture(), RelayFixture()
     other.outbox, other.stream = one.outbox, one.stream
-    other.relay = OutboxRelay(
-        outbox=one.outbox, stream=one.stream, limits=LIMITS, owns=lambda _: True
-    )
+    other.relay = OutboxRelay(outbox=one.outbox, stream=one.stream, limits=LIMITS, slots=ALL_SLOTS)
     one.start(sweeping=True)
     other.start(sweeping=True)
     wallets = [wallet_id(number) for number in range(5)]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,8 +13,9 @@ from actors.outbox import sweep as module
 from actors.outbox.sweep import OutboxSweep
 from tests.support.domain import OTHER_WALLET_ID, WALLET_ID, wallet_id
 from tests.support.fake_stream import StreamFault
-from tests.support.relays import LIMITS, RelayFixture, ids
+from tests.support.relays import LIMITS, RelayFixture, ids, slots_of
 from tests.support.waiting import until
+from wallet.slots import slot_of
 
 
 @pytest_asyncio.fixture
@@ -74,7 +76,7 @@ async def test_the_first_sweep_does_not_wait_once_the_stream_is_there() -> None:
 
 
 async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
-    fixture = RelayFixture(owns=lambda wallet: wallet == WALLET_ID)
+    fixture = RelayFixture(slots=slots_of(WALLET_ID))
     await fixture.commit(WALLET_ID)
     await fixture.commit(OTHER_WALLET_ID)
     fixture.start(sweeping=True)
@@ -89,7 +91,7 @@ async def test_the_sweep_leaves_other_shards_wallets_to_them() -> None:
 async def test_rows_of_others_hide_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SWEEP_PAGE", 3)
     ours = wallet_id(20)
-    fixture = RelayFixture(owns=lambda wallet: wallet == ours)
+    fixture = RelayFixture(slots=slots_of(ours))
     for number in range(21):
         await fixture.commit(wallet_id(number), 1)
         await fixture.commit(wallet_id(number), 2)
@@ -103,7 +105,7 @@ async def test_a_sweep_waits_while_much_is_queued(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "_SWEEP_PAGE", 2)
     monkeypatch.setattr(module, "_SWEEP_AHEAD", 5)
     fixture = RelayFixture()
-    wallets = [wallet_id(number) for number in range(40)]
+    wallets = sorted(map(wallet_id, range(40)), key=slot_of)
     for wallet in wallets:
         await fixture.commit(wallet)
     fixture.stream.gate.clear()
@@ -163,14 +165,12 @@ async def test_an_outbox_that_can_not_be_swept_is_swept_later(
     failures = 2
     unpublished = fixture.outbox.unpublished
 
-    async def failing(
-        *, limit: int, after: EventRange | None = None, older_than_s: float = 0.0
-    ) -> Sequence[EventRange]:
+    async def failing(**arguments: Any) -> Sequence[EventRange]:
         nonlocal failures
         if failures:
             failures -= 1
             raise JournalUnavailable("injected: unavailable")
-        return await unpublished(limit=limit, after=after, older_than_s=older_than_s)
+        return await unpublished(**arguments)
 
     monkeypatch.setattr(fixture.outbox, "unpublished", failing)
     fixture.start(sweeping=True)
