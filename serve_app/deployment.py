@@ -62,6 +62,9 @@ _MIN_CPUS_FOR_SPREAD: Final = 0.01
 """CPU reservation of a process that needs none. With a reservation of 0 Ray starts at a random node
 each time, so several replicas can share one node while another has none."""
 
+_CONNECT_PERIOD_S: Final = 0.5
+"""How often an ingress replica tries to connect to the shards that it has no connection to."""
+
 _SERVE_LOGGING: Final = LoggingConfig(enable_access_log=False, log_level="WARNING")
 """At a lower level Serve formats a line per request and then drops it."""
 
@@ -124,13 +127,21 @@ class Ingress:
                 gate=await self._authenticator_factory.open()
                 if settings.auth == "required"
                 else None,
+                reaches_a_shard=self._shards.reaches_a_shard,
                 is_exposed_unauthenticated=is_exposed,
             )
         )
         serve_middleware.register(application)
         self._metrics = asyncio.create_task(self._export())
+        self._connections = asyncio.create_task(self._keep_connected())
         freeze_startup_objects()
         return application
+
+    async def _keep_connected(self) -> None:
+        """So that a shard's failure is known before a command waits for it."""
+        while True:
+            self._shards.connect()
+            await asyncio.sleep(_CONNECT_PERIOD_S)
 
     async def _export(self) -> None:
         exporter, replica = Exporter(), serve.get_replica_context().replica_tag

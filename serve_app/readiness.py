@@ -25,6 +25,9 @@ class Shards(Protocol):
     async def statistics(self, shard: int) -> ShardStatistics:
         """Raises: ShardUnreachable: the shard doesn't respond."""
 
+    def reaches_a_shard(self) -> bool:
+        """Whether commands reach any shard, as of the latest pings."""
+
     async def writing_problem(self, shard: int) -> str | None:
         """Why a command for ``shard`` can't be written now, on it or on its failover shard.
 
@@ -57,6 +60,7 @@ class ReadinessChecks:
         self._settings = settings
         self._queries = queries
         self._shards = shards
+        self._projections: DeploymentHandle | None = None
 
     @property
     def by_name(self) -> dict[str, Callable[[], Awaitable[Component]]]:
@@ -79,6 +83,8 @@ class ReadinessChecks:
 
     async def shards(self) -> Component:
         """Ready: commands of every wallet reach a shard whose writes succeed."""
+        if not self._shards.reaches_a_shard():
+            return Component(ready=False, detail="no shard can be reached")
         found, problems = await asyncio.gather(
             collect_shard_statistics(self._settings, self._shards), self._writing_problems()
         )
@@ -117,9 +123,14 @@ class ReadinessChecks:
 
     async def projections(self) -> Component:
         try:
-            handle: DeploymentHandle = serve.get_app_handle(PROJECTIONS)
+            # The lookup blocks while the Serve controller can't be reached.
+            handle: DeploymentHandle = self._projections or await asyncio.to_thread(
+                serve.get_app_handle, PROJECTIONS
+            )
+            self._projections = handle
             found: list[dict[str, Any]] = await handle.statistics.remote()
         except (RayServeException, RayError) as error:
+            self._projections = None
             return Component(ready=False, detail=str(error).splitlines()[0][:200])
         missing = [one["group"] for one in found if not one["ready"]]
         if missing:

@@ -174,10 +174,11 @@ def _haproxy(settings: Settings, state_dir: StateDirectory, stack: Stack) -> dic
         # the connection closes. It must not close idle connections by itself
         # (RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S): a request on its way would be lost.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(response_s),
-        # A replica is down after three failed checks of 2 s each, so that a busy one stays; a new
-        # one is up after its first successful check.
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "2s",
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "3",
+        # A replica is down after two failed checks: after 3 s if its machine vanished (1 s to
+        # connect), after 5 s if it only doesn't respond, so that a busy one stays (2 s each, see
+        # haproxy_configuration.py). A new one is up after its first successful check.
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "2",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",
     }
 

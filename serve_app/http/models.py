@@ -145,9 +145,9 @@ class ProblemKindList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The process is alive."""
+    """Whether a load balancer should send requests here. ``ok``, or the reason why not."""
 
-    status: Annotated[str, Meta(extra_json_schema={"const": "ok"})]
+    status: str
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True):

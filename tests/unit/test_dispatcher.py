@@ -40,6 +40,7 @@ class DispatcherFixture:
                     "shard_calls_in_flight_max": 1,
                     "call_commands_max": 50,
                     "call_wallet_commands_max": 50,
+                    "shard_unreachable_timeout_s": 60,
                 }
                 | limits
             ),
