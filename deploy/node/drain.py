@@ -14,16 +14,15 @@ Every step has a limit, after which the next one begins. WALLET_DRAIN_S is the t
 balancers get; see docs/operating/cluster-faults.md.
 """
 
-import glob
 import os
 import signal
 import socket
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final
 
 from deploy.local.haproxy_health import ADMISSION_SERVER
@@ -51,17 +50,17 @@ _ACTORS: Final = ("ray::ShardActor", "ray::ProjectionActor")
 
 def main() -> None:
     """Drain; returns when Ray can be stopped."""
-    began = time.monotonic()
+    began = monotonic()
     balancers_s = float(os.environ.get(BALANCERS_VARIABLE, _BALANCERS_S))
     say(f"{refuse_health()} HAProxy answers 503 to /healthz")
     if "--head" not in sys.argv:  # Serve's controller runs there: Ray can't drain it
         tell_ray(balancers_s + _REPLICAS_S)
         has_left = wait_for(lambda: not processes(_REPLICA), _REPLICAS_S)
         say("the replicas have left" if has_left else "replicas stay")
-    time.sleep(max(0.0, balancers_s - (time.monotonic() - began)))
+    sleep(max(0.0, balancers_s - (monotonic() - began)))
     end(processes(*_ACTORS), signal.SIGKILL)
     stop_haproxy()
-    say(f"drained in {time.monotonic() - began:.1f} s")
+    say(f"drained in {monotonic() - began:.1f} s")
 
 
 def say(text: str) -> None:
@@ -70,13 +69,13 @@ def say(text: str) -> None:
 
 def refuse_health() -> int:
     """Let `/healthz` be 503; returns for how many HAProxies of this node."""
-    folder, name = os.path.split(os.environ.get(_SOCKET_VARIABLE, _SOCKET_DEFAULT))
+    place = Path(os.environ.get(_SOCKET_VARIABLE, _SOCKET_DEFAULT))
     refused = 0
-    for path in glob.glob(f"{folder}/*/{name}"):
+    for path in place.parent.glob(f"*/{place.name}"):
         try:
             with socket.socket(socket.AF_UNIX) as admin:
                 admin.settimeout(_SOCKET_TIMEOUT_S)
-                admin.connect(path)
+                admin.connect(str(path))
                 admin.sendall(f"set server {ADMISSION_SERVER} state maint\n".encode())
                 refused += not admin.recv(1024).strip()
         except OSError as failure:
@@ -160,11 +159,11 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_for(holds: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
+    deadline = monotonic() + timeout_s
     while not holds():
-        if time.monotonic() >= deadline:
+        if monotonic() >= deadline:
             return False
-        time.sleep(_POLL_S)
+        sleep(_POLL_S)
     return True
 
 

@@ -1,6 +1,7 @@
 """HAProxy's configuration: what is changed; an unknown configuration is an error."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,32 @@ def test_a_script_never_wraps_itself(tmp_path: Path) -> None:
     script = write_wrapper(tmp_path, "/bin/echo")
 
     assert write_wrapper(tmp_path / "other", str(script)) == script
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="watchers are Linux's")
+def test_haproxy_stops_with_the_node_that_started_it(tmp_path: Path) -> None:
+    holder = tmp_path / haproxy_start.HOLDER
+    with subprocess.Popen(["sleep", "60"]) as raylet, subprocess.Popen(["sleep", "60"]) as haproxy:
+        ends, node_ends = os.pidfd_open(haproxy.pid), os.pidfd_open(raylet.pid)
+        holder.write_text(str(haproxy.pid))
+        raylet.kill()
+        haproxy_start.Watcher("/bin/echo", tmp_path, node_ends, node_ends).watch(haproxy.pid, ends)
+        assert haproxy.wait() == -signal.SIGUSR1
+    assert not holder.exists()  # so that no standby starts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="watchers are Linux's")
+def test_a_raylet_is_found_among_the_ancestors(tmp_path: Path) -> None:
+    raylet = tmp_path / "raylet"
+    shutil.copy("/bin/sh", raylet)
+    command = [str(raylet), "-c", "sh -c 'echo $$; exec sleep 60' & wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdout is not None
+        child = int(node.stdout.readline())
+        assert haproxy_start.raylet_of(child) == node.pid
+        assert haproxy_start.raylet_of(os.getpid()) is None
+        os.kill(child, signal.SIGKILL)
+        node.wait()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="watchers are Linux's")
