@@ -73,6 +73,7 @@ class Node:
         """Wait until Ray has started, for the so-manieth time."""
 
         def started() -> bool:
+            assert self.supervisor.failure is None, self.supervisor.failure
             return self.supervisor.output().count(_STARTED) >= starts
 
         assert wait_until(started, timeout_s=_START_TIMEOUT_S), self.supervisor.output()

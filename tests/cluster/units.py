@@ -82,6 +82,8 @@ class Supervisor:
 
     def __init__(self, unit: Unit, machine: Machine, extra: Mapping[str, str], log: Path) -> None:
         self.starts = 0
+        self.failure: BaseException | None = None
+        """What ended the supervision: a bug of the unit or of the test."""
         self._unit = unit
         self._machine = machine
         self._log = log
@@ -141,6 +143,13 @@ class Supervisor:
         return self._log.read_text(errors="replace")
 
     def _run(self) -> None:
+        try:
+            self._keep_running()
+        except BaseException as failure:
+            self.failure = failure
+            raise
+
+    def _keep_running(self) -> None:
         while not self._ends.is_set():
             if not self._enabled.wait(_POLL_S):
                 continue
