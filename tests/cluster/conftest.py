@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from deploy.local.processes import wait_until
 from tests.cluster.acceptance import Acceptance
 from tests.cluster.balancer import start_balancer, start_forwarder
 from tests.cluster.network import INSIDE, Network, unavailable_reason
 from tests.cluster.nodes import HTTP_PORT, Cluster
+from tests.cluster.probe import OK, status_of
 from tests.cluster.redis import redis_server
 from tests.cluster.results import FaultResult, write_results
 from tests.support import databases
@@ -89,7 +91,9 @@ def http_url(cluster: Cluster, folder: Path) -> Iterator[str]:
     """The address of the service for clients: the balancer of deploy/balancer/haproxy.cfg."""
     address = cluster.network.address
     balancer = start_balancer(folder, address, [one.machine.address for one in cluster.nodes])
-    yield f"http://{address}:{HTTP_PORT}"
+    url = f"http://{address}:{HTTP_PORT}"
+    assert wait_until(lambda: status_of(f"{url}/healthz") == OK, timeout_s=60)
+    yield url
     balancer.stop()
 
 
