@@ -37,13 +37,17 @@ BALANCERS_VARIABLE: Final = "WALLET_DRAIN_S"
 _BALANCERS_S: Final = 10.0
 """Enough for a load balancer that checks every 5 s and believes the second failure."""
 _REPLICAS_S: Final = 40.0
-"""For replicas to start elsewhere, and for those on this node to finish their requests."""
+"""For replicas to leave this node, in all."""
+_REPLACED_S: Final = 25.0
+"""After the load balancers' time, before Ray's deadline. Serve stops a replica that could not be
+replaced elsewhere, for lack of room, `graceful_shutdown_timeout_s` (15 s) before it."""
 _DRAIN_COMMAND_S: Final = 20.0
 _REQUESTS_S: Final = 10.0
 """For the requests that HAProxy still has after that."""
 _SOCKET_TIMEOUT_S: Final = 2.0
 _POLL_S: Final = 0.2
 
+_NODE_ID: Final = "--node_id="
 _REPLICA: Final = "ray::ServeReplica"
 _ACTORS: Final = ("ray::ShardActor", "ray::ProjectionActor")
 
@@ -54,8 +58,8 @@ def main() -> None:
     balancers_s = float(os.environ.get(BALANCERS_VARIABLE, _BALANCERS_S))
     say(f"{refuse_health()} HAProxy answers 503 to /healthz")
     if "--head" not in sys.argv:  # Serve's controller runs there: Ray can't drain it
-        tell_ray(balancers_s + _REPLICAS_S)
-        has_left = wait_for(lambda: not processes(_REPLICA), _REPLICAS_S)
+        tell_ray(balancers_s + _REPLACED_S)
+        has_left = wait_for(lambda: not processes(_REPLICA), balancers_s + _REPLICAS_S)
         say("the replicas have left" if has_left else "replicas stay")
     sleep(max(0.0, balancers_s - (monotonic() - began)))
     end(processes(*_ACTORS), signal.SIGKILL)
@@ -85,10 +89,15 @@ def refuse_health() -> int:
 
 def tell_ray(deadline_s: float) -> None:
     """`ray drain-node`. Without the head there is nobody to tell."""
+    node = next(filter(None, map(node_id, processes_with(is_raylet))), "")
+    if not node:
+        say("no Ray node runs here")
+        return
     command = [
         str(Path(sysconfig.get_path("scripts")) / "ray"),
         "drain-node",
         f"--address={os.environ['RAY_ADDRESS']}",
+        f"--node-id={node}",
         "--reason=DRAIN_NODE_REASON_PREEMPTION",
         "--reason-message=the node is stopped",
         f"--deadline-remaining-seconds={deadline_s:.0f}",
@@ -99,6 +108,16 @@ def tell_ray(deadline_s: float) -> None:
         say(f"Ray does not drain this node: {failure.stderr.decode(errors='replace')[-500:]}")
     except subprocess.TimeoutExpired:
         say("Ray does not answer")
+
+
+def is_raylet(arguments: list[str]) -> bool:
+    return arguments[0].endswith("/raylet")
+
+
+def node_id(pid: int) -> str:
+    """Ray's id of the node that a raylet belongs to; empty if it has ended."""
+    arguments = next((found for other, found in _arguments() if other == pid), [])
+    return next((one.partition("=")[2] for one in arguments if one.startswith(_NODE_ID)), "")
 
 
 def stop_haproxy() -> None:

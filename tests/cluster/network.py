@@ -16,12 +16,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 _SUBNET: Final = "10.213.47"
 _BRIDGE: Final = "wallet0"
 _NOWHERE: Final = "02:00:00:00:00:01"
 """A hardware address that no interface has."""
 _TOOLS: Final = ("ip", "unshare", "nsenter", "mount")
 _TOOL_TIMEOUT_S: Final = 20.0
+_INIT: Final = """
+import os, subprocess, sys
+subprocess.run(["mount", "--bind", sys.argv[1], "/tmp"], check=True)
+subprocess.Popen(["sleep", "infinity"])
+print("ready", flush=True)
+while True:
+    os.wait()  # orphans
+"""
+"""The first process of a machine."""
 
 INSIDE: Final = "WALLET_TEST_NETWORK"
 """Set where this process has a network of its own, which may be changed."""
@@ -93,26 +104,26 @@ class Machine:
         self.address = address
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        # A process that holds the namespaces. A new PID namespace would hide its processes from
-        # this one, which finds them by their environment.
+        # Its processes see each other only, as Ray expects. This process sees all of them.
         self._holder = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c",
-             f"mount --bind '{folder}' /tmp && echo ready && exec sleep infinity"],
+            ["unshare", "--net", "--mount", "--propagation=private", "--pid", "--fork",
+             "--mount-proc", "--kill-child", sys.executable, "-c", _INIT, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )  # fmt: skip
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"ready\n"
+        (self._init,) = psutil.Process(self._holder.pid).children()
         link = f"w{address.rpartition('.')[2]}"
         _run("ip", "link", "add", link, "master", _BRIDGE, "up", "type", "veth",
-             "peer", "name", "eth0", "netns", str(self._holder.pid))  # fmt: skip
+             "peer", "name", "eth0", "netns", str(self._init.pid))  # fmt: skip
         self.run("ip", "link", "set", "lo", "up")
         self.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
         self.run("ip", "link", "set", "eth0", "up")
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """``command`` as it is started on this machine."""
-        return ["nsenter", "--net", "--mount", f"--target={self._holder.pid}", "--", *command]
+        return ["nsenter", "--net", "--mount", "--pid", f"--target={self._init.pid}", *command]
 
     def run(self, *command: str, environment: Mapping[str, str] | None = None) -> str:
         return _run(*self.inside(command), environment=environment)

@@ -116,11 +116,13 @@ class Supervisor:
         """`systemctl stop`: ExecStop, then the end of every process that is left."""
         self._enabled.clear()
         if self._unit.stop:
-            run_command(
-                self._machine.inside(self._expanded(self._unit.stop)),
+            said = run_command(
+                ["sh", "-c", '"$@" 2>&1', "sh", *self._inside(self._unit.stop)],
                 env=self._environment,
                 timeout_s=_STOP_TIMEOUT_S,
             )
+            with self._log.open("a") as log:
+                log.write(said)
         self._end_members()
 
     def lose_power(self) -> None:
@@ -164,11 +166,14 @@ class Supervisor:
         self.starts += 1
         self._main = spawn(
             self._name,
-            self._machine.inside(self._expanded(self._unit.start)),
+            self._inside(self._unit.start),
             log_file=self._log,
             environment=self._environment,
             directory=CHECKOUT,
         )
+
+    def _inside(self, command: Sequence[str]) -> list[str]:
+        return self._machine.inside(self._expanded(command))
 
     def _expanded(self, command: Sequence[str]) -> list[str]:
         """With ${VARIABLES} replaced, as systemd does it."""

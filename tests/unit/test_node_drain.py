@@ -47,7 +47,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_load_balancers_have_their_time_before_anything_ends(machine: Machine) -> None:
     drain.main()
-    assert machine.did == ["0 health refused", "0 ray, 50 s", "10 shards SIGKILL", "10 haproxy"]
+    assert machine.did == ["0 health refused", "0 ray, 35 s", "10 shards SIGKILL", "10 haproxy"]
 
 
 def test_shards_end_after_the_last_replica(machine: Machine) -> None:
@@ -59,7 +59,7 @@ def test_shards_end_after_the_last_replica(machine: Machine) -> None:
 def test_a_replica_that_stays_is_not_waited_for_for_ever(machine: Machine) -> None:
     machine.replicas_leave_at = float("inf")
     drain.main()
-    assert machine.did[2:] == ["40 shards SIGKILL", "40 haproxy"]
+    assert machine.did[2:] == ["50 shards SIGKILL", "50 haproxy"]
 
 
 def test_the_time_of_load_balancers_can_be_set(
@@ -67,7 +67,7 @@ def test_the_time_of_load_balancers_can_be_set(
 ) -> None:
     monkeypatch.setenv(drain.BALANCERS_VARIABLE, "25")
     drain.main()
-    assert machine.did == ["0 health refused", "0 ray, 65 s", "25 shards SIGKILL", "25 haproxy"]
+    assert machine.did == ["0 health refused", "0 ray, 50 s", "25 shards SIGKILL", "25 haproxy"]
 
 
 def test_a_head_is_not_drained_by_ray(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,10 +121,21 @@ def test_only_processes_of_this_machine_are_found_by_their_title() -> None:
             other.kill()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ray_s_id_of_the_node_is_in_the_arguments_of_its_raylet() -> None:
+    arguments = ["/x/raylet", "-c", "read x", "--node_id=ab12"]
+    with subprocess.Popen(arguments, executable="/bin/sh", stdin=subprocess.PIPE) as raylet:
+        assert raylet.pid in drain.processes_with(drain.is_raylet)
+        assert drain.node_id(raylet.pid) == "ab12"
+    assert drain.node_id(raylet.pid) == ""
+
+
 def test_without_a_head_a_drain_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(drain, "processes_with", lambda _is_meant: [1])
+    monkeypatch.setattr(drain, "node_id", lambda _pid: "ab12")
 
     def hangs(*_arguments: object, **_options: object) -> None:
         raise subprocess.TimeoutExpired("ray", 20)
