@@ -12,9 +12,9 @@ Serve writes the file from a template and has no settings for these changes:
 - `GET /healthz` must be about this node, and errors of HAProxy problem documents: see
   `haproxy_health.py`.
 - A replica whose machine vanished keeps its connections open for the whole response time-out. The
-  kernel ends them after 2 s (`tcp-ut` while data is unacknowledged, keepalive while a response is
-  awaited). Checks can't do that: a replica that drains fails them, too, and must finish its
-  requests.
+  kernel ends them after 1.5 to 2 s (`tcp-ut` while data is unacknowledged, keepalive while a
+  response is awaited). Checks can't do that: a replica that drains fails them, too, and must finish
+  its requests.
 
 A file that differs from what Ray 2.60 writes is rejected. HAProxy then does not start, and Serve
 logs why. Editing only the known parts could leave a port open unnoticed.
@@ -32,14 +32,18 @@ _LOOPBACK_ONLY: Final = ("frontend prometheus", "listen stats")
 _OURS: Final = "    # -- added by this service --"
 _BIND: Final = re.compile(r"(\s*bind )(?:\*|127\.0\.0\.1)?:(\d+)")
 _OVERRIDES: Final = re.compile(
-    r"\s*(option abortonclose|errorfile|timeout (client|check|http-request|http-keep-alive)) ?.*"
+    r"\s*(option abortonclose|errorfile"
+    r"|timeout (client|connect|check|http-request|http-keep-alive)) ?.*"
 )
 _ROUTE: Final = re.compile(r"    use_backend (\S+) if is_\1")
 _HEALTHY: Final = re.compile(r"\s*http-request return status 200 .* if healthcheck( .*)?")
 _BUSY_S: Final = 2
 """How long a replica may take to respond to a check."""
-_VANISHED_S: Final = 2
-"""How long a replica's machine may acknowledge nothing."""
+_CONNECT_MS: Final = 500
+"""For a connection to a replica, which its kernel accepts. Then another replica is tried: nothing
+was delivered. Serve's setting has whole seconds only."""
+_UNACKNOWLEDGED_MS: Final = 1_500
+"""How long a replica's machine may acknowledge nothing: three or four retransmissions."""
 
 _Section = tuple[str, list[str]]
 
@@ -166,12 +170,13 @@ def _with_ours(lines: list[str], timeouts: ClientTimeouts, pages: Path) -> list[
         f"    timeout http-keep-alive {timeouts.idle_s}s",
         "    no option abortonclose",
         *errorfile_lines(pages),
+        f"    timeout connect {_CONNECT_MS}ms",
         f"    timeout check {_BUSY_S}s",
         "    option srvtcpka",
-        f"    srvtcpka-idle {_VANISHED_S // 2}s",
+        "    srvtcpka-idle 1s",
         "    srvtcpka-intvl 1s",
-        f"    srvtcpka-cnt {_VANISHED_S // 2}",
-        f"    default-server tcp-ut {_VANISHED_S}s",
+        "    srvtcpka-cnt 1",
+        f"    default-server tcp-ut {_UNACKNOWLEDGED_MS}ms",
     ]
 
 

@@ -156,7 +156,6 @@ def _haproxy(settings: Settings, state_dir: StateDirectory, stack: Stack) -> dic
         # have been applied.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure",
         "RAY_SERVE_HAPROXY_RETRIES": "3",
-        "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
         # Longer than any request deadline: the service's own 504 says more than HAProxy's.
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(response_s),
         # An idle client connection is kept this long (the default is an hour).

@@ -202,8 +202,9 @@ class Cluster:
             "WALLET_LOG_LEVEL": "WARNING",
             # Several nodes on the processors of one may take longer than Ray's 30 s to start.
             "RAY_raylet_start_wait_time_s": str(_START_TIMEOUT_S),
-            **({"RAY_REDIS_ADDRESS": self._redis_url} if self._redis_url else {}),
         }
+        if self._redis_url and not self.nodes:  # the head's
+            variables["RAY_REDIS_ADDRESS"] = self._redis_url
         node = Node(machine, CHECKOUT / "deploy" / "systemd" / unit, variables)
         self.nodes.append(node)
         node.supervisor.enable()
