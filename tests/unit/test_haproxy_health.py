@@ -93,6 +93,14 @@ def test_a_node_that_serve_drains_is_unhealthy_whatever_runs(door: FrontDoor) ->
     assert rules[1].endswith("' if node_health")
 
 
+def test_requests_to_a_machine_that_vanished_end(door: FrontDoor) -> None:
+    door.write(replica=30002)
+    servers = [one for one in section(edited(door), "backend http-api") if one[:7] == "server "]
+
+    # HAProxy does not take it from a default-server.
+    assert [one.endswith(" tcp-ut 1500ms") for one in servers] == [True]
+
+
 def test_errors_of_haproxy_are_problem_documents(door: FrontDoor) -> None:
     door.write(replica=30002)
 
