@@ -4,6 +4,7 @@ Each test leaves a whole cluster. What is measured is the row of a table in
 specification/failure-results.md.
 """
 
+import asyncio
 import os
 import signal
 import time
@@ -12,9 +13,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
+import asyncpg
 import pytest
 
 from actors.dispatch.ring import ring_of
+from bench.database_state import DatabaseState
 from deploy.local.processes import wait_until
 from tests.cluster.acceptance import Acceptance
 from tests.cluster.conftest import Report
@@ -301,9 +304,23 @@ def moved_share() -> float:
 async def test_nothing_is_lost_or_doubled_after_all_of_it(
     cluster: Cluster, acceptance: Acceptance
 ) -> None:
+    await everything_has_arrived(cluster.database_url)
     found = await run_checker(cluster.database_url, cluster.nats_url, acceptance.calls)
     assert found.violations == [], found.lines
     acceptance.audit = (
         f"The checker then read {len(acceptance.calls):,} answers of the clients, the database "
         "and the stream: 0 lost, 0 doubled, 0 violations."
     )
+
+
+async def everything_has_arrived(database_url: str, *, timeout_s: float = 60.0) -> None:
+    """Wait until every event is on the stream and in the projections."""
+    connection = await asyncpg.connect(database_url, timeout=10)
+    try:
+        wallets = [row["id"] for row in await connection.fetch("SELECT id::text FROM wallets")]
+        ledger, deadline = DatabaseState(connection), time.monotonic() + timeout_s
+        while await ledger.unpublished(wallets) or await ledger.wallets_behind(wallets):
+            assert time.monotonic() < deadline, "events do not arrive"
+            await asyncio.sleep(0.2)
+    finally:
+        await connection.close(timeout=10)
