@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.path.is_relative_to(_HERE):
             continue
-        if "cluster" in getattr(item, "fixturenames", ()):
+        if "network" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
             if not os.environ.get(INSIDE):
                 item.add_marker(pytest.mark.skip(reason=reason))
