@@ -19,7 +19,6 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -41,7 +40,7 @@ _REPLICAS_S: Final = 40.0
 _REPLACED_S: Final = 25.0
 """After the load balancers' time, before Ray's deadline. Serve stops a replica that could not be
 replaced elsewhere, for lack of room, `graceful_shutdown_timeout_s` (15 s) before it."""
-_DRAIN_COMMAND_S: Final = 20.0
+_DRAIN_COMMAND_S: Final = 30.0
 _REQUESTS_S: Final = 10.0
 """For the requests that HAProxy still has after that."""
 _SOCKET_TIMEOUT_S: Final = 2.0
@@ -88,20 +87,12 @@ def refuse_health() -> int:
 
 
 def tell_ray(deadline_s: float) -> None:
-    """`ray drain-node`. Without the head there is nobody to tell."""
+    """Without the head there is nobody to tell."""
     node = next(filter(None, map(node_id, processes_with(is_raylet))), "")
     if not node:
         say("no Ray node runs here")
         return
-    command = [
-        str(Path(sysconfig.get_path("scripts")) / "ray"),
-        "drain-node",
-        f"--address={os.environ['RAY_ADDRESS']}",
-        f"--node-id={node}",
-        "--reason=DRAIN_NODE_REASON_PREEMPTION",
-        "--reason-message=the node is stopped",
-        f"--deadline-remaining-seconds={deadline_s:.0f}",
-    ]
+    command = [sys.executable, "-m", "deploy.node.ray_drain", node, f"{deadline_s:.0f}"]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=_DRAIN_COMMAND_S)
     except subprocess.CalledProcessError as failure:
