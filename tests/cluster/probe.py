@@ -4,7 +4,9 @@ As a program it asks one URL until it is killed, and prints each change: the mon
 status of the answer, 0 without one.
 """
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -101,13 +103,14 @@ def watched(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     first = process.stdout.readline()  # it has begun
     try:
         yield watch
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # what nsenter started, too
         said, _ = process.communicate()
         for line in (first + said).splitlines():
             at, status = line.split()

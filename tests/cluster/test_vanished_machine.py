@@ -4,7 +4,9 @@ Without Ray: three machines with a small server each, and clients that repeat wh
 """
 
 import http.client
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -52,14 +54,18 @@ def machines(network: Network, folder: Path) -> Iterator[list[Machine]]:
     """Three machines with a server on port 8089 each."""
     made = [network.add_machine(f"server{number}", folder / f"s{number}") for number in range(3)]
     servers = [
-        subprocess.Popen(one.inside([sys.executable, "-c", _SERVER]), stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            one.inside([sys.executable, "-c", _SERVER]),
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         for one in made
     ]
     for one in made:
         assert wait_until(partial(_answers, f"http://{one.address}:{_PORT}/"), timeout_s=20)
     yield made
     for server in servers:
-        server.kill()
+        os.killpg(server.pid, signal.SIGKILL)  # what nsenter started, too
         server.wait()
 
 
