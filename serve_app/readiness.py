@@ -19,6 +19,9 @@ PROJECTIONS: Final = "projections"
 """Name of the application that the projections run in."""
 
 
+_NO_SHARD: Final = Component(ready=False, detail="no shard can be reached")
+
+
 class Shards(Protocol):
     """The calls to shards that the checks need."""
 
@@ -41,11 +44,11 @@ async def collect_shard_statistics(
 ) -> list[ShardStatistics | BaseException]:
     """Each shard's statistics, or the error.
 
-    A hanging or starting shard is waited for half the timeout of a readiness check.
+    A hanging or starting shard is waited for a quarter of the timeout of a readiness check.
     """
 
     async def statistics_of(shard: int) -> ShardStatistics:
-        async with asyncio.timeout(settings.ready_timeout_s / 2):
+        async with asyncio.timeout(settings.ready_timeout_s / 4):
             return await shards.statistics(shard)
 
     return await asyncio.gather(
@@ -84,10 +87,12 @@ class ReadinessChecks:
     async def shards(self) -> Component:
         """Ready: commands of every wallet reach a shard whose writes succeed."""
         if not self._shards.reaches_a_shard():
-            return Component(ready=False, detail="no shard can be reached")
+            return _NO_SHARD
         found, problems = await asyncio.gather(
             collect_shard_statistics(self._settings, self._shards), self._writing_problems()
         )
+        if not self._shards.reaches_a_shard():  # any more: noticed while it was waited for
+            return _NO_SHARD
         responding = [one for one in found if isinstance(one, ShardStatistics)]
         queued = sum(one.mailbox_items for one in responding)
         detail = f"{len(responding)} of {len(found)}, {queued} commands queued"

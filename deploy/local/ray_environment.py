@@ -169,6 +169,9 @@ def _haproxy(settings: Settings, state_dir: StateDirectory, stack: Stack) -> dic
         # because Serve can't distinguish this from a soft stop (haproxy_drain.py), during which
         # requests in flight must finish.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+        # HAProxy's manager takes longer than the default of 5 s to start on a busy node, and is
+        # killed then and started again.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
         # After a reload the old process finishes its requests and announces with each response that
         # the connection closes. It must not close idle connections by itself
         # (RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S): a request on its way would be lost.

@@ -80,13 +80,10 @@ class Watch:
         found = (at - after for at, status in self.changes if at >= after and status != OK)
         return next(found, None)
 
-    def last_good_s(self, after: float) -> float | None:
-        """Time from ``after`` to the change to 200 that was the last one; None: it is not 200."""
-        at, status = self.changes[-1]
-        return at - after if status == OK else None
-
-    def statuses(self, after: float) -> list[int]:
-        return [status for at, status in self.changes if at >= after]
+    def first_s(self, status: int, after: float) -> float | None:
+        """Time from ``after`` to the first answer with this status; None: never."""
+        found = (at - after for at, seen in self.changes if at >= after and seen == status)
+        return next(found, None)
 
 
 @contextmanager
