@@ -182,7 +182,7 @@ def test_a_worker_that_its_head_gave_up_comes_back_by_itself(
     target = f"back within {BACK_S:g} s by itself"
     report(result_of(load, "node-given-up", what, target, measured))
 
-    assert node.supervisor.starts == starts + 1
+    assert node.supervisor.starts > starts
     assert asked.first_bad_s(healed_at) is not None
     assert back_s <= BACK_S
 
