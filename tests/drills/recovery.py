@@ -30,17 +30,26 @@ class LostEvent(msgspec.Struct, frozen=True):
 class Loss:
     """What `wallet recover` names, beside what the clients and the outside consumer have seen."""
 
-    def __init__(self, events: Collection[LostEvent], promoted: Moment) -> None:
+    def __init__(
+        self, events: Collection[LostEvent], promoted: Moment, calls: Collection[ClientCall] = ()
+    ) -> None:
         self.events = events
         self.wallets = {event.wallet_id for event in events}
         self._promoted = promoted
         self._versions = {(event.wallet_id, event.version) for event in events}
+        self._repeated = repeated_settlements(calls)
 
     def is_void(self, call: ClientCall) -> bool:
-        """Whether a client was told something before the promotion that rests on a lost event."""
-        if call.ended > self._promoted or call.wallet_id not in self.wallets:
+        """Whether a client was told something before the promotion that may be lost.
+
+        It rests on a lost event; or no event was written for it, so that the stream does not have
+        its idempotency key: a refusal, or a settlement of a transfer that was settled before.
+        """
+        if call.ended > self._promoted:
             return False
-        return call.outcome == "refused" or (call.wallet_id, call.version) in self._versions
+        if call.outcome == "refused" or call.operation_id in self._repeated:
+            return True
+        return (call.wallet_id, call.version) in self._versions
 
     def errors_of_others(self, calls: Collection[ClientCall], *, after: Moment) -> list[str]:
         """Errors of wallets without a fork that were sent after a moment."""
@@ -51,6 +60,18 @@ class Loss:
         ]
 
 
+def repeated_settlements(calls: Collection[ClientCall]) -> set[str]:
+    """Operations that were accepted because an earlier one had settled the transfer already."""
+    firsts: dict[str, str] = {}
+    repeated = set()
+    for call in sorted(calls, key=lambda one: one.version):
+        if call.transfer_id and call.outcome == "acknowledged" and call.operation != "read":
+            first = firsts.setdefault(call.transfer_id, call.operation_id)
+            if first != call.operation_id:
+                repeated.add(call.operation_id)
+    return repeated
+
+
 async def _loss_after(drill: Drill, promoted: Moment) -> Loss:
     """Read what `wallet recover` recorded about the wallets of this drill."""
     connection = await asyncpg.connect(drill.stack.cluster.url, timeout=10)
@@ -59,7 +80,8 @@ async def _loss_after(drill: Drill, promoted: Moment) -> Loss:
     finally:
         await connection.close(timeout=10)
     mine = set(drill.load.wallets)
-    return Loss([LostEvent(*row) for row in rows if row[0] in mine], promoted)
+    lost = [LostEvent(*row) for row in rows if row[0] in mine]
+    return Loss(lost, promoted, drill.load.state.history)
 
 
 def complete_recovery(

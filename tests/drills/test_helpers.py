@@ -30,9 +30,12 @@ def call(
     code: str = "",
     wallet_id: str = "w",
     version: int = 0,
+    operation_id: str = "o",
+    transfer_id: str = "",
 ) -> ClientCall:
     return ClientCall(
-        operation_id="o",
+        operation_id=operation_id,
+        transfer_id=transfer_id,
         operation=operation,
         started=int(started_s * S),
         ended=int(ended_s * S),
@@ -107,6 +110,15 @@ def test_only_what_rests_on_a_lost_event_is_void() -> None:
     assert not loss.is_void(call(8, 9, version=6)), "an earlier version was kept"
     assert not loss.is_void(call(8, 11, version=7)), "answered after the promotion"
     assert not loss.is_void(call(8, 9, version=7, wallet_id="other"))
+
+
+def test_a_repeated_settlement_writes_no_event_and_may_be_void() -> None:
+    first = call(6, 7, operation="revert", version=4, operation_id="a", transfer_id="t")
+    again = call(8, 9, operation="revert", version=6, operation_id="b", transfer_id="t")
+    loss = Loss([LostEvent("w", 7, "t2")], 10 * S, [again, first])
+
+    assert loss.is_void(again)
+    assert not loss.is_void(first), "its event and its key were kept"
 
 
 # -- the outside consumer --------------------------------------------------------------------------
