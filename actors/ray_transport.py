@@ -1,6 +1,8 @@
 """How an ingress replica reaches the shards: addresses from Ray, calls over TCP connections."""
 
+import asyncio
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import ray
@@ -24,6 +26,9 @@ class RayShardTransport:
         self._heartbeat = heartbeat
         self._tls = files.context(ssl.Purpose.SERVER_AUTH)
         self._handles: dict[int, ray.actor.ActorHandle] = {}
+        # Looking up an actor's name blocks while Ray's head can't be reached, for as long as Ray
+        # retries. In the event loop it would stop every request of this process.
+        self._lookups = ThreadPoolExecutor(shard_count, "shard-lookup")
         self._shards = FailoverTransport(self._open, shard_count=shard_count)
 
     async def call(self, shard: int, payload: bytes) -> bytes:
@@ -41,6 +46,14 @@ class RayShardTransport:
         """
         return await self._shards.writing_problem(shard)
 
+    def connect(self) -> None:
+        """Begin to connect to every shard that has no connection; doesn't wait for any."""
+        self._shards.connect()
+
+    def reaches_a_shard(self) -> bool:
+        """Whether commands reach any shard, as of the latest pings."""
+        return self._shards.reaches_a_shard()
+
     async def statistics(self, shard: int) -> ShardStatistics:
         """The statistics of ``shard``.
 
@@ -48,14 +61,16 @@ class RayShardTransport:
             ShardUnreachable: it does not answer.
         """
         try:
-            answer: bytes = await self._handle(shard).statistics.remote()
+            handle = await self._handle(shard)
+            answer: bytes = await handle.statistics.remote()
         except RayError as error:
             raise self._unreachable(shard, error) from error
         return msgspec.json.decode(answer, type=ShardStatistics)
 
     async def _open(self, shard: int) -> RpcClient:
         try:
-            answer: bytes = await self._handle(shard).address.remote()
+            handle = await self._handle(shard)
+            answer: bytes = await handle.address.remote()
         except RayActorError as error:
             raise self._unreachable(shard, error) from error
         try:
@@ -69,11 +84,13 @@ class RayShardTransport:
         self._handles.pop(shard, None)
         return ShardUnreachable(str(error).splitlines()[0], delivered=False)
 
-    def _handle(self, shard: int) -> "ray.actor.ActorHandle":
+    async def _handle(self, shard: int) -> "ray.actor.ActorHandle":
         handle = self._handles.get(shard)
         if handle is None:
             try:
-                handle = serve.get_deployment_actor(actor_name(shard))
+                handle = await asyncio.get_running_loop().run_in_executor(
+                    self._lookups, serve.get_deployment_actor, actor_name(shard)
+                )
             except ValueError as error:
                 # The actor is being replaced: its name is unused until the successor registers.
                 raise ShardUnreachable("no actor of this name yet", delivered=False) from error

@@ -189,6 +189,11 @@ class Settings(BaseSettings):
         "interval after 1.2 to 1.5 s), and its commands go to the failover shard. A batch step "
         "and a garbage collection block a shard for 0.1 s each, a few times that on a busy CPU.",
     )
+    shard_unreachable_timeout_s: Seconds = Field(
+        default=4.0,
+        description="A command that reaches neither its shard nor a failover shard for this long "
+        "gets 503, so that its client tries another node. A single shard is replaced in 2 to 3 s.",
+    )
     mailbox_commands_max: Count = Field(
         default=8_192, description="Commands a shard queues; past it 429."
     )

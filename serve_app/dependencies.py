@@ -23,6 +23,8 @@ class Dependencies:
     probes: dict[str, Callable[[], Awaitable[Component]]]
     authenticator: Authenticator | None = None
     """Authenticates API keys; None: authentication is off."""
+    reaches_a_shard: Callable[[], bool] = lambda: True
+    """Whether commands reach any shard."""
     is_exposed_unauthenticated: bool = False
     """Authentication is off and the service is reachable from other machines."""
 

@@ -67,6 +67,9 @@ _SURGE_PERCENT: Final = 25
 """How many replicas an upgrade may add. Otherwise Serve stops an old replica at once, and starts
 its successor when all shards have started: one of two replicas is missing for that long."""
 
+_CONNECT_PERIOD_S: Final = 0.5
+"""How often an ingress replica tries to connect to the shards that it has no connection to."""
+
 _SERVE_LOGGING: Final = LoggingConfig(enable_access_log=False, log_level="WARNING")
 """At a lower level Serve formats a line per request and then drops it."""
 
@@ -129,6 +132,7 @@ class Ingress:
                 authenticator=await self._authenticator_factory.open()
                 if settings.auth == "required"
                 else None,
+                reaches_a_shard=self._shards.reaches_a_shard,
                 is_exposed_unauthenticated=is_exposed,
             )
         )
@@ -136,8 +140,15 @@ class Ingress:
         # Ready only with connections: the first requests would wait for them.
         await self._shards.warm_up()
         self._metrics = asyncio.create_task(self._export())
+        self._connections = asyncio.create_task(self._keep_connected())
         freeze_startup_objects()
         return application
+
+    async def _keep_connected(self) -> None:
+        """So that a shard's failure is known before a command waits for it."""
+        while True:
+            self._shards.connect()
+            await asyncio.sleep(_CONNECT_PERIOD_S)
 
     async def _export(self) -> None:
         exporter, replica = Exporter(), serve.get_replica_context().replica_tag

@@ -22,11 +22,17 @@ PROJECTIONS: Final = "projections"
 """Name of the application that the projections run in."""
 
 
+_NO_SHARD: Final = Component(ready=False, detail="no shard can be reached")
+
+
 class Shards(Protocol):
     """The calls to shards that the checks need."""
 
     async def statistics(self, shard: int) -> ShardStatistics:
         """Raises: ShardUnreachable: the shard doesn't respond."""
+
+    def reaches_a_shard(self) -> bool:
+        """Whether commands reach any shard, as of the latest pings."""
 
     async def writing_problem(self, shard: int) -> str | None:
         """Why a command for ``shard`` can't be written now, on it or on its failover shard.
@@ -41,11 +47,11 @@ async def collect_shard_statistics(
 ) -> list[ShardStatistics | BaseException]:
     """Each shard's statistics, or the error.
 
-    A hanging or starting shard is waited for half the timeout of a readiness check.
+    A hanging or starting shard is waited for a quarter of the timeout of a readiness check.
     """
 
     async def statistics_of(shard: int) -> ShardStatistics:
-        async with asyncio.timeout(settings.ready_timeout_s / 2):
+        async with asyncio.timeout(settings.ready_timeout_s / 4):
             return await shards.statistics(shard)
 
     return await asyncio.gather(
@@ -63,6 +69,7 @@ class ReadinessChecks:
         self._statistics = SharedView(
             partial(collect_shard_statistics, settings, shards), clock=time.monotonic
         )
+        self._projections: DeploymentHandle | None = None
 
     @property
     def by_name(self) -> dict[str, Callable[[], Awaitable[Component]]]:
@@ -85,7 +92,11 @@ class ReadinessChecks:
 
     async def shards(self) -> Component:
         """Ready: commands of every wallet reach a shard whose writes succeed."""
+        if not self._shards.reaches_a_shard():
+            return _NO_SHARD
         found, problems = await asyncio.gather(self._statistics(), self._writing_problems())
+        if not self._shards.reaches_a_shard():  # any more: noticed while it was waited for
+            return _NO_SHARD
         responding = [one for one in found if isinstance(one, ShardStatistics)]
         queued = sum(one.mailbox_items for one in responding)
         detail = f"{len(responding)} of {len(found)}, {queued} commands queued"
@@ -120,9 +131,14 @@ class ReadinessChecks:
 
     async def projections(self) -> Component:
         try:
-            handle: DeploymentHandle = serve.get_app_handle(PROJECTIONS)
+            # The lookup blocks while the Serve controller can't be reached.
+            handle: DeploymentHandle = self._projections or await asyncio.to_thread(
+                serve.get_app_handle, PROJECTIONS
+            )
+            self._projections = handle
             found: list[dict[str, Any]] = await handle.statistics.remote()
         except (RayServeException, RayError) as error:
+            self._projections = None
             return Component(ready=False, detail=str(error).splitlines()[0][:200])
         missing = [one["group"] for one in found if not one["ready"]]
         if missing:

@@ -52,6 +52,7 @@ class DispatcherLimits(msgspec.Struct, frozen=True, kw_only=True):
     shard_calls_in_flight_max: int
     call_commands_max: int
     call_wallet_commands_max: int
+    shard_unreachable_timeout_s: float
 
 
 class Dispatcher:
@@ -171,8 +172,10 @@ class _ShardQueue:
             raise
 
     async def _deliver_with_retries(self, pending_requests: list[PendingRequest]) -> None:
-        """Retry until every request is answered, by the shard or by its own deadline."""
-        failures = 0
+        """Retry until every request is answered, by the shard or by its own deadline; or, while no
+        shard can be reached, until another node had better try."""
+        failures, loop = 0, asyncio.get_running_loop()
+        give_up_at = loop.time() + self._limits.shard_unreachable_timeout_s
         while True:
             # A request with a finished reply has reached its deadline, or its client is gone. If
             # it was never delivered, it never will be.
@@ -189,6 +192,10 @@ class _ShardQueue:
                     elif pending.attempt == 1:
                         pending.delivered = False
                 _log.warning("shard unreachable", shard=self._shard, cause=str(failure))
+                if loop.time() >= give_up_at:
+                    for pending in pending_requests:
+                        pending.give_up()
+                    return
                 await asyncio.sleep(_backoff_s(failures))
             else:
                 return

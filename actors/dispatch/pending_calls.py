@@ -37,6 +37,10 @@ class PendingRequest:
         """Fail it: the deadline has passed. If it was never delivered, it never will be."""
         self.answer(_EXPIRED_UNKNOWN if self.delivered else _EXPIRED_NOT_APPLIED)
 
+    def give_up(self) -> None:
+        """Fail it: no shard can be reached from this process."""
+        self.answer(_UNREACHABLE_UNKNOWN if self.delivered else _UNREACHABLE_NOT_APPLIED)
+
     def fail(self, error: BaseException) -> None:
         """Raise ``error`` in the caller, unless it has a reply."""
         if not self.reply.done():
@@ -70,6 +74,18 @@ _EXPIRED_NOT_APPLIED: Final = Failure(
     detail="The deadline passed before the request reached its shard. This request applied "
     "nothing; it is safe to repeat.",
     applied="no",
+)
+_UNREACHABLE_NOT_APPLIED: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail="No shard can be reached from this node. This request applied nothing; it is safe to "
+    "repeat.",
+    applied="no",
+)
+_UNREACHABLE_UNKNOWN: Final = Failure(
+    code=FailureCode.UNAVAILABLE,
+    detail="No shard can be reached from this node any more. It may have been applied; repeating "
+    "it with the same Idempotency-Key is safe.",
+    applied="unknown",
 )
 _EXPIRED_UNKNOWN: Final = Failure(
     code=FailureCode.DEADLINE_EXCEEDED,

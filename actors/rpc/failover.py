@@ -90,15 +90,19 @@ class FailoverTransport:
                 failures.append(failure)
         raise failures[0]
 
+    def connect(self) -> None:
+        """Begin to connect to every shard that has no connection; doesn't wait for any."""
+        for shard in range(self._shard_count):
+            with suppress(ShardUnreachable):
+                self._connection(shard)
+
+    def reaches_a_shard(self) -> bool:
+        """Whether there is a connection that is not known to be broken."""
+        return any(one.done() and not _is_unusable(one) for one in self._opening.values())
+
     async def _channel(self, shard: int) -> Channel:
         """The connection to ``shard``: the current one, or a new one that all callers share."""
-        opening = self._opening.get(shard)
-        if opening is None or _is_unusable(opening):
-            hangs = opening is not None and _stood_still(opening)
-            opening = self._open(shard)
-            if hangs:
-                # It may connect again later; calls don't wait for that.
-                self._slow_to_connect.add(shard)
+        opening = self._connection(shard)
         if not opening.done():
             if shard in self._slow_to_connect:
                 raise ShardUnreachable("still starting", delivered=False)
@@ -108,6 +112,17 @@ class FailoverTransport:
                 self._slow_to_connect.add(shard)
                 raise ShardUnreachable("connecting takes too long", delivered=False)
         return opening.result()
+
+    def _connection(self, shard: int) -> "asyncio.Future[Channel]":
+        opening = self._opening.get(shard)
+        if opening is not None and not _is_unusable(opening):
+            return opening
+        hangs = opening is not None and _stood_still(opening)
+        opening = self._open(shard)
+        if hangs:
+            # It may connect again later; calls don't wait for that.
+            self._slow_to_connect.add(shard)
+        return opening
 
     def _open(self, shard: int) -> "asyncio.Future[Channel]":
         clock = asyncio.get_running_loop().time

@@ -9,6 +9,12 @@ Serve writes the file from a template and has no settings for these changes:
 - ``option abortonclose`` returns 400 to a client that half-closes its connection while a replica
   processes its request, although the money may have moved by then. It is switched off.
 - HAProxy listens and returns 404 before Serve has any route. It must not listen until there is one.
+- `GET /healthz` must be about this node, and errors of HAProxy problem documents: see
+  `haproxy_health.py`.
+- A replica whose machine vanished keeps its connections open for the whole response time-out. The
+  kernel ends them after 1.5 to 2 s (`tcp-ut` while data is unacknowledged, keepalive while a
+  response is awaited). Checks can't do that: a replica that drains fails them, too, and must finish
+  its requests.
 
 A file that differs from what Ray 2.60 writes is rejected. HAProxy then does not start, and Serve
 logs why. Editing only the known parts could leave a port open unnoticed.
@@ -16,15 +22,28 @@ logs why. Editing only the known parts could leave a port open unnoticed.
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+from deploy.local.haproxy_health import errorfile_lines, health_backends, health_rules
 
 _FRONT: Final = "frontend http_frontend"
 _LOOPBACK_ONLY: Final = ("frontend prometheus", "listen stats")
 _OURS: Final = "    # -- added by this service --"
 _BIND: Final = re.compile(r"(\s*bind )(?:\*|127\.0\.0\.1)?:(\d+)")
 _OVERRIDES: Final = re.compile(
-    r"\s*(option abortonclose|timeout (client|http-request|http-keep-alive)) ?.*"
+    r"\s*(option abortonclose|errorfile"
+    r"|timeout (client|connect|check|http-request|http-keep-alive)) ?.*"
 )
+_ROUTE: Final = re.compile(r"    use_backend (\S+) if is_\1")
+_HEALTHY: Final = re.compile(r"\s*http-request return status 200 .* if healthcheck( .*)?")
+_BUSY_S: Final = 2
+"""How long a replica may take to respond to a check."""
+_CONNECT_MS: Final = 500
+"""For a connection to a replica, which its kernel accepts. Then another replica is tried: nothing
+was delivered. Serve's setting has whole seconds only."""
+_UNACKNOWLEDGED_MS: Final = 1_500
+"""How long a replica's machine may acknowledge nothing: three or four retransmissions."""
 
 _Section = tuple[str, list[str]]
 
@@ -54,20 +73,20 @@ class Prepared:
     """The same routes without HAProxy's own ports and admin socket; None without routes."""
 
 
-def prepared(text: str, timeouts: ClientTimeouts) -> Prepared:
-    """Edit ``text`` for HAProxy. Idempotent.
+def prepared(text: str, timeouts: ClientTimeouts, pages: Path) -> Prepared:
+    """Edit ``text`` for HAProxy. Idempotent. ``pages``: the folder of `haproxy_health.write_pages`.
 
     Raises:
         UnknownConfiguration: ``text`` differs from what Ray 2.60 writes.
     """
     sections = _sections(text)
     _check_names(sections)
-    has_routes = any(
-        head == _FRONT and any(line.startswith("    use_backend ") for line in lines)
-        for head, lines in sections
-    )
+    routes = _routes(dict(sections)[_FRONT])
+    has_routes = bool(routes)
     if _OURS not in text.splitlines():
-        sections = [_changed(section, timeouts, listens=has_routes) for section in sections]
+        sections = [_changed(section, timeouts, pages, listens=has_routes) for section in sections]
+        if routes:
+            sections = _with_node_health(sections, routes[-1])
     return Prepared(text=_joined(sections), standby=_standby(sections) if has_routes else None)
 
 
@@ -100,10 +119,32 @@ def _check_names(sections: list[_Section]) -> None:
             raise UnknownConfiguration(f"unexpected section {head!r}")
 
 
-def _changed(section: _Section, timeouts: ClientTimeouts, *, listens: bool) -> _Section:
+def _routes(front: list[str]) -> list[str]:
+    """The applications' backends: that of the shortest path is the last."""
+    return [found[1] for line in front if (found := _ROUTE.fullmatch(line))]
+
+
+def _with_node_health(sections: list[_Section], backend: str) -> list[_Section]:
+    """With `haproxy_health`'s rules and backends. ``backend``: the API's."""
+    changed: list[_Section] = []
+    for head, lines in sections:
+        if head == _FRONT:
+            drains = not any(_HEALTHY.fullmatch(line) for line in lines)
+            lines = [*health_rules(backend, drains=drains), *lines]
+        changed.append((head, lines))
+        if head == f"backend {backend}":
+            changed += health_backends(backend, lines)
+    if len(changed) == len(sections):
+        raise UnknownConfiguration(f"no section 'backend {backend}'")
+    return changed
+
+
+def _changed(
+    section: _Section, timeouts: ClientTimeouts, pages: Path, *, listens: bool
+) -> _Section:
     head, lines = section
     if head == "defaults":
-        return head, _with_ours(lines, timeouts)
+        return head, _with_ours(lines, timeouts, pages)
     if overriding := [line for line in lines if _OVERRIDES.fullmatch(line)]:
         raise UnknownConfiguration(f"unexpected {overriding[0].strip()!r} in {head!r}")
     if head in _LOOPBACK_ONLY:
@@ -113,11 +154,15 @@ def _changed(section: _Section, timeouts: ClientTimeouts, *, listens: bool) -> _
         raise UnknownConfiguration(f"unexpected number of binds in {head!r}: {binds}")
     if head == _FRONT:
         lines = [*_front_rules(timeouts), *lines]
+    if head.startswith("backend "):
+        lines = [_with_user_timeout(line) for line in lines]
     return head, lines if listens else [line for line in lines if not _is_bind(line)]
 
 
-def _with_ours(lines: list[str], timeouts: ClientTimeouts) -> list[str]:
+def _with_ours(lines: list[str], timeouts: ClientTimeouts, pages: Path) -> list[str]:
     """The defaults with this service's lines at the end, so that they override earlier ones."""
+    if sum(line.strip().startswith("errorfile ") for line in lines) != len(errorfile_lines(pages)):
+        raise UnknownConfiguration("unexpected number of error files in the defaults")
     if not any(re.fullmatch(r"\s*timeout client \d+s\s*", line) for line in lines):
         raise UnknownConfiguration("no 'timeout client' in the defaults")
     return [
@@ -126,6 +171,13 @@ def _with_ours(lines: list[str], timeouts: ClientTimeouts) -> list[str]:
         f"    timeout http-request {timeouts.header_s}s",
         f"    timeout http-keep-alive {timeouts.idle_s}s",
         "    no option abortonclose",
+        *errorfile_lines(pages),
+        f"    timeout connect {_CONNECT_MS}ms",
+        f"    timeout check {_BUSY_S}s",
+        "    option srvtcpka",
+        "    srvtcpka-idle 1s",
+        "    srvtcpka-intvl 1s",
+        "    srvtcpka-cnt 1",
     ]
 
 
@@ -135,6 +187,11 @@ def _front_rules(timeouts: ClientTimeouts) -> list[str]:
         _OURS,
         f"    http-request wait-for-body time {timeouts.header_s}s if METH_POST !{stream}",
     ]
+
+
+def _with_user_timeout(line: str) -> str:
+    """HAProxy doesn't inherit this option of a server from ``default-server``."""
+    return f"{line} tcp-ut {_UNACKNOWLEDGED_MS}ms" if line.startswith("    server ") else line
 
 
 def _is_bind(line: str) -> bool:

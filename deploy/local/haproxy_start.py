@@ -10,11 +10,17 @@ a standby with the same routes at once. The standby has no admin socket, so Serv
 fail. Serve starts its own HAProxy, which takes over the port as soon as it has its routes. Until
 then the routes don't change; health checks find replicas that ended.
 
+The end of the node. When Ray gives a node up, its raylet ends, and with it Serve's processes; but
+not HAProxy, which would go on answering for a node that is no part of the cluster any more. So the
+watcher waits for the raylet, too, and soft-stops whatever listens: new connections are refused, and
+requests in flight finish.
+
 A file beside the configuration holds the pid of the HAProxy that listens. A HAProxy that ends and
 is not named there was replaced, or was stopped on purpose (`haproxy_drain.py` removes the file
 first): no standby starts.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -25,6 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.local.haproxy_configuration import ClientTimeouts, UnknownConfiguration, prepared
+from deploy.local.haproxy_health import write_pages
 
 HOLDER: Final = "front-port.pid"
 """The file with the pid of the process that listens on the service's port."""
@@ -48,10 +55,11 @@ def main(binary: str, arguments: list[str]) -> None:
         UnknownConfiguration: the configuration differs from Ray 2.60's; nothing was started.
     """
     configuration = Path(arguments[arguments.index("-f") + 1])
-    edited = prepared(configuration.read_text(encoding="utf-8"), timeouts_of(os.environ))
+    folder = configuration.parent
+    write_pages(folder)
+    edited = prepared(configuration.read_text(encoding="utf-8"), timeouts_of(os.environ), folder)
     configuration.write_text(edited.text, encoding="utf-8")
     if edited.standby is not None:
-        folder = configuration.parent
         (folder / _STANDBY_CONFIGURATION).write_text(edited.standby, encoding="utf-8")
         arguments = _taking_over(arguments, _holder(folder))
         _hold(folder, os.getpid())
@@ -97,24 +105,61 @@ def _start_watcher(binary: str, folder: Path) -> None:
     if sys.platform != "linux":
         return
     pid, ends = os.getpid(), os.pidfd_open(os.getpid())
-    manager_ends = os.pidfd_open(os.getppid())
+    manager_ends, raylet = os.pidfd_open(os.getppid()), raylet_of(os.getppid())
+    node_ends = None if raylet is None else os.pidfd_open(raylet)
     if os.fork() == 0:
         try:
             os.setsid()
-            _wait(ends)
-            Watcher(binary, folder, manager_ends).replace(pid)
+            Watcher(binary, folder, manager_ends, node_ends).watch(pid, ends)
         finally:
             os._exit(0)
+
+
+def raylet_of(pid: int) -> int | None:
+    """The raylet that is the ancestor of a process; None if there is none."""
+    while pid > 1:
+        try:
+            # "PID (NAME) STATE PARENT …"; a name may contain spaces and brackets.
+            begin, _, rest = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")
+        except (OSError, UnicodeDecodeError):
+            return None
+        if begin.partition(" (")[2] == "raylet":
+            return pid
+        pid = int(rest.split()[1])
+    return None
 
 
 class Watcher:
     """Keeps a standby running after a HAProxy that Serve started has ended."""
 
-    def __init__(self, binary: str, folder: Path, manager_ends: int) -> None:
+    def __init__(
+        self, binary: str, folder: Path, manager_ends: int, node_ends: int | None = None
+    ) -> None:
         self._command = [binary, "-db", "-dR", "-f", str(folder / _STANDBY_CONFIGURATION)]
         self._folder = folder
         self._manager_ends = manager_ends
         """Readable once the process that started this HAProxy has ended."""
+        self._node_ends = node_ends
+        """Readable once Ray's node has ended; None without one."""
+
+    def watch(self, pid: int, ends: int) -> None:
+        """Return when ``pid``, a HAProxy, and its standbys have ended, or the node has."""
+        ended = _wait_for_any([ends] if self._node_ends is None else [ends, self._node_ends])
+        if ends not in ended:
+            self.stop_with_the_node(pid)
+        elif not self._node_has_ended():
+            self.replace(pid)
+
+    def stop_with_the_node(self, pid: int) -> None:
+        """Soft-stop a HAProxy whose node has ended."""
+        if named(self._folder) == pid:
+            (self._folder / HOLDER).unlink(missing_ok=True)
+        print(f"the node has ended: HAProxy {pid} stops", file=sys.stderr, flush=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+
+    def _node_has_ended(self) -> bool:
+        return self._node_ends is not None and _wait(self._node_ends, timeout_s=0.0)
 
     def replace(self, pid: int) -> None:
         """Run a standby for ``pid``, which has ended, until a successor takes over."""
@@ -136,11 +181,16 @@ class Watcher:
                 standby.wait(timeout=_POLL_S)
             except subprocess.TimeoutExpired:
                 abandoned_s += _POLL_S if _wait(self._manager_ends, timeout_s=0.0) else 0.0
-                if abandoned_s >= _ABANDONED_S:
+                if abandoned_s >= _ABANDONED_S or self._node_has_ended():
                     (self._folder / HOLDER).unlink(missing_ok=True)
                     standby.send_signal(signal.SIGUSR1)
             else:
                 return
+
+
+def _wait_for_any(ends: list[int]) -> list[int]:
+    """Wait until at least one of these processes has ended; those that have."""
+    return select.select(ends, [], [])[0]
 
 
 def _wait(ends: int, timeout_s: float | None = None) -> bool:

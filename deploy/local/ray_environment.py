@@ -156,7 +156,6 @@ def _haproxy(settings: Settings, state_dir: StateDirectory, stack: Stack) -> dic
         # have been applied.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure",
         "RAY_SERVE_HAPROXY_RETRIES": "3",
-        "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
         # Longer than any request deadline: the service's own 504 says more than HAProxy's.
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(response_s),
         # An idle client connection is kept this long (the default is an hour).
@@ -170,14 +169,18 @@ def _haproxy(settings: Settings, state_dir: StateDirectory, stack: Stack) -> dic
         # because Serve can't distinguish this from a soft stop (haproxy_drain.py), during which
         # requests in flight must finish.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
+        # HAProxy's manager takes longer than the default of 5 s to start on a busy node, and is
+        # killed then and started again.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
         # After a reload the old process finishes its requests and announces with each response that
         # the connection closes. It must not close idle connections by itself
         # (RAY_SERVE_HAPROXY_CLOSE_SPREAD_TIME_S): a request on its way would be lost.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(response_s),
-        # A replica is down after three failed checks of 2 s each, so that a busy one stays; a new
-        # one is up after its first successful check.
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "2s",
-        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "3",
+        # A replica is down after two failed checks: after 3 s if its machine vanished (1 s to
+        # connect), after 5 s if it only doesn't respond, so that a busy one stays (2 s each, see
+        # haproxy_configuration.py). A new one is up after its first successful check.
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_FALL": "2",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_RISE": "1",
     }
 

@@ -150,7 +150,7 @@ class ServiceLinks(msgspec.Struct, frozen=True, kw_only=True):
     docs: str = "/docs"
     openapi: str = "/openapi.json"
     problems: str = "/problems"
-    liveness: str = "/healthz"
+    health: str = "/healthz"
     readiness: str = "/readyz"
     stream: Annotated[str, Meta(description="JetStream stream with all events.")]
     stream_server: Annotated[
@@ -159,9 +159,9 @@ class ServiceLinks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The process is alive."""
+    """Whether a load balancer should send requests here. ``ok``, or the reason why not."""
 
-    status: Annotated[str, Meta(extra_json_schema={"const": "ok"})]
+    status: str
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True):

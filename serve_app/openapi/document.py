@@ -157,9 +157,13 @@ ROUTES: Final = (
         path="/healthz",
         endpoint=service.healthz,
         tag="service",
-        summary="Liveness",
-        description="Does not check dependencies; see /readyz.",
-        answers={200: ResponseSpec(what="The process is alive.", model=models.Health)},
+        summary="Health of a node, for load balancers",
+        description="Through a node's HAProxy: 503 while the node drains, reaches no shard or has "
+        "no part of the service. Calls nothing; see /readyz for the components.",
+        answers={
+            200: ResponseSpec(what="Send requests here.", model=models.Health),
+            503: ResponseSpec(what="Use another node.", model=models.Health),
+        },
     ),
     RouteSpec(
         method="GET",

@@ -127,7 +127,7 @@ _LINKS: Final[Json] = {
     "docs": "/docs",
     "openapi": "/openapi.json",
     "problems": "/problems",
-    "liveness": "/healthz",
+    "health": "/healthz",
     "readiness": "/readyz",
     "stream": "WALLET_EVENTS",
     "stream_server": "nats://127.0.0.1:4222",

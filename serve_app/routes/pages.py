@@ -37,7 +37,7 @@ def front_page(links: ServiceLinks) -> HTMLResponse:
         "API, to read and to try": _link(links.docs),
         "OpenAPI document": _link(links.openapi),
         "Problems, and what to do": _link(links.problems),
-        "Liveness, readiness": f"{_link(links.liveness)}, {_link(links.readiness)}",
+        "Health of the node, readiness": f"{_link(links.health)}, {_link(links.readiness)}",
         "Event stream (NATS JetStream)": events,
     }
     return _page("Wallet service", _definitions(entries))

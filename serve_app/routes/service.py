@@ -44,9 +44,14 @@ def stream_server(url: str) -> str | None:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}" if host else None
 
 
-async def healthz(_request: Request) -> Response:
-    """Liveness of this process; does not check dependencies."""
-    return _json(Health(status="ok"))
+async def healthz(request: Request) -> Response:
+    """Whether a load balancer should use this node: 503 if this process reaches no shard.
+
+    Known at once, from the connections' pings; nothing is called.
+    """
+    if dependencies_of(request).reaches_a_shard():
+        return _json(Health(status="ok"))
+    return _json(Health(status="no shard can be reached"), 503)
 
 
 async def readyz(request: Request) -> Response:

@@ -1,36 +1,125 @@
-"""One cluster for the tests of this folder, which change it one after another."""
+"""One cluster for the tests of a file, which change it one after another."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cluster.nodes import Cluster
+from deploy.local.processes import wait_until
+from tests.cluster.acceptance import Acceptance
+from tests.cluster.balancer import start_balancer, start_forwarder
+from tests.cluster.network import INSIDE, Network, unavailable_reason
+from tests.cluster.nodes import HTTP_PORT, Cluster
+from tests.cluster.probe import OK, status_of
+from tests.cluster.redis import redis_server
+from tests.cluster.results import FaultResult, write_results
 from tests.support import databases
 
-_HERE = Path(__file__).parent
-_WORKERS = 2
+_HERE: Final = Path(__file__).parent
+_RUN: Final = "WALLET_CLUSTER_TEST"
+"""``1``: run the tests. ``write``: also write their results into the specification."""
+_WORKERS: Final = 2
+_TIMEOUT_S: Final = 300
+
+Report = Callable[[FaultResult], None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skipped by default (two minutes, three nodes); run by `make cluster-test`."""
-    if os.environ.get("WALLET_CLUSTER_TEST"):
-        return
+    """Skipped by default (minutes, three nodes) and where there are no namespaces."""
+    reason = "several Ray nodes: run `make cluster-test`"
+    if os.environ.get(_RUN) and not os.environ.get(INSIDE):
+        reason = unavailable_reason() or "in a network of its own: run `make cluster-test`"
     for item in items:
-        if item.path.is_relative_to(_HERE) and "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.skip(reason="several Ray nodes: run `make cluster-test`"))
+        if not item.path.is_relative_to(_HERE):
+            continue
+        if "network" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
+            if not os.environ.get(INSIDE):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def memory() -> Iterator[Path]:
+    """A file system in memory: it ends with this run's namespaces, however that ends."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=True, timeout=10)
+    folder = Path("/mnt/cluster")
+    folder.mkdir()
+    yield folder
+    if kept := os.environ.get("WALLET_CLUSTER_KEEP"):
+        subprocess.run(["cp", "-r", str(folder), kept], check=False, timeout=60)
 
 
 @pytest.fixture(scope="module")
-def cluster(_template: str, nats_server: str) -> Iterator[Cluster]:
+def folder(memory: Path, request: pytest.FixtureRequest) -> Path:
+    folder = memory / request.path.stem
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    network = Network()
+    yield network
+    network.close()
+
+
+@pytest.fixture(scope="module")
+def redis_url(network: Network, folder: Path) -> Iterator[str]:
+    """HOST:PORT of a Redis for the head's state; empty where there is no redis-server."""
+    with redis_server(network.address, folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    network: Network, folder: Path, redis_url: str, _template: str, nats_server: str
+) -> Iterator[Cluster]:
     """A head and two workers, with deploy/serve.yaml deployed on them."""
     with databases.copied_database(_template) as database_url:
-        cluster = Cluster(database_url, nats_server)
+        ports = [urlsplit(url).port or 0 for url in (database_url, nats_server)]
+        forwarder = start_forwarder(folder, network.address, ports)
+        cluster = Cluster(network, folder, database_url, nats_server, redis_url)
         try:
-            cluster.start_head()
-            cluster.start_workers(_WORKERS)
-            cluster.serve_deploy(revision="first")
+            cluster.start(_WORKERS)
+            cluster.deploy()
             yield cluster
         finally:
             cluster.stop()
+            forwarder.stop()
+
+
+@pytest.fixture(scope="module")
+def http_url(cluster: Cluster, folder: Path) -> Iterator[str]:
+    """The address of the service for clients: the balancer of deploy/balancer/haproxy.cfg."""
+    address = cluster.network.address
+    balancer = start_balancer(folder, address, [one.machine.address for one in cluster.nodes])
+    url = f"http://{address}:{HTTP_PORT}"
+    assert wait_until(lambda: status_of(f"{url}/healthz") == OK, timeout_s=60)
+    yield url
+    balancer.stop()
+
+
+@pytest.fixture(scope="session")
+def acceptance() -> Iterator[Acceptance]:
+    """What this run saw; written at its end, if every test has passed."""
+    began, acceptance = time.monotonic(), Acceptance()
+    yield acceptance
+    if os.environ.get(_RUN) == "write" and acceptance.audit:
+        write_results(acceptance.results, acceptance.audit, time.monotonic() - began)
+
+
+@pytest.fixture
+def report(acceptance: Acceptance, capsys: pytest.CaptureFixture[str]) -> Report:
+    """Takes a result and prints it."""
+
+    def take(result: FaultResult) -> None:
+        acceptance.results.append(result)
+        with capsys.disabled():
+            print(f"\n  {result}")
+
+    return take

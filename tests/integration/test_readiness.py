@@ -74,6 +74,10 @@ class Shards:
     async def statistics(self, shard: int) -> ShardStatistics:
         raise NotImplementedError(shard)  # normally resolved by Ray
 
+    def reaches_a_shard(self) -> bool:
+        self._shards.connect()
+        return self._shards.reaches_a_shard()
+
     async def writing_problem(self, shard: int) -> str | None:
         return await self._shards.writing_problem(shard)
 

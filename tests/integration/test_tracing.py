@@ -51,6 +51,7 @@ async def client(database: str, nats_url: str) -> AsyncIterator[httpx.AsyncClien
         shard_calls_in_flight_max=1,
         call_commands_max=100,
         call_wallet_commands_max=100,
+        shard_unreachable_timeout_s=5.0,
     )
     async with (
         running_shard(database, nats_url) as shard,

@@ -69,6 +69,7 @@ class RunConfig(msgspec.Struct, kw_only=True):
             shard_calls_in_flight_max=2,
             call_commands_max=10,
             call_wallet_commands_max=2,
+            shard_unreachable_timeout_s=4.0,
         )
 
 

@@ -60,8 +60,12 @@ class FrontDoor:
             config_file_path=str(self.configuration),
         )
 
-    def write(self, *, replica: int | None) -> None:
-        """Serve's configuration with one replica on that port, or with no routes yet."""
+    def write(self, *, replica: int | None, drains: bool = False) -> None:
+        """Serve's configuration with one replica on that port, or with no routes yet.
+
+        ``drains``: Serve drains this node.
+        """
+        self._serve.cfg.pass_health_checks = not drains
         backend = BackendConfig(
             name="http-api",
             path_prefix="/",

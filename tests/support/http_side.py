@@ -33,6 +33,7 @@ LIMITS = DispatcherLimits(
     shard_calls_in_flight_max=2,
     call_commands_max=1_000,
     call_wallet_commands_max=1_000,
+    shard_unreachable_timeout_s=60.0,
 )
 
 UNAVAILABLE = Failure(code=FailureCode.UNAVAILABLE, detail="injected", applied="no")

@@ -38,6 +38,7 @@ class RequestOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """From its scheduled time to its success, retries included."""
     failures: tuple[str, ...]
     """Reasons of the retries."""
+    wallet_id: str = ""
 
 
 class SteadyLoad:
@@ -65,6 +66,8 @@ class SteadyLoad:
         """Latencies, from the scheduled time of a request to its success."""
         self.replayed = 0
         """First attempts that were answered as replays."""
+        self.calls: list[ClientCall] = []
+        """Every attempt, for `tests.support.checker`."""
         self.given_up = 0
         """Requests that never succeeded: their outcome is unknown."""
         self._url = url
@@ -161,6 +164,7 @@ class SteadyLoad:
 
         def record(made: Sequence[ClientCall], _asked: int) -> None:
             attempts.extend(made)
+            self.calls.extend(made)
             self.failures.update(filter(None, map(_failure_in, made)))
 
         intent = str(uuid4())
@@ -177,7 +181,9 @@ class SteadyLoad:
         self.replayed += attempts[0].replayed
         self.longest_wait_s = max(self.longest_wait_s, took_s)
         failures = tuple(filter(None, map(_failure_in, attempts)))
-        self.outcomes.append(RequestOutcome(due_s=due_s, took_s=took_s, failures=failures))
+        self.outcomes.append(
+            RequestOutcome(due_s=due_s, took_s=took_s, failures=failures, wallet_id=wallet)
+        )
 
 
 def _failure_in(attempt: ClientCall) -> str | None:

@@ -40,6 +40,7 @@ class DispatcherFixture:
                     "shard_calls_in_flight_max": 1,
                     "call_commands_max": 50,
                     "call_wallet_commands_max": 50,
+                    "shard_unreachable_timeout_s": 60,
                 }
                 | limits
             ),
@@ -397,6 +398,22 @@ async def test_a_delivery_contains_the_client_s_remaining_time(fixture: Dispatch
     first.reply()
     (queued,) = (await fixture.shards.next_call()).requests
     assert 0 < queued.timeout_s <= 5.0 - 0.02
+
+
+@pytest.mark.parametrize(("arrived", "applied"), [(True, "unknown"), (False, "no")])
+async def test_a_request_that_reaches_no_shard_is_given_up_before_its_deadline(
+    monkeypatch: pytest.MonkeyPatch, arrived: bool, applied: str
+) -> None:
+    monkeypatch.setattr(module, "_backoff_s", lambda _failures: 0.0)
+    fixture = DispatcherFixture(shard_unreachable_timeout_s=0)
+    (asking,) = await fixture.request("r1", timeout_s=60.0)
+    (await fixture.shards.next_call()).die(delivered=arrived)
+
+    reply = await asking
+
+    assert isinstance(reply, Failure)
+    assert (reply.code, reply.applied) == (FailureCode.UNAVAILABLE, applied)
+    assert fixture.shards.no_calls()
 
 
 async def test_a_deadline_that_passes_in_the_queue_means_nothing_was_applied(

@@ -23,6 +23,7 @@ REFERENCES = [
 NO_SETTINGS = {
     "WALLET_EVENTS",  # the stream
     "WALLET_HOME",  # the local stack's folder
+    "WALLET_DRAIN_S",  # of deploy.node.drain
     "WALLET_DRILLS_ADDRESS",  # of the tests
     "WALLET_DRILLS_RECORD",
     "WALLET_ID",  # a placeholder

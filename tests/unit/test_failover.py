@@ -114,6 +114,32 @@ async def test_nobody_waits_at_all_for_a_shard_that_stood_still(
     assert await cluster.call(1) == b"1"
 
 
+async def test_shards_are_connected_before_they_are_called() -> None:
+    cluster = Cluster(3)
+    cluster.gone.add(1)
+    assert not cluster.shards.reaches_a_shard()
+    cluster.shards.connect()
+    await asyncio.sleep(0)
+    assert sorted(cluster.channels) == [0, 2]
+    assert cluster.shards.reaches_a_shard()
+    cluster.shards.connect()
+    assert cluster.connected_to.count(0) == 1
+
+
+async def test_no_shard_is_reached_once_the_last_connection_broke() -> None:
+    cluster = Cluster(2)
+    cluster.shards.connect()
+    await asyncio.sleep(0)
+    cluster.kill(0)
+    assert cluster.shards.reaches_a_shard()
+    cluster.kill(1)
+    assert not cluster.shards.reaches_a_shard()
+    cluster.gone.clear()
+    cluster.shards.connect()
+    await asyncio.sleep(0)
+    assert cluster.shards.reaches_a_shard()
+
+
 async def test_a_connection_to_a_lost_shard_is_not_retried_all_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

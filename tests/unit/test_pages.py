@@ -36,7 +36,7 @@ async def test_the_front_page_leads_everywhere() -> None:
         "docs": "/docs",
         "openapi": "/openapi.json",
         "problems": "/problems",
-        "liveness": "/healthz",
+        "health": "/healthz",
         "readiness": "/readyz",
         "stream": "WALLET_EVENTS",
         "stream_server": "nats://events.example:4333",

@@ -43,6 +43,9 @@ class FakeShards:
             raise ShardUnreachable("no actor of this name yet", delivered=False)
         return statistics(shard, refilling=shard in self.refilling)
 
+    def reaches_a_shard(self) -> bool:
+        return len(self.away | self.hanging) < 3
+
     async def writing_problem(self, shard: int) -> str | None:
         reached = [n % 3 for n in range(shard, shard + 3) if n % 3 not in self.away | self.hanging]
         if not reached:
@@ -73,6 +76,14 @@ async def test_a_replica_is_ready_without_a_shard_if_the_next_one_writes(
     found = await probes.shards()
     assert found.ready
     assert found.detail == "2 of 3, 4 commands queued; shards [1] are failed over to the next"
+
+
+async def test_a_replica_that_reaches_no_shard_says_so_without_asking(
+    probes: ReadinessChecks, shards: FakeShards
+) -> None:
+    shards.hanging |= {0, 1, 2}  # would be waited for
+    found = await probes.shards()
+    assert (found.ready, found.detail) == (False, "no shard can be reached")
 
 
 async def test_a_shard_whose_writes_fail_makes_the_replica_not_ready(
