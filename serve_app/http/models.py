@@ -159,9 +159,15 @@ class ServiceLinks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a load balancer should send requests here. ``ok``, or the reason why not."""
+    """A load balancer should send requests here."""
 
-    status: str
+    status: Annotated[str, Meta(extra_json_schema={"const": "ok"})]
+
+
+class NotHealthy(msgspec.Struct, frozen=True, kw_only=True):
+    """A load balancer should use another node."""
+
+    status: Annotated[str, Meta(description="The reason.")]
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True):

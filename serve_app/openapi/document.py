@@ -162,7 +162,7 @@ ROUTES: Final = (
         "no part of the service. Calls nothing; see /readyz for the components.",
         answers={
             200: ResponseSpec(what="Send requests here.", model=models.Health),
-            503: ResponseSpec(what="Use another node.", model=models.Health),
+            503: ResponseSpec(what="Use another node.", model=models.NotHealthy),
         },
     ),
     RouteSpec(

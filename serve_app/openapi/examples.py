@@ -165,6 +165,7 @@ EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
     models.MultiBatchResults: {"items": _RESULTS},
     models.ServiceLinks: _LINKS,
     models.Health: {"status": "ok"},
+    models.NotHealthy: {"status": "no shard can be reached"},
     models.Readiness: _READY,
     models.ProblemKind: problem_kind("insufficient_funds"),
     models.ProblemKindList: {"items": [problem_kind("insufficient_funds")]},

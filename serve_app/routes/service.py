@@ -13,6 +13,7 @@ from serve_app.dependencies import dependencies_of
 from serve_app.http.models import (
     Component,
     Health,
+    NotHealthy,
     ProblemKind,
     ProblemKindList,
     Readiness,
@@ -51,7 +52,7 @@ async def healthz(request: Request) -> Response:
     """
     if dependencies_of(request).reaches_a_shard():
         return _json(Health(status="ok"))
-    return _json(Health(status="no shard can be reached"), 503)
+    return _json(NotHealthy(status="no shard can be reached"), 503)
 
 
 async def readyz(request: Request) -> Response:
