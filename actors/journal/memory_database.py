@@ -154,8 +154,11 @@ class MemoryDatabase:
         for event_range in batch.spans():
             insort(self.outbox.setdefault(event_range.wallet_id, []), event_range)
             self._written_at[event_range] = now
-        self.idempotency_keys |= batch.stored_answers
+        self._store_answers(batch)
         self.refused_deliveries |= batch.refused
+
+    def _store_answers(self, batch: CommitRequest) -> None:
+        self.idempotency_keys |= batch.stored_answers
 
     def delete(self, event_ranges: Collection[EventRange], mark: StreamMark | None = None) -> None:
         """Delete the outbox rows that begin in one of ``event_ranges``."""

@@ -22,7 +22,8 @@ means: `begin_fill` gives it an ingest subject that names the fill,
 ``wallet.relay.<fill>.<random>.>``. Updates of the configuration keep that part.
 
 The server remembers the ids of purged messages for the duplicate window, and would drop them when
-they are published again. It forgets them when the window is shortened.
+they are published again. It forgets them when the window is shortened, at a time of its own: once
+it takes a *canary* twice, it has forgotten the canary's id, and all earlier ones.
 """
 
 import asyncio
@@ -56,6 +57,9 @@ _INGEST_ROOT: Final = "wallet.relay."
 
 _SHORTEST_WINDOW_S: Final = 0.1
 """The shortest duplicate window that the server accepts."""
+
+_CANARY: Final = "wallet.canary"
+"""Subject of the canary: readers of events don't see it."""
 
 _READS_AT_ONCE: Final = 100
 """Requests for last messages that wait for responses at the same time."""
@@ -232,12 +236,21 @@ class JetStream:
         return self._know(incarnation, state)
 
     async def _purge(self, jetstream: JetStreamContext, fill: str) -> None:
-        """Remove all messages, and make the server forget their ids."""
+        """Remove all messages, and return once the server has forgotten their ids.
+
+        Nobody else can publish meanwhile: nobody else knows the ingest subject.
+        """
         config = _config(self._options, fill=fill)
         config.duplicate_window = _SHORTEST_WINDOW_S
+        ingest_subject = config.subjects[1] if config.subjects else ""
+        config.subject_transform = SubjectTransform(src=ingest_subject, dest=f"{_CANARY}.>")
         await jetstream.update_stream(config)
+        canary, headers = ingest_subject.replace(">", "id"), {"Nats-Msg-Id": fill}
+        await jetstream.publish(canary, headers=headers)
+        async with asyncio.timeout(self._options.publish_timeout_s):
+            while (await jetstream.publish(canary, headers=headers)).duplicate:  # noqa: ASYNC110
+                await asyncio.sleep(_SHORTEST_WINDOW_S)
         await jetstream.purge_stream(self._options.name)
-        await asyncio.sleep(3 * _SHORTEST_WINDOW_S)
 
     async def last_payloads(self, wallet_ids: Sequence[WalletId]) -> Sequence[bytes | None]:
         with _failing_as_publish():

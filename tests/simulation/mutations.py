@@ -216,7 +216,8 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         ViolationKind.STREAM_EVENT_UNKNOWN, make=_world_with(_PublishesFirst)
     ),
     "forget the key table": Mutation(
-        ViolationKind.WRITE_APPLIED_TWICE, patches=((MemoryDatabase, "_store_keys", _do_nothing),)
+        ViolationKind.WRITE_APPLIED_TWICE,
+        patches=((MemoryDatabase, "_store_answers", _do_nothing),),
     ),
     "settle twice": Mutation(
         ViolationKind.TRANSFER_SETTLED_TWICE,
