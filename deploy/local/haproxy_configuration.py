@@ -14,7 +14,8 @@ Serve writes the file from a template and has no settings for these changes:
 - A replica whose machine vanished keeps its connections open for the whole response time-out. The
   kernel ends them after 1.5 to 2 s (`tcp-ut` while data is unacknowledged, keepalive while a
   response is awaited). Checks can't do that: a replica that drains fails them, too, and must finish
-  its requests.
+  its requests. Streams have a backend without `tcp-ut`: a replica stops reading a stream whose
+  client reads no results.
 
 A file that differs from what Ray 2.60 writes is rejected. HAProxy then does not start, and Serve
 logs why. Editing only the known parts could leave a port open unnoticed.
@@ -44,6 +45,10 @@ _CONNECT_MS: Final = 500
 was delivered. Serve's setting has whole seconds only."""
 _UNACKNOWLEDGED_MS: Final = 1_500
 """How long a replica's machine may acknowledge nothing: three or four retransmissions."""
+_OF_CHECKS: Final = re.compile(r"\s*(default-server|option httpchk|http-check) ")
+_STREAM_PATH: Final = "/v1/transfers/batch"
+_STREAMS: Final = "-streams"
+"""Suffix of the backend for streams."""
 
 _Section = tuple[str, list[str]]
 
@@ -130,13 +135,39 @@ def _with_node_health(sections: list[_Section], backend: str) -> list[_Section]:
     for head, lines in sections:
         if head == _FRONT:
             drains = not any(_HEALTHY.fullmatch(line) for line in lines)
-            lines = [*health_rules(backend, drains=drains), *lines]
+            lines = [*health_rules(backend, drains=drains), *_with_stream_rule(lines, backend)]
         changed.append((head, lines))
         if head == f"backend {backend}":
-            changed += health_backends(backend, lines)
+            changed += [*health_backends(backend, lines), _stream_backend(backend, lines)]
     if len(changed) == len(sections):
         raise UnknownConfiguration(f"no section 'backend {backend}'")
     return changed
+
+
+def _with_stream_rule(lines: list[str], backend: str) -> list[str]:
+    """The frontend's lines with a route for streams before Serve's routes."""
+    first = next(number for number, line in enumerate(lines) if _ROUTE.fullmatch(line))
+    rule = f"    use_backend {backend}{_STREAMS} if {{ path {_STREAM_PATH} }}"
+    return [*lines[:first], rule, *lines[first:]]
+
+
+def _stream_backend(backend: str, lines: list[str]) -> _Section:
+    """The API's backend for streams, which a replica may stop reading for as long as it likes.
+
+    `tcp-ut` also counts the time in which the receiver takes no data.
+    """
+    return f"backend {backend}{_STREAMS}", [
+        _without_user_timeout(line, backend) if line.startswith("    server ") else line
+        for line in lines
+        if not _OF_CHECKS.match(line)
+    ]
+
+
+def _without_user_timeout(line: str, backend: str) -> str:
+    """The server without checks of its own: it has the state of the one in Serve's backend."""
+    _, name, address, *options = line.split()
+    backup = " backup" if "backup" in options else ""
+    return f"    server {name} {address}{backup} track {backend}/{name}"
 
 
 def _changed(

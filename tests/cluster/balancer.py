@@ -49,12 +49,16 @@ class HAProxy:
 def start_balancer(folder: Path, address: str, nodes: Sequence[str]) -> HAProxy:
     """The documented balancer on ``address``, in front of these nodes' addresses."""
     text = _EXAMPLE.read_text()
-    found = _SERVER.search(text)
-    assert found, "no servers to replace"
-    servers = "".join(
-        f"    server node{number} {node}:8089{found[1]}\n" for number, node in enumerate(nodes, 1)
-    )
-    text = _SERVER.sub(servers, text)
+
+    def servers(found: re.Match[str]) -> str:
+        lines = (
+            f"    server node{number} {node}:8089{found[1].replace('node1', f'node{number}')}\n"
+            for number, node in enumerate(nodes, 1)
+        )
+        return "".join(lines)
+
+    text, replaced = _SERVER.subn(servers, text)
+    assert replaced, "no servers to replace"
     text = text.replace("bind :8089", f"bind {address}:8089")
     configuration = folder / "balancer.cfg"
     configuration.write_text(text)

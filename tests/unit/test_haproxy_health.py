@@ -101,6 +101,18 @@ def test_requests_to_a_machine_that_vanished_end(door: FrontDoor) -> None:
     assert [one.endswith(" tcp-ut 1500ms") for one in servers] == [True]
 
 
+def test_a_stream_that_is_not_read_is_no_vanished_machine(door: FrontDoor) -> None:
+    door.write(replica=30002)
+    text = edited(door)
+    (route,) = (
+        line.strip() for line in text.splitlines() if "use_backend http-api-streams" in line
+    )
+    servers = [line for line in section(text, "backend http-api-streams") if line[:7] == "server "]
+
+    assert route == "use_backend http-api-streams if { path /v1/transfers/batch }"
+    assert servers == ["server one 127.0.0.1:30002 track http-api/one"]
+
+
 def test_errors_of_haproxy_are_problem_documents(door: FrontDoor) -> None:
     door.write(replica=30002)
 
