@@ -12,6 +12,9 @@ POLL_S: Final = 1.0
 WAITING_S: Final = 15.0
 """A process without a node for this long is reported, with what the nodes lack."""
 
+_DONE_READS: Final = 3
+"""Serve says RUNNING for a moment after it took a deployment, too: so often in a row it must."""
+
 _READ_FAILURES_S: Final = 60.0
 """How long a cluster may not answer. Its head restarts in less."""
 
@@ -68,6 +71,7 @@ class Rollout:
         """
         deadline_s = self._clock() + timeout_s
         answered_s = self._clock()
+        done = 0
         while True:
             try:
                 state = self._cluster.read()
@@ -78,10 +82,12 @@ class Rollout:
             else:
                 answered_s = self._clock()
                 self._check_failures(state)
-                if self._is_done(state):
+                done = done + 1 if self._is_done(state) else 0
+                if done >= _DONE_READS:
                     return state
                 waiting = next(self._without_room(state), "")
-                self._news(self._progress(state) + (f"\n{waiting}" if waiting else ""))
+                if not done:
+                    self._news(self._progress(state) + (f"\n{waiting}" if waiting else ""))
                 if self._clock() >= deadline_s:
                     raise self._timed_out(state, waiting, timeout_s)
             self._sleep(POLL_S)
@@ -103,6 +109,11 @@ class Rollout:
                 raise DeploymentFailed(f"Serve could not start `{name}`: {reason}")
 
     def _is_done(self, state: ClusterState) -> bool:
+        """Whether the applications run, and no shard of the version before does beside new ones."""
+        if self._new(state, "shard") and any(
+            actor.name in self._known for actor in state.of_kind("shard")
+        ):
+            return False
         return all(
             self._is_new(state, name) and state.applications[name].status == "RUNNING"
             for name in self._applications

@@ -68,6 +68,17 @@ def test_a_version_that_already_ran_is_not_the_end() -> None:
         follow(ScriptedCluster(BEFORE), timeout_s=30)
 
 
+def test_a_moment_of_running_before_it_begins_is_not_the_end() -> None:
+    lines = follow(ScriptedCluster(RUNS, deploying(*NEW), RUNS))
+    assert lines == ["1 api DEPLOYING: 1 of 2 new shards"]
+
+
+def test_shards_of_the_version_before_must_have_ended() -> None:
+    both = moved(deploying(*NEW), applications={"api": application(API_CONFIG, at_s=2)})
+    with pytest.raises(DeploymentTimedOut):
+        follow(ScriptedCluster(both), timeout_s=30)
+
+
 def test_missing_room_is_reported_within_30_s_with_node_and_share() -> None:
     cluster = ScriptedCluster(deploying(*NEW, free_cpus=0.2))
     with pytest.raises(DeploymentTimedOut) as late:
