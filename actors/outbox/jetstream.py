@@ -58,8 +58,8 @@ _SHORTEST_WINDOW_S: Final = 0.1
 """The shortest duplicate window that the server accepts."""
 
 _FORGOTTEN_WINDOWS: Final = 10
-"""Windows until the server has forgotten the ids of purged messages. It does so at a time of its own,
-soon after one window; on a busy machine three were too few once. It says nowhere what it remembers."""
+"""Windows until the server has forgotten the ids of purged messages. It does so at a time of its
+own, soon after one window; on a busy machine three were too few once. It does not say when."""
 
 _READS_AT_ONCE: Final = 100
 """Requests for last messages that wait for responses at the same time."""
