@@ -6,11 +6,29 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from deploy.node import drain
+
+
+@contextmanager
+def titled(title: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with this title, which ends with the block.
+
+    It has written a line before the block begins: Popen returns while the kernel still executes the
+    program, and until then /proc has no arguments of it.
+    """
+    command = [title, "-c", "echo started; read x", *arguments]
+    with subprocess.Popen(
+        command, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"started\n"
+        yield process
 
 
 class Machine:
@@ -106,25 +124,18 @@ def test_each_haproxy_of_the_node_is_asked_to_refuse(
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_only_processes_of_this_machine_are_found_by_their_title() -> None:
     title = f"ray::Test{os.getpid()}"
-    with subprocess.Popen(["sleep", "60"]) as other:
-        renamed = subprocess.Popen([title, "60"], executable="/bin/sleep")
-        try:
-            assert drain.processes(title) == [renamed.pid]
-            drain.end([renamed.pid, 2**22 - 1], signal.SIGKILL)
-            renamed.wait()
-            assert drain.processes(title) == []
-            assert not drain.is_alive(renamed.pid)
-            assert drain.is_alive(other.pid)
-        finally:
-            renamed.kill()
-            renamed.wait()
-            other.kill()
+    with titled("other") as other, titled(title) as renamed:
+        assert drain.processes(title) == [renamed.pid]
+        drain.end([renamed.pid, 2**22 - 1], signal.SIGKILL)
+        renamed.wait()
+        assert drain.processes(title) == []
+        assert not drain.is_alive(renamed.pid)
+        assert drain.is_alive(other.pid)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ray_s_id_of_the_node_is_in_the_arguments_of_its_raylet() -> None:
-    arguments = ["/x/raylet", "-c", "read x", "--node_id=ab12"]
-    with subprocess.Popen(arguments, executable="/bin/sh", stdin=subprocess.PIPE) as raylet:
+    with titled("/x/raylet", "--node_id=ab12") as raylet:
         assert raylet.pid in drain.processes_with(drain.is_raylet)
         assert drain.node_id(raylet.pid) == "ab12"
     assert drain.node_id(raylet.pid) == ""
