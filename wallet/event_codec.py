@@ -64,16 +64,21 @@ def partition_of(wallet_id: WalletId, partitions: int) -> int:
 
 def subject_of(wallet_id: WalletId, event_type: EventType, partitions: int) -> str:
     """``wallet.events.<partition>.<wallet_id>.<type>``."""
-    return f"{SUBJECT_ROOT}.{partition_of(wallet_id, partitions)}.{wallet_id}.{event_type}"
+    return f"{subject_of_wallet(wallet_id, partitions)}.{event_type}"
 
 
-def encode_event(recorded: RecordedEvent) -> bytes:
-    """The CloudEvent of ``recorded``."""
+def subject_of_wallet(wallet_id: WalletId, partitions: int) -> str:
+    """What the subjects of a wallet's events have in common."""
+    return f"{SUBJECT_ROOT}.{partition_of(wallet_id, partitions)}.{wallet_id}"
+
+
+def encode_event(recorded: RecordedEvent, event_id: str = "") -> bytes:
+    """The CloudEvent of ``recorded``. ``event_id``: its id, if the caller has it already."""
     event = recorded.event
     settles = isinstance(event, TransferChanged) and event.previous is not None
     return ENCODER.encode(
         CloudEvent(
-            id=recorded.id,
+            id=event_id or recorded.id,
             type=event.type,
             subject=recorded.wallet_after.id,
             time=event.occurred_at,

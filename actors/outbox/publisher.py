@@ -9,7 +9,7 @@ from actors.outbox.queue import QueuedRange
 from actors.outbox.ranges import pack
 from actors.outbox.tracing import start_publish_spans
 from runtime import tracing
-from wallet.event_codec import encode_event, subject_of
+from wallet.event_codec import encode_event, subject_of_wallet
 from wallet.events import RecordedEvent
 
 
@@ -91,11 +91,13 @@ class RangePublisher:
                 queued.messages = list(self._encoded(recorded))
 
     def _encoded(self, recorded: Sequence[RecordedEvent]) -> Iterator[Message]:
-        partitions = self._partitions
+        """The messages of one wallet's events."""
+        subject = subject_of_wallet(recorded[0].wallet_after.id, self._partitions)
         for event in recorded:
+            event_id = event.id
             yield Message(
-                subject_of(event.wallet_after.id, event.event.type, partitions),
-                event.id,
-                encode_event(event),
+                f"{subject}.{event.event.type}",
+                event_id,
+                encode_event(event, event_id),
                 event.traceparent,
             )
