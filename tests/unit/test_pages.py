@@ -35,6 +35,7 @@ async def test_the_front_page_leads_everywhere() -> None:
     assert links == {
         "docs": "/docs",
         "openapi": "/openapi.json",
+        "openapi_3_0": "/openapi-3.0.json",
         "problems": "/problems",
         "health": "/healthz",
         "readiness": "/readyz",
