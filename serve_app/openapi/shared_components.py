@@ -28,6 +28,8 @@ amounts below 1 with more than 18 decimals, which no currency has."""
 
 BALANCE_PATTERN: Final = r"^-?(0|[1-9][0-9]{0,37})(\.[0-9]{1,18})?$"
 
+_NULL: Final[Json] = {"type": "null"}
+
 UUID: Final[Json] = {"type": "string", "format": "uuid"}
 
 _VERSION: Final[Json] = {"type": "integer", "format": "int64"}
@@ -135,12 +137,14 @@ def _field(name: str, schema: Json, *, is_request: bool) -> Json:
         schema = _without_null(schema)
     if is_request:
         schema = {key: value for key, value in schema.items() if key != "default"}
-    component = _COMPONENT_OF_FIELD.get(name)
-    if component is not None:
-        return _referring(schema, component)
-    if name in _SCHEMA_OF_FIELD:
-        return schema | _SCHEMA_OF_FIELD[name]
-    return _with_shared_values(schema)
+    if name in _COMPONENT_OF_FIELD:
+        found = _referring(schema, _COMPONENT_OF_FIELD[name])
+    elif name in _SCHEMA_OF_FIELD:
+        found = {key: part for key, part in schema.items() if key != "anyOf"}
+        found |= _SCHEMA_OF_FIELD[name]
+    else:
+        return _with_shared_values(schema)
+    return {"anyOf": [found, _NULL]} if _NULL in schema.get("anyOf", ()) else found
 
 
 def _referring(schema: Json, component: str) -> Json:
@@ -163,7 +167,7 @@ def _with_shared_values(schema: Json) -> Json:
 def _without_null(schema: Json) -> Json:
     """``schema`` without the option null, and without a default of null."""
     own = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
-    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    options = [option for option in schema.get("anyOf", ()) if option != _NULL]
     if len(options) > 1:
         return own | {"anyOf": options}
     return (options[0] if options else {}) | own

@@ -11,7 +11,7 @@ from serve_app.app import create_app
 from serve_app.openapi import version_3_0
 from serve_app.openapi.components import component_schemas
 from serve_app.openapi.document import ROUTES
-from serve_app.openapi.shared_components import SHARED
+from serve_app.openapi.shared_components import SHARED, share
 
 DOCUMENT: Any = create_app().openapi()
 SCHEMAS: Any = DOCUMENT["components"]["schemas"]
@@ -99,6 +99,19 @@ def test_a_new_amount_is_an_amount_without_any_mark() -> None:
 
     for name in ("CreateTransfer", "BatchTransfer", "MultiBatchTransfer", "Transfer"):
         assert schemas[name]["properties"]["amount"] == reference
+
+
+def test_a_new_field_that_may_be_null_stays_so() -> None:
+    null = {"type": "null"}
+    text = {"anyOf": [{"type": "string"}, null], "description": "One."}
+
+    fields = share({"properties": {"amount": text, "id": text, "name": text}})["properties"]
+
+    reference = {"$ref": "#/components/schemas/Amount", "description": "One."}
+    assert fields["amount"] == {"anyOf": [reference, null]}
+    uuid = {"type": "string", "format": "uuid", "description": "One."}
+    assert fields["id"] == {"anyOf": [uuid, null]}
+    assert fields["name"] == text
 
 
 def test_version_3_0_has_what_3_1_has() -> None:
