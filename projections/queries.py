@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal
 import asyncpg
 import msgspec
 
+from projections.grouped_reads import GroupedReads
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
 from wallet.representation import TransferView, WalletView
@@ -154,6 +155,13 @@ class Queries:
         self._timeout_s = timeout_s
         self._forked: frozenset[str] = frozenset()
         self._forked_read_at = -math.inf
+        self._projected_wallets = self._grouped(_PROJECTED_WALLET, "uuid")
+        self._written_wallets = self._grouped(_WRITTEN_WALLET, "uuid")
+        self._projected_references = self._grouped(_PROJECTED_BY_REFERENCE, "text")
+        self._written_references = self._grouped(_WRITTEN_BY_REFERENCE, "text")
+        self._projected_transfers = self._grouped(_PROJECTED_TRANSFER, "uuid", "uuid")
+        self._written_transfers = self._grouped(_WRITTEN_TRANSFER, "uuid", "uuid")
+        self._forked_now = self._grouped(_IS_FORKED, "uuid")
 
     async def wallet(
         self, wallet_id: WalletId, *, min_version: int = 0, strong: bool = False
@@ -163,10 +171,10 @@ class Queries:
         ``strong``: read the write side's tables, not the projection.
         """
         if not strong:
-            row = await self._row(_PROJECTED_WALLET, wallet_id)
+            row = await self._of(self._projected_wallets, wallet_id)
             if row is not None and row["version"] >= max(min_version, 1):
                 return _wallet_view(row)
-        row = await self._row(_WRITTEN_WALLET, wallet_id)
+        row = await self._of(self._written_wallets, wallet_id)
         return _wallet_view(row) if row is not None else None
 
     async def wallet_by_reference(
@@ -174,10 +182,10 @@ class Queries:
     ) -> WalletView | None:
         """As `wallet`, by the wallet's reference_id."""
         if not strong:
-            row = await self._row(_PROJECTED_BY_REFERENCE, reference_id)
+            row = await self._of(self._projected_references, reference_id)
             if row is not None and row["version"] >= max(min_version, 1):
                 return _wallet_view(row)
-        row = await self._row(_WRITTEN_BY_REFERENCE, reference_id)
+        row = await self._of(self._written_references, reference_id)
         return _wallet_view(row) if row is not None else None
 
     async def transfer(
@@ -193,10 +201,10 @@ class Queries:
         A missing transfer is never reported from the projection: the write side is read then.
         """
         if not strong:
-            row = await self._row(_PROJECTED_TRANSFER, wallet_id, transfer_id)
+            row = await self._of(self._projected_transfers, wallet_id, transfer_id)
             if row is not None and row["id"] and row["version"] >= max(min_version, 1):
                 return _found_transfer(row, wallet_id)
-        row = await self._row(_WRITTEN_TRANSFER, wallet_id, transfer_id)
+        row = await self._of(self._written_transfers, wallet_id, transfer_id)
         return _found_transfer(row, wallet_id) if row is not None else None
 
     async def transfers(
@@ -246,7 +254,7 @@ class Queries:
         As of the last second; ``strong``: now.
         """
         if strong:
-            return await self._row(_IS_FORKED, wallet_id) is not None
+            return await self._of(self._forked_now, wallet_id) is not None
         now = time.monotonic()
         if now - self._forked_read_at > _FORKED_FOR_S:
             # Set first: reads that come meanwhile use what is known.
@@ -261,6 +269,17 @@ class Queries:
 
     async def ping(self) -> None:
         await self._row("SELECT 1")
+
+    def _grouped(self, sql: str, *types: str) -> GroupedReads:
+        return GroupedReads(sql, types, fetch_one=self._row, fetch_many=self._rows)
+
+    async def _of(self, reads: GroupedReads, *key: str) -> Row | None:
+        try:
+            # Includes the wait for queries under way.
+            async with asyncio.timeout(self._timeout_s):
+                return await reads.row(*key)
+        except TimeoutError as error:
+            raise ReadUnavailable("no response in time") from error
 
     async def _row(self, sql: str, *arguments: object) -> Row | None:
         row: Row | None = await self._execute(lambda: self._pool.fetchrow(sql, *arguments))

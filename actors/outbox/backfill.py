@@ -63,9 +63,20 @@ class _Fill(NamedTuple):
     connection: int
     takes_all: bool = True
     """Whether the stream gets the whole journal; or each wallet's events after its last one."""
+    starts_empty: bool = False
+    """Whether the stream has no messages at its beginning, and may know no id of earlier ones."""
     kept: int = 0
     """Marks up to this sequence stay true."""
     since: float | None = None
+
+    def check_stored(self, events: int, last_sequence: int) -> None:
+        """An empty stream stores all ``events`` that were published to it so far.
+
+        The order of a wallet's events would be broken if it dropped some as duplicates. (INV-9)
+        """
+        stored = last_sequence - self.state.last_sequence
+        if self.starts_empty and stored < events:
+            raise PublishFailed(f"the stream dropped {events - stored} events as duplicates")
 
 
 class Backfiller:
@@ -142,7 +153,8 @@ class Backfiller:
             await asyncio.sleep(self._retention_s)
             await self._stream.ping(connection=fill.connection)
             end = await self._stream.ensure_ready()
-            self._check(fill, end, events, loss)
+            self._check_incarnation(fill, end)
+            fill.check_stored(events, end.last_sequence)
             self.fills[loss] += 1
             _log.error("stream backfilled from journal", events=events, loss=loss.value)
         return FilledStream(
@@ -176,7 +188,8 @@ class Backfiller:
 
     async def _begin_whole(self, label: StreamLoss, connection: int, *, purge: bool) -> _Fill:
         begun = await self._stream.begin_fill(label, connection=connection, purge=purge)
-        return _Fill(begun, connection)
+        is_empty = purge or label is StreamLoss.NEW
+        return _Fill(begun, connection, starts_empty=is_empty)
 
     async def _begin_after_rollback(
         self, interrupted: str | None, state: StreamState, connection: int
@@ -200,10 +213,12 @@ class Backfiller:
             after=after, limit=_BACKFILL_PAGE, since=fill.since
         ):
             missing = event_ranges if fill.takes_all else await self._missing(event_ranges)
-            await self._publisher.publish_from_journal(
+            highest = await self._publisher.publish_from_journal(
                 missing, fill.connection, fill.state.incarnation
             )
             events += sum(event_range.last - event_range.first + 1 for event_range in missing)
+            if missing:
+                fill.check_stored(events, highest)
             after = event_ranges[-1].wallet_id
         return events
 
@@ -219,12 +234,10 @@ class Backfiller:
         )
         return [one for one in ends if one.first <= one.last]
 
-    def _check(self, fill: _Fill, end: StreamState, events: int, loss: StreamLoss) -> None:
+    @staticmethod
+    def _check_incarnation(fill: _Fill, end: StreamState) -> None:
         if end.incarnation != fill.state.incarnation:
             raise PublishFailed("the stream became another one while it was filled")
-        stored = end.last_sequence - fill.state.last_sequence
-        if loss in (StreamLoss.NEW, StreamLoss.PURGED) and stored < events:
-            raise PublishFailed(f"the stream dropped {events - stored} purged events as duplicates")
 
 
 def _version_of(payload: bytes | None) -> int:

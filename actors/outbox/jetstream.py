@@ -20,14 +20,12 @@ next incarnation as well. It is trusted only from a response that also names the
 A stream that lost messages and is filled again in place becomes another incarnation by the same
 means: `begin_fill` gives it an ingest subject that names the fill,
 ``wallet.relay.<fill>.<random>.>``. Updates of the configuration keep that part.
-
-The server remembers the ids of purged messages for the duplicate window, and would drop them when
-they are published again. It forgets them when the window is shortened.
 """
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -41,6 +39,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
 from actors.journal.ports import Message, PublishFailed, StreamState
+from actors.outbox.jetstream_purge import purge_and_forget
 from actors.outbox.nats_client import PublishClient, connect
 from wallet.event_codec import SUBJECT_ROOT
 from wallet.ids import WalletId
@@ -53,13 +52,6 @@ _START, _APPEND, _COMMIT = range(3)
 _LIVE: Final = f"{SUBJECT_ROOT}.>"
 _INGEST_ROOT: Final = "wallet.relay."
 """Common prefix of the ingest subjects of all incarnations."""
-
-_SHORTEST_WINDOW_S: Final = 0.1
-"""The shortest duplicate window that the server accepts."""
-
-_FORGOTTEN_WINDOWS: Final = 10
-"""Windows until the server has forgotten the ids of purged messages. It does so at a time of its
-own, soon after one window; on a busy machine three were too few once. It does not say when."""
 
 _READS_AT_ONCE: Final = 100
 """Requests for last messages that wait for responses at the same time."""
@@ -229,19 +221,16 @@ class JetStream:
             client = self._client_for(connection)
             jetstream = client.jetstream(timeout=options.publish_timeout_s)
             if purge:
-                await self._purge(jetstream, fill)
+                await purge_and_forget(jetstream, partial(self._purging_config, fill))
             incarnation, state = _described(
                 await jetstream.update_stream(_config(options, fill=fill))
             )
         return self._know(incarnation, state)
 
-    async def _purge(self, jetstream: JetStreamContext, fill: str) -> None:
-        """Remove all messages, and make the server forget their ids."""
+    def _purging_config(self, fill: str, window_s: float) -> StreamConfig:
         config = _config(self._options, fill=fill)
-        config.duplicate_window = _SHORTEST_WINDOW_S
-        await jetstream.update_stream(config)
-        await jetstream.purge_stream(self._options.name)
-        await asyncio.sleep(_FORGOTTEN_WINDOWS * _SHORTEST_WINDOW_S)
+        config.duplicate_window = window_s
+        return config
 
     async def last_payloads(self, wallet_ids: Sequence[WalletId]) -> Sequence[bytes | None]:
         with _failing_as_publish():

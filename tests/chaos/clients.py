@@ -53,8 +53,9 @@ class Load:
         clients: int,
         think_s: float = THINK_S,
         mix: OperationMix = MIX,
+        resting: int = 0,
     ) -> None:
-        """``think_s``: mean pause between a client's requests."""
+        """``think_s``: mean pause between a client's requests. ``resting``: see `rest`."""
         self.state = SharedClientState()
         self.errors: Counter[str] = Counter()
         """Calls without a decision, by the error that the client got."""
@@ -71,7 +72,10 @@ class Load:
             trust_env=False,
         )
         self._seed = seed
-        self._count = clients
+        self._count = clients + resting
+        self._resting = resting
+        self._awake = asyncio.Event()
+        self._awake.set()
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.wallets: list[str] = []
@@ -85,13 +89,31 @@ class Load:
         for number in range(self._count):
             client = _Client(self, f"{self.name}-{number}", self._seed)
             own, hot = self.wallets[number + 1], self.wallets[0]
-            self._tasks.append(asyncio.create_task(client.run(own, hot, self._stopping)))
+            if number < self._resting:
+                work = client.run(own, own, self._stopping, self._awake)
+            else:
+                work = client.run(own, hot, self._stopping)
+            self._tasks.append(asyncio.create_task(work))
 
     async def stop(self) -> None:
         """Stop, after every client has finished its request."""
         self._stopping.set()
+        self._awake.set()
         await asyncio.gather(*self._tasks)
         await self.http.aclose()
+
+    @property
+    def resting_wallets(self) -> list[str]:
+        """Those of the clients that rest."""
+        return self.wallets[1 : 1 + self._resting]
+
+    def rest(self) -> None:
+        """Let some clients send nothing more until `wake`, once their present request is done."""
+        self._awake.clear()
+
+    def wake(self) -> None:
+        """Let them go on."""
+        self._awake.set()
 
     def raise_failures(self) -> None:
         """Raise the exception of a failed client, which is a bug of the test."""
@@ -148,10 +170,14 @@ class _Client:
         wallet = RequestedOperation(intent=intent, operation="create_wallet", key=intent)
         await self._client.pursue([wallet])
 
-    async def run(self, own: str, hot: str, stopping: asyncio.Event) -> None:
+    async def run(
+        self, own: str, hot: str, stopping: asyncio.Event, awake: asyncio.Event | None = None
+    ) -> None:
         await self._deposit(own)
         while not stopping.is_set():
             await asyncio.sleep(self._random.between(0.0, 2 * self._load.think_s))
+            if awake is not None:
+                await awake.wait()
             wallet_id = hot if self._random.happens(_HOT_SHARE) else own
             if self._random.happens(0.12):
                 await self._read(wallet_id)
@@ -167,7 +193,7 @@ class _Client:
 
     async def _write(self, wallet_id: str) -> None:
         operations = self._source.next_request(wallet_id)
-        atomic = len(operations) > 1 and self._random.happens(0.5)
+        atomic = len(operations) > 1 and self._random.happens(self._load.mix.atomic_share)
         self._load.abandoned += await self._client.pursue(operations, atomic=atomic)
 
     async def _read(self, wallet_id: str) -> None:

@@ -57,6 +57,8 @@ class Drill:
         self.outside = outside
         self.violations: list[str] = []
         self.missed: list[str] = []
+        self.told: list[str] = []
+        """What was measured besides, for the page of results."""
         self.void: Callable[[ClientCall], bool] = lambda _: False
         """Whether what a call told its client is known to be lost."""
         self.at_end: Callable[[Drill], Awaitable[None]] | None = None
@@ -107,6 +109,8 @@ class LoadRate(msgspec.Struct, frozen=True, kw_only=True):
     think_s: float = 2 * THINK_S
     """Mean pause between a client's requests."""
     mix: OperationMix = MIX
+    resting: int = 0
+    """Clients besides, each with a wallet of its own, that rest when the failure says so."""
 
 
 ORDINARY: Final = LoadRate()
@@ -141,7 +145,7 @@ async def run_drill(
             name=name,
             what=what,
             target=target,
-            writes=len(load.decided),
+            writes=_decided_writes(load.state.history),
             errors=Counter({code: n for code, n in load.errors.items() if code != IMPATIENT}),
             longest_s=load.longest_s(began),
             silent_s=silent_s(load.state.history, began, now()),
@@ -150,6 +154,7 @@ async def run_drill(
             lost=0,
             violations=await _violations(drill),
             missed=drill.missed,
+            told=drill.told,
         )
         result.lost = await _lost(drill)
         if target.in_order and outside.belief.gaps:
@@ -168,6 +173,7 @@ async def _load(stack: DrillStack, name: str, rate: LoadRate) -> AsyncIterator[L
         clients=rate.clients,
         think_s=rate.think_s,
         mix=rate.mix,
+        resting=rate.resting,
     )
     await load.start()
     try:
@@ -184,6 +190,13 @@ async def _until_every_wallet_was_written_to(load: Load, moment: Moment) -> floa
             return None
         await asyncio.sleep(_POLL_S)
     return back
+
+
+def _decided_writes(history: Iterable[ClientCall]) -> int:
+    """Each item of a batch is a write."""
+    return sum(
+        one.operation != "read" and one.outcome in ("acknowledged", "refused") for one in history
+    )
 
 
 def back_s(history: Iterable[ClientCall], moment: Moment) -> float | None:

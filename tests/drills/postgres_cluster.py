@@ -21,6 +21,9 @@ from tests.support.databases import execute, in_own_loop, with_database
 _STREAMING_TIMEOUT_S: Final = 30.0
 _ARCHIVED_TIMEOUT_S: Final = 60.0
 _NO_ARCHIVE: Final = "/bin/true"
+_REPLAYED: Final = """
+SELECT replay_lsn >= $1::text::pg_lsn FROM pg_stat_replication WHERE state = 'streaming'
+"""
 _STANDBY: Final = "SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'"
 
 
@@ -107,6 +110,15 @@ class PostgresCluster:
             return bool(ask(self.primary.url, _STANDBY) == state)
 
         assert wait_until(is_streaming, timeout_s=_STREAMING_TIMEOUT_S), "the standby is not back"
+
+    def wait_until_replayed(self) -> None:
+        """Wait until the standby has all that the primary has committed before the call."""
+        committed = ask(self.primary.url, "SELECT pg_current_wal_lsn()::text")
+
+        def is_replayed() -> bool:
+            return bool(ask(self.primary.url, _REPLAYED, committed))
+
+        assert wait_until(is_replayed, timeout_s=_STREAMING_TIMEOUT_S), "the standby is behind"
 
     def promote(self) -> None:
         """Make the standby the primary; returns when it accepts writes. The old one stays."""
@@ -244,17 +256,17 @@ class PostgresCluster:
         return folder / "pg_wal"
 
 
-def ask(url: str, query: str) -> Any:
+def ask(url: str, query: str, *values: object) -> Any:
     """One value, or None if the server does not answer."""
     try:
-        return in_own_loop(_ask(url, query))
+        return in_own_loop(_ask(url, query, *values))
     except (OSError, TimeoutError, asyncpg.PostgresError):
         return None
 
 
-async def _ask(url: str, query: str) -> Any:
+async def _ask(url: str, query: str, *values: object) -> Any:
     connection = await asyncpg.connect(url, timeout=10)
     try:
-        return await connection.fetchval(query, timeout=60)
+        return await connection.fetchval(query, *values, timeout=60)
     finally:
         await connection.close(timeout=10)

@@ -106,6 +106,8 @@ def complete_recovery(
             and (one.event.wallet_id, one.event.version) not in named
         ]
         drill.expect(not forgotten, f"{len(forgotten)} events lost that nobody named")
+        rested = loss.wallets & set(drill.load.resting_wallets)
+        drill.expect(not rested, f"{len(rested)} wallets have a fork although nobody wrote to them")
         untold = loss.wallets - set(drill.outside.belief.rewound)
         drill.expect(not untold, f"{len(untold)} forks were not told to consumers")
         missing = await _transfers_missing(drill, loss)

@@ -48,7 +48,7 @@ class DrillResult(msgspec.Struct, kw_only=True):
     what: str
     target: Target
     writes: int
-    """Decided: acknowledged or refused."""
+    """Decided: acknowledged or refused. Each item of a batch is one."""
     errors: Counter[str]
     """Calls without a decision, by what the client saw; its own time-outs apart."""
     longest_s: float
@@ -63,6 +63,8 @@ class DrillResult(msgspec.Struct, kw_only=True):
     violations: list[str]
     missed: list[str]
     """Targets that were not reached."""
+    told: list[str] = []
+    """What was measured besides."""
 
     def cells(self) -> tuple[str, ...]:
         errors = ", ".join(f"{count:,} × {code}" for code, count in self.errors.most_common())
@@ -105,4 +107,4 @@ def _lines(results: Sequence[DrillResult], took_s: float) -> Iterable[str]:
     yield ""
     yield from table(_HEAD, [one.cells() for one in results])
     yield ""
-    yield from (f"- `{one.name}`: {one.what}" for one in results)
+    yield from (f"- `{one.name}`: {'; '.join([one.what, *one.told])}" for one in results)

@@ -24,20 +24,27 @@ _BEHIND_S = 3.0
 _STANDING_S = 1.0
 _UNHARMED_AFTER_NS = 1_500_000_000
 _SHORT_WINDOW_S = 2.0
+_RESTED_S = 0.5
+"""Until the resting clients have finished their requests."""
 _SETTLED_S = 3.0
 """After the promotion, until the service has judged every wallet."""
 
-_500_WRITES_A_SECOND = LoadRate(
+_WRITES_PER_S = 500
+_FAST = LoadRate(
     clients=20,
     think_s=0.2,
     mix=OperationMix(
         idempotent_share=0.7,
         debit_share=2 / 3,
         pending_share=0.3,
+        settle_share=0.1,
         batch_share=0.9,
-        batch_size=(8, 14),
+        batch_size=(10, 16),
+        atomic_share=0.1,
     ),
+    resting=5,
 )
+"""More than `_WRITES_PER_S`."""
 
 Disturbance = Callable[[Drill], Awaitable[Callable[[], None]]]
 """Does something when the standby falls behind; what it returns undoes it after the promotion."""
@@ -48,14 +55,20 @@ def _promotion(
 ) -> Failure:
     async def promote_one_behind(drill: Drill) -> Moment:
         stack = drill.stack
+        drill.load.rest()
+        await drill.for_s(_RESTED_S)
+        await drill.do(stack.cluster.wait_until_replayed)
         link.stall()
+        stalled = now()
         undo = await disturb(drill) if disturb else _nothing
         await drill.for_s(_BEHIND_S)
+        _expect_rate(drill, stalled, now())
         await drill.do(stack.cluster.primary.kill)
         link.cut()
         await drill.for_s(standing_s)
         await drill.do(stack.promote)
         promoted = now()
+        drill.load.wake()
         await drill.for_s(_SETTLED_S)
         await drill.do(undo)
         await drill.do(lambda: stack.service.wallet("recover", "--replay"))
@@ -63,6 +76,13 @@ def _promotion(
         return now()
 
     return promote_one_behind
+
+
+def _expect_rate(drill: Drill, start: Moment, end: Moment) -> None:
+    """The standby is behind by that many writes a second."""
+    rate = drill.acknowledged_between(start, end) / ((end - start) / 1e9)
+    drill.told.append(f"{rate:,.0f} acknowledged writes a second until the primary was killed")
+    drill.expect(rate >= _WRITES_PER_S, f"{rate:,.0f} writes a second of {_WRITES_PER_S}")
 
 
 def _nothing() -> None:
@@ -87,7 +107,7 @@ async def test_what_the_stream_has_is_back_after_a_lossy_failover(
                 name="asynchronous-failover",
                 what=f"a standby {_BEHIND_S:.0f} s behind promoted, within the duplicate window",
                 target=Target(),
-                rate=_500_WRITES_A_SECOND,
+                rate=_FAST,
             )
         )
 
@@ -104,7 +124,7 @@ async def test_a_lossy_failover_is_repaired_beyond_the_duplicate_window(
                 what=f"the same with a duplicate window of {_SHORT_WINDOW_S:.0f} s, so that the "
                 "stream drops no repetition",
                 target=Target(),
-                rate=_500_WRITES_A_SECOND,
+                rate=_FAST,
             )
         )
 
@@ -124,7 +144,7 @@ async def test_a_paused_projection_shows_no_transfer_that_was_lost(
                 what="the same, the projection stopped (SIGSTOP) from before the loss until after "
                 "the promotion",
                 target=Target(),
-                rate=_500_WRITES_A_SECOND,
+                rate=_FAST,
             )
         )
 
@@ -145,7 +165,7 @@ async def test_two_owners_and_lost_commits_make_no_money_from_nothing(
                 what="the same, a shard stopped (SIGSTOP) during the loss: it continues after the "
                 "promotion beside its successor, with a memory of lost commits",
                 target=Target(),
-                rate=_500_WRITES_A_SECOND,
+                rate=_FAST,
             )
         )
 

@@ -5,6 +5,7 @@ import psutil
 import pytest
 
 from tests.e2e.api import Api, eventually
+from tests.support.process_facts import listening_ports, title_of
 from tests.support.running_service import RunningService
 
 MISSED_MAX_S = 5.0
@@ -18,16 +19,12 @@ def serving(service: RunningService) -> list[psutil.Process]:
     return [
         process
         for process in service.processes("")
-        if process.name() == "haproxy"
-        and any(
-            one.status == psutil.CONN_LISTEN and one.laddr.port == port
-            for one in process.net_connections(kind="tcp")
-        )
+        if "haproxy" in title_of(process).partition(" ")[0] and port in listening_ports(process)
     ]
 
 
 def is_a_standby(process: psutil.Process) -> bool:
-    return any(argument.endswith("standby.conf") for argument in process.cmdline())
+    return "standby.conf" in title_of(process)
 
 
 def test_a_killed_haproxy_is_missed_for_a_moment_and_replaced_unnoticed(

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import asyncpg
 import httpx
-import psutil
 import pytest
 
 from deploy.local.processes import process_tree, processes_with_env
@@ -19,6 +18,7 @@ from deploy.local.ray_environment import STACK_VARIABLE
 from tests.e2e.api import Api, new_id
 from tests.e2e.problems import assert_problem
 from tests.support import remote_client
+from tests.support.process_facts import listening_ports, title_of
 from tests.support.running_service import RunningService, own_service
 
 NO_REMOTE_CLIENTS: Final = remote_client.unavailable_reason()
@@ -87,13 +87,8 @@ def listening(service: RunningService) -> dict[int, str]:
         processes += process_tree(recorded)
     found: dict[int, str] = {}
     for process in processes:
-        try:
-            title = " ".join(process.cmdline()).strip()[:300]
-            for connection in process.net_connections(kind="tcp"):
-                if connection.status == psutil.CONN_LISTEN:
-                    found[connection.laddr.port] = title
-        except psutil.NoSuchProcess:
-            continue
+        title = title_of(process)[:300]
+        found |= dict.fromkeys(listening_ports(process), title)
     return found
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import msgspec
 import nats
@@ -10,7 +11,7 @@ import pytest
 from nats.js import JetStreamContext
 
 from actors.journal.ports import Message, PublishFailed
-from actors.outbox import sweep
+from actors.outbox import jetstream_purge, sweep
 from actors.outbox.jetstream import JetStream
 from actors.outbox.stream_loss import StreamLoss
 from tests.support.databases import execute, outbox_rows, until_outbox_is_empty
@@ -151,6 +152,21 @@ async def test_a_purge_is_noticed_and_consumers_get_everything_again(
         info = await stream.stream_info(STREAM)
     assert info.state.first_seq > 8, "the sequences continue"
     assert info.config.duplicate_window == 120.0
+
+
+async def test_a_fill_waits_until_purged_ids_are_forgotten(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jetstream_purge, "_PASSED_S", 0.0)
+    relay = JetStream(stream_options(nats_url))
+    before = await relay.ensure_ready()
+    connection = relay.connection_epoch
+    message = Message(f"wallet.events.0.{uuid4()}.test", str(uuid4()), b"{}")
+    await relay.publish([message], connection=connection, incarnation=before.incarnation)
+    begun = await relay.begin_fill("test", connection=connection, purge=True)
+    again = await relay.publish([message], connection=connection, incarnation=begun.incarnation)
+    await relay.close()
+    assert again == begun.last_sequence + 1, "stored, although a purged message had its id"
 
 
 async def test_a_purge_while_no_shard_runs_is_noticed_by_the_next(

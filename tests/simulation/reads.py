@@ -1,15 +1,19 @@
 """The read pool: answers the SQL of `Queries` from the in-memory tables."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from actors.journal.memory_database import MemoryDatabase
 from actors.journal.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from projections import queries
+from projections.grouped_reads import statement_for_many
 from tests.simulation.connections import Connection
 from tests.simulation.projections import ProjectionTables
 from wallet.state import Wallet
+
+Result = TypeVar("Result")
 
 
 class SimulatedPool:
@@ -22,16 +26,26 @@ class SimulatedPool:
         self._tables = tables
         self._connection = connection
 
-    async def fetchrow(
-        self, sql: str, wallet_id: Any, *, timeout: float | None = None
-    ) -> dict[str, Any] | None:
+    async def fetchrow(self, sql: str, wallet_id: Any) -> dict[str, Any] | None:
         statements = {
             queries._PROJECTED_WALLET: self._projected,
             queries._WRITTEN_WALLET: self._written,
         }
         statement = statements[sql]
+        return await self._execute(lambda: statement(wallet_id))
+
+    async def fetch(self, sql: str, wallet_ids: Sequence[Any]) -> list[dict[str, Any]]:
+        statements = {
+            statement_for_many(queries._PROJECTED_WALLET, ["uuid"]): self._projected,
+            statement_for_many(queries._WRITTEN_WALLET, ["uuid"]): self._written,
+        }
+        statement = statements[sql]
+        rows = await self._execute(lambda: [statement(one) for one in wallet_ids])
+        return [{"number": n, **row} for n, row in enumerate(rows, 1) if row is not None]
+
+    async def _execute(self, statement: Callable[[], Result]) -> Result:
         try:
-            return await self._connection.execute(lambda: statement(wallet_id))
+            return await self._connection.execute(statement)
         except (JournalConflict, JournalUnavailable, OutcomeUnknown) as failure:
             raise OSError(str(failure)) from failure
 

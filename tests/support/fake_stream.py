@@ -44,13 +44,15 @@ class FakeStream:
         self.fills: list[str] = []
         """Labels of the fills in place that were begun."""
         self.max_age_s = 0.0
-        self._forgotten: set[str] = set()
+        self._remembered: set[str] = set()
         """Ids of purged messages: a server drops them as duplicates until it forgets them."""
+        self.fills_that_forget_too_little = 0
+        """The next fills that purge the stream leave the server with an id that it still knows."""
 
     def purge(self) -> None:
         """Remove all messages, as an operator would."""
         self.purged += len(self.stored)
-        self._forgotten.update(message.id for message in self.stored)
+        self._remembered.update(message.id for message in self.stored)
         self.stored.clear()
 
     def lose_power(self, *, keeps: int) -> None:
@@ -77,7 +79,9 @@ class FakeStream:
         self.incarnation = f"{created}|{label}-{len(self.fills)}"
         if purge:
             self.purge()
-            self._forgotten.clear()
+            remembered = sorted(self._remembered)[:1] if self.fills_that_forget_too_little else ()
+            self.fills_that_forget_too_little -= bool(remembered)
+            self._remembered.intersection_update(remembered)
         return self.state
 
     async def last_payloads(self, wallet_ids: Sequence[WalletId]) -> Sequence[bytes | None]:
@@ -101,7 +105,7 @@ class FakeStream:
         is_another = not self._is_connected or connection != self.connection_epoch
         if self.unreachable or is_another or refused or fault is StreamFault.NOT_STORED:
             raise PublishFailed("injected: publish failed")
-        known = {message.id for message in self.stored} | self._forgotten
+        known = {message.id for message in self.stored} | self._remembered
         self.stored += [message for message in messages if message.id not in known]
         await self._notify()
         if fault is StreamFault.STORED_BUT_NOT_ACKNOWLEDGED:

@@ -19,6 +19,8 @@ class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
     batch_share: float = 0.15
     """Of requests."""
     batch_size: tuple[int, int] = (2, 4)
+    atomic_share: float = 0.5
+    """Of batches."""
     settle_share: float = 0.35
     """Of operations on a wallet that has pending transfers."""
     key_reuse_share: float = 0.0

@@ -22,6 +22,7 @@ from deploy.local.processes import processes_with_env
 from deploy.local.ray_environment import STACK_VARIABLE
 from deploy.local.state_dir import StateDirectory
 from tests.support.commands import run_command
+from tests.support.process_facts import title_of
 from tests.support.reaper import watched
 
 _UP_TIMEOUT_S: Final = 240
@@ -69,7 +70,7 @@ class RunningService:
         return [
             process
             for process in processes_with_env(STACK_VARIABLE, stack_id)
-            if " ".join(process.cmdline()).startswith(title)
+            if title_of(process).startswith(title)
         ]
 
     @property

@@ -60,6 +60,19 @@ async def test_a_purged_stream_gets_everything_again(monkeypatch: pytest.MonkeyP
     await fixture.close()
 
 
+async def test_a_fill_whose_events_were_dropped_as_duplicates_begins_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweep, "_STREAM_CHECK_INTERVAL_S", 0.01)
+    fixture = await make_fixture()
+    fixture.stream.fills_that_forget_too_little = 2
+    fixture.stream.purge()
+    await until(lambda: fixture.relay.stream_fills[StreamLoss.PURGED] == 1)
+    assert len(fixture.stream.fills) == 3
+    assert fixture.stream.ids == EVENTS
+    await fixture.close()
+
+
 async def test_what_came_after_a_purge_comes_again_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
