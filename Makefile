@@ -10,7 +10,7 @@ BENCHMARK := $(VENV)/.benchmark-installed
 DOCUMENTATION := $(VENV)/.documentation-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs clean migrate rebuild-projections verify test lint fmt requirements simulate
+.PHONY: help up down status logs demo clean migrate rebuild-projections verify test lint fmt requirements simulate
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ status: $(RUNTIME) ## Show processes, readiness and load: make status WATCH=1
 
 logs: $(RUNTIME) ## Show logs: make logs NAME=serve FOLLOW=1
 	@$(BIN)/wallet logs $(if $(FOLLOW),--follow) $(NAME)
+
+demo: $(RUNTIME) ## Fill the running service with a day of a small shop, to look at
+	@$(BIN)/wallet demo $(if $(URL),--url $(URL))
 
 clean: $(RUNTIME) ## Remove all data and logs; asks first, unless YES=1
 	@$(BIN)/wallet clean $(if $(YES),--yes)
@@ -68,6 +71,8 @@ requirements: ## Pin and hash the requirements again, from pyproject.toml (needs
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --extra docs --constraint requirements.txt \
 		--output-file requirements-docs.txt pyproject.toml
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --group generators --output-file requirements-generators.txt
 
 # A marker file is written after a complete installation; an incomplete one is repeated.
 $(RUNTIME): requirements.txt
@@ -156,6 +161,18 @@ $(NODE_TOOLS): package.json package-lock.json
 	@command -v npm > /dev/null || { echo "npm is missing. Install Node.js 20 or newer."; exit 1; }
 	@echo "Installing the specification's tools …"
 	@npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# Client generators, for the tests of generated clients (docs/using/generated-clients.md).
+.PHONY: generators
+GENERATORS := $(VENV)/generators
+
+generators: $(NODE_TOOLS) $(GENERATORS)/.installed ## Install client generators, for tests/e2e/test_generated_clients.py
+$(GENERATORS)/.installed: requirements-generators.txt $(RUNTIME)
+	@echo "Installing client generators …"
+	@$(BIN)/python -m venv --clear $(GENERATORS)
+	@$(GENERATORS)/bin/python -m pip --disable-pip-version-check --quiet \
+		install --require-hashes --requirement requirements-generators.txt
 	@touch $@
 
 # -- documents (docs/developing/changing.md) ---------------------------------------------------------

@@ -29,6 +29,16 @@ code {{ font: .95em ui-monospace, monospace; }}
 td.good {{ color: #1a7f37; }} td.fair {{ color: #9a6700; }} td.bad {{ color: #cf222e; }}
 img {{ max-width: 100%; background: white; border-radius: 6px; }}
 .warning {{ border-left: 4px solid #cf222e; padding: .4rem 1rem; }}
+@media (max-width: 40rem) {{
+  thead {{ display: none; }}
+  table, tbody, tr {{ display: block; }}
+  tr {{ border-bottom: 2px solid var(--line); padding: .4rem 0; }}
+  td {{ display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .1rem 0;
+    white-space: normal; overflow-wrap: anywhere; }}
+  td::before {{ content: attr(data-column); flex: none; opacity: .75; text-align: left; }}
+  td.words:not(:first-child) {{ text-align: right; }}
+  td:first-child {{ font-weight: 600; }} td:first-child::before {{ content: none; }}
+}}
 </style></head><body>
 <h1>Wallet service: benchmark</h1>
 <p class="about">{about}</p>
@@ -79,16 +89,21 @@ def _picture(name: str, path: Path) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f"<th>{_text(cell)}</th>" for cell in table.head)
-    rows = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in table.rows)
+    rows = "".join(
+        f"<tr>{''.join(_cell(*pair) for pair in zip(row, table.head, strict=True))}</tr>"
+        for row in table.rows
+    )
     return (
         f'<h2>{_text(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
 
-def _cell(cell: str) -> str:
+def _cell(cell: str, column: str) -> str:
+    """A cell. On a narrow screen each row is a list, and each cell names its column."""
     kind = _CLASSES.get(cell, "words" if re.search(r"[a-z]{3}", cell) else "")
-    return f'<td class="{kind}">{_text(cell)}</td>' if kind else f"<td>{_text(cell)}</td>"
+    chosen = f' class="{kind}"' if kind else ""
+    return f'<td{chosen} data-column="{html.escape(column)}">{_text(cell)}</td>'
 
 
 def _text(text: str) -> str:

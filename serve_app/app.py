@@ -1,11 +1,13 @@
 """The HTTP application: routes, documentation, and error handlers."""
 
+from typing import Final
+
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
 from runtime.version import VERSION
@@ -15,7 +17,9 @@ from serve_app.asgi.router import FastPathApplication, RouteTable
 from serve_app.dependencies import Dependencies
 from serve_app.http.problems import ProblemError, problem_response
 from serve_app.http.requests import request_id_of
-from serve_app.openapi import document
+from serve_app.openapi import document, version_3_0
+
+OPENAPI_3_0: Final = "/openapi-3.0.json"
 
 _table = RouteTable(
     (method, route.path, as_asgi(route.endpoint, route.needs, route.allowed))
@@ -37,6 +41,7 @@ def create_app(services: Dependencies | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.services = services
+    app.add_route(OPENAPI_3_0, _openapi_3_0, methods=["GET"], include_in_schema=False)
     for page in app.router.routes:
         if isinstance(page, APIRoute) and page.methods == {"GET"}:
             page.methods = {"GET", "HEAD"}  # As in Starlette's own routes.
@@ -46,6 +51,11 @@ def create_app(services: Dependencies | None = None) -> FastAPI:
     app.add_exception_handler(Exception, _unhandled_error)
     app.openapi = lambda: document.openapi_of(app)  # type: ignore[method-assign]
     return app
+
+
+async def _openapi_3_0(request: Request) -> Response:
+    app: FastAPI = request.app
+    return JSONResponse(version_3_0.rendered(app.openapi()))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

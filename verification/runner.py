@@ -15,6 +15,7 @@ from verification.database import check_database, connect, events_expected
 from verification.digest import Digest, EarlierHeads, take_digest, write_digest
 from verification.findings import Findings
 from verification.history import check_history, read_history
+from verification.json_report import JsonReport
 from verification.stream_check import StreamTotals, check_stream
 from verification.stream_source import StreamUnreadable, open_stream
 
@@ -44,11 +45,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """A smaller projection lag is no violation."""
     against: Path | None = None
     """An earlier digest; its heads are beside it."""
+    as_json: bool = False
+    """Print one JSON object instead of lines."""
 
 
 def run(options: Options, out: Console, err: Console) -> int:
     """Run the check; returns the exit code."""
-    with ConsoleReport(out, err) as report:
+    with (JsonReport if options.as_json else ConsoleReport)(out, err) as report:
         try:
             findings = asyncio.run(_check(options, report))
         except _FAILURES as failure:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +17,7 @@ from deploy.local.state_dir import StateDirectory
 from runtime.postgres.connect import Connector
 from runtime.settings import Settings
 from serve_app.auth.api_key import PREFIX, SCOPES, NewApiKey, generate
-from serve_app.auth.store import ApiKeyRecord, KeyStore, KeysUnavailable
+from serve_app.auth.store import ApiKeyRecord, AttributedEvent, KeyStore, KeysUnavailable
 from wallet.ids import canonical_uuid
 
 ResultT = TypeVar("ResultT")
@@ -25,6 +26,33 @@ _NAME_MAX: Final = 100
 
 _WIDTH: Final = 200
 """Ids must stay whole to be copied: a narrow terminal wraps the lines."""
+
+
+KeyState = Literal["active", "expired", "revoked"]
+
+_COLOURS: Final[dict[KeyState, str]] = {"active": "green", "expired": "red", "revoked": "red"}
+
+
+class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What `wallet keys create --json` prints."""
+
+    id: str
+    key: str
+    """The whole key, with its secret."""
+
+
+class ListedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """An element of the list that `wallet keys list --json` prints. Times are UTC."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    state: KeyState
+    rate_per_s: float | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +92,33 @@ def create(settings: Settings, state_dir: StateDirectory, options: NewKeyOptions
     return key
 
 
+def all_as_json(settings: Settings, state_dir: StateDirectory) -> str:
+    """All API keys as a JSON list, oldest first."""
+    now = datetime.now(UTC)
+    keys = _with_store(settings, state_dir, lambda store: store.all())
+    return encoded(
+        [
+            ListedKey(
+                id=key.key_id,
+                name=key.name,
+                scopes=key.scopes,
+                state=_state(key, now),
+                rate_per_s=key.rate_per_s,
+                created_at=key.created_at,
+                expires_at=key.expires_at,
+                revoked_at=key.revoked_at,
+                last_used_at=key.last_used_at,
+            )
+            for key in keys
+        ]
+    )
+
+
+def encoded(document: object) -> str:
+    """JSON for people and programs."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
 def show(settings: Settings, state_dir: StateDirectory, console: Console) -> None:
     """Print one line per API key, oldest first."""
     keys = _with_store(settings, state_dir, lambda store: store.all())
@@ -79,7 +134,7 @@ def show(settings: Settings, state_dir: StateDirectory, console: Console) -> Non
             key.key_id,
             escape(key.name),
             " ".join(key.scopes),
-            _state(key, now),
+            f"[{_COLOURS[_state(key, now)]}]{_state(key, now)}",
             "" if key.rate_per_s is None else f"{key.rate_per_s:g}/s",
             _timestamp(key.created_at),
             _timestamp(key.expires_at),
@@ -107,22 +162,25 @@ def revoke(settings: Settings, state_dir: StateDirectory, key_id: str, console: 
     )
 
 
-def attribute(
+def attributed(
     settings: Settings,
     state_dir: StateDirectory,
     wallet_id: str,
     transfer_id: str | None,
     limit: int,
-    console: Console,
-) -> None:
-    """Print one line per event, newest first, with the API key that made it."""
+) -> list[AttributedEvent]:
+    """The latest events of a wallet, newest first, with the API key that made each."""
     wallet = canonical_uuid(wallet_id)
     transfer = canonical_uuid(transfer_id) if transfer_id is not None else None
     if wallet is None or (transfer_id is not None and transfer is None):
         raise StackError("Wallet and transfer ids must be UUIDs.")
-    events = _with_store(
+    return _with_store(
         settings, state_dir, lambda store: store.attributed_events(wallet, transfer, limit=limit)
     )
+
+
+def show_attribution(events: list[AttributedEvent], console: Console) -> None:
+    """Print one line per event."""
     table = Table(box=None, pad_edge=False)
     for title in ("VERSION", "TIME", "TYPE", "TRANSFER", "KEY", "NAME"):
         table.add_column(title, no_wrap=True)
@@ -146,12 +204,12 @@ def _print_wide(console: Console, table: Table) -> None:
     console.print(table)
 
 
-def _state(key: ApiKeyRecord, now: datetime) -> str:
+def _state(key: ApiKeyRecord, now: datetime) -> KeyState:
     if key.revoked_at is not None:
-        return "[red]revoked[/red]"
+        return "revoked"
     if key.expires_at is not None and key.expires_at <= now:
-        return "[red]expired[/red]"
-    return "[green]active[/green]"
+        return "expired"
+    return "active"
 
 
 def _timestamp(moment: datetime | None) -> str:

@@ -12,6 +12,9 @@ app = typer.Typer(
 )
 
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="Name of the key, shown by `list`.")],
@@ -30,9 +33,10 @@ def create(
             "Default: WALLET_API_KEY_RATE_PER_S.",
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Create a key and print it to standard output, once."""
-    from deploy.cli.key_commands import NewKeyOptions
+    from deploy.cli.key_commands import CreatedKey, NewKeyOptions, encoded
     from deploy.cli.key_commands import create as make
 
     options = NewKeyOptions(
@@ -40,15 +44,18 @@ def create(
     )
     key = make(settings(), state_dir(), options)
     typer.echo(f"Created key {key.key_id} ({name}). Store it now: it is not shown again.", err=True)
-    typer.echo(key.text)
+    typer.echo(encoded(CreatedKey(id=key.key_id, key=key.text)) if as_json else key.text)
 
 
 @app.command(name="list")
-def list_keys() -> None:
+def list_keys(as_json: JsonOption = False) -> None:
     """List all keys, including revoked and expired ones, without their secrets."""
-    from deploy.cli.key_commands import show
+    from deploy.cli.key_commands import all_as_json, show
 
-    show(settings(), state_dir(), console())
+    if as_json:
+        typer.echo(all_as_json(settings(), state_dir()))
+    else:
+        show(settings(), state_dir(), console())
 
 
 @app.command()
@@ -70,12 +77,19 @@ LimitOption = Annotated[
 
 @app.command()
 def attribution(
-    wallet_id: WalletArgument, transfer: TransferOption = None, limit: LimitOption = 20
+    wallet_id: WalletArgument,
+    transfer: TransferOption = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
 ) -> None:
     """Show which API key made each of a wallet's latest events."""
-    from deploy.cli.key_commands import attribute as show_attribution
+    from deploy.cli.key_commands import attributed, encoded, show_attribution
 
-    show_attribution(settings(), state_dir(), wallet_id, transfer, limit, console())
+    events = attributed(settings(), state_dir(), wallet_id, transfer, limit)
+    if as_json:
+        typer.echo(encoded(events))
+    else:
+        show_attribution(events, console())
 
 
 @app.command(name="who", hidden=True)

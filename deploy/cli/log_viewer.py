@@ -29,9 +29,9 @@ def files_of(state_dir: StateDirectory, name: str | None) -> list[tuple[str, Pat
     chosen = [item for item in named if item[0] == name or item[0].startswith(f"{name}/")]
     if not chosen:
         known = sorted({known.partition("/")[0] for known, _ in named})
-        raise StackError(
-            f"No log named `{name}`. Available logs: {', '.join(known) or 'none yet'}."
-        )
+        if not known:
+            raise StackError("There are no logs yet: nothing was started here.")
+        raise StackError(f"No log named `{name}`. Available logs: {', '.join(known)}.")
     return chosen
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -28,6 +28,8 @@ app = typer.Typer(
 
 app.add_typer(keys.app, name="keys")
 app.add_typer(events.app, name="events")
+
+DEFAULT_URL: Final = "http://localhost:8089"
 
 Address = Annotated[
     str,
@@ -87,10 +89,21 @@ def status(
             "nodes. Default: the local stack."
         ),
     ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the status of the local stack as JSON, once.")
+    ] = False,
 ) -> None:
     """Show processes, placement, readiness and load. Exit code 1 if the service is not ready."""
     from deploy.cli import status as page
 
+    if as_json:
+        if watch or address:
+            raise typer.BadParameter("--json is for the local stack, once")
+        document, is_ready = page.status_as_json(_settings(), _state_dir())
+        typer.echo(document)
+        if not is_ready:
+            raise typer.Exit(1)
+        return
     if address:
         from deploy.cli.cluster_status import cluster_status
 
@@ -138,6 +151,22 @@ def logs(
     if follow:
         for line in log_viewer.new_lines(files):
             typer.echo(line)
+
+
+@app.command()
+def demo(
+    url: Annotated[
+        str, typer.Option(envvar="WALLET_URL", help="The service. Default: the local stack.")
+    ] = "",
+    api_key: Annotated[
+        str,
+        typer.Option(envvar="WALLET_API_KEY", help="Key with wallets:read and wallets:write."),
+    ] = "",
+) -> None:
+    """Fill a running service with a day of a small shop. A second run changes nothing."""
+    from deploy.cli.demo import demo as play
+
+    play(url or _state_dir().load().http_url or DEFAULT_URL, api_key, _console())
 
 
 @app.command()
@@ -305,6 +334,9 @@ def verify(
             "that nothing up to it was changed."
         ),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with all that was found.")
+    ] = False,
 ) -> None:
     """Check ledger consistency online.
 
@@ -315,7 +347,12 @@ def verify(
 
     try:
         code = run_check(
-            _settings(), _state_dir(), stream=stream, lag_max_s=lag_max_s, against=against
+            _settings(),
+            _state_dir(),
+            stream=stream,
+            lag_max_s=lag_max_s,
+            against=against,
+            as_json=as_json,
         )
     except StackError as failure:
         typer.echo(f"Error: {failure}", err=True)

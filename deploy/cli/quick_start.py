@@ -30,6 +30,7 @@ def print_quick_start(
         "",
         f"The wallet service {state}: [bold]{url}[/bold]",
         f"Documentation: {url}/docs",
+        "Something to look at: `wallet demo` (make demo)",
         f"Events: {events} (`wallet events credentials`, `wallet events tail`)",
         "",
         "Example requests (a debit puts money INTO the wallet, a credit takes it OUT):",

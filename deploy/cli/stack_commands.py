@@ -188,6 +188,7 @@ def verify(
     stream: bool,
     lag_max_s: float,
     against: Path | None = None,
+    as_json: bool = False,
 ) -> int:
     """Check the running service; returns the exit code."""
     from verification.runner import Options, run
@@ -199,6 +200,7 @@ def verify(
         stream=settings.stream_name,
         lag_max_s=lag_max_s,
         against=against,
+        as_json=as_json,
     )
     return run(options, Console(), Console(stderr=True))
 

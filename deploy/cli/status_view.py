@@ -1,146 +1,127 @@
-"""Statistics of the running service as tables, with rates between two snapshots.
+"""Load of the running service as tables.
 
-The tables fit into 80 columns.
+The tables fit into 80 columns. What counts since the start of a process is called a total.
 """
 
-from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Final
 
-import msgspec
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from actors.shard.statistics import ShardStatistics
+from deploy.cli.load_figures import (
+    STAGES,
+    HotWalletLoad,
+    ProjectionLoad,
+    ReplicaLoad,
+    ServiceLoad,
+    ShardLoad,
+    load_between,
+)
 from deploy.local.status_source import StatusSnapshot
-from projections.statistics import ProjectionStatistics
-from runtime.metrics.histogram import HistogramSnapshot
-from serve_app.asgi.statistics import ReplicaStatistics
-
-_STAGES: Final = ("queue", "load", "decide", "commit", "reply")
-
-_HOT_WALLETS_MAX: Final = 5
+from projections.statistics import AuditStatistics
 
 _SLOW_S: Final = 30.0
 """A longer lag or outbox age is shown in red. The alerts have the same bound."""
 
-StatisticsT = TypeVar("StatisticsT", bound=msgspec.Struct)
-
 
 def render_status(before: StatusSnapshot, now: StatusSnapshot) -> RenderableType:
     """The tables for ``now``, with rates since ``before``."""
-    elapsed_s = max(now.at_s - before.at_s, 1e-3)
-    shards = _pairs(before.shards, now.shards, "shard")
+    return render_load(load_between(before, now))
+
+
+def render_load(load: ServiceLoad) -> RenderableType:
+    """The tables of a load."""
     return Group(
-        _replicas(_pairs(before.replicas, now.replicas, "replica"), elapsed_s),
+        _replicas(load.replicas),
         Text(),
-        _shards(shards, elapsed_s),
+        _shards(load.shards),
         Text(),
-        _latencies(shards),
+        _latencies(load.shards),
         Text(),
-        _projections(_pairs(before.projections, now.projections, "group"), elapsed_s),
+        _projections(load.projections),
         Text(),
-        _hot_wallets(now.shards),
-        _audit(now.projections),
+        _hot_wallets(load.hot_wallets),
+        _audit(load.audit),
     )
-
-
-def _pairs(
-    before: list[StatisticsT], now: list[StatisticsT], name: str
-) -> list[tuple[StatisticsT, StatisticsT]]:
-    """Each with its earlier statistics; with itself if it is new or was replaced."""
-    known: Mapping[object, StatisticsT] = {_identity(one, name): one for one in before}
-    return [
-        (known.get(_identity(one, name), one), one)
-        for one in sorted(now, key=lambda found: str(getattr(found, name)))
-    ]
-
-
-def _identity(one: msgspec.Struct, name: str) -> object:
-    return getattr(one, name), one.pid  # type: ignore[attr-defined]  # all three types have a pid
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
+    first, *numbers = columns
+    # On a narrow screen the first column gives way: a number must not be cut.
+    table.add_column(first, overflow="fold")
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
-def _replicas(pairs: list[tuple[ReplicaStatistics, ReplicaStatistics]], elapsed_s: float) -> Table:
-    table = _table("REPLICA", "REQUESTS/S", "MEAN", "5XX", "429", "QUEUED", "READ POOL")
-    for before, now in pairs:
-        requests = now.requests - before.requests
-        mean_s = (now.seconds - before.seconds) / requests if requests else None
-        pool = f"{now.pool.get('busy', 0)} of {now.pool.get('max', 0)} busy"
+def _replicas(replicas: list[ReplicaLoad]) -> Table:
+    table = _table("REPLICA", "REQUESTS/S", "MEAN", "5XX TOTAL", "429 TOTAL", "QUEUED", "READS")
+    for one in replicas:
         table.add_row(
-            now.replica,
-            _number(requests / elapsed_s),
-            _milliseconds(mean_s),
-            _error_count(now.failed),
-            _number(now.overloaded),
-            _number(now.queued),
-            pool,
+            one.replica,
+            _number(one.requests_per_s),
+            _milliseconds(one.mean_s),
+            _error_count(one.failed_total),
+            _number(one.overloaded_total),
+            _number(one.queued),
+            f"{one.pool_busy} of {one.pool_max}",
         )
     return _or_empty(table, "No replica responds.")
 
 
-def _shards(pairs: list[tuple[ShardStatistics, ShardStatistics]], elapsed_s: float) -> Table:
+def _shards(shards: list[ShardLoad]) -> Table:
     table = _table(
         "SHARD", "COMMANDS/S", "CMDS/BATCH", "MAILBOX", "WALLETS", "OUTBOX", "OUTBOX AGE"
     )
-    for before, now in pairs:
+    for one in shards:
         table.add_row(
-            f"{now.shard}" if now.journal_ready else f"[red]{now.shard} (database down)[/red]",
-            _number((now.commands - before.commands) / elapsed_s),
-            _number(_mean_between(before, now, "batch_commands")),
-            _number(now.mailbox_items),
-            _number(now.wallets_active),
-            _number(now.outbox_events),
-            _age(now.outbox_age_s),
+            f"{one.shard}" if one.database_up else f"[red]{one.shard} (database down)[/red]",
+            _number(one.commands_per_s),
+            _number(one.commands_per_batch),
+            _number(one.mailbox),
+            _number(one.wallets),
+            _number(one.outbox_events),
+            _age(one.outbox_age_s),
         )
     return _or_empty(table, "No shard responds.")
 
 
-def _latencies(pairs: list[tuple[ShardStatistics, ShardStatistics]]) -> Table:
+def _latencies(shards: list[ShardLoad]) -> Table:
     """The mean time that a command spends in each stage of its shard."""
-    table = _table("LATENCY", *(stage.upper() for stage in _STAGES), "CONFLICTS")
-    for before, now in pairs:
-        means = (_milliseconds(_mean_between(before, now, f"{stage}_seconds")) for stage in _STAGES)
-        table.add_row(f"shard {now.shard}", *means, _number(now.conflicts))
+    table = _table("LATENCY", *(stage.upper() for stage in STAGES), "CONFLICTS TOTAL")
+    for one in shards:
+        means = (_milliseconds(one.stages_s[stage]) for stage in STAGES)
+        table.add_row(f"shard {one.shard}", *means, _number(one.conflicts_total))
     return table
 
 
-def _projections(
-    pairs: list[tuple[ProjectionStatistics, ProjectionStatistics]], elapsed_s: float
-) -> Table:
-    table = _table("PROJECTION", "EVENTS/S", "LAG EVENTS", "LAG", "GAPS", "DEAD LETTERS")
-    for before, now in pairs:
+def _projections(projections: list[ProjectionLoad]) -> Table:
+    table = _table("PROJECTION", "EVENTS/S", "LAG EVENTS", "LAG", "GAPS TOTAL", "DEAD LETTERS")
+    for one in projections:
         table.add_row(
-            f"{now.group}" if now.ready else f"[red]{now.group} (disconnected)[/red]",
-            _number((now.events - before.events) / elapsed_s),
-            f"{now.pending:,}",
-            _age(now.lag_s),
-            _number(now.gaps),
-            _error_count(now.dead_letters),
+            f"{one.projection}" if one.connected else f"[red]{one.projection} (disconnected)[/red]",
+            _number(one.events_per_s),
+            f"{one.lag_events:,}",
+            _age(one.lag_s),
+            _number(one.gaps_total),
+            _error_count(one.dead_letters),
         )
     return _or_empty(table, "No projection responds.")
 
 
-def _hot_wallets(shards: list[ShardStatistics]) -> RenderableType:
-    hot = [(wallet, one.shard) for one in shards for wallet in one.hot_wallets]
+def _hot_wallets(hot: list[HotWalletLoad]) -> RenderableType:
     if not hot:
         return Text("No hot wallets: no writes in the last seconds.\n", style="dim")
-    hot.sort(key=lambda found: -found[0].commands_per_s)
     table = _table("HOT WALLET", "COMMANDS/S", "SHARD SHARE", "SHARD")
-    for wallet, shard in hot[:_HOT_WALLETS_MAX]:
-        rate = f"{wallet.commands_per_s:,.1f}"
-        table.add_row(wallet.wallet_id, rate, f"{wallet.share:.0%}", str(shard))
+    for one in hot:
+        rate = f"{one.commands_per_s:,.1f}"
+        table.add_row(one.wallet_id, rate, f"{one.share:.0%}", str(one.shard))
     return Group(table, Text())
 
 
-def _audit(projections: list[ProjectionStatistics]) -> Text:
-    found = next((one.audit for one in projections if one.audit is not None), None)
+def _audit(found: AuditStatistics | None) -> Text:
     if found is None:
         return Text("Auditor is not running.", style="red")
     text = Text(f"Audit: {found.wallets:,} wallets compared in {found.rounds:,} rounds, ")
@@ -151,14 +132,6 @@ def _audit(projections: list[ProjectionStatistics]) -> Text:
     text.append(f"{found.dead_letters:,}", "red" if found.dead_letters else "green")
     text.append(f", oldest outbox row {found.outbox_age_s:.1f} s")
     return text
-
-
-def _mean_between(before: ShardStatistics, now: ShardStatistics, name: str) -> float | None:
-    """The mean of the observations in between; None if there were none."""
-    then: HistogramSnapshot = before.distributions[name]
-    found: HistogramSnapshot = now.distributions[name]
-    count = found.count - then.count
-    return (found.total - then.total) / count if count else None
 
 
 def _or_empty(table: Table, message: str) -> Table:

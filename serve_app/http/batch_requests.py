@@ -32,7 +32,9 @@ _STATUS_DEFAULT: Final = "pending"
 class BatchItem(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
 ):
-    """A transfer or a settlement; `ITEM_FORMS` lists the fields of each.
+    """An item of a wallet's batch: a transfer or a settlement.
+
+    `ITEM_FORMS` lists the fields of each.
 
     A missing field is UNSET; null is rejected.
 
@@ -59,9 +61,11 @@ class BatchItem(
 class WalletBatchItem(
     BatchItem, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
 ):
-    """An item that names its wallet."""
+    """An item of a batch over many wallets: a transfer or a settlement that names its wallet."""
 
-    wallet_id: Annotated[str, Meta(description="Id of the item's wallet (UUID).")]
+    wallet_id: Annotated[
+        str, Meta(description="Id of the item's wallet. If there is none, the result is 404.")
+    ]
 
 
 class ItemForm(NamedTuple):
@@ -102,7 +106,7 @@ ITEM_FORMS: Final = (
 
 WALLET_ITEM_FORMS: Final = tuple(
     ItemForm(
-        component=f"Wallet{form.component}",
+        component=f"Multi{form.component}",
         description=f"A `{form.component}` that names its wallet.",
         fields=("wallet_id", *form.fields),
         required=("wallet_id", *form.required),

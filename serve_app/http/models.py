@@ -50,9 +50,7 @@ def _described_by(field: object) -> WithJsonSchema:
     return WithJsonSchema(msgspec.json.schema(field))
 
 
-Amount = Annotated[
-    StrictStr | StrictInt, AfterValidator(_canonical), _described_by(request_fields.Amount)
-]
+Amount = Annotated[StrictStr | StrictInt, AfterValidator(_canonical)]
 
 ReferenceId = Annotated[
     str,
@@ -100,12 +98,7 @@ class CreateTransferBody(_Request):
     """A debit (money INTO the wallet) or a credit (money OUT of it)."""
 
     amount: Amount
-    status: Literal["pending", "completed"] = Field(
-        default="pending",
-        description="`pending`: complete or revert it later. A pending credit holds its amount "
-        "immediately; a pending debit changes the balance only when completed. `completed`: "
-        "takes effect immediately.",
-    )
+    status: Literal["pending", "completed"] = "pending"
     reference_id: ReferenceId | None = None
     metadata: Metadata = Field(default_factory=dict)
 
@@ -147,15 +140,16 @@ class ProblemKindList(msgspec.Struct, frozen=True, kw_only=True):
 class ServiceLinks(msgspec.Struct, frozen=True, kw_only=True):
     """Where to go from here."""
 
-    docs: str = "/docs"
-    openapi: str = "/openapi.json"
-    problems: str = "/problems"
-    health: str = "/healthz"
-    readiness: str = "/readyz"
+    docs: str
+    openapi: str
+    openapi_3_0: Annotated[str, Meta(description="OpenAPI 3.0, for generators without 3.1.")]
+    problems: str
+    health: str
+    readiness: str
     stream: Annotated[str, Meta(description="JetStream stream with all events.")]
     stream_server: Annotated[
         str | None, Meta(description="NATS server; null where API keys are required.")
-    ] = None
+    ]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

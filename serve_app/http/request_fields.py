@@ -17,7 +17,6 @@ from wallet.api_limits import (
     TEXT_PATTERN,
     VISIBLE_ASCII_PATTERN,
 )
-from wallet.money import AMOUNT_PATTERN, MINOR_MAX
 
 METADATA_VALUE_PATTERN: Final = r"^[^\x00]*$"
 
@@ -26,20 +25,9 @@ _VISIBLE: Final = VISIBLE_ASCII_PATTERN.removesuffix("$") + r"\Z"
 _TEXT: Final = TEXT_PATTERN.removesuffix("$") + r"\Z"
 _METADATA_VALUE: Final = METADATA_VALUE_PATTERN.removesuffix("$") + r"\Z"
 
-_NOT_ZERO: Final = r"^(?!0(\.0+)?$)"
-
-# The pattern is documentation only: `canonical_amount` validates, with better messages.
-Amount = Annotated[
-    Annotated[
-        str, Meta(extra_json_schema={"pattern": _NOT_ZERO + AMOUNT_PATTERN.removeprefix("^")})
-    ]
-    | Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": MINOR_MAX})],
-    Meta(
-        description="Decimal string with at most as many decimals as the wallet's currency has. A "
-        "JSON integer is a number of whole units. JSON floats are rejected. Nothing is rounded.",
-        examples=["10.50"],
-    ),
-]
+Amount = str | int
+"""`canonical_amount` validates, with better messages than a pattern has. The schema is `Amount` in
+`serve_app.openapi.shared_components`."""
 
 ItemKey = Annotated[str, Meta(min_length=1, max_length=IDEMPOTENCY_KEY_MAX, pattern=_VISIBLE)]
 

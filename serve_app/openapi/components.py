@@ -1,9 +1,11 @@
 """OpenAPI components: the schemas of all request and response models.
 
 Single requests are pydantic models, everything else is msgspec structs. The schemas of both have
-the same form, and names that are stable for clients.
+the same form, share `serve_app.openapi.shared_components`, and have names that are stable for
+clients.
 """
 
+import inspect
 from collections.abc import Iterable
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -16,6 +18,7 @@ from serve_app.http import batch_requests
 from serve_app.http.batch_requests import BatchItem, ItemForm, WalletBatchItem
 from serve_app.http.models import CreateTransferBody, CreateWalletBody, SettleTransferBody
 from serve_app.http.problems import FieldError, ProblemDocument
+from serve_app.openapi.shared_components import SHARED, share
 from wallet.representation import BalancesView, TransferResultView, TransferView, WalletView
 
 Json = dict[str, Any]
@@ -29,6 +32,7 @@ COMPONENT_NAMES: Final[dict[Model, str]] = {
     ProblemDocument: "Problem",
     TransferPageView: "TransferPage",
     TransferView: "Transfer",
+    WalletBatchItem: "MultiBatchItem",
     WalletView: "Wallet",
     CreateTransferBody: "CreateTransfer",
     CreateWalletBody: "CreateWallet",
@@ -43,13 +47,10 @@ _FORMS: Final[dict[type[BatchItem], tuple[ItemForm, ...]]] = {
     BatchItem: batch_requests.ITEM_FORMS,
     WalletBatchItem: batch_requests.WALLET_ITEM_FORMS,
 }
-"""Structs with several components."""
+"""Structs with several components, and one for all of them."""
 
 _REFERENCES: Final[dict[str, Json]] = {
     _ROOT + model.__name__: {"$ref": _ROOT + name} for model, name in COMPONENT_NAMES.items()
-} | {
-    _ROOT + model.__name__: {"anyOf": [{"$ref": _ROOT + form.component} for form in forms]}
-    for model, forms in _FORMS.items()
 }
 """References by class name, and their replacement."""
 
@@ -63,11 +64,13 @@ def component_schemas(models: Iterable[Model]) -> dict[str, Json]:
     """Schemas of ``models`` and of the models they contain, by component name."""
     found = _schemas_by_class_name(set(models))
     for model, forms in _FORMS.items():
-        item = found.pop(model.__name__, None)
+        item = found.get(model.__name__)
         if item is not None:
             found |= {form.component: _form_schema(form, model, item) for form in forms}
+            found[model.__name__] = _any_form(model, forms)
     names = {model.__name__: name for model, name in COMPONENT_NAMES.items()}
-    published = {names.get(name, name): _published(schema) for name, schema in found.items()}
+    published = {names.get(name, name): share(_published(one)) for name, one in found.items()}
+    published |= {name: _published(schema) for name, schema in SHARED.items()}
     return {name: schema | {"title": name} for name, schema in sorted(published.items())}
 
 
@@ -81,6 +84,13 @@ def _schemas_by_class_name(models: set[Model]) -> dict[str, Json]:
     found: dict[str, Json] = {**definitions["$defs"], **components}
     assert len(found) == len(definitions["$defs"]) + len(components), "two models have one name"
     return found
+
+
+def _any_form(model: type[BatchItem], forms: tuple[ItemForm, ...]) -> Json:
+    return {
+        "description": inspect.cleandoc(model.__doc__ or "").partition("\n")[0],
+        "anyOf": [{"$ref": _ROOT + form.component} for form in forms],
+    }
 
 
 def _form_schema(form: ItemForm, model: type[BatchItem], item: Json) -> Json:
@@ -125,7 +135,7 @@ def _published(schema: Json) -> Json:
 def _published_part(key: str, part: Any) -> Any:
     match key, part:
         case "properties", dict():
-            return {name: _with_title(name, _published(one)) for name, one in part.items()}
+            return {name: _untitled(_published(one)) for name, one in part.items()}
         case "anyOf", list():
             return [_published(one) for one in part]
         case (("items" | "additionalProperties" | "propertyNames"), dict()):
@@ -133,8 +143,6 @@ def _published_part(key: str, part: Any) -> Any:
     return part
 
 
-def _with_title(name: str, field: Json) -> Json:
-    """Add a title, unless the field refers to a component, which has its own."""
-    if any("$ref" in part for part in (field, *field.get("anyOf", ()))):
-        return field
-    return dict(sorted({"title": name.replace("_", " ").title(), **field}.items()))
+def _untitled(field: Json) -> Json:
+    """Generators would name a type after the title of a field; the field has a name already."""
+    return {key: value for key, value in field.items() if key != "title"}

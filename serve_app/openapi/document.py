@@ -3,6 +3,7 @@
 `ROUTES` is the table of routes; the OpenAPI document (/openapi.json,
 ``specification/openapi.json``) is generated from it, from the models of requests and
 responses (`serve_app.openapi.components`), and from `serve_app.openapi.examples`.
+`serve_app.openapi.version_3_0` renders it for generators that can't read OpenAPI 3.1.
 """
 
 from typing import Any, Final
@@ -37,11 +38,14 @@ Wallets and transfers over HTTP.
 of what some products use).
 
 A transfer is created `pending` (complete or revert it later) or `completed` (takes effect
-immediately). Amounts are decimal strings with the currency's decimals: `"10.50"`. Every POST
-accepts an `Idempotency-Key`; repeating a request with its key returns the same response and moves
-no money twice. The response to a write contains the wallet's balances and version after it; pass
-that version as `min_version` to read your own write. Every error is a problem document (RFC 9457)
-with a stable `code`, explained at `/problems/{code}`.
+immediately). Amounts are decimal strings with the currency's decimals: `"10.50"`. A JSON integer is
+accepted, too: a number of whole units. Leave out the fields that a request doesn't need; `null` for
+a `reference_id`, `currency`, `scale` or `idempotency_key` counts as left out.
+
+Every POST accepts an `Idempotency-Key`; repeating a request with its key returns the same response
+and moves no money twice. The response to a write contains the wallet's balances and version after
+it; pass that version as `min_version` to read your own write. Every error is a problem document
+(RFC 9457) with a stable `code`, explained at `/problems/{code}`.
 
 GET routes also support HEAD. Unsupported input is never ignored: unknown or repeated query
 parameters, unknown or duplicate fields, a repeated `Idempotency-Key` header and undocumented
@@ -227,8 +231,10 @@ ROUTES: Final = (
 
 
 def api_description(services: Dependencies | None) -> str:
-    """The API description with this service's authentication; None: authentication required."""
-    if services is None or services.authenticator is not None:
+    """The API description with this service's authentication; None: of services in general."""
+    if services is None:
+        return DESCRIPTION + security.AUTH_OPTIONAL
+    if services.authenticator is not None:
         return DESCRIPTION + security.AUTH_REQUIRED
     if services.is_exposed_unauthenticated:
         return security.UNAUTHENTICATED_WARNING + DESCRIPTION
@@ -239,7 +245,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of ``app``, generated once."""
     if app.openapi_schema is None:
         services: Dependencies | None = app.state.services
-        requires_auth = services is None or services.authenticator is not None
+        auth = _auth_of(services)
         document = get_openapi(
             title=app.title,
             version=app.version,
@@ -252,13 +258,17 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
         document["components"] = {
             "schemas": component_schemas(model for route in ROUTES for model in route.models)
         }
-        if requires_auth:
+        if auth != "off":
             document["components"]["securitySchemes"] = security.SECURITY_SCHEMES
         for route in ROUTES:
             # Merged afterwards: FastAPI drops nulls, also those in examples, and adds a response
             # for invalid requests that this service doesn't use.
-            document["paths"][route.path][route.method.lower()] |= route.operation(
-                requires_auth=requires_auth
-            )
+            document["paths"][route.path][route.method.lower()] |= route.operation(auth)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _auth_of(services: Dependencies | None) -> security.Auth:
+    if services is None:
+        return "optional"
+    return "off" if services.authenticator is None else "required"

@@ -126,6 +126,7 @@ _RESULTS: Final[list[Json]] = [
 _LINKS: Final[Json] = {
     "docs": "/docs",
     "openapi": "/openapi.json",
+    "openapi_3_0": "/openapi-3.0.json",
     "problems": "/problems",
     "health": "/healthz",
     "readiness": "/readyz",

@@ -10,6 +10,7 @@ from serve_app.http.problems import PROBLEM_JSON, PROBLEM_TYPES, ProblemDocument
 from serve_app.http.request_rules import Allowed
 from serve_app.openapi import examples, security
 from serve_app.openapi.components import Model, reference
+from serve_app.openapi.shared_components import UUID, shared
 from wallet.api_limits import (
     IDEMPOTENCY_KEY_MAX,
     REQUEST_ID_MAX,
@@ -128,11 +129,11 @@ class RouteSpec:
             models.append(ProblemDocument)
         return [*models, self.body.model] if self.body is not None else models
 
-    def operation(self, *, requires_auth: bool) -> Json:
+    def operation(self, auth: security.Auth) -> Json:
         """Parameters, responses, security and body of the OpenAPI operation."""
         extra: Json = {"parameters": self._parameters(), "responses": self._responses()}
-        if requires_auth and self.needs is not None:
-            extra["security"] = [{security.SCHEME: [self.needs]}]
+        if auth != "off" and self.needs is not None:
+            extra["security"] = security.requirements(auth, self.needs)
         if self.body is not None:
             extra["requestBody"] = self.body.as_json()
         return extra
@@ -200,31 +201,29 @@ def _problem_answer(codes: list[str]) -> Json:
     }
 
 
-_UUID_SCHEMA: Final = {"type": "string", "format": "uuid"}
-
 _PATH_PARAMETERS: Final[dict[str, Json]] = {
     "wallet_id": {
         "name": "wallet_id",
         "in": "path",
         "required": True,
-        "description": "Id of the wallet (UUID).",
+        "description": "Id of the wallet.",
         "example": examples.WALLET_ID,
-        "schema": _UUID_SCHEMA,
+        "schema": UUID,
     },
     "transfer_id": {
         "name": "transfer_id",
         "in": "path",
         "required": True,
-        "description": "Id of the transfer (UUID).",
+        "description": "Id of the transfer.",
         "example": examples.TRANSFER_ID,
-        "schema": _UUID_SCHEMA,
+        "schema": UUID,
     },
     "code": {
         "name": "code",
         "in": "path",
         "required": True,
         "description": "Code of a problem.",
-        "schema": {"type": "string", "minLength": 1},
+        "schema": shared("ProblemCode"),
         "example": "insufficient_funds",
     },
 }
@@ -312,12 +311,12 @@ FRESHNESS: Final = (
         "min_version",
         "Read at least this version of the wallet. Pass the version from a write's response to "
         "read your own write.",
-        {"type": "integer", "minimum": 0, "maximum": VERSION_MAX},
+        {"type": "integer", "format": "int64", "minimum": 0, "maximum": VERSION_MAX},
     ),
     query(
         "consistency",
         "`strong`: read the committed state instead of the projection.",
-        {"type": "string", "enum": ["eventual", "strong"], "default": "eventual"},
+        shared("Consistency"),
     ),
 )
 """Parameters of all routes that read wallets or transfers."""

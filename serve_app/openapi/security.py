@@ -1,6 +1,9 @@
 """API keys in the OpenAPI document."""
 
-from typing import Final
+from typing import Final, Literal
+
+Auth = Literal["required", "optional", "off"]
+"""Whether a service requires API keys. ``optional``: the document is about services in general."""
 
 SCHEME: Final = "apiKey"
 
@@ -12,6 +15,12 @@ Routes under `/v1/` require an API key: `Authorization: Bearer wk_…`. Reads ne
 `wallets:read`, writes `wallets:write`; `admin` includes both. Health, problems and this page need
 no API key.
 """
+
+AUTH_OPTIONAL: Final = (
+    AUTH_REQUIRED
+    + """A service with `WALLET_AUTH=off`, such as one that `make up` starts, requires none at all.
+"""
+)
 
 AUTH_DISABLED: Final = """
 Authentication is off (`WALLET_AUTH=off`): no API key is needed.
@@ -38,3 +47,10 @@ CHALLENGE: Final = {
     "schema": {"type": "string"},
 }
 """The WWW-Authenticate header."""
+
+
+def requirements(auth: Auth, scope: str) -> list[dict[str, list[str]]]:
+    """The security requirements of an operation that needs ``scope``; any one of them is enough."""
+    assert auth != "off", "an operation without requirements does not list them"
+    by_key = {SCHEME: [scope]}
+    return [by_key] if auth == "required" else [by_key, {}]

@@ -16,6 +16,7 @@ from serve_app.openapi.route_spec import (
     links,
     query,
 )
+from serve_app.openapi.shared_components import shared
 from serve_app.routes import batches, reads, writes
 from serve_app.routes.ndjson import NDJSON
 from wallet.api_limits import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
@@ -195,12 +196,12 @@ TRANSFER_ROUTES: Final = (
             query(
                 "status",
                 "Only transfers with this status.",
-                {"type": "string", "enum": ["pending", "completed", "failed"]},
+                shared("TransferStatus"),
             ),
             query(
                 "type",
                 "Only transfers of this type.",
-                {"type": "string", "enum": ["debit", "credit"]},
+                shared("TransferType"),
             ),
             query(
                 "limit",

@@ -35,7 +35,8 @@ def front_page(links: ServiceLinks) -> HTMLResponse:
         events += f", at <code>{escape(links.stream_server)}</code>"
     entries = {
         "API, to read and to try": _link(links.docs),
-        "OpenAPI document": _link(links.openapi),
+        "OpenAPI document; as 3.0 for older generators": f"{_link(links.openapi)}, "
+        f"{_link(links.openapi_3_0)}",
         "Problems, and what to do": _link(links.problems),
         "Health of the node, readiness": f"{_link(links.health)}, {_link(links.readiness)}",
         "Event stream (NATS JetStream)": events,

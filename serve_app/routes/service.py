@@ -31,7 +31,16 @@ async def front_page(request: Request) -> Response:
     services = dependencies_of(request)
     # Addresses are for operators, unless everybody is trusted anyway.
     server = stream_server(services.settings.nats_url) if services.authenticator is None else None
-    links = ServiceLinks(stream=services.settings.stream_name, stream_server=server)
+    links = ServiceLinks(
+        docs="/docs",
+        openapi="/openapi.json",
+        openapi_3_0="/openapi-3.0.json",
+        problems="/problems",
+        health="/healthz",
+        readiness="/readyz",
+        stream=services.settings.stream_name,
+        stream_server=server,
+    )
     return pages.front_page(links) if pages.wants_html(request) else _json(links)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from serve_app.app import create_app
+from serve_app.openapi import version_3_0
 from wallet.event_codec import SOURCE, CloudEvent
 from wallet.events import EventType
 from wallet.representation import TransferResultView, WalletRewoundView, WalletView
@@ -55,7 +56,11 @@ _HASH: Final[Json] = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 
 def documents() -> dict[str, str]:
     """The content of every document, by its path in the specification folder."""
-    generated: dict[str, Json] = {"openapi.json": create_app().openapi()}
+    openapi = create_app().openapi()
+    generated: dict[str, Json] = {
+        "openapi.json": openapi,
+        "openapi-3.0.json": version_3_0.rendered(openapi),
+    }
     for event in EventType:
         generated[f"events/{event}.json"] = event_schema(event)
     return {path: _text(document) for path, document in generated.items()}

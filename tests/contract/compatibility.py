@@ -1,11 +1,12 @@
 """Finds breaking changes against the released documents. Within v1, changes only add."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 Json = Any
 
 _DEPTH_MAX: Final = 40
+_NULL: Final = "null"
 
 
 def api_breaks(released: Json, today: Json) -> list[str]:
@@ -21,6 +22,8 @@ def _paths(released: Json, today: Json) -> Iterator[str]:
             if after is None:
                 yield f"{where}: removed"
                 continue
+            if before.get("operationId") != after.get("operationId"):
+                yield f"{where}: operationId is not {before['operationId']} any more"
             yield from _parameters(where, before, after)
             yield from _body(where, before, after, released, today)
             yield from _answers(where, before, after, released, today)
@@ -78,7 +81,9 @@ def answer_breaks(
     assert depth < _DEPTH_MAX, f"{where}: schemas nest too deep"
     before, after = _resolved(before, released), _resolved(after, today)
     yield from _lost_values(where, before, after)
-    yield from _lost_types(where, before, after)
+    yield from _lost_types(where, before, after, unless={_NULL})  # Readers expect less, not more.
+    if _NULL in _types(after) - _types(before) and _types(before):
+        yield f"{where}: may be null now"
     for name in set(before.get("required", [])) - set(after.get("required", [])):
         yield f"{where}/{name}: may be missing now"
     for name, field in before.get("properties", {}).items():
@@ -87,9 +92,10 @@ def answer_breaks(
             continue
         inner = after["properties"][name]
         yield from answer_breaks(f"{where}/{name}", field, inner, released, today, depth + 1)
-    if "items" in before:
-        inner = after.get("items", {})
-        yield from answer_breaks(f"{where}[]", before["items"], inner, released, today, depth + 1)
+    for inner_before, inner_after in _inner(before, after):
+        yield from answer_breaks(
+            f"{where}[]", inner_before, inner_after, released, today, depth + 1
+        )
 
 
 def request_breaks(
@@ -108,20 +114,33 @@ def request_breaks(
             continue
         inner = after["properties"][name]
         yield from request_breaks(f"{where}/{name}", field, inner, released, today, depth + 1)
+    for inner_before, inner_after in _inner(before, after):
+        yield from request_breaks(
+            f"{where}[]", inner_before, inner_after, released, today, depth + 1
+        )
+
+
+def _inner(before: Json, after: Json) -> Iterator[tuple[Json, Json]]:
+    """The items of a list, and the forms of something with several."""
     if "items" in before:
-        inner = after.get("items", {})
-        yield from request_breaks(f"{where}[]", before["items"], inner, released, today, depth + 1)
+        yield before["items"], after.get("items", {})
+    if len(before.get("anyOf", [])) == len(after.get("anyOf", [])):
+        yield from zip(before.get("anyOf", []), after.get("anyOf", []), strict=True)
 
 
 def _resolved(schema: Json, document: Json) -> Json:
-    optional = [one for one in schema.get("anyOf", []) if "$ref" in one]
-    reference = optional[0]["$ref"] if len(optional) == 1 else schema.get("$ref")
-    if reference is None:
+    """What a reference refers to. One option beside null is that option, and may be null."""
+    if "$ref" in schema:
+        found = document
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        return _resolved(found, document)
+    options = [option for option in schema.get("anyOf", []) if option != {"type": _NULL}]
+    if len(options) != 1:
         return schema
-    found = document
-    for step in reference.removeprefix("#/").split("/"):
-        found = found[step]
-    return found
+    resolved = _resolved(options[0], document)
+    may_be_null = len(options) < len(schema["anyOf"])
+    return resolved | {"type": [resolved.get("type"), *([_NULL] if may_be_null else [])]}
 
 
 def _lost_values(where: str, before: Json, after: Json) -> Iterator[str]:
@@ -136,12 +155,16 @@ def _values(schema: Json) -> list[Json]:
     return [*schema.get("enum", []), *([schema["const"]] if "const" in schema else [])]
 
 
-def _lost_types(where: str, before: Json, after: Json) -> Iterator[str]:
-    for kind in _types(before) - _types(after):
+def _lost_types(
+    where: str, before: Json, after: Json, unless: Collection[str] = ()
+) -> Iterator[str]:
+    for kind in _types(before) - _types(after) - set(unless):
         if _types(after):
             yield f"{where}: is no {kind} any more"
 
 
 def _types(schema: Json) -> set[str]:
     options = [schema, *schema.get("anyOf", [])]
-    return {option["type"] for option in options if isinstance(option.get("type"), str)}
+    types = [option.get("type") for option in options]
+    flat = [kind for one in types for kind in (one if isinstance(one, list) else [one])]
+    return {kind for kind in flat if kind is not None}

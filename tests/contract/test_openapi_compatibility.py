@@ -5,6 +5,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,18 @@ TODAY: Any = {path: json.loads(text) for path, text in documents().items()}
 DEBIT = "/v1/wallet/{wallet_id}/transfers/debit"
 
 
+SAID_IN_WORDS = re.compile(
+    r" body.*(/amount: is no integer|/(reference_id|currency|scale|idempotency_key): is no null) "
+    r"any more"
+)
+"""What requests may have by the description only: schemas have the one form that every generator
+reads. `tests/contract/test_request_bodies.py` holds that it is accepted."""
+
+
 def test_the_api_takes_nothing_away_that_was_released() -> None:
-    assert api_breaks(_json(RELEASED / "openapi.json"), TODAY["openapi.json"]) == []
+    found = api_breaks(_json(RELEASED / "openapi.json"), TODAY["openapi.json"])
+
+    assert [one for one in found if not SAID_IN_WORDS.search(one)] == []
 
 
 @pytest.mark.parametrize("name", EVENTS)
@@ -75,12 +86,22 @@ BREAKS: dict[str, Callable[[Any], Any]] = {
     "/balance: may be missing now": lambda api: _schema(api, "Wallet")["required"].remove(
         "balance"
     ),
-    "value 'failed' removed": lambda api: _schema(api, "Transfer")["properties"]["status"][
+    "value 'failed' removed": lambda api: _schema(api, "TransferStatus")["enum"].remove("failed"),
+    "/failure_reason: value 'reverted' removed": lambda api: _schema(api, "FailureReason")[
         "enum"
-    ].remove("failed"),
-    "value 'completed' removed": lambda api: _schema(api, "CreateTransfer")["properties"]["status"][
-        "enum"
-    ].remove("completed"),
+    ].remove("reverted"),
+    "value 'completed' removed": lambda api: _schema(api, "NewTransferStatus")["enum"].remove(
+        "completed"
+    ),
+    "/balance: may be null now": lambda api: _schema(api, "Wallet")["properties"].update(
+        balance={"anyOf": [{"$ref": "#/components/schemas/Balance"}, {"type": "null"}]}
+    ),
+    "[][]/revert: not taken any more": lambda api: _schema(api, "BatchReversal")["properties"].pop(
+        "revert"
+    ),
+    "operationId is not debit_wallet any more": lambda api: api["paths"][DEBIT]["post"].update(
+        operationId="put_in"
+    ),
     "/status: is required now": lambda api: _schema(api, "CreateTransfer")["required"].append(
         "status"
     ),
@@ -121,6 +142,6 @@ def test_an_addition_breaks_nothing() -> None:
     _schema(changed, "Wallet")["properties"]["owner"] = {"type": "string"}
     _schema(changed, "Wallet")["required"].append("owner")
     _schema(changed, "CreateTransfer")["properties"]["memo"] = {"type": "string"}
-    _schema(changed, "Transfer")["properties"]["status"]["enum"].append("expired")
+    _schema(changed, "TransferStatus")["enum"].append("expired")
 
     assert api_breaks(TODAY["openapi.json"], changed) == []

@@ -1,7 +1,8 @@
 """Schemathesis hooks for rules that a JSON schema can't express.
 
-Only schema-valid values are changed, and they stay valid. Requests that are invalid by intention
-stay invalid.
+Schema-valid values are changed so that they stay valid. Requests that are invalid by intention stay
+invalid; where the description says in words that the value is accepted nevertheless, they get
+another that is refused. `tests/contract/test_request_bodies.py` tests what is said in words.
 """
 
 import re
@@ -10,11 +11,15 @@ from typing import Any, Final
 import schemathesis
 import uuid6
 
+from serve_app.openapi.shared_components import AMOUNT_PATTERN
 from wallet.api_limits import IDEMPOTENCY_KEY_MAX
 from wallet.currencies import CURRENCY_PATTERN, ISO_SCALES
-from wallet.money import AMOUNT_PATTERN, MINOR_MAX
+from wallet.ids import canonical_uuid
+from wallet.money import MINOR_MAX
 
 _KEY: Final = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_MAX}}}")
+_MAY_BE_NULL: Final = {"reference_id", "currency", "scale", "idempotency_key"}
+_NOWHERE_ACCEPTED: Final[list[Any]] = []
 _TIMEOUT: Final = re.compile(r"[1-9][0-9]{0,4}")
 
 
@@ -27,11 +32,25 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         return
     if case.operation.path == "/v1/wallet":
         _fix_currency(body)
-    _fix_amount(body)
     items = body.get("items")
-    for item in items if isinstance(items, list) else ():
-        if isinstance(item, dict):
-            _fix_amount(item)
+    for part in (body, *(items if isinstance(items, list) else ())):
+        if isinstance(part, dict):
+            _fix_amount(part)
+            _refuse_what_is_accepted_in_words(part)
+
+
+def _refuse_what_is_accepted_in_words(part: dict[str, Any]) -> None:
+    """A whole number as an amount, null for a field left out, and an unknown wallet's id.
+
+    (An id that is no UUID belongs to no wallet: a batch has 404 as the result of this item.)
+    """
+    amount, wallet_id = part.get("amount"), part.get("wallet_id")
+    accepted = {name for name in _MAY_BE_NULL & part.keys() if part[name] is None}
+    if type(amount) is int and 1 <= amount <= MINOR_MAX:
+        accepted.add("amount")
+    if isinstance(wallet_id, str) and canonical_uuid(wallet_id) is None:
+        accepted.add("wallet_id")
+    part |= dict.fromkeys(accepted, _NOWHERE_ACCEPTED)
 
 
 def _fix_headers(headers: Any) -> None:
@@ -46,20 +65,21 @@ def _fix_headers(headers: Any) -> None:
 
 def _fix_currency(body: dict[str, Any]) -> None:
     """ISO 4217 currencies have a scale, others need one."""
-    _fix_integer(body, "scale")
+    _fix_scale(body)
     currency, scale = body.get("currency"), body.get("scale")
-    if scale is not None and (currency is None or currency in ISO_SCALES) and _is_scale(scale):
+    is_code = isinstance(currency, str) and re.fullmatch(CURRENCY_PATTERN, currency) is not None
+    is_iso = "currency" not in body or (is_code and currency in ISO_SCALES)
+    if is_iso and _is_scale(scale):
         del body["scale"]
-    custom = isinstance(currency, str) and re.fullmatch(CURRENCY_PATTERN, currency)
-    if custom and currency not in ISO_SCALES and scale is None:
+    if is_code and not is_iso and "scale" not in body:
         body["scale"] = 2
 
 
-def _fix_integer(body: dict[str, Any], name: str) -> None:
+def _fix_scale(body: dict[str, Any]) -> None:
     """For JSON Schema 1.0 is an integer. This API refuses it as a float, on purpose."""
-    sent = body.get(name)
+    sent = body.get("scale")
     if isinstance(sent, float) and sent.is_integer():
-        body[name] = int(sent)
+        body["scale"] = int(sent)
 
 
 def _is_scale(scale: Any) -> bool:
@@ -68,9 +88,6 @@ def _is_scale(scale: Any) -> bool:
 
 def _fix_amount(body: dict[str, Any]) -> None:
     """Which amounts fit depends on the wallet's currency: whole and small ones fit all."""
-    _fix_integer(body, "amount")
     amount = body.get("amount")
-    if type(amount) is int and 1 <= amount <= MINOR_MAX:
-        body["amount"] = amount % 1000 + 1
-    if isinstance(amount, str) and re.fullmatch(AMOUNT_PATTERN, amount) and amount.strip("0."):
+    if isinstance(amount, str) and re.fullmatch(AMOUNT_PATTERN, amount):
         body["amount"] = f"{int(amount[-1]) + 1}"

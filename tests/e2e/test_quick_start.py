@@ -1,5 +1,6 @@
-"""The sessions in docs/using/quick-start.md, run as they stand there but for the port."""
+"""The sessions in README.md and docs/using/quick-start.md, run as they stand but for the port."""
 
+import json
 import os
 import re
 import shutil
@@ -41,3 +42,22 @@ def test_a_session_of_the_quick_start_works(
     *_, refusal, balance = done.stdout.splitlines()
     assert "100.00 USD was asked for, 6.50 is available." in refusal
     assert '"balance":"6.50"' in balance if language == "sh" else balance == "6.50"
+
+
+def test_the_walkthrough_of_the_readme_works(service: RunningService, tmp_path: Path) -> None:
+    fence = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    (code,) = fence.findall((CHECKOUT / "README.md").read_text())
+    assert _HERE in code
+    session = code.replace(_HERE, service.url)
+
+    # Twice: whoever pastes it again gets another wallet.
+    answers = [
+        json.loads(subprocess.check_output(["sh", "-euc", session], cwd=tmp_path, timeout=60))
+        for _ in range(2)
+    ]
+
+    for answer in answers:
+        assert (answer["amount"], answer["wallet"]["balance"]) == ("10.50", "10.50")
+        shown = json.dumps(answer["wallet"], separators=(",", ":"))
+        assert shown in (CHECKOUT / "README.md").read_text()
+    assert answers[0]["wallet_id"] != answers[1]["wallet_id"]

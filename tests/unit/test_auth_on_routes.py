@@ -19,7 +19,10 @@ from serve_app.openapi.route_spec import RouteSpec
 from tests.support.keys import AuthFixture, with_key
 
 API = [route for route in document.ROUTES if route.path.startswith("/v1/")]
-FOR_EVERYBODY = ["/healthz", "/problems", "/problems/overloaded", "/openapi.json", "/docs"]
+FOR_EVERYBODY = [
+    *("/healthz", "/problems", "/problems/overloaded"),
+    *("/openapi.json", "/openapi-3.0.json", "/docs"),
+]
 
 
 def make_id(route: RouteSpec) -> str:

@@ -1,5 +1,6 @@
 """From measurements to published results: audits, ratios, documents, pages."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,17 @@ def test_the_report_needs_nothing_else_and_escapes_what_it_shows(tmp_path: Path)
     assert "A &lt;CPU&gt;" in text
     assert "http://" not in text
     assert 'src="data:' in text
+
+
+def test_on_a_narrow_screen_each_cell_names_its_column(tmp_path: Path) -> None:
+    report.write_report(document(), {}, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "@media (max-width: 40rem)" in text
+    assert "content: attr(data-column)" in text
+    cells = re.findall(r"<td[^>]*>", text)
+    assert len(cells) > 50
+    assert [cell for cell in cells if 'data-column="' not in cell] == []
+    assert 'data-column="goal"' in text
 
 
 def test_the_page_is_written_between_its_markers(tmp_path: Path) -> None:

@@ -109,6 +109,15 @@ def test_logs_are_chosen_by_name_and_an_unknown_name_lists_the_known(
         log_viewer.files_of(state_dir, "redis")
 
 
+def test_without_logs_no_name_is_offered(tmp_path: Path) -> None:
+    state_dir = StateDirectory(tmp_path)
+    state_dir.create()
+
+    assert log_viewer.files_of(state_dir, None) == []
+    with pytest.raises(StackError, match="There are no logs yet"):
+        log_viewer.files_of(state_dir, "redis")
+
+
 def test_following_gives_whole_lines_as_they_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ async def test_the_front_page_leads_everywhere() -> None:
     assert links == {
         "docs": "/docs",
         "openapi": "/openapi.json",
+        "openapi_3_0": "/openapi-3.0.json",
         "problems": "/problems",
         "health": "/healthz",
         "readiness": "/readyz",
@@ -77,3 +78,15 @@ async def test_the_list_of_problems_is_a_page_for_browsers() -> None:
 )
 def test_the_stream_s_address_has_no_credentials(url: str, server: str | None) -> None:
     assert stream_server(url) == server
+
+
+async def test_the_description_is_served_in_both_versions() -> None:
+    async with client_of() as client:
+        today = (await client.get("/openapi.json")).json()
+        answer = await client.get("/openapi-3.0.json")
+        head = await client.head("/openapi-3.0.json")
+
+    assert answer.headers["content-type"] == "application/json"
+    assert (today["openapi"], answer.json()["openapi"]) == ("3.1.0", "3.0.3")
+    assert answer.json()["paths"].keys() == today["paths"].keys()
+    assert head.status_code == 200

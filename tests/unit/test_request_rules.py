@@ -16,7 +16,7 @@ from serve_app.openapi import document
 from serve_app.openapi.route_spec import RouteSpec
 from tests.support.domain import WALLET_ID
 
-NOT_OURS = {"/docs", "/docs/assets", "/docs/oauth2-redirect", "/openapi.json"}
+NOT_OURS = {"/docs", "/docs/assets", "/docs/oauth2-redirect", "/openapi.json", "/openapi-3.0.json"}
 """Pages and files for browsers, which add parameters of their own. They move nothing and say the
 same to everybody."""
 

@@ -3,6 +3,7 @@
 import io
 
 import msgspec
+import pytest
 from rich.console import Console
 
 from actors.shard.heavy_hitters import HotWallet
@@ -25,9 +26,9 @@ REPLICA = ReplicaStatistics(
 )
 
 
-def shown(before: StatusSnapshot, now: StatusSnapshot) -> str:
+def shown(before: StatusSnapshot, now: StatusSnapshot, *, width: int = 200) -> str:
     text = io.StringIO()
-    Console(width=200, file=text).print(render_status(before, now))
+    Console(width=width, file=text).print(render_status(before, now))
     return text.getvalue()
 
 
@@ -86,12 +87,25 @@ def test_what_is_wrong_is_said() -> None:
     assert "Auditor is not running." in text
 
 
-def test_every_table_fits_into_80_columns() -> None:
+def test_what_counts_since_the_start_is_called_a_total() -> None:
+    snapshot = StatusSnapshot(
+        at_s=0.0, shards=[SHARD], replicas=[REPLICA], projections=[PROJECTION]
+    )
+
+    text = shown(snapshot, snapshot, width=80)
+
+    for title in ("5XX TOTAL", "429 TOTAL", "CONFLICTS TOTAL", "GAPS TOTAL"):
+        assert title in text
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_every_table_is_whole_at_80_columns(is_down: bool) -> None:
     stage = Histogram()
     stage.observe(0.1234, 50)
     slow = {name: stage.snapshot() for name in SHARD.distributions}
     hot = HotWallet(WalletId("0190a1b2-0000-7000-8000-000000000000"), 12_345.6, 0.5)
-    before = StatusSnapshot(at_s=0.0, shards=[SHARD], replicas=[REPLICA], projections=[PROJECTION])
+    replica = msgspec.structs.replace(REPLICA, replica="9xkq2m4z")
+    before = StatusSnapshot(at_s=0.0, shards=[SHARD], replicas=[replica], projections=[PROJECTION])
     shard = msgspec.structs.replace(
         SHARD,
         commands=99_999,
@@ -100,6 +114,26 @@ def test_every_table_fits_into_80_columns() -> None:
         wallets_active=100_000,
         outbox_events=1_000_000,
         outbox_age_s=1_234.5,
+        journal_ready=not is_down,
     )
-    text = shown(before, msgspec.structs.replace(before, at_s=1.0, shards=[shard]))
+    now = StatusSnapshot(
+        at_s=1.0,
+        shards=[shard],
+        replicas=[
+            msgspec.structs.replace(
+                replica, requests=12_445, failed=123_456, overloaded=1_234_567, seconds=90.0
+            )
+        ],
+        projections=[msgspec.structs.replace(PROJECTION, pending=1_234_567, ready=not is_down)],
+    )
+
+    text = shown(before, now, width=80)
+
+    assert "…" not in text
+    headings = [line.split() for line in text.splitlines() if line.isupper()]
+    assert len(headings) == 5
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    for number in ("12,345", "123,456", "1,234,567", "1,000,000", "1,234.5 s", "123.4 ms"):
+        assert number in text
+    for words in ("(database", "(disconnected)") if is_down else ():
+        assert words in text

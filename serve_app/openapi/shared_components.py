@@ -1,0 +1,173 @@
+"""Schemas that several components share, each under one name.
+
+Generated clients get one type for one thing: `TransferType`, not an anonymous type per field. In
+this API the name of a field says what it is (an ``amount`` is an `Amount` everywhere), and its
+values say which enumeration it has. So models need no marks, and neither do new fields.
+
+JSON Schema has more forms than client generators can read. Here are the plain ones: patterns
+without lookahead, no unions of types in requests, no defaults
+(`specification/decisions/0075-schemas-for-generators.md`).
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, get_args
+
+import msgspec
+
+from serve_app.http import request_fields
+from serve_app.http.problems import PROBLEM_TYPES, Applied
+from wallet.state import FailureReason, TransferStatus, TransferType, WalletStatus
+
+Json = dict[str, Any]
+
+_ROOT: Final = "#/components/schemas/"
+
+AMOUNT_PATTERN: Final = r"^([1-9][0-9]{0,37}(\.[0-9]{1,18})?|0\.[0-9]{0,17}[1-9][0-9]{0,17})$"
+"""Decimals greater than zero. Matches all that `canonical_amount` accepts. Beyond that it matches
+amounts below 1 with more than 18 decimals, which no currency has."""
+
+BALANCE_PATTERN: Final = r"^-?(0|[1-9][0-9]{0,37})(\.[0-9]{1,18})?$"
+
+_NULL: Final[Json] = {"type": "null"}
+
+UUID: Final[Json] = {"type": "string", "format": "uuid"}
+
+_VERSION: Final[Json] = {"type": "integer", "format": "int64"}
+
+
+def _one_of(description: str, values: Iterable[str]) -> Json:
+    return {"description": description, "enum": [str(value) for value in values], "type": "string"}
+
+
+SHARED: Final[dict[str, Json]] = {
+    "Amount": {
+        "description": "Decimal string greater than zero, with at most as many decimals as the "
+        "wallet's currency has. Nothing is rounded. Requests may also have a JSON integer, a "
+        "number of whole units; a number with a decimal point or an exponent is refused.",
+        "examples": ["10.50"],
+        "pattern": AMOUNT_PATTERN,
+        "type": "string",
+    },
+    "Applied": _one_of(
+        "On 503 and 504: whether this request may have been applied. Even with `no`, an earlier "
+        "request with the same Idempotency-Key may have been applied: retry with the key to find "
+        "out.",
+        get_args(Applied),
+    ),
+    "Balance": {
+        "description": "Decimal string with as many decimals as the wallet's currency has.",
+        "examples": ["10.50"],
+        "pattern": BALANCE_PATTERN,
+        "type": "string",
+    },
+    "Consistency": _one_of(
+        "`strong`: read the committed state instead of the projection.", ("eventual", "strong")
+    )
+    | {"default": "eventual"},
+    "FailureReason": _one_of("Why a transfer failed.", FailureReason),
+    "Metadata": msgspec.json.schema(request_fields.Metadata),
+    "NewTransferStatus": _one_of(
+        "`pending` (if left out): complete or revert it later. A pending credit holds its amount "
+        "immediately; a pending debit changes the balance only when completed. `completed`: takes "
+        "effect immediately.",
+        (TransferStatus.PENDING, TransferStatus.COMPLETED),
+    ),
+    "ProblemCode": _one_of(
+        "Stable code for programs. Later releases may add codes: treat one that you don't know by "
+        "its status.",
+        PROBLEM_TYPES,
+    ),
+    "TransferStatus": _one_of(
+        "A pending transfer becomes completed or failed, and stays so.", TransferStatus
+    ),
+    "TransferType": _one_of(
+        "`debit` puts money INTO the wallet, `credit` takes money OUT of it.", TransferType
+    ),
+    "WalletStatus": _one_of("Only an active wallet can have new transfers.", WalletStatus),
+}
+
+_COMPONENT_OF_FIELD: Final = {
+    "amount": "Amount",
+    "applied": "Applied",
+    "balance": "Balance",
+    "code": "ProblemCode",
+    "metadata": "Metadata",
+    "pending_credit": "Balance",
+    "pending_debit": "Balance",
+}
+
+_SCHEMA_OF_FIELD: Final[dict[str, Json]] = {
+    "complete": UUID,
+    "id": UUID,
+    "revert": UUID,
+    "version": _VERSION,
+    "wallet_id": UUID,
+    "wallet_version": _VERSION,
+}
+
+_COMPONENT_OF_VALUES: Final = {
+    frozenset(schema["enum"]): name for name, schema in SHARED.items() if "enum" in schema
+}
+
+
+def shared(name: str) -> Json:
+    """The reference to a shared component."""
+    assert name in SHARED, name
+    return {"$ref": _ROOT + name}
+
+
+def share(component: Json) -> Json:
+    """``component`` with shared schemas in its fields, and without nulls that nobody sends.
+
+    A request (which takes no unknown fields) leaves out what it doesn't say. A response leaves out
+    the fields whose default is null.
+    """
+    if "properties" not in component:
+        return component
+    is_request = component.get("additionalProperties") is False
+    fields = {
+        name: _field(name, schema, is_request=is_request)
+        for name, schema in component["properties"].items()
+    }
+    return component | {"properties": fields}
+
+
+def _field(name: str, schema: Json, *, is_request: bool) -> Json:
+    if is_request or schema.get("default", "") is None:
+        schema = _without_null(schema)
+    if is_request:
+        schema = {key: value for key, value in schema.items() if key != "default"}
+    if name in _COMPONENT_OF_FIELD:
+        found = _referring(schema, _COMPONENT_OF_FIELD[name])
+    elif name in _SCHEMA_OF_FIELD:
+        found = {key: part for key, part in schema.items() if key != "anyOf"}
+        found |= _SCHEMA_OF_FIELD[name]
+    else:
+        return _with_shared_values(schema)
+    return {"anyOf": [found, _NULL]} if _NULL in schema.get("anyOf", ()) else found
+
+
+def _referring(schema: Json, component: str) -> Json:
+    """A reference, with what the field says beyond its component."""
+    description = schema.get("description")
+    if description in (None, SHARED[component].get("description")):
+        return shared(component)
+    return shared(component) | {"description": description}
+
+
+def _with_shared_values(schema: Json) -> Json:
+    """References in place of enumerations, also of one that may be null."""
+    options = schema.get("anyOf")
+    if options is not None:
+        return schema | {"anyOf": [_with_shared_values(option) for option in options]}
+    component = _COMPONENT_OF_VALUES.get(frozenset(schema.get("enum", ())))
+    return schema if component is None else _referring(schema, component)
+
+
+def _without_null(schema: Json) -> Json:
+    """``schema`` without the option null, and without a default of null."""
+    own = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+    options = [option for option in schema.get("anyOf", ()) if option != _NULL]
+    if len(options) > 1:
+        return own | {"anyOf": options}
+    return (options[0] if options else {}) | own

@@ -1,0 +1,1 @@
+"""Flows with generated clients, compiled and run by `tests/e2e/test_generated_clients.py`."""

@@ -1,0 +1,67 @@
+"""`--json` of status, verify and keys: one JSON document on standard output."""
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.e2e.api import Api
+from tests.support.running_service import RunningService
+
+
+def _json(service: RunningService, *arguments: str) -> Any:
+    return json.loads(service.wallet(*arguments, "--json"))
+
+
+def test_status_has_what_its_tables_have(service: RunningService) -> None:
+    status = _json(service, "status")
+
+    assert status["ready"] is True
+    assert urlsplit(status["url"]).port == urlsplit(service.url).port
+    assert status["events"].startswith("nats://127.0.0.1:")
+    running = {process["name"]: process["running"] for process in status["processes"]}
+    assert {"postgres", "nats", "ray"} <= {
+        name for name, is_running in running.items() if is_running
+    }
+    assert {part["name"]: part["ready"] for part in status["components"]} == dict.fromkeys(
+        ("postgres", "nats", "shards", "projections"), True
+    )
+    load = status["load"]
+    assert all(shard["database_up"] for shard in load["shards"])
+    assert all(replica["overloaded_total"] >= 0 for replica in load["replicas"])
+    assert [projection["connected"] for projection in load["projections"]] == [True]
+    assert load["shards"]
+    assert load["replicas"]
+
+
+def test_verify_says_what_was_checked(service: RunningService, api: Api) -> None:
+    api.create()
+
+    verdict = _json(service, "verify", "--stream")
+
+    assert (verdict["consistent"], verdict["violations"], verdict["findings"]) == (True, 0, [])
+    assert verdict["checked"]["wallets"] >= 1
+    assert verdict["stream"]["messages"] >= 1
+    assert verdict["against"] is None
+
+
+def test_a_key_is_created_listed_and_revoked(service: RunningService) -> None:
+    created = _json(service, "keys", "create", "reports", "--scope", "wallets:read")
+    assert created["key"].startswith(f"wk_{created['id']}_")
+
+    def listed() -> Any:
+        return next(key for key in _json(service, "keys", "list") if key["id"] == created["id"])
+
+    assert listed()["state"] == "active"
+    assert (listed()["name"], listed()["scopes"]) == ("reports", ["wallets:read"])
+    service.wallet("keys", "revoke", created["id"])
+    assert listed()["state"] == "revoked"
+    assert listed()["revoked_at"] is not None
+
+
+def test_attribution_names_each_event(service: RunningService, api: Api) -> None:
+    wallet_id = api.create().json()["id"]
+
+    (event,) = _json(service, "keys", "attribution", wallet_id)
+
+    assert (event["version"], event["type"]) == (1, "wallet.created")
+    assert event["key_id"] is None, "authentication is off"
