@@ -170,9 +170,9 @@ GENERATORS := $(VENV)/generators
 generators: $(NODE_TOOLS) $(GENERATORS)/.installed ## Install client generators, for tests/e2e/test_generated_clients.py
 $(GENERATORS)/.installed: requirements-generators.txt $(RUNTIME)
 	@echo "Installing client generators …"
-	@$(BIN)/python -m venv --clear $(GENERATORS)
-	@$(GENERATORS)/bin/python -m pip --disable-pip-version-check --quiet \
-		install --require-hashes --requirement requirements-generators.txt
+	@$(BIN)/python -m venv --clear --without-pip $(GENERATORS)
+	@$(PIP) --python $(GENERATORS)/bin/python install --no-compile --require-hashes \
+		--requirement requirements-generators.txt
 	@touch $@
 
 # -- documents (docs/developing/changing.md) ---------------------------------------------------------

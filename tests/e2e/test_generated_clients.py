@@ -19,6 +19,8 @@ _FLOWS: Final = Path(__file__).parent / "generated_clients"
 _NODE_TOOLS: Final = CHECKOUT / "node_modules" / ".bin"
 _PYTHON_TOOLS: Final = CHECKOUT / ".venv" / "generators" / "bin"
 _GO_VERSION_MIN: Final = (1, 25)
+_NAMED_BY_THE_GENERATOR: Final = re.compile(r"_type_\d|_item|_inner|\d$")
+"""Names that generators give to schemas without one."""
 _OUTPUT: Final = """\
 created: USD active 0.00
 debited: 10.50 completed, balance 10.50
@@ -62,6 +64,9 @@ def _python(url: str, folder: Path) -> str:
     path = f"{_PYTHON_TOOLS}:{os.environ['PATH']}"  # It formats with ruff.
     target = ("--url", f"{url}/openapi.json", "--output-path", "wallet_client")
     _run(*generate, *target, at=folder, PATH=path)
+    models = [path.stem for path in (folder / "wallet_client" / "models").glob("*.py")]
+    assert "transfer_type" in models
+    assert [name for name in models if _NAMED_BY_THE_GENERATOR.search(name)] == []
     flow = _flow("flow.py", folder)
     # Not this project's settings; what the generated code itself says is not judged.
     strict = ("--strict", "--follow-imports=silent", "--config-file=", "--cache-dir=cache")

@@ -1,6 +1,7 @@
 """The stack commands: what they detect, leave unchanged and print."""
 
 import io
+import json
 import socket
 import sys
 from collections.abc import Iterator
@@ -234,6 +235,20 @@ def test_status_of_a_dead_process_is_ended_and_not_ready(
     assert status.status(Settings(), state_dir, screen.console) is False
     assert "ended" in screen.text
     assert "Ray is not running" in screen.text
+
+
+def test_status_as_json_is_not_ready_where_nothing_or_a_dead_process_is(
+    state_dir: StateDirectory, sleeper: ProcessRecord
+) -> None:
+    nothing, nothing_is_ready = status.status_as_json(Settings(), state_dir)
+    remember(state_dir, sleeper, complete=True)
+    stop(sleeper)
+    dead, dead_is_ready = status.status_as_json(Settings(), state_dir)
+
+    assert (nothing_is_ready, dead_is_ready) == (False, False)
+    assert json.loads(nothing)["processes"] == []
+    assert [process["running"] for process in json.loads(dead)["processes"]] == [False]
+    assert json.loads(dead)["load"] is None
 
 
 def test_commands_that_need_a_database_say_that_none_runs(state_dir: StateDirectory) -> None:

@@ -1,5 +1,6 @@
 """The day of `wallet demo`: the same every time, and possible."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
@@ -7,7 +8,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from deploy.cli.demo import Shop
+from deploy.cli.demo import Played, Shop
 from deploy.cli.demo_day import ACCOUNTS, Movement, Sales, steps
 from deploy.local.errors import StackError
 
@@ -64,6 +65,52 @@ def test_money_is_there_for_all_that_is_not_refused() -> None:
 def shop_of(handler: Callable[[httpx.Request], httpx.Response]) -> Shop:
     transport = httpx.MockTransport(handler)
     return Shop(httpx.Client(transport=transport, base_url="http://service.example"))
+
+
+class KeyedService:
+    """Answers as the service does, as far as the demo looks; refuses what the day expects."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, tuple[str, bytes]] = {}
+        self.reused: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        key = request.headers["Idempotency-Key"]
+        sent = (request.url.path, request.content)
+        replayed = key in self.requests
+        if replayed and self.requests[key] != sent:
+            self.reused.append(key)
+        self.requests[key] = sent
+        status = 409 if key in REFUSED else 200 if SETTLEMENT_OR_BATCH.search(sent[0]) else 201
+        headers = {"Idempotency-Replayed": "true"} if replayed else {}
+        return httpx.Response(status, json={"id": f"id-of-{key}"}, headers=headers)
+
+
+REFUSED = {
+    f"demo-{movement.reference}" for movement in movements() if movement.outcome == "refused"
+}
+SETTLEMENT_OR_BATCH = re.compile("/(complete|revert|batch)$")
+
+
+def played_on(service: KeyedService) -> Played:
+    shop = shop_of(service)
+    shop.open()
+    for step in steps():
+        shop.play(step)
+    return shop.played
+
+
+def test_a_second_run_sends_the_same_requests_under_the_same_keys() -> None:
+    service = KeyedService()
+
+    first, second = played_on(service), played_on(service)
+
+    assert first.replayed == 0
+    assert first.new["wallets opened"] == len(ACCOUNTS)
+    assert first.new["transfers refused"] == len(REFUSED)
+    assert not second.new
+    assert second.replayed == first.new.total() == len(service.requests)
+    assert service.reused == []
 
 
 def test_a_refusal_that_the_day_does_not_expect_ends_it() -> None:

@@ -1,6 +1,7 @@
-"""`--json` of status, verify and keys: one JSON document on standard output."""
+"""What status, verify and keys print: tables of 80 columns, or one JSON document."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +32,15 @@ def test_status_has_what_its_tables_have(service: RunningService) -> None:
     assert [projection["connected"] for projection in load["projections"]] == [True]
     assert load["shards"]
     assert load["replicas"]
+
+
+def test_the_tables_of_status_are_whole_at_80_columns(service: RunningService) -> None:
+    lines = service.wallet("status").splitlines()  # Not a terminal: 80 columns.
+
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if "…" in line] == []
+    titles = [line.split()[0] for line in lines if re.match(r"[A-Z]{5}", line)]
+    assert titles[:5] == ["PROCESS", "REPLICA", "SHARD", "LATENCY", "PROJECTION"]
 
 
 def test_verify_says_what_was_checked(service: RunningService, api: Api) -> None:
