@@ -41,6 +41,12 @@ Amount = Annotated[
     ),
 ]
 
+Limit = Annotated[
+    Annotated[str, Meta(extra_json_schema={"pattern": AMOUNT_PATTERN})]
+    | Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": MINOR_MAX})],
+    Meta(description="As an amount; zero is possible.", examples=["100.00"]),
+]
+
 ItemKey = Annotated[str, Meta(min_length=1, max_length=IDEMPOTENCY_KEY_MAX, pattern=_VISIBLE)]
 
 ReferenceId = Annotated[
