@@ -49,8 +49,9 @@ SELECT w.id::text,
     )
     OR (w.hash_version = w.version AND w.hash <> e.hash)
     OR (p.version = w.version AND (p.hash_version < p.version OR p.hash IN ('', w.hash))
-        AND (w.balance, w.pending_debit, w.pending_credit)
-            IS DISTINCT FROM (p.balance, p.pending_debit, p.pending_credit)) AS contradicts,
+        AND (w.balance, w.pending_debit, w.pending_credit, w.status, w.overdraft_limit)
+            IS DISTINCT FROM (p.balance, p.pending_debit, p.pending_credit, p.status,
+                p.overdraft_limit)) AS contradicts,
     EXISTS (
         SELECT FROM wallet_events missing
         WHERE missing.wallet_id = w.id AND missing.version = coalesce(p.version, 0) + 1

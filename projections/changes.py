@@ -12,12 +12,13 @@ import msgspec
 
 from projections.store import (
     BalanceRow,
+    ControlRow,
     ProjectionChanges,
     TransferRow,
     WalletRow,
 )
 from wallet.event_codec import CloudEvent, decode_envelope, event_id
-from wallet.events import EventType
+from wallet.events import WALLET_CHANGES, EventType
 from wallet.ids import WalletId
 from wallet.representation import TransferResultView, WalletView
 
@@ -44,6 +45,7 @@ def project_events(events: Iterable[CloudEvent]) -> ProjectionChanges:
         wallets=list(builder.wallets.values()),
         balances=list(builder.balances.values()),
         transfers=[_transfer_row(*one) for one in builder.transfers.values()],
+        controls=list(builder.controls.values()),
     )
 
 
@@ -71,6 +73,7 @@ class _ChangeSetBuilder:
     def __init__(self) -> None:
         self.wallets: dict[WalletId, WalletRow] = {}
         self.balances: dict[WalletId, BalanceRow] = {}
+        self.controls: dict[WalletId, ControlRow] = {}
         self.transfers: dict[str, tuple[TransferResultView, int | None]] = {}
         """The last state of each, and the version that created it, unless it is from before."""
         self._ids: set[str] = set()
@@ -93,6 +96,11 @@ class _ChangeSetBuilder:
             wallet = _wallet.decode(event.data)
             _check_identity(event, wallet.id, wallet.version)
             self._add_balances(event, wallet.balance, wallet.pending_debit, wallet.pending_credit)
+        elif event.type in WALLET_CHANGES:
+            wallet = _wallet.decode(event.data)
+            _check_identity(event, wallet.id, wallet.version)
+            self._add_balances(event, wallet.balance, wallet.pending_debit, wallet.pending_credit)
+            self.controls[wallet.id] = _control_row(wallet)
         else:
             self._add_transfer(_transfer.decode(event.data), event)
 
@@ -107,6 +115,8 @@ class _ChangeSetBuilder:
             _json(wallet.metadata),
             wallet.created_at,
         )
+        if wallet.overdraft_limit and int(_minor(wallet.overdraft_limit)):
+            self.controls[wallet.id] = _control_row(wallet)
         self._add_balances(event, wallet.balance, wallet.pending_debit, wallet.pending_credit)
 
     def _add_transfer(self, transfer: TransferResultView, event: CloudEvent) -> None:
@@ -131,6 +141,7 @@ class _ChangeSetBuilder:
         if known is not None and event.walletversion != known.last_version + 1:
             # A gap inside the batch: the range starts after it, and the store detects it.
             self._drop_transfers(event.subject)
+            self.controls.pop(event.subject, None)
             known = None
         self.balances[event.subject] = BalanceRow(
             event.subject,
@@ -189,6 +200,17 @@ def _transfer_row(transfer: TransferResultView, created_version: int | None) -> 
         transfer.settled_at,
         created_version,
         transfer.wallet.version,
+    )
+
+
+def _control_row(wallet: WalletView) -> ControlRow:
+    return ControlRow(
+        wallet.id,
+        wallet.status,
+        wallet.frozen or None,
+        wallet.frozen_reason or None,
+        _minor(wallet.overdraft_limit or "0"),
+        _json(wallet.metadata),
     )
 
 

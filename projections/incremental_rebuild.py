@@ -21,9 +21,12 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 _REPLACE_ROW: Final = """
 INSERT INTO wallet_projections (wallet_id, reference_id, currency, scale, status, balance,
-    pending_debit, pending_credit, version, metadata, created_at, updated_at, hash, hash_version)
-SELECT w.id, w.reference_id, w.currency, w.scale, w.status, e.balance, e.pending_debit,
-    e.pending_credit, e.version, w.metadata, w.created_at, e.occurred_at,
+    pending_debit, pending_credit, version, metadata, created_at, updated_at, frozen, frozen_reason,
+    overdraft_limit, hash, hash_version)
+SELECT w.id, w.reference_id, w.currency, w.scale, coalesce(c.status, 'active'), e.balance,
+    e.pending_debit, e.pending_credit, e.version,
+    CASE WHEN c.version IS NULL THEN first.metadata ELSE c.metadata END, w.created_at,
+    e.occurred_at, c.frozen, c.frozen_reason, coalesce(c.overdraft_limit, 0),
     CASE WHEN p.hash_version = e.version AND p.hash = e.hash OR e.hash IS NULL
         THEN coalesce(e.hash, '') ELSE '\\x00' END,
     e.version
@@ -36,6 +39,13 @@ CROSS JOIN LATERAL (
         w.version)
     OFFSET 0
 ) e
+CROSS JOIN LATERAL (
+    SELECT metadata FROM wallet_events WHERE wallet_id = w.id AND version = 1 OFFSET 0
+) first
+LEFT JOIN LATERAL (
+    SELECT * FROM wallet_changes
+    WHERE wallet_id = w.id AND version <= e.version ORDER BY version DESC LIMIT 1
+) c ON true
 LEFT JOIN LATERAL (SELECT * FROM wallet_projections WHERE wallet_id = w.id OFFSET 0) p ON true
 WHERE w.id = $1::uuid
 ON CONFLICT (wallet_id) DO UPDATE SET
@@ -43,7 +53,9 @@ ON CONFLICT (wallet_id) DO UPDATE SET
     status = excluded.status, balance = excluded.balance, pending_debit = excluded.pending_debit,
     pending_credit = excluded.pending_credit, version = excluded.version,
     metadata = excluded.metadata, created_at = excluded.created_at,
-    updated_at = excluded.updated_at, hash = excluded.hash, hash_version = excluded.hash_version
+    updated_at = excluded.updated_at, frozen = excluded.frozen,
+    frozen_reason = excluded.frozen_reason, overdraft_limit = excluded.overdraft_limit,
+    hash = excluded.hash, hash_version = excluded.hash_version
 """
 
 # A row that a batch moved meanwhile (one of the previous release) has lost the mark already.

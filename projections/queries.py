@@ -26,7 +26,8 @@ from wallet.money import from_minor
 from wallet.representation import TransferView, WalletView
 
 _WALLET_COLUMNS: Final = """reference_id, currency, scale, status, balance::text,
-    pending_debit::text, pending_credit::text, version, metadata, created_at, updated_at"""
+    pending_debit::text, pending_credit::text, version, metadata, created_at, updated_at, frozen,
+    frozen_reason, overdraft_limit::text"""
 
 _PROJECTED_WALLET: Final = f"""
 SELECT wallet_id::text AS id, {_WALLET_COLUMNS} FROM wallet_projections WHERE wallet_id = $1::uuid
@@ -330,6 +331,9 @@ def _wallet_view(row: Row) -> WalletView:
         metadata=_metadata(row["metadata"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        overdraft_limit=from_minor(int(row["overdraft_limit"]), scale),
+        frozen=row["frozen"],
+        frozen_reason=row["frozen_reason"],
     )
 
 

@@ -21,7 +21,7 @@ CATCH_UP_EVENTS_MAX: Final = 20_000
 
 _PROJECT: Final = (
     "SELECT refused_id::text, reason FROM project_batch("
-    + ", ".join(f"${n}" for n in range(1, 37))
+    + ", ".join(f"${n}" for n in range(1, 43))
     + ")"
 )
 _CATCH_UP: Final = "SELECT catch_up($1::uuid, $2)"
@@ -75,6 +75,17 @@ class BalanceRow(msgspec.Struct):
     """Hash of the last event; empty as above."""
 
 
+class ControlRow(msgspec.Struct, frozen=True):
+    """What a wallet may do, as the last of its own events says. The limit: minor units, as text."""
+
+    id: WalletId
+    status: str
+    frozen: str | None
+    frozen_reason: str | None
+    overdraft_limit: str
+    metadata: str | None
+
+
 class Reason(StrEnum):
     """Why nothing of a wallet was applied."""
 
@@ -121,6 +132,7 @@ class ProjectionChanges(msgspec.Struct, kw_only=True):
     wallets: Sequence[WalletRow]
     balances: Sequence[BalanceRow]
     transfers: Sequence[TransferRow]
+    controls: Sequence[ControlRow] = []
 
 
 class ProjectionStore:
@@ -146,6 +158,7 @@ class ProjectionStore:
                 for name, column in _columns(TransferRow, settled).items()
                 if name not in _FIXED_COLUMNS
             ),
+            *_columns(ControlRow, batch.controls).values(),
         )
         rows = await self._pool.fetch(_PROJECT, *columns)
         refused = [RefusedWallet(WalletId(row[0]), Reason(row[1])) for row in rows]

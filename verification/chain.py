@@ -42,6 +42,8 @@ class ContentFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Of a new wallet, as is ``scale``."""
     scale: int | None = None
     rewound: "Rewound | None" = None
+    reason: str | None = None
+    """Of a wallet's change."""
 
 
 class Rewound(msgspec.Struct, frozen=True):
@@ -83,6 +85,11 @@ class _Content(msgspec.Struct, omit_defaults=True):
     common_version: int | None = None
     common_hash: str | None = None
     lost: tuple[str, ...] = ()
+    status: str = ""
+    frozen: str = ""
+    frozen_reason: str = ""
+    overdraft_limit: str = ""
+    reason: str | None = None
 
 
 def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> bytes:
@@ -91,6 +98,8 @@ def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> b
     creates = event.type == "wallet.created"
     rewound = facts.rewound
     after = event.after
+    control = event.control
+    changes = control if control is not None and not creates else None
     return _json.encode(
         _Content(
             event.wallet_id,
@@ -114,6 +123,11 @@ def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> b
             rewound.common_version if rewound else None,
             rewound.common_hash if rewound else None,
             rewound.lost if rewound else (),
+            changes.status if changes else "",
+            changes.frozen if changes else "",
+            changes.frozen_reason if changes else "",
+            str(control.overdraft_limit) if control and control.overdraft_limit else "",
+            facts.reason,
         )
     )
 

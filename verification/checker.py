@@ -46,7 +46,7 @@ def check_client_history(index: FactIndex) -> Iterator[Violation]:
 
 def _check_journal(index: FactIndex) -> Iterator[Violation]:
     for wallet_id, events in index.journals.items():
-        replay = WalletReplay(wallet_id, index.limits.get(wallet_id, 0))
+        replay = WalletReplay(wallet_id)
         lifecycles = TransferLifecycles(wallet_id)
         for event in events:
             yield from replay.add(event)

@@ -6,8 +6,9 @@ from datetime import datetime
 import msgspec
 
 from verification.chain import ContentFacts, EventChain, Rewound, content_of
-from verification.facts import Balances, JournalEvent, StreamMessage
+from verification.facts import Balances, Control, JournalEvent, StreamMessage
 from verification.reference_model import minor_units
+from verification.rows import CHANGES
 
 
 class _Balances(msgspec.Struct):
@@ -33,6 +34,11 @@ class _Data(_Balances):
     """Of a rewound wallet, as are ``common_hash`` and ``lost``."""
     common_hash: str = ""
     lost: tuple[str, ...] = ()
+    status: str = ""
+    frozen: str | None = None
+    frozen_reason: str | None = None
+    overdraft_limit: str = "0"
+    reason: str | None = None
 
 
 class _Envelope(msgspec.Struct):
@@ -78,6 +84,8 @@ def decode_message(sequence: int, message_id: str, subject: str, payload: bytes)
         reference_id=(envelope.type != "wallet.rewound" and data.reference_id) or "",
         failure_reason=data.failure_reason or "",
     )
+    if event.type in CHANGES or event.type == "wallet.created":
+        event = _with_control(event, data)
     return StreamMessage(
         sequence=sequence,
         message_id=message_id,
@@ -88,6 +96,21 @@ def decode_message(sequence: int, message_id: str, subject: str, payload: bytes)
         key_digest=envelope.keydigest,
         content=_content(envelope, event),
     )
+
+
+def _with_control(event: JournalEvent, data: _Data) -> JournalEvent:
+    control = Control(
+        status=data.status or "active",
+        frozen=data.frozen or "",
+        frozen_reason=data.frozen_reason or "",
+        overdraft_limit=minor_units(data.overdraft_limit),
+    )
+    if event.type == "wallet.created":
+        return msgspec.structs.replace(event, control=control)
+    reason = data.reason or ""
+    if event.type == "wallet.updated":
+        reason = data.metadata.get("operation_id", "")
+    return msgspec.structs.replace(event, control=control, reason=reason, reference_id="")
 
 
 def _rewound(data: _Data) -> Rewound:
@@ -102,8 +125,9 @@ def _content(envelope: _Envelope, event: JournalEvent) -> bytes:
     facts = ContentFacts(
         occurred_at=envelope.time,
         created_at=data.created_at,
-        reference_id=data.reference_id,
+        reference_id=None if event.type in CHANGES else data.reference_id,
         metadata=data.metadata,
+        reason=data.reason,
         currency=data.currency,
         scale=data.scale,
         rewound=_rewound(data) if event.type == "wallet.rewound" else None,

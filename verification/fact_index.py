@@ -1,11 +1,12 @@
 """The facts, indexed for the rules."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from functools import cached_property
 
 import msgspec
 
-from verification.facts import ClientCall, Facts, JournalEvent
+from verification.facts import ClientCall, Control, Facts, JournalEvent
 from verification.responses import ReportedState, parse_transfer, parse_wallet
 
 STORED_UNDER_KEY = frozenset(
@@ -17,9 +18,17 @@ STORED_UNDER_KEY = frozenset(
         "reference_id_taken",
         "wallet_frozen",
         "wallet_closed",
+        "precondition_failed",
+        "overdraft_in_use",
+        "metadata_full",
+        "wallet_not_empty",
     }
 )
 """Refusals that are stored under the idempotency key, like a success."""
+
+
+TRANSFER_OPERATIONS = frozenset({"debit", "credit", "complete", "revert"})
+"""Operations whose response is a transfer."""
 
 
 class ClientOperation:
@@ -77,9 +86,18 @@ class FactIndex:
         return {(event.wallet_id, event.version): event for event in self.facts.journal}
 
     @cached_property
-    def limits(self) -> dict[str, int]:
-        """How far below zero each wallet may go."""
-        return {row.wallet_id: row.overdraft_limit for row in self.facts.wallets}
+    def _controls(self) -> dict[str, list[tuple[int, Control]]]:
+        """Of each wallet: the versions at which it changed, in order."""
+        return {
+            wallet_id: [(one.version, one.control) for one in events if one.control is not None]
+            for wallet_id, events in self.journals.items()
+        }
+
+    def control_at(self, wallet_id: str, version: int) -> Control:
+        """What a wallet may do at ``version``."""
+        changes = self._controls.get(wallet_id, [])
+        place = bisect_right(changes, version, key=lambda change: change[0])
+        return changes[place - 1][1] if place else Control()
 
     @cached_property
     def settlements(self) -> dict[str, JournalEvent]:
@@ -110,8 +128,9 @@ class FactIndex:
                 )
                 operation.calls.append(call)
         for event in self.facts.journal:
-            if event.reference_id in operations:
-                operations[event.reference_id].events.append(event)
+            asked = event.reference_id or event.reason
+            if asked in operations:
+                operations[asked].events.append(event)
         return operations
 
     def at(self, wallet_id: str, version: int) -> JournalEvent | None:
@@ -120,7 +139,7 @@ class FactIndex:
 
 def reported_state_of(call: ClientCall) -> ReportedState | None:
     """The state in an accepted response; None if it can't be parsed."""
-    decode = parse_wallet if call.operation in ("create_wallet", "read") else parse_transfer
+    decode = parse_transfer if call.operation in TRANSFER_OPERATIONS else parse_wallet
     try:
         return decode(call.body)
     except (msgspec.MsgspecError, ValueError):

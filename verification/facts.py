@@ -12,14 +12,25 @@ import msgspec
 Outcome = Literal["acknowledged", "refused", "not_applied", "unknown"]
 """What a client knows after a call: applied, refused, certainly not applied, or unknown."""
 
-Operation = Literal["create_wallet", "debit", "credit", "complete", "revert", "read"]
+Operation = Literal[
+    "create_wallet",
+    "debit",
+    "credit",
+    "complete",
+    "revert",
+    "update",
+    "freeze",
+    "unfreeze",
+    "close",
+    "read",
+]
 
 
 class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One call of a client, and its outcome.
 
-    ``operation_id`` is the same in every retry of an operation. It is sent as ``reference_id``, so
-    that the journal shows which event came from which operation.
+    ``operation_id`` is the same in every retry of an operation. It is sent as ``reference_id``, as
+    ``reason``, or in the metadata, so that the journal shows which event came from which operation.
     ``started`` and ``ended`` are readings of one monotonic clock: ``started`` before the request
     was sent, ``ended`` after the response was read, or after the client gave up.
     """
@@ -34,7 +45,10 @@ class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     transfer_id: str = ""
     """Transfer in the path of a settlement."""
     amount: int = 0
+    """Of an update: the overdraft limit."""
     pending: bool = False
+    direction: Literal["", "both", "debit", "credit"] = ""
+    """Of a freeze."""
     key: str = ""
     status: int = 0
     code: str = ""
@@ -54,6 +68,20 @@ class Balances(msgspec.Struct, frozen=True, kw_only=True):
     pending_credit: int = 0
 
 
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """What a wallet may do."""
+
+    status: str = "active"
+    frozen: str = ""
+    """Direction of the freeze."""
+    frozen_reason: str = ""
+    overdraft_limit: int = 0
+
+    def stops(self, transfer_type: str) -> bool:
+        """Whether such transfers are neither created nor completed."""
+        return self.status == "closed" or self.frozen in ("both", transfer_type)
+
+
 class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the journal."""
 
@@ -67,6 +95,10 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     amount: int = 0
     reference_id: str = ""
     failure_reason: str = ""
+    control: Control | None = None
+    """After an event of the wallet itself, unless it doesn't say."""
+    reason: str = ""
+    """Of a change of the control."""
 
     @property
     def status(self) -> str:
@@ -81,7 +113,7 @@ class WalletRow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     balances: Balances
     currency: str = ""
-    overdraft_limit: int = 0
+    control: Control = Control()
 
 
 class TransferRow(msgspec.Struct, frozen=True, kw_only=True):

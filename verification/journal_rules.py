@@ -6,19 +6,19 @@ length can be replayed as it is read.
 
 from collections.abc import Iterator
 
-from verification.facts import Balances, JournalEvent
-from verification.reference_model import apply_step, step_allowed
+from verification.facts import Balances, Control, JournalEvent
+from verification.reference_model import apply_step, change_allowed, step_allowed
 from verification.violations import Violation, ViolationKind
 
 
 class WalletReplay:
     """One wallet's journal, event by event in version order."""
 
-    __slots__ = ("balances", "overdraft_limit", "version", "wallet_id")
+    __slots__ = ("balances", "control", "version", "wallet_id")
 
-    def __init__(self, wallet_id: str, overdraft_limit: int = 0) -> None:
+    def __init__(self, wallet_id: str) -> None:
         self.wallet_id = wallet_id
-        self.overdraft_limit = overdraft_limit
+        self.control = Control()
         self.version = 0
         self.balances = Balances()
 
@@ -31,6 +31,7 @@ class WalletReplay:
             yield self._violation(ViolationKind.VERSION_GAP, event, f"after {self.version}")
         else:
             yield from self._check_step(event)
+        self.control = event.control or self.control
         yield from self._check_balances(event)
         self.version = event.version
         self.balances = event.after
@@ -41,11 +42,17 @@ class WalletReplay:
             expected = Balances()
         elif event.type == "wallet.rewound":
             allowed, expected = not event.transfer_id, self.balances
+        elif event.control is not None:
+            allowed = change_allowed(event.type, self.control, event.control)
+            expected = Balances() if event.type == "wallet.closed" else self.balances
         else:
+            stopped = event.status != "failed" and self.control.stops(event.transfer_type)
             allowed = (
                 step_allowed(event.transfer_type, event.previous_status, event.status)
                 and bool(event.transfer_id)
                 and event.amount > 0
+                and not stopped
+                and self.control.status != "closed"
             )
             expected = apply_step(
                 self.balances,
@@ -66,11 +73,10 @@ class WalletReplay:
 
     def _check_balances(self, event: JournalEvent) -> Iterator[Violation]:
         after = event.after
-        if after.balance < -self.overdraft_limit:
+        limit = self.control.overdraft_limit
+        if after.balance < -limit:
             yield self._violation(
-                ViolationKind.BALANCE_BELOW_LIMIT,
-                event,
-                f"{after.balance} < -{self.overdraft_limit}",
+                ViolationKind.BALANCE_BELOW_LIMIT, event, f"{after.balance} < -{limit}"
             )
         if after.pending_debit < 0 or after.pending_credit < 0:
             yield self._violation(ViolationKind.HOLD_NEGATIVE, event, _format(after))

@@ -28,11 +28,16 @@ def check_wallet_projection(row: WalletRow, projected: WalletRow | None) -> Iter
         yield _violation(
             ViolationKind.PROJECTION_BEHIND, row.wallet_id, f"{projected.version} of {row.version}"
         )
-    elif (projected.version, projected.balances) != (row.version, row.balances):
+    elif (projected.version, projected.balances, projected.control) != (
+        row.version,
+        row.balances,
+        row.control,
+    ):
         yield _violation(
             ViolationKind.PROJECTION_DIFFERS,
             row.wallet_id,
-            f"{projected.version} {projected.balances}, write side {row.version} {row.balances}",
+            f"{projected.version} {projected.balances} {projected.control}, "
+            f"write side {row.version} {row.balances} {row.control}",
         )
 
 

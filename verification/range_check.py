@@ -14,7 +14,7 @@ import msgspec
 
 from verification import rows
 from verification.chain import ChainReplay, Head
-from verification.facts import Balances, JournalEvent, WalletRow
+from verification.facts import Balances, Control, JournalEvent, WalletRow
 from verification.findings import Findings
 from verification.idempotency_row_rules import check_key_rows, referenced_versions
 from verification.journal_rules import TransferLifecycles, WalletReplay
@@ -118,7 +118,7 @@ class RangeCheck:
                     self._findings.add(chain.end())
                     unseen.discard(event.wallet_id)
                     wallet = self._wallets.get(event.wallet_id)
-                    replay = WalletReplay(event.wallet_id, self._limit_of(event.wallet_id))
+                    replay = WalletReplay(event.wallet_id)
                     chain = self._chain_of(event.wallet_id)
                 self._findings.add(replay.add(event))
                 if wallet is not None:
@@ -126,7 +126,7 @@ class RangeCheck:
                     self._findings.add(chain.add(event, facts, rows.chain_from_row(row)))
                 projected = self._projected.get(event.wallet_id)
                 if projected is not None and projected.version == event.version:
-                    self._findings.add(_check_projected_balances(projected, event))
+                    self._findings.add(_check_projected(projected, event, replay.control))
             self._totals.events += len(page)
         self._findings.add(self._check_wallet_row(replay))
         self._findings.add(chain.end())
@@ -153,10 +153,6 @@ class RangeCheck:
             },
         )
 
-    def _limit_of(self, wallet_id: str) -> int:
-        wallet = self._wallets.get(wallet_id)
-        return wallet.row.overdraft_limit if wallet else 0
-
     def _check_wallet_row(self, replay: WalletReplay) -> Iterator[Violation]:
         """The wallet's row equals its last event."""
         if not replay.wallet_id:
@@ -166,12 +162,18 @@ class RangeCheck:
             yield _violation(
                 ViolationKind.WALLET_ROW_MISSING, replay.wallet_id, f"version={replay.version}"
             )
-        elif (wallet.row.version, wallet.row.balances) != (replay.version, replay.balances):
+            return
+        row = wallet.row
+        if (row.version, row.balances, row.control) != (
+            replay.version,
+            replay.balances,
+            replay.control,
+        ):
             yield _violation(
                 ViolationKind.WALLET_ROW_DIFFERS,
                 replay.wallet_id,
-                f"row: {wallet.row.version} {wallet.row.balances}, "
-                f"journal: {replay.version} {replay.balances}",
+                f"row: {row.version} {row.balances} {row.control}, "
+                f"journal: {replay.version} {replay.balances} {replay.control}",
             )
 
     # -- by transfer -------------------------------------------------------------------------------
@@ -261,12 +263,15 @@ class RangeCheck:
                 ends[row.wallet_id] = max(ends[row.wallet_id], row.last_version)
 
 
-def _check_projected_balances(projected: WalletRow, event: JournalEvent) -> Iterator[Violation]:
-    if projected.balances != event.after:
+def _check_projected(
+    projected: WalletRow, event: JournalEvent, control: Control
+) -> Iterator[Violation]:
+    if (projected.balances, projected.control) != (event.after, control):
         yield _violation(
             ViolationKind.PROJECTION_DIFFERS,
             event.wallet_id,
-            f"version={event.version} {projected.balances}, journal {event.after}",
+            f"version={event.version} {projected.balances} {projected.control}, "
+            f"journal {event.after} {control}",
         )
 
 

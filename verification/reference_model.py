@@ -6,7 +6,7 @@ in each state. A step is the difference between two states.
 
 from typing import Final
 
-from verification.facts import Balances
+from verification.facts import Balances, Control
 
 _NO_SHARE: Final = (0, 0, 0)
 
@@ -47,3 +47,17 @@ def apply_step(
 def minor_units(amount: str) -> int:
     """Minor units of a decimal string with all its decimals."""
     return int(amount.replace(".", ""))
+
+
+def change_allowed(type: str, before: Control, after: Control) -> bool:
+    """Whether an event of this type leads from one control of a wallet to the other."""
+    if before.status == "closed" or (after.status == "frozen") != bool(after.frozen):
+        return False
+    stays = (before.overdraft_limit == after.overdraft_limit) or type == "wallet.updated"
+    statuses = {
+        "wallet.updated": {before.status},
+        "wallet.frozen": {"frozen"},
+        "wallet.unfrozen": {"active"} if before.status == "frozen" else set(),
+        "wallet.closed": {"closed"},
+    }
+    return stays and after.status in statuses.get(type, ())

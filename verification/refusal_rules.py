@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 from verification.fact_index import ClientOperation, FactIndex
-from verification.facts import ClientCall, JournalEvent
+from verification.facts import Balances, ClientCall, Control, JournalEvent
 from verification.real_time_rules import VersionLowerBounds
 from verification.violations import Violation, ViolationKind
 
@@ -67,12 +67,45 @@ def _check_refusal(
 
 
 def _insufficient(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
-    limit = index.limits.get(call.wallet_id, 0)
     return any(
-        event is not None and event.after.balance + limit < call.amount
-        for version in range(max(lowest, 1), highest + 1)
-        for event in (index.at(call.wallet_id, version),)
+        event.after.balance + control.overdraft_limit < call.amount
+        for event, control in _states(index, call, lowest, highest)
     )
+
+
+def _frozen(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
+    kind = call.operation
+    if kind == "complete":
+        created = index.creations.get(call.transfer_id)
+        kind = "debit" if created is not None and created.transfer_type == "debit" else "credit"
+    return any(
+        control.status == "frozen" and control.stops(kind)
+        for _, control in _states(index, call, lowest, highest)
+    )
+
+
+def _closed(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
+    return any(control.status == "closed" for _, control in _states(index, call, lowest, highest))
+
+
+def _overdraft_used(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
+    return any(
+        event.after.balance < -call.amount for event, _ in _states(index, call, lowest, highest)
+    )
+
+
+def _not_empty(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
+    return any(event.after != Balances() for event, _ in _states(index, call, lowest, highest))
+
+
+def _states(
+    index: FactIndex, call: ClientCall, lowest: int, highest: int
+) -> Iterator[tuple[JournalEvent, Control]]:
+    """The wallet at each version from ``lowest`` to ``highest``."""
+    for version in range(max(lowest, 1), highest + 1):
+        event = index.at(call.wallet_id, version)
+        if event is not None:
+            yield event, index.control_at(call.wallet_id, version)
 
 
 def _settled_as(status: str) -> "Justification":
@@ -100,4 +133,8 @@ _JUSTIFICATIONS: dict[str, Justification] = {
     "transfer_already_failed": _settled_as("failed"),
     "wallet_not_found": _no_wallet,
     "transfer_not_found": _no_transfer,
+    "wallet_frozen": _frozen,
+    "wallet_closed": _closed,
+    "overdraft_in_use": _overdraft_used,
+    "wallet_not_empty": _not_empty,
 }

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from verification.facts import JournalEvent, OutboxRow, TransferRow, WalletRow
+from verification.facts import Control, JournalEvent, OutboxRow, TransferRow, WalletRow
 from verification.violations import Violation, ViolationKind
 
 Journals = Mapping[str, Sequence[JournalEvent]]
@@ -17,15 +17,25 @@ def check_wallet_rows(journals: Journals, rows: Iterable[WalletRow]) -> Iterator
         events = journals.get(row.wallet_id)
         unseen.discard(row.wallet_id)
         last = events[-1] if events else None
-        if last is None or (last.version, last.after) != (row.version, row.balances):
-            found = f"last event: {last.version} {last.after}" if last else "no events"
+        control = last_control(events or ())
+        if last is None or (last.version, last.after, control) != (
+            row.version,
+            row.balances,
+            row.control,
+        ):
+            found = f"last event: {last.version} {last.after} {control}" if last else "no events"
             yield Violation(
                 kind=ViolationKind.WALLET_ROW_DIFFERS,
                 wallet_id=row.wallet_id,
-                detail=f"row: {row.version} {row.balances}, {found}",
+                detail=f"row: {row.version} {row.balances} {row.control}, {found}",
             )
     for wallet_id in sorted(unseen):
         yield Violation(kind=ViolationKind.WALLET_ROW_MISSING, wallet_id=wallet_id, detail="")
+
+
+def last_control(events: Sequence[JournalEvent]) -> Control:
+    """What a wallet may do after ``events``."""
+    return next((one.control for one in reversed(events) if one.control is not None), Control())
 
 
 def transfers_of(events: Iterable[JournalEvent]) -> dict[str, TransferRow]:

@@ -4,7 +4,7 @@ Every statement takes a range of wallets, from ``$1`` (excluded) to ``$2`` (incl
 check of any size is many small snapshots. Amounts are read as text: they have up to 38 digits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import msgspec
 from verification.chain import ContentFacts, EventChain, Head, Rewound
 from verification.facts import (
     Balances,
+    Control,
     JournalEvent,
     KeyRow,
     OutboxRow,
@@ -33,7 +34,8 @@ _EVENT_FIELDS: Final = """
 SELECT wallet_id::text, version, type, balance::text, pending_debit::text, pending_credit::text,
     coalesce(transfer_id::text, ''), coalesce(transfer_type, ''), coalesce(previous_status, ''),
     coalesce(amount, 0)::text, coalesce(reference_id, ''), coalesce(failure_reason, ''),
-    coalesce(hash, ''), coalesce(previous_hash, ''), coalesce(key_digest, '')
+    coalesce(hash, ''), coalesce(previous_hash, ''), coalesce(key_digest, ''),
+    CASE WHEN transfer_id IS NULL THEN metadata::text END
 """
 
 _EVENT: Final = f"{_EVENT_FIELDS} FROM wallet_events"
@@ -69,7 +71,8 @@ ORDER BY transfer_projections.wallet_id, transfer_projections.transfer_id"""
 
 WALLET: Final = """
 SELECT id::text, version, balance::text, pending_debit::text, pending_credit::text, currency,
-    overdraft_limit::text, updated_at, hash_version, hash, scale
+    overdraft_limit::text, updated_at, hash_version, hash, scale, status, coalesce(frozen, ''),
+    coalesce(frozen_reason, '')
 FROM wallets
 """
 
@@ -77,7 +80,7 @@ WALLETS: Final = f"{WALLET} WHERE id > $1::uuid AND id <= $2::uuid ORDER BY wall
 
 PROJECTED_WALLETS: Final = f"""
 SELECT wallet_id::text, version, balance::text, pending_debit::text, pending_credit::text, hash,
-    hash_version
+    hash_version, status, coalesce(frozen, ''), coalesce(frozen_reason, ''), overdraft_limit::text
 FROM wallet_projections {RANGE} ORDER BY wallet_projections.wallet_id"""
 
 OUTBOX: Final = f"""
@@ -89,7 +92,45 @@ SELECT wallet_id::text, key, refused, answer, version
 FROM idempotency_keys {RANGE} ORDER BY idempotency_keys.wallet_id, key"""
 
 
+class _Change(msgspec.Struct):
+    """What is in the column ``metadata`` of a wallet's change."""
+
+    status: str = "active"
+    frozen: str = ""
+    frozen_reason: str = ""
+    overdraft_limit: str = "0"
+    metadata: Mapping[str, str] = {}
+    reason: str = ""
+
+
+_change: Final = msgspec.json.Decoder(_Change)
+
+CHANGES: Final = frozenset({"wallet.updated", "wallet.frozen", "wallet.unfrozen", "wallet.closed"})
+
+
 def event_from_row(row: Row) -> JournalEvent:
+    event = _event_from_row(row)
+    if event.type == "wallet.created":
+        return msgspec.structs.replace(
+            event, amount=0, control=Control(overdraft_limit=event.amount)
+        )
+    if event.type not in CHANGES:
+        return event
+    change = _change.decode(row[15])
+    control = Control(
+        status=change.status,
+        frozen=change.frozen,
+        frozen_reason=change.frozen_reason,
+        overdraft_limit=int(change.overdraft_limit),
+    )
+    reason = change.reason
+    if event.type == "wallet.updated":
+        # It has none: clients of tests say in its metadata which operation it is.
+        reason = change.metadata.get("operation_id", "")
+    return msgspec.structs.replace(event, control=control, reason=reason)
+
+
+def _event_from_row(row: Row) -> JournalEvent:
     return JournalEvent(
         wallet_id=row[0],
         version=row[1],
@@ -104,7 +145,7 @@ def event_from_row(row: Row) -> JournalEvent:
     )
 
 
-EVENT_COLUMNS: Final = 15
+EVENT_COLUMNS: Final = 16
 """Of a statement over events in the order of transfers."""
 
 
@@ -115,12 +156,17 @@ def chain_from_row(row: Row) -> EventChain:
 def content_from_row(row: Row, wallet: "Wallet") -> ContentFacts:
     """Of a row of `EVENTS_BY_VERSION`."""
     if row[2] == "wallet.rewound":
-        return ContentFacts(occurred_at=row[15], rewound=_rewound.decode(row[18]))
+        return ContentFacts(occurred_at=row[16], rewound=_rewound.decode(row[19]))
+    if row[2] in CHANGES:
+        change = _change.decode(row[19])
+        return ContentFacts(
+            occurred_at=row[16], metadata=change.metadata, reason=change.reason or None
+        )
     return ContentFacts(
-        occurred_at=row[15],
-        created_at=row[16],
-        reference_id=row[17],
-        metadata=_metadata.decode(row[18]) if row[18] else {},
+        occurred_at=row[16],
+        created_at=row[17],
+        reference_id=row[18],
+        metadata=_metadata.decode(row[19]) if row[19] else {},
         currency=wallet.row.currency,
         scale=wallet.scale,
     )
@@ -156,13 +202,23 @@ def wallet_from_row(row: Row) -> Wallet:
         version=row[1],
         balances=_balances_from_row(row, 2),
         currency=row[5],
-        overdraft_limit=int(row[6]),
+        control=_control_from_row(row[11:14], row[6]),
     )
     return Wallet(wallet, row[7], Head(row[8], row[9]), row[10])
 
 
 def projected_wallet_from_row(row: Row) -> WalletRow:
-    return WalletRow(wallet_id=row[0], version=row[1], balances=_balances_from_row(row, 2))
+    return WalletRow(
+        wallet_id=row[0],
+        version=row[1],
+        balances=_balances_from_row(row, 2),
+        control=_control_from_row(row[7:10], row[10]),
+    )
+
+
+def _control_from_row(state: Sequence[str], limit: str) -> Control:
+    status, frozen, reason = state
+    return Control(status=status, frozen=frozen, frozen_reason=reason, overdraft_limit=int(limit))
 
 
 def projected_head_from_row(row: Row) -> Head | None:

@@ -8,11 +8,12 @@ then the transfer's event must exist, at or before the reported version.
 from collections.abc import Iterator
 
 from verification.fact_index import STORED_UNDER_KEY, ClientOperation, FactIndex, reported_state_of
-from verification.facts import ClientCall, JournalEvent
+from verification.facts import ClientCall, Control, JournalEvent
 from verification.responses import ReportedState
 from verification.violations import Violation, ViolationKind
 
 _SETTLED_AS = {"complete": "completed", "revert": "failed"}
+_CONTROL = frozenset({"update", "freeze", "unfreeze", "close"})
 
 
 def check_writes(index: FactIndex) -> Iterator[Violation]:
@@ -75,6 +76,9 @@ def _event_of(
     """The event that the acknowledgement refers to."""
     if operation.events:
         return operation.events[0]
+    if call.operation in _CONTROL:
+        # It changed nothing: the wallet was like that already.
+        return index.at(reported.wallet_id, reported.version)
     if call.operation not in _SETTLED_AS:
         return None
     event = index.settlements.get(call.transfer_id)
@@ -95,6 +99,9 @@ def _difference(
         return f"reported version {reported.version}, event {event.version}"
     if call.operation == "create_wallet":
         return "" if event.type == "wallet.created" else f"event {event}"
+    if call.operation in _CONTROL:
+        control = index.control_at(reported.wallet_id, reported.version)
+        return "" if _is_as_asked(call, control) else f"requested {call}, control {control}"
     reported_transfer = (
         reported.wallet_id,
         reported.transfer_id,
@@ -115,6 +122,14 @@ def _difference(
     if reported_transfer == event_transfer:
         return ""
     return f"reported {reported_transfer}, event {event_transfer}"
+
+
+def _is_as_asked(call: ClientCall, control: Control) -> bool:
+    """Whether ``control`` is what a client asked for."""
+    if call.operation == "update":
+        return control.overdraft_limit == call.amount
+    status = {"freeze": "frozen", "unfreeze": "active", "close": "closed"}[call.operation]
+    return (control.status, control.frozen) == (status, call.direction)
 
 
 def _requested_status(call: ClientCall) -> str:
@@ -141,7 +156,8 @@ def _check_unacknowledged(operation: ClientOperation) -> Iterator[Violation]:
 def _check_unexpected(index: FactIndex) -> Iterator[Violation]:
     for event in index.facts.journal:
         # A recovery is asked for by an operator.
-        if event.reference_id not in index.operations and event.type != "wallet.rewound":
+        asked = event.reference_id or event.reason
+        if asked not in index.operations and event.type != "wallet.rewound":
             yield Violation(
                 kind=ViolationKind.UNASKED_EVENT,
                 wallet_id=event.wallet_id,

@@ -18,7 +18,13 @@ from typing import Final
 import msgspec
 
 from wallet.commands import Idempotency
-from wallet.events import Event, RecordedEvent, TransferChanged, WalletRewound
+from wallet.events import (
+    Event,
+    RecordedEvent,
+    TransferChanged,
+    WalletChanged,
+    WalletRewound,
+)
 from wallet.fold import evolve
 from wallet.ids import IdempotencyKey, WalletId
 from wallet.representation import encode_body
@@ -59,6 +65,13 @@ class EventContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Of a rewound wallet, as are ``common_hash`` and ``lost``."""
     common_hash: str | None = None
     lost: Sequence[str] = ()
+    status: str | None = None
+    """Of a wallet whose control changed, as are ``frozen``, ``frozen_reason`` and ``reason``."""
+    frozen: str | None = None
+    frozen_reason: str | None = None
+    overdraft_limit: str | None = None
+    """Also of a new wallet; None: zero."""
+    reason: str | None = None
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -120,6 +133,25 @@ def _content(event: Event, after: Wallet, key_digest: bytes) -> bytes:
                 lost=event.lost,
             )
         )
+    if isinstance(event, WalletChanged):
+        return _encoder.encode(
+            EventContent(
+                wallet=after.id,
+                version=after.version,
+                type=event.type,
+                time=event.occurred_at,
+                balance=str(after.balance),
+                pending_debit=str(after.pending_debit),
+                pending_credit=str(after.pending_credit),
+                metadata=event.metadata,
+                key_digest=digest,
+                status=event.status,
+                frozen=after.frozen,
+                frozen_reason=after.frozen_reason,
+                overdraft_limit=str(event.overdraft_limit) if event.overdraft_limit else None,
+                reason=event.reason,
+            )
+        )
     if not isinstance(event, TransferChanged):
         return _encoder.encode(
             EventContent(
@@ -135,6 +167,7 @@ def _content(event: Event, after: Wallet, key_digest: bytes) -> bytes:
                 reference_id=event.reference_id,
                 metadata=event.metadata,
                 key_digest=digest,
+                overdraft_limit=str(event.overdraft_limit) if event.overdraft_limit else None,
             )
         )
     transfer = event.transfer

@@ -27,6 +27,70 @@ class CreateWallet(
     scale: int
     reference_id: str | None = None
     metadata: Mapping[str, str] = {}
+    overdraft_limit: str = "0"
+
+
+class UpdateWallet(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="update_wallet",
+):
+    """Change a wallet's metadata or overdraft limit."""
+
+    metadata: Mapping[str, str | None] = {}
+    """A merge patch (RFC 7396): None removes an entry."""
+    replace_metadata: bool = False
+    """Remove all entries first."""
+    overdraft_limit: str | None = None
+    """None: unchanged."""
+    if_match: tuple[int, ...] | None = None
+    """Only at one of these versions; None: at any."""
+
+
+class FreezeWallet(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="freeze_wallet",
+):
+    """Stop a wallet's transfers in one direction, or in both."""
+
+    direction: Literal["both", "debit", "credit"]
+    reason: str | None = None
+    if_match: tuple[int, ...] | None = None
+
+
+class UnfreezeWallet(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="unfreeze_wallet",
+):
+    """Let a frozen wallet's transfers go on."""
+
+    reason: str | None = None
+    if_match: tuple[int, ...] | None = None
+
+
+class CloseWallet(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="close_wallet",
+):
+    """Close an empty wallet for ever."""
+
+    reason: str | None = None
+    if_match: tuple[int, ...] | None = None
 
 
 class CreateTransfer(
@@ -61,6 +125,9 @@ class SettleTransfer(
     status: Literal["completed", "failed"]
     reference_id: str | None = None
     metadata: Mapping[str, str] = {}
+    delivery_id: TransferId | None = None
+    """Of a completion without an idempotency key: the same in all deliveries of it. A refusal of
+    the second one stops the first one by it, although the wallet may be unfrozen meanwhile."""
 
 
 class ClaimKey(
@@ -74,7 +141,11 @@ class ClaimKey(
     """Bind an idempotency key to one request whose parts are decided wallet by wallet."""
 
 
-Command = CreateWallet | CreateTransfer | SettleTransfer | ClaimKey
+ControlWallet = UpdateWallet | FreezeWallet | UnfreezeWallet | CloseWallet
+"""Always under an idempotency key. The ingress makes one if the client sent none, so that a second
+delivery is recognised: none of these is harmless to repeat after another one."""
+
+Command = CreateWallet | ControlWallet | CreateTransfer | SettleTransfer | ClaimKey
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

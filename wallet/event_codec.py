@@ -1,8 +1,9 @@
 """Events on the stream: CloudEvents 1.0 in JSON, and their subjects.
 
 ``data`` is exactly the body of the client's response: a ``WalletView`` for ``wallet.created``, a
-``TransferResultView`` for ``transfer.*`` (`wallet.representation`). ``wallet.rewound`` answers no
-client: its ``data`` is a ``WalletRewoundView``.
+``WalletChangedView`` for changes of a wallet's control, a ``TransferResultView`` for ``transfer.*``
+(`wallet.representation`). ``wallet.rewound`` answers no client: its ``data`` is a
+``WalletRewoundView``.
 Source of the format: CloudEvents 1.0, JSON event format.
 """
 
@@ -13,11 +14,12 @@ from typing import Final
 import msgspec
 
 from wallet.chain import EventContent, encode_content
-from wallet.events import EventType, RecordedEvent, TransferChanged
+from wallet.events import WALLET_CHANGES, EventType, RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 from wallet.representation import (
     ENCODER,
     TransferResultView,
+    WalletChangedView,
     WalletRewoundView,
     WalletView,
 )
@@ -53,6 +55,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 _envelope_decoder: Final = msgspec.json.Decoder(CloudEvent)
 _wallet_decoder: Final = msgspec.json.Decoder(WalletView)
+_changed_decoder: Final = msgspec.json.Decoder(WalletChangedView)
 _rewound_decoder: Final = msgspec.json.Decoder(WalletRewoundView)
 _transfer_decoder: Final = msgspec.json.Decoder(TransferResultView)
 
@@ -109,6 +112,8 @@ def content_of_event(event: CloudEvent) -> bytes:
         return encode_content(_rewound_content(event, _rewound_decoder.decode(event.data)))
     if event.type == EventType.WALLET_CREATED:
         return encode_content(_wallet_content(event, _wallet_decoder.decode(event.data), digest))
+    if event.type in WALLET_CHANGES:
+        return encode_content(_changed_content(event, _changed_decoder.decode(event.data), digest))
     return encode_content(_transfer_content(event, _transfer_decoder.decode(event.data), digest))
 
 
@@ -126,7 +131,34 @@ def _wallet_content(event: CloudEvent, wallet: WalletView, digest: str | None) -
         reference_id=wallet.reference_id,
         metadata=wallet.metadata,
         key_digest=digest,
+        overdraft_limit=_limit(wallet),
     )
+
+
+def _changed_content(
+    event: CloudEvent, wallet: WalletChangedView, digest: str | None
+) -> EventContent:
+    return EventContent(
+        wallet=event.subject,
+        version=event.walletversion,
+        type=event.type,
+        time=event.time,
+        balance=_minor(wallet.balance),
+        pending_debit=_minor(wallet.pending_debit),
+        pending_credit=_minor(wallet.pending_credit),
+        metadata=wallet.metadata,
+        key_digest=digest,
+        status=wallet.status,
+        frozen=wallet.frozen or None,
+        frozen_reason=wallet.frozen_reason or None,
+        overdraft_limit=_limit(wallet),
+        reason=wallet.reason,
+    )
+
+
+def _limit(wallet: WalletView) -> str | None:
+    minor = _minor(wallet.overdraft_limit) if wallet.overdraft_limit else "0"
+    return minor if minor != "0" else None
 
 
 def _rewound_content(event: CloudEvent, wallet: WalletRewoundView) -> EventContent:

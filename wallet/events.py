@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from wallet.ids import WalletId
-from wallet.state import Transfer, TransferStatus, Wallet
+from wallet.state import Freeze, Transfer, TransferStatus, Wallet, WalletStatus
 
 
 class EventType(StrEnum):
@@ -18,6 +18,21 @@ class EventType(StrEnum):
     TRANSFER_COMPLETED = "transfer.completed"
     TRANSFER_FAILED = "transfer.failed"
     WALLET_REWOUND = "wallet.rewound"
+    WALLET_UPDATED = "wallet.updated"
+    WALLET_FROZEN = "wallet.frozen"
+    WALLET_UNFROZEN = "wallet.unfrozen"
+    WALLET_CLOSED = "wallet.closed"
+
+
+WALLET_CHANGES = frozenset(
+    {
+        EventType.WALLET_UPDATED,
+        EventType.WALLET_FROZEN,
+        EventType.WALLET_UNFROZEN,
+        EventType.WALLET_CLOSED,
+    }
+)
+"""Types of `WalletChanged`."""
 
 
 class WalletCreated(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,11 +43,28 @@ class WalletCreated(msgspec.Struct, frozen=True, kw_only=True):
     scale: int
     reference_id: str | None
     metadata: Mapping[str, str]
+    overdraft_limit: int = 0
     occurred_at: datetime
 
     @property
     def type(self) -> EventType:
         return EventType.WALLET_CREATED
+
+
+class WalletChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """What a wallet may do has changed, or what its owner notes about it. No money moves."""
+
+    type: EventType
+    """One of `WALLET_CHANGES`."""
+    wallet_id: WalletId
+    status: WalletStatus
+    """After this event, as are the fields below."""
+    freeze: Freeze | None
+    overdraft_limit: int
+    metadata: Mapping[str, str]
+    reason: str | None = None
+    """Why it was requested, as the client said."""
+    occurred_at: datetime
 
 
 _TYPE_BY_STATUS = {
@@ -75,7 +107,7 @@ class WalletRewound(msgspec.Struct, frozen=True, kw_only=True):
         return EventType.WALLET_REWOUND
 
 
-Event = WalletCreated | TransferChanged | WalletRewound
+Event = WalletCreated | TransferChanged | WalletRewound | WalletChanged
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):

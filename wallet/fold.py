@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from wallet.events import Event, TransferChanged, WalletCreated, WalletRewound
+from wallet.events import Event, TransferChanged, WalletChanged, WalletCreated
 from wallet.money import MINOR_MAX
-from wallet.state import TransferStatus, TransferType, Wallet
+from wallet.state import TransferStatus, TransferType, Wallet, WalletStatus
 
 _DEBIT, _CREDIT = TransferType.DEBIT, TransferType.CREDIT
 _PENDING, _COMPLETED, _FAILED = (
@@ -49,11 +49,12 @@ def evolve(wallet: Wallet | None, event: Event) -> Wallet:
         assert wallet is None, "a wallet is created once"
         return _open_wallet(event)
     assert wallet is not None, "a transfer belongs to a wallet"
-    if isinstance(event, WalletRewound):
-        return msgspec.structs.replace(
-            wallet, version=wallet.version + 1, updated_at=event.occurred_at
-        )
-    return _apply_transfer(wallet, event)
+    if isinstance(event, TransferChanged):
+        return _apply_transfer(wallet, event)
+    after = msgspec.structs.replace(
+        wallet, version=wallet.version + 1, updated_at=event.occurred_at
+    )
+    return _apply_change(after, event) if isinstance(event, WalletChanged) else after
 
 
 def _open_wallet(event: WalletCreated) -> Wallet:
@@ -63,13 +64,31 @@ def _open_wallet(event: WalletCreated) -> Wallet:
         scale=event.scale,
         reference_id=event.reference_id,
         metadata=event.metadata,
+        overdraft_limit=event.overdraft_limit,
         version=1,
         created_at=event.occurred_at,
         updated_at=event.occurred_at,
     )
 
 
+def _apply_change(wallet: Wallet, event: WalletChanged) -> Wallet:
+    assert wallet.status is not WalletStatus.CLOSED, "INV-14 a closed wallet never changes"
+    after = msgspec.structs.replace(
+        wallet,
+        status=event.status,
+        freeze=event.freeze,
+        overdraft_limit=event.overdraft_limit,
+        metadata=event.metadata,
+    )
+    if after.status is WalletStatus.CLOSED:
+        empty = after.balance == after.pending_debit == after.pending_credit == 0
+        assert empty, "INV-14 a closed wallet is empty"
+    assert_invariants(after)
+    return after
+
+
 def _apply_transfer(wallet: Wallet, event: TransferChanged) -> Wallet:
+    assert wallet.status is not WalletStatus.CLOSED, "INV-14 a closed wallet never changes"
     transfer = event.transfer
     amount = transfer.amount
     effect = BALANCE_EFFECTS[transfer.type, event.previous, transfer.status]
@@ -94,6 +113,8 @@ def assert_invariants(wallet: Wallet) -> None:
     assert wallet.pending_credit >= 0, "INV-2 negative pending_credit"
     # INV-3: every pending transfer can be settled without leaving the range of an amount.
     assert wallet.balance + wallet.pending_debit + wallet.pending_credit <= MINOR_MAX, "INV-3"
+    # INV-14: a frozen wallet says in which direction.
+    assert (wallet.status is WalletStatus.FROZEN) == (wallet.freeze is not None), "INV-14 freeze"
 
 
 def fold_table() -> str:
@@ -105,16 +126,3 @@ def fold_table() -> str:
         cells = (sign[effect.balance], sign[effect.pending_debit], sign[effect.pending_credit])
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def as_created(wallet: Wallet) -> Wallet:
-    """The wallet after its first event, from the fields that never change."""
-    event = WalletCreated(
-        wallet_id=wallet.id,
-        currency=wallet.currency,
-        scale=wallet.scale,
-        reference_id=wallet.reference_id,
-        metadata=wallet.metadata,
-        occurred_at=wallet.created_at,
-    )
-    return evolve(None, event)

@@ -18,6 +18,7 @@ AMOUNT_PATTERN: Final = r"^(0|[1-9][0-9]{0,37})(\.[0-9]{1,18})?$"
 """Format of an amount in JSON: no sign, no exponent, no leading zeros."""
 
 _AMOUNT = re.compile(AMOUNT_PATTERN)
+_ZERO = re.compile(r"0(\.0{1,18})?")
 
 
 class AmountError(ValueError):
@@ -44,8 +45,17 @@ def canonical_amount(text: str) -> str:
     return f"{whole}.{fraction}" if fraction else whole
 
 
+def canonical_limit(text: str) -> str:
+    """``text`` as `canonical_amount` has it; zero is ``"0"``.
+
+    Raises:
+        AmountError: ``text`` is not a plain decimal.
+    """
+    return "0" if _ZERO.fullmatch(text) else canonical_amount(text)
+
+
 def to_minor(canonical: str, scale: int) -> int:
-    """A canonical amount in minor units, 1 to ``MINOR_MAX``.
+    """A canonical amount in minor units, up to ``MINOR_MAX``.
 
     Raises:
         AmountError: more decimals than ``scale``, or more than ``MINOR_MAX``.

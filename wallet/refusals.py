@@ -19,6 +19,10 @@ class RefusalCode(StrEnum):
     WALLET_CLOSED = "wallet_closed"
     VALIDATION_ERROR = "validation_error"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    PRECONDITION_FAILED = "precondition_failed"
+    OVERDRAFT_IN_USE = "overdraft_in_use"
+    METADATA_FULL = "metadata_full"
+    WALLET_NOT_EMPTY = "wallet_not_empty"
 
 
 STORED_UNDER_KEY = frozenset(
@@ -30,6 +34,10 @@ STORED_UNDER_KEY = frozenset(
         RefusalCode.REFERENCE_ID_TAKEN,
         RefusalCode.WALLET_FROZEN,
         RefusalCode.WALLET_CLOSED,
+        RefusalCode.PRECONDITION_FAILED,
+        RefusalCode.OVERDRAFT_IN_USE,
+        RefusalCode.METADATA_FULL,
+        RefusalCode.WALLET_NOT_EMPTY,
     }
 )
 """Refusals stored under the idempotency key, so that a late duplicate of a declined payment can't

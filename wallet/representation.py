@@ -10,13 +10,14 @@ from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from wallet.events import Event, TransferChanged, WalletRewound
+from wallet.events import Event, TransferChanged, WalletChanged, WalletCreated, WalletRewound
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
 from wallet.state import (
     FailureReason,
+    FreezeDirection,
     Transfer,
     TransferStatus,
     TransferType,
@@ -51,6 +52,18 @@ class WalletView(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str]
     created_at: _Timestamp
     updated_at: _Timestamp
+    overdraft_limit: (
+        Annotated[str, Meta(description="How far below zero the balance may go.")] | UnsetType
+    ) = UNSET
+    """Unset, as are the two below, in events of releases without them."""
+    frozen: Annotated[str, _value_of(FreezeDirection)] | UnsetType | None = UNSET
+    frozen_reason: str | UnsetType | None = UNSET
+
+
+class WalletChangedView(WalletView, frozen=True, kw_only=True):
+    """A wallet after a change of what it may do."""
+
+    reason: Annotated[str | None, Meta(description="Why, as the request said.")]
 
 
 class WalletRewoundView(WalletView, frozen=True, kw_only=True):
@@ -91,6 +104,18 @@ class TransferView(msgspec.Struct, frozen=True, kw_only=True):
 class TransferResultView(TransferView, frozen=True, kw_only=True):
     """A transfer as a write answers it: with the wallet after it."""
 
+    effect: (
+        Annotated[
+            str,
+            Meta(
+                description="Where the money goes: `in`to the wallet (a debit) or `out` of it (a "
+                "credit).",
+                extra_json_schema={"enum": ["in", "out"]},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    """Unset in events of releases without it."""
     wallet: BalancesView
 
 
@@ -112,6 +137,9 @@ def wallet_view(wallet: Wallet) -> WalletView:
         metadata=wallet.metadata,
         created_at=wallet.created_at,
         updated_at=wallet.updated_at,
+        overdraft_limit=from_minor(wallet.overdraft_limit, scale),
+        frozen=wallet.frozen,
+        frozen_reason=wallet.frozen_reason,
     )
 
 
@@ -138,8 +166,13 @@ def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultVi
         failure_reason=transfer.failure_reason,
         created_at=transfer.created_at,
         settled_at=transfer.settled_at,
+        effect="in" if transfer.type is TransferType.DEBIT else "out",
         wallet=balances_view(wallet),
     )
+
+
+def changed_view(wallet: Wallet, reason: str | None) -> WalletChangedView:
+    return WalletChangedView(**msgspec.structs.asdict(wallet_view(wallet)), reason=reason)
 
 
 def rewound_view(event: WalletRewound, wallet: Wallet) -> WalletRewoundView:
@@ -160,6 +193,29 @@ def encode_body(event: Event, wallet_after: Wallet) -> bytes:
     """The JSON of an event's transfer, or of the wallet that it created or rewound."""
     if isinstance(event, TransferChanged):
         return encode_transfer(event.transfer, wallet_after)
+    return ENCODER.encode(_wallet_event_view(event, wallet_after))
+
+
+def encode_first_body(event: Event, wallet_after: Wallet) -> bytes:
+    """`encode_body` as the releases did whose events have no format in the journal."""
+    if isinstance(event, TransferChanged):
+        view = transfer_result_view(event.transfer, wallet_after)
+        return ENCODER.encode(msgspec.structs.replace(view, effect=UNSET))
+    return ENCODER.encode(
+        msgspec.structs.replace(
+            _wallet_event_view(event, wallet_after),
+            overdraft_limit=UNSET,
+            frozen=UNSET,
+            frozen_reason=UNSET,
+        )
+    )
+
+
+def _wallet_event_view(
+    event: WalletCreated | WalletChanged | WalletRewound, after: Wallet
+) -> WalletView:
     if isinstance(event, WalletRewound):
-        return ENCODER.encode(rewound_view(event, wallet_after))
-    return ENCODER.encode(wallet_view(wallet_after))
+        return rewound_view(event, after)
+    if isinstance(event, WalletChanged):
+        return changed_view(after, event.reason)
+    return wallet_view(after)

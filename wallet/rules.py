@@ -5,6 +5,7 @@ event can't be refused any more. All functions are pure.
 """
 
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,7 @@ from wallet.money import MINOR_MAX, AmountError, from_minor, to_minor
 from wallet.refusals import Refusal, RefusalCode
 from wallet.state import (
     FailureReason,
+    FreezeDirection,
     Transfer,
     TransferStatus,
     TransferType,
@@ -29,6 +31,10 @@ def decide_creation(
     """Open a wallet. ``reference_taken``: another wallet has this ``reference_id``."""
     if reference_taken:
         return _reference_id_taken(command)
+    try:
+        limit = to_minor(command.overdraft_limit, command.scale)
+    except AmountError as error:
+        return invalid_amount(command.currency, error, "/overdraft_limit")
 
     return WalletCreated(
         wallet_id=command.wallet_id,
@@ -36,6 +42,7 @@ def decide_creation(
         scale=command.scale,
         reference_id=command.reference_id,
         metadata=command.metadata,
+        overdraft_limit=limit,
         occurred_at=now,
     )
 
@@ -46,12 +53,12 @@ def decide_transfer(
     """Put money in or take money out. INV-1: a credit never exceeds the available balance."""
     if wallet is None:
         return WALLET_NOT_FOUND
-    if wallet.status is not WalletStatus.ACTIVE:
+    if wallet.status is not WalletStatus.ACTIVE and _is_stopped(wallet, command.type):
         return _wallet_not_active(wallet)
     try:
         amount = to_minor(command.amount, wallet.scale)
     except AmountError as error:
-        return _invalid_amount(wallet, error)
+        return invalid_amount(wallet.currency, error, "/amount")
     is_credit = command.type == "credit"
     if is_credit and wallet.balance + wallet.overdraft_limit < amount:
         return _insufficient_funds(wallet, amount)
@@ -92,7 +99,11 @@ def decide_settlement(
         return transfer
     if transfer.status is not TransferStatus.PENDING:
         return _already_settled(transfer)
-    if target is TransferStatus.COMPLETED and wallet.status is not WalletStatus.ACTIVE:
+    if (
+        target is TransferStatus.COMPLETED
+        and wallet.status is not WalletStatus.ACTIVE
+        and _is_stopped(wallet, transfer.type)
+    ):
         return _wallet_not_active(wallet)
     metadata = {**transfer.metadata, **command.metadata}
     if len(metadata) > max(METADATA_ENTRIES_MAX, len(transfer.metadata)):
@@ -110,6 +121,10 @@ def decide_settlement(
         previous=transfer.status,
         occurred_at=now,
     )
+
+
+def _is_stopped(wallet: Wallet, type: str) -> bool:
+    return wallet.freeze is None or wallet.freeze.stops(TransferType(type))
 
 
 def _balance_with_pending(wallet: Wallet) -> int:
@@ -135,18 +150,34 @@ def _reference_id_taken(command: CreateWallet) -> Refusal:
 
 
 def _wallet_not_active(wallet: Wallet) -> Refusal:
-    frozen = wallet.status is WalletStatus.FROZEN
+    freeze = wallet.freeze
+    if freeze is None:
+        return WALLET_CLOSED
+    reason = f" (reason: {freeze.reason})" if freeze.reason else ""
     return Refusal(
-        code=RefusalCode.WALLET_FROZEN if frozen else RefusalCode.WALLET_CLOSED,
-        detail=f"The wallet is {wallet.status}: it takes no transfers.",
+        code=RefusalCode.WALLET_FROZEN,
+        detail=f"The wallet is frozen{reason}: it {_STOPPED[freeze.direction]}. Pending transfers "
+        "can be reverted.",
     )
 
 
-def _invalid_amount(wallet: Wallet, error: AmountError) -> Refusal:
+_STOPPED: Final = {
+    FreezeDirection.BOTH: "takes no transfers and completes none",
+    FreezeDirection.DEBIT: "takes no debits (money INTO the wallet) and completes none",
+    FreezeDirection.CREDIT: "takes no credits (money OUT of the wallet) and completes none",
+}
+
+WALLET_CLOSED: Final = Refusal(
+    code=RefusalCode.WALLET_CLOSED, detail="The wallet is closed for ever: nothing changes it."
+)
+
+
+def invalid_amount(currency: str, error: AmountError, pointer: str) -> Refusal:
+    """An amount, or a limit, that the currency doesn't have."""
     return Refusal(
         code=RefusalCode.VALIDATION_ERROR,
-        detail=f"The amount does not fit {wallet.currency}: {error}.",
-        pointer="/amount",
+        detail=f"The amount does not fit {currency}: {error}.",
+        pointer=pointer,
     )
 
 

@@ -44,6 +44,25 @@ class WalletStatus(StrEnum):
     CLOSED = "closed"
 
 
+class FreezeDirection(StrEnum):
+    """Which transfers a frozen wallet refuses."""
+
+    BOTH = "both"
+    DEBIT = "debit"
+    CREDIT = "credit"
+
+
+class Freeze(msgspec.Struct, frozen=True):
+    """Why a wallet is frozen, and in which direction."""
+
+    direction: FreezeDirection
+    reason: str | None = None
+
+    def stops(self, type: TransferType) -> bool:
+        """Whether transfers of this type are neither created nor completed."""
+        return self.direction is FreezeDirection.BOTH or self.direction.value == type.value
+
+
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """One movement of money. ``amount`` is in minor units, 1 to ``MINOR_MAX``."""
 
@@ -71,6 +90,8 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     scale: int
     status: WalletStatus = WalletStatus.ACTIVE
+    freeze: Freeze | None = None
+    """Set if, and only if, ``status`` is ``FROZEN``."""
     balance: int = 0
     pending_debit: int = 0
     pending_credit: int = 0
@@ -82,3 +103,11 @@ class Wallet(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = {}
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def frozen(self) -> FreezeDirection | None:
+        return None if self.freeze is None else self.freeze.direction
+
+    @property
+    def frozen_reason(self) -> str | None:
+        return None if self.freeze is None else self.freeze.reason

@@ -146,7 +146,7 @@ def _named_by(lost: Sequence[LostEvent]) -> tuple[set[TransferId], set[str]]:
         data = _data_decoder.decode(event.data)
         if event.type == EventType.WALLET_CREATED:
             references |= {data.reference_id} if data.reference_id else set()
-        elif event.type != EventType.WALLET_REWOUND:
+        elif event.type.startswith("transfer."):
             transfers.add(TransferId(data.id))
     return transfers, references
 

@@ -17,21 +17,39 @@ import msgspec
 from actors.history.ports import LostEvent
 from actors.journal.ports import CommitRequest
 from wallet.chain import KEY_DIGEST_BYTES, record
-from wallet.commands import CreateTransfer, CreateWallet, SettleTransfer
+from wallet.commands import (
+    CloseWallet,
+    ControlWallet,
+    CreateTransfer,
+    CreateWallet,
+    FreezeWallet,
+    SettleTransfer,
+    UnfreezeWallet,
+    UpdateWallet,
+)
+from wallet.control_rules import decide_control
 from wallet.event_codec import CloudEvent, decode_envelope
-from wallet.events import Event, EventType, TransferChanged, WalletCreated, WalletRewound
+from wallet.events import (
+    WALLET_CHANGES,
+    Event,
+    EventType,
+    TransferChanged,
+    WalletCreated,
+    WalletRewound,
+)
 from wallet.ids import TransferId, WalletId
-from wallet.money import canonical_amount
+from wallet.money import canonical_amount, canonical_limit
 from wallet.refusals import Refusal
-from wallet.representation import TransferResultView, WalletView
+from wallet.representation import TransferResultView, WalletChangedView, WalletView
 from wallet.rules import decide_creation, decide_settlement, decide_transfer
-from wallet.state import Transfer, Wallet
+from wallet.state import FreezeDirection, Transfer, Wallet
 
 APPLIED_AGAIN: Final = "applied again"
 PRESENT: Final = "in the journal"
 GIVEN_UP: Final = "given up"
 
 _wallet_decoder: Final = msgspec.json.Decoder(WalletView)
+_changed_decoder: Final = msgspec.json.Decoder(WalletChangedView)
 _transfer_decoder: Final = msgspec.json.Decoder(TransferResultView)
 
 
@@ -140,6 +158,8 @@ class _RecoveryBuilder:
             return GIVEN_UP
         if event.type == EventType.WALLET_CREATED:
             return self._decide_creation(_wallet_decoder.decode(event.data))
+        if event.type in WALLET_CHANGES:
+            return self._decide_control(event)
         transfer = _transfer_decoder.decode(event.data)
         if event.previousstatus:
             return self._decide_settlement(transfer)
@@ -154,9 +174,15 @@ class _RecoveryBuilder:
             scale=view.scale,
             reference_id=view.reference_id,
             metadata=view.metadata,
+            overdraft_limit=canonical_limit(view.overdraft_limit or "0"),
         )
         taken = self._forked.reference_taken
         return decide_creation(command, reference_taken=taken, now=self._now)
+
+    def _decide_control(self, event: CloudEvent) -> Event | Refusal | str:
+        command = _control_command(event.type, _changed_decoder.decode(event.data))
+        decision = decide_control(self._wallet, command, now=self._now)
+        return PRESENT if isinstance(decision, Wallet) else decision
 
     def _decide_transfer(self, view: TransferResultView) -> Event | Refusal | str:
         if view.id in self._transfers:
@@ -204,3 +230,19 @@ class _RecoveryBuilder:
                     version=wallet.version,
                 )
             )
+
+
+def _control_command(type: str, view: WalletChangedView) -> ControlWallet:
+    """What leads to the wallet that ``view`` shows."""
+    if type == EventType.WALLET_UPDATED:
+        return UpdateWallet(
+            metadata=view.metadata,
+            replace_metadata=True,
+            overdraft_limit=canonical_limit(view.overdraft_limit or "0"),
+        )
+    if type == EventType.WALLET_FROZEN:
+        direction = FreezeDirection(view.frozen or FreezeDirection.BOTH)
+        return FreezeWallet(direction=direction.value, reason=view.reason)
+    if type == EventType.WALLET_UNFROZEN:
+        return UnfreezeWallet(reason=view.reason)
+    return CloseWallet(reason=view.reason)

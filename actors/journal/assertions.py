@@ -62,6 +62,7 @@ def _assert_refused(batch: CommitRequest) -> None:
         for one in batch.events
         if isinstance(one.event, TransferChanged) and one.event.previous is None
     }
+    made |= batch.deliveries
     assert made.isdisjoint(batch.refused), "INV-7 what is refused permanently is not written"
 
 

@@ -175,9 +175,9 @@ class MemoryTransaction:
             raise JournalConflict("wallet version conflict", wallet_ids=frozenset(stale))
 
     def _check_refused_deliveries(self) -> None:
-        keys = (_created_transfer(recorded) for recorded in self._batch.events)
+        keys = [_created_transfer(recorded) for recorded in self._batch.events]
         stored = self._database.refused_deliveries
-        refused = {key[0] for key in keys if key is not None and key in stored}
+        refused = {key[0] for key in [*keys, *self._batch.deliveries] if key in stored}
         if refused:
             message = "a transfer was refused for good"
             raise JournalConflict(message, wallet_ids=frozenset(refused))

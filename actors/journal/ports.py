@@ -85,7 +85,8 @@ class ReadSet(msgspec.Struct, kw_only=True):
     transfers: set[TransferKey] = msgspec.field(default_factory=set)
     keys: set[IdempotencyKeyRef] = msgspec.field(default_factory=set)
     created_transfers: set[TransferKey] = msgspec.field(default_factory=set)
-    """Transfers that an earlier delivery may have created, or a later one refused."""
+    """Transfers that an earlier delivery may have created, or a later one refused. Also deliveries
+    of completions, which a later one may have refused."""
     references: set[str] = msgspec.field(default_factory=set)
 
     def __bool__(self) -> bool:
@@ -126,7 +127,11 @@ class CommitRequest(msgspec.Struct, kw_only=True):
     stored_answers: dict[IdempotencyKeyRef, StoredAnswer] = msgspec.field(default_factory=dict)
     refused: dict[TransferKey, bytes] = msgspec.field(default_factory=dict)
     """Transfers that were refused on a second delivery, and must never be written: the first
-    delivery may still be on its way. The JSON of each refusal."""
+    delivery may still be on its way. The JSON of each refusal. A completion is not refused for
+    good, only this delivery of it: instead of the transfer's id stands the delivery's."""
+    deliveries: set[TransferKey] = msgspec.field(default_factory=set)
+    """Deliveries of completions that the batch applies: wallet and `SettleTransfer.delivery_id`.
+    None of them was refused on a later delivery."""
     confirm: bool = False
     """An answer depends on what was read. That may not be on a synchronous standby yet, so the
     commit waits until it is, even if there is nothing else to write."""

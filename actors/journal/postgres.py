@@ -37,7 +37,8 @@ CONNECTION_SETTINGS: Final = {
 _WALLETS: Final = """
 SELECT w.id::text, w.currency, w.scale, w.status, w.balance::text, w.pending_debit::text,
     w.pending_credit::text, w.overdraft_limit::text, w.version, w.reference_id, w.metadata,
-    w.created_at, w.updated_at, w.hash, w.hash_version, o.firsts, o.lasts, i.id::text AS requested,
+    w.created_at, w.updated_at, w.hash, w.hash_version, w.frozen, w.frozen_reason, o.firsts,
+    o.lasts, i.id::text AS requested,
     EXISTS (SELECT FROM forked_wallets WHERE wallet_id = i.id) AS forked
 FROM unnest($1::uuid[]) AS i(id)
 LEFT JOIN LATERAL (SELECT * FROM wallets WHERE id = i.id OFFSET 0) w ON true
@@ -126,7 +127,7 @@ _NOTHING: Final = CommitRequest(
     events=[],
 )
 
-COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 46))})"
+COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 49))})"
 
 
 class PostgresJournal:

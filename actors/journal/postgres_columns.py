@@ -1,13 +1,14 @@
 """A batch as the array parameters of `commit_batch`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from actors.journal.ports import CommitRequest, IdempotencyKeyRef, StoredAnswer, TransferKey
-from actors.journal.postgres_rows import encode_rewound
-from wallet.events import Event, RecordedEvent, WalletCreated, WalletRewound
+from actors.journal.wallet_events import WalletEvent, encode_changed, encode_rewound
+from wallet.events import RecordedEvent, TransferChanged, WalletChanged, WalletCreated
+from wallet.state import Wallet
 
 
 def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
@@ -27,6 +28,8 @@ def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
         *_key_columns(batch.stored_answers),
         *_refused_columns(batch.refused),
         batch.confirm,
+        *_delivery_columns(batch.deliveries),
+        _has_changes(batch.events),
     )
 
 
@@ -82,15 +85,13 @@ def event_row(recorded: RecordedEvent) -> tuple[object, ...]:
         str(wallet.pending_credit),
     )
     chain = (wallet.hash, recorded.previous_hash, recorded.key_digest or None)
-    return (*state, *_event_details(event), recorded.made_by, *chain)
+    return (*state, *_event_details(recorded), recorded.made_by, *chain)
 
 
-def _event_details(event: Event) -> tuple[object, ...]:
-    if isinstance(event, WalletCreated):
-        nothing = (None,) * 7
-        return (*nothing, event.reference_id, _json(event.metadata))
-    if isinstance(event, WalletRewound):
-        return (*(None,) * 8, encode_rewound(event))
+def _event_details(recorded: RecordedEvent) -> tuple[object, ...]:
+    event = recorded.event
+    if not isinstance(event, TransferChanged):
+        return _wallet_event_details(event, recorded.wallet_after)
     transfer = event.transfer
     settles = event.previous is not None
     return (
@@ -104,6 +105,27 @@ def _event_details(event: Event) -> tuple[object, ...]:
         transfer.reference_id,
         _json(transfer.metadata),
     )
+
+
+def _wallet_event_details(event: WalletEvent, after: Wallet) -> tuple[object, ...]:
+    if isinstance(event, WalletCreated):
+        limit = str(event.overdraft_limit) if event.overdraft_limit else None
+        details = (event.reference_id, _json(event.metadata))
+        return (None, None, None, limit, None, None, None, *details)
+    if isinstance(event, WalletChanged):
+        return (*(None,) * 8, encode_changed(event, after))
+    return (*(None,) * 8, encode_rewound(event, after))
+
+
+def _has_changes(events: Sequence[RecordedEvent]) -> bool:
+    """Whether columns of wallets change that transfers don't change."""
+    for recorded in events:
+        event = recorded.event
+        if isinstance(event, WalletChanged):
+            return True
+        if isinstance(event, WalletCreated) and event.overdraft_limit:
+            return True
+    return False
 
 
 def _json(metadata: Mapping[str, str]) -> str | None:
@@ -132,3 +154,9 @@ def _refused_columns(refused: Mapping[TransferKey, bytes]) -> tuple[list[object]
         [transfer_id for _, transfer_id in refused],
         [answer.decode() for answer in refused.values()],
     )
+
+
+def _delivery_columns(deliveries: Collection[TransferKey]) -> tuple[list[str], list[str]]:
+    if not deliveries:
+        return [], []
+    return [wallet_id for wallet_id, _ in deliveries], [one for _, one in deliveries]

@@ -6,14 +6,10 @@ is rejected, the decisions are discarded.
 """
 
 from datetime import datetime
-from typing import assert_never
 
-from actors.journal.ports import (
-    CommitRequest,
-    LoadedState,
-    StoredAnswer,
-    TransferKey,
-)
+import msgspec
+
+from actors.journal.ports import CommitRequest, LoadedState, StoredAnswer
 from actors.rpc.messages import (
     Applied,
     BatchCommitted,
@@ -32,12 +28,11 @@ from actors.shard.idempotency import (
     is_kept,
     is_same_request,
 )
+from actors.shard.refused_deliveries import RefusedDeliveries
 from actors.shard.stored_answers import (
     batch_result_from,
     claim_from,
-    encode_refusal,
     item_result_from,
-    refusal_from,
     stored_answer,
 )
 from wallet.chain import record
@@ -46,16 +41,24 @@ from wallet.commands import (
     Command,
     CommandItem,
     CommandRequest,
+    ControlWallet,
     CreateTransfer,
     CreateWallet,
     Idempotency,
     SettleTransfer,
 )
+from wallet.control_rules import decide_control
 from wallet.events import Event, RecordedEvent, TransferChanged
-from wallet.fold import as_created
+from wallet.fold import evolve
 from wallet.ids import TransferId, WalletId
-from wallet.refusals import STORED_UNDER_KEY, Refusal, RefusalCode
-from wallet.representation import ENCODER, balances_view, encode_transfer, wallet_view
+from wallet.refusals import Refusal, RefusalCode
+from wallet.representation import (
+    ENCODER,
+    balances_view,
+    changed_view,
+    encode_transfer,
+    wallet_view,
+)
 from wallet.rules import decide_creation, decide_settlement, decide_transfer
 from wallet.state import Transfer, Wallet
 
@@ -87,8 +90,6 @@ class BatchDecider:
         """Transfers as the batch leaves them, loaded ones included."""
         self._created_transfers: dict[tuple[WalletId, TransferId], RecordedEvent] = {}
         """Transfers that this batch creates: a batch may contain two deliveries of one command."""
-        self._refused: dict[TransferKey, bytes] = dict(loaded.refused)
-        """Answers of transfers that were refused permanently."""
         self._previous_transfers: list[Transfer | None] = []
         """What each recorded event replaced in ``transfers``."""
         self.replays = 0
@@ -101,6 +102,7 @@ class BatchDecider:
             created_wallets=[],
             events=[],
         )
+        self._refused = RefusedDeliveries(loaded, self.write)
 
     def decide(self, request: CommandRequest) -> RequestResult:
         """The result of ``request``, valid once ``write`` is committed.
@@ -146,8 +148,9 @@ class BatchDecider:
             result = self._decide_item(request, item, digest)
             if isinstance(result, Refused) and request.atomic:
                 self._roll_back(request.wallet_id, before, recorded=recorded, keys=keys)
-                if request.idempotency is None:
-                    self._refuse_for_good(request, item.command, result.refusal)
+                self._refused.undo(request)
+                if request.idempotency is None and self._may_be_applied_yet(request):
+                    self._refused.refuse(request, item.command, result.refusal)
                 return BatchRolledBack(index=index, refusal=result.refusal)
             results.append(result)
         wallet = self._wallet_with_version_check(request.wallet_id)
@@ -187,8 +190,8 @@ class BatchDecider:
     ) -> ItemResult:
         if item.idempotency is None:
             result = self._decide_command(request, item.command, batch_digest)
-            if isinstance(result, Refused):
-                self._refuse_for_good(request, item.command, result.refusal)
+            if isinstance(result, Refused) and self._may_be_applied_yet(request):
+                self._refused.refuse(request, item.command, result.refusal)
             return result
         stored = self._find_stored(request, item.idempotency)
         if isinstance(stored, Refused):
@@ -200,20 +203,6 @@ class BatchDecider:
         if binds_the_key(result):
             self._store_under_key(request, item.idempotency, result)
         return result
-
-    def _refuse_for_good(self, request: CommandRequest, command: Command, refusal: Refusal) -> None:
-        """Make sure that an earlier delivery of a transfer refused now is never applied. (INV-7)
-
-        A command with an idempotency key needs no record for that. Nor does a settlement: the
-        reason to refuse it never changes, and repeating it changes nothing.
-        """
-        if not self._may_be_applied_yet(request) or refusal.code not in STORED_UNDER_KEY:
-            return
-        if not isinstance(command, CreateTransfer):
-            return
-        key = (request.wallet_id, command.transfer_id)
-        if key not in self._refused:
-            self._refused[key] = self.write.refused[key] = encode_refusal(refusal)
 
     def _may_be_applied_yet(self, request: CommandRequest) -> bool:
         """Whether an earlier delivery or attempt of ``request`` may still reach the journal."""
@@ -274,7 +263,7 @@ class BatchDecider:
             decision = self._decide_creation(request, command, key_digest)
         else:
             assert not isinstance(command, ClaimKey), "a key is claimed alone"
-            assert_never(command)
+            decision = self._decide_control(request, command, key_digest)
         if isinstance(decision, Refusal):
             return self._refuse(request, decision)
         return decision
@@ -290,9 +279,8 @@ class BatchDecider:
             self.write.confirm |= key in self._loaded.created_transfers
             version = earlier.wallet_after.version
             return Applied(id=key[1], version=version, body=earlier.body)
-        if (refused := self._refused.get(key)) is not None:
-            self.write.confirm |= key in self._loaded.refused
-            return Refused(refusal=refusal_from(refused))
+        if (refused := self._refused.answer(key)) is not None:
+            return Refused(refusal=refused)
         wallet = self._wallet_with_version_check(wallet_id)
         decision = decide_transfer(wallet, command, now=self._now)
         if isinstance(decision, Refusal):
@@ -301,9 +289,13 @@ class BatchDecider:
 
     def _decide_settlement(
         self, request: CommandRequest, command: SettleTransfer, key_digest: bytes
-    ) -> Applied | Refusal:
+    ) -> ItemResult | Refusal:
         wallet = self._wallet_with_version_check(request.wallet_id)
         transfer = self._transfer(request.wallet_id, command.transfer_id)
+        if command.delivery_id is not None:
+            refused = self._refused.answer((request.wallet_id, command.delivery_id))
+            if refused is not None:
+                return Refused(refusal=refused)
         decision = decide_settlement(wallet, transfer, command, now=self._now)
         if isinstance(decision, Refusal):
             return decision
@@ -312,6 +304,20 @@ class BatchDecider:
             self.write.confirm = True
             body = encode_transfer(decision, wallet)
             return Applied(id=decision.id, version=wallet.version, body=body)
+        self._refused.apply(request.wallet_id, command)
+        return self._record(wallet, decision, request, key_digest)
+
+    def _decide_control(
+        self, request: CommandRequest, command: ControlWallet, key_digest: bytes
+    ) -> Applied | Refusal:
+        wallet = self._wallet_with_version_check(request.wallet_id)
+        decision = decide_control(wallet, command, now=self._now)
+        if isinstance(decision, Refusal):
+            return decision
+        if isinstance(decision, Wallet):
+            self.write.confirm = True
+            body = ENCODER.encode(changed_view(decision, None))
+            return Applied(id=decision.id, version=decision.version, body=body)
         return self._record(wallet, decision, request, key_digest)
 
     def _decide_creation(
@@ -321,7 +327,10 @@ class BatchDecider:
         earlier = self._loaded.wallets.get(wallet_id) or self.write.wallets.get(wallet_id)
         if earlier is not None:
             self.write.confirm |= wallet_id in self._loaded.wallets
-            created = as_created(earlier)
+            # Of the command, which is the same: the wallet may have changed since.
+            opened = decide_creation(command, reference_taken=False, now=earlier.created_at)
+            assert not isinstance(opened, Refusal), "what was opened is valid"
+            created = evolve(None, opened)
             body = ENCODER.encode(wallet_view(created))
             return Applied(id=wallet_id, version=created.version, body=body)
         reference_id = command.reference_id
@@ -388,11 +397,4 @@ class BatchDecider:
         # The refusal depends on what was read, which can be lost in a failover until a synchronous
         # standby has it. The first delivery would then be decided on another state.
         self.write.confirm |= self._may_be_applied_yet(request)
-        return Refused(
-            refusal=Refusal(
-                code=refusal.code,
-                detail=refusal.detail,
-                pointer=refusal.pointer,
-                request_id=request.request_id,
-            )
-        )
+        return Refused(refusal=msgspec.structs.replace(refusal, request_id=request.request_id))

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 
 from actors.journal.ports import ReadSet
 from actors.shard.cache import WalletCache
-from wallet.commands import ClaimKey, Command, CommandRequest, CreateTransfer, CreateWallet
+from wallet.commands import (
+    ClaimKey,
+    Command,
+    CommandRequest,
+    CreateTransfer,
+    CreateWallet,
+    SettleTransfer,
+)
 from wallet.ids import WalletId
 
 
@@ -48,8 +55,12 @@ def _add_required_reads(
     active = cache.get(wallet_id)
     if active is None:
         missing.wallets.add(wallet_id)
+    decided_id = None
     if isinstance(command, CreateTransfer):
-        if maybe_applied:
-            missing.created_transfers.add((wallet_id, command.transfer_id))
-    elif active is None or command.transfer_id not in active.pending:
-        missing.transfers.add((wallet_id, command.transfer_id))
+        decided_id = command.transfer_id
+    elif isinstance(command, SettleTransfer):
+        decided_id = command.delivery_id
+        if active is None or command.transfer_id not in active.pending:
+            missing.transfers.add((wallet_id, command.transfer_id))
+    if maybe_applied and decided_id is not None:
+        missing.created_transfers.add((wallet_id, decided_id))

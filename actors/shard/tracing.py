@@ -6,7 +6,14 @@ import msgspec
 
 from actors.shard.batch_timings import BatchTimes
 from runtime import tracing
-from wallet.commands import ClaimKey, CommandRequest, CreateWallet
+from wallet.commands import (
+    ClaimKey,
+    Command,
+    CommandRequest,
+    CreateTransfer,
+    CreateWallet,
+    SettleTransfer,
+)
 from wallet.events import RecordedEvent, TransferChanged
 
 
@@ -39,9 +46,13 @@ def trace_batch(
 def _ids(request: CommandRequest) -> list[str]:
     """Ids of the wallets and transfers that ``request`` creates or changes."""
     return [
-        item.command.wallet_id
-        if isinstance(item.command, CreateWallet)
-        else item.command.transfer_id
+        _id(request, item.command)
         for item in request.items
         if not isinstance(item.command, ClaimKey)
     ]
+
+
+def _id(request: CommandRequest, command: Command) -> str:
+    if isinstance(command, CreateTransfer | SettleTransfer):
+        return command.transfer_id
+    return command.wallet_id if isinstance(command, CreateWallet) else request.wallet_id

@@ -217,6 +217,7 @@ def _front_rules(timeouts: ClientTimeouts) -> list[str]:
     return [
         _OURS,
         f"    http-request wait-for-body time {timeouts.header_s}s if METH_POST !{stream}",
+        f"    http-request wait-for-body time {timeouts.header_s}s if {{ method PATCH }}",
     ]
 
 

@@ -5,11 +5,12 @@ from typing import Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Scope
 
-_METHODS: Final = ("GET", "HEAD", "POST")
+_METHODS: Final = ("GET", "HEAD", "PATCH", "POST")
 _REQUEST_HEADERS: Final = (
     "Authorization",
     "Content-Type",
     "Idempotency-Key",
+    "If-Match",
     "If-None-Match",
     "X-Request-Id",
     "X-Request-Timeout-Ms",

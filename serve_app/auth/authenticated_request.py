@@ -42,6 +42,15 @@ class AuthenticatedRequest:
     def key_id(self) -> str:
         return self._credential.key_id
 
+    def require(self, scope: KeyScope) -> None:
+        """Require another scope than the route's.
+
+        Raises:
+            Problem: scope_missing.
+        """
+        if scope not in self._cached.granted:
+            raise scope_missing(scope, "This request")
+
     def charge(self, count: int) -> None:
         """Charge ``count`` more tokens: the request has that many more items."""
         if self._cached.bucket is not None:
@@ -90,6 +99,29 @@ async def continue_stream(request: Request, count: int, *, wait_max_s: float) ->
         if wait_s > wait_max_s:
             raise rate_limited(wait_s)
         await asyncio.sleep(wait_s)
+
+
+def require_scope(request: Request, scope: KeyScope) -> None:
+    """Require a scope that only some requests of a route need.
+
+    Raises:
+        Problem: scope_missing.
+    """
+    authenticated = admission_of(request)
+    if authenticated is not None:
+        authenticated.require(scope)
+
+
+def scope_missing(scope: KeyScope, what: str) -> ProblemError:
+    """``what`` needs a key with ``scope``, and this key doesn't have it."""
+    return ProblemError(
+        "scope_missing",
+        f"{what} needs an API key with the scope {scope}.",
+        headers={
+            "WWW-Authenticate": f'Bearer realm="wallet", error="insufficient_scope", '
+            f'scope="{scope}"'
+        },
+    )
 
 
 def rate_limited(wait_s: float) -> ProblemError:

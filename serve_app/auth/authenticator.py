@@ -13,7 +13,12 @@ from typing import Final
 from starlette.types import Scope
 
 from serve_app.auth.api_key import Credential, KeyScope, parse_credential
-from serve_app.auth.authenticated_request import STATE, AuthenticatedRequest, rate_limited
+from serve_app.auth.authenticated_request import (
+    STATE,
+    AuthenticatedRequest,
+    rate_limited,
+    scope_missing,
+)
 from serve_app.auth.cache import CachedKey, KeyCache
 from serve_app.auth.store import KeysUnavailable
 from serve_app.auth.token_bucket import TokenBucket
@@ -94,12 +99,7 @@ class Authenticator:
         if record.expires_at is not None and record.expires_at.timestamp() <= now:
             raise _invalid("This key has expired.")
         if required_scope not in cached.granted:
-            challenge = f'{_REALM}, error="insufficient_scope", scope="{required_scope}"'
-            raise ProblemError(
-                "scope_missing",
-                f"This route needs an API key with the scope {required_scope}.",
-                headers={"WWW-Authenticate": challenge},
-            )
+            raise scope_missing(required_scope, "This route")
         cached.used_at = now
         return cached
 

@@ -231,6 +231,7 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
     if len(settlements) > 1 or not (item.type is item.amount is item.status is UNSET):
         raise _ItemError("", "send type and amount, or complete, or revert: one of them")
     ((name, sent),) = settlements.items()
+    keyless = item.idempotency_key is None
     transfer_id = canonical_uuid(sent)
     if transfer_id is None:
         raise _ItemError(f"/{name}", "send the id of a transfer")
@@ -239,6 +240,7 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
         status="completed" if name == "complete" else "failed",
         reference_id=item.reference_id,
         metadata=item.metadata,
+        delivery_id=TransferId(new_id()) if keyless and name == "complete" else None,
     )
 
 

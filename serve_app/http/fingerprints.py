@@ -11,11 +11,15 @@ from typing import assert_never
 from serve_app.http.requests import canonical_json
 from wallet.commands import (
     ClaimKey,
+    CloseWallet,
     Command,
     CommandItem,
     CreateTransfer,
     CreateWallet,
+    FreezeWallet,
     SettleTransfer,
+    UnfreezeWallet,
+    UpdateWallet,
 )
 
 
@@ -44,11 +48,21 @@ def many_wallets_fingerprint(wallets: Sequence[str], parts: Iterable[bytes]) -> 
 
 def _fingerprinted_fields(command: Command) -> list[object]:
     assert not isinstance(command, ClaimKey), "clients can't send this command"
+    if isinstance(command, UpdateWallet):
+        changes = [command.metadata, command.replace_metadata, command.overdraft_limit]
+        return ["update", *changes, command.if_match]
+    if isinstance(command, FreezeWallet):
+        return ["freeze", command.direction, command.reason, command.if_match]
+    if isinstance(command, UnfreezeWallet | CloseWallet):
+        name = "close" if isinstance(command, CloseWallet) else "unfreeze"
+        return [name, command.reason, command.if_match]
     common = [command.reference_id, command.metadata]
     if isinstance(command, CreateTransfer):
         return [command.type, command.status, command.amount, *common]
     if isinstance(command, SettleTransfer):
         return [f"to {command.status}", command.transfer_id, *common]
     if isinstance(command, CreateWallet):
-        return ["wallet", command.currency, command.scale, *common]
+        # Without a limit as in releases that had none: their keys are still known.
+        limit = [command.overdraft_limit] if command.overdraft_limit != "0" else []
+        return ["wallet", command.currency, command.scale, *common, *limit]
     assert_never(command)

@@ -32,7 +32,7 @@ from wallet.api_limits import (
     TEXT_PATTERN,
 )
 from wallet.currencies import CURRENCY_PATTERN
-from wallet.money import SCALE_MAX, AmountError, canonical_amount
+from wallet.money import SCALE_MAX, AmountError, canonical_amount, canonical_limit
 from wallet.representation import BalancesView, TransferResultView, WalletView
 
 AMOUNT_HINT = 'send a decimal string such as "10.50" (or a whole number): '
@@ -45,12 +45,25 @@ def _canonical(value: str | int) -> str:
         raise ValueError(str(error)) from error
 
 
+def _canonical_limit(value: str | int) -> str:
+    try:
+        return canonical_limit(value if isinstance(value, str) else str(value))
+    except AmountError as error:
+        raise ValueError(str(error)) from error
+
+
 def _described_by(field: object) -> WithJsonSchema:
     """Use the schema of ``field``, which the batch decoder validates, for both."""
     return WithJsonSchema(msgspec.json.schema(field))
 
 
 Amount = Annotated[StrictStr | StrictInt, AfterValidator(_canonical)]
+
+Limit = Annotated[StrictStr | StrictInt, AfterValidator(_canonical_limit)]
+
+Reason = Annotated[
+    str, StringConstraints(min_length=1, max_length=REFERENCE_ID_MAX, pattern=TEXT_PATTERN)
+]
 
 ReferenceId = Annotated[
     str,
@@ -69,6 +82,20 @@ Metadata = Annotated[
     ],
     Field(max_length=METADATA_ENTRIES_MAX),
     _described_by(request_fields.Metadata),
+]
+
+
+MetadataPatch = Annotated[
+    dict[
+        Annotated[
+            str, StringConstraints(min_length=1, max_length=METADATA_KEY_MAX, pattern=TEXT_PATTERN)
+        ],
+        Annotated[
+            str, StringConstraints(max_length=METADATA_VALUE_MAX, pattern=METADATA_VALUE_PATTERN)
+        ]
+        | None,
+    ],
+    Field(max_length=METADATA_ENTRIES_MAX),
 ]
 
 
@@ -92,6 +119,39 @@ class CreateWalletBody(_Request):
         description="Number of decimals of a custom asset. ISO 4217 currencies define their own.",
     )
     metadata: Metadata = Field(default_factory=dict)
+    overdraft_limit: Limit = Field(
+        default="0",
+        description="How far below zero the balance may go. Needs the scope `admin`.",
+    )
+
+
+class UpdateWalletBody(_Request):
+    """A merge patch (RFC 7396): a member that is missing stays as it is."""
+
+    metadata: MetadataPatch | None = Field(
+        default_factory=dict,
+        description="Entries to set. null for an entry removes it; null for all of it, all.",
+    )
+    overdraft_limit: Limit | None = Field(
+        default=None,
+        description="How far below zero the balance may go; never less than is used. null: not at "
+        "all. Needs the scope `admin`.",
+    )
+
+
+class ControlBody(_Request):
+    """Why a wallet is unfrozen or closed."""
+
+    reason: Reason | None = Field(default=None, description="For the journal and the event.")
+
+
+class FreezeBody(ControlBody):
+    """Which transfers stop, and why."""
+
+    direction: Literal["both", "debit", "credit"] = Field(
+        default="both",
+        description="`debit`: money INTO the wallet stops. `credit`: money OUT of it stops.",
+    )
 
 
 class CreateTransferBody(_Request):

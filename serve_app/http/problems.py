@@ -37,7 +37,8 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
     "scope_missing": ProblemType(
         403,
         "Missing scope",
-        "Reads need the scope wallets:read, writes wallets:write; admin includes both.",
+        "Reads need the scope wallets:read, writes wallets:write; freezing, closing and overdrafts "
+        "need admin, which includes both.",
     ),
     "not_found": ProblemType(404, "Route not found", "See /docs for the routes of this service."),
     "wallet_not_found": ProblemType(
@@ -86,13 +87,41 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         "errors[] contains the refused item and the reason. No item of the batch was applied.",
     ),
     "wallet_frozen": ProblemType(
-        409, "Wallet frozen", "No transfers are possible until the wallet is active again."
+        409,
+        "Wallet frozen",
+        "The wallet takes no transfers in the frozen direction, and completes none, until it is "
+        "unfrozen. Pending transfers can be reverted.",
     ),
-    "wallet_closed": ProblemType(409, "Wallet closed", "No transfers are possible any more."),
+    "wallet_closed": ProblemType(
+        409, "Wallet closed", "A closed wallet takes no transfers and no changes. Open another one."
+    ),
+    "wallet_not_empty": ProblemType(
+        409,
+        "Wallet not empty",
+        "Only an empty wallet can be closed: settle its pending transfers and take its balance to "
+        "zero first.",
+    ),
+    "overdraft_in_use": ProblemType(
+        409,
+        "Overdraft in use",
+        "The limit can't be lower than what is used. Put money in (debit) first, or send a higher "
+        "limit.",
+    ),
+    "metadata_full": ProblemType(
+        409,
+        "Metadata full",
+        "A wallet has at most 20 entries of metadata. Remove one by sending null for it.",
+    ),
     "version_not_reached": ProblemType(
         409,
         "Version not reached",
         "Use the version from the response of a write to this wallet.",
+    ),
+    "precondition_failed": ProblemType(
+        412,
+        "Wallet has changed",
+        "If-Match names another version than the wallet has. Read the wallet, decide again, and "
+        "send its new ETag, with a new Idempotency-Key.",
     ),
     "body_too_large": ProblemType(
         413, "Body too large", "Send a smaller body, or use the batch routes."

@@ -54,6 +54,18 @@ Metadata = Annotated[
     ),
 ]
 
+MetadataPatch = Annotated[
+    dict[
+        Annotated[str, Meta(min_length=1, max_length=METADATA_KEY_MAX, pattern=_TEXT)],
+        Annotated[str, Meta(max_length=METADATA_VALUE_MAX, pattern=_METADATA_VALUE)] | None,
+    ],
+    Meta(
+        max_length=METADATA_ENTRIES_MAX,
+        description="Entries to set; null removes an entry.",
+        examples=[{"channel": "web", "campaign": None}],
+    ),
+]
+
 PendingTransferId = Annotated[
     str,
     Meta(

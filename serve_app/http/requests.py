@@ -30,6 +30,10 @@ _BODY_TIMED_OUT: Final = (
 )
 
 _JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+"""Media type of PATCH (RFC 7396)."""
+
+_OUR_ETAG: Final = re.compile(r'"([0-9]{1,19})"')
 
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
@@ -91,6 +95,27 @@ def timeout_of(request: Request, settings: Settings) -> float:
     return int(sent) / 1000
 
 
+def if_match_of(request: Request) -> tuple[int, ...] | None:
+    """The versions that ``If-Match`` allows; None: any. What is no version never matches.
+
+    Raises:
+        Problem: validation_error, for what is no ETag of a wallet.
+    """
+    sent = header_of(request.scope, b"if-match")
+    if sent is None or sent.strip() == "*":
+        return None
+    found = [_OUR_ETAG.fullmatch(part.strip()) for part in sent.split(",")]
+    versions = tuple(int(one[1]) for one in found if one is not None)
+    if len(versions) < len(found):
+        raise validation_problem(
+            FieldError(
+                pointer="#header/If-Match",
+                detail='send the ETag of a wallet: its version in quotes, such as "7"',
+            )
+        )
+    return versions
+
+
 def wallet_id_of(request: Request) -> WalletId:
     """The wallet id in the path; 404 if it is not a UUID."""
     wallet_id = canonical_uuid(request.path_params["wallet_id"])
@@ -107,12 +132,12 @@ def transfer_id_of(request: Request) -> TransferId:
     return TransferId(transfer_id)
 
 
-async def read_body(request: Request, bytes_max: int) -> bytes:
-    """Read the whole body.
+async def read_body(request: Request, bytes_max: int, *, other_type: str = _JSON) -> bytes:
+    """Read the whole body. ``other_type``: a Content-Type that is accepted besides JSON.
 
     Raises:
         Problem: body_too_large, as soon as more than ``bytes_max`` bytes are declared or received;
-            unsupported_media_type, for a Content-Type other than JSON.
+            unsupported_media_type, for another Content-Type.
     """
     declared_length = header_of(request.scope, b"content-length") or ""
     if declared_length.isdecimal() and int(declared_length) > bytes_max:
@@ -128,7 +153,7 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     if len(body) > bytes_max:
         raise _too_large(bytes_max)
     if body:
-        _check_content_type(request)
+        _check_content_type(request, other_type)
     return body
 
 
@@ -155,12 +180,12 @@ def _too_large(bytes_max: int) -> ProblemError:
     return ProblemError("body_too_large", f"Send at most {bytes_max} bytes.")
 
 
-def _check_content_type(request: Request) -> None:
+def _check_content_type(request: Request, other_type: str) -> None:
     declared = header_of(request.scope, b"content-type")
     if declared is None or declared == _JSON:
         return
     media_type = declared.partition(";")[0].strip().lower()
-    if media_type != _JSON:
+    if media_type not in (_JSON, other_type):
         raise ProblemError(
             "unsupported_media_type", f"Send Content-Type: application/json, not {media_type!r}."
         )

@@ -36,8 +36,13 @@ class PreparedResponse(Response):
         self.raw_headers = headers
 
 
-def item_response(result: ItemResult, status: int, *, location: str | None = None) -> Response:
-    """An applied command as ``status`` and location, a refused one as its problem."""
+def item_response(
+    result: ItemResult, status: int, *, location: str | None = None, etag: bool = False
+) -> Response:
+    """An applied command as ``status`` and location, a refused one as its problem.
+
+    ``etag``: the answer is a wallet, whose version is its ETag.
+    """
     if isinstance(result, Applied):
         body, media_type = result.body, _JSON
     elif isinstance(result, Refused):
@@ -47,6 +52,8 @@ def item_response(result: ItemResult, status: int, *, location: str | None = Non
     else:
         assert_never(result)
     headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode())]
+    if etag and isinstance(result, Applied):
+        headers.append((b"etag", b'"%d"' % result.version))
     if location is not None:
         headers.append((b"location", location.encode()))
     if result.replayed:

@@ -20,7 +20,7 @@ from serve_app.http.problems import FieldError, ProblemError, validation_problem
 _ESCAPED_COLON: Final = b"\\u003"
 """Prefix of the escapes of a colon, in upper or lower case: decoded, but not counted."""
 
-_NONE: Final[dict[str, str]] = {}
+_NONE: Final[dict[str, str | None]] = {}
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -33,7 +33,7 @@ def require_unique_members(body: bytes, decoded: BaseModel | msgspec.Struct) -> 
     """
     colons = body.count(b":")
     if isinstance(decoded, BaseModel):
-        metadata: dict[str, str] = getattr(decoded, "metadata", _NONE)
+        metadata: dict[str, str | None] = getattr(decoded, "metadata", None) or _NONE
         accounted = len(decoded.model_fields_set) + len(metadata)
         if accounted == colons:
             return
@@ -44,11 +44,11 @@ def require_unique_members(body: bytes, decoded: BaseModel | msgspec.Struct) -> 
         _search(body)
 
 
-def _colons_in_texts(reference_id: str | None, metadata: dict[str, str]) -> int:
+def _colons_in_texts(reference_id: str | None, metadata: dict[str, str | None]) -> int:
     """Colons in free-text fields; other fields can't contain any."""
     count = reference_id.count(":") if reference_id else 0
     for name, value in metadata.items():
-        count += name.count(":") + value.count(":")
+        count += name.count(":") + (value or "").count(":")
     return count
 
 

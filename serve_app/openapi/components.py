@@ -16,10 +16,23 @@ from pydantic.json_schema import models_json_schema
 from projections.queries import TransferPageView
 from serve_app.http import batch_requests
 from serve_app.http.batch_requests import BatchItem, ItemForm, WalletBatchItem
-from serve_app.http.models import CreateTransferBody, CreateWalletBody, SettleTransferBody
+from serve_app.http.models import (
+    ControlBody,
+    CreateTransferBody,
+    CreateWalletBody,
+    FreezeBody,
+    SettleTransferBody,
+    UpdateWalletBody,
+)
 from serve_app.http.problems import FieldError, ProblemDocument
 from serve_app.openapi.shared_components import SHARED, share
-from wallet.representation import BalancesView, TransferResultView, TransferView, WalletView
+from wallet.representation import (
+    BalancesView,
+    TransferResultView,
+    TransferView,
+    WalletChangedView,
+    WalletView,
+)
 
 Json = dict[str, Any]
 Model = type[BaseModel] | type[msgspec.Struct]
@@ -35,9 +48,13 @@ COMPONENT_NAMES: Final[dict[Model, str]] = {
     WalletBatchItem: "MultiBatchItem",
     WalletView: "Wallet",
     CreateTransferBody: "CreateTransfer",
+    ControlBody: "ControlWallet",
     CreateWalletBody: "CreateWallet",
+    FreezeBody: "FreezeWallet",
     SettleTransferBody: "SettleTransfer",
     TransferResultView: "WrittenTransfer",
+    UpdateWalletBody: "UpdateWallet",
+    WalletChangedView: "ChangedWallet",
     batch_requests.MultiWalletBatchBody: "MultiBatch",
     batch_requests.WalletBatchBody: "WalletBatch",
 }

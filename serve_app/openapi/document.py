@@ -15,6 +15,7 @@ from serve_app.dependencies import Dependencies
 from serve_app.http import models
 from serve_app.openapi import examples, security
 from serve_app.openapi.components import component_schemas
+from serve_app.openapi.control_routes import CONTROL_ROUTES
 from serve_app.openapi.route_spec import (
     FRESHNESS,
     IF_NONE_MATCH,
@@ -42,7 +43,7 @@ immediately). Amounts are decimal strings with the currency's decimals: `"10.50"
 accepted, too: a number of whole units. Leave out the fields that a request doesn't need; `null` for
 a `reference_id`, `currency`, `scale` or `idempotency_key` counts as left out.
 
-Every POST accepts an `Idempotency-Key`; repeating a request with its key returns the same response
+Every write accepts an `Idempotency-Key`; repeating a request with its key returns the same response
 and moves no money twice. The response to a write contains the wallet's balances and version after
 it; pass that version as `min_version` to read your own write. Every error is a problem document
 (RFC 9457) with a stable `code`, explained at `/problems/{code}`.
@@ -53,7 +54,7 @@ preconditions (`If-Match`) get 422; a `Content-Encoding` other than `identity` g
 """
 
 TAGS: Final = [
-    {"name": "wallets", "description": "Open and read wallets."},
+    {"name": "wallets", "description": "Open, read, change, freeze and close wallets."},
     {
         "name": "transfers",
         "description": "Put money in (debit), take money out (credit), settle pending transfers.",
@@ -76,6 +77,7 @@ _PARTS_PATTERN: Final = f"^{_PART}(,{_PART})*$"
 
 ROUTES: Final = (
     *TRANSFER_ROUTES,
+    *CONTROL_ROUTES,
     RouteSpec(
         method="POST",
         path="/v1/wallet",
@@ -83,7 +85,7 @@ ROUTES: Final = (
         tag="wallets",
         summary="Open a wallet",
         description="A wallet has one currency, USD by default. A second wallet with the same "
-        "reference_id is refused.",
+        "reference_id is refused. An overdraft_limit needs the scope `admin`.",
         answers={
             201: ResponseSpec(
                 what="The new, empty wallet.",

@@ -6,7 +6,12 @@ from projections.queries import TransferPageView
 from serve_app.http import models
 from serve_app.http.problems import PROBLEM_TYPES
 from serve_app.openapi.components import Model
-from wallet.representation import TransferResultView, TransferView, WalletView
+from wallet.representation import (
+    TransferResultView,
+    TransferView,
+    WalletChangedView,
+    WalletView,
+)
 
 Json = dict[str, Any]
 
@@ -30,6 +35,32 @@ WALLET: Final[Json] = {
     "metadata": {"channel": "web"},
     "created_at": _OPENED,
     "updated_at": _LATER,
+    "overdraft_limit": "0.00",
+    "frozen": None,
+    "frozen_reason": None,
+}
+
+UPDATED_WALLET: Final[Json] = WALLET | {
+    "version": 4,
+    "metadata": {"channel": "app"},
+    "overdraft_limit": "100.00",
+    "reason": None,
+}
+
+FROZEN_WALLET: Final[Json] = UPDATED_WALLET | {
+    "version": 5,
+    "status": "frozen",
+    "frozen": "credit",
+    "frozen_reason": "card reported as stolen",
+    "reason": "card reported as stolen",
+}
+
+CLOSED_WALLET: Final[Json] = UPDATED_WALLET | {
+    "version": 6,
+    "status": "closed",
+    "balance": "0.00",
+    "pending_credit": "0.00",
+    "reason": "contract ended",
 }
 
 NEW_WALLET: Final[Json] = WALLET | {
@@ -61,18 +92,19 @@ _DEBIT: Final[Json] = _CREDIT | {
 }
 
 
-def _after(version: int, balance: str, pending_credit: str) -> Json:
+def _after(version: int, balance: str, pending_credit: str, effect: str = "out") -> Json:
     return {
+        "effect": effect,
         "wallet": {
             "version": version,
             "balance": balance,
             "pending_credit": pending_credit,
             "pending_debit": "0.00",
-        }
+        },
     }
 
 
-WRITTEN_DEBIT: Final[Json] = _DEBIT | _after(2, "10.50", "0.00")
+WRITTEN_DEBIT: Final[Json] = _DEBIT | _after(2, "10.50", "0.00", "in")
 WRITTEN_CREDIT: Final[Json] = _CREDIT | _after(3, "6.50", "4.00")
 COMPLETED: Final[Json] = (
     _CREDIT | {"status": "completed", "settled_at": _LATER} | _after(4, "6.50", "0.00")
@@ -155,6 +187,7 @@ NOT_READY: Final[Json] = {
 EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
     WalletView: WALLET,
     models.WalletList: {"items": [WALLET]},
+    WalletChangedView: UPDATED_WALLET,
     TransferView: _CREDIT,
     TransferPageView: {
         "items": [_CREDIT, _DEBIT],

@@ -54,9 +54,12 @@ class RequestBodySpec:
     example: Json
     required: bool = False
     other_media: tuple[str, ...] = ()
+    json_media: tuple[str, ...] = ()
+    """Other media types of the same model."""
 
     def as_json(self) -> Json:
-        content: Json = {JSON: {"schema": reference(self.model), "example": self.example}}
+        body = {"schema": reference(self.model), "example": self.example}
+        content: Json = {JSON: body} | dict.fromkeys(self.json_media, body)
         content |= {name: {"schema": {"type": "string"}} for name in self.other_media}
         return {"required": self.required, "content": content}
 
@@ -77,12 +80,16 @@ class RouteSpec:
     parameters: tuple[Json, ...] = ()
     """Besides path parameters and those of every route with this method."""
     etag: bool = False
+    scope: KeyScope | None = None
+    """Required scope; None: that of the method."""
 
     @property
     def needs(self) -> KeyScope | None:
         """The required scope. Every route under /v1/ has one, new ones too."""
         if not self.path.startswith("/v1/"):
             return None
+        if self.scope is not None:
+            return self.scope
         return "wallets:read" if self.method == "GET" else "wallets:write"
 
     @property
@@ -141,7 +148,7 @@ class RouteSpec:
     def _parameters(self) -> list[Json]:
         named = [_PATH_PARAMETERS[name] for name in _PATH_PARAMETERS if f"{{{name}}}" in self.path]
         headers = [_REQUEST_ID]
-        if self.method == "POST":
+        if self.method != "GET":
             headers += [_IDEMPOTENCY_KEY, _TIMEOUT]
         return [*named, *self.parameters, *headers]
 
@@ -171,7 +178,7 @@ class RouteSpec:
 
     def _headers(self, status: int) -> Json:
         names = ["X-Request-Id"]
-        if self.method == "POST" and status in _REPLAYABLE_STATUSES:
+        if self.method != "GET" and status in _REPLAYABLE_STATUSES:
             names.append("Idempotency-Replayed")
         if status == 201:
             names.append("Location")
@@ -186,7 +193,7 @@ class RouteSpec:
         return {name: _HEADERS[name] for name in names}
 
 
-_REPLAYABLE_STATUSES: Final = (200, 201, 409)
+_REPLAYABLE_STATUSES: Final = (200, 201, 409, 412)
 
 
 def _problem_answer(codes: list[str]) -> Json:
@@ -327,6 +334,14 @@ IF_NONE_MATCH: Final[Json] = {
     "required": False,
     "description": "ETags of cached versions: 304 without a body if one of them is current. The "
     "response is never older than the latest of them.",
+    "schema": {"type": "string"},
+}
+
+IF_MATCH: Final[Json] = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "ETag of the wallet that the request was decided on: 412 if it has moved.",
     "schema": {"type": "string"},
 }
 

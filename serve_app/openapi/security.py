@@ -12,8 +12,8 @@ PROBLEMS: Final = ("key_required", "key_invalid", "scope_missing", "rate_limited
 
 AUTH_REQUIRED: Final = """
 Routes under `/v1/` require an API key: `Authorization: Bearer wk_…`. Reads need the scope
-`wallets:read`, writes `wallets:write`; `admin` includes both. Health, problems and this page need
-no API key.
+`wallets:read`, writes `wallets:write`; freezing, closing and overdrafts need `admin`, which
+includes both. Health, problems and this page need no API key.
 """
 
 AUTH_OPTIONAL: Final = (

@@ -16,7 +16,13 @@ import msgspec
 
 from serve_app.http import request_fields
 from serve_app.http.problems import PROBLEM_TYPES, Applied
-from wallet.state import FailureReason, TransferStatus, TransferType, WalletStatus
+from wallet.state import (
+    FailureReason,
+    FreezeDirection,
+    TransferStatus,
+    TransferType,
+    WalletStatus,
+)
 
 Json = dict[str, Any]
 
@@ -25,6 +31,8 @@ _ROOT: Final = "#/components/schemas/"
 AMOUNT_PATTERN: Final = r"^([1-9][0-9]{0,37}(\.[0-9]{1,18})?|0\.[0-9]{0,17}[1-9][0-9]{0,17})$"
 """Decimals greater than zero. Matches all that `canonical_amount` accepts. Beyond that it matches
 amounts below 1 with more than 18 decimals, which no currency has."""
+
+LIMIT_PATTERN: Final = r"^(0|[1-9][0-9]{0,37})(\.[0-9]{1,18})?$"
 
 BALANCE_PATTERN: Final = r"^-?(0|[1-9][0-9]{0,37})(\.[0-9]{1,18})?$"
 
@@ -64,8 +72,23 @@ SHARED: Final[dict[str, Json]] = {
         "`strong`: read the committed state instead of the projection.", ("eventual", "strong")
     )
     | {"default": "eventual"},
+    "Effect": _one_of(
+        "Where the money goes: `in`to the wallet (a debit) or `out` of it (a credit).",
+        ("in", "out"),
+    ),
     "FailureReason": _one_of("Why a transfer failed.", FailureReason),
+    "FreezeDirection": _one_of(
+        "`debit`: money INTO the wallet stops. `credit`: money OUT of it stops.", FreezeDirection
+    ),
+    "Limit": {
+        "description": "Decimal string of zero or more, with at most as many decimals as the "
+        "wallet's currency has. Requests may also have a JSON integer.",
+        "examples": ["100.00"],
+        "pattern": LIMIT_PATTERN,
+        "type": "string",
+    },
     "Metadata": msgspec.json.schema(request_fields.Metadata),
+    "MetadataPatch": msgspec.json.schema(request_fields.MetadataPatch),
     "NewTransferStatus": _one_of(
         "`pending` (if left out): complete or revert it later. A pending credit holds its amount "
         "immediately; a pending debit changes the balance only when completed. `completed`: takes "
@@ -83,7 +106,10 @@ SHARED: Final[dict[str, Json]] = {
     "TransferType": _one_of(
         "`debit` puts money INTO the wallet, `credit` takes money OUT of it.", TransferType
     ),
-    "WalletStatus": _one_of("Only an active wallet can have new transfers.", WalletStatus),
+    "WalletStatus": _one_of(
+        "A frozen wallet has no new transfers in the direction that is frozen, a closed one none.",
+        WalletStatus,
+    ),
 }
 
 _COMPONENT_OF_FIELD: Final = {
@@ -92,6 +118,7 @@ _COMPONENT_OF_FIELD: Final = {
     "balance": "Balance",
     "code": "ProblemCode",
     "metadata": "Metadata",
+    "overdraft_limit": "Limit",
     "pending_credit": "Balance",
     "pending_debit": "Balance",
 }
@@ -104,6 +131,9 @@ _SCHEMA_OF_FIELD: Final[dict[str, Json]] = {
     "wallet_id": UUID,
     "wallet_version": _VERSION,
 }
+
+_IN_EVERY_RESPONSE: Final = frozenset({"effect", "frozen", "frozen_reason", "overdraft_limit"})
+"""The models may lack them, because events of earlier releases do."""
 
 _COMPONENT_OF_VALUES: Final = {
     frozenset(schema["enum"]): name for name, schema in SHARED.items() if "enum" in schema
@@ -129,7 +159,11 @@ def share(component: Json) -> Json:
         name: _field(name, schema, is_request=is_request)
         for name, schema in component["properties"].items()
     }
-    return component | {"properties": fields}
+    required = set(component.get("required", ()))
+    if not is_request:
+        required |= _IN_EVERY_RESPONSE & set(fields)
+    found = component | {"properties": fields}
+    return found | {"required": [one for one in fields if one in required]} if required else found
 
 
 def _field(name: str, schema: Json, *, is_request: bool) -> Json:
@@ -138,13 +172,20 @@ def _field(name: str, schema: Json, *, is_request: bool) -> Json:
     if is_request:
         schema = {key: value for key, value in schema.items() if key != "default"}
     if name in _COMPONENT_OF_FIELD:
-        found = _referring(schema, _COMPONENT_OF_FIELD[name])
+        component = "MetadataPatch" if _is_merge_patch(schema) else _COMPONENT_OF_FIELD[name]
+        found = _referring(schema, component)
     elif name in _SCHEMA_OF_FIELD:
         found = {key: part for key, part in schema.items() if key != "anyOf"}
         found |= _SCHEMA_OF_FIELD[name]
     else:
         return _with_shared_values(schema)
     return {"anyOf": [found, _NULL]} if _NULL in schema.get("anyOf", ()) else found
+
+
+def _is_merge_patch(schema: Json) -> bool:
+    """Whether null removes an entry."""
+    values = [schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()]
+    return any(isinstance(one, dict) and _NULL in one.get("anyOf", ()) for one in values)
 
 
 def _referring(schema: Json, component: str) -> Json:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from actors.rpc.messages import Applied, ItemResult
 from runtime.settings import Settings
-from serve_app.auth.authenticated_request import api_key_id_of
+from serve_app.auth.authenticated_request import api_key_id_of, require_scope
 from serve_app.dependencies import Dependencies, dependencies_of
 from serve_app.http import models
 from serve_app.http.fingerprints import fingerprint
@@ -34,13 +34,15 @@ async def create_wallet(request: Request) -> Response:
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
     body = parse_body(models.CreateWalletBody, raw)
+    if "overdraft_limit" in body.model_fields_set:
+        require_scope(request, "admin")
     command = _wallet_command(body, services.settings)
     idempotency = None
     scope = command.wallet_id
     if key is not None:
         idempotency = commands.Idempotency(key=key, fingerprint=fingerprint(command))
         scope = wallet_creation_scope(key)
-    result = await _submit(services, request, scope, command, idempotency)
+    result = await submit(services, request, scope, command, idempotency)
     # The id of the result, not of our command: a replay returns the first request's wallet.
     location = f"/v1/wallet/{result.id}" if isinstance(result, Applied) else None
     return item_response(result, 201, location=location)
@@ -60,6 +62,7 @@ def _wallet_command(body: models.CreateWalletBody, settings: Settings) -> comman
         scale=scale,
         reference_id=body.reference_id,
         metadata=body.metadata,
+        overdraft_limit=body.overdraft_limit,  # type: ignore[arg-type]  # canonical, as an amount
     )
 
 
@@ -78,7 +81,7 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
         metadata=body.metadata,
     )
     idempotency = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
-    result = await _submit(services, request, wallet_id, command, idempotency or None)
+    result = await submit(services, request, wallet_id, command, idempotency or None)
     location = None
     if isinstance(result, Applied):
         location = f"/v1/wallet/{wallet_id}/transfers/{result.id}"
@@ -96,9 +99,10 @@ async def _settle_transfer_as(status: Literal["completed", "failed"], request: R
         status=status,
         reference_id=body.reference_id,
         metadata=body.metadata,
+        delivery_id=TransferId(new_id()) if key is None and status == "completed" else None,
     )
     idempotency = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
-    result = await _submit(services, request, wallet_id, command, idempotency or None)
+    result = await submit(services, request, wallet_id, command, idempotency or None)
     return item_response(result, 200)
 
 
@@ -122,13 +126,18 @@ async def revert_transfer(request: Request) -> Response:
     return await _settle_transfer_as("failed", request)
 
 
-async def _submit(
+async def submit(
     services: Dependencies,
     request: Request,
     scope: WalletId,
     command: commands.Command,
     idempotency: commands.Idempotency | None,
 ) -> ItemResult:
+    """The result of one command.
+
+    Raises:
+        Problem: overloaded, unavailable or deadline_exceeded.
+    """
     command_request = commands.CommandRequest(
         wallet_id=scope,
         items=(commands.CommandItem(command=command, idempotency=idempotency),),

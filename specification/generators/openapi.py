@@ -15,9 +15,20 @@ import msgspec
 from serve_app.app import create_app
 from serve_app.openapi import version_3_0
 from wallet.event_codec import SOURCE, CloudEvent
-from wallet.events import EventType
-from wallet.representation import TransferResultView, WalletRewoundView, WalletView
-from wallet.state import FailureReason, TransferStatus, TransferType, WalletStatus
+from wallet.events import WALLET_CHANGES, EventType
+from wallet.representation import (
+    TransferResultView,
+    WalletChangedView,
+    WalletRewoundView,
+    WalletView,
+)
+from wallet.state import (
+    FailureReason,
+    FreezeDirection,
+    TransferStatus,
+    TransferType,
+    WalletStatus,
+)
 
 FOLDER: Final = Path(__file__).parents[1]
 
@@ -34,6 +45,12 @@ _EVENT_DESCRIPTIONS: Final = {
     EventType.WALLET_REWOUND: "The database had lost the wallet's latest events. Those in `lost` "
     "are gone: undo what you did for them, and go on after `common_version`. What is applied again "
     "follows as new events.",
+    EventType.WALLET_UPDATED: "A wallet's metadata or overdraft limit was changed. `data` is the "
+    "wallet after it.",
+    EventType.WALLET_FROZEN: "A wallet was frozen, or its direction or reason was changed. In the "
+    "direction `frozen` no transfers are created or completed.",
+    EventType.WALLET_UNFROZEN: "A frozen wallet takes transfers again.",
+    EventType.WALLET_CLOSED: "An empty wallet was closed for ever: this is its last event.",
 }
 
 _STATUS_AFTER: Final = {
@@ -45,6 +62,7 @@ _STATUS_AFTER: Final = {
 _DATA: Final = {
     EventType.WALLET_CREATED: WalletView,
     EventType.WALLET_REWOUND: WalletRewoundView,
+    **dict.fromkeys(WALLET_CHANGES, WalletChangedView),
 }
 """The views of events that are not about a transfer."""
 
@@ -136,6 +154,8 @@ def _refine(properties: Json) -> None:
         "wallet_id": _UUID,
         "type": {"enum": [str(member) for member in TransferType]},
         "status": {"enum": [str(member) for member in WalletStatus]},
+        "frozen": {"enum": [*(str(member) for member in FreezeDirection), None]},
+        "overdraft_limit": _AMOUNT,
         "failure_reason": {"enum": [*(str(member) for member in FailureReason), None]},
         "amount": _AMOUNT,
         "balance": _AMOUNT,

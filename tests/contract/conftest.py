@@ -30,7 +30,7 @@ from wallet.ids import WalletId
 
 _EMPTY = (
     "TRUNCATE wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox, "
-    "refused_deliveries, stream_incarnations, stream_marks, forked_wallets"
+    "refused_deliveries, wallet_changes, stream_incarnations, stream_marks, forked_wallets"
 )
 _QUARANTINE = """
 INSERT INTO forked_wallets (wallet_id, common_version, common_hash) VALUES ($1, 1, '')

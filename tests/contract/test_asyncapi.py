@@ -23,12 +23,23 @@ from tests.support.domain import (
     settled,
 )
 from wallet.event_codec import encode_event, subject_of
-from wallet.events import EventType, RecordedEvent, WalletRewound
-from wallet.state import TransferStatus, TransferType
+from wallet.events import EventType, RecordedEvent, WalletChanged, WalletRewound
+from wallet.state import (
+    Freeze,
+    FreezeDirection,
+    TransferStatus,
+    TransferType,
+    WalletStatus,
+)
 
 DOCUMENT: Any = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text(encoding="utf-8"))
 
 PARTITIONS = 16
+
+
+def _freeze_of(status: WalletStatus) -> Freeze | None:
+    return Freeze(FreezeDirection.CREDIT, "lost") if status is WalletStatus.FROZEN else None
+
 
 _PENDING = make_transfer()
 _HELD = make_transfer(type=TransferType.CREDIT)
@@ -61,6 +72,29 @@ EVENTS: dict[str, RecordedEvent] = {
         make_wallet(version=4),
         previous_hash=HASH,
     ),
+}
+
+
+EVENTS |= {
+    str(event): recorded_event(
+        WalletChanged(
+            type=event,
+            wallet_id=WALLET_ID,
+            status=status,
+            freeze=_freeze_of(status),
+            overdraft_limit=500,
+            metadata={"a": "b"},
+            reason="lost" if event is not EventType.WALLET_UPDATED else None,
+            occurred_at=NOW,
+        ),
+        make_wallet(status=status, overdraft_limit=500, freeze=_freeze_of(status)),
+    )
+    for event, status in {
+        EventType.WALLET_UPDATED: WalletStatus.ACTIVE,
+        EventType.WALLET_FROZEN: WalletStatus.FROZEN,
+        EventType.WALLET_UNFROZEN: WalletStatus.ACTIVE,
+        EventType.WALLET_CLOSED: WalletStatus.CLOSED,
+    }.items()
 }
 
 

@@ -47,6 +47,12 @@ def test_a_field_has_no_default_and_a_request_no_null(name: str, field: str, sch
         assert {"type": "null"} not in list(_inner(schema))
 
 
+def test_only_entries_of_a_merge_patch_can_be_null_in_a_request() -> None:
+    values = SCHEMAS["MetadataPatch"]["additionalProperties"]
+    assert {"type": "null"} in values["anyOf"]
+    assert SCHEMAS["UpdateWallet"]["properties"]["metadata"]["$ref"].endswith("/MetadataPatch")
+
+
 def test_requests_are_found() -> None:
     assert {"CreateWallet", "CreateTransfer", "WalletBatch", "MultiBatchReversal"} <= _REQUESTS
 

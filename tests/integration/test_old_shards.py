@@ -8,7 +8,7 @@ import pytest
 
 from actors.dispatch.ring import ring_of
 from actors.journal import postgres_chain
-from actors.journal.ports import JournalConflict, ReadSet
+from actors.journal.ports import EventRange, JournalConflict, ReadSet
 from actors.journal.postgres import PostgresJournal
 from actors.journal.postgres_columns import commit_arguments
 from actors.outbox.postgres import PostgresOutbox
@@ -110,6 +110,23 @@ async def test_an_old_shard_does_not_write_what_was_refused_for_good(
     late.transfer(wallet.id, make_transfer(id=transfer_id(1)))
     with pytest.raises(asyncpg.PostgresError, match="refused for good"):
         await commit_as_an_old_shard(database, late, parameters)
+
+
+async def test_an_old_shard_s_event_is_published_again_as_it_was(
+    database: str, journal: PostgresJournal
+) -> None:
+    making = CommitRequestBuilder()
+    made = making.create(wallet_id(5), note="n")
+    making.transfer(made.id, completed(1))
+    await commit_as_an_old_shard(database, making)
+    inner = connection(database)
+    try:
+        (events,) = await PostgresOutbox(inner, chores=inner).read([EventRange(made.id, 1, 2)])
+    finally:
+        await inner.close()
+    added = {"effect", "overdraft_limit", "frozen", "frozen_reason"}
+    for one in events:
+        assert not added & msgspec.json.decode(one.body).keys()
 
 
 async def test_old_and_new_shards_write_one_wallet_in_turn(

@@ -184,7 +184,7 @@ async def test_a_rebuild_in_pieces_shows_everything_meanwhile(
     monkeypatch.setattr(pieces_module._Pieces, "replace_next", watched)
     await rebuild(settings(database))
     await reader.close()
-    assert len(seen) == 9, "45 events"
+    assert len(seen) == 12, "57 events"
     assert await differences(database) == []
 
 

@@ -10,8 +10,10 @@ and an item one of
     {"do": "create", "id": …, "currency": …, "scale": …, "reference": …}
     {"do": "transfer", "id": …, "type": …, "status": …, "amount": text}
     {"do": "settle", "id": …, "status": …}
+    {"do": "control", "what": …, "direction": …, "reason": …, "limit": …, "patch": …, "match": …}
 
-each with a "key" (text or None). Responses are dicts as well: see `_reported`.
+each with a "key" (text or None; a control always has one). Responses are dicts as well: see
+`_reported`.
 """
 
 import copy
@@ -30,6 +32,11 @@ _KEPT_REFUSALS = {
     "transfer_already_completed",
     "transfer_already_failed",
     "reference_id_taken",
+    "wallet_frozen",
+    "wallet_closed",
+    "wallet_not_empty",
+    "overdraft_in_use",
+    "precondition_failed",
 }
 
 
@@ -43,6 +50,8 @@ class Model:
         self.keys: dict[tuple[str, str], dict[str, Any]] = {}
         self.first_answers: dict[tuple[str, str], dict[str, Any]] = {}
         """The first response for each created wallet or transfer."""
+        self.reason: str | None = None
+        """Of the last change of a wallet; None: it changed nothing, or had none."""
 
     def copy(self) -> "Model":
         return copy.deepcopy(self)
@@ -95,14 +104,18 @@ class Model:
         }
 
     def _decide(self, request: ModelRequest, item: Item, now: str) -> dict[str, Any]:
-        if request["attempt"] > 1 and item["do"] != "settle":
+        if request["attempt"] > 1 and item["do"] in ("create", "transfer"):
             owner = item["id"] if item["do"] == "create" else request["wallet"]
             first = self.first_answers.get((owner, item["id"]))
             if first is not None:
                 return first
-        code = {"create": self._create, "transfer": self._transfer, "settle": self._settle}[
-            item["do"]
-        ](request["wallet"], item, now)
+        decide = {
+            "create": self._create,
+            "transfer": self._transfer,
+            "settle": self._settle,
+            "control": self._control,
+        }[item["do"]]
+        code = decide(request["wallet"], item, now)
         if code is not None:
             return _refused(code, request["request"])
         return self._accepted(request, item)
@@ -112,6 +125,8 @@ class Model:
         wallet = self.wallets[owner]
         if item["do"] == "create":
             body = self._wallet_body(owner)
+        elif item["do"] == "control":
+            body = self._wallet_body(owner) | {"reason": self.reason}
         else:
             body = self._transfer_body(owner, item["id"])
         answer = {
@@ -120,11 +135,11 @@ class Model:
             "version": wallet["version"],
             "replayed": False,
         }
-        if item["do"] != "settle":
+        if item["do"] in ("create", "transfer"):
             self.first_answers[owner, item["id"]] = answer
         return answer
 
-    # -- the three commands; each is applied, or returns the refusal code --------------------------
+    # -- the commands; each is applied, or returns the refusal code --------------------------
 
     def _create(self, _scope: str, item: Item, now: str) -> str | None:
         if item["reference"] in self.references:
@@ -140,19 +155,63 @@ class Model:
             "pending_credit": Decimal(0),
             "version": 1,
             "created": now,
+            "updated": now,
+            "status": "active",
+            "frozen": None,
+            "why": None,
+            "limit": Decimal(0),
+            "metadata": {},
         }
         return None
+
+    def _control(self, wallet_id: str, item: Item, now: str) -> str | None:
+        wallet = self.wallets.get(wallet_id)
+        if wallet is None:
+            return "wallet_not_found"
+        if item["match"] is not None and item["match"] != wallet["version"]:
+            return "precondition_failed"
+        what, before = item["what"], _control_of(wallet)
+        if wallet["status"] == "closed" and what != "close":
+            return "wallet_closed"
+        if what == "freeze":
+            wallet |= {"status": "frozen", "frozen": item["direction"], "why": item["reason"]}
+        elif what == "unfreeze":
+            wallet |= {"status": "active", "frozen": None, "why": None}
+        elif what == "close":
+            if any(wallet[name] for name in ("balance", "pending_debit", "pending_credit")):
+                return "wallet_not_empty"
+            wallet |= {"status": "closed", "frozen": None, "why": None}
+        else:
+            limit = wallet["limit"] if item["limit"] is None else Decimal(item["limit"])
+            if wallet["balance"] < -limit:
+                return "overdraft_in_use"
+            patched = wallet["metadata"] | item["patch"]
+            kept = {name: value for name, value in patched.items() if value is not None}
+            wallet |= {"limit": limit, "metadata": kept}
+        self.reason = None
+        if _control_of(wallet) != before:
+            self.reason = None if what == "update" else item["reason"]
+            wallet["version"] += 1
+            wallet["updated"] = now
+        return None
+
+    def _stops(self, wallet: dict[str, Any], kind: str) -> str | None:
+        if wallet["status"] == "closed":
+            return "wallet_closed"
+        return "wallet_frozen" if wallet["frozen"] in ("both", kind) else None
 
     def _transfer(self, wallet_id: str, item: Item, now: str) -> str | None:
         wallet = self.wallets.get(wallet_id)
         if wallet is None:
             return "wallet_not_found"
+        if stopped := self._stops(wallet, item["type"]):
+            return stopped
         amount = Decimal(item["amount"])
         largest = _LARGEST_MINOR.scaleb(-wallet["scale"], _EXACT)
         if -int(amount.as_tuple().exponent) > wallet["scale"] or amount > largest:
             return "validation_error"
         if item["type"] == "credit":
-            if wallet["balance"] < amount:
+            if _EXACT.add(wallet["balance"], wallet["limit"]) < amount:
                 return "insufficient_funds"
             wallet["balance"] = _EXACT.subtract(wallet["balance"], amount)
         else:
@@ -165,6 +224,7 @@ class Model:
             pending = f"pending_{item['type']}"
             wallet[pending] = _EXACT.add(wallet[pending], amount)
         wallet["version"] += 1
+        wallet["updated"] = now
         self.transfers[wallet_id, item["id"]] = {
             "type": item["type"],
             "status": item["status"],
@@ -186,12 +246,15 @@ class Model:
             return None
         if transfer["status"] != "pending":
             return f"transfer_already_{transfer['status']}"
+        if item["status"] == "completed" and (stopped := self._stops(wallet, transfer["type"])):
+            return stopped
         pending = f"pending_{transfer['type']}"
         wallet[pending] = _EXACT.subtract(wallet[pending], transfer["amount"])
         # Money comes in with a debit that completes, and back with a credit that doesn't.
         if (transfer["type"], item["status"]) in (("debit", "completed"), ("credit", "failed")):
             wallet["balance"] = _EXACT.add(wallet["balance"], transfer["amount"])
         wallet["version"] += 1
+        wallet["updated"] = now
         transfer["status"] = item["status"]
         transfer["settled"] = now
         transfer["reason"] = "reverted" if item["status"] == "failed" else None
@@ -216,10 +279,13 @@ class Model:
             "reference_id": wallet["reference"],
             "currency": wallet["currency"],
             "scale": wallet["scale"],
-            "status": "active",
-            "metadata": {},
+            "status": wallet["status"],
+            "metadata": wallet["metadata"],
             "created_at": wallet["created"],
-            "updated_at": wallet["created"],
+            "updated_at": wallet["updated"],
+            "overdraft_limit": _text(wallet["limit"], wallet["scale"]),
+            "frozen": wallet["frozen"],
+            "frozen_reason": wallet["why"],
         }
 
     def _transfer_body(self, wallet_id: str, transfer_id: str) -> dict[str, Any]:
@@ -236,8 +302,13 @@ class Model:
             "failure_reason": transfer["reason"],
             "created_at": transfer["created"],
             "settled_at": transfer["settled"],
+            "effect": "in" if transfer["type"] == "debit" else "out",
             "wallet": self._balances(wallet_id),
         }
+
+
+def _control_of(wallet: dict[str, Any]) -> list[Any]:
+    return [wallet[name] for name in ("status", "frozen", "why", "limit", "metadata")]
 
 
 def in_minor(amount: Decimal, scale: int) -> Decimal:
@@ -255,7 +326,7 @@ def _asked(request: ModelRequest) -> list[object]:
 
 def _asked_item(item: Item) -> dict[str, Any]:
     """The client's request without ids that the service generates."""
-    minted = set() if item["do"] == "settle" else {"id"}
+    minted = {"id"} if item["do"] in ("create", "transfer") else set()
     return {name: value for name, value in item.items() if name not in minted | {"key"}}
 
 

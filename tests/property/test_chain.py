@@ -6,15 +6,30 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from actors.journal.postgres_columns import event_row
 from actors.journal.postgres_rows import recorded_event_from_row
 from tests.support.domain import NOW, WALLET_ID, transfer_id
 from wallet.chain import GENESIS, content_of, link, record
+from wallet.commands import (
+    CloseWallet,
+    ControlWallet,
+    FreezeWallet,
+    UnfreezeWallet,
+    UpdateWallet,
+)
+from wallet.control_rules import decide_control
 from wallet.event_codec import content_of_event, decode_envelope, encode_event
-from wallet.events import RecordedEvent, TransferChanged, WalletCreated, WalletRewound
+from wallet.events import (
+    RecordedEvent,
+    TransferChanged,
+    WalletChanged,
+    WalletCreated,
+    WalletRewound,
+)
+from wallet.representation import encode_first_body
 from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, Wallet
 
 PENDING, COMPLETED, FAILED = TransferStatus
@@ -28,11 +43,20 @@ moments = st.datetimes(
     min_value=datetime(2020, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
 )
 amounts = st.integers(1, 10**30)
+reasons = st.none() | texts.filter(bool)
+controls: st.SearchStrategy[ControlWallet] = st.one_of(
+    st.builds(
+        UpdateWallet, metadata=metadata, overdraft_limit=st.sampled_from([None, "0", "1", "900"])
+    ),
+    st.builds(FreezeWallet, direction=st.sampled_from(["both", "debit", "credit"]), reason=reasons),
+    st.builds(UnfreezeWallet, reason=reasons),
+    st.builds(CloseWallet, reason=reasons),
+)
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[RecordedEvent]:
-    """A wallet's events: its creation, and transfers of which some are settled."""
+    """A wallet's events: its creation, transfers of which some are settled, and its control."""
     at = draw(moments)
     creation = WalletCreated(
         wallet_id=WALLET_ID,
@@ -40,6 +64,7 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
         scale=draw(st.sampled_from([0, 2, 18])),
         reference_id=draw(references),
         metadata=draw(metadata),
+        overdraft_limit=draw(st.sampled_from([0, 0, 1, 10**37])),
         occurred_at=at,
     )
     history = [record(None, creation, made_by=draw(makers), key_digest=draw(digests))]
@@ -62,9 +87,18 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
         if held and draw(st.booleans()):
             at += timedelta(microseconds=draw(st.integers(0, 10**9)))
             history.append(_settled(draw, history[-1].wallet_after, transfer, at))
+        history += _controlled(draw, history[-1].wallet_after, at)
     if draw(st.booleans()):
         history.append(_rewound(draw, history[-1].wallet_after, at))
     return history
+
+
+def _controlled(draw: st.DrawFn, wallet: Wallet, at: datetime) -> list[RecordedEvent]:
+    command = draw(st.none() | controls)
+    decision = None if command is None else decide_control(wallet, command, now=at)
+    if not isinstance(decision, WalletChanged):
+        return []
+    return [record(wallet, decision, made_by=draw(makers), key_digest=draw(digests))]
 
 
 def _rewound(draw: st.DrawFn, wallet: Wallet, at: datetime) -> RecordedEvent:
@@ -109,8 +143,8 @@ class JournalRow(tuple[Any, ...]):
         return super().__getitem__(self.names[key] if isinstance(key, str) else key)
 
 
-def journal_row(recorded: RecordedEvent, created: Wallet) -> Any:
-    """What Postgres returns for what was written."""
+def journal_row(recorded: RecordedEvent, created: Wallet, format: int | None = 1) -> Any:
+    """What Postgres returns for what was written. ``created``: the wallet as its row is today."""
     written = event_row(recorded)
     columns: dict[str, Any] = dict(
         zip(
@@ -134,6 +168,7 @@ def journal_row(recorded: RecordedEvent, created: Wallet) -> Any:
         "hash": chain[0],
         "previous_hash": chain[1],
         "key_digest": chain[2],
+        "format": format,
     }
     head = {name: columns.pop(name) for name in ("wallet_id", "version", "type")}
     row = head | {"occurred_at": recorded.event.occurred_at} | columns | wallet
@@ -146,6 +181,7 @@ def without_chain(recorded: RecordedEvent) -> RecordedEvent:
     """The event as a release from before the chain recorded it."""
     return msgspec.structs.replace(
         recorded,
+        body=encode_first_body(recorded.event, recorded.wallet_after),
         wallet_after=msgspec.structs.replace(recorded.wallet_after, hash=b""),
         previous_hash=b"",
         key_digest=b"",
@@ -154,10 +190,11 @@ def without_chain(recorded: RecordedEvent) -> RecordedEvent:
 
 @given(histories())
 def test_row_event_and_message_have_the_same_content(history: list[RecordedEvent]) -> None:
-    created = history[0].wallet_after
+    # The wallet's row is of today, with other metadata and another limit than then.
+    today = msgspec.structs.replace(history[-1].wallet_after, metadata={"of": "today"})
     for recorded in history:
         message = encode_event(recorded)
-        read = recorded_event_from_row(journal_row(recorded, created))
+        read = recorded_event_from_row(journal_row(recorded, today))
         assert encode_event(read) == message
         assert content_of(read) == content_of(recorded)
         assert content_of_event(decode_envelope(message)) == content_of(recorded)
@@ -165,10 +202,15 @@ def test_row_event_and_message_have_the_same_content(history: list[RecordedEvent
 
 @given(histories())
 def test_events_from_before_the_chain_keep_their_bytes(history: list[RecordedEvent]) -> None:
-    created = history[0].wallet_after
+    creation = history[0].event
+    assume(isinstance(creation, WalletCreated) and not creation.overdraft_limit)
+    today = history[-1].wallet_after
     for recorded in map(without_chain, history):
+        if isinstance(recorded.event, WalletChanged):
+            continue  # There were none.
         message = encode_event(recorded)
-        read = recorded_event_from_row(journal_row(recorded, created))
+        read = recorded_event_from_row(journal_row(recorded, today, format=None))
+        assert b"effect" not in message
         assert encode_event(read) == message
         assert content_of_event(decode_envelope(message)) == content_of(read)
         assert b"hash" not in message.split(b'"data"')[0]

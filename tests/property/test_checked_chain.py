@@ -11,12 +11,19 @@ from tests.support.domain import WALLET_ID, make_transfer, transfer_id
 from tests.support.writes import CommitRequestBuilder
 from verification.chain import ChainReplay, ContentFacts, EventChain, Head, Rewound, content_of
 from verification.cloud_events import decode_message
-from verification.facts import Balances, JournalEvent
+from verification.facts import Balances, Control, JournalEvent
 from verification.violations import ViolationKind
 from wallet import chain as product
 from wallet.event_codec import encode_event
-from wallet.events import RecordedEvent, TransferChanged, WalletRewound
-from wallet.state import TransferStatus
+from wallet.events import (
+    Event,
+    RecordedEvent,
+    TransferChanged,
+    WalletChanged,
+    WalletCreated,
+    WalletRewound,
+)
+from wallet.state import TransferStatus, Wallet
 
 Row = tuple[JournalEvent, ContentFacts, EventChain]
 
@@ -39,13 +46,16 @@ def as_row(recorded: RecordedEvent) -> Row:
         previous_status=(event.previous or "") if isinstance(event, TransferChanged) else "",
         amount=transfer.amount if transfer else 0,
         failure_reason=(transfer.failure_reason or "") if transfer else "",
+        control=_control(event, wallet),
     )
+    changed = event if isinstance(event, WalletChanged) else None
     details = transfer or wallet
     facts = ContentFacts(
         occurred_at=event.occurred_at,
         created_at=transfer.created_at if transfer else None,
-        reference_id=details.reference_id,
+        reference_id=None if changed else details.reference_id,
         metadata=details.metadata,
+        reason=changed.reason if changed else None,
         currency=wallet.currency,
         scale=wallet.scale,
         rewound=_rewound(event) if isinstance(event, WalletRewound) else None,
@@ -56,6 +66,17 @@ def as_row(recorded: RecordedEvent) -> Row:
         key_digest=recorded.key_digest,
     )
     return read, facts, links
+
+
+def _control(event: Event, wallet: Wallet) -> Control | None:
+    if not isinstance(event, WalletChanged | WalletCreated):
+        return None
+    return Control(
+        status=wallet.status,
+        frozen=wallet.frozen or "",
+        frozen_reason=wallet.frozen_reason or "",
+        overdraft_limit=wallet.overdraft_limit,
+    )
 
 
 def _rewound(event: WalletRewound) -> Rewound:

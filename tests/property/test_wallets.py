@@ -30,6 +30,8 @@ AMOUNTS = st.one_of(
 VALID_AMOUNTS = st.sampled_from(["1", "2", "3", "7"])
 STATUSES = st.sampled_from(["pending", "completed"])
 TYPES = st.sampled_from(["debit", "debit", "credit"])
+CONTROLS = ["update", "freeze", "unfreeze", "unfreeze", "close"]
+PATCHES = st.dictionaries(st.sampled_from("ab"), st.sampled_from([None, "1", "2"]))
 ENDS = st.sampled_from(["completed", "failed"])
 
 
@@ -99,6 +101,26 @@ class Wallets(RuleBasedStateMachine):
     ) -> ModelRequest:
         wallet, transfer_id = transfer
         request = self.make_request(wallet, [make_settlement(transfer_id, status, key)])
+        self.check_requests(shard, [request], faults)
+        return request
+
+    @rule(target=asked, shard=SHARDS, wallet=wallets, data=st.data(), faults=FAULTS)
+    def control(
+        self, shard: int, wallet: str, data: st.DataObject, faults: list[Fault | None]
+    ) -> ModelRequest:
+        version = self.model.wallets[wallet]["version"]
+        item: Item = {
+            "do": "control",
+            "what": data.draw(st.sampled_from(CONTROLS)),
+            "direction": data.draw(st.sampled_from(["both", "debit", "credit"])),
+            "reason": data.draw(st.sampled_from([None, "why"])),
+            "limit": data.draw(st.sampled_from([None, "0", "1", "5"])),
+            "patch": data.draw(PATCHES),
+            "match": data.draw(st.sampled_from([None, None, version, version - 1])),
+            # The ingress always gives it one.
+            "key": data.draw(st.sampled_from(["k1", self.new_id()])),
+        }
+        request = self.make_request(wallet, [item])
         self.check_requests(shard, [request], faults)
         return request
 
@@ -211,7 +233,7 @@ class Wallets(RuleBasedStateMachine):
     def send_again(self, shard: int, request: ModelRequest) -> None:
         """The client repeats itself: a new request, with new ids for what comes to be."""
         items = [
-            item if item["do"] == "settle" else {**item, "id": self.new_id()}
+            {**item, "id": self.new_id()} if "id" in item and item["do"] != "settle" else item
             for item in request["items"]
         ]
         self.check_requests(shard, [{**request, "items": items, "request": self.new_id()}], [])

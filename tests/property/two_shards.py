@@ -125,7 +125,7 @@ def _keyed(key: str | None, asked: list[Any]) -> commands.Idempotency | None:
 
 
 def _is_minted(item: Item, name: str) -> bool:
-    return name == "id" and item["do"] != "settle"
+    return name == "id" and item["do"] in ("create", "transfer")
 
 
 def _command(item: Item) -> commands.Command:
@@ -143,7 +143,23 @@ def _command(item: Item) -> commands.Command:
             status=item["status"],
             amount=item["amount"],
         )
+    if item["do"] == "control":
+        return _control(item)
     return commands.SettleTransfer(transfer_id=TransferId(item["id"]), status=item["status"])
+
+
+def _control(item: Item) -> commands.ControlWallet:
+    match = None if item["match"] is None else (item["match"],)
+    if item["what"] == "update":
+        return commands.UpdateWallet(
+            metadata=item["patch"], overdraft_limit=item["limit"], if_match=match
+        )
+    if item["what"] == "freeze":
+        return commands.FreezeWallet(
+            direction=item["direction"], reason=item["reason"], if_match=match
+        )
+    kind = commands.UnfreezeWallet if item["what"] == "unfreeze" else commands.CloseWallet
+    return kind(reason=item["reason"], if_match=match)
 
 
 # -- comparing ---------------------------------------------------------------------------------
@@ -200,6 +216,13 @@ def assert_same_state(journal: FaultyJournal, model: Model) -> None:
         balances["pending_credit"] = wallet.pending_credit
         assert balances == {name: in_minor(expected[name], expected["scale"]) for name in balances}
         assert wallet.version == expected["version"]
+        assert wallet.overdraft_limit == in_minor(expected["limit"], expected["scale"])
+        assert (wallet.status, wallet.frozen, wallet.frozen_reason, wallet.metadata) == (
+            expected["status"],
+            expected["frozen"],
+            expected["why"],
+            expected["metadata"],
+        )
         versions = [
             recorded.wallet_after.version
             for recorded in journal.database.events_by_wallet[wallet.id]

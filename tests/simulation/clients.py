@@ -90,6 +90,7 @@ class Client:
             debit_share=plan.debit_share,
             pending_share=0.5,
             key_reuse_share=0.04,
+            control_share=plan.control_share,
         )
         self._source = OperationSource(f"c{number}", state, random, mix)
         transport = _SimulatedTransport(world, self._process, random)

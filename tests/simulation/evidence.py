@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from actors.journal.memory_database import MemoryDatabase
-from tests.simulation.projections import ProjectionTables
+from tests.simulation.projections import ProjectionTables, control_of
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
 from tests.support.client_state import SharedClientState
@@ -21,7 +21,7 @@ from verification.facts import (
     TransferRow,
     WalletRow,
 )
-from wallet.events import RecordedEvent, TransferChanged, WalletCreated
+from wallet.events import RecordedEvent, TransferChanged, WalletChanged, WalletCreated
 from wallet.state import Wallet
 
 
@@ -62,6 +62,16 @@ def balances_of(wallet: Wallet) -> Balances:
 
 def _event(recorded: RecordedEvent) -> JournalEvent:
     event, wallet = recorded.event, recorded.wallet_after
+    if isinstance(event, WalletChanged):
+        asked = event.metadata.get("operation_id", "")
+        return JournalEvent(
+            wallet_id=wallet.id,
+            version=wallet.version,
+            type=event.type,
+            after=balances_of(wallet),
+            control=control_of(wallet),
+            reason=asked if event.type == "wallet.updated" else event.reason or "",
+        )
     if not isinstance(event, TransferChanged):
         return JournalEvent(
             wallet_id=wallet.id,
@@ -69,6 +79,7 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
             type=event.type,
             after=balances_of(wallet),
             reference_id=(isinstance(event, WalletCreated) and event.reference_id) or "",
+            control=control_of(wallet) if isinstance(event, WalletCreated) else None,
         )
     transfer = event.transfer
     return JournalEvent(
@@ -91,7 +102,7 @@ def _wallet(wallet: Wallet) -> WalletRow:
         version=wallet.version,
         balances=balances_of(wallet),
         currency=wallet.currency,
-        overdraft_limit=wallet.overdraft_limit,
+        control=control_of(wallet),
     )
 
 
@@ -141,6 +152,7 @@ def _projected_wallets(tables: ProjectionTables) -> list[WalletRow]:
                 pending_debit=row.pending_debit,
                 pending_credit=row.pending_credit,
             ),
+            control=row.control,
         )
         for row in tables.wallets.values()
     ]

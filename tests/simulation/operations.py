@@ -26,16 +26,20 @@ from tests.support.load_client import (
 )
 from verification.facts import ClientCall, Outcome
 from wallet.commands import (
+    CloseWallet,
     Command,
     CommandItem,
     CommandRequest,
     CreateTransfer,
     CreateWallet,
+    FreezeWallet,
     Idempotency,
     SettleTransfer,
+    UnfreezeWallet,
+    UpdateWallet,
 )
 from wallet.ids import IdempotencyKey, TransferId, WalletId, wallet_creation_scope
-from wallet.money import canonical_amount, from_minor
+from wallet.money import canonical_amount, canonical_limit, from_minor
 
 
 def request_for(
@@ -54,7 +58,7 @@ def request_for(
     return CommandRequest(
         wallet_id=wallet_id,
         items=tuple(
-            CommandItem(command=command, idempotency=_keyed(operation))
+            CommandItem(command=command, idempotency=_keyed(operation, random))
             for operation, command in zip(operations, commands, strict=True)
         ),
         request_id=random.identifier(),
@@ -70,11 +74,16 @@ def _command(operation: RequestedOperation, wallet_id: WalletId, random: SeededR
             wallet_id=wallet_id, currency="USD", scale=2, reference_id=operation.intent
         )
     if operation.operation in ("complete", "revert"):
+        completes = operation.operation == "complete"
+        keyless = completes and not operation.key
         return SettleTransfer(
             transfer_id=TransferId(operation.transfer_id),
-            status="completed" if operation.operation == "complete" else "failed",
+            status="completed" if completes else "failed",
             reference_id=operation.intent,
+            delivery_id=TransferId(random.identifier()) if keyless else None,
         )
+    if (control := _control(operation)) is not None:
+        return control
     return CreateTransfer(
         transfer_id=TransferId(random.identifier()),
         type="debit" if operation.operation == "debit" else "credit",
@@ -84,11 +93,30 @@ def _command(operation: RequestedOperation, wallet_id: WalletId, random: SeededR
     )
 
 
-def _keyed(operation: RequestedOperation) -> Idempotency | None:
-    if not operation.key:
+def _control(operation: RequestedOperation) -> Command | None:
+    """The change of a wallet that was asked for; None: something else was."""
+    match operation.operation:
+        case "update":
+            limit = canonical_limit(from_minor(operation.amount, 2))
+            patch = {"operation_id": operation.intent}
+            return UpdateWallet(metadata=patch, overdraft_limit=limit)
+        case "freeze":
+            return FreezeWallet(direction=operation.direction or "both", reason=operation.intent)
+        case "unfreeze":
+            return UnfreezeWallet(reason=operation.intent)
+        case "close":
+            return CloseWallet(reason=operation.intent)
+    return None
+
+
+def _keyed(operation: RequestedOperation, random: SeededRandom) -> Idempotency | None:
+    key = operation.key
+    if not key and _control(operation) is not None:
+        key = f"own-{random.identifier()}"  # As the ingress does.
+    if not key:
         return None
     asked = hashlib.sha256(msgspec.json.encode(operation)).digest()
-    return Idempotency(key=IdempotencyKey(operation.key), fingerprint=asked)
+    return Idempotency(key=IdempotencyKey(key), fingerprint=asked)
 
 
 def attempts_of(

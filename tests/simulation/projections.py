@@ -21,10 +21,22 @@ from projections.store import (
     TransferRow,
 )
 from tests.simulation.connections import Connection
+from verification.facts import Control
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
+from wallet.state import Wallet
 
 T = TypeVar("T")
+
+
+def control_of(wallet: Wallet) -> Control:
+    """What ``wallet`` may do, as the checker has it."""
+    return Control(
+        status=wallet.status,
+        frozen=wallet.frozen or "",
+        frozen_reason=wallet.frozen_reason or "",
+        overdraft_limit=wallet.overdraft_limit,
+    )
 
 
 class ProjectedWallet(msgspec.Struct, kw_only=True):
@@ -36,6 +48,7 @@ class ProjectedWallet(msgspec.Struct, kw_only=True):
     balance: int = 0
     pending_debit: int = 0
     pending_credit: int = 0
+    control: Control = Control()
 
 
 class ProjectedTransfer(msgspec.Struct, kw_only=True):
@@ -82,6 +95,14 @@ class ProjectionTables:
             if balances.id in moving:
                 assert balances.id in self.wallets or balances.id in created
                 self._move_wallet(balances)
+        for control in batch.controls:
+            if control.id in moving:
+                self.wallets[control.id].control = Control(
+                    status=control.status,
+                    frozen=control.frozen or "",
+                    frozen_reason=control.frozen_reason or "",
+                    overdraft_limit=int(control.overdraft_limit),
+                )
         for transfer in batch.transfers:
             if transfer.wallet_id in moving:
                 self._put_transfer(transfer)
@@ -164,6 +185,7 @@ class ProjectionTables:
         wallet = recorded.wallet_after
         row.version, row.hash, row.balance = wallet.version, wallet.hash, wallet.balance
         row.pending_debit, row.pending_credit = wallet.pending_debit, wallet.pending_credit
+        row.control = control_of(wallet)
         if not isinstance(recorded.event, TransferChanged):
             return
         transfer = recorded.event.transfer

@@ -10,7 +10,8 @@ from actors.journal.ports import JournalConflict, JournalUnavailable, OutcomeUnk
 from projections import queries
 from projections.grouped_reads import statement_for_many
 from tests.simulation.connections import Connection
-from tests.simulation.projections import ProjectionTables
+from tests.simulation.projections import ProjectionTables, control_of
+from verification.facts import Control
 from wallet.state import Wallet
 
 Result = TypeVar("Result")
@@ -62,12 +63,23 @@ class SimulatedPool:
             "balance": str(projected.balance),
             "pending_debit": str(projected.pending_debit),
             "pending_credit": str(projected.pending_credit),
+            **_control_row(projected.control),
         }
+
+
+def _control_row(control: Control) -> dict[str, Any]:
+    return {
+        "status": control.status,
+        "frozen": control.frozen or None,
+        "frozen_reason": control.frozen_reason or None,
+        "overdraft_limit": str(control.overdraft_limit),
+    }
 
 
 def _row(wallet: Wallet) -> dict[str, Any]:
     row = msgspec.structs.asdict(wallet)
     row["metadata"] = None
+    row |= _control_row(control_of(wallet))
     for name in ("balance", "pending_debit", "pending_credit"):
         row[name] = str(row[name])
     return row

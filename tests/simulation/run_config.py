@@ -13,6 +13,9 @@ from runtime.settings import Settings
 
 _DEFAULTS = Settings.model_construct()
 
+_CONTROL_SHARE: Final = 0.25
+"""Share of the seeds whose clients also control wallets."""
+
 _LOST_COMMITS_SHARE: Final = 0.125
 """Share of the seeds whose database loses commits."""
 
@@ -55,6 +58,8 @@ class RunConfig(msgspec.Struct, kw_only=True):
     """Rollbacks of NATS's store and purges of the stream."""
     failovers: int = 0
     """To a database that lacks the last commits."""
+    control_share: float = 0.0
+    """Of a client's requests: changes of what a wallet may do."""
     shuffle_within: bool
     shard_limits: ShardLimits
     relay_limits: RelayLimits
@@ -79,7 +84,15 @@ def config_for_seed(seed: int) -> RunConfig:
     plan = _any_plan(seed)
     if random.random() < 0.35:
         plan = _with_parted_deliveries(plan, random)
-    return _with_lost_commits(plan, Random(f"lost commits {seed}"))
+    plan = _with_lost_commits(plan, Random(f"lost commits {seed}"))
+    return _with_control(plan, Random(f"control {seed}"))
+
+
+def _with_control(plan: RunConfig, random: Random) -> RunConfig:
+    """``plan``, in a part of the seeds with wallets that are frozen, changed and closed."""
+    if random.random() >= _CONTROL_SHARE:
+        return plan
+    return msgspec.structs.replace(plan, control_share=random.choice((0.1, 0.3, 0.5)))
 
 
 def _with_lost_commits(plan: RunConfig, random: Random) -> RunConfig:

@@ -59,7 +59,10 @@ class HttpTransport:
         started = time.monotonic_ns()
         response: httpx.Response | Exception
         try:
-            response = await self._http.post(path, json=body, headers=headers, timeout=timeout_s)
+            method = "PATCH" if operations[0].operation == "update" else "POST"
+            response = await self._http.request(
+                method, path, json=body, headers=headers, timeout=timeout_s
+            )
         except httpx.TransportError as failure:
             response = failure
         timing = CallTiming(started, time.monotonic_ns())
@@ -113,6 +116,16 @@ def request_for(
     reference = {"reference_id": first.intent}
     if first.operation == "create_wallet":
         return "/v1/wallet", reference, headers
+    if first.operation == "update":
+        patch = {
+            "metadata": {"operation_id": first.intent},
+            "overdraft_limit": _amount(first.amount),
+        }
+        return f"/v1/wallet/{first.wallet_id}", patch, headers
+    if first.operation in ("freeze", "unfreeze", "close"):
+        direction = {"direction": first.direction} if first.direction else {}
+        path = f"/v1/wallet/{first.wallet_id}/{first.operation}"
+        return path, direction | {"reason": first.intent}, headers
     base = f"/v1/wallet/{first.wallet_id}/transfers"
     if first.operation in ("complete", "revert"):
         return f"{base}/{first.transfer_id}/{first.operation}", reference, headers
@@ -130,9 +143,13 @@ def _item(operation: RequestedOperation) -> dict[str, Any]:
 
 def _new_transfer(operation: RequestedOperation) -> dict[str, str]:
     return {
-        "amount": f"{operation.amount // 100}.{operation.amount % 100:02d}",
+        "amount": _amount(operation.amount),
         "status": "pending" if operation.pending else "completed",
     }
+
+
+def _amount(minor: int) -> str:
+    return f"{minor // 100}.{minor % 100:02d}"
 
 
 # -- responses -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ they do with the record of each call.
 import asyncio
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -30,7 +30,10 @@ class RequestedOperation(msgspec.Struct, frozen=True, kw_only=True):
     wallet_id: str = ""
     transfer_id: str = ""
     amount: int = 0
+    """Of an update: the overdraft limit."""
     pending: bool = False
+    direction: Literal["", "both", "debit", "credit"] = ""
+    """Of a freeze."""
     key: str = ""
 
 
@@ -162,6 +165,7 @@ def attempt_at(
         transfer_id=operation.transfer_id,
         amount=operation.amount,
         pending=operation.pending,
+        direction=operation.direction,
         key=operation.key,
         started=timing.started,
         ended=timing.ended,

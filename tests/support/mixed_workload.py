@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
+from tests.support.ids import new_id
 from tests.support.results import body
 from tests.support.write_side import ShardUnderTest, credit, debit, settle
+from wallet.commands import ControlWallet, FreezeWallet, UnfreezeWallet, UpdateWallet
 from wallet.ids import WalletId
 
 
@@ -30,7 +32,7 @@ async def run_mixed_workload(
         await asyncio.gather(*(_one_round(shard, wallet) for wallet in wallets))
 
 
-EVENTS_A_ROUND = 11
+EVENTS_A_ROUND = 14
 
 
 async def _one_round(shard: ShardUnderTest, wallet: WalletId) -> None:
@@ -46,3 +48,11 @@ async def _one_round(shard: ShardUnderTest, wallet: WalletId) -> None:
         )
     await shard.request(wallet, credit("1000000"))  # refused: no event
     await shard.request(wallet, debit("1", status="pending"))  # stays pending
+    await _change(shard, wallet, FreezeWallet(direction="debit", reason="Žofie"))
+    await shard.request(wallet, debit("1"))  # refused: no event
+    await _change(shard, wallet, UnfreezeWallet())
+    await _change(shard, wallet, UpdateWallet(metadata={"of": new_id()}, overdraft_limit="5"))
+
+
+async def _change(shard: ShardUnderTest, wallet: WalletId, command: ControlWallet) -> None:
+    body(await shard.request(wallet, command, key=new_id()))

@@ -1,10 +1,19 @@
 """Generates client operations: a random mix of transfers, settlements and batches."""
 
+from typing import Final, Literal
+
 import msgspec
 
 from tests.simulation.fault_probabilities import SeededRandom
 from tests.support.client_state import SharedClientState
 from tests.support.load_client import RequestedOperation
+from verification.facts import Operation
+
+_CONTROLS: Final[tuple[Operation, ...]] = (
+    *("update", "update", "freeze", "freeze", "unfreeze", "unfreeze", "unfreeze", "close"),
+)
+"""Wallets are not frozen for most of the time."""
+_DIRECTIONS: Final[tuple[Literal["both", "debit", "credit"], ...]] = ("both", "debit", "credit")
 
 
 class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +35,8 @@ class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
     key_reuse_share: float = 0.0
     """Of new transfers, under a key that another operation had."""
     amount_max: int = 500
+    control_share: float = 0.0
+    """Of requests that change what a wallet may do."""
 
 
 class OperationSource:
@@ -52,6 +63,8 @@ class OperationSource:
 
     def next_request(self, wallet_id: str) -> list[RequestedOperation]:
         """The operations of the next request; two or more make a batch."""
+        if self._mix.control_share and self._random.happens(self._mix.control_share):
+            return [self._next_control(wallet_id)]
         if not self._random.happens(self._mix.batch_share):
             return [self._next_operation(wallet_id)]
         return [
@@ -78,6 +91,18 @@ class OperationSource:
             amount=random.count(1, mix.amount_max),
             pending=random.happens(mix.pending_share),
             key=reused or self._key_or_none(intent),
+        )
+
+    def _next_control(self, wallet_id: str) -> RequestedOperation:
+        intent, random = self.next_intent(), self._random
+        operation = random.choose(_CONTROLS)
+        return RequestedOperation(
+            intent=intent,
+            operation=operation,
+            wallet_id=wallet_id,
+            amount=random.count(0, self._mix.amount_max) if operation == "update" else 0,
+            direction=random.choose(_DIRECTIONS) if operation == "freeze" else "",
+            key=self._key_or_none(intent),
         )
 
     def _key_or_none(self, intent: str) -> str:

@@ -15,9 +15,11 @@ from tests.support.waiting import stop, until_true
 
 _WALLETS = (
     "SELECT id, currency, scale, status, balance, pending_debit, pending_credit, version, "
-    "reference_id, metadata::jsonb, created_at, updated_at FROM wallets",
+    "reference_id, metadata::jsonb, created_at, updated_at, frozen, frozen_reason, "
+    "overdraft_limit FROM wallets",
     "SELECT wallet_id, currency, scale, status, balance, pending_debit, pending_credit, version, "
-    "reference_id, metadata::jsonb, created_at, updated_at FROM wallet_projections",
+    "reference_id, metadata::jsonb, created_at, updated_at, frozen, frozen_reason, "
+    "overdraft_limit FROM wallet_projections",
 )
 _TRANSFERS = tuple(
     f"SELECT wallet_id, {id}, type, status, amount, reference_id, metadata::jsonb, failure_reason, "

@@ -8,7 +8,9 @@ import msgspec
 from actors.journal.ports import CommitRequest, StoredAnswer
 from tests.support.domain import NOW
 from wallet.chain import record
-from wallet.events import Event, TransferChanged, WalletCreated
+from wallet.commands import ControlWallet
+from wallet.control_rules import decide_control
+from wallet.events import Event, TransferChanged, WalletChanged, WalletCreated
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.state import Transfer, TransferStatus, Wallet
 
@@ -30,7 +32,12 @@ class CommitRequestBuilder:
         )
 
     def create(
-        self, wallet_id: WalletId, *, reference_id: str | None = None, **metadata: str
+        self,
+        wallet_id: WalletId,
+        *,
+        reference_id: str | None = None,
+        overdraft_limit: int = 0,
+        **metadata: str,
     ) -> Wallet:
         event = WalletCreated(
             wallet_id=wallet_id,
@@ -38,10 +45,18 @@ class CommitRequestBuilder:
             scale=2,
             reference_id=reference_id,
             metadata=metadata,
+            overdraft_limit=overdraft_limit,
             occurred_at=self._now,
         )
         self.write.created_wallets.append(wallet_id)
         return self._record(None, event, made_by=None)
+
+    def control(self, wallet_id: WalletId, command: ControlWallet) -> Wallet:
+        """Record a change of the wallet's control."""
+        wallet = self.write.wallets[wallet_id]
+        event = decide_control(wallet, command, now=self._now)
+        assert isinstance(event, WalletChanged), event
+        return self._record(wallet, event, made_by=None)
 
     def transfer(
         self, wallet_id: WalletId, transfer: Transfer, *, made_by: str | None = None

@@ -130,9 +130,15 @@ async def test_readiness_shows_the_reason_to_admins_only(service: Service) -> No
 
 
 def test_a_new_route_of_the_api_requires_a_key_by_default() -> None:
-    assert {route.needs for route in API} == {"wallets:read", "wallets:write"}
+    assert {route.needs for route in API} == {"wallets:read", "wallets:write", "admin"}
     for route in API:
-        assert route.needs == ("wallets:read" if route.method == "GET" else "wallets:write")
+        default = "wallets:read" if route.method == "GET" else "wallets:write"
+        assert route.needs == (route.scope or default)
+
+
+def test_freezing_and_closing_need_an_admin() -> None:
+    guarded = {route.path.rsplit("/", 1)[-1] for route in API if route.needs == "admin"}
+    assert guarded == {"freeze", "unfreeze", "close"}
 
 
 async def test_a_bug_is_logged_without_the_key(

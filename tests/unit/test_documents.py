@@ -170,7 +170,7 @@ def test_documents_name_no_machine(path: Path) -> None:
 
 def test_the_readme_lists_every_route() -> None:
     listed = set(
-        re.findall(r"^\| `(GET|POST) (/\S*)` \|", text_of(ROOT / "README.md"), re.MULTILINE)
+        re.findall(r"^\| `(GET|PATCH|POST) (/\S*)` \|", text_of(ROOT / "README.md"), re.MULTILINE)
     )
     assert listed == {(route.method, route.path) for route in ROUTES}
 
@@ -197,9 +197,9 @@ def test_a_decision_has_its_parts(path: Path) -> None:
     assert parts[2:] == ["## Context", "## Decision", "## Consequences"]
 
 
-def test_decisions_are_numbered_without_gaps_and_listed() -> None:
-    numbers = [int(path.name.partition("-")[0]) for path in DECISIONS]
-    assert numbers == list(range(1, len(DECISIONS) + 1))
+def test_decisions_have_numbers_of_their_own_and_are_listed() -> None:
+    numbers = [path.name.partition("-")[0] for path in DECISIONS]
+    assert len(set(numbers)) == len(numbers)
     index = text_of(ROOT / "specification/README.md")
     assert re.findall(r"\(decisions/([^)]+)\)", index) == [path.name for path in DECISIONS]
 

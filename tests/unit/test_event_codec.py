@@ -17,6 +17,7 @@ from tests.support.domain import (
 )
 from wallet.event_codec import decode_envelope, encode_event, partition_of, subject_of
 from wallet.events import EventType, RecordedEvent
+from wallet.representation import encode_first_body
 from wallet.state import FailureReason, TransferStatus, TransferType
 
 PENDING, COMPLETED, FAILED = TransferStatus
@@ -77,6 +78,32 @@ GOLDEN = {
         b'"pending_credit":"0.00","pending_debit":"0.00"}}}',
     ),
 }
+
+
+EARLIER = {
+    name: (msgspec.structs.replace(one, body=encode_first_body(one.event, one.wallet_after)), sent)
+    for name, (one, sent) in GOLDEN.items()
+}
+"""As releases published them that had no format in the journal."""
+
+GOLDEN = {
+    name: (
+        recorded,
+        payload.replace(
+            b'"updated_at":"2026-01-02T03:04:05.678900Z"}',
+            b'"updated_at":"2026-01-02T03:04:05.678900Z","overdraft_limit":"0.00","frozen":null,'
+            b'"frozen_reason":null}',
+        ).replace(b',"wallet":{', b',"effect":"out","wallet":{'),
+    )
+    for name, (recorded, payload) in GOLDEN.items()
+}
+
+
+@pytest.mark.parametrize(("recorded", "payload"), EARLIER.values(), ids=EARLIER)
+def test_an_event_of_an_earlier_release_keeps_its_bytes(
+    recorded: RecordedEvent, payload: bytes
+) -> None:
+    assert encode_event(recorded) == payload
 
 
 @pytest.mark.parametrize(("recorded", "payload"), GOLDEN.values(), ids=GOLDEN)

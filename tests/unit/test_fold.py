@@ -5,10 +5,12 @@ from itertools import product
 import pytest
 
 from tests.support.domain import LATER, NOW, WALLET_ID, make_transfer, make_wallet, settled
-from wallet.events import TransferChanged, WalletCreated
+from wallet.commands import CloseWallet, UpdateWallet
+from wallet.control_rules import decide_control
+from wallet.events import TransferChanged, WalletChanged, WalletCreated
 from wallet.fold import BALANCE_EFFECTS, evolve, fold_table
 from wallet.money import MINOR_MAX
-from wallet.state import Transfer, TransferStatus, TransferType, Wallet
+from wallet.state import Transfer, TransferStatus, TransferType, Wallet, WalletStatus
 
 DEBIT, CREDIT = TransferType.DEBIT, TransferType.CREDIT
 PENDING, COMPLETED, FAILED = TransferStatus
@@ -130,6 +132,23 @@ def test_an_overdrawn_wallet_is_a_bug_unless_its_limit_allows_it() -> None:
         evolve(make_wallet(balance=0, overdraft_limit=99), event_of(CREDIT, None, COMPLETED))
     allowed = evolve(make_wallet(balance=0, overdraft_limit=100), event_of(CREDIT, None, COMPLETED))
     assert allowed.balance == -100
+
+
+@pytest.mark.parametrize("kind", TransferType)
+def test_a_closed_wallet_never_changes(kind: TransferType) -> None:
+    closed = make_wallet(status=WalletStatus.CLOSED)
+    change = decide_control(make_wallet(), UpdateWallet(metadata={"a": "b"}), now=LATER)
+    assert isinstance(change, WalletChanged)
+    for event in (event_of(kind, None, PENDING), change):
+        with pytest.raises(AssertionError, match="INV-14"):
+            evolve(closed, event)
+
+
+def test_what_is_not_empty_is_not_closed() -> None:
+    closing = decide_control(make_wallet(), CloseWallet(), now=LATER)
+    assert isinstance(closing, WalletChanged)
+    with pytest.raises(AssertionError, match="INV-14"):
+        evolve(make_wallet(pending_debit=1), closing)
 
 
 @pytest.mark.parametrize("kind", TransferType)

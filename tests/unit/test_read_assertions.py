@@ -38,6 +38,9 @@ WALLET = {
     "metadata": None,
     "created_at": NOW,
     "updated_at": NOW,
+    "overdraft_limit": "0",
+    "frozen": None,
+    "frozen_reason": None,
 }
 TRANSFER = {
     "id": TRANSFER_ID,

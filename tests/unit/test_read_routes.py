@@ -29,6 +29,9 @@ _WALLET = {
     "metadata": None,
     "created_at": datetime(2026, 1, 2, tzinfo=UTC),
     "updated_at": datetime(2026, 1, 2, tzinfo=UTC),
+    "overdraft_limit": "0",
+    "frozen": None,
+    "frozen_reason": None,
 }
 _TRANSFER = _WALLET | {
     "type": "debit",

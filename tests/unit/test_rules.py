@@ -22,6 +22,8 @@ from wallet.refusals import STORED_UNDER_KEY, Refusal, RefusalCode
 from wallet.rules import decide_creation, decide_settlement, decide_transfer
 from wallet.state import (
     FailureReason,
+    Freeze,
+    FreezeDirection,
     Transfer,
     TransferStatus,
     TransferType,
@@ -34,6 +36,14 @@ NOT_ACTIVE = {
     WalletStatus.FROZEN: RefusalCode.WALLET_FROZEN,
     WalletStatus.CLOSED: RefusalCode.WALLET_CLOSED,
 }
+
+
+def not_active(status: WalletStatus) -> dict[str, Any]:
+    """Fields of a frozen or closed wallet."""
+    frozen = status is WalletStatus.FROZEN
+    return {"status": status, "freeze": Freeze(FreezeDirection.BOTH) if frozen else None}
+
+
 LARGEST = from_minor(MINOR_MAX, 2)
 
 
@@ -143,7 +153,7 @@ def test_a_transfer_of_no_wallet_is_refused(kind: TransferType, status: str) -> 
 def test_a_wallet_that_is_not_active_takes_no_transfers(
     kind: TransferType, status: WalletStatus
 ) -> None:
-    wallet = make_wallet(balance=1_000, status=status)
+    wallet = make_wallet(balance=1_000, **not_active(status))
     refused = refusal(decide(wallet, transfer(kind, "1")))
     assert code_of(refused) is NOT_ACTIVE[status]
     assert f"The wallet is {status}" in refused.detail
@@ -194,7 +204,7 @@ def test_a_debit_may_fill_the_wallet_to_the_brim_and_not_beyond(status: str) -> 
 def test_a_transfer_is_refused_for_the_first_reason_in_order() -> None:
     hopeless = transfer("credit", "0.001")
     assert code_of(decide(None, hopeless)) is RefusalCode.WALLET_NOT_FOUND
-    frozen = make_wallet(status=WalletStatus.FROZEN)
+    frozen = make_wallet(**not_active(WalletStatus.FROZEN))
     assert code_of(decide(frozen, hopeless)) is RefusalCode.WALLET_FROZEN
     assert code_of(decide(make_wallet(), hopeless)) is RefusalCode.VALIDATION_ERROR
     assert code_of(decide(make_wallet(), transfer("credit", "1"))) is RefusalCode.INSUFFICIENT_FUNDS
@@ -291,7 +301,7 @@ def test_the_opposite_settlement_is_refused_with_the_current_status(
 def test_a_wallet_that_is_not_active_releases_holds_but_completes_nothing(
     status: WalletStatus,
 ) -> None:
-    wallet = make_wallet(status=status, pending_debit=100)
+    wallet = make_wallet(pending_debit=100, **not_active(status))
     refused = decide_to_settle(wallet, make_transfer(), settle("completed"))
     assert code_of(refused) is NOT_ACTIVE[status]
     reverted = decide_to_settle(wallet, make_transfer(), settle("failed"))
@@ -300,7 +310,7 @@ def test_a_wallet_that_is_not_active_releases_holds_but_completes_nothing(
 
 def test_a_settlement_is_refused_for_the_first_reason_in_order() -> None:
     failed = settled(make_transfer(), FAILED)
-    frozen = make_wallet(status=WalletStatus.FROZEN)
+    frozen = make_wallet(**not_active(WalletStatus.FROZEN))
     complete = settle("completed")
     assert code_of(decide_to_settle(None, None, complete)) is RefusalCode.WALLET_NOT_FOUND
     assert code_of(decide_to_settle(frozen, None, complete)) is RefusalCode.TRANSFER_NOT_FOUND

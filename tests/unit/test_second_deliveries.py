@@ -14,12 +14,19 @@ from tests.support.ids import new_id
 from tests.support.results import body
 from tests.support.shards import shard_in_memory
 from tests.support.waiting import until
-from tests.support.write_side import ShardUnderTest, credit, debit, settle
+from tests.support.write_side import ShardUnderTest, create_wallet, credit, debit, settle
 from tests.support.writes import CommitRequestBuilder
-from wallet.commands import Command, CreateTransfer, Idempotency
-from wallet.ids import IdempotencyKey, WalletId
+from wallet.commands import (
+    Command,
+    CreateTransfer,
+    FreezeWallet,
+    Idempotency,
+    UnfreezeWallet,
+    UpdateWallet,
+)
+from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.refusals import Refusal
-from wallet.state import TransferStatus, TransferType
+from wallet.state import TransferStatus, TransferType, WalletStatus
 
 
 def two_connections() -> tuple[FaultyJournal, FaultyJournal]:
@@ -175,3 +182,60 @@ def test_an_atomic_batch_meeting_its_own_requests_refusal_is_decided() -> None:
     )
     results.rolled_back(reply)
     assert list(again.write.stored_answers) == [(WALLET_ID, "whole")]
+
+
+@pytest.mark.parametrize("other_way", [False, True], ids=["late", "again"])
+async def test_a_completion_refused_while_frozen_is_not_applied_later(other_way: bool) -> None:
+    one, other = two_connections()
+    async with shard_in_memory(one) as first, shard_in_memory(other) as second:
+        wallet = await first.create_wallet()
+        held = debit("10", status="pending")
+        await first.request(wallet, held)
+        command = settle(held.transfer_id, "completed", delivery_id=TransferId(new_id()))
+        await second.request(wallet, FreezeWallet(direction="debit"), key="f")
+        reported = results.refused(await second.request(wallet, command, attempt=2))
+        await second.request(wallet, UnfreezeWallet(), key="u")
+        # The first delivery was in a mailbox until now; a third one comes, too.
+        late = (second, 3) if other_way else (first, 1)
+        again = results.refused(await late[0].request(wallet, command, attempt=late[1]))
+        assert again.refusal == reported.refusal
+        assert one.database.wallets[wallet].balance == 0
+        # Another request for the same transfer is another decision.
+        another = settle(held.transfer_id, "completed", delivery_id=TransferId(new_id()))
+        await first.request(wallet, another)
+    assert one.database.wallets[wallet].balance == 1_000
+
+
+async def test_a_rolled_back_completion_leaves_no_delivery_behind() -> None:
+    journal = FaultyJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = await shard.create_wallet()
+        held = debit("10", status="pending")
+        await shard.request(wallet, held)
+        done = settle(held.transfer_id, "completed", delivery_id=TransferId(new_id()))
+        results.rolled_back(await shard.request(wallet, done, credit("99"), atomic=True))
+        await shard.request(wallet, done, attempt=2)
+    assert journal.database.wallets[wallet].balance == 1_000
+
+
+async def test_a_change_delivered_twice_does_not_undo_the_one_between() -> None:
+    one, other = two_connections()
+    async with shard_in_memory(one) as first, shard_in_memory(other) as second:
+        wallet = await first.create_wallet()
+        freeze = FreezeWallet(direction="both", if_match=(1,))
+        done = body(await first.request(wallet, freeze, key="f", request_id="r"))
+        await second.request(wallet, UnfreezeWallet(), key="u")
+        again = await second.request(wallet, freeze, key="f", request_id="r", attempt=2)
+    assert body(again) == done
+    assert one.database.wallets[wallet].status is WalletStatus.ACTIVE
+
+
+async def test_a_creation_delivered_again_is_as_it_was_then() -> None:
+    journal = FaultyJournal()
+    async with shard_in_memory(journal) as shard:
+        wallet = WalletId(new_id())
+        opening = create_wallet(wallet, metadata={"a": "1"}, overdraft_limit="2")
+        first = results.applied(await shard.request(wallet, opening))
+        await shard.request(wallet, UpdateWallet(metadata={"a": None}), key="u")
+        again = results.applied(await shard.request(wallet, opening, attempt=2))
+    assert again.body == first.body

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from verification.facts import Balances, JournalEvent, TransferRow
+from verification.facts import Balances, Control, JournalEvent, TransferRow
 from verification.findings import Findings
+from verification.journal_rules import WalletReplay
 from verification.merge_join import merge_join
 from verification.projection_rules import check_transfer_projection
 from verification.violations import Violation, ViolationKind
@@ -121,3 +122,66 @@ def test_a_violation_is_reported_once_per_wallet_and_always_counted() -> None:
     findings.start_next_range()
     findings.add([gap])
     assert findings.total == 4
+
+
+def journal_of(*steps: tuple[str, Control | None, int]) -> list[ViolationKind]:
+    """What the checker finds of a wallet with 1 unit; a step: type, control, balance after it."""
+    replay = WalletReplay("w")
+    events = [("wallet.created", Control(overdraft_limit=1), 0), ("transfer.completed", None, 1)]
+    found: list[ViolationKind] = []
+    for number, (type, control, balance) in enumerate([*events, *steps], start=1):
+        moves = type.startswith("transfer.")
+        event = JournalEvent(
+            wallet_id="w",
+            version=number,
+            type=type,
+            after=Balances(balance=balance),
+            transfer_id=f"t{number}" if moves else "",
+            transfer_type=("debit" if number == 2 else "credit") if moves else "",
+            amount=1 if moves else 0,
+            control=control,
+        )
+        found += [violation.kind for violation in replay.add(event)]
+    return found
+
+
+FROZEN = Control(status="frozen", frozen="credit", overdraft_limit=1)
+
+
+def test_a_transfer_of_a_frozen_wallet_is_found() -> None:
+    out = ("transfer.completed", None, 0)
+    assert journal_of(out) == []
+    freeze = ("wallet.frozen", FROZEN, 1)
+    assert journal_of(freeze, out) == [ViolationKind.TRANSITION_FORBIDDEN]
+    other = ("wallet.frozen", Control(status="frozen", frozen="debit", overdraft_limit=1), 1)
+    assert journal_of(other, out) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "kind"),
+    [
+        ([("wallet.frozen", FROZEN, 2)], ViolationKind.FOLD_BROKEN),
+        ([("wallet.frozen", Control(overdraft_limit=1), 1)], ViolationKind.TRANSITION_FORBIDDEN),
+        ([("wallet.unfrozen", Control(overdraft_limit=1), 1)], ViolationKind.TRANSITION_FORBIDDEN),
+        (
+            [("wallet.closed", Control(status="closed", overdraft_limit=1), 1)],
+            ViolationKind.FOLD_BROKEN,
+        ),
+        (
+            [("wallet.frozen", Control(status="frozen", frozen="both"), 1)],
+            ViolationKind.TRANSITION_FORBIDDEN,
+        ),
+        (
+            [
+                ("transfer.completed", None, 0),
+                ("transfer.completed", None, -1),
+                ("wallet.updated", Control(), -1),
+            ],
+            ViolationKind.BALANCE_BELOW_LIMIT,
+        ),
+    ],
+)
+def test_each_wrong_change_of_a_wallet_is_found(
+    steps: list[tuple[str, Control | None, int]], kind: ViolationKind
+) -> None:
+    assert journal_of(*steps) == [kind]
