@@ -49,8 +49,9 @@ SELECT w.id::text,
     )
     OR (w.hash_version = w.version AND w.hash <> e.hash)
     OR (p.version = w.version AND (p.hash_version < p.version OR p.hash IN ('', w.hash))
-        AND (w.balance, w.pending_debit, w.pending_credit, w.status, w.overdraft_limit)
-            IS DISTINCT FROM (p.balance, p.pending_debit, p.pending_credit, p.status,
+        AND (w.balance, w.pending_debit, w.pending_credit, w.status, w.frozen,
+                w.overdraft_limit)
+            IS DISTINCT FROM (p.balance, p.pending_debit, p.pending_credit, p.status, p.frozen,
                 p.overdraft_limit)) AS contradicts,
     EXISTS (
         SELECT FROM wallet_events missing

@@ -214,14 +214,16 @@ BEGIN
         -- The wallets are locked: a refusal of these transfers is visible here, or waits. (INV-7)
         IF EXISTS (SELECT FROM refused_deliveries WHERE wallet_id = ANY (w_id)) THEN
             SELECT string_agg(e.wallet_id::text, ',') INTO conflicting
-            FROM (
-                SELECT wallet_id, transfer_id FROM unnest(e_wallet_id, e_transfer_id, e_previous)
-                    AS e(wallet_id, transfer_id, previous)
-                WHERE previous IS NULL
-                UNION ALL SELECT * FROM unnest(d_wallet_id, d_id)
-            ) e
+            FROM unnest(e_wallet_id, e_transfer_id, e_previous)
+                AS e(wallet_id, transfer_id, previous)
             JOIN refused_deliveries r
-                ON r.wallet_id = e.wallet_id AND r.transfer_id = e.transfer_id;
+                ON r.wallet_id = e.wallet_id AND r.transfer_id = e.transfer_id
+            WHERE e.previous IS NULL;
+            IF conflicting IS NULL AND cardinality(d_id) > 0 THEN
+                SELECT string_agg(d.wallet_id::text, ',') INTO conflicting
+                FROM unnest(d_wallet_id, d_id) AS d(wallet_id, id)
+                JOIN refused_deliveries r ON r.wallet_id = d.wallet_id AND r.transfer_id = d.id;
+            END IF;
             IF conflicting IS NOT NULL THEN
                 RAISE EXCEPTION 'a transfer was refused for good'
                     USING ERRCODE = 'WV003', DETAIL = conflicting;
@@ -234,24 +236,31 @@ BEGIN
         SELECT reference_id, id FROM unnest(n_id, n_reference_id) AS n(id, reference_id)
         WHERE reference_id IS NOT NULL ORDER BY reference_id;
 
+        -- If there are changes the limit follows below: a join of two lists is quadratic.
         INSERT INTO wallets (id, currency, scale, balance, pending_debit, pending_credit,
-            version, reference_id, metadata, created_at, updated_at, hash, hash_version, status,
-            frozen, frozen_reason, overdraft_limit)
+            version, reference_id, metadata, created_at, updated_at, hash, hash_version,
+            overdraft_limit)
         SELECT id, currency, scale, balance::numeric, pending_debit::numeric,
-            pending_credit::numeric, n.version, reference_id,
-            CASE WHEN c.wallet_id IS NULL THEN n.metadata::json ELSE c.metadata END, now, now, hash,
-            n.version, coalesce(c.status, 'active'), c.frozen, c.frozen_reason,
-            coalesce(c.overdraft_limit, 0)
+            pending_credit::numeric, version, reference_id, metadata::json, now, now, hash, version,
+            CASE WHEN changes THEN 1e38::numeric - 1 ELSE 0 END
         FROM unnest(n_id, n_currency, n_scale, n_reference_id, n_metadata,
             w_version[existing + 1:], w_balance[existing + 1:],
             w_pending_debit[existing + 1:], w_pending_credit[existing + 1:], w_hash[existing + 1:])
             AS n(id, currency, scale, reference_id, metadata, version, balance, pending_debit,
-            pending_credit, hash)
-        LEFT JOIN (
-            SELECT DISTINCT ON (wallet_id) *
-            FROM wallet_states(e_wallet_id, e_version, e_type, e_amount, e_metadata)
-            WHERE changes ORDER BY wallet_id, version DESC
-        ) c ON c.wallet_id = n.id;
+            pending_credit, hash);
+        IF changes THEN
+            UPDATE wallets w SET status = coalesce(c.status, 'active'), frozen = c.frozen,
+                frozen_reason = c.frozen_reason,
+                overdraft_limit = coalesce(c.overdraft_limit, 0),
+                metadata = CASE WHEN c.wallet_id IS NULL THEN w.metadata ELSE c.metadata END
+            FROM unnest(n_id) AS n(id)
+            LEFT JOIN (
+                SELECT DISTINCT ON (wallet_id) *
+                FROM wallet_states(e_wallet_id, e_version, e_type, e_amount, e_metadata)
+                ORDER BY wallet_id, version DESC
+            ) c ON c.wallet_id = n.id
+            WHERE w.id = n.id;
+        END IF;
     END IF;
 
     IF changes THEN

@@ -187,10 +187,10 @@ BEGIN
     -- As the wallet was created: it may have changed since.
     INSERT INTO wallet_projections (wallet_id, reference_id, currency, scale, status, balance,
         pending_debit, pending_credit, version, metadata, created_at, updated_at)
-    SELECT w.id, w.reference_id, w.currency, w.scale, 'active', 0, 0, 0, 0, opened.metadata,
-        w.created_at, w.created_at
-    FROM wallets w JOIN wallet_events opened ON opened.wallet_id = w.id AND opened.version = 1
-    WHERE w.id = wallet
+    SELECT id, reference_id, currency, scale, 'active', 0, 0, 0, 0,
+        (SELECT metadata FROM wallet_events WHERE wallet_id = wallet AND version = 1),
+        created_at, created_at
+    FROM wallets WHERE id = wallet
     ON CONFLICT DO NOTHING;
 
     SELECT version INTO at FROM wallet_projections WHERE wallet_id = wallet FOR UPDATE;
@@ -237,14 +237,15 @@ BEGIN
             FROM wallet_events WHERE wallet_id = wallet AND version = target)
     WHERE wallet_id = wallet;
 
-    UPDATE wallet_projections p SET status = c.status, frozen = c.frozen,
-        frozen_reason = c.frozen_reason, overdraft_limit = c.overdraft_limit, metadata = c.metadata
-    FROM (
-        SELECT * FROM wallet_changes
-        WHERE wallet_id = wallet AND version > at AND version <= target
-        ORDER BY version DESC LIMIT 1
-    ) c
-    WHERE p.wallet_id = wallet;
+    SELECT * INTO e FROM wallet_changes
+    WHERE wallet_id = wallet AND version > at AND version <= target
+    ORDER BY version DESC LIMIT 1;
+    IF FOUND THEN
+        UPDATE wallet_projections SET status = e.status, frozen = e.frozen,
+            frozen_reason = e.frozen_reason, overdraft_limit = e.overdraft_limit,
+            metadata = e.metadata
+        WHERE wallet_id = wallet;
+    END IF;
 
     RETURN EXISTS (SELECT 1 FROM wallet_events WHERE wallet_id = wallet AND version > target);
 END $$;

@@ -15,11 +15,12 @@ from actors.outbox.postgres import PostgresOutbox
 from tests.support.domain import make_transfer, transfer_id, wallet_id
 from tests.support.write_side import connection
 from tests.support.writes import CommitRequestBuilder, make_answer
+from wallet.commands import FreezeWallet
 from wallet.ids import WalletId
 from wallet.state import Transfer, TransferStatus, Wallet
 
-_PREVIOUS, _BEFORE = 40, 36
-"""Parameters of `commit_batch` in the previous release and in the one before it."""
+_LATEST, _PREVIOUS, _BEFORE = 45, 40, 36
+"""Parameters of `commit_batch` in releases before this one."""
 
 _SWEEP_BY_KEY = """
 SELECT wallet_id::text, first_version, last_version FROM outbox o
@@ -34,7 +35,7 @@ ORDER BY o.wallet_id, o.first_version LIMIT $4
 """The sweep of the previous release."""
 
 _CHAIN_COLUMNS = (7, 8, 30, 31, 32)
-"""Parameters of this release that neither had."""
+"""Parameters that only the latest of them had."""
 
 _WALLET_COLUMNS = range(1, 7)
 _NEW_WALLET_COLUMNS = range(7, 12)
@@ -46,6 +47,8 @@ def commit_sql(parameters: int) -> str:
 
 def as_an_old_shard_sends_it(making: CommitRequestBuilder, parameters: int) -> list[object]:
     """The parameters that it knows. The oldest sends wallets in another order than by id."""
+    if parameters == _LATEST:
+        return list(commit_arguments(making.write)[:parameters])
     sent = enumerate(commit_arguments(making.write))
     arguments = [one for number, one in sent if number not in _CHAIN_COLUMNS][:parameters]
     for number in (*_WALLET_COLUMNS, *_NEW_WALLET_COLUMNS) if parameters == _BEFORE else ():
@@ -73,7 +76,7 @@ async def journal(database: str) -> AsyncIterator[PostgresJournal]:
     await inner.close()
 
 
-@pytest.mark.parametrize("parameters", [_PREVIOUS, _BEFORE])
+@pytest.mark.parametrize("parameters", [_LATEST, _PREVIOUS, _BEFORE])
 async def test_a_batch_of_an_old_shard_is_written_as_it_was_meant(
     database: str, journal: PostgresJournal, parameters: int
 ) -> None:
@@ -95,7 +98,7 @@ async def test_a_batch_of_an_old_shard_is_written_as_it_was_meant(
     assert (await journal.load(ReadSet(wallets=wallets))).wallets == making.write.wallets
 
 
-@pytest.mark.parametrize("parameters", [_PREVIOUS, _BEFORE])
+@pytest.mark.parametrize("parameters", [_LATEST, _PREVIOUS, _BEFORE])
 async def test_an_old_shard_does_not_write_what_was_refused_for_good(
     database: str, journal: PostgresJournal, parameters: int
 ) -> None:
@@ -112,13 +115,14 @@ async def test_an_old_shard_does_not_write_what_was_refused_for_good(
         await commit_as_an_old_shard(database, late, parameters)
 
 
+@pytest.mark.parametrize("parameters", [_LATEST, _PREVIOUS])
 async def test_an_old_shard_s_event_is_published_again_as_it_was(
-    database: str, journal: PostgresJournal
+    database: str, parameters: int
 ) -> None:
     making = CommitRequestBuilder()
     made = making.create(wallet_id(5), note="n")
     making.transfer(made.id, completed(1))
-    await commit_as_an_old_shard(database, making)
+    await commit_as_an_old_shard(database, making, parameters)
     inner = connection(database)
     try:
         (events,) = await PostgresOutbox(inner, chores=inner).read([EventRange(made.id, 1, 2)])
@@ -127,6 +131,20 @@ async def test_an_old_shard_s_event_is_published_again_as_it_was(
     added = {"effect", "overdraft_limit", "frozen", "frozen_reason"}
     for one in events:
         assert not added & msgspec.json.decode(one.body).keys()
+
+
+async def test_an_old_shard_s_write_leaves_the_control_as_it_is(
+    database: str, journal: PostgresJournal
+) -> None:
+    first = CommitRequestBuilder()
+    wallet = first.create(wallet_id(5), overdraft_limit=700)
+    first.control(wallet.id, FreezeWallet(direction="credit", reason="lost"))
+    await journal.commit(first.write)
+    making = CommitRequestBuilder(first.write.wallets[wallet.id])
+    making.transfer(wallet.id, completed(1))
+    await commit_as_an_old_shard(database, making, _LATEST)
+    loaded = (await journal.load(ReadSet(wallets={wallet.id}))).wallets
+    assert loaded == making.write.wallets
 
 
 async def test_old_and_new_shards_write_one_wallet_in_turn(

@@ -29,17 +29,19 @@ from actors.outbox.retention import OutboxRetention
 from actors.outbox.stream_loss import StreamLoss, loss_of
 from actors.shard import batch_decision
 from projections import changes
-from projections.store import BalanceRow, Reason
+from projections.store import BalanceRow, ControlRow, Reason
 from tests.simulation.projections import ProjectionTables
 from tests.simulation.run_config import config_for_seed
 from tests.simulation.scenario import Make
 from tests.simulation.stream import StreamServer
 from tests.simulation.world import World
 from verification.violations import ViolationKind
+from wallet import rules
 from wallet.commands import CommandRequest
 from wallet.event_codec import CloudEvent
 from wallet.events import RecordedEvent
 from wallet.ids import WalletId
+from wallet.representation import WalletView
 from wallet.rules import decide_settlement
 from wallet.state import Transfer, TransferStatus
 
@@ -144,6 +146,15 @@ def _numbered(recorded: RecordedEvent) -> str:
 
 def _numbered_on_stream(event: CloudEvent) -> str:
     return f"{event.subject}:{event.walletversion}"
+
+
+def _never(*_: object) -> bool:
+    return False
+
+
+def _as_if_active(wallet: WalletView) -> ControlRow:
+    """What a projection shows that doesn't know of freezes."""
+    return ControlRow(wallet.id, "active", None, None, "0", None)
 
 
 def _do_nothing(*_: object) -> None:
@@ -271,6 +282,12 @@ MUTATIONS: Final[dict[str, Mutation]] = {
             (changes, "event_id", _numbered_on_stream),
         ),
         loses_commits=True,
+    ),
+    "move money of a frozen wallet": Mutation(
+        ViolationKind.TRANSITION_FORBIDDEN, patches=((rules, "_is_stopped", _never),)
+    ),
+    "project no freezes": Mutation(
+        ViolationKind.PROJECTION_DIFFERS, patches=((changes, "_control_row", _as_if_active),)
     ),
     "project events of a lost history": Mutation(ViolationKind.READ_DIFFERS, make=_TrustingWorld),
 }

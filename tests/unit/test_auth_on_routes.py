@@ -136,6 +136,28 @@ def test_a_new_route_of_the_api_requires_a_key_by_default() -> None:
         assert route.needs == (route.scope or default)
 
 
+async def test_an_overdraft_needs_an_admin(client: httpx.AsyncClient, service: Service) -> None:
+    writer, admin = service.world.keys.make("wallets:write"), service.world.keys.make("admin")
+    wallet = path_of(next(route for route in API if route.method == "PATCH"))
+    for method, path in (("PATCH", wallet), ("POST", "/v1/wallet")):
+        for key, body, status in (
+            (writer, {"overdraft_limit": "1"}, 403),
+            (
+                writer,
+                {"overdraft_limit": None} if method == "PATCH" else {"overdraft_limit": 0},
+                403,
+            ),
+            (writer, {"metadata": {"a": "b"}}, 500),
+            (admin, {"overdraft_limit": "1"}, 500),
+        ):
+            headers = {"Authorization": f"Bearer {key.text}"}
+            answer = await client.request(method, path, json=body, headers=headers)
+            assert answer.status_code == status, (method, body)
+            if status == 403:
+                assert answer.json()["code"] == "scope_missing"
+                assert 'scope="admin"' in answer.headers["www-authenticate"]
+
+
 def test_freezing_and_closing_need_an_admin() -> None:
     guarded = {route.path.rsplit("/", 1)[-1] for route in API if route.needs == "admin"}
     assert guarded == {"freeze", "unfreeze", "close"}
