@@ -7,6 +7,7 @@ from deploy.cluster.demand import Demand
 from deploy.cluster.room import shortage
 from deploy.cluster.state import ActorState, Cluster, ClusterState, Kind
 from deploy.local.errors import StackError
+from serve_app.applications import API
 
 POLL_S: Final = 1.0
 WAITING_S: Final = 15.0
@@ -34,7 +35,7 @@ class DeploymentTimedOut(StackError):
 
 
 class Rollout:
-    """One deployment. ``before``: the cluster as it was when it began.
+    """One deployment. ``before``: the cluster as it was when it began; None: it had begun already.
 
     ``clock``: seconds, monotonic. ``report`` gets a line for people whenever there is news.
     """
@@ -43,7 +44,7 @@ class Rollout:
         self,
         cluster: Cluster,
         *,
-        before: ClusterState,
+        before: ClusterState | None,
         applications: Collection[str],
         demand: Demand,
         report: Callable[[str], None],
@@ -51,8 +52,9 @@ class Rollout:
         sleep: Callable[[float], None],
     ) -> None:
         self._cluster = cluster
-        self._before = before
-        self._known = frozenset(actor.name for actor in before.actors)
+        self._new_word = "" if before is None else "new "
+        self._applications_before = {} if before is None else before.applications
+        self._known = frozenset(() if before is None else (one.name for one in before.actors))
         self._applications = sorted(applications)
         self._demand = demand
         self._report = report
@@ -99,7 +101,7 @@ class Rollout:
 
     def _is_new(self, state: ClusterState, name: str) -> bool:
         """Whether what Serve says of the application is about this deployment."""
-        found, before = state.applications.get(name), self._before.applications.get(name)
+        found, before = state.applications.get(name), self._applications_before.get(name)
         return found is not None and (before is None or found.deployed_at_s != before.deployed_at_s)
 
     def _check_failures(self, state: ClusterState) -> None:
@@ -110,9 +112,8 @@ class Rollout:
 
     def _is_done(self, state: ClusterState) -> bool:
         """Whether the applications run, and no shard of the version before does beside new ones."""
-        if self._new(state, "shard") and any(
-            actor.name in self._known for actor in state.of_kind("shard")
-        ):
+        versions = {actor.version for actor in state.of_kind("shard")}
+        if API in self._applications and len(versions) > 1:
             return False
         return all(
             self._is_new(state, name) and state.applications[name].status == "RUNNING"
@@ -128,7 +129,8 @@ class Rollout:
         for kind, label in _PARTS.items():
             new = self._new(state, kind)
             if new:
-                parts.append(f"{sum(one.is_alive for one in new)} of {len(new)} new {label}")
+                alive = sum(one.is_alive for one in new)
+                parts.append(f"{alive} of {len(new)} {self._new_word}{label}")
         return f"{statuses}: {', '.join(parts)}" if parts else statuses
 
     def _new(self, state: ClusterState, kind: Kind) -> list[ActorState]:
