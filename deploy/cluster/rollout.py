@@ -5,9 +5,9 @@ from typing import Final
 
 from deploy.cluster.demand import Demand
 from deploy.cluster.room import shortage
-from deploy.cluster.state import ActorState, Cluster, ClusterState, Kind
+from deploy.cluster.state import FAILED, ActorState, Cluster, ClusterState, Kind
 from deploy.local.errors import StackError
-from serve_app.applications import API
+from serve_app.applications import API, PROJECTIONS
 
 POLL_S: Final = 1.0
 WAITING_S: Final = 15.0
@@ -24,6 +24,8 @@ _PARTS: Final[dict[Kind, str]] = {
     "ingress": "ingress replicas",
     "projection": "projections",
 }
+_ACTORS: Final[dict[str, Kind]] = {API: "shard", PROJECTIONS: "projection"}
+"""What Serve starts anew with a new version of an application."""
 
 
 class DeploymentFailed(StackError):
@@ -100,13 +102,23 @@ class Rollout:
             self._report(text)
 
     def _is_new(self, state: ClusterState, name: str) -> bool:
-        """Whether what Serve says of the application is about this deployment."""
+        """Whether what Serve says of the application is about this deployment.
+
+        It keeps the time of the first deployment if that was from a shell's settings, which start
+        all actors anew.
+        """
         found, before = state.applications.get(name), self._applications_before.get(name)
-        return found is not None and (before is None or found.deployed_at_s != before.deployed_at_s)
+        if found is None or before is None:
+            return found is not None
+        return (
+            found.deployed_at_s != before.deployed_at_s
+            or found.status == FAILED != before.status
+            or bool(self._new(state, _ACTORS[name]))
+        )
 
     def _check_failures(self, state: ClusterState) -> None:
         for name in self._applications:
-            if self._is_new(state, name) and state.applications[name].status == "DEPLOY_FAILED":
+            if self._is_new(state, name) and state.applications[name].status == FAILED:
                 reason = state.applications[name].message.strip().rpartition("\n")[2]
                 raise DeploymentFailed(f"Serve could not start `{name}`: {reason}")
 

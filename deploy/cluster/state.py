@@ -15,6 +15,7 @@ _REPLICA_CLASS: Final = "ServeReplica:api:Ingress"
 
 DEPLOYING: Final = "DEPLOYING"
 """Serve's status of an application whose new version does not run completely."""
+FAILED: Final = "DEPLOY_FAILED"
 
 
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,9 +62,3 @@ class Acceptance:
         self.calls: list[ClientCall] = []
         self.audit = ""
         """What the checker said; empty before it has."""
-
-    def check(self, load: SteadyLoad) -> None:
-        """Keep the record of a load that has ended; assert that no write is lost or doubled."""
-        self.calls += load.calls
-        assert load.given_up == 0
-        assert load.lost_or_duplicated() == {}

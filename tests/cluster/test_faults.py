@@ -33,6 +33,8 @@ from tests.cluster.probe import (
 
 NODE_LOST_S: Final = 4.0
 HEAD_LOST_S: Final = 5.0
+HEAD_BACK_S: Final = 120.0
+"""Ray's head, Serve's controller and what ran on the machine start one after the other."""
 READINESS_S: Final = 2.0
 DRAIN_NOTICED_S: Final = 2.0
 
@@ -189,7 +191,7 @@ def test_a_head_that_is_lost_costs_a_short_pause(
         spread.network.heal(spread.head.machine)
         spread.head.supervisor.enable()
         started_at = time.monotonic()
-        wait_until_whole(spread)
+        wait_until_whole(spread, timeout_s=HEAD_BACK_S)
         whole_s = time.monotonic() - started_at
         load.wait_for_each(2, timeout_s=60)
     measured = (

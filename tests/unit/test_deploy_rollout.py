@@ -79,6 +79,22 @@ def test_shards_of_the_version_before_must_have_ended() -> None:
         follow(ScriptedCluster(both), timeout_s=30)
 
 
+def test_settings_of_a_shell_end_although_serve_keeps_the_time() -> None:
+    """`serve.run` changes no `last_deployed_time_s` of an application that exists."""
+    begins = moved(deploying(*NEW), applications={"api": application(API_CONFIG)})
+    runs = moved(RUNS, actors=[NEW[0], shard(1, 1, version="v2")], applications=BEFORE.applications)
+    cluster = ScriptedCluster(BEFORE, BEFORE, begins, runs)
+    assert follow(cluster)[-1] == "2 api RUNNING: 1 of 2 new shards"
+    assert cluster.now_s == 5
+
+
+def test_settings_of_a_shell_that_fail_are_told() -> None:
+    failed = application(API_CONFIG, status="DEPLOY_FAILED", message="ValueError: wrong")
+    cluster = ScriptedCluster(BEFORE, moved(BEFORE, applications={"api": failed}))
+    with pytest.raises(DeploymentFailed, match="ValueError: wrong"):
+        follow(cluster)
+
+
 def test_one_that_had_begun_is_followed_to_its_end() -> None:
     started = deploying(NEW[0], shard(1, 1, version="v2"))
     ended = moved(RUNS, actors=[NEW[0], shard(1, 1, version="v2")])
