@@ -104,6 +104,7 @@ def test_ray_leaves_a_machine_that_acknowledges_nothing_as_soon_as_it_counts_as_
     ) + int(found["RAY_health_check_timeout_ms"])
 
     assert 0 < int(found["RAY_grpc_client_keepalive_timeout_ms"]) <= dead_ms + 1_000
+    assert 0 < int(found["RAY_raylet_liveness_self_check_interval_ms"]) <= dead_ms
 
 
 @pytest.mark.parametrize("name", SERVE_CONFIGS)
