@@ -208,7 +208,7 @@ docker-down: .env ## Finish requests in flight, then stop the containers; data i
 docker-test: $(DEVELOPMENT) ## Start the containers, test the service in them, inject faults, stop them
 	@$(BIN)/pytest tests/docker $(ARGS)
 
-cluster-test: $(DEVELOPMENT) ## Lose, drain and cut off nodes of a Ray cluster on this machine (8 minutes; root)
+cluster-test: $(DEVELOPMENT) ## Lose, drain and cut off nodes of a Ray cluster on this machine (10 minutes; root)
 	@WALLET_CLUSTER_TEST=write $(BIN)/python -m tests.cluster $(ARGS)
 
 # Secrets, created once, readable by the owner only. Each begins with a letter, because NATS would

@@ -3,8 +3,9 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -77,8 +78,10 @@ def deploy(
             _show(plan, console)
             if plan.changes.removed and not options.remove:
                 raise _would_remove(plan)
-            if plan.changes.is_empty or options.dry_run:
+            if options.dry_run:
                 return 0
+            if plan.changes.is_empty:
+                return _follow_ongoing(configuration, cluster, plan, options.timeout_s, console)
             if configuration.raw is not None and not options.yes:
                 _confirm()
             return _carry_out(configuration, cluster, plan, settings, options.timeout_s, console)
@@ -195,27 +198,57 @@ def _carry_out(
     timeout_s: float,
     console: Console,
 ) -> int:
+    def begin_it() -> None:
+        if configuration.raw is not None:
+            cluster.deploy(configuration.raw)
+        else:
+            begin(settings, tuple(configuration.applications))
+
+    follow = partial(
+        Rollout,
+        cluster,
+        before=plan.state,
+        applications=plan.changes.applications,
+        demand=plan.demand,
+    )
+    return _followed(begin_it, follow, timeout_s, console)
+
+
+def _follow_ongoing(
+    configuration: Configuration, cluster: Cluster, plan: Plan, timeout_s: float, console: Console
+) -> int:
+    """Nothing is to be deployed: follow what is still being deployed, if anything is."""
+    ongoing = plan.state.being_deployed & configuration.applications.keys()
+    if not ongoing:
+        return 0
+    console.print("Following the deployment that is going on.", highlight=False)
+    follow = partial(
+        Rollout,
+        cluster,
+        before=None,
+        applications=ongoing,
+        demand=configuration.only(ongoing).demand,
+    )
+    return _followed(lambda: None, follow, timeout_s, console)
+
+
+def _followed(
+    begin_it: Callable[[], None],
+    rollout: Callable[..., Rollout],
+    timeout_s: float,
+    console: Console,
+) -> int:
+    """Begin, and tell how it goes on; returns the exit code."""
     began_s = time.monotonic()
 
     def report(text: str) -> None:
         elapsed_s = time.monotonic() - began_s
         console.print(f"{elapsed_s:5.0f} s  {text}", highlight=False, markup=False)
 
-    rollout = Rollout(
-        cluster,
-        before=plan.state,
-        applications=plan.changes.applications,
-        demand=plan.demand,
-        report=report,
-        clock=time.monotonic,
-        sleep=time.sleep,
-    )
     try:
-        if configuration.raw is not None:
-            cluster.deploy(configuration.raw)
-        else:
-            begin(settings, tuple(configuration.applications))
-        state = rollout.follow(timeout_s=timeout_s)
+        begin_it()
+        follower = rollout(report=report, clock=time.monotonic, sleep=time.sleep)
+        state = follower.follow(timeout_s=timeout_s)
     except DeploymentTimedOut as late:
         _print_error(late)
         return EXIT_TIMED_OUT

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from deploy.cluster.configuration import Application, Configuration
-from deploy.cluster.state import ApplicationState, ClusterState
+from deploy.cluster.state import FAILED, ApplicationState, ClusterState
 from serve_app.arguments import SECRETS
 
 _HIDDEN: Final = "(not shown)"
@@ -98,7 +98,7 @@ def _lines(
                 _flat(deployed.get(deployment, {})),
                 _flat(application.options.get(deployment, {})),
             )
-        if running.status == "DEPLOY_FAILED":
+        if running.status == FAILED:
             yield Change(application=name, name="", before="failed", after="tried again")
 
 

@@ -5,8 +5,9 @@ from typing import Final
 
 from deploy.cluster.demand import Demand
 from deploy.cluster.room import shortage
-from deploy.cluster.state import ActorState, Cluster, ClusterState, Kind
+from deploy.cluster.state import FAILED, ActorState, Cluster, ClusterState, Kind
 from deploy.local.errors import StackError
+from serve_app.applications import API, PROJECTIONS
 
 POLL_S: Final = 1.0
 WAITING_S: Final = 15.0
@@ -23,6 +24,8 @@ _PARTS: Final[dict[Kind, str]] = {
     "ingress": "ingress replicas",
     "projection": "projections",
 }
+_ACTORS: Final[dict[str, Kind]] = {API: "shard", PROJECTIONS: "projection"}
+"""What Serve starts anew with a new version of an application."""
 
 
 class DeploymentFailed(StackError):
@@ -34,7 +37,7 @@ class DeploymentTimedOut(StackError):
 
 
 class Rollout:
-    """One deployment. ``before``: the cluster as it was when it began.
+    """One deployment. ``before``: the cluster as it was when it began; None: it had begun already.
 
     ``clock``: seconds, monotonic. ``report`` gets a line for people whenever there is news.
     """
@@ -43,7 +46,7 @@ class Rollout:
         self,
         cluster: Cluster,
         *,
-        before: ClusterState,
+        before: ClusterState | None,
         applications: Collection[str],
         demand: Demand,
         report: Callable[[str], None],
@@ -51,8 +54,9 @@ class Rollout:
         sleep: Callable[[float], None],
     ) -> None:
         self._cluster = cluster
-        self._before = before
-        self._known = frozenset(actor.name for actor in before.actors)
+        self._new_word = "" if before is None else "new "
+        self._applications_before = {} if before is None else before.applications
+        self._known = frozenset(() if before is None else (one.name for one in before.actors))
         self._applications = sorted(applications)
         self._demand = demand
         self._report = report
@@ -98,21 +102,30 @@ class Rollout:
             self._report(text)
 
     def _is_new(self, state: ClusterState, name: str) -> bool:
-        """Whether what Serve says of the application is about this deployment."""
-        found, before = state.applications.get(name), self._before.applications.get(name)
-        return found is not None and (before is None or found.deployed_at_s != before.deployed_at_s)
+        """Whether what Serve says of the application is about this deployment.
+
+        It keeps the time of the first deployment if that was from a shell's settings, which start
+        all actors anew.
+        """
+        found, before = state.applications.get(name), self._applications_before.get(name)
+        if found is None or before is None:
+            return found is not None
+        return (
+            found.deployed_at_s != before.deployed_at_s
+            or found.status == FAILED != before.status
+            or bool(self._new(state, _ACTORS[name]))
+        )
 
     def _check_failures(self, state: ClusterState) -> None:
         for name in self._applications:
-            if self._is_new(state, name) and state.applications[name].status == "DEPLOY_FAILED":
+            if self._is_new(state, name) and state.applications[name].status == FAILED:
                 reason = state.applications[name].message.strip().rpartition("\n")[2]
                 raise DeploymentFailed(f"Serve could not start `{name}`: {reason}")
 
     def _is_done(self, state: ClusterState) -> bool:
         """Whether the applications run, and no shard of the version before does beside new ones."""
-        if self._new(state, "shard") and any(
-            actor.name in self._known for actor in state.of_kind("shard")
-        ):
+        versions = {actor.version for actor in state.of_kind("shard")}
+        if API in self._applications and len(versions) > 1:
             return False
         return all(
             self._is_new(state, name) and state.applications[name].status == "RUNNING"
@@ -128,7 +141,8 @@ class Rollout:
         for kind, label in _PARTS.items():
             new = self._new(state, kind)
             if new:
-                parts.append(f"{sum(one.is_alive for one in new)} of {len(new)} new {label}")
+                alive = sum(one.is_alive for one in new)
+                parts.append(f"{alive} of {len(new)} {self._new_word}{label}")
         return f"{statuses}: {', '.join(parts)}" if parts else statuses
 
     def _new(self, state: ClusterState, kind: Kind) -> list[ActorState]:

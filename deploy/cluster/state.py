@@ -13,6 +13,10 @@ _SHARD: Final = "::shard-"
 _PROJECTION: Final = "::projection-"
 _REPLICA_CLASS: Final = "ServeReplica:api:Ingress"
 
+DEPLOYING: Final = "DEPLOYING"
+"""Serve's status of an application whose new version does not run completely."""
+FAILED: Final = "DEPLOY_FAILED"
+
 
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     """One node that is alive."""
@@ -48,6 +52,11 @@ class ActorState(msgspec.Struct, frozen=True, kw_only=True):
         return "ingress" if self.class_name == _REPLICA_CLASS else None
 
     @property
+    def version(self) -> str:
+        """What all shards, or all projections, of one deployed version have in common."""
+        return self.name.rpartition("::")[0]
+
+    @property
     def label(self) -> str:
         """For people: ``shard-3``, ``projection-0``, ``ingress replica``."""
         return "ingress replica" if self.kind == "ingress" else self.name.rpartition("::")[2]
@@ -77,6 +86,13 @@ class ClusterState(msgspec.Struct, frozen=True, kw_only=True):
     applications: Mapping[str, ApplicationState]
     http: tuple[str, int] | None
     """Address and port that Serve listens on; None: Serve doesn't run."""
+
+    @property
+    def being_deployed(self) -> frozenset[str]:
+        """Names of the applications that Serve has not finished to deploy."""
+        return frozenset(
+            name for name, found in self.applications.items() if found.status == DEPLOYING
+        )
 
     def of_kind(self, kind: Kind) -> list[ActorState]:
         return [actor for actor in self.actors if actor.kind == kind]

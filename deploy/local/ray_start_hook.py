@@ -1,8 +1,11 @@
 """Changes what `ray start` does. Ray calls it because RAY_START_HOOK names it."""
 
-from typing import Any
+import os
+from typing import Any, Final
 
 from deploy.local.scheduling_policy import use_batch_scheduling
+
+REDIS_PASSWORD_VARIABLE: Final = "RAY_REDIS_PASSWORD"  # noqa: S105 - the variable's name
 
 
 def prepare(parameters: Any, head: bool) -> None:
@@ -10,7 +13,12 @@ def prepare(parameters: Any, head: bool) -> None:
 
     Ray Client is not used, and its server takes 1.5 s and 100 MB; `ray start` has no option for
     this. All processes of the node inherit the scheduling policy, including HAProxy.
+
+    A head reads the address of its Redis from the environment, but not the password, which `ray
+    start` takes as an argument only. Here it is read like the address.
     """
     if head:
         parameters.ray_client_server_port = None
+        if password := os.environ.get(REDIS_PASSWORD_VARIABLE):
+            parameters.redis_password = password
     use_batch_scheduling()

@@ -1,4 +1,4 @@
-"""One cluster for the tests of a file, which change it one after another."""
+"""One cluster for all tests of a run, which change it one after another."""
 
 import os
 import subprocess
@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from deploy.local.processes import wait_until
-from tests.cluster.acceptance import Acceptance
+from tests.cluster.acceptance import Acceptance, FaultResult
 from tests.cluster.balancer import start_balancer, start_forwarder
 from tests.cluster.network import INSIDE, Network, unavailable_reason
-from tests.cluster.nodes import HTTP_PORT, Cluster
+from tests.cluster.nodes import HTTP_PORT, REDIS_PASSWORD, Cluster
 from tests.cluster.probe import OK, status_of
 from tests.cluster.redis import redis_server
-from tests.cluster.results import FaultResult, write_results
+from tests.cluster.results import write_results
 from tests.support import databases
 
 _HERE: Final = Path(__file__).parent
@@ -54,28 +54,28 @@ def memory() -> Iterator[Path]:
         subprocess.run(["cp", "-r", str(folder), kept], check=False, timeout=60)
 
 
-@pytest.fixture(scope="module")
-def folder(memory: Path, request: pytest.FixtureRequest) -> Path:
-    folder = memory / request.path.stem
+@pytest.fixture(scope="session")
+def folder(memory: Path) -> Path:
+    folder = memory / "machines"
     folder.mkdir()
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
     network = Network()
     yield network
     network.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def redis_url(network: Network, folder: Path) -> Iterator[str]:
     """HOST:PORT of a Redis for the head's state; empty where there is no redis-server."""
-    with redis_server(network.address, folder) as url:
+    with redis_server(network.address, folder, REDIS_PASSWORD) as url:
         yield url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(
     network: Network, folder: Path, redis_url: str, _template: str, nats_server: str
 ) -> Iterator[Cluster]:
@@ -93,7 +93,7 @@ def cluster(
             forwarder.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def http_url(cluster: Cluster, folder: Path) -> Iterator[str]:
     """The address of the service for clients: the balancer of deploy/balancer/haproxy.cfg."""
     address = cluster.network.address
@@ -105,12 +105,18 @@ def http_url(cluster: Cluster, folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def acceptance() -> Iterator[Acceptance]:
-    """What this run saw; written at its end, if every test has passed."""
+def acceptance(request: pytest.FixtureRequest) -> Iterator[Acceptance]:
+    """What this run saw; written at its end, if every test has run and passed."""
     began, acceptance = time.monotonic(), Acceptance()
     yield acceptance
-    if os.environ.get(_RUN) == "write" and acceptance.audit:
-        write_results(acceptance.results, acceptance.audit, time.monotonic() - began)
+    is_complete = acceptance.audit and not request.session.testsfailed
+    if os.environ.get(_RUN) == "write" and is_complete:
+        write_results(acceptance, time.monotonic() - began)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _begin(acceptance: Acceptance) -> None:
+    """The time of a run begins with its first test."""
 
 
 @pytest.fixture

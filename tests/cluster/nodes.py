@@ -6,7 +6,6 @@ Every machine runs a unit of deploy/systemd/ with deploy/ray.env and a node.env 
 import secrets
 import sys
 import sysconfig
-import time
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +19,13 @@ from tests.cluster.units import MEMBER, Supervisor, read_unit
 from tests.support.commands import CHECKOUT, run_command
 
 HTTP_PORT: Final = 8089
+REDIS_PASSWORD: Final = "of-the-test-s-redis"
 
 _SCRIPTS: Final = Path(sysconfig.get_path("scripts"))
 _ENTRY: Final = "import sys; from deploy.cli.main import main; sys.exit(main())"
 _STARTED: Final = "Ray runtime started"
 _START_TIMEOUT_S: Final = 120
 _COMMAND_TIMEOUT_S: Final = 240
-_POLL_S: Final = 0.5
 _CPUS: Final = 4
 """What each machine declares: Ray does not check. Enough for two generations on two machines."""
 
@@ -145,28 +144,34 @@ class Cluster:
     def ray(self, *arguments: str) -> str:
         return self._run([str(_SCRIPTS / "ray"), *arguments], {})
 
-    def deploy(self) -> None:
-        """`serve deploy deploy/serve.yaml`; returns when it all runs."""
+    def deploy(self, *, revision: str = "", **arguments: object) -> str:
+        """`wallet deploy` of deploy/serve.yaml, with these arguments of the API.
+
+        Returns its output. AssertionError with it if it fails; else everything runs.
+        """
         config = yaml.safe_load((CHECKOUT / "deploy" / "serve.yaml").read_text())
         self._revision += 1
         for application in config["applications"]:
-            for deployment in application.get("deployments", []):
-                # So that each machine has one, again after it was lost.
-                deployment.setdefault("max_replicas_per_node", 1)
             # These tests do not use authentication.
             application["args"] |= {
-                "revision": str(self._revision),
+                "revision": revision or f"test-{self._revision}",
                 "auth": "off",
                 "allow_unauthenticated_remote": True,
             }
+        config["applications"][0]["args"] |= arguments
         file = self.folder / "serve.yaml"
         file.write_text(yaml.safe_dump(config))
-        began = time.time()
-        self._run(
-            [str(_SCRIPTS / "serve"), "deploy", str(file)],
-            {"RAY_DASHBOARD_ADDRESS": self.dashboard_url},
+        # Not in Ray's environment: as from a machine that is no node.
+        return self.wallet(
+            "deploy", str(file), "--yes", f"--address={self.dashboard_url}", RAY_ADDRESS="-"
         )
-        assert wait_until(lambda: self._runs_since(began), timeout_s=_COMMAND_TIMEOUT_S)
+
+    def status(self) -> str:
+        """What `wallet status` prints on 80 columns, whatever its exit code is."""
+        try:
+            return self.wallet("status", f"--address={self.dashboard_url}", COLUMNS="80")
+        except AssertionError as not_ready:
+            return str(not_ready)
 
     def serve_details(self) -> dict[str, object]:
         """What Serve says about itself."""
@@ -178,18 +183,6 @@ class Cluster:
         answer.raise_for_status()
         found: dict[str, object] = answer.json()
         return found
-
-    def _runs_since(self, began: float) -> bool:
-        """Whether Serve runs the version that was deployed since then."""
-        time.sleep(_POLL_S)
-        applications = self.serve_details()["applications"]
-        assert isinstance(applications, dict)
-        found = applications.values()
-        failed = [one["message"] for one in found if one["status"] == "DEPLOY_FAILED"]
-        assert not failed, failed
-        return all(
-            one["status"] == "RUNNING" and one["last_deployed_time_s"] > began for one in found
-        )
 
     def _run(self, command: list[str], variables: dict[str, str]) -> str:
         return run_command(
@@ -214,8 +207,9 @@ class Cluster:
             # Several nodes on the processors of one may take longer than Ray's 30 s to start.
             "RAY_raylet_start_wait_time_s": str(_START_TIMEOUT_S),
         }
-        if self._redis_url and not self.nodes:  # the head's
+        if self._redis_url:  # on every node, as the pages say; only the head uses them
             variables["RAY_REDIS_ADDRESS"] = self._redis_url
+            variables["RAY_REDIS_PASSWORD"] = REDIS_PASSWORD
         node = Node(machine, CHECKOUT / "deploy" / "systemd" / unit, variables)
         self.nodes.append(node)
         node.supervisor.enable()

@@ -11,16 +11,26 @@ _PORT: Final = 6399
 
 
 @contextmanager
-def redis_server(address: str, folder: Path) -> Iterator[str]:
-    """HOST:PORT of a server that appends every change to a file; empty without redis-server."""
+def redis_server(address: str, folder: Path, password: str) -> Iterator[str]:
+    """HOST:PORT of a server that appends every change to a file; empty without redis-server.
+
+    Set up as docs/operating/cluster.md says.
+    """
     program = shutil.which("redis-server")
     if program is None:
         yield ""
         return
-    arguments = {"bind": address, "port": str(_PORT), "dir": str(folder), "appendonly": "yes"}
+    arguments = {
+        "bind": address,
+        "port": str(_PORT),
+        "dir": str(folder),
+        "requirepass": password,
+        "appendonly": "yes",
+        "maxmemory-policy": "noeviction",
+    }
     options = [one for name, value in arguments.items() for one in (f"--{name}", value)]
     server = subprocess.Popen(
-        [program, *options, "--save", "", "--protected-mode", "no"],
+        [program, *options, "--save", ""],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )

@@ -217,6 +217,33 @@ def test_a_file_is_deployed_and_followed_to_its_end(operator: Operator, api: Api
     api.new_wallet("1.00")
 
 
+def test_settings_of_a_shell_are_deployed_and_followed_to_their_end(
+    operator: Operator, api: Api
+) -> None:
+    before = operator.pids()
+    done = operator.run("deploy", "api")
+    assert done.code == 0, done.text
+    assert "Deployed in" in done.text
+    assert before - operator.pids(), "the version before still runs"
+    api.new_wallet("1.00")
+
+
+def test_the_same_file_again_follows_what_is_still_going_on(operator: Operator, api: Api) -> None:
+    file = operator.file(revision="followed")
+    left = operator.run("deploy", file, "--yes", "--timeout", "1")
+    assert left.code == EXIT_TIMED_OUT, left.text
+    before = operator.pids()
+
+    followed = operator.run("deploy", file)
+
+    assert followed.code == 0, followed.text
+    assert "Nothing changes." in followed.text
+    assert "Following the deployment that is going on." in followed.text
+    assert "Deployed in" in followed.text
+    assert before - operator.pids(), "the version before still runs"
+    api.new_wallet("1.00")
+
+
 def test_status_of_an_address_shows_placement_and_load(
     operator: Operator, service: RunningService
 ) -> None:

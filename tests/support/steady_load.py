@@ -19,8 +19,14 @@ import msgspec
 
 from deploy.local.background_thread import BackgroundThread
 from tests.simulation.fault_probabilities import SeededRandom
-from tests.support.http_transport import HttpTransport
-from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
+from tests.support.http_transport import HttpTransport, attempts_from, request_for
+from tests.support.load_client import (
+    CallTiming,
+    LoadClient,
+    RequestedOperation,
+    RetryPolicy,
+    failure_in,
+)
 from verification.facts import ClientCall
 
 _RETRY: Final = RetryPolicy(wait_s=0.05, wait_max_s=0.05, give_up_s=30.0)
@@ -67,7 +73,7 @@ class SteadyLoad:
         self.replayed = 0
         """First attempts that were answered as replays."""
         self.calls: list[ClientCall] = []
-        """Every attempt, for `tests.support.checker`."""
+        """Every attempt, the wallets' creation included, for `tests.support.checker`."""
         self.given_up = 0
         """Requests that never succeeded: their outcome is unknown."""
         self._url = url
@@ -78,7 +84,7 @@ class SteadyLoad:
         self._running: BackgroundThread[None] | None = None
         with self._http() as http:
             self._wallets = [
-                [_new_wallet(http) for _ in range(wallets_per_client)] for _ in range(clients)
+                [self._new_wallet(http) for _ in range(wallets_per_client)] for _ in range(clients)
             ]
 
     @property
@@ -132,6 +138,15 @@ class SteadyLoad:
                 if found != expected:
                     wrong[wallet] = f"expected {expected}, found {found}"
         return wrong
+
+    def _new_wallet(self, http: httpx.Client) -> str:
+        intent = str(uuid4())
+        creation = [RequestedOperation(intent=intent, operation="create_wallet", key=intent)]
+        path, body, headers = request_for(creation, atomic=False)
+        started = time.monotonic_ns()
+        response = http.post(path, json=body, headers=headers).raise_for_status()
+        self.calls += attempts_from(creation, CallTiming(started, time.monotonic_ns()), response)
+        return str(response.json()["id"])
 
     def _http(self) -> httpx.Client:
         return httpx.Client(base_url=self._url, timeout=_TIMEOUT_S, trust_env=False)
@@ -191,10 +206,6 @@ def _failure_in(attempt: ClientCall) -> str | None:
     if attempt.outcome == "refused":
         return f"{attempt.status} {attempt.code}"
     return failure_in(attempt)
-
-
-def _new_wallet(http: httpx.Client) -> str:
-    return str(http.post("/v1/wallet", json={}).raise_for_status().json()["id"])
 
 
 def _balance(http: httpx.Client, wallet: str) -> str:

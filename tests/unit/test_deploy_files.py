@@ -97,6 +97,16 @@ def test_haproxy_of_a_cluster_waits_longer_than_any_deadline() -> None:
     assert float(_variables(RAY_ENV)["RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S"]) > limit
 
 
+def test_ray_leaves_a_machine_that_acknowledges_nothing_as_soon_as_it_counts_as_dead() -> None:
+    found = _variables(RAY_ENV)
+    dead_ms = int(found["RAY_health_check_period_ms"]) * (
+        int(found["RAY_health_check_failure_threshold"]) - 1
+    ) + int(found["RAY_health_check_timeout_ms"])
+
+    assert 0 < int(found["RAY_grpc_client_keepalive_timeout_ms"]) <= dead_ms + 1_000
+    assert 0 < int(found["RAY_raylet_liveness_self_check_interval_ms"]) <= dead_ms
+
+
 @pytest.mark.parametrize("name", SERVE_CONFIGS)
 def test_serve_takes_the_configuration(name: str) -> None:
     config = ServeDeploySchema(**SERVE_CONFIGS[name])

@@ -36,7 +36,7 @@ RUNS = moved(deploying(), applications={"api": application(API_CONFIG, at_s=2)})
 
 
 def follow(
-    cluster: ScriptedCluster, *, timeout_s: float = 120, before: ClusterState = BEFORE
+    cluster: ScriptedCluster, *, timeout_s: float = 120, before: ClusterState | None = BEFORE
 ) -> list[str]:
     lines: list[str] = []
     cluster.lines = lines  # type: ignore[attr-defined]  # for tests of what failed
@@ -77,6 +77,47 @@ def test_shards_of_the_version_before_must_have_ended() -> None:
     both = moved(deploying(*NEW), applications={"api": application(API_CONFIG, at_s=2)})
     with pytest.raises(DeploymentTimedOut):
         follow(ScriptedCluster(both), timeout_s=30)
+
+
+def test_settings_of_a_shell_end_although_serve_keeps_the_time() -> None:
+    """`serve.run` changes no `last_deployed_time_s` of an application that exists."""
+    begins = moved(deploying(*NEW), applications={"api": application(API_CONFIG)})
+    runs = moved(RUNS, actors=[NEW[0], shard(1, 1, version="v2")], applications=BEFORE.applications)
+    cluster = ScriptedCluster(BEFORE, BEFORE, begins, runs)
+    assert follow(cluster)[-1] == "2 api RUNNING: 1 of 2 new shards"
+    assert cluster.now_s == 5
+
+
+def test_settings_of_a_shell_that_fail_are_told() -> None:
+    failed = application(API_CONFIG, status="DEPLOY_FAILED", message="ValueError: wrong")
+    cluster = ScriptedCluster(BEFORE, moved(BEFORE, applications={"api": failed}))
+    with pytest.raises(DeploymentFailed, match="ValueError: wrong"):
+        follow(cluster)
+
+
+def test_one_that_had_begun_is_followed_to_its_end() -> None:
+    started = deploying(NEW[0], shard(1, 1, version="v2"))
+    ended = moved(RUNS, actors=[NEW[0], shard(1, 1, version="v2")])
+    cluster = ScriptedCluster(deploying(*NEW), started, RUNS, started, ended)
+    lines = follow(cluster, before=None)
+    assert lines == [
+        "0 api DEPLOYING: 3 of 4 shards",
+        "1 api DEPLOYING: 4 of 4 shards",
+    ]
+    assert cluster.now_s == 6, "RUNNING three times in a row"
+
+
+def test_one_that_had_begun_and_fails_is_told() -> None:
+    failed = application(API_CONFIG, at_s=2, status="DEPLOY_FAILED", message="ValueError: wrong")
+    cluster = ScriptedCluster(deploying(*NEW), moved(BEFORE, applications={"api": failed}))
+    with pytest.raises(DeploymentFailed, match="ValueError: wrong"):
+        follow(cluster, before=None)
+
+
+def test_one_that_had_begun_must_end_the_shards_before() -> None:
+    both = moved(deploying(*NEW), applications={"api": application(API_CONFIG, at_s=2)})
+    with pytest.raises(DeploymentTimedOut):
+        follow(ScriptedCluster(both), timeout_s=30, before=None)
 
 
 def test_missing_room_is_reported_within_30_s_with_node_and_share() -> None:

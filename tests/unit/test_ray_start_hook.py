@@ -43,6 +43,29 @@ def test_only_a_head_is_started_without_the_client_server(
     assert parameters.ray_client_server_port == port
 
 
+@pytest.mark.parametrize(
+    ("head", "environment", "password"),
+    [
+        (True, {"RAY_REDIS_PASSWORD": "hunter2"}, "hunter2"),
+        (True, {"RAY_REDIS_PASSWORD": ""}, "argument"),
+        (True, {}, "argument"),
+        (False, {"RAY_REDIS_PASSWORD": "hunter2"}, "argument"),
+    ],
+)
+def test_a_head_takes_the_password_of_its_redis_from_the_environment(
+    head: bool, environment: dict[str, str], password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_start_hook, "use_batch_scheduling", lambda: None)
+    monkeypatch.delenv("RAY_REDIS_PASSWORD", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    parameters = SimpleNamespace(ray_client_server_port=10001, redis_password="argument")
+
+    prepare(parameters, head)
+
+    assert parameters.redis_password == password
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the policy")
 def test_where_the_policy_can_not_be_had_it_is_said_and_nothing_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
