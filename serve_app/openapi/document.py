@@ -41,7 +41,7 @@ of what some products use).
 A transfer is created `pending` (complete or revert it later) or `completed` (takes effect
 immediately). Amounts are decimal strings with the currency's decimals: `"10.50"`. A JSON integer is
 accepted, too: a number of whole units. Leave out the fields that a request doesn't need; `null` for
-a `reference_id`, `currency`, `scale` or `idempotency_key` counts as left out.
+a `reference_id`, `currency`, `scale`, `idempotency_key` or `reason` counts as left out.
 
 Every write accepts an `Idempotency-Key`; repeating a request with its key returns the same response
 and moves no money twice. The response to a write contains the wallet's balances and version after

@@ -13,12 +13,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from serve_app.app import create_app
 from serve_app.http import batch_requests, models
 from serve_app.http.problems import ProblemError
 from serve_app.http.requests import parse_body
-from serve_app.openapi.shared_components import AMOUNT_PATTERN
+from serve_app.openapi.shared_components import AMOUNT_PATTERN, LIMIT_PATTERN
 from tests.support.domain import WALLET_ID
 from wallet import money
 from wallet.money import SCALE_MAX
@@ -174,6 +175,32 @@ def test_null_counts_as_left_out_where_the_description_says_so() -> None:
     assert read_wallet(msgspec.json.encode(nulls)) == read_wallet(b"{}")
     assert not is_described("WalletBatch", batch)
     assert is_accepted(read_wallet_batch, batch)
+
+
+@pytest.mark.parametrize(
+    ("component", "model", "body"),
+    [
+        ("FreezeWallet", models.FreezeBody, {"reason": None}),
+        ("ControlWallet", models.ControlBody, {"reason": None}),
+        ("UpdateWallet", models.UpdateWalletBody, {"metadata": None}),
+        ("UpdateWallet", models.UpdateWalletBody, {"overdraft_limit": None}),
+        ("UpdateWallet", models.UpdateWalletBody, {"overdraft_limit": 5}),
+        ("CreateWallet", models.CreateWalletBody, {"overdraft_limit": 0}),
+    ],
+)
+def test_what_controls_a_wallet_has_its_words_too(
+    component: str, model: type[BaseModel], body: Any
+) -> None:
+    assert not is_described(component, body)
+    assert model.model_validate_json(msgspec.json.encode(body))
+
+
+@given(st.from_regex(LIMIT_PATTERN, fullmatch=True))
+def test_a_limit_is_described_as_it_is_accepted(limit: str) -> None:
+    body = {"overdraft_limit": limit}
+
+    assert is_described("CreateWallet", body)
+    assert models.CreateWalletBody.model_validate_json(msgspec.json.encode(body))
 
 
 @given(st.from_regex(AMOUNT_PATTERN, fullmatch=True))

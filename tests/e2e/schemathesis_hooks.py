@@ -11,14 +11,23 @@ from typing import Any, Final
 import schemathesis
 import uuid6
 
-from serve_app.openapi.shared_components import AMOUNT_PATTERN
+from serve_app.openapi.shared_components import AMOUNT_PATTERN, LIMIT_PATTERN
 from wallet.api_limits import IDEMPOTENCY_KEY_MAX
 from wallet.currencies import CURRENCY_PATTERN, ISO_SCALES
 from wallet.ids import canonical_uuid
 from wallet.money import MINOR_MAX
 
 _KEY: Final = re.compile(rf"[\x21-\x7e]{{1,{IDEMPOTENCY_KEY_MAX}}}")
-_MAY_BE_NULL: Final = {"reference_id", "currency", "scale", "idempotency_key"}
+_MAY_BE_NULL: Final = {
+    "reference_id",
+    "currency",
+    "scale",
+    "idempotency_key",
+    "reason",
+    "metadata",
+    "overdraft_limit",
+}
+"""The last two in a merge patch only; elsewhere their null is refused as anything else is."""
 _NOWHERE_ACCEPTED: Final[list[Any]] = []
 _TIMEOUT: Final = re.compile(r"[1-9][0-9]{0,4}")
 
@@ -44,10 +53,13 @@ def _refuse_what_is_accepted_in_words(part: dict[str, Any]) -> None:
 
     (An id that is no UUID belongs to no wallet: a batch has 404 as the result of this item.)
     """
-    amount, wallet_id = part.get("amount"), part.get("wallet_id")
+    amount, limit = part.get("amount"), part.get("overdraft_limit")
+    wallet_id = part.get("wallet_id")
     accepted = {name for name in _MAY_BE_NULL & part.keys() if part[name] is None}
     if type(amount) is int and 1 <= amount <= MINOR_MAX:
         accepted.add("amount")
+    if type(limit) is int and 0 <= limit <= MINOR_MAX:
+        accepted.add("overdraft_limit")
     if isinstance(wallet_id, str) and canonical_uuid(wallet_id) is None:
         accepted.add("wallet_id")
     part |= dict.fromkeys(accepted, _NOWHERE_ACCEPTED)
@@ -91,3 +103,6 @@ def _fix_amount(body: dict[str, Any]) -> None:
     amount = body.get("amount")
     if isinstance(amount, str) and re.fullmatch(AMOUNT_PATTERN, amount):
         body["amount"] = f"{int(amount[-1]) + 1}"
+    limit = body.get("overdraft_limit")
+    if isinstance(limit, str) and re.fullmatch(LIMIT_PATTERN, limit):
+        body["overdraft_limit"] = limit[-1]

@@ -30,7 +30,14 @@ from wallet.events import (
     WalletRewound,
 )
 from wallet.representation import encode_first_body
-from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, Wallet
+from wallet.state import (
+    FailureReason,
+    Transfer,
+    TransferStatus,
+    TransferType,
+    Wallet,
+    WalletStatus,
+)
 
 PENDING, COMPLETED, FAILED = TransferStatus
 
@@ -88,6 +95,8 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
             at += timedelta(microseconds=draw(st.integers(0, 10**9)))
             history.append(_settled(draw, history[-1].wallet_after, transfer, at))
         history += _controlled(draw, history[-1].wallet_after, at)
+        if history[-1].wallet_after.status is WalletStatus.CLOSED:
+            break
     if draw(st.booleans()):
         history.append(_rewound(draw, history[-1].wallet_after, at))
     return history
