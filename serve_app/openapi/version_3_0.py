@@ -53,20 +53,23 @@ class _Schemas:
     def __init__(self, components: dict[str, Json]) -> None:
         self._components = components
         optional = list(_optional_references(components))
-        # Null must be among the values of an enumeration. Where it always is, the component has it.
+        # Null must be among the values of an enumeration. Where it always is, the component has it;
+        # where it sometimes is, there is a second component.
         self._nullable = {
-            name
-            for name in set(optional)
-            if "enum" in components[name] and optional.count(name) == _uses(components, name)
+            name: name if optional.count(name) == _uses(components, name) else f"Nullable{name}"
+            for name in sorted(set(optional))
+            if "enum" in components[name]
         }
+        """Components with null among their values, by the component without."""
 
     def rendered(self) -> dict[str, Json]:
         """All components."""
         schemas = {name: self.render(one) for name, one in self._components.items()}
-        return {
-            name: _with_null(name, one) if name in self._nullable else one
-            for name, one in schemas.items()
+        with_null = {
+            nullable: _with_null(nullable, schemas[name])
+            for name, nullable in self._nullable.items()
         }
+        return schemas | with_null
 
     def render(self, schema: Json) -> Json:
         """One schema, and those in it."""
@@ -97,7 +100,7 @@ class _Schemas:
         (option,) = options
         name = _name(option)
         if name in self._nullable:
-            return {**option, **own}
+            return {"$ref": _ROOT + self._nullable[name], **own}
         typed = {"type": self._components[name]["type"]} if name is not None else {}
         return {**option, **own, **typed, "nullable": True}
 
@@ -133,4 +136,5 @@ def _with_null(name: str, enumeration: Json) -> Json:
     """An enumeration with null. Generators need a name for it."""
     values = enumeration["enum"]
     names = [*("".join(map(str.title, value.split("_"))) for value in values), f"{name}Null"]
-    return enumeration | {"enum": [*values, None], "nullable": True, "x-enum-varnames": names}
+    null = {"enum": [*values, None], "nullable": True, "x-enum-varnames": names}
+    return enumeration | {"title": name} | null

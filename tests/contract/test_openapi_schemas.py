@@ -123,7 +123,9 @@ def test_a_new_field_that_may_be_null_stays_so() -> None:
 def test_version_3_0_has_what_3_1_has() -> None:
     assert RENDERED["openapi"] == "3.0.3"
     assert RENDERED["paths"].keys() == DOCUMENT["paths"].keys()
-    assert RENDERED["components"]["schemas"].keys() == SCHEMAS.keys()
+    more = RENDERED["components"]["schemas"].keys() - SCHEMAS.keys()
+    assert SCHEMAS.keys() <= RENDERED["components"]["schemas"].keys()
+    assert {name.removeprefix("Nullable") for name in more} <= SCHEMAS.keys()
     for name, component in SCHEMAS.items():
         rendered = RENDERED["components"]["schemas"][name]
         assert rendered.get("properties", {}).keys() == component.get("properties", {}).keys()
@@ -153,6 +155,23 @@ def test_version_3_0_marks_what_can_be_null() -> None:
         "nullable": True,
     }
     assert "nullable" not in schemas["Balances"], "a transfer's wallet is never null"
+
+
+def test_version_3_0_has_a_second_component_for_what_is_sometimes_null() -> None:
+    side = {"type": "string", "enum": ["in", "out"], "title": "Side"}
+    reference = {"$ref": "#/components/schemas/Side"}
+    fields = {"always": reference, "at_times": {"anyOf": [reference, {"type": "null"}]}}
+    components = {"schemas": {"Side": side, "One": {"properties": fields}}}
+
+    schemas = version_3_0.rendered({"components": components})["components"]["schemas"]
+
+    assert schemas["One"]["properties"] == {
+        "always": reference,
+        "at_times": {"$ref": "#/components/schemas/NullableSide"},
+    }
+    assert schemas["Side"] == side
+    assert schemas["NullableSide"]["enum"] == ["in", "out", None]
+    assert schemas["NullableSide"]["nullable"] is True
 
 
 def test_version_3_0_has_scopes_in_words_only() -> None:

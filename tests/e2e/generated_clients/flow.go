@@ -32,7 +32,7 @@ func run(ctx context.Context, url string) error {
 	opened := created.JSON201
 	fmt.Printf("created: %s %s %s\n", opened.Currency, opened.Status, opened.Balance)
 
-	done := wallet.NewTransferStatusCompleted
+	done := wallet.NewTransferStatus("completed")
 	debit, err := api.DebitWalletWithResponse(
 		ctx, opened.Id, nil, wallet.CreateTransfer{Amount: "10.50", Status: &done})
 	if err != nil || debit.JSON201 == nil {
@@ -102,12 +102,12 @@ func list(
 }
 
 func batch(ctx context.Context, api *wallet.ClientWithResponses, id types.UUID) error {
-	done := wallet.NewTransferStatusCompleted
+	done := wallet.NewTransferStatus("completed")
 	var in, out wallet.BatchItem
-	if err := in.FromBatchTransfer(wallet.BatchTransfer{Type: wallet.Debit, Amount: "1.00", Status: &done}); err != nil {
+	if err := in.FromBatchTransfer(wallet.BatchTransfer{Type: wallet.TransferType("debit"), Amount: "1.00", Status: &done}); err != nil {
 		return err
 	}
-	if err := out.FromBatchTransfer(wallet.BatchTransfer{Type: wallet.Credit, Amount: "100"}); err != nil {
+	if err := out.FromBatchTransfer(wallet.BatchTransfer{Type: wallet.TransferType("credit"), Amount: "100"}); err != nil {
 		return err
 	}
 	answer, err := api.WalletBatchWithResponse(
