@@ -20,6 +20,9 @@ _FIELDS = {
     "pending_debit",
     "version",
     "metadata",
+    "overdraft_limit",
+    "frozen",
+    "frozen_reason",
     "created_at",
     "updated_at",
 }
