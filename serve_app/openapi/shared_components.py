@@ -6,7 +6,7 @@ values say which enumeration it has. So models need no marks, and neither do new
 
 JSON Schema has more forms than client generators can read. Here are the plain ones: patterns
 without lookahead, no unions of types in requests, no defaults
-(`specification/decisions/0075-schemas-for-generators.md`).
+(`specification/decisions/0073-schemas-for-generators.md`).
 """
 
 from collections.abc import Iterable
