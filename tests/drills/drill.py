@@ -57,7 +57,7 @@ class Drill:
         self.outside = outside
         self.violations: list[str] = []
         self.missed: list[str] = []
-        self.told: list[str] = []
+        self.measured: list[str] = []
         """What was measured besides, for the page of results."""
         self.void: Callable[[ClientCall], bool] = lambda _: False
         """Whether what a call told its client is known to be lost."""
@@ -154,7 +154,7 @@ async def run_drill(
             lost=0,
             violations=await _violations(drill),
             missed=drill.missed,
-            told=drill.told,
+            measured=drill.measured,
         )
         result.lost = await _lost(drill)
         if target.in_order and outside.belief.gaps:

@@ -63,7 +63,7 @@ class DrillResult(msgspec.Struct, kw_only=True):
     violations: list[str]
     missed: list[str]
     """Targets that were not reached."""
-    told: list[str] = []
+    measured: list[str] = []
     """What was measured besides."""
 
     def cells(self) -> tuple[str, ...]:
@@ -107,4 +107,4 @@ def _lines(results: Sequence[DrillResult], took_s: float) -> Iterable[str]:
     yield ""
     yield from table(_HEAD, [one.cells() for one in results])
     yield ""
-    yield from (f"- `{one.name}`: {'; '.join([one.what, *one.told])}" for one in results)
+    yield from (f"- `{one.name}`: {'; '.join([one.what, *one.measured])}" for one in results)

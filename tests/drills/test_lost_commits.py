@@ -81,7 +81,7 @@ def _promotion(
 def _expect_rate(drill: Drill, start: Moment, end: Moment) -> None:
     """The standby is behind by that many writes a second."""
     rate = drill.acknowledged_between(start, end) / ((end - start) / 1e9)
-    drill.told.append(f"{rate:,.0f} acknowledged writes a second until the primary was killed")
+    drill.measured.append(f"{rate:,.0f} acknowledged writes a second until the primary was killed")
     drill.expect(rate >= _WRITES_PER_S, f"{rate:,.0f} writes a second of {_WRITES_PER_S}")
 
 
