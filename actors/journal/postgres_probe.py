@@ -26,6 +26,7 @@ TABLES: Final = {
     "idempotency_keys": "wallet_id",
     "outbox": "wallet_id",
     "refused_deliveries": "wallet_id",
+    "wallet_changes": "wallet_id",
 }
 """What `commit_batch` writes to, each with a column; a test compares the two."""
 

@@ -52,7 +52,7 @@ def test_a_node_that_joins_gets_the_waiting_replica_at_once(
     wait_until_whole(cluster)
 
 
-def test_more_shards_and_a_fourth_node_with_one_command_and_no_failed_request(
+def test_one_command_adds_shards_and_a_node_without_a_failure(
     cluster: Cluster, http_url: str, acceptance: Acceptance, report: Report
 ) -> None:
     cluster.add_worker()

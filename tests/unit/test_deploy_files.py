@@ -97,7 +97,7 @@ def test_haproxy_of_a_cluster_waits_longer_than_any_deadline() -> None:
     assert float(_variables(RAY_ENV)["RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S"]) > limit
 
 
-def test_ray_leaves_a_machine_that_acknowledges_nothing_as_soon_as_it_counts_as_dead() -> None:
+def test_ray_leaves_a_silent_machine_once_it_counts_as_dead() -> None:
     found = _variables(RAY_ENV)
     dead_ms = int(found["RAY_health_check_period_ms"]) * (
         int(found["RAY_health_check_failure_threshold"]) - 1
