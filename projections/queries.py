@@ -23,7 +23,8 @@ import msgspec
 from projections.grouped_reads import GroupedReads
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
-from wallet.representation import TransferView, WalletView
+from wallet.representation import TransferView, WalletView, effect_of
+from wallet.state import TransferType
 
 _WALLET_COLUMNS: Final = """reference_id, currency, scale, status, balance::text,
     pending_debit::text, pending_credit::text, version, metadata, created_at, updated_at, frozen,
@@ -357,6 +358,7 @@ def _transfer_view(row: Row, wallet_id: WalletId) -> TransferView:
         failure_reason=row["failure_reason"],
         created_at=row["created_at"],
         settled_at=row["settled_at"],
+        effect=effect_of(TransferType(row["type"])),
     )
 
 

@@ -99,11 +99,6 @@ class TransferView(msgspec.Struct, frozen=True, kw_only=True):
     failure_reason: Annotated[str, _value_of(FailureReason)] | None
     created_at: _Timestamp
     settled_at: _Timestamp | None
-
-
-class TransferResultView(TransferView, frozen=True, kw_only=True):
-    """A transfer as a write answers it: with the wallet after it."""
-
     effect: (
         Annotated[
             str,
@@ -116,6 +111,11 @@ class TransferResultView(TransferView, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     """Unset in events of releases without it."""
+
+
+class TransferResultView(TransferView, frozen=True, kw_only=True):
+    """A transfer as a write answers it: with the wallet after it."""
+
     wallet: BalancesView
 
 
@@ -153,6 +153,11 @@ def balances_view(wallet: Wallet) -> BalancesView:
     )
 
 
+def effect_of(type: TransferType) -> str:
+    """Where the money of a transfer goes, in words that nobody reads the wrong way round."""
+    return "in" if type is TransferType.DEBIT else "out"
+
+
 def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultView:
     return TransferResultView(
         id=transfer.id,
@@ -166,7 +171,7 @@ def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultVi
         failure_reason=transfer.failure_reason,
         created_at=transfer.created_at,
         settled_at=transfer.settled_at,
-        effect="in" if transfer.type is TransferType.DEBIT else "out",
+        effect=effect_of(transfer.type),
         wallet=balances_view(wallet),
     )
 

@@ -82,6 +82,7 @@ _CREDIT: Final[Json] = {
     "failure_reason": None,
     "created_at": _LATER,
     "settled_at": None,
+    "effect": "out",
 }
 
 _DEBIT: Final[Json] = _CREDIT | {
@@ -89,12 +90,12 @@ _DEBIT: Final[Json] = _CREDIT | {
     "status": "completed",
     "amount": "10.50",
     "settled_at": _LATER,
+    "effect": "in",
 }
 
 
-def _after(version: int, balance: str, pending_credit: str, effect: str = "out") -> Json:
+def _after(version: int, balance: str, pending_credit: str) -> Json:
     return {
-        "effect": effect,
         "wallet": {
             "version": version,
             "balance": balance,
@@ -104,7 +105,7 @@ def _after(version: int, balance: str, pending_credit: str, effect: str = "out")
     }
 
 
-WRITTEN_DEBIT: Final[Json] = _DEBIT | _after(2, "10.50", "0.00", "in")
+WRITTEN_DEBIT: Final[Json] = _DEBIT | _after(2, "10.50", "0.00")
 WRITTEN_CREDIT: Final[Json] = _CREDIT | _after(3, "6.50", "4.00")
 COMPLETED: Final[Json] = (
     _CREDIT | {"status": "completed", "settled_at": _LATER} | _after(4, "6.50", "0.00")
