@@ -337,12 +337,16 @@ IF_NONE_MATCH: Final[Json] = {
     "schema": {"type": "string"},
 }
 
+IF_MATCH_PATTERN: Final = r'^(\*|"[0-9]{1,19}"([ \t]*,[ \t]*"[0-9]{1,19}")*)$'
+"""Matches what `serve_app.http.requests.if_match_of` accepts."""
+
 IF_MATCH: Final[Json] = {
     "name": "If-Match",
     "in": "header",
     "required": False,
-    "description": "ETag of the wallet that the request was decided on: 412 if it has moved.",
-    "schema": {"type": "string"},
+    "description": "ETag of the wallet that the request was decided on: 412 if it has moved. "
+    "Several, or `*` for any version, are possible.",
+    "schema": {"type": "string", "pattern": IF_MATCH_PATTERN},
 }
 
 COMMON_PROBLEMS: Final = ("internal_error",)

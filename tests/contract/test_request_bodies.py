@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from starlette.requests import Request
 
 from serve_app.app import create_app
 from serve_app.http import batch_requests, models
 from serve_app.http.problems import ProblemError
-from serve_app.http.requests import parse_body
+from serve_app.http.requests import if_match_of, parse_body
+from serve_app.openapi.route_spec import IF_MATCH_PATTERN
 from serve_app.openapi.shared_components import AMOUNT_PATTERN, LIMIT_PATTERN
 from tests.support.domain import WALLET_ID
 from wallet import money
@@ -213,3 +215,11 @@ def test_an_amount_of_the_pattern_is_refused_for_its_decimals_only(amount: str) 
 @given(st.from_regex(money.AMOUNT_PATTERN, fullmatch=True))
 def test_an_amount_that_is_accepted_matches_the_pattern(amount: str) -> None:
     assert is_described("Amount", amount) == is_accepted(read_single, {"amount": amount})
+
+
+@given(st.from_regex(IF_MATCH_PATTERN, fullmatch=True))
+def test_if_match_is_described_as_it_is_accepted(sent: str) -> None:
+    headers = [(b"if-match", sent.encode())]
+    versions = if_match_of(Request({"type": "http", "headers": headers}))
+
+    assert versions is None or len(versions) == sent.count(",") + 1

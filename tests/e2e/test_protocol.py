@@ -119,7 +119,10 @@ def test_an_unknown_route_is_a_problem(api: Api, path: str) -> None:
     ("path", "allowed"),
     [
         ("/v1/wallet", {"GET", "POST"}),
-        ("/v1/wallet/{id}", {"GET"}),
+        ("/v1/wallet/{id}", {"GET", "PATCH"}),
+        ("/v1/wallet/{id}/freeze", {"POST"}),
+        ("/v1/wallet/{id}/unfreeze", {"POST"}),
+        ("/v1/wallet/{id}/close", {"POST"}),
         ("/v1/wallet/{id}/transfers", {"GET"}),
         ("/v1/wallet/{id}/transfers/{id}", {"GET"}),
         ("/v1/wallet/{id}/transfers/debit", {"POST"}),
