@@ -1,8 +1,8 @@
 """Reads of one kind, gathered: those that come in while queries are under way share the next one.
 
 One query for a hundred rows costs the driver and Postgres little more than a query for one. Nothing
-is cached, and no read waits for others to come: a read that finds no query under way is sent at
-once, alone. A read only joins a query that is sent after it came in, so it sees everything that was
+is cached, and no read waits for others to come: a read that finds fewer than two queries under way
+is sent at once, alone. A read only joins a query that is sent after it came in, so it sees everything that was
 committed before.
 """
 
@@ -50,38 +50,61 @@ class GroupedReads:
         *,
         fetch_one: Callable[..., Awaitable[Row | None]],
         fetch_many: Callable[..., Awaitable[Sequence[Row]]],
+        timeout_s: float,
     ) -> None:
+        """``timeout_s``: how long a read waits at most for queries of others and its own."""
         self._one = sql
         self._many = statement_for_many(sql, types)
         self._fetch_one = fetch_one
         self._fetch_many = fetch_many
+        self._timeout_s = timeout_s
         self._waiting: dict[Key, list[asyncio.Future[Row | None]]] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._under_way = 0
+        """Queries."""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def row(self, *key: str) -> Row | None:
-        """The row for ``key``, or what the query raises."""
+        """The row for ``key``, or what the query raises.
+
+        Raises:
+            TimeoutError: it waited too long for queries under way.
+        """
+        if self._under_way < _QUERIES_MAX and not self._waiting:
+            self._under_way += 1
+            try:
+                return await self._fetch_one(self._one, *key)
+            finally:
+                self._end_query()
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(waiter)
-        if len(self._running) < _QUERIES_MAX:
-            task = asyncio.create_task(self._run())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        row: Row | None = await waiter
+        async with asyncio.timeout(self._timeout_s):
+            row: Row | None = await waiter
         return row
 
-    async def _run(self) -> None:
-        while self._waiting:
+    def _end_query(self) -> None:
+        """Let those that came in meanwhile share the next one."""
+        self._under_way -= 1
+        if self._waiting:
+            self._under_way += 1
             keys = list(islice(self._waiting, _KEYS_MAX))
-            waiters = [self._waiting.pop(key) for key in keys]
-            try:
-                rows = await self._fetch(keys)
-            except Exception as failure:  # noqa: BLE001 - each read that waits raises it
-                _fail(waiters, failure)
-                continue
+            task = asyncio.create_task(self._query(keys, [self._waiting.pop(key) for key in keys]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _query(
+        self, keys: list[Key], waiters: list[list[asyncio.Future[Row | None]]]
+    ) -> None:
+        try:
+            rows = await self._fetch(keys)
+        except Exception as failure:  # noqa: BLE001 - each read that waits raises it
+            _fail(waiters, failure)
+        else:
             for row, waiting in zip(rows, waiters, strict=True):
                 for waiter in waiting:
                     if not waiter.done():  # The read may have given up.
                         waiter.set_result(row)
+        finally:
+            self._end_query()
 
     async def _fetch(self, keys: Sequence[Key]) -> Sequence[Row | None]:
         """The rows for ``keys``, in their order."""

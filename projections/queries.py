@@ -273,13 +273,13 @@ class Queries:
         await self._row("SELECT 1")
 
     def _grouped(self, sql: str, *types: str) -> GroupedReads:
-        return GroupedReads(sql, types, fetch_one=self._row, fetch_many=self._rows)
+        return GroupedReads(
+            sql, types, fetch_one=self._row, fetch_many=self._rows, timeout_s=self._timeout_s
+        )
 
     async def _of(self, reads: GroupedReads, *key: str) -> Row | None:
         try:
-            # Includes the wait for queries under way.
-            async with asyncio.timeout(self._timeout_s):
-                return await reads.row(*key)
+            return await reads.row(*key)
         except TimeoutError as error:
             raise ReadUnavailable("no response in time") from error
 

@@ -20,7 +20,9 @@ class Table:
         self.queries: list[list[str]] = []
         self.under_way: list[asyncio.Event] = []
         self.failure: Exception | None = None
-        self.reads = GroupedReads(SQL, ["uuid"], fetch_one=self.one, fetch_many=self.many)
+        self.reads = GroupedReads(
+            SQL, ["uuid"], fetch_one=self.one, fetch_many=self.many, timeout_s=5.0
+        )
 
     async def one(self, sql: str, key: str) -> Any:
         assert sql == SQL
@@ -145,7 +147,7 @@ async def test_two_rows_for_one_key_are_no_answer(table: Table) -> None:
     async def twice(_sql: str, _keys: Sequence[str]) -> Any:
         return [{"number": 1}, {"number": 1}]
 
-    reads = GroupedReads(SQL, ["uuid"], fetch_one=table.one, fetch_many=twice)
+    reads = GroupedReads(SQL, ["uuid"], fetch_one=table.one, fetch_many=twice, timeout_s=5.0)
     table.reads = reads
     await saturated(table)
     later = table.start("a", "b")
