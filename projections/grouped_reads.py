@@ -2,8 +2,8 @@
 
 One query for a hundred rows costs the driver and Postgres little more than a query for one. Nothing
 is cached, and no read waits for others to come: a read that finds fewer than two queries under way
-is sent at once, alone. A read only joins a query that is sent after it came in, so it sees everything that was
-committed before.
+is sent at once, alone. A read only joins a query that is sent after it came in, so it sees
+everything that was committed before.
 """
 
 import asyncio
