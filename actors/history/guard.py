@@ -3,8 +3,8 @@
 Every new session may lead to another server: a promoted standby, a restored copy. A shard asks each
 for its identity. One that is known is used at once, and compared with the stream beside the writes:
 a snapshot of a disk has the identity of its original. One that is not known is compared first, by
-one shard, while the others wait. What the journal lost is stored, its wallets are put in
-quarantine, and then the database is known. So nobody decides on a history that has lost a write
+one shard, while the requests of the others wait. What the journal lost is stored, its wallets are
+put in quarantine, and then the database is known. So nobody decides on a history that has lost a write
 without knowing it, and wallets that lost nothing go on.
 """
 
@@ -24,6 +24,13 @@ _log = structlog.get_logger(__name__)
 _LOGGED_WALLETS_MAX: Final = 20
 
 _INTERVAL_S: Final = 1.0
+
+_WAIT_S: Final = 3.0
+"""How long requests wait for another shard's comparison, before they are told that nothing was
+applied. A comparison usually takes less."""
+
+_POLL_S: Final = 0.02
+"""How often a waiting shard asks whether the database is known."""
 
 
 class HistoryGuard:
@@ -79,13 +86,32 @@ class HistoryGuard:
 
     async def _compare_first(self, identity: DatabaseIdentity, session: int) -> None:
         self.problem = "the database is another one, and its history is being checked"
-        if not await self._store.try_begin(session):
-            raise JournalUnavailable(self.problem)
+        if not await self._is_mine_to_compare(identity, session):
+            return
         try:
             await self._compare_or_give_up(identity, session)
         except StreamUnreadable as failure:
             self.problem = f"the database is another one, and the stream can't be read: {failure}"
             raise JournalUnavailable(self.problem) from failure
+
+    async def _is_mine_to_compare(self, identity: DatabaseIdentity, session: int) -> bool:
+        """Whether this shard has the lock. False: the database is known, since another one had it.
+
+        Raises:
+            JournalUnavailable: another shard is still comparing.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _WAIT_S
+        while not await self._store.try_begin(session):
+            if await self._store.is_known(identity, session):
+                return False
+            if clock() > deadline:
+                raise JournalUnavailable(self.problem)
+            await asyncio.sleep(_POLL_S)
+        if await self._store.is_known(identity, session):
+            await self._store.give_up(session)
+            return False
+        return True
 
     def _compare_beside(self, identity: DatabaseIdentity, session: int) -> None:
         if self._beside is not None:

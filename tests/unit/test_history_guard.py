@@ -1,5 +1,6 @@
 """A shard writes only to a database that is known to have the whole history."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -123,6 +124,37 @@ async def test_while_another_shard_compares_nothing_is_written(
     store.known.add(PROMOTED)
     await guard.require(1)
     assert guard.problem is None
+
+
+async def test_requests_wait_for_the_comparison_of_another_shard(
+    guards: list[HistoryGuard],
+) -> None:
+    store = Store(PROMOTED)
+    store.locked_by_another = True
+    guard = guard_of(guards, store, UnreadableTail([]))
+    waiting = asyncio.create_task(guard.require(1))
+    await asyncio.sleep(1)
+    assert not waiting.done(), "it is not known yet"
+    store.known.add(PROMOTED)
+    await waiting
+    assert (store.is_locked, guard.problem) == (False, None)
+
+
+class LateStore(Store):
+    """Another shard's comparison ends just before this one gets the lock."""
+
+    async def try_begin(self, session: int) -> bool:
+        self.known.add(PROMOTED)
+        return await super().try_begin(session)
+
+
+async def test_a_database_that_became_known_is_not_compared_again(
+    guards: list[HistoryGuard],
+) -> None:
+    store = LateStore(PROMOTED)
+    guard = guard_of(guards, store, UnreadableTail([]))
+    await guard.require(1)
+    assert (store.is_locked, guard.problem) == (False, None)
 
 
 async def test_an_unknown_database_waits_for_a_stream_that_can_be_read(
