@@ -94,7 +94,7 @@ class Reason(StrEnum):
     LOST_EVENTS = "lost_events"
     """The journal does not have the batch's last event. The projection has nothing of it."""
     LOST_HISTORY = "lost_history"
-    """The journal does not have the event that the projection is at, or that can't be told."""
+    """The journal does not have the event that the projection is at, or that is not known."""
 
 
 class RefusedWallet(msgspec.Struct, frozen=True):

@@ -48,7 +48,7 @@ class StreamTotals(msgspec.Struct):
     of: int = 0
     duplicates: int = 0
     resolved: int = 0
-    """Events that the database lost, and that a recovery has resolved: consumers were told."""
+    """Events that the database lost, and that a recovery has resolved: reported to consumers."""
     is_truncated: bool = False
     """Old messages were dropped; they are not checked."""
 

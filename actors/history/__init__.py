@@ -1,1 +1,1 @@
-"""Whether the database still has the history that was told to clients."""
+"""Whether the database still has the history that was acknowledged to clients."""

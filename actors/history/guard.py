@@ -4,8 +4,8 @@ Every new session may lead to another server: a promoted standby, a restored cop
 for its identity. One that is known is used at once, and compared with the stream beside the writes:
 a snapshot of a disk has the identity of its original. One that is not known is compared first, by
 one shard, while the requests of the others wait. What the journal lost is stored, its wallets are
-put in quarantine, and then the database is known. So nobody decides on a history that has lost a write
-without knowing it, and wallets that lost nothing go on.
+put in quarantine, and then the database is known. So nobody decides on a history that has lost a
+write without knowing it, and wallets that lost nothing go on.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ _LOGGED_WALLETS_MAX: Final = 20
 _INTERVAL_S: Final = 1.0
 
 _WAIT_S: Final = 3.0
-"""How long requests wait for another shard's comparison, before they are told that nothing was
-applied. A comparison usually takes less."""
+"""How long requests wait for another shard's comparison, before they are refused as not applied. A
+comparison usually takes less."""
 
 _POLL_S: Final = 0.02
 """How often a waiting shard asks whether the database is known."""

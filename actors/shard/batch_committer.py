@@ -47,7 +47,7 @@ class EventRelay(Protocol):
 
 
 class History(Protocol):
-    """Knows whether the database has the history that was told to clients."""
+    """Knows whether the database has the history that was acknowledged to clients."""
 
     async def require(self, session: int) -> None:
         """Return once the database behind ``session`` may be written.

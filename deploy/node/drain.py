@@ -4,8 +4,9 @@ The unit of deploy/systemd/ runs it before it stops Ray. In this order:
 
 1. `GET /healthz` is 503 from now on, on HAProxy's admin socket: load balancers send new connections
    elsewhere. Everything that still comes is served.
-2. Ray is told that the node drains. Serve starts replicas elsewhere and then stops those on this
-   node; every HAProxy of the cluster has forgotten them before they end. Ray places nothing here.
+2. Ray is notified that the node drains. Serve starts replicas elsewhere and then stops those on
+   this node; every HAProxy of the cluster has forgotten them before they end. Ray places nothing
+   here.
 3. Once the load balancers had their time and no replica is left, the shards and projections end.
    They are replaced elsewhere at once; until then the next shard on the ring takes their commands.
 4. HAProxy finishes the requests that it has, and ends.

@@ -1,7 +1,7 @@
 """Machines of a cluster as network namespaces: an address, a /tmp and processes for each.
 
 They hang on one bridge. A link is cut by pointing the neighbour entries of both ends to a hardware
-address that nobody has: the frames are sent and nobody takes them. So no end is told anything,
+address that nobody has: the frames are sent and nobody takes them. So neither end is notified,
 unlike with a killed process or with a link that is down, for which a kernel reports errors.
 
 The namespaces belong to the process that made them, inside of the namespaces that

@@ -2,10 +2,9 @@
 
 from datetime import timedelta
 
-import msgspec
 import pytest
 
-from actors.journal.ports import EventRange, JournalConflict, LoadedState, ReadSet
+from actors.journal.ports import EventRange, LoadedState, ReadSet
 from tests.contract.conftest import Store
 from tests.support.domain import (
     LATER,
@@ -17,80 +16,19 @@ from tests.support.domain import (
     transfer_id,
     wallet_id,
 )
+from tests.support.journal_contents import (
+    EVERYTHING,
+    assert_refused,
+    completed_debit,
+    make_wallet_in,
+)
 from tests.support.writes import CommitRequestBuilder, make_answer
 from wallet.events import TransferChanged
 from wallet.ids import IdempotencyKey
 from wallet.money import MINOR_MAX
-from wallet.state import FailureReason, Transfer, TransferStatus, TransferType, Wallet
+from wallet.state import FailureReason, TransferStatus, TransferType
 
 PENDING, COMPLETED, FAILED = TransferStatus
-
-EVERYTHING = ReadSet(
-    wallets={WALLET_ID, OTHER_WALLET_ID},
-    transfers={(WALLET_ID, transfer_id(n)) for n in range(5)},
-    keys={(WALLET_ID, IdempotencyKey(f"k{n}")) for n in range(5)},
-    created_transfers={(WALLET_ID, transfer_id(n)) for n in range(5)},
-    references={"r", "s"},
-)
-
-
-async def make_wallet_in(store: Store, *, pending: int = 0, completed: int = 0) -> Wallet:
-    """A wallet with one debit of 1.00 per requested transfer, the pending ones first."""
-    making = CommitRequestBuilder()
-    making.create(WALLET_ID, reference_id="r")
-    for number in range(pending + completed):
-        status = PENDING if number < pending else COMPLETED
-        making.transfer(WALLET_ID, make_transfer(id=transfer_id(number), status=status))
-    await store.journal.commit(making.write)
-    return making.write.wallets[WALLET_ID]
-
-
-async def assert_refused(store: Store, making: CommitRequestBuilder) -> None:
-    """Assert that the commit conflicts and changes nothing."""
-    before = await store.journal.load(EVERYTHING)
-    rows = await store.outbox.unpublished(limit=100)
-    with pytest.raises(JournalConflict):
-        await store.journal.commit(making.write)
-    assert await store.journal.load(EVERYTHING) == before
-    assert await store.outbox.unpublished(limit=100) == rows
-
-
-def completed_debit(number: int, amount: int = 100) -> Transfer:
-    return make_transfer(id=transfer_id(number), status=COMPLETED, amount=amount)
-
-
-async def test_another_history_with_the_same_version_is_a_conflict(store: Store) -> None:
-    wallet = await make_wallet_in(store, completed=1)
-    lost = msgspec.structs.replace(wallet, hash=bytes(16))
-    for making in (CommitRequestBuilder(lost), CommitRequestBuilder(lost)):
-        making.transfer(WALLET_ID, completed_debit(2))
-        await assert_refused(store, making)
-    refusal = CommitRequestBuilder(lost)
-    refusal.refuse(WALLET_ID, transfer_id(3))
-    await assert_refused(store, refusal)
-    with pytest.raises(JournalConflict) as conflict:
-        await store.journal.commit(refusal.write)
-    assert conflict.value.wallet_ids == {WALLET_ID}
-
-
-async def test_a_wallet_in_quarantine_is_not_written(store: Store) -> None:
-    wallet = await make_wallet_in(store, completed=1)
-    await store.quarantine(WALLET_ID)
-    making = CommitRequestBuilder(wallet)
-    making.transfer(WALLET_ID, completed_debit(2))
-    await assert_refused(store, making)
-    with pytest.raises(JournalConflict) as conflict:
-        await store.journal.commit(making.write)
-    assert conflict.value.wallet_ids == {WALLET_ID}
-
-
-async def test_loading_names_wallets_in_quarantine_also_absent_ones(store: Store) -> None:
-    await make_wallet_in(store)
-    for one in (WALLET_ID, OTHER_WALLET_ID):
-        await store.quarantine(one)
-    loaded = await store.journal.load(ReadSet(wallets={WALLET_ID, OTHER_WALLET_ID, wallet_id(9)}))
-    assert loaded.forked == {WALLET_ID, OTHER_WALLET_ID}
-    assert loaded.wallets.keys() == {WALLET_ID}
 
 
 # -- what was written is what is read ----------------------------------------------------------

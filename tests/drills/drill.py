@@ -44,7 +44,7 @@ _AFTER_S: Final = 2.0
 _BACK_S_MAX: Final = 60.0
 _DRAIN_S_MAX: Final = 60.0
 _POLL_S: Final = 0.02
-_TOLD: Final = ("503 unavailable", "503 history_forked", "504 deadline_exceeded", "429 ")
+_SAYS_IF_APPLIED: Final = ("503 unavailable", "503 history_forked", "504 deadline_exceeded", "429 ")
 """How errors begin that say whether the write was applied."""
 
 
@@ -60,12 +60,12 @@ class Drill:
         self.measured: list[str] = []
         """What was measured besides, for the page of results."""
         self.void: Callable[[ClientCall], bool] = lambda _: False
-        """Whether what a call told its client is known to be lost."""
+        """Whether a call's answer is known to be lost."""
         self.at_end: Callable[[Drill], Awaitable[None]] | None = None
         """Checks more once the clients have stopped and everything has arrived everywhere."""
 
     def record(self) -> list[ClientCall]:
-        """The clients' record. They were told about the calls that are void.
+        """The clients' record. Calls that are void were reported to them.
 
         A write whose answer is void may have been applied again or not; a read never was.
         """
@@ -290,6 +290,7 @@ def _missed(result: DrillResult) -> list[str]:
         missed.append("not back in time")
     if target.unharmed and result.errors:
         missed.append("errors")
-    if target.told and any(not code.startswith(_TOLD) for code in result.errors):
+    unclear = any(not code.startswith(_SAYS_IF_APPLIED) for code in result.errors)
+    if target.says_if_applied and unclear:
         missed.append("an error that does not say what happened")
     return missed

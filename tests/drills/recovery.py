@@ -40,7 +40,7 @@ class Loss:
         self._repeated = repeated_settlements(calls)
 
     def is_void(self, call: ClientCall) -> bool:
-        """Whether a client was told something before the promotion that may be lost.
+        """Whether a client's answer from before the promotion may be lost.
 
         It rests on a lost event; or no event was written for it, so that the stream does not have
         its idempotency key: a refusal, or a settlement of a transfer that was settled before.
@@ -90,7 +90,7 @@ def complete_recovery(
     """What `wallet recover --replay` must have achieved, to be checked at the end of a drill.
 
     Every lost event that the outside consumer saw is named and its transfer is back; every fork
-    was told to the consumer; wallets without a fork had no error after ``unharmed_after``.
+    was reported to the consumer; wallets without a fork had no error after ``unharmed_after``.
     """
 
     async def check(drill: Drill) -> None:
@@ -108,8 +108,8 @@ def complete_recovery(
         drill.expect(not forgotten, f"{len(forgotten)} events lost that nobody named")
         rested = loss.wallets & set(drill.load.resting_wallets)
         drill.expect(not rested, f"{len(rested)} wallets have a fork although nobody wrote to them")
-        untold = loss.wallets - set(drill.outside.belief.rewound)
-        drill.expect(not untold, f"{len(untold)} forks were not told to consumers")
+        unreported = loss.wallets - set(drill.outside.belief.rewound)
+        drill.expect(not unreported, f"{len(unreported)} forks were not reported to consumers")
         missing = await _transfers_missing(drill, loss)
         drill.expect(not missing, f"{len(missing)} transfers on the stream are not back")
 

@@ -32,7 +32,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """No write fails or has an unknown outcome because of it."""
     in_order: bool = True
     """A consumer gets no event of a wallet before the one that precedes it."""
-    told: bool = True
+    says_if_applied: bool = True
     """Every error is a problem document that says whether the write was applied."""
 
     def __str__(self) -> str:

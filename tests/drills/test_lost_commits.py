@@ -1,7 +1,7 @@
 """An asynchronous standby that is three seconds behind is promoted: acknowledged writes are gone.
 
 Each drill ends with `wallet recover --replay`. Then everything that had reached the stream is back,
-and consumers were told about every fork.
+and every fork was reported to consumers.
 """
 
 import signal

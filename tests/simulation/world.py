@@ -32,7 +32,8 @@ from tests.simulation.projections import ProjectionTables, SimulatedStore
 from tests.simulation.reads import SimulatedPool
 from tests.simulation.relay_memory import ForgetfulRelay
 from tests.simulation.run_config import RunConfig
-from tests.simulation.stream import Reader, SimulatedStream, StreamServer
+from tests.simulation.stream import SimulatedStream, StreamServer
+from tests.simulation.stream_reader import Reader
 
 T = TypeVar("T")
 

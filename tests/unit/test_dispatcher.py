@@ -3,87 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from actors.dispatch import dispatcher as module
-from actors.dispatch import pending_calls
-from actors.dispatch.dispatcher import Dispatcher, DispatcherLimits
 from actors.dispatch.ring import ring_of
-from actors.rpc.messages import Failure, FailureCode, RequestResult
-from tests.support.domain import WALLET_ID, transfer_id, wallet_id
-from tests.support.scripted_shards import ScriptedShards, reply_to
-from tests.support.write_side import debit
-from wallet.commands import CommandItem, CommandRequest
-
-ITEM = CommandItem(command=debit("1", transfer_id=transfer_id(1)))
-
-OTHER = wallet_id(7)
-
-Asking = asyncio.Task[RequestResult]
-
-
-class DispatcherFixture:
-    """A dispatcher, its shards, and the callers that wait for it."""
-
-    def __init__(self, **limits: int) -> None:
-        self.shards = ScriptedShards()
-        self.dispatcher = Dispatcher(
-            self.shards,
-            DispatcherLimits(
-                **{
-                    "shard_count": 1,
-                    "ingress_queue_max": 100,
-                    "ingress_wallet_queue_max": 100,
-                    "shard_calls_in_flight_max": 1,
-                    "call_commands_max": 50,
-                    "call_wallet_commands_max": 50,
-                    "shard_unreachable_timeout_s": 60,
-                }
-                | limits
-            ),
-        )
-        self.asking: list[Asking] = []
-
-    async def request(self, *names: str, **fields: Any) -> list[Asking]:
-        """Send requests in one loop iteration; returns when all are queued or in flight."""
-        tasks = [
-            asyncio.create_task(self.dispatcher.submit(make_command_request(name, **fields)))
-            for name in names
-        ]
-        self.asking += tasks
-        await asyncio.sleep(0)  # Each runs until it waits for its reply.
-        await asyncio.sleep(0)  # End of the iteration: the queued requests are sent, if allowed.
-        return tasks
-
-    async def close(self) -> None:
-        for call in self.shards.open:
-            if not call.answer.done():
-                call.reply()
-        for task in self.asking:
-            task.cancel()
-        await asyncio.gather(*self.asking, return_exceptions=True)
-
-
-async def fixture_beside_another_wallet(**limits: int) -> DispatcherFixture:
-    """Its shard queue has just sent another wallet's command."""
-    fixture = DispatcherFixture(**limits)
-    await fixture.request("q1", wallet_id=OTHER)
-    (await fixture.shards.next_call()).reply()
-    await let_callbacks_run()
-    return fixture
-
-
-async def let_callbacks_run() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-def make_command_request(name: str, *, items: int = 1, **fields: Any) -> CommandRequest:
-    values: dict[str, Any] = {"wallet_id": WALLET_ID, "timeout_s": 5.0, "is_batch": items > 1}
-    return CommandRequest(items=(ITEM,) * items, request_id=name, **values | fields)
+from actors.rpc.messages import Failure, FailureCode
+from tests.support.dispatcher_fixture import (
+    DispatcherFixture,
+    make_command_request,
+)
+from tests.support.domain import wallet_id
+from tests.support.scripted_shards import reply_to
 
 
 @pytest_asyncio.fixture
@@ -144,144 +76,6 @@ async def test_no_more_calls_are_open_than_allowed() -> None:
     (await fixture.shards.next_call()).reply()
     await asyncio.gather(*tasks)
     assert fixture.shards.most_open == 3
-
-
-async def test_a_wallet_has_one_call_at_a_time_and_other_wallets_another() -> None:
-    fixture = DispatcherFixture(shard_calls_in_flight_max=2)
-    overloaded, quiet = wallet_id(0), wallet_id(1)
-    await fixture.request("f1", wallet_id=overloaded)
-    first = await fixture.shards.next_call()
-    await fixture.request("f2", "f3", wallet_id=overloaded)
-    assert fixture.shards.no_calls()
-    await fixture.request("q1", wallet_id=quiet)
-    second = await fixture.shards.next_call()
-    assert second.names == ["q1"]
-    first.reply()
-    third = await fixture.shards.next_call()
-    assert third.names == ["f2", "f3"]
-    second.reply()
-    third.reply()
-    await asyncio.gather(*fixture.asking)
-
-
-async def test_an_overloaded_wallet_leaves_queue_space_for_other_wallets() -> None:
-    fixture = DispatcherFixture(ingress_queue_max=10, ingress_wallet_queue_max=3)
-    overloaded, quiet = wallet_id(0), wallet_id(1)
-    await fixture.request("called", wallet_id=overloaded)
-    await fixture.request("f1", "f2", "f3", wallet_id=overloaded)
-    refused = await fixture.dispatcher.submit(make_command_request("f4", wallet_id=overloaded))
-    assert isinstance(refused, Failure)
-    assert (refused.code, refused.applied) == (FailureCode.OVERLOADED, "no")
-    full = fixture.dispatcher.overload(overloaded)
-    assert full is not None
-    assert full.detail == refused.detail
-    assert fixture.dispatcher.overload(quiet) is None
-    await fixture.request("q1", wallet_id=quiet)
-    assert fixture.dispatcher.queued == [4]
-    await fixture.close()
-
-
-async def test_an_overloaded_wallet_alone_has_no_quota_and_no_cool_down() -> None:
-    fixture = DispatcherFixture(call_wallet_commands_max=2)
-    await fixture.request("first")
-    await fixture.request("f1", "f2", "f3", "f4", "f5")
-    (await fixture.shards.next_call()).reply()
-    call = await fixture.shards.next_call()
-    assert call.names == ["f1", "f2", "f3", "f4", "f5"]
-    await fixture.request("next")
-    call.reply()
-    await let_callbacks_run()
-    assert (await fixture.shards.next_call()).names == ["next"]
-    await fixture.close()
-
-
-async def test_an_overloaded_wallet_under_contention_has_quota_and_cool_down() -> None:
-    fixture = await fixture_beside_another_wallet(
-        shard_calls_in_flight_max=2, call_wallet_commands_max=2
-    )
-    clock = asyncio.get_running_loop().time
-    await fixture.request("f1", "f2", "f3", "f4", "f5")
-    first = await fixture.shards.next_call()
-    called = clock()
-    assert first.names == ["f1", "f2"]
-    await asyncio.sleep(0.05)  # The time that the call takes.
-    first.reply()
-    answered = clock()
-    await let_callbacks_run()
-    assert fixture.shards.no_calls()
-
-    # Other wallets have no cool-down.
-    await fixture.request("q2", wallet_id=OTHER)
-    (await fixture.shards.next_call()).reply()
-    second = await fixture.shards.next_call()
-    assert second.names == ["f3", "f4"]
-    assert clock() - answered >= answered - called - 0.001  # Timers keep to whole milliseconds.
-
-    # A call within the quota is followed by no cool-down.
-    second.reply()
-    third = await fixture.shards.next_call()
-    assert third.names == ["f5"]
-    await fixture.request("f6")
-    third.reply()
-    await let_callbacks_run()
-    assert (await fixture.shards.next_call()).names == ["f6"]
-    await fixture.close()
-
-
-async def test_a_batch_that_is_larger_than_its_share_travels_alone() -> None:
-    fixture = await fixture_beside_another_wallet(call_wallet_commands_max=2)
-    await fixture.request("huge", items=9)
-    await fixture.request("f1")
-    first = await fixture.shards.next_call()
-    assert first.names == ["huge"]
-    first.reply()
-    assert (await fixture.shards.next_call()).names == ["f1"]
-    await fixture.close()
-
-
-async def test_an_overloaded_wallet_cools_down_briefly_after_a_first_call(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_COOLDOWN_MAX_S", 0.0)
-    fixture = await fixture_beside_another_wallet(call_wallet_commands_max=1)
-    await fixture.request("f1", "f2")
-    first = await fixture.shards.next_call()
-    assert first.names == ["f1"]
-    await asyncio.sleep(0.3)  # The time that the call takes.
-    first.reply()
-    await let_callbacks_run()
-    assert not fixture.shards.no_calls()
-    await fixture.close()
-
-
-@pytest.mark.parametrize(("pause_s", "met"), [(0.99, True), (1.01, False), (600.0, False)])
-def test_an_old_command_is_no_contention(pause_s: float, met: bool) -> None:
-    contention = pending_calls.ContentionDetector()
-    contention.record(OTHER, 10.0)
-    now = 10.0 + pause_s
-    contention.record(wallet_id(1), now)
-    assert contention.is_contended(now) is met
-
-
-def test_contention_lasts_a_second_after_the_last_command() -> None:
-    contention = pending_calls.ContentionDetector()
-    for now, wallet in ((0.0, 1), (0.5, 7), (1.2, 1), (1.6, 1)):
-        contention.record(wallet_id(wallet), now)
-    assert contention.is_contended(2.1)
-    assert not contention.is_contended(2.3)
-
-
-async def test_an_overloaded_wallet_has_no_quota_after_contention_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(pending_calls, "_CONTENTION_WINDOW_S", 0.02)
-    fixture = await fixture_beside_another_wallet(call_wallet_commands_max=2)
-    await fixture.request("f1")
-    (await fixture.shards.next_call()).reply()
-    await asyncio.sleep(0.03)  # The contention window.
-    await fixture.request("f2", "f3", "f4")
-    assert (await fixture.shards.next_call()).names == ["f2", "f3", "f4"]
-    await fixture.close()
 
 
 async def test_a_call_carries_no_more_commands_than_allowed() -> None:
