@@ -4,41 +4,16 @@ One class. The composition root of each process reads it once from the environme
 ``WALLET_``) and passes it on. No other module reads the environment.
 """
 
-import os
-import warnings
-from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from runtime.renamed_settings import FormerNames, with_present_names
 from wallet.currencies import resolve_scale
 
 PREFIX: Final = "WALLET_"
 """Of the environment variables."""
-
-RENAMED: Final[Mapping[str, str]] = {
-    "auth_off_anywhere": "allow_unauthenticated_remote",
-    "key_staleness_s": "api_key_cache_ttl_s",
-    "keys_cached_max": "api_keys_cached_max",
-    "key_rate_per_s": "api_key_rate_per_s",
-    "key_burst_s": "api_key_burst_s",
-    "key_last_use_s": "api_key_last_used_flush_interval_s",
-    "ingress_calls_max": "shard_calls_in_flight_max",
-    "call_wallet_share_max": "call_wallet_commands_max",
-    "batch_wallet_share_max": "batch_wallet_commands_max",
-    "mailbox_max": "mailbox_commands_max",
-    "mailbox_wallet_max": "mailbox_wallet_commands_max",
-    "stall_s": "database_stall_timeout_s",
-    "outbox_max": "outbox_events_max",
-    "outbox_memory_max": "outbox_memory_events_max",
-    "outbox_sweep_s": "outbox_sweep_interval_s",
-    "stream_sync_s": "stream_sync_interval_s",
-    "projection_poll_s": "projection_pull_expires_s",
-}
-"""Former names of settings, read for one release with a warning. In the environment the new name
-takes precedence. An application's args should have only one of the two."""
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -364,19 +339,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources = (init_settings, env_settings, dotenv_settings, file_secret_settings)
-        return (*sources, _FormerNames(settings_cls))
+        return (*sources, FormerNames(settings_cls, prefix=PREFIX))
 
     @model_validator(mode="before")
     @classmethod
     def _accept_former_names(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or RENAMED.keys().isdisjoint(data):
-            return data
-        known = {name: value for name, value in data.items() if name not in RENAMED}
-        for former in data.keys() & RENAMED.keys():
-            _warn_renamed(former, RENAMED[former])
-            # `args` of an application take precedence over the environment, by either name.
-            known[RENAMED[former]] = data[former]
-        return known
+        return with_present_names(data) if isinstance(data, dict) else data
 
     @model_validator(mode="after")
     def _check_duplicate_window(self) -> Self:
@@ -407,23 +375,3 @@ class Settings(BaseSettings):
     def _check_default_currency(cls, code: str) -> str:
         resolve_scale(code, None)
         return code
-
-
-class _FormerNames(PydanticBaseSettingsSource):
-    """Environment variables by their former names; lower precedence than the current names."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        raise NotImplementedError("this source only supports __call__")
-
-    def __call__(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for former, name in RENAMED.items():
-            value = os.environ.get(f"{PREFIX}{former.upper()}")
-            if value is not None:
-                _warn_renamed(f"{PREFIX}{former.upper()}", f"{PREFIX}{name.upper()}")
-                found[name] = value
-        return found
-
-
-def _warn_renamed(former: str, name: str) -> None:
-    warnings.warn(f"{former} is now called {name}", FutureWarning, stacklevel=2)

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-from runtime.settings import PREFIX, RENAMED, Settings
+from runtime.renamed_settings import RENAMED
+from runtime.settings import PREFIX, Settings
 
 _OTHER_VARIABLES: Final = frozenset(
     {"WALLET_HOME", "WALLET_STACK_ID", "WALLET_URL", "WALLET_API_KEY", "WALLET_ID"}

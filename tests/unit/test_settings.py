@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from runtime.settings import RENAMED, Settings
+from runtime.renamed_settings import RENAMED
+from runtime.settings import Settings
 from serve_app.arguments import ApplicationArguments
 
 

@@ -4,7 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.main import app
-from runtime.settings import RENAMED, Settings
+from runtime.renamed_settings import RENAMED
+from runtime.settings import Settings
 from runtime.unknown_variables import unknown_variables
 from runtime.version import VERSION
 
