@@ -49,18 +49,17 @@ class HistoryGuard:
         self.problem: str | None = None
         """Why nothing can be written, for readiness."""
 
-    async def require(self, session: int) -> None:
-        """Return once the database behind ``session`` is known.
+    async def require(self, session: int) -> bool:
+        """Return once the database behind ``session`` is known. True: it was compared first.
 
         Raises:
             SessionLost: the session has ended.
             JournalUnavailable: the database is not known yet. Call again.
         """
         if session == self._session:
-            return
+            return False
         async with self._requiring:
-            if session != self._session:
-                await self._require(session)
+            return session != self._session and await self._require(session)
 
     async def run(self, enter_session: Callable[[], Awaitable[None]]) -> None:
         """Check a new database also while nothing is written, until cancelled.
@@ -72,7 +71,7 @@ class HistoryGuard:
                 await enter_session()
             await asyncio.sleep(_INTERVAL_S)
 
-    async def _require(self, session: int) -> None:
+    async def _require(self, session: int) -> bool:
         identity = await self._store.identity(session)
         known = await self._store.is_known(identity, session)
         if not known:
@@ -83,6 +82,7 @@ class HistoryGuard:
         if known:
             self._compare_beside(identity, session)
         self._session, self.problem = session, None
+        return not known
 
     async def _compare_first(self, identity: DatabaseIdentity, session: int) -> None:
         self.problem = "the database is another one, and its history is being checked"

@@ -49,8 +49,8 @@ class EventRelay(Protocol):
 class History(Protocol):
     """Knows whether the database has the history that was acknowledged to clients."""
 
-    async def require(self, session: int) -> None:
-        """Return once the database behind ``session`` may be written.
+    async def require(self, session: int) -> bool:
+        """Return once the database behind ``session`` may be written. True: it was checked first.
 
         Raises:
             SessionLost: the session has ended.
@@ -174,7 +174,10 @@ class BatchCommitter:
         # After the reset: until then the relay may publish events that the database has lost, and
         # the comparison would come too early to see them.
         if self._history is not None:
-            await self._history.require(session)
+            with self._stall.checking_database():
+                was_checked = await self._history.require(session)
+            if was_checked:
+                self._stall.restart_ready()
         return session
 
     async def _load(

@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+import msgspec
+
 from actors.journal.ports import Journal
-from actors.shard.batch_committer import EventRelay
+from actors.rpc.messages import RequestResult
+from actors.shard.batch_committer import EventRelay, History
 from actors.shard.shard import Shard, ShardLimits
 from tests.support.domain import NOW
 from tests.support.write_side import LIMITS, DetachedRelay, ShardUnderTest
+from wallet.commands import Command
+from wallet.ids import WalletId
 
 
 @asynccontextmanager
@@ -19,10 +24,11 @@ async def shard_in_memory(
     limits: ShardLimits = LIMITS,
     relay: EventRelay | None = None,
     now: Callable[[], datetime] = lambda: NOW,
+    history: History | None = None,
 ) -> AsyncIterator[ShardUnderTest]:
     """A running shard on ``journal``; without a ``relay`` its events stay in the outbox."""
     relay = relay or DetachedRelay()
-    shard = Shard(journal=journal, relay=relay, limits=limits, now=now)
+    shard = Shard(journal=journal, relay=relay, limits=limits, now=now, history=history)
     running = asyncio.create_task(shard.run())
     try:
         yield ShardUnderTest(shard, relay)
@@ -33,3 +39,17 @@ async def shard_in_memory(
         if not isinstance(ended, asyncio.CancelledError):
             assert ended is not None, "a shard runs until it is cancelled"
             raise ended
+
+
+def limits(**fields: int) -> ShardLimits:
+    """The usual limits, except ``fields``."""
+    return msgspec.structs.replace(LIMITS, **fields)
+
+
+async def queued(
+    shard: ShardUnderTest, *asks: tuple[WalletId, Command]
+) -> list[asyncio.Task[RequestResult]]:
+    """Send requests; returns when all have reached the shard."""
+    tasks = [asyncio.create_task(shard.request(wallet, command)) for wallet, command in asks]
+    await asyncio.sleep(0)
+    return tasks
