@@ -33,8 +33,9 @@ class Taken(Generic[T]):
         self.requests: list[T] = []
         self.wallets: list[WalletId] = []
         """Whose requests these are."""
-        self.over_quota: set[WalletId] = set()
-        """Of these wallets, those whose quota ended their turn, not a lack of requests."""
+        self.over_quota: dict[WalletId, float] = {}
+        """Of these wallets, those whose quota ended their turn, not a lack of requests; with their
+        share of the commands that were taken."""
 
     def __bool__(self) -> bool:
         return bool(self.requests)
@@ -98,6 +99,7 @@ class FairQueue(Generic[T]):
         capacity for it. A wallet for whose first request there is none keeps its turn.
         """
         taken: Taken[T] = Taken()
+        limited: dict[WalletId, int] = {}
         lone_quota = quota if lone_quota is None else lone_quota
         room, waiting = capacity, len(self._queues)
         for wallet_id, queue in self._queues.items():
@@ -110,13 +112,14 @@ class FairQueue(Generic[T]):
                 break
             taken.wallets.append(wallet_id)
             if over_quota:
-                taken.over_quota.add(wallet_id)
+                limited[wallet_id] = used
             if not queue.requests:
                 waiting -= 1
             room -= used
             if room <= 0:
                 break
         self.commands -= capacity - room
+        taken.over_quota = {one: used / (capacity - room) for one, used in limited.items()}
         self._end_turns(taken.wallets)
         return taken
 

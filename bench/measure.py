@@ -17,15 +17,15 @@ from bench.measurement import Measured, batch_sizes_of, measured_of
 from bench.processes import usage_of
 from bench.scenarios import (
     BATCH_ROUTES,
+    HOT_WALLETS,
     Kind,
     Scenario,
-    Spread,
     funding_script,
     script_of,
 )
 from bench.service import Service
 from bench.stream_state import StreamState
-from bench.wallets import create_wallets, send_counted
+from bench.wallets import create_hot_wallets, create_wallets, send_counted
 
 
 class Bench:
@@ -57,8 +57,8 @@ class Bench:
 
     async def wallets_of(self, scenario: Scenario) -> list[str]:
         """The wallets of ``scenario``, ready for it."""
-        if scenario.spread is Spread.HOT:
-            return await create_wallets(self.service, 1)
+        if scenario.spread in HOT_WALLETS:
+            return await create_hot_wallets(self.service, HOT_WALLETS[scenario.spread])
         pool = await self.pool()
         if scenario.funded and not self._is_funded:
             script = funding_script(pool, in_batches=self.has_batches)

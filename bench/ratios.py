@@ -43,6 +43,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         what="hot_batch transfers/s ÷ the limit in batches of 500", floor=0.3, goal=0.6
     ),
     "hot_vs_uniform": Target(what="hot_unary ÷ uniform_unary", floor=0.9, goal=1.1),
+    "four_hot_vs_hot": Target(what="four_hot_unary ÷ hot_unary, both at 256", floor=0.9, goal=1.0),
     "drained_vs_accepted": Target(
         what="drained ÷ accepted transfers/s in hot_batch", floor=0.4, goal=0.9
     ),
@@ -100,6 +101,7 @@ def ratios_of(found: Measurements) -> dict[str, float | None]:
         "hot_batch_vs_pgbench": _over(_per_s(batch), _per_s(pgbench)),
         "hot_batch_vs_limit": _over(_per_s(batch), _per_s(limit)),
         "hot_vs_uniform": _over(_per_s(hot), _per_s(uniform)),
+        "four_hot_vs_hot": _over(_per_s(found.headline.get("four_hot_unary")), _per_s(hot)),
         "drained_vs_accepted": _over(batch.drained_per_s if batch else None, _per_s(batch)),
         "p50_alone_vs_fastapi": _over(_p50_alone_ours(found), _p50_alone_fastapi(found)),
         "p99_half_load_ms": half.p99_ms if half else None,

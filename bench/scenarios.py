@@ -31,10 +31,16 @@ class Spread(StrEnum):
 
     HOT = "hot"
     """All to one, created for the run."""
+    FOUR_HOT = "four_hot"
+    """Alternately to four, created for the run, evenly over the shards."""
     UNIFORM = "uniform"
     """To each of the pool as often as to any other."""
     ZIPF = "zipf"
     """To the n-th of the pool in proportion to n to the power of -1.1: few are hot, most cold."""
+
+
+HOT_WALLETS: Final = {Spread.HOT: 1, Spread.FOUR_HOT: 4}
+"""How many wallets a spread creates for the run; the others use the pool."""
 
 
 class Kind(StrEnum):
@@ -88,6 +94,13 @@ SCENARIOS: Final = (
         summary="10,000 wallets, Zipf s = 1.1, one transfer a request",
         spread=Spread.ZIPF,
         kind=Kind.UNARY,
+    ),
+    Scenario(
+        name="four_hot_unary",
+        summary="Four wallets, one transfer a request",
+        spread=Spread.FOUR_HOT,
+        kind=Kind.UNARY,
+        concurrencies=(256,),
     ),
     # A batch is a thousand transfers: a handful of clients keeps a shard's mailbox full, and 256
     # would only measure how fast it returns 429.
@@ -146,7 +159,8 @@ BY_NAME: Final = {scenario.name: scenario for scenario in SCENARIOS}
 
 
 def script_of(scenario: Scenario, wallets: Sequence[str]) -> RequestScript:
-    """The requests of ``scenario`` to ``wallets`` (one if hot). The same ones every time."""
+    """The requests of ``scenario`` to ``wallets`` (the first ones, if only some are hot). The same
+    ones every time."""
     rng = random.Random(_SEED)
     drawn = _draw(scenario.spread, wallets, rng)
     if scenario.kind is Kind.BATCH:
@@ -172,8 +186,8 @@ def script_of(scenario: Scenario, wallets: Sequence[str]) -> RequestScript:
 
 
 def _draw(spread: Spread, wallets: Sequence[str], rng: random.Random) -> list[str]:
-    if spread is Spread.HOT:
-        return list(wallets[:1])
+    if spread in HOT_WALLETS:
+        return list(wallets[: HOT_WALLETS[spread]])
     shuffled = rng.sample(wallets, len(wallets))
     if spread is Spread.UNIFORM:
         return shuffled

@@ -8,7 +8,7 @@ other wallets' commands don't wait for them.
 Fair scheduling. If every stage between a client and the disk is busy with one wallet's commands,
 other wallets' commands wait at each stage. So while other wallets use the shard queue, an
 overloaded wallet's calls carry no more than its quota, and after each call it has a cool-down as
-long as the call took: its commands wait here, where nothing waits behind them
+long as its share of the call took: its commands wait here, where nothing waits behind them
 (`specification/decisions/0028-fair-scheduling-between-wallets.md`).
 
 Delivery. If a call fails with its shard, the outcome of its commands is unknown. They are delivered
@@ -141,19 +141,20 @@ class _ShardQueue:
         self, taken: Taken[PendingRequest], started: float, call: asyncio.Task[None]
     ) -> None:
         self._blocked_wallets.difference_update(taken.wallets)
-        if taken.over_quota:
-            self._blocked_wallets |= taken.over_quota
-            loop = asyncio.get_running_loop()
-            cooldown_s = min(loop.time() - started, _COOLDOWN_MAX_S)
-            loop.call_later(cooldown_s, self._cooled_down, taken.over_quota)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        took_s = min(now - started, _COOLDOWN_MAX_S)
+        for wallet_id, share in taken.over_quota.items():
+            self._blocked_wallets.add(wallet_id)
+            loop.call_at(now + took_s * share, self._cooled_down, wallet_id)
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             _log.error("delivery failed", shard=self._shard, exc_info=error)
         self._flush()
 
-    def _cooled_down(self, wallets: set[WalletId]) -> None:
-        self._blocked_wallets -= wallets
-        self._flush()
+    def _cooled_down(self, wallet_id: WalletId) -> None:
+        self._blocked_wallets.discard(wallet_id)
+        self._schedule_flush()  # Those whose cool-down ends now, too, travel together.
 
     def _next_call(self, now: float) -> Taken[PendingRequest]:
         """The requests of the next call: of wallets in no other call, as many as fit."""

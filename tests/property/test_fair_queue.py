@@ -72,7 +72,8 @@ class FairQueueMachine(RuleBasedStateMachine):
             self.model[wallet] = self.model[wallet][len(requests) :]
         assert bool(taken) == bool(waiting - blocked), "every unblocked wallet is served"
         self.check_sizes(by_wallet, capacity=capacity, quota=quota, lone_quota=lone_quota)
-        assert taken.over_quota <= {wallet for wallet in by_wallet if self.model[wallet]}
+        assert sum(taken.over_quota.values()) <= 1 + 1e-9, "they are shares"
+        assert taken.over_quota.keys() <= {wallet for wallet in by_wallet if self.model[wallet]}
         self.check_turns(taken.wallets, blocked)
 
     def check_sizes(

@@ -212,7 +212,12 @@ def measurements() -> Measurements:
             "uniform_unary": {256: uniform},
             "hot_batch": {4: batch},
         },
-        headline={"hot_unary": hot, "uniform_unary": uniform, "hot_batch": batch},
+        headline={
+            "hot_unary": hot,
+            "uniform_unary": uniform,
+            "four_hot_unary": measured(3600.0),
+            "hot_batch": batch,
+        },
         open={"hot_unary": {50: measured(2000.0, p99_ms=18.0)}},
         fastapi=[
             baseline(800.0),
@@ -242,6 +247,7 @@ def test_ratios_compare_with_the_best_of_each_baseline() -> None:
         "hot_batch_vs_pgbench": 15.0,
         "hot_batch_vs_limit": 0.5,
         "hot_vs_uniform": 1.25,
+        "four_hot_vs_hot": 0.9,
         "drained_vs_accepted": 0.5,
         "p50_alone_vs_fastapi": 1.5,
         "p99_half_load_ms": 18.0,

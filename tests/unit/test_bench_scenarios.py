@@ -34,6 +34,7 @@ def test_every_scenario_of_the_specification_is_there() -> None:
         "hot_unary",
         "uniform_unary",
         "zipf_unary",
+        "four_hot_unary",
         "hot_batch",
         "uniform_batch",
         "two_phase",
