@@ -123,7 +123,7 @@ drills-quick: $(DEVELOPMENT) ## A synchronous failover and a lost consumer (90 s
 
 # -- benchmark (bench/README.md) --------------------------------------------------------------------
 
-.PHONY: bench bench-quick load profile
+.PHONY: bench bench-quick load profile soak
 
 bench: $(BENCHMARK) ## Measure the service and its baselines, audited (about 20 minutes)
 	@$(BIN)/python -m bench $(ARGS)
@@ -134,6 +134,9 @@ bench-quick: $(BENCHMARK) ## Like bench, with short loads (under 3 minutes)
 load: $(BENCHMARK) ## Load the running service from Locust's web page, http://localhost:8090
 	@$(BIN)/locust --locustfile bench/locustfile.py --host http://localhost:8089 \
 		--web-host 127.0.0.1 --web-port 8090 $(ARGS)
+
+soak: $(BENCHMARK) ## An hour at 70 % of the peak: does memory or latency grow?
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 profile: $(BENCHMARK) ## Flame graphs of a shard and a replica of the running service, under load
 	@$(BIN)/python -m bench.profile $(ARGS)

@@ -37,6 +37,11 @@ class StreamState:
         info = await self._client.jetstream(timeout=_TIMEOUT_S).stream_info(self._name)
         return info.state.bytes / info.state.messages if info.state.messages else 0.0
 
+    async def size(self) -> int:
+        """Bytes that the server stores for the stream."""
+        info = await self._client.jetstream(timeout=_TIMEOUT_S).stream_info(self._name)
+        return int(info.state.bytes)
+
     async def counts(self, wallets: Collection[str]) -> Counter[str]:
         """Messages of each wallet that are on the stream, by subject, as the server counts."""
         requested = set(wallets)

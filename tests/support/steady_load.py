@@ -215,13 +215,18 @@ def _balance(http: httpx.Client, wallet: str) -> str:
 
 @contextmanager
 def steady_load(
-    url: str, *, clients: int = 8, warm_up: int = 100, pause_s: float = _PAUSE_S
+    url: str,
+    *,
+    clients: int = 8,
+    warm_up: int = 100,
+    warm_up_s: float = 60.0,
+    pause_s: float = _PAUSE_S,
 ) -> Iterator[SteadyLoad]:
-    """Run load in this context, after ``warm_up`` requests."""
+    """Run load in this context, after ``warm_up`` requests, which take at most ``warm_up_s``."""
     load = SteadyLoad(url, clients=clients, pause_s=pause_s)
     load.start()
     try:
-        load.go_on_until(warm_up)
+        load.go_on_until(warm_up, timeout_s=warm_up_s)
         yield load
     finally:
         load.stop()
