@@ -8,7 +8,7 @@ The queue has no clock and no event loop: its owner passes the blocked wallets a
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
@@ -31,14 +31,17 @@ class Taken(Generic[T]):
 
     def __init__(self) -> None:
         self.requests: list[T] = []
-        self.wallets: list[WalletId] = []
-        """Whose requests these are."""
-        self.over_quota: dict[WalletId, float] = {}
-        """Of these wallets, those whose quota ended their turn, not a lack of requests; with their
-        share of the commands that were taken."""
+        self.wallets: dict[WalletId, int] = {}
+        """Whose requests these are, and how many commands they have."""
+        self.over_quota: set[WalletId] = set()
+        """Of these wallets, those whose quota ended their turn, not a lack of requests."""
 
     def __bool__(self) -> bool:
         return bool(self.requests)
+
+    def share_of(self, wallet_id: WalletId) -> float:
+        """The wallet's share of the commands."""
+        return self.wallets[wallet_id] / sum(self.wallets.values())
 
 
 class FairQueue(Generic[T]):
@@ -99,7 +102,6 @@ class FairQueue(Generic[T]):
         capacity for it. A wallet for whose first request there is none keeps its turn.
         """
         taken: Taken[T] = Taken()
-        limited: dict[WalletId, int] = {}
         lone_quota = quota if lone_quota is None else lone_quota
         room, waiting = capacity, len(self._queues)
         for wallet_id, queue in self._queues.items():
@@ -110,20 +112,19 @@ class FairQueue(Generic[T]):
             )
             if not used:
                 break
-            taken.wallets.append(wallet_id)
+            taken.wallets[wallet_id] = used
             if over_quota:
-                limited[wallet_id] = used
+                taken.over_quota.add(wallet_id)
             if not queue.requests:
                 waiting -= 1
             room -= used
             if room <= 0:
                 break
         self.commands -= capacity - room
-        taken.over_quota = {one: used / (capacity - room) for one, used in limited.items()}
         self._end_turns(taken.wallets)
         return taken
 
-    def _end_turns(self, wallets: list[WalletId]) -> None:
+    def _end_turns(self, wallets: Iterable[WalletId]) -> None:
         for wallet_id in wallets:
             if self._queues[wallet_id].requests:
                 self._queues.move_to_end(wallet_id)

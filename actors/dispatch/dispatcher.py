@@ -6,9 +6,10 @@ one call at a time, in order: those of an overloaded wallet form one large batch
 other wallets' commands don't wait for them.
 
 Fair scheduling. If every stage between a client and the disk is busy with one wallet's commands,
-other wallets' commands wait at each stage. So while other wallets use the shard queue, an
-overloaded wallet's calls carry no more than its quota, and after each call it has a cool-down as
-long as its share of the call took: its commands wait here, where nothing waits behind them
+other wallets' commands wait at each stage. So while wallets that are not overloaded use the shard
+queue, an overloaded wallet's calls carry no more than its quota, and after each call it has a
+cool-down as long as its share of the call took: its commands wait here, where nothing waits behind
+them
 (`specification/decisions/0028-fair-scheduling-between-wallets.md`).
 
 Delivery. If a call fails with its shard, the outcome of its commands is unknown. They are delivered
@@ -144,9 +145,10 @@ class _ShardQueue:
         loop = asyncio.get_running_loop()
         now = loop.time()
         took_s = min(now - started, _COOLDOWN_MAX_S)
-        for wallet_id, share in taken.over_quota.items():
+        for wallet_id in taken.over_quota:
             self._blocked_wallets.add(wallet_id)
-            loop.call_at(now + took_s * share, self._cooled_down, wallet_id)
+            cooled_at = now + took_s * taken.share_of(wallet_id)
+            loop.call_at(cooled_at, self._cooled_down, wallet_id)
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             _log.error("delivery failed", shard=self._shard, exc_info=error)
@@ -161,7 +163,11 @@ class _ShardQueue:
         capacity = quota = self._limits.call_commands_max
         if self._contention.is_contended(now):
             quota = self._limits.call_wallet_commands_max
-        return self._queue.take(capacity=capacity, quota=quota, blocked=self._blocked_wallets)
+        taken = self._queue.take(capacity=capacity, quota=quota, blocked=self._blocked_wallets)
+        for wallet_id, commands in taken.wallets.items():
+            if commands >= self._limits.call_wallet_commands_max:
+                self._contention.record_overload(wallet_id, now)
+        return taken
 
     async def _deliver(self, pending_requests: list[PendingRequest]) -> None:
         try:

@@ -10,6 +10,11 @@ from wallet.ids import WalletId
 _CONTENTION_WINDOW_S: Final = 1.0
 """Window in which another wallet's command counts as contention."""
 
+_Arrival = tuple[WalletId | None, float]
+"""A wallet, and when its command came."""
+
+_NOBODY: Final[_Arrival] = (None, float("-inf"))
+
 
 class PendingRequest:
     """A command request that has no reply yet. ``deadline`` is a loop time."""
@@ -48,25 +53,49 @@ class PendingRequest:
 
 
 class ContentionDetector:
-    """Detects whether more than one wallet uses a shard queue."""
+    """Detects whether a wallet that is not overloaded shares a shard queue with others.
 
-    __slots__ = ("_contended_at", "_latest", "_latest_at")
+    Overloaded wallets alone need no protection from each other: the queue is fair, and they gain
+    more from large batches. All times are loop times.
+    """
+
+    __slots__ = ("_latest", "_other", "_overloaded")
 
     def __init__(self) -> None:
-        self._latest: WalletId | None = None
-        self._latest_at = 0.0
-        self._contended_at: float | None = None
+        self._latest: _Arrival = _NOBODY
+        """The last wallet that came and was not overloaded."""
+        self._other: _Arrival = _NOBODY
+        """The last one before, of another wallet."""
+        self._overloaded: dict[WalletId, float] = {}
+        """When a call was last full of a wallet's commands."""
 
     def record(self, wallet_id: WalletId, now: float) -> None:
-        """A command of this wallet came at the loop time ``now``."""
-        # An older command of another wallet is no contention: it does not wait any more.
-        if self._latest not in (None, wallet_id) and now - self._latest_at < _CONTENTION_WINDOW_S:
-            self._contended_at = now
-        self._latest, self._latest_at = wallet_id, now
+        """A command of this wallet came ``now``."""
+        if wallet_id in self._overloaded and self._is_recent(self._overloaded[wallet_id], now):
+            return
+        if wallet_id != self._latest[0]:
+            self._other = self._latest
+        self._latest = (wallet_id, now)
+
+    def record_overload(self, wallet_id: WalletId, now: float) -> None:
+        """As many of this wallet's commands as it may have under contention are sent ``now``."""
+        for other in [one for one, at in self._overloaded.items() if not self._is_recent(at, now)]:
+            del self._overloaded[other]
+        self._overloaded[wallet_id] = now
+        if wallet_id == self._latest[0]:
+            self._latest, self._other = self._other, _NOBODY
+        elif wallet_id == self._other[0]:
+            self._other = _NOBODY
 
     def is_contended(self, now: float) -> bool:
-        """Whether commands of two wallets arrived within the last second."""
-        return self._contended_at is not None and now - self._contended_at < _CONTENTION_WINDOW_S
+        """Whether, within the last second, a wallet came that was not overloaded, and another."""
+        return self._is_recent(self._latest[1], now) and (
+            self._is_recent(self._other[1], now)
+            or any(self._is_recent(at, now) for at in self._overloaded.values())
+        )
+
+    def _is_recent(self, at: float, now: float) -> bool:
+        return now - at < _CONTENTION_WINDOW_S
 
 
 _EXPIRED_NOT_APPLIED: Final = Failure(

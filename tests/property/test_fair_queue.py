@@ -65,16 +65,16 @@ class FairQueueMachine(RuleBasedStateMachine):
         by_wallet: dict[WalletId, list[Request]] = defaultdict(list)
         for request in taken.requests:
             by_wallet[request[0]].append(request)
-        assert list(by_wallet) == taken.wallets, "a wallet has one turn per call"
+        assert list(by_wallet) == list(taken.wallets), "a wallet has one turn per call"
         assert not blocked & set(taken.wallets)
         for wallet, requests in by_wallet.items():
             assert requests == self.model[wallet][: len(requests)], "in order, without gaps"
             self.model[wallet] = self.model[wallet][len(requests) :]
         assert bool(taken) == bool(waiting - blocked), "every unblocked wallet is served"
+        assert sum(taken.wallets.values()) == sum(commands for _, _, commands in taken.requests)
         self.check_sizes(by_wallet, capacity=capacity, quota=quota, lone_quota=lone_quota)
-        assert sum(taken.over_quota.values()) <= 1 + 1e-9, "they are shares"
-        assert taken.over_quota.keys() <= {wallet for wallet in by_wallet if self.model[wallet]}
-        self.check_turns(taken.wallets, blocked)
+        assert taken.over_quota <= {wallet for wallet in by_wallet if self.model[wallet]}
+        self.check_turns(list(taken.wallets), blocked)
 
     def check_sizes(
         self,

@@ -161,12 +161,40 @@ def test_an_old_command_is_no_contention(pause_s: float, met: bool) -> None:
     assert contention.is_contended(now) is met
 
 
-def test_contention_lasts_a_second_after_the_last_command() -> None:
+def test_contention_ends_a_second_after_the_other_wallet_s_last_command() -> None:
     contention = pending_calls.ContentionDetector()
-    for now, wallet in ((0.0, 1), (0.5, 7), (1.2, 1), (1.6, 1)):
+    for now, wallet in ((0.0, 1), (0.5, 7), (1.2, 1), (1.4, 1)):
         contention.record(wallet_id(wallet), now)
-    assert contention.is_contended(2.1)
-    assert not contention.is_contended(2.3)
+    assert contention.is_contended(1.45)
+    assert not contention.is_contended(1.55)
+
+
+def test_overloaded_wallets_alone_are_no_contention() -> None:
+    contention = pending_calls.ContentionDetector()
+    for wallet in (1, 2):
+        contention.record(wallet_id(wallet), 0.0)
+    assert contention.is_contended(0.1), "they may be quiet ones"
+    for wallet in (1, 2):
+        contention.record_overload(wallet_id(wallet), 0.2)
+        contention.record(wallet_id(wallet), 0.3)
+    assert not contention.is_contended(0.3)
+
+
+def test_a_quiet_wallet_beside_an_overloaded_one_is_contention() -> None:
+    contention = pending_calls.ContentionDetector()
+    contention.record_overload(wallet_id(1), 0.0)
+    contention.record(_OTHER, 0.5)
+    contention.record(wallet_id(1), 0.6)
+    assert contention.is_contended(0.9)
+    assert not contention.is_contended(1.1), "nobody else was there within a second"
+
+
+def test_a_wallet_is_quiet_again_a_second_after_its_overload() -> None:
+    contention = pending_calls.ContentionDetector()
+    contention.record_overload(wallet_id(1), 0.0)
+    contention.record_overload(_OTHER, 1.5)
+    contention.record(wallet_id(1), 1.6)
+    assert contention.is_contended(1.6)
 
 
 async def test_an_overloaded_wallet_has_no_quota_after_contention_ends(
