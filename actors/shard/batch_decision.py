@@ -45,11 +45,14 @@ from wallet.commands import (
     ControlWallet,
     CreateTransfer,
     CreateWallet,
+    ExpireTransfer,
     Idempotency,
     SettleTransfer,
 )
 from wallet.control_rules import decide_control
+from wallet.expiry_rules import ANY_EXPIRY, ExpiryBounds
 from wallet.fold import evolve
+from wallet.ids import TransferId, WalletId
 from wallet.refusals import Refusal, RefusalCode
 from wallet.representation import (
     ENCODER,
@@ -58,7 +61,7 @@ from wallet.representation import (
     encode_transfer,
     wallet_view,
 )
-from wallet.rules import decide_creation, decide_settlement, decide_transfer
+from wallet.rules import decide_creation, decide_expiry, decide_settlement, decide_transfer
 from wallet.state import Transfer, Wallet
 
 
@@ -77,11 +80,13 @@ class BatchDecider:
         now: datetime,
         maybe_applied: bool = False,
         outcome_unknown: bool = False,
+        expiry_bounds: ExpiryBounds = ANY_EXPIRY,
     ) -> None:
         self._loaded = loaded
         self._now = now
         self._maybe_applied = maybe_applied or outcome_unknown
         self._outcome_unknown = outcome_unknown
+        self._expiry_bounds = expiry_bounds
         self._references = dict(loaded.references)
         self.replays = 0
         self.refusals: list[RefusalCode] = []
@@ -89,6 +94,11 @@ class BatchDecider:
         self.write = self._state.write
         self._keys = self._state.keys
         self._refused = RefusedDeliveries(loaded, self.write)
+
+    @property
+    def first_expiry(self) -> datetime | None:
+        """When the first of the transfers expires that this batch creates."""
+        return self._state.first_expiry
 
     @property
     def transfers(self) -> Mapping[TransferKey, Transfer]:
@@ -131,6 +141,10 @@ class BatchDecider:
         return result
 
     def _decide_batch(self, request: CommandRequest) -> BatchCommitted | BatchRolledBack:
+        for item in request.items:
+            # Before the mark: an atomic batch that is refused doesn't undo it.
+            if isinstance(item.command, SettleTransfer | ExpireTransfer):
+                self._expire_if_due(request.wallet_id, item.command.transfer_id)
         mark = self._state.mark(request.wallet_id)
         digest = digest_of(request, request.idempotency)
         results: list[ItemResult] = []
@@ -226,6 +240,8 @@ class BatchDecider:
             decision = self._decide_settlement(request, command, key_digest)
         elif isinstance(command, CreateWallet):
             decision = self._decide_creation(request, command, key_digest)
+        elif isinstance(command, ExpireTransfer):
+            return self._decide_expiry(request.wallet_id, command)
         else:
             assert not isinstance(command, ClaimKey), "a key is claimed alone"
             decision = self._decide_control(request, command, key_digest)
@@ -247,20 +263,24 @@ class BatchDecider:
         if (refused := self._refused.answer(key)) is not None:
             return Refused(refusal=refused)
         wallet = self._state.wallet_with_version_check(wallet_id)
-        decision = decide_transfer(wallet, command, now=self._now)
+        decision = decide_transfer(wallet, command, now=self._now, bounds=self._expiry_bounds)
         if isinstance(decision, Refusal):
             return decision
-        return self._state.record(wallet, decision, request, key_digest)
+        return self._state.record(
+            wallet, decision, made_by=request.api_key_id, key_digest=key_digest
+        )
 
     def _decide_settlement(
         self, request: CommandRequest, command: SettleTransfer, key_digest: bytes
     ) -> ItemResult | Refusal:
+        self._expire_if_due(request.wallet_id, command.transfer_id)
         wallet = self._state.wallet_with_version_check(request.wallet_id)
         transfer = self._state.transfer(request.wallet_id, command.transfer_id)
         if command.delivery_id is not None:
             refused = self._refused.answer((request.wallet_id, command.delivery_id))
             if refused is not None:
                 return Refused(refusal=refused)
+        assert transfer is None or not transfer.is_due(self._now), "INV-15 it has expired before"
         decision = decide_settlement(wallet, transfer, command, now=self._now)
         if isinstance(decision, Refusal):
             return decision
@@ -270,7 +290,29 @@ class BatchDecider:
             body = encode_transfer(decision, wallet)
             return Applied(id=decision.id, version=wallet.version, body=body)
         self._refused.apply(request.wallet_id, command)
-        return self._state.record(wallet, decision, request, key_digest)
+        return self._state.record(
+            wallet, decision, made_by=request.api_key_id, key_digest=key_digest
+        )
+
+    def _decide_expiry(self, wallet_id: WalletId, command: ExpireTransfer) -> Applied:
+        """Whatever became of the transfer meanwhile, nobody waits for more than the wallet."""
+        self._expire_if_due(wallet_id, command.transfer_id)
+        wallet = self._state.wallet_with_version_check(wallet_id)
+        return Applied(
+            id=command.transfer_id, version=wallet.version if wallet is not None else 0, body=b"{}"
+        )
+
+    def _expire_if_due(self, wallet_id: WalletId, transfer_id: TransferId) -> None:
+        """Settle the transfer if it is pending and its time has come. (INV-15)
+
+        Nobody asked for it: the event has neither a key nor an API key.
+        """
+        transfer = self._state.transfer(wallet_id, transfer_id)
+        if transfer is None or not transfer.is_due(self._now):
+            return
+        wallet = self._state.wallet_with_version_check(wallet_id)
+        assert wallet is not None, "a transfer belongs to a wallet"
+        self._state.record(wallet, decide_expiry(wallet, transfer, now=self._now))
 
     def _decide_control(
         self, request: CommandRequest, command: ControlWallet, key_digest: bytes
@@ -283,7 +325,9 @@ class BatchDecider:
             self.write.confirm = True
             body = ENCODER.encode(changed_view(decision, None))
             return Applied(id=decision.id, version=decision.version, body=body)
-        return self._state.record(wallet, decision, request, key_digest)
+        return self._state.record(
+            wallet, decision, made_by=request.api_key_id, key_digest=key_digest
+        )
 
     def _decide_creation(
         self, request: CommandRequest, command: CreateWallet, key_digest: bytes
@@ -307,7 +351,7 @@ class BatchDecider:
         if reference_id is not None:
             self._references[reference_id] = wallet_id
         self.write.created_wallets.append(wallet_id)
-        return self._state.record(None, decision, request, key_digest)
+        return self._state.record(None, decision, made_by=request.api_key_id, key_digest=key_digest)
 
     def _refuse(self, request: CommandRequest, refusal: Refusal) -> Refused:
         self.refusals.append(refusal.code)

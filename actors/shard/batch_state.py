@@ -16,7 +16,6 @@ from actors.journal.ports import (
 from actors.rpc.messages import Applied
 from actors.shard.cache import WalletCache
 from wallet.chain import record
-from wallet.commands import CommandRequest
 from wallet.events import Event, RecordedEvent, TransferChanged
 from wallet.ids import TransferId, WalletId
 from wallet.state import Transfer, Wallet
@@ -44,6 +43,8 @@ class BatchState:
         """Transfers that this batch creates: a batch may contain two deliveries of one command."""
         self._previous_transfers: list[Transfer | None] = []
         """What each recorded event replaced in ``transfers``."""
+        self.first_expiry: datetime | None = None
+        """When the first of ``created_transfers`` expires; it may have been rolled back since."""
         self.write = CommitRequest(
             now=now,
             expected_versions={},
@@ -80,11 +81,12 @@ class BatchState:
         self,
         wallet: Wallet | None,
         event: Event,
-        request: CommandRequest,
-        key_digest: bytes,
+        *,
+        made_by: str | None = None,
+        key_digest: bytes = b"",
     ) -> Applied:
-        """Write ``event``, which was decided on ``wallet`` for ``request``."""
-        recorded = record(wallet, event, made_by=request.api_key_id, key_digest=key_digest)
+        """Write ``event``, which was decided on ``wallet``."""
+        recorded = record(wallet, event, made_by=made_by, key_digest=key_digest)
         after = recorded.wallet_after
         self.write.wallets[after.id] = after
         self.write.events.append(recorded)
@@ -96,9 +98,15 @@ class BatchState:
             self.transfers[key] = event.transfer
             if event.previous is None:
                 self.created_transfers[key] = recorded
+                if event.transfer.expiry is not None:
+                    self._note_expiry(event.transfer.expiry.at)
         else:
             self._previous_transfers.append(None)
         return Applied(id=made, version=after.version, body=recorded.body)
+
+    def _note_expiry(self, at: datetime) -> None:
+        if self.first_expiry is None or at < self.first_expiry:
+            self.first_expiry = at
 
     def mark(self, wallet_id: WalletId) -> Mark:
         """This point, for a request that may change nothing but ``wallet_id``."""
