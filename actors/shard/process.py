@@ -171,7 +171,9 @@ class ShardProcess:
         """A snapshot of this shard's statistics."""
         shard, relay, counts = self._shard, self._relay, self._shard.counts
         timings = shard.timings
-        own = {"expiry": shard.expiry.failures if shard.expiry is not None else 0}
+        expiry = shard.expiry
+        assert expiry is not None, "it has a table to look into"
+        own = {"expiry": expiry.failures}
         timings.hot.roll_window(asyncio.get_event_loop().time())
         return ShardStatistics(
             shard=self._shard_number,
@@ -187,6 +189,7 @@ class ShardProcess:
             conflicts=counts["conflicts"],
             outcomes_unknown=counts["outcomes_unknown"],
             overloaded=counts["overloaded"],
+            expired=expiry.expired,
             commands_per_s=timings.hot.commands_per_s,
             hot_wallets=timings.hot.hottest,
             hot_commands=dict(timings.hot.labelled_commands),
