@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import asyncpg
+
 from actors.journal.expiry_ports import ExpiringTransfer
 from actors.journal.ports import JournalConflict, JournalUnavailable
 from actors.journal.postgres_connection import Connection, ReconnectingConnection
@@ -13,17 +15,14 @@ from wallet.slots import ALL_SLOTS, SLOTS, SlotRange
 # Walks the index by time. Other shards' rows are passed over: looking up each slot would cost this
 # shard thousands of look-ups for each page, and the others' rows are due as well, so soon gone.
 # (Decision 0077)
-_OWNED: Final = f"""EXISTS (
-    SELECT FROM unnest($1::bigint[], $2::bigint[]) AS i(first, last)
-    WHERE (crc32(wallet_id::text::bytea) & {SLOTS - 1}) BETWEEN i.first AND i.last
-)"""
+_OWNED: Final = f"$1::int8multirange @> (crc32(wallet_id::text::bytea) & {SLOTS - 1})"
 
 _DUE: Final = f"""
 SELECT expires_at, wallet_id::text, transfer_id::text FROM transfer_expiries
-WHERE expires_at <= $3 AND (expires_at, wallet_id, transfer_id) > ($4, $5::uuid, $6::uuid)
-    AND wallet_id <> ALL ($7::uuid[]) AND {_OWNED}
+WHERE expires_at <= $2 AND (expires_at, wallet_id, transfer_id) > ($3, $4::uuid, $5::uuid)
+    AND wallet_id <> ALL ($6::uuid[]) AND {_OWNED}
 ORDER BY transfer_expiries.expires_at, transfer_expiries.wallet_id, transfer_expiries.transfer_id
-LIMIT $8
+LIMIT $7
 """
 
 _NEXT: Final = f"""
@@ -51,13 +50,13 @@ class PostgresExpiries:
         after: ExpiringTransfer | None = None,
         without: Collection[WalletId] = (),
     ) -> Sequence[ExpiringTransfer]:
-        arguments = (*_columns(slots), until, *(after or _BEFORE_ALL), list(without), limit)
+        arguments = (_ranges(slots), until, *(after or _BEFORE_ALL), list(without), limit)
         rows = await self._read(lambda connection: connection.fetch(_DUE, *arguments))
         return [ExpiringTransfer(row[0], WalletId(row[1]), TransferId(row[2])) for row in rows]
 
     async def next_expiry(self, *, slots: Sequence[SlotRange] = ALL_SLOTS) -> datetime | None:
         found: datetime | None = await self._read(
-            lambda connection: connection.fetchval(_NEXT, *_columns(slots))
+            lambda connection: connection.fetchval(_NEXT, _ranges(slots))
         )
         return found
 
@@ -68,5 +67,5 @@ class PostgresExpiries:
             raise JournalUnavailable(str(conflict)) from conflict
 
 
-def _columns(slots: Sequence[SlotRange]) -> tuple[list[int], list[int]]:
-    return [one.first for one in slots], [one.last for one in slots]
+def _ranges(slots: Sequence[SlotRange]) -> list["asyncpg.Range[int]"]:
+    return [asyncpg.Range(one.first, one.last, upper_inc=True) for one in slots]
