@@ -171,9 +171,10 @@ class CreateTransferBody(_Request):
     status: Literal["pending", "completed"] = "pending"
     reference_id: ReferenceId | None = None
     metadata: Metadata = Field(default_factory=dict)
-    expires_at: ExpiresAt | None = None
-    expires_in_s: ExpiresInS | None = None
-    on_expiry: OnExpiry | None = None
+    # None if left out. Unlike that of older fields, their null is refused.
+    expires_at: ExpiresAt = None  # type: ignore[assignment]
+    expires_in_s: ExpiresInS = None  # type: ignore[assignment]
+    on_expiry: OnExpiry = None  # type: ignore[assignment]
 
 
 class SettleTransferBody(_Request):
