@@ -52,6 +52,10 @@ _WAIT_S: Final = 0.1
 _POSTPONED_S: Final = 5.0
 """How long a wallet whose transfers could not be settled is passed over."""
 
+_POSTPONED_MAX: Final = 20
+"""Most wallets that are passed over. If more fail, the journal is unavailable or the shard is full:
+the sweep ends, and begins anew a second later."""
+
 _YOUNG_S: Final = 60.0
 """How long after its start a shard looks at least every `_LOOK_YOUNG_S`: a former owner of its
 slots may still write."""
@@ -129,6 +133,8 @@ class ExpirySweep:
         Raises:
             JournalUnavailable: the table can't be read.
         """
+        if self._gives_up:
+            self._postponed.clear()
         self._forget_postponed()
         # Before the table is read: what is committed meanwhile is noted, or found.
         self._next = None
@@ -144,7 +150,7 @@ class ExpirySweep:
                 without=tuple(self._postponed),
             )
             await self._settle(page)
-            if len(page) < _PAGE:
+            if len(page) < _PAGE or self._gives_up:
                 break
             after = page[-1]
         found = await self._expiries.next_expiry(slots=self._slots)
@@ -153,9 +159,13 @@ class ExpirySweep:
         if found is not None and not self._left_over:
             self.note(found)
 
+    @property
+    def _gives_up(self) -> bool:
+        return len(self._postponed) > _POSTPONED_MAX
+
     async def _settle(self, page: Sequence[ExpiringTransfer]) -> None:
         done = 0
-        while done < len(page):
+        while done < len(page) and not self._gives_up:
             await self._wait_for_room()
             beside_others = self._others_use_the_shard()
             size = _PIECE_BESIDE_OTHERS if beside_others else _PIECE

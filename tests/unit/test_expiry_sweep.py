@@ -234,6 +234,17 @@ async def test_a_wallet_that_fails_is_passed_over_for_a_while() -> None:
     assert (shard.sizes, sweep.expired) == ([10, 5], 10)
 
 
+async def test_a_sweep_whose_commands_all_fail_ends_and_begins_anew() -> None:
+    shard, table = FakeShard(), FakeTable(due_rows(5_000, wallets=5_000))
+    shard.failing = {one.wallet_id for one in table.rows}
+    sweep = ExpirySweep(table, shard.use, now=loop_clock)
+    await sweep.settle_due()
+    assert shard.sizes == [module._PIECE]
+    shard.failing.clear()
+    await sweep.settle_due()
+    assert sweep.expired == 5_000
+
+
 async def test_rows_that_stay_are_looked_at_once_a_second() -> None:
     shard, table = FakeShard(), FakeTable(due_rows(3))
     running = asyncio.create_task(ExpirySweep(table, shard.use, now=loop_clock).run())
