@@ -200,6 +200,8 @@ def _transfer_row(transfer: TransferResultView, created_version: int | None) -> 
         transfer.settled_at,
         created_version,
         transfer.wallet.version,
+        transfer.expires_at or None,
+        transfer.on_expiry or None,
     )
 
 

@@ -19,12 +19,13 @@ from typing import Annotated, Any, Final, Literal
 
 import asyncpg
 import msgspec
+from msgspec import UNSET
 
 from projections.grouped_reads import GroupedReads
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
 from wallet.representation import TransferView, WalletView, effect_of
-from wallet.state import TransferType
+from wallet.state import OnExpiry, TransferType
 
 _WALLET_COLUMNS: Final = """reference_id, currency, scale, status, balance::text,
     pending_debit::text, pending_credit::text, version, metadata, created_at, updated_at, frozen,
@@ -44,7 +45,8 @@ SELECT w.id::text, {_WALLET_COLUMNS.replace("reference_id", "w.reference_id")}
 FROM wallet_references r JOIN wallets w ON w.id = r.wallet_id WHERE r.reference_id = $1
 """
 _TRANSFER_COLUMNS: Final = """t.type, t.status, t.amount::text, t.reference_id, t.metadata,
-    t.failure_reason, t.created_at, t.settled_at, t.created_version"""
+    t.failure_reason, t.created_at, t.settled_at, t.created_version, t.expires_at,
+    t.on_expiry"""
 
 _PROJECTED_TRANSFER: Final = f"""
 SELECT t.transfer_id::text AS id, {_TRANSFER_COLUMNS}, w.currency, w.scale, w.version
@@ -359,6 +361,8 @@ def _transfer_view(row: Row, wallet_id: WalletId) -> TransferView:
         created_at=row["created_at"],
         settled_at=row["settled_at"],
         effect=effect_of(TransferType(row["type"])),
+        expires_at=row["expires_at"] or UNSET,
+        on_expiry=UNSET if row["expires_at"] is None else row["on_expiry"] or OnExpiry.FAIL,
     )
 
 

@@ -21,7 +21,7 @@ CATCH_UP_EVENTS_MAX: Final = 20_000
 
 _PROJECT: Final = (
     "SELECT refused_id::text, reason FROM project_batch("
-    + ", ".join(f"${n}" for n in range(1, 43))
+    + ", ".join(f"${n}" for n in range(1, 45))
     + ")"
 )
 _CATCH_UP: Final = "SELECT catch_up($1::uuid, $2)"
@@ -120,9 +120,13 @@ class TransferRow(msgspec.Struct, frozen=True):
     created_version: int | None
     """None: it was created before the batch, which settles it."""
     version: int
+    expires_at: datetime | None = None
+    on_expiry: str | None = None
 
 
-_FIXED_COLUMNS: Final = frozenset({"type", "amount", "created_at", "created_version"})
+_FIXED_COLUMNS: Final = frozenset(
+    {"type", "amount", "created_at", "created_version", "expires_at", "on_expiry"}
+)
 """Columns of a transfer that its settlement does not change."""
 
 
@@ -152,7 +156,7 @@ class ProjectionStore:
         columns = (
             *_columns(WalletRow, batch.wallets).values(),
             *_columns(BalanceRow, batch.balances).values(),
-            *_columns(TransferRow, created).values(),
+            *_without_expiries(_columns(TransferRow, created)).values(),
             *(
                 column
                 for name, column in _columns(TransferRow, settled).items()
@@ -231,6 +235,13 @@ def _assert_applicable(batch: ProjectionChanges) -> None:
         assert transfer.version <= reached[transfer.wallet_id], (
             "INV-11 no transfer is ahead of its wallet"
         )
+
+
+def _without_expiries(columns: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """``columns`` of new transfers; those of expiries are empty if none of them expires."""
+    if not any(columns["expires_at"]):
+        columns |= {"expires_at": [], "on_expiry": []}
+    return columns
 
 
 def _columns(

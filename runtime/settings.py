@@ -195,6 +195,16 @@ class Settings(BaseSettings):
         default=8,
         description="How often a batch is decided again after a version conflict; then 503.",
     )
+    transfer_expiry_min_s: Seconds = Field(
+        default=1.0,
+        description="How far ahead a pending transfer must expire, at least: one that expires "
+        "while its request is on the way is of no use.",
+    )
+    transfer_expiry_max_s: Seconds = Field(
+        default=31_622_400.0,
+        description="How far ahead it may expire, at most (366 days): money is not held for ever "
+        "by mistake.",
+    )
     wallets_cached_max: Count = Field(
         default=50_000, description="Wallets cached per shard; the least recently used are evicted."
     )
@@ -363,6 +373,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "set shard_tls_certificate, shard_tls_key and shard_tls_authority, or none of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_expiry_bounds(self) -> Self:
+        if self.transfer_expiry_min_s > self.transfer_expiry_max_s:
+            raise ValueError("transfer_expiry_min_s must not exceed transfer_expiry_max_s")
         return self
 
     @property

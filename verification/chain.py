@@ -90,6 +90,8 @@ class _Content(msgspec.Struct, omit_defaults=True):
     frozen_reason: str = ""
     overdraft_limit: str = ""
     reason: str | None = None
+    expires_at: datetime | None = None
+    on_expiry: str = ""
 
 
 def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> bytes:
@@ -128,6 +130,8 @@ def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> b
             changes.frozen_reason if changes else "",
             str(control.overdraft_limit) if control and control.overdraft_limit else "",
             facts.reason,
+            event.expires_at,
+            event.on_expiry,
         )
     )
 

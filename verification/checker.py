@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from verification.expiry_rules import check_expiry_rows
 from verification.fact_index import FactIndex
 from verification.facts import Facts
 from verification.idempotency_rules import check_keys
@@ -47,7 +48,8 @@ def check_client_history(index: FactIndex) -> Iterator[Violation]:
 def _check_journal(index: FactIndex) -> Iterator[Violation]:
     for wallet_id, events in index.journals.items():
         replay = WalletReplay(wallet_id)
-        lifecycles = TransferLifecycles(wallet_id)
+        was_rewound = any(event.type == "wallet.rewound" for event in events)
+        lifecycles = TransferLifecycles(wallet_id, was_rewound=was_rewound)
         for event in events:
             yield from replay.add(event)
             yield from lifecycles.add(event)
@@ -58,5 +60,7 @@ def _check_rows(index: FactIndex) -> Iterator[Violation]:
     yield from check_wallet_rows(index.journals, facts.wallets)
     yield from check_transfer_rows(index.journals, facts.transfers)
     yield from check_conservation(facts.wallets, facts.transfers)
+    if facts.expiries is not None:
+        yield from check_expiry_rows(facts.transfers, facts.expiries)
     if facts.outbox is not None:
         yield from check_outbox(index.journals, facts.outbox)

@@ -39,6 +39,8 @@ class _Data(_Balances):
     frozen_reason: str | None = None
     overdraft_limit: str = "0"
     reason: str | None = None
+    expires_at: datetime | None = None
+    on_expiry: str = ""
 
 
 class _Envelope(msgspec.Struct):
@@ -83,6 +85,9 @@ def decode_message(sequence: int, message_id: str, subject: str, payload: bytes)
         # A rewound wallet has one, its event does not.
         reference_id=(envelope.type != "wallet.rewound" and data.reference_id) or "",
         failure_reason=data.failure_reason or "",
+        expires_at=data.expires_at,
+        on_expiry=data.on_expiry,
+        occurred_at=envelope.time,
     )
     if event.type in CHANGES or event.type == "wallet.created":
         event = _with_control(event, data)

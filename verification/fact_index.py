@@ -22,6 +22,7 @@ STORED_UNDER_KEY = frozenset(
         "overdraft_in_use",
         "metadata_full",
         "wallet_not_empty",
+        "expiry_out_of_range",
     }
 )
 """Refusals that are stored under the idempotency key, like a success."""
@@ -129,7 +130,8 @@ class FactIndex:
                 operation.calls.append(call)
         for event in self.facts.journal:
             asked = event.reference_id or event.reason
-            if asked in operations:
+            # An expiry has the reference of the transfer's creation.
+            if asked in operations and not event.is_expiry:
                 operations[asked].events.append(event)
         return operations
 

@@ -5,6 +5,7 @@ computes with the product's own functions proves little.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -95,6 +96,11 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     amount: int = 0
     reference_id: str = ""
     failure_reason: str = ""
+    expires_at: datetime | None = None
+    """Of a transfer that expires."""
+    on_expiry: str = ""
+    occurred_at: datetime | None = None
+    """None: not read."""
     control: Control | None = None
     """After an event of the wallet itself, unless it doesn't say."""
     reason: str = ""
@@ -104,6 +110,20 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     def status(self) -> str:
         """The transfer's status after the event; empty for a wallet creation."""
         return self.type.removeprefix("transfer.") if self.transfer_id else ""
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it happened when its transfer had expired."""
+        expires_at, occurred_at = self.expires_at, self.occurred_at
+        return expires_at is not None and occurred_at is not None and occurred_at >= expires_at
+
+    @property
+    def is_expiry(self) -> bool:
+        """Whether no client asked for it: a transfer settled itself."""
+        if not self.previous_status or not self.is_late:
+            return False
+        completes = self.status == "completed" and self.on_expiry == "complete"
+        return completes or self.failure_reason == "expired"
 
 
 class WalletRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +147,16 @@ class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
     created_version: int
     reference_id: str = ""
     failure_reason: str = ""
+    expires_at: datetime | None = None
+    on_expiry: str = ""
+
+
+class ExpiryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ``transfer_expiries``: a pending transfer that expires."""
+
+    wallet_id: str
+    transfer_id: str
+    expires_at: datetime
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +205,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     keys: Sequence[KeyRow] | None = None
     stream: Sequence[StreamMessage] | None = None
     outbox: Sequence[OutboxRow] | None = None
+    expiries: Sequence[ExpiryRow] | None = None
     recovered_keys: frozenset[bytes] = frozenset()
     """Digests of keys that the database lost and whose events were applied again."""
     wallet_projections: Sequence[WalletRow] | None = None

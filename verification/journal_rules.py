@@ -5,7 +5,9 @@ length can be replayed as it is read.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 
+from verification.expiry_rules import check_time
 from verification.facts import Balances, Control, JournalEvent
 from verification.reference_model import apply_step, change_allowed, step_allowed
 from verification.violations import Violation, ViolationKind
@@ -52,6 +54,7 @@ class WalletReplay:
                 and bool(event.transfer_id)
                 and event.amount > 0
                 and not stopped
+                and not (_should_complete(event) and not self.control.stops(event.transfer_type))
                 and self.control.status != "closed"
             )
             expected = apply_step(
@@ -87,14 +90,21 @@ class WalletReplay:
         )
 
 
+def _should_complete(event: JournalEvent) -> bool:
+    """Whether it failed by an expiry that completes, unless the direction is frozen."""
+    return event.failure_reason == "expired" and event.on_expiry == "complete"
+
+
 class TransferLifecycles:
-    """Whether one wallet's transfers are created once and settled at most once."""
+    """Whether one wallet's transfers are created once and settled at most once, and in time."""
 
-    __slots__ = ("_open", "_settled", "wallet_id")
+    __slots__ = ("_open", "_settled", "_was_rewound", "wallet_id")
 
-    def __init__(self, wallet_id: str) -> None:
+    def __init__(self, wallet_id: str, *, was_rewound: bool = False) -> None:
+        """``was_rewound``: it has recovered events, which were decided at an earlier time."""
         self.wallet_id = wallet_id
-        self._open: dict[str, tuple[str, int]] = {}
+        self._was_rewound = was_rewound
+        self._open: dict[str, _Opened] = {}
         self._settled: set[str] = set()
 
     def add(self, event: JournalEvent) -> Iterator[Violation]:
@@ -106,14 +116,16 @@ class TransferLifecycles:
             if known:
                 yield self._violation(ViolationKind.TRANSFER_CREATED_TWICE, event)
             elif event.status == "pending":
-                self._open[transfer_id] = (event.transfer_type, event.amount)
+                self._open[transfer_id] = _opened_by(event)
             else:
                 self._settled.add(transfer_id)
             return
         if transfer_id in self._settled:
             yield self._violation(ViolationKind.TRANSFER_SETTLED_TWICE, event)
-        elif self._open.pop(transfer_id, None) != (event.transfer_type, event.amount):
+        elif self._open.pop(transfer_id, None) != _opened_by(event):
             yield self._violation(ViolationKind.SETTLEMENT_WITHOUT_TRANSFER, event)
+        elif not self._was_rewound:
+            yield from check_time(event)
         self._settled.add(transfer_id)
 
     def _violation(self, kind: ViolationKind, event: JournalEvent) -> Violation:
@@ -122,6 +134,14 @@ class TransferLifecycles:
             wallet_id=self.wallet_id,
             detail=f"version={event.version} transfer={event.transfer_id} {event.type}",
         )
+
+
+_Opened = tuple[str, int, datetime | None, str]
+
+
+def _opened_by(event: JournalEvent) -> _Opened:
+    """What a settlement doesn't change."""
+    return (event.transfer_type, event.amount, event.expires_at, event.on_expiry)
 
 
 def _format(balances: Balances) -> str:

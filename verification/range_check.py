@@ -14,6 +14,7 @@ import msgspec
 
 from verification import rows
 from verification.chain import ChainReplay, Head
+from verification.expiry_rules import check_expiry_rows, check_overdue
 from verification.facts import Balances, Control, JournalEvent, WalletRow
 from verification.findings import Findings
 from verification.idempotency_row_rules import check_key_rows, referenced_versions
@@ -71,6 +72,8 @@ class RangeCheck:
         self._projected: dict[str, WalletRow] = {}
         self._projected_heads: dict[str, Head | None] = {}
         self._heads = heads or {}
+        self._rewound: set[str] = set()
+        """Wallets with recovered events."""
 
     async def run(self) -> None:
         """Check the range. Needs a repeatable-read transaction."""
@@ -121,6 +124,8 @@ class RangeCheck:
                     replay = WalletReplay(event.wallet_id)
                     chain = self._chain_of(event.wallet_id)
                 self._findings.add(replay.add(event))
+                if event.type == "wallet.rewound":
+                    self._rewound.add(event.wallet_id)
                 if wallet is not None:
                     facts = rows.content_from_row(row, wallet)
                     self._findings.add(chain.add(event, facts, rows.chain_from_row(row)))
@@ -183,6 +188,7 @@ class RangeCheck:
             "events": self._pages(rows.EVENTS_BY_TRANSFER),
             "row": self._pages(rows.TRANSFERS),
             "projected": self._pages(rows.PROJECTED_TRANSFERS),
+            "expiry": self._pages(rows.EXPIRIES),
         }
         async for group in merge_join(statements, _transfer_key):
             for (wallet_id, transfer_id), found in sorted(group.items()):
@@ -192,7 +198,7 @@ class RangeCheck:
         self, wallet_id: str, transfer_id: str, found: dict[str, list[Row]]
     ) -> Iterator[Violation]:
         events = [rows.event_from_row(row) for row in found.get("events", ())]
-        lifecycles = TransferLifecycles(wallet_id)
+        lifecycles = TransferLifecycles(wallet_id, was_rewound=wallet_id in self._rewound)
         for event in events:
             yield from lifecycles.add(event)
         written = [rows.transfer_from_row(row) for row in found.get("row", ())]
@@ -203,6 +209,10 @@ class RangeCheck:
                 sign = -1 if row.type == "debit" else 1
                 self._totals.holds[wallet.row.currency if wallet else ""] += sign * row.amount
         yield from check_transfer_rows({wallet_id: events}, written)
+        expiries = [rows.expiry_from_row(row) for row in found.get("expiry", ())]
+        yield from check_expiry_rows(written, expiries)
+        assert self._totals.now is not None, "read at the start"
+        yield from check_overdue(written, self._totals.now - self._lag_max)
         projected = found.get("projected", [None])[0]
         if not events:
             if projected is not None:
@@ -212,7 +222,7 @@ class RangeCheck:
         yield from check_transfer_projection(
             events,
             rows.transfer_from_row(projected) if projected else None,
-            version=projected[8] if projected else 0,
+            version=projected[10] if projected else 0,
             wallet_version=self._projected.get(wallet_id, _NO_WALLET).version,
         )
 

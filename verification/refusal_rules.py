@@ -18,6 +18,7 @@ class VersionUpperBounds:
     """For each wallet: the highest version whose request had started by a given time."""
 
     def __init__(self, index: FactIndex) -> None:
+        self._index = index
         starts: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         for operation in index.operations.values():
             for event in operation.events:
@@ -33,7 +34,11 @@ class VersionUpperBounds:
     def at(self, wallet_id: str, moment: int) -> int:
         """Highest version whose request started before ``moment``; 0 if none."""
         index = bisect_left(self._starts.get(wallet_id, ()), moment)
-        return self._highest[wallet_id][index - 1] if index else 0
+        highest = self._highest[wallet_id][index - 1] if index else 0
+        # Nobody asks for an expiry: it may come at any moment.
+        while (event := self._index.at(wallet_id, highest + 1)) is not None and event.is_expiry:
+            highest += 1
+        return highest
 
 
 def check_refusals(index: FactIndex, lower_bounds: VersionLowerBounds) -> Iterator[Violation]:

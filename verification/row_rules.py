@@ -54,6 +54,8 @@ def transfers_of(events: Iterable[JournalEvent]) -> dict[str, TransferRow]:
             created_version=before.created_version if before else event.version,
             reference_id=event.reference_id,
             failure_reason=event.failure_reason,
+            expires_at=event.expires_at,
+            on_expiry=event.on_expiry,
         )
     return rows
 

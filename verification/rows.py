@@ -15,6 +15,7 @@ from verification.chain import ContentFacts, EventChain, Head, Rewound
 from verification.facts import (
     Balances,
     Control,
+    ExpiryRow,
     JournalEvent,
     KeyRow,
     OutboxRow,
@@ -35,13 +36,14 @@ SELECT wallet_id::text, version, type, balance::text, pending_debit::text, pendi
     coalesce(transfer_id::text, ''), coalesce(transfer_type, ''), coalesce(previous_status, ''),
     coalesce(amount, 0)::text, coalesce(reference_id, ''), coalesce(failure_reason, ''),
     coalesce(hash, ''), coalesce(previous_hash, ''), coalesce(key_digest, ''),
-    CASE WHEN transfer_id IS NULL THEN metadata::text END
+    CASE WHEN transfer_id IS NULL THEN metadata::text END, expires_at, coalesce(on_expiry, ''),
+    occurred_at
 """
 
 _EVENT: Final = f"{_EVENT_FIELDS} FROM wallet_events"
 
 CHAINED_EVENTS: Final = f"""{_EVENT_FIELDS},
-    occurred_at, transfer_created_at, reference_id, metadata::text
+    transfer_created_at, reference_id, metadata::text
 FROM wallet_events"""
 
 EVENTS_BY_VERSION: Final = f"{CHAINED_EVENTS} {RANGE} ORDER BY wallet_events.wallet_id, version"
@@ -57,7 +59,7 @@ EVENTS_OF: Final = f"{_EVENT} WHERE wallet_id = ANY ($1::uuid[])"
 
 _TRANSFER_COLUMNS: Final = """
     type, status, amount::text, created_version, coalesce(reference_id, ''),
-    coalesce(failure_reason, '')
+    coalesce(failure_reason, ''), expires_at, coalesce(on_expiry, '')
 """
 
 TRANSFERS: Final = f"""
@@ -86,6 +88,10 @@ FROM wallet_projections {RANGE} ORDER BY wallet_projections.wallet_id"""
 OUTBOX: Final = f"""
 SELECT wallet_id::text, first_version, last_version
 FROM outbox {RANGE} ORDER BY outbox.wallet_id, first_version"""
+
+EXPIRIES: Final = f"""
+SELECT wallet_id::text, transfer_id::text, expires_at FROM transfer_expiries {RANGE}
+ORDER BY transfer_expiries.wallet_id, transfer_expiries.transfer_id"""
 
 KEYS: Final = f"""
 SELECT wallet_id::text, key, refused, answer, version
@@ -142,10 +148,13 @@ def _event_from_row(row: Row) -> JournalEvent:
         amount=int(row[9]),
         reference_id=row[10],
         failure_reason=row[11],
+        expires_at=row[16],
+        on_expiry=row[17],
+        occurred_at=row[18],
     )
 
 
-EVENT_COLUMNS: Final = 16
+EVENT_COLUMNS: Final = 19
 """Of a statement over events in the order of transfers."""
 
 
@@ -155,18 +164,19 @@ def chain_from_row(row: Row) -> EventChain:
 
 def content_from_row(row: Row, wallet: "Wallet") -> ContentFacts:
     """Of a row of `EVENTS_BY_VERSION`."""
+    occurred_at, created_at, reference_id, metadata = row[18:22]
     if row[2] == "wallet.rewound":
-        return ContentFacts(occurred_at=row[16], rewound=_rewound.decode(row[19]))
+        return ContentFacts(occurred_at=occurred_at, rewound=_rewound.decode(metadata))
     if row[2] in CHANGES:
-        change = _change.decode(row[19])
+        change = _change.decode(metadata)
         return ContentFacts(
-            occurred_at=row[16], metadata=change.metadata, reason=change.reason or None
+            occurred_at=occurred_at, metadata=change.metadata, reason=change.reason or None
         )
     return ContentFacts(
-        occurred_at=row[16],
-        created_at=row[17],
-        reference_id=row[18],
-        metadata=_metadata.decode(row[19]) if row[19] else {},
+        occurred_at=occurred_at,
+        created_at=created_at,
+        reference_id=reference_id,
+        metadata=_metadata.decode(metadata) if metadata else {},
         currency=wallet.row.currency,
         scale=wallet.scale,
     )
@@ -182,7 +192,13 @@ def transfer_from_row(row: Row) -> TransferRow:
         created_version=row[5],
         reference_id=row[6],
         failure_reason=row[7],
+        expires_at=row[8],
+        on_expiry=row[9],
     )
+
+
+def expiry_from_row(row: Row) -> ExpiryRow:
+    return ExpiryRow(wallet_id=row[0], transfer_id=row[1], expires_at=row[2])
 
 
 class Wallet(msgspec.Struct, frozen=True):

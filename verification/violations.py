@@ -37,6 +37,10 @@ class ViolationKind(StrEnum):
     CHAIN_BROKEN = "chain_broken"
     EVENT_HASH_WRONG = "event_hash_wrong"
     WALLET_HASH_WRONG = "wallet_hash_wrong"
+    EXPIRY_WRONG = "expiry_wrong"
+    EXPIRY_ROW_MISSING = "expiry_row_missing"
+    EXPIRY_ROW_UNSOUND = "expiry_row_unsound"
+    HOLD_OVERDUE = "hold_overdue"
     # 3: order in real time
     WRITE_OUT_OF_ORDER = "write_out_of_order"
     READ_WENT_BACK = "read_went_back"
@@ -67,8 +71,8 @@ class ViolationKind(StrEnum):
 
 RULES: Final[dict[int, str]] = {
     1: "every acknowledged write is in the journal once, every refused one is not",
-    2: "versions are contiguous, balances follow from the events, money is conserved, and each "
-    "wallet's events are an unbroken hash chain",
+    2: "versions are contiguous, balances follow from the events, money is conserved, holds expire "
+    "at their time, and each wallet's events are an unbroken hash chain",
     3: "per wallet, real-time order",
     4: "one idempotency key, one request, one response",
     5: "the stream holds every journal event once, in version order, and nothing else",

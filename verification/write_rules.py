@@ -157,6 +157,8 @@ def _check_unexpected(index: FactIndex) -> Iterator[Violation]:
     for event in index.facts.journal:
         # A recovery is asked for by an operator.
         asked = event.reference_id or event.reason
+        if event.is_expiry:
+            continue
         if asked not in index.operations and event.type != "wallet.rewound":
             yield Violation(
                 kind=ViolationKind.UNASKED_EVENT,

@@ -8,6 +8,8 @@ METADATA_VALUE_MAX: Final = 512
 REFERENCE_ID_MAX: Final = 255
 IDEMPOTENCY_KEY_MAX: Final = 255
 REQUEST_ID_MAX: Final = 128
+EXPIRES_IN_S_MAX: Final = 315_576_000
+"""Ten years: what a number of seconds may be at all. The settings have narrower bounds."""
 PAGE_LIMIT_DEFAULT: Final = 50
 PAGE_LIMIT_MAX: Final = 200
 VERSION_MAX: Final = 2**63 - 1

@@ -72,6 +72,9 @@ class EventContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     overdraft_limit: str | None = None
     """Also of a new wallet; None: zero."""
     reason: str | None = None
+    expires_at: datetime | None = None
+    """Of a transfer that expires, as is ``on_expiry``."""
+    on_expiry: str | None = None
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -189,6 +192,8 @@ def _content(event: Event, after: Wallet, key_digest: bytes) -> bytes:
             reference_id=transfer.reference_id,
             metadata=transfer.metadata,
             key_digest=digest,
+            expires_at=None if (expiry := transfer.expiry) is None else expiry.at,
+            on_expiry=None if expiry is None else expiry.action,
         )
     )
 

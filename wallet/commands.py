@@ -5,6 +5,7 @@ shard can turn them into minor units.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -93,6 +94,17 @@ class CloseWallet(
     if_match: tuple[int, ...] | None = None
 
 
+class RequestedExpiry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a pending transfer is to settle itself: ``at`` a time, or ``after_s`` seconds.
+
+    Exactly one of the two. The shard checks the bounds, by its own clock.
+    """
+
+    at: datetime | None = None
+    after_s: int | None = None
+    action: Literal["fail", "complete"] = "fail"
+
+
 class CreateTransfer(
     msgspec.Struct,
     frozen=True,
@@ -109,6 +121,8 @@ class CreateTransfer(
     amount: str
     reference_id: str | None = None
     metadata: Mapping[str, str] = {}
+    expiry: RequestedExpiry | None = None
+    """Only of a pending transfer."""
 
 
 class SettleTransfer(
@@ -130,6 +144,19 @@ class SettleTransfer(
     the second one stops the first one by it, although the wallet may be unfrozen meanwhile."""
 
 
+class ExpireTransfer(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="expire_transfer",
+):
+    """Settle a pending transfer if it has expired. The shard's own command, never a client's."""
+
+    transfer_id: TransferId
+
+
 class ClaimKey(
     msgspec.Struct,
     frozen=True,
@@ -145,7 +172,7 @@ ControlWallet = UpdateWallet | FreezeWallet | UnfreezeWallet | CloseWallet
 """Always under an idempotency key. The ingress makes one if the client sent none, so that a second
 delivery is recognised: none of these is harmless to repeat after another one."""
 
-Command = CreateWallet | ControlWallet | CreateTransfer | SettleTransfer | ClaimKey
+Command = CreateWallet | ControlWallet | CreateTransfer | SettleTransfer | ExpireTransfer | ClaimKey
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

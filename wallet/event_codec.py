@@ -198,6 +198,8 @@ def _transfer_content(
         reference_id=transfer.reference_id,
         metadata=transfer.metadata,
         key_digest=digest,
+        expires_at=transfer.expires_at or None,
+        on_expiry=transfer.on_expiry or None,
     )
 
 

@@ -23,6 +23,7 @@ class RefusalCode(StrEnum):
     OVERDRAFT_IN_USE = "overdraft_in_use"
     METADATA_FULL = "metadata_full"
     WALLET_NOT_EMPTY = "wallet_not_empty"
+    EXPIRY_OUT_OF_RANGE = "expiry_out_of_range"
 
 
 STORED_UNDER_KEY = frozenset(
@@ -38,6 +39,7 @@ STORED_UNDER_KEY = frozenset(
         RefusalCode.OVERDRAFT_IN_USE,
         RefusalCode.METADATA_FULL,
         RefusalCode.WALLET_NOT_EMPTY,
+        RefusalCode.EXPIRY_OUT_OF_RANGE,
     }
 )
 """Refusals stored under the idempotency key, so that a late duplicate of a declined payment can't

@@ -18,6 +18,7 @@ from wallet.money import from_minor
 from wallet.state import (
     FailureReason,
     FreezeDirection,
+    OnExpiry,
     Transfer,
     TransferStatus,
     TransferType,
@@ -111,6 +112,18 @@ class TransferView(msgspec.Struct, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     """Unset in events of releases without it."""
+    expires_at: (
+        Annotated[
+            datetime,
+            Meta(
+                description="When it settles itself, if it is still pending then. Absent: never.",
+                extra_json_schema={"format": "date-time"},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    on_expiry: Annotated[str, _value_of(OnExpiry)] | UnsetType = UNSET
+    """Set if, and only if, ``expires_at`` is."""
 
 
 class TransferResultView(TransferView, frozen=True, kw_only=True):
@@ -172,6 +185,8 @@ def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultVi
         created_at=transfer.created_at,
         settled_at=transfer.settled_at,
         effect=effect_of(transfer.type),
+        expires_at=UNSET if (expiry := transfer.expiry) is None else expiry.at,
+        on_expiry=UNSET if expiry is None else expiry.action,
         wallet=balances_view(wallet),
     )
 

@@ -12,11 +12,13 @@ import msgspec
 from wallet.api_limits import METADATA_ENTRIES_MAX
 from wallet.commands import CreateTransfer, CreateWallet, SettleTransfer
 from wallet.events import TransferChanged, WalletCreated
+from wallet.expiry_rules import ANY_EXPIRY, ExpiryBounds, resolve_expiry, rfc3339
 from wallet.money import MINOR_MAX, AmountError, from_minor, to_minor
 from wallet.refusals import Refusal, RefusalCode
 from wallet.state import (
     FailureReason,
     FreezeDirection,
+    OnExpiry,
     Transfer,
     TransferStatus,
     TransferType,
@@ -48,9 +50,16 @@ def decide_creation(
 
 
 def decide_transfer(
-    wallet: Wallet | None, command: CreateTransfer, *, now: datetime
+    wallet: Wallet | None,
+    command: CreateTransfer,
+    *,
+    now: datetime,
+    bounds: ExpiryBounds = ANY_EXPIRY,
 ) -> TransferChanged | Refusal:
-    """Put money in or take money out. INV-1: a credit never exceeds the available balance."""
+    """Put money in or take money out. INV-1: a credit never exceeds the available balance.
+
+    ``bounds``: how far from ``now`` a pending transfer may expire.
+    """
     if wallet is None:
         return WALLET_NOT_FOUND
     if wallet.status is not WalletStatus.ACTIVE and _is_stopped(wallet, command.type):
@@ -59,6 +68,11 @@ def decide_transfer(
         amount = to_minor(command.amount, wallet.scale)
     except AmountError as error:
         return invalid_amount(wallet.currency, error, "/amount")
+    expiry = None
+    if command.expiry is not None:
+        expiry = resolve_expiry(command.expiry, now=now, bounds=bounds)
+    if isinstance(expiry, Refusal):
+        return expiry
     is_credit = command.type == "credit"
     if is_credit and wallet.balance + wallet.overdraft_limit < amount:
         return _insufficient_funds(wallet, amount)
@@ -77,6 +91,7 @@ def decide_transfer(
             reference_id=command.reference_id,
             metadata=command.metadata,
             settled_at=None if status is TransferStatus.PENDING else now,
+            expiry=expiry,
         ),
         previous=None,
         occurred_at=now,
@@ -88,7 +103,8 @@ def decide_settlement(
 ) -> TransferChanged | Transfer | Refusal:
     """Complete or revert. A repetition returns the transfer itself: it has no second effect.
 
-    INV-4: only a pending transfer changes.
+    INV-4: only a pending transfer changes. INV-15: one that has expired is settled before, by
+    `decide_expiry`.
     """
     if wallet is None:
         return WALLET_NOT_FOUND
@@ -117,6 +133,28 @@ def decide_settlement(
             settled_at=now,
             reference_id=command.reference_id or transfer.reference_id,
             metadata=metadata,
+        ),
+        previous=transfer.status,
+        occurred_at=now,
+    )
+
+
+def decide_expiry(wallet: Wallet, transfer: Transfer, *, now: datetime) -> TransferChanged:
+    """Settle a transfer that has expired. Nothing refuses this: frozen wallets do it, too.
+
+    One that should complete and can't, because its direction is frozen, fails.
+    """
+    assert transfer.is_due(now), "INV-15 a transfer expires at its time, while it is pending"
+    assert transfer.expiry is not None, "INV-15 it has a time"
+    completes = transfer.expiry.action is OnExpiry.COMPLETE and (
+        wallet.status is WalletStatus.ACTIVE or not _is_stopped(wallet, transfer.type)
+    )
+    return TransferChanged(
+        transfer=msgspec.structs.replace(
+            transfer,
+            status=TransferStatus.COMPLETED if completes else TransferStatus.FAILED,
+            failure_reason=None if completes else FailureReason.EXPIRED,
+            settled_at=now,
         ),
         previous=transfer.status,
         occurred_at=now,
@@ -215,6 +253,18 @@ def _already_settled(transfer: Transfer) -> Refusal:
         code=RefusalCode.TRANSFER_ALREADY_COMPLETED
         if completed
         else RefusalCode.TRANSFER_ALREADY_FAILED,
-        detail=f"The transfer is {transfer.status} since "
-        f"{transfer.settled_at:%Y-%m-%dT%H:%M:%S.%fZ}; only a pending transfer can be settled.",
+        detail=f"The transfer is {transfer.status} since {rfc3339(transfer.settled_at)}"
+        f"{_expired(transfer)}; only a pending transfer can be settled.",
     )
+
+
+def _expired(transfer: Transfer) -> str:
+    """How a transfer that expired came to its status; empty: it didn't, as far as is known."""
+    if transfer.expiry is None or transfer.settled_at is None:
+        return ""
+    if transfer.settled_at < transfer.expiry.at or transfer.failure_reason is _REVERTED:
+        return ""
+    return f" (it expired at {rfc3339(transfer.expiry.at)})"
+
+
+_REVERTED: Final = FailureReason.REVERTED

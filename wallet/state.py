@@ -63,6 +63,20 @@ class Freeze(msgspec.Struct, frozen=True):
         return self.direction is FreezeDirection.BOTH or self.direction.value == type.value
 
 
+class OnExpiry(StrEnum):
+    """What becomes of a transfer that is still pending when it expires."""
+
+    FAIL = "fail"
+    COMPLETE = "complete"
+
+
+class Expiry(msgspec.Struct, frozen=True):
+    """When a pending transfer settles itself, and how. ``at`` is in UTC."""
+
+    at: datetime
+    action: OnExpiry = OnExpiry.FAIL
+
+
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """One movement of money. ``amount`` is in minor units, 1 to ``MINOR_MAX``."""
 
@@ -77,6 +91,13 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, str] = {}
     failure_reason: FailureReason | None = None
     settled_at: datetime | None = None
+    expiry: Expiry | None = None
+    """Of a transfer that was created pending, and keeps it; None: it never expires."""
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it is pending and has expired: from then on nothing but its expiry settles it."""
+        expiry = self.expiry
+        return expiry is not None and self.status is TransferStatus.PENDING and expiry.at <= now
 
 
 class Wallet(msgspec.Struct, frozen=True, kw_only=True):

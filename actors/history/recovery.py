@@ -23,6 +23,7 @@ from wallet.commands import (
     CreateTransfer,
     CreateWallet,
     FreezeWallet,
+    RequestedExpiry,
     SettleTransfer,
     UnfreezeWallet,
     UpdateWallet,
@@ -41,8 +42,14 @@ from wallet.ids import TransferId, WalletId
 from wallet.money import canonical_amount, canonical_limit
 from wallet.refusals import Refusal
 from wallet.representation import TransferResultView, WalletChangedView, WalletView
-from wallet.rules import decide_creation, decide_settlement, decide_transfer
-from wallet.state import FreezeDirection, Transfer, Wallet
+from wallet.rules import (
+    TRANSFER_NOT_FOUND,
+    decide_creation,
+    decide_expiry,
+    decide_settlement,
+    decide_transfer,
+)
+from wallet.state import FailureReason, FreezeDirection, Transfer, TransferStatus, Wallet
 
 APPLIED_AGAIN: Final = "applied again"
 PRESENT: Final = "in the journal"
@@ -197,19 +204,35 @@ class _RecoveryBuilder:
             amount=canonical_amount(view.amount),
             reference_id=view.reference_id,
             metadata=view.metadata,
+            expiry=_requested_expiry(view) if status == "pending" else None,
         )
+        # Whatever its time: one that has passed meanwhile is met by the shard's sweep.
         return decide_transfer(self._wallet, command, now=self._now)
 
     def _decide_settlement(self, view: TransferResultView) -> Event | Refusal | str:
+        """A settlement was decided before: it stands, also if its transfer has expired since."""
+        transfer = self._transfers.get(view.id)
+        if view.failure_reason == FailureReason.EXPIRED:
+            return self._decide_expiry(transfer)
         command = SettleTransfer(
             transfer_id=view.id,
             status="completed" if view.status == "completed" else "failed",
             reference_id=view.reference_id,
             metadata=view.metadata,
         )
-        transfer = self._transfers.get(view.id)
         decision = decide_settlement(self._wallet, transfer, command, now=self._now)
         return PRESENT if isinstance(decision, Transfer) else decision
+
+    def _decide_expiry(self, transfer: Transfer | None) -> Event | Refusal | str:
+        if transfer is None:
+            return TRANSFER_NOT_FOUND
+        assert self._wallet is not None, "a transfer belongs to a wallet"
+        if transfer.status is not TransferStatus.PENDING:
+            return PRESENT
+        if not transfer.is_due(self._now):
+            # This clock is behind the one that decided: the shard's sweep does it.
+            return GIVEN_UP
+        return decide_expiry(self._wallet, transfer, now=self._now)
 
     def _record(self, decision: Event, source: CloudEvent | None = None) -> None:
         digest = bytes.fromhex((source and source.keydigest) or "")
@@ -230,6 +253,14 @@ class _RecoveryBuilder:
                     version=wallet.version,
                 )
             )
+
+
+def _requested_expiry(view: TransferResultView) -> RequestedExpiry | None:
+    if not view.expires_at:
+        return None
+    return RequestedExpiry(
+        at=view.expires_at, action="complete" if view.on_expiry == "complete" else "fail"
+    )
 
 
 def _control_command(type: str, view: WalletChangedView) -> ControlWallet:

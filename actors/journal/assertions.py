@@ -10,7 +10,7 @@ from wallet.chain import GENESIS, HASH_BYTES
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.fold import assert_invariants
 from wallet.ids import WalletId
-from wallet.state import Transfer, TransferStatus, Wallet
+from wallet.state import FailureReason, Transfer, TransferStatus, Wallet
 
 
 def assert_writable(batch: CommitRequest) -> None:
@@ -46,6 +46,18 @@ def _assert_follows(
         version, previous = before.version, before.hash
     assert wallet.version == version + 1, "INV-10 versions are contiguous"
     assert recorded.previous_hash == previous, "INV-13 an event follows the one before it"
+    if isinstance(recorded.event, TransferChanged):
+        _assert_expiry(recorded.event)
+
+
+def _assert_expiry(event: TransferChanged) -> None:
+    transfer = event.transfer
+    if transfer.expiry is None:
+        assert transfer.failure_reason is not FailureReason.EXPIRED, (
+            "INV-15 what expires has a time"
+        )
+    elif event.previous is None:
+        assert transfer.status is TransferStatus.PENDING, "INV-15 only what is pending expires"
 
 
 def _assert_keys(batch: CommitRequest) -> None:

@@ -12,8 +12,10 @@ other tasks run once, and waits for locks that another transaction holds.
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Protocol, TypeVar
 
+from actors.journal.expiry_ports import ExpiringTransfer
 from actors.journal.memory_database import MemoryDatabase
 from actors.journal.memory_transactions import MemoryTransaction
 from actors.journal.ports import (
@@ -168,6 +170,32 @@ class MemoryOutbox(_Adapter):
         return await self._read(
             lambda: self.database.unpublished(limit, slots, after, older_than_s)
         )
+
+
+class MemoryExpiries(_Adapter):
+    """Implements `Expiries`."""
+
+    async def due(
+        self,
+        *,
+        until: datetime,
+        limit: int,
+        slots: Sequence[SlotRange] = ALL_SLOTS,
+        after: ExpiringTransfer | None = None,
+        without: Collection[WalletId] = (),
+    ) -> Sequence[ExpiringTransfer]:
+        expiring = await self._read(lambda: self.database.expiring(slots))
+        return [
+            one
+            for one in expiring
+            if one.expires_at <= until
+            and (after is None or one > after)
+            and one.wallet_id not in without
+        ][:limit]
+
+    async def next_expiry(self, *, slots: Sequence[SlotRange] = ALL_SLOTS) -> datetime | None:
+        expiring = await self._read(lambda: self.database.expiring(slots))
+        return expiring[0].expires_at if expiring else None
 
 
 class MemoryBackfill(_Adapter):

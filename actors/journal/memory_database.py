@@ -11,6 +11,7 @@ from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
+from actors.journal.expiry_ports import ExpiringTransfer
 from actors.journal.memory_marks import StreamMarks
 from actors.journal.memory_transactions import Lock, MemoryTransaction
 from actors.journal.ports import (
@@ -26,7 +27,7 @@ from actors.journal.ports import (
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 from wallet.slots import SlotRange, slot_of
-from wallet.state import Transfer, Wallet
+from wallet.state import Transfer, TransferStatus, Wallet
 
 K = TypeVar("K", bound=Any)
 V = TypeVar("V")
@@ -46,6 +47,8 @@ class MemoryDatabase:
         self.commits = 0
         """Transactions that have committed."""
         self.idempotency_keys: dict[IdempotencyKeyRef, StoredAnswer] = {}
+        self.expiries: set[ExpiringTransfer] = set()
+        """Pending transfers that expire."""
         self.references: dict[str, WalletId] = {}
         self.refused_deliveries: dict[TransferKey, bytes] = {}
         """The answers of transfers that were refused permanently."""
@@ -128,6 +131,15 @@ class MemoryDatabase:
         )
         return [EventRange(one, 1, self.wallets[one].version) for one in wallets[:limit]]
 
+    def expiring(self, slots: Iterable[SlotRange]) -> list[ExpiringTransfer]:
+        """Of these slots, by time."""
+        owned = list(slots)
+        return sorted(
+            one
+            for one in self.expiries
+            if any(first <= slot_of(one.wallet_id) <= last for first, last in owned)
+        )
+
     def locked(self, wallet_ids: Collection[WalletId]) -> frozenset[WalletId]:
         return frozenset(one for one in wallet_ids if ("wallet", one) in self.locks)
 
@@ -179,6 +191,12 @@ class MemoryDatabase:
         if isinstance(recorded.event, TransferChanged):
             transfer = recorded.event.transfer
             self.transfers[recorded.wallet_after.id, transfer.id] = transfer
+            if transfer.expiry is not None:
+                row = ExpiringTransfer(transfer.expiry.at, recorded.wallet_after.id, transfer.id)
+                if transfer.status is TransferStatus.PENDING:
+                    self.expiries.add(row)
+                else:
+                    self.expiries.discard(row)
 
     # -- an earlier moment ------------------------------------------------------------------------
 
@@ -203,6 +221,7 @@ class MemoryDatabase:
         self.events_by_wallet = {one: list(of) for one, of in snapshot.events_by_wallet.items()}
         self.commits = snapshot.commits
         self.idempotency_keys = dict(snapshot.idempotency_keys)
+        self.expiries = set(snapshot.expiries)
         self.references = dict(snapshot.references)
         self.refused_deliveries = dict(snapshot.refused_deliveries)
         self.outbox = {one: list(rows) for one, rows in snapshot.outbox.items()}

@@ -1,6 +1,7 @@
 """A batch as the array parameters of `commit_batch`."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from actors.journal.ports import CommitRequest, IdempotencyKeyRef, StoredAnswer, TransferKey
 from actors.journal.wallet_events import WalletEvent, encode_changed, encode_rewound
 from wallet.events import RecordedEvent, TransferChanged, WalletChanged, WalletCreated
-from wallet.state import Wallet
+from wallet.state import Expiry, Wallet
 
 
 def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
@@ -30,6 +31,7 @@ def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
         batch.confirm,
         *_delivery_columns(batch.deliveries),
         _has_changes(batch.events),
+        *expiry_columns(batch.events),
     )
 
 
@@ -126,6 +128,27 @@ def _has_changes(events: Sequence[RecordedEvent]) -> bool:
         if isinstance(event, WalletCreated) and event.overdraft_limit:
             return True
     return False
+
+
+def expiry_columns(
+    events: Sequence[RecordedEvent],
+) -> tuple[list[datetime | None], list[str | None]]:
+    """When the transfer of each event expires, and how; empty if none of them does.
+
+    Postgres fills up a shorter column with NULL.
+    """
+    expiries = [_expiry_of(recorded) for recorded in events]
+    if not any(expiries):
+        return [], []
+    return (
+        [None if one is None else one.at for one in expiries],
+        [None if one is None else one.action for one in expiries],
+    )
+
+
+def _expiry_of(recorded: RecordedEvent) -> Expiry | None:
+    event = recorded.event
+    return event.transfer.expiry if isinstance(event, TransferChanged) else None
 
 
 def _json(metadata: Mapping[str, str]) -> str | None:

@@ -1,6 +1,7 @@
 """Converts rows of the journal's tables to domain values."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -12,9 +13,11 @@ from wallet.events import EventType, RecordedEvent, TransferChanged, WalletCreat
 from wallet.ids import TransferId, WalletId
 from wallet.representation import encode_body, encode_first_body
 from wallet.state import (
+    Expiry,
     FailureReason,
     Freeze,
     FreezeDirection,
+    OnExpiry,
     Transfer,
     TransferStatus,
     TransferType,
@@ -30,7 +33,7 @@ SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.p
     e.amount::text, e.transfer_created_at, e.created_version, e.failure_reason, e.reference_id,
     e.metadata, e.made_by, w.currency, w.scale, w.reference_id AS wallet_reference_id,
     w.metadata AS wallet_metadata, w.created_at AS wallet_created_at, e.hash, e.previous_hash,
-    e.key_digest, e.format
+    e.key_digest, e.format, e.expires_at, e.on_expiry
 """
 
 _metadata_decoder: Final = msgspec.json.Decoder(dict[str, str])
@@ -82,7 +85,12 @@ def transfer_from_row(row: Row) -> Transfer:
         metadata=_metadata(row["metadata"]),
         failure_reason=FailureReason(reason) if reason else None,
         settled_at=row["settled_at"],
+        expiry=_expiry(row["expires_at"], row["on_expiry"]),
     )
+
+
+def _expiry(at: datetime | None, action: str | None) -> Expiry | None:
+    return None if at is None else Expiry(at, OnExpiry(action or OnExpiry.FAIL))
 
 
 def stored_answer_from_row(row: Row) -> StoredAnswer:
@@ -103,7 +111,7 @@ def recorded_event_from_row(row: Row) -> RecordedEvent:
     """
     wallet_id, version, _, occurred_at, balance, pending_debit, pending_credit = row[:7]
     made_by, currency, scale, reference_id, metadata, created_at = row[16:22]
-    hash_, previous_hash, key_digest, format_ = row[22:]
+    hash_, previous_hash, key_digest, format_ = row[22:26]
     wallet = Wallet(
         id=wallet_id,
         currency=currency,
@@ -181,5 +189,6 @@ def _transfer_changed(row: Row) -> TransferChanged:
         metadata=_metadata(metadata),
         failure_reason=_REASONS[reason],
         settled_at=None if status is TransferStatus.PENDING else occurred_at,
+        expiry=_expiry(*row[26:28]),
     )
     return TransferChanged(transfer=transfer, previous=_STATUSES[previous], occurred_at=occurred_at)

@@ -23,6 +23,7 @@ from actors.shard.tracing import trace_batch
 from runtime import tracing
 from wallet.commands import CommandRequest, CreateWallet
 from wallet.events import RecordedEvent
+from wallet.expiry_rules import ANY_EXPIRY, ExpiryBounds
 from wallet.ids import WalletId
 from wallet.state import Transfer, TransferStatus, TransferType, Wallet
 
@@ -71,6 +72,8 @@ class BatchCommitter:
         stall: StallDetector,
         now: Callable[[], datetime],
         history: History | None = None,
+        expiry_bounds: ExpiryBounds = ANY_EXPIRY,
+        on_expiring: Callable[[datetime], None] = lambda _at: None,
     ) -> None:
         self._journal = journal
         self._relay = relay
@@ -79,6 +82,8 @@ class BatchCommitter:
         self._stall = stall
         self._now = now
         self._history = history
+        self._expiry_bounds = expiry_bounds
+        self._on_expiring = on_expiring
         self._deciding = asyncio.Lock()
         self._session: int | None = None
         """The journal's session that the cache and the relay's events belong to."""
@@ -122,6 +127,7 @@ class BatchCommitter:
             now=self._now(),
             maybe_applied=group.maybe_applied,
             outcome_unknown=group.unknown_outcomes > 0,
+            expiry_bounds=self._expiry_bounds,
         )
         replies = [batch.decide(request) for request in requests]
         decided = perf_counter()
@@ -146,6 +152,8 @@ class BatchCommitter:
         # Earlier events of these wallets are relayed before any later one. (INV-9)
         self._relay.add_from_journal(loaded.unpublished)
         self._enqueue_events(batch)
+        if batch.first_expiry is not None:
+            self._on_expiring(batch.first_expiry)
         self._counts.record(batch, requests, took_s=clock() - started)
         self.timings.record(group.queued_requests, times)
 

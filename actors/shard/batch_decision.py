@@ -5,11 +5,12 @@ loaded for it, in order, each command on the state that the previous one left. I
 is rejected, the decisions are discarded.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
 
-from actors.journal.ports import CommitRequest, LoadedState, StoredAnswer
+from actors.journal.ports import LoadedState, StoredAnswer, TransferKey
 from actors.rpc.messages import (
     Applied,
     BatchCommitted,
@@ -19,6 +20,7 @@ from actors.rpc.messages import (
     Refused,
     RequestResult,
 )
+from actors.shard.batch_state import BatchState
 from actors.shard.cache import WalletCache
 from actors.shard.idempotency import (
     BATCH_RECOVERED,
@@ -35,7 +37,6 @@ from actors.shard.stored_answers import (
     item_result_from,
     stored_answer,
 )
-from wallet.chain import record
 from wallet.commands import (
     ClaimKey,
     Command,
@@ -44,11 +45,12 @@ from wallet.commands import (
     ControlWallet,
     CreateTransfer,
     CreateWallet,
+    ExpireTransfer,
     Idempotency,
     SettleTransfer,
 )
 from wallet.control_rules import decide_control
-from wallet.events import Event, RecordedEvent, TransferChanged
+from wallet.expiry_rules import ANY_EXPIRY, ExpiryBounds
 from wallet.fold import evolve
 from wallet.ids import TransferId, WalletId
 from wallet.refusals import Refusal, RefusalCode
@@ -59,7 +61,7 @@ from wallet.representation import (
     encode_transfer,
     wallet_view,
 )
-from wallet.rules import decide_creation, decide_settlement, decide_transfer
+from wallet.rules import decide_creation, decide_expiry, decide_settlement, decide_transfer
 from wallet.state import Transfer, Wallet
 
 
@@ -78,31 +80,30 @@ class BatchDecider:
         now: datetime,
         maybe_applied: bool = False,
         outcome_unknown: bool = False,
+        expiry_bounds: ExpiryBounds = ANY_EXPIRY,
     ) -> None:
-        self._cache = cache
         self._loaded = loaded
         self._now = now
         self._maybe_applied = maybe_applied or outcome_unknown
         self._outcome_unknown = outcome_unknown
-        self._keys = dict(loaded.keys)
+        self._expiry_bounds = expiry_bounds
         self._references = dict(loaded.references)
-        self.transfers: dict[tuple[WalletId, TransferId], Transfer] = dict(loaded.transfers)
-        """Transfers as the batch leaves them, loaded ones included."""
-        self._created_transfers: dict[tuple[WalletId, TransferId], RecordedEvent] = {}
-        """Transfers that this batch creates: a batch may contain two deliveries of one command."""
-        self._previous_transfers: list[Transfer | None] = []
-        """What each recorded event replaced in ``transfers``."""
         self.replays = 0
         self.refusals: list[RefusalCode] = []
-        self.write = CommitRequest(
-            now=now,
-            expected_versions={},
-            expected_hashes={},
-            wallets={},
-            created_wallets=[],
-            events=[],
-        )
+        self._state = BatchState(cache=cache, loaded=loaded, now=now)
+        self.write = self._state.write
+        self._keys = self._state.keys
         self._refused = RefusedDeliveries(loaded, self.write)
+
+    @property
+    def first_expiry(self) -> datetime | None:
+        """When the first of the transfers expires that this batch creates."""
+        return self._state.first_expiry
+
+    @property
+    def transfers(self) -> Mapping[TransferKey, Transfer]:
+        """Transfers as the batch leaves them, loaded ones included."""
+        return self._state.transfers
 
     def decide(self, request: CommandRequest) -> RequestResult:
         """The result of ``request``, valid once ``write`` is committed.
@@ -140,48 +141,26 @@ class BatchDecider:
         return result
 
     def _decide_batch(self, request: CommandRequest) -> BatchCommitted | BatchRolledBack:
-        before = self._wallet(request.wallet_id)
-        recorded, keys = len(self.write.events), len(self.write.stored_answers)
+        for item in request.items:
+            # Before the mark: an atomic batch that is refused doesn't undo it.
+            if isinstance(item.command, SettleTransfer | ExpireTransfer):
+                self._expire_if_due(request.wallet_id, item.command.transfer_id)
+        mark = self._state.mark(request.wallet_id)
         digest = digest_of(request, request.idempotency)
         results: list[ItemResult] = []
         for index, item in enumerate(request.items):
             result = self._decide_item(request, item, digest)
             if isinstance(result, Refused) and request.atomic:
-                self._roll_back(request.wallet_id, before, recorded=recorded, keys=keys)
+                self._state.roll_back(mark)
                 self._refused.undo(request)
                 if request.idempotency is None and self._may_be_applied_yet(request):
                     self._refused.refuse(request, item.command, result.refusal)
                 return BatchRolledBack(index=index, refusal=result.refusal)
             results.append(result)
-        wallet = self._wallet_with_version_check(request.wallet_id)
+        wallet = self._state.wallet_with_version_check(request.wallet_id)
         if wallet is None:
             return BatchCommitted(items=tuple(results))
         return BatchCommitted(items=tuple(results), wallet=ENCODER.encode(balances_view(wallet)))
-
-    def _roll_back(
-        self, wallet_id: WalletId, before: Wallet | None, *, recorded: int, keys: int
-    ) -> None:
-        """Roll back to ``recorded`` events and ``keys`` stored answers."""
-        if before is not None and wallet_id in self.write.wallets:
-            self.write.wallets[wallet_id] = before
-        while len(self.write.events) > recorded:
-            event = self.write.events.pop().event
-            self._restore_transfer(wallet_id, event, self._previous_transfers.pop())
-        while len(self.write.stored_answers) > keys:
-            key, _ = self.write.stored_answers.popitem()
-            del self._keys[key]
-
-    def _restore_transfer(
-        self, wallet_id: WalletId, event: Event, overwritten: Transfer | None
-    ) -> None:
-        if not isinstance(event, TransferChanged):
-            return
-        if event.previous is None:
-            del self._created_transfers[wallet_id, event.transfer.id]
-        if overwritten is None:
-            del self.transfers[wallet_id, event.transfer.id]
-        else:
-            self.transfers[wallet_id, event.transfer.id] = overwritten
 
     # -- one item ----------------------------------------------------------------------------
 
@@ -261,6 +240,8 @@ class BatchDecider:
             decision = self._decide_settlement(request, command, key_digest)
         elif isinstance(command, CreateWallet):
             decision = self._decide_creation(request, command, key_digest)
+        elif isinstance(command, ExpireTransfer):
+            return self._decide_expiry(request.wallet_id, command)
         else:
             assert not isinstance(command, ClaimKey), "a key is claimed alone"
             decision = self._decide_control(request, command, key_digest)
@@ -273,7 +254,7 @@ class BatchDecider:
     ) -> ItemResult | Refusal:
         wallet_id = request.wallet_id
         key = (wallet_id, command.transfer_id)
-        earlier = self._loaded.created_transfers.get(key) or self._created_transfers.get(key)
+        earlier = self._loaded.created_transfers.get(key) or self._state.created_transfers.get(key)
         if earlier is not None:
             # INV-7: a transfer id is applied once, however often it is delivered.
             self.write.confirm |= key in self._loaded.created_transfers
@@ -281,21 +262,25 @@ class BatchDecider:
             return Applied(id=key[1], version=version, body=earlier.body)
         if (refused := self._refused.answer(key)) is not None:
             return Refused(refusal=refused)
-        wallet = self._wallet_with_version_check(wallet_id)
-        decision = decide_transfer(wallet, command, now=self._now)
+        wallet = self._state.wallet_with_version_check(wallet_id)
+        decision = decide_transfer(wallet, command, now=self._now, bounds=self._expiry_bounds)
         if isinstance(decision, Refusal):
             return decision
-        return self._record(wallet, decision, request, key_digest)
+        return self._state.record(
+            wallet, decision, made_by=request.api_key_id, key_digest=key_digest
+        )
 
     def _decide_settlement(
         self, request: CommandRequest, command: SettleTransfer, key_digest: bytes
     ) -> ItemResult | Refusal:
-        wallet = self._wallet_with_version_check(request.wallet_id)
-        transfer = self._transfer(request.wallet_id, command.transfer_id)
+        self._expire_if_due(request.wallet_id, command.transfer_id)
+        wallet = self._state.wallet_with_version_check(request.wallet_id)
+        transfer = self._state.transfer(request.wallet_id, command.transfer_id)
         if command.delivery_id is not None:
             refused = self._refused.answer((request.wallet_id, command.delivery_id))
             if refused is not None:
                 return Refused(refusal=refused)
+        assert transfer is None or not transfer.is_due(self._now), "INV-15 it has expired before"
         decision = decide_settlement(wallet, transfer, command, now=self._now)
         if isinstance(decision, Refusal):
             return decision
@@ -305,12 +290,34 @@ class BatchDecider:
             body = encode_transfer(decision, wallet)
             return Applied(id=decision.id, version=wallet.version, body=body)
         self._refused.apply(request.wallet_id, command)
-        return self._record(wallet, decision, request, key_digest)
+        return self._state.record(
+            wallet, decision, made_by=request.api_key_id, key_digest=key_digest
+        )
+
+    def _decide_expiry(self, wallet_id: WalletId, command: ExpireTransfer) -> Applied:
+        """Whatever became of the transfer meanwhile, nobody waits for more than the wallet."""
+        self._expire_if_due(wallet_id, command.transfer_id)
+        wallet = self._state.wallet_with_version_check(wallet_id)
+        return Applied(
+            id=command.transfer_id, version=wallet.version if wallet is not None else 0, body=b"{}"
+        )
+
+    def _expire_if_due(self, wallet_id: WalletId, transfer_id: TransferId) -> None:
+        """Settle the transfer if it is pending and its time has come. (INV-15)
+
+        Nobody asked for it: the event has neither a key nor an API key.
+        """
+        transfer = self._state.transfer(wallet_id, transfer_id)
+        if transfer is None or not transfer.is_due(self._now):
+            return
+        wallet = self._state.wallet_with_version_check(wallet_id)
+        assert wallet is not None, "a transfer belongs to a wallet"
+        self._state.record(wallet, decide_expiry(wallet, transfer, now=self._now))
 
     def _decide_control(
         self, request: CommandRequest, command: ControlWallet, key_digest: bytes
     ) -> Applied | Refusal:
-        wallet = self._wallet_with_version_check(request.wallet_id)
+        wallet = self._state.wallet_with_version_check(request.wallet_id)
         decision = decide_control(wallet, command, now=self._now)
         if isinstance(decision, Refusal):
             return decision
@@ -318,7 +325,9 @@ class BatchDecider:
             self.write.confirm = True
             body = ENCODER.encode(changed_view(decision, None))
             return Applied(id=decision.id, version=decision.version, body=body)
-        return self._record(wallet, decision, request, key_digest)
+        return self._state.record(
+            wallet, decision, made_by=request.api_key_id, key_digest=key_digest
+        )
 
     def _decide_creation(
         self, request: CommandRequest, command: CreateWallet, key_digest: bytes
@@ -342,55 +351,7 @@ class BatchDecider:
         if reference_id is not None:
             self._references[reference_id] = wallet_id
         self.write.created_wallets.append(wallet_id)
-        return self._record(None, decision, request, key_digest)
-
-    # -- the state after the commands decided so far ---------------------------------------
-
-    def _wallet(self, wallet_id: WalletId) -> Wallet | None:
-        wallet = self.write.wallets.get(wallet_id)
-        if wallet is not None:
-            return wallet
-        active = self._cache.get(wallet_id)
-        return active.state if active is not None else self._loaded.wallets.get(wallet_id)
-
-    def _wallet_with_version_check(self, wallet_id: WalletId) -> Wallet | None:
-        """The wallet; the transaction will check that it still has this version (INV-5)."""
-        wallet = self._wallet(wallet_id)
-        if wallet is not None and wallet_id not in self.write.wallets:
-            self.write.expected_versions[wallet_id] = wallet.version
-            self.write.expected_hashes[wallet_id] = wallet.hash
-            self.write.wallets[wallet_id] = wallet
-        return wallet
-
-    def _transfer(self, wallet_id: WalletId, transfer_id: TransferId) -> Transfer | None:
-        transfer = self.transfers.get((wallet_id, transfer_id))
-        if transfer is not None:
-            return transfer
-        active = self._cache.get(wallet_id)
-        return active.pending.get(transfer_id) if active is not None else None
-
-    def _record(
-        self,
-        wallet: Wallet | None,
-        event: Event,
-        request: CommandRequest,
-        key_digest: bytes,
-    ) -> Applied:
-        recorded = record(wallet, event, made_by=request.api_key_id, key_digest=key_digest)
-        after = recorded.wallet_after
-        self.write.wallets[after.id] = after
-        self.write.events.append(recorded)
-        made: TransferId | WalletId = after.id
-        if isinstance(event, TransferChanged):
-            made = event.transfer.id
-            key = (after.id, made)
-            self._previous_transfers.append(self.transfers.get(key))
-            self.transfers[key] = event.transfer
-            if event.previous is None:
-                self._created_transfers[key] = recorded
-        else:
-            self._previous_transfers.append(None)
-        return Applied(id=made, version=after.version, body=recorded.body)
+        return self._state.record(None, decision, made_by=request.api_key_id, key_digest=key_digest)
 
     def _refuse(self, request: CommandRequest, refusal: Refusal) -> Refused:
         self.refusals.append(refusal.code)

@@ -18,6 +18,7 @@ _COUNTERS: Final = (
     "activations",
     "published",
     "publish_failures",
+    "expired",
 )
 
 _GAUGES: Final = {

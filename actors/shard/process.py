@@ -19,6 +19,7 @@ from actors.history.postgres import PostgresHistory
 from actors.journal.ports import JournalError, JournalUnavailable, OutcomeUnknown, SessionLost
 from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
 from actors.journal.postgres_connection import ReconnectingConnection
+from actors.journal.postgres_expiries import PostgresExpiries
 from actors.journal.postgres_probe import PROBE_SETTINGS, PostgresWriteProbe
 from actors.outbox.jetstream import JetStream, StreamOptions
 from actors.outbox.postgres import PostgresOutbox
@@ -38,7 +39,7 @@ from runtime.tracing import configure_tracing
 
 _log = structlog.get_logger(__name__)
 
-BACKGROUND_TASKS: Final = ("watch", "relay", "forget", "sweep", "probe", "history")
+BACKGROUND_TASKS: Final = ("watch", "relay", "forget", "sweep", "probe", "history", "expiry")
 """Background tasks of a shard, by their metric label."""
 
 _WARM_UP_TIMEOUT_S: Final = 2.0
@@ -57,10 +58,12 @@ class ShardProcess:
         self._shard_number = shard
         self._stream = JetStream(stream_options(settings))
         outbox = _connection(settings, PostgresOutbox.SETTINGS)
+        chores = _connection(settings, PostgresOutbox.SETTINGS)
+        slots = ring_of(settings.shard_count).slots_of(shard)
         self._relay = OutboxRelay(
             outbox=PostgresOutbox(
                 outbox,
-                chores=_connection(settings, PostgresOutbox.SETTINGS),
+                chores=chores,
                 stream=settings.stream_name,
                 stream_max_age_s=settings.stream_max_age_s,
             ),
@@ -69,7 +72,7 @@ class ShardProcess:
             ),
             stream=self._stream,
             limits=limits_from(RelayLimits, settings, partitions=settings.stream_partitions),
-            slots=ring_of(settings.shard_count).slots_of(shard),
+            slots=slots,
         )
         loop = asyncio.get_event_loop()
         probe = PostgresWriteProbe(_connection(settings, PROBE_SETTINGS))
@@ -88,7 +91,10 @@ class ShardProcess:
             limits=limits_from(ShardLimits, settings),
             now=lambda: datetime.now(UTC),
             history=self._history,
+            expiries=PostgresExpiries(chores),
+            slots=slots,
         )
+        assert self._shard.expiry is not None, "it has a table to look into"
         self._background = BackgroundTasks()
         check_history = partial(self._history.run, self._shard.enter_session)
         self._listener = RpcServer(
@@ -109,6 +115,7 @@ class ShardProcess:
                 ("sweep", self._background.supervise("sweep", self._relay.sweep)),
                 ("probe", self._background.supervise("probe", self._writes.run)),
                 ("history", self._background.supervise("history", check_history)),
+                ("expiry", self._background.supervise("expiry", self._shard.expiry.run)),
             )
         ]
         freeze_startup_objects()
@@ -164,6 +171,9 @@ class ShardProcess:
         """A snapshot of this shard's statistics."""
         shard, relay, counts = self._shard, self._relay, self._shard.counts
         timings = shard.timings
+        expiry = shard.expiry
+        assert expiry is not None, "it has a table to look into"
+        own = {"expiry": expiry.failures}
         timings.hot.roll_window(asyncio.get_event_loop().time())
         return ShardStatistics(
             shard=self._shard_number,
@@ -179,6 +189,7 @@ class ShardProcess:
             conflicts=counts["conflicts"],
             outcomes_unknown=counts["outcomes_unknown"],
             overloaded=counts["overloaded"],
+            expired=expiry.expired,
             commands_per_s=timings.hot.commands_per_s,
             hot_wallets=timings.hot.hottest,
             hot_commands=dict(timings.hot.labelled_commands),
@@ -191,7 +202,7 @@ class ShardProcess:
             published=relay.published,
             publish_failures=relay.publish_failures,
             chore_failures={
-                name: self._background.failures[name] + relay.failures[name]
+                name: self._background.failures[name] + relay.failures[name] + own.get(name, 0)
                 for name in BACKGROUND_TASKS
             },
             journal_ready=shard.journal_ready

@@ -10,9 +10,10 @@ from wallet.commands import (
     CommandRequest,
     CreateTransfer,
     CreateWallet,
+    ExpireTransfer,
     SettleTransfer,
 )
-from wallet.ids import WalletId
+from wallet.ids import TransferId, WalletId
 
 
 def required_reads(
@@ -55,12 +56,16 @@ def _add_required_reads(
     active = cache.get(wallet_id)
     if active is None:
         missing.wallets.add(wallet_id)
-    decided_id = None
-    if isinstance(command, CreateTransfer):
-        decided_id = command.transfer_id
-    elif isinstance(command, SettleTransfer):
-        decided_id = command.delivery_id
-        if active is None or command.transfer_id not in active.pending:
-            missing.transfers.add((wallet_id, command.transfer_id))
-    if maybe_applied and decided_id is not None:
+    if isinstance(command, SettleTransfer | ExpireTransfer) and (
+        active is None or command.transfer_id not in active.pending
+    ):
+        missing.transfers.add((wallet_id, command.transfer_id))
+    if maybe_applied and (decided_id := _decided_id(command)) is not None:
         missing.created_transfers.add((wallet_id, decided_id))
+
+
+def _decided_id(command: Command) -> TransferId | None:
+    """The id under which deliveries of ``command`` are recognised, if it has no key."""
+    if isinstance(command, CreateTransfer):
+        return command.transfer_id
+    return command.delivery_id if isinstance(command, SettleTransfer) else None

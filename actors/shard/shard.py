@@ -13,23 +13,27 @@ What if …
 """
 
 import asyncio
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
 from actors.fair_queue import Overflow
+from actors.journal.expiry_ports import Expiries
 from actors.journal.ports import Journal
 from actors.rpc.messages import Failure, FailureCode, RequestResult
 from actors.shard.batch_committer import BatchCommitter, EventRelay, History
 from actors.shard.cache import WalletCache
 from actors.shard.counts import ShardCounts
+from actors.shard.expiry_sweep import EXPIRY_BACKLOG_MAX, ExpirySweep, ShardUse
 from actors.shard.failures import JOURNAL_DOWN, OUTBOX_FULL, WALLET_LOCKED, fail_all, failure_for
 from actors.shard.mailbox import Countdown, Mailbox, QueuedRequest
 from actors.shard.retrying_committer import RetryingCommitter
 from actors.shard.stall_detector import StallDetector
 from wallet.commands import CommandRequest
+from wallet.expiry_rules import ExpiryBounds
+from wallet.slots import ALL_SLOTS, SlotRange
 
 _STALL_CHECK_INTERVAL_S: Final = 0.25
 """How often a shard checks whether its database still answers."""
@@ -47,6 +51,8 @@ class ShardLimits(msgspec.Struct, frozen=True, kw_only=True):
     transfers_cached_max: int
     outbox_events_max: int
     database_stall_timeout_s: float
+    transfer_expiry_min_s: float = 1.0
+    transfer_expiry_max_s: float = 31_622_400.0
 
 
 class Shard:
@@ -60,7 +66,10 @@ class Shard:
         limits: ShardLimits,
         now: Callable[[], datetime],
         history: History | None = None,
+        expiries: Expiries | None = None,
+        slots: Sequence[SlotRange] = ALL_SLOTS,
     ) -> None:
+        """``expiries``: where this shard finds what expires in its ``slots``; None: nowhere."""
         self._relay = relay
         self._limits = limits
         self._mailbox = Mailbox(
@@ -80,6 +89,11 @@ class Shard:
             stall=self._stall,
             now=now,
             history=history,
+            expiry_bounds=ExpiryBounds(
+                least=timedelta(seconds=limits.transfer_expiry_min_s),
+                most=timedelta(seconds=limits.transfer_expiry_max_s),
+            ),
+            on_expiring=self._note_expiry,
         )
         self._committer = RetryingCommitter(
             committer,
@@ -92,6 +106,24 @@ class Shard:
         self.refusals = self._counts.refusals
         self._batch_committer = committer
         self.timings = committer.timings
+        self.expiry: ExpirySweep | None = None
+        if expiries is not None:
+            self.expiry = ExpirySweep(
+                expiries,
+                ShardUse(
+                    submit=self.submit,
+                    commands=lambda: self.counts["commands"],
+                    queued=lambda: self._mailbox.items,
+                    backlog=lambda: relay.backlog,
+                ),
+                now=now,
+                slots=slots,
+                backlog_max=min(EXPIRY_BACKLOG_MAX, limits.outbox_events_max // 4),
+            )
+
+    def _note_expiry(self, at: datetime) -> None:
+        if self.expiry is not None:
+            self.expiry.note(at)
 
     # -- accepting requests -----------------------------------------------------------------
 

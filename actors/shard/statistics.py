@@ -22,6 +22,8 @@ class ShardStatistics(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: int
     outcomes_unknown: int
     overloaded: int
+    expired: int
+    """Transfers that the shard settled by itself because they had expired."""
     commands_per_s: float
     """In the last complete window of `actors.shard.heavy_hitters`."""
     hot_wallets: list[HotWallet]

@@ -117,6 +117,11 @@ _SHARD: Final = {
         "shard",
         "loss",
     ),
+    "wallet_shard_expired_total": _counter(
+        "Transfers that a shard settled by itself because their time had come. One that a command "
+        "met first is not among them.",
+        "shard",
+    ),
     "wallet_shard_outbox_events": _gauge(
         "Events committed and not yet acknowledged by the stream.", "shard"
     ),
@@ -128,7 +133,7 @@ _SHARD: Final = {
     "wallet_shard_chore_failures_total": _counter(
         "Failures of a shard's background tasks: `relay` publishes, `forget` prunes outbox rows, "
         "`sweep` finds rows that other shards left, `watch` rejects what waits for a stalled "
-        "database. Each is restarted.",
+        "database, `expiry` settles transfers that have expired. Each is restarted.",
         "shard",
         "chore",
     ),

@@ -8,13 +8,17 @@ from msgspec import UNSET, Meta, UnsetType
 
 from runtime.settings import Settings
 from serve_app.http import field_errors
+from serve_app.http.expiry import ExpiryError, requested_expiry
 from serve_app.http.fingerprints import fingerprint
 from serve_app.http.ids import new_id
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 from serve_app.http.request_fields import (
     Amount,
+    ExpiresAt,
+    ExpiresInS,
     ItemKey,
     Metadata,
+    OnExpiry,
     PendingTransferId,
     ReferenceId,
 )
@@ -51,6 +55,9 @@ class BatchItem(
     ) = UNSET
     complete: PendingTransferId | UnsetType = UNSET
     revert: PendingTransferId | UnsetType = UNSET
+    expires_at: ExpiresAt | UnsetType = UNSET
+    expires_in_s: ExpiresInS | UnsetType = UNSET
+    on_expiry: OnExpiry | UnsetType = UNSET
     idempotency_key: Annotated[
         ItemKey | None, Meta(description="Idempotency key of this item.")
     ] = None
@@ -81,13 +88,14 @@ class ItemForm(NamedTuple):
 
 
 _ANY_ITEM: Final = ("idempotency_key", "reference_id", "metadata")
+_EXPIRY: Final = ("expires_at", "expires_in_s", "on_expiry")
 
 ITEM_FORMS: Final = (
     ItemForm(
         component="BatchTransfer",
         description="An item that creates a transfer: `debit` puts money INTO the wallet, `credit` "
         "takes it OUT.",
-        fields=(*_ANY_ITEM, "type", "amount", "status"),
+        fields=(*_ANY_ITEM, "type", "amount", "status", *_EXPIRY),
         required=("type", "amount"),
     ),
     ItemForm(
@@ -222,13 +230,26 @@ def _command(item: BatchItem) -> commands.Command:
         amount=amount,
         reference_id=item.reference_id,
         metadata=item.metadata,
+        expiry=_expiry(item),
     )
+
+
+def _expiry(item: BatchItem) -> commands.RequestedExpiry | None:
+    try:
+        return requested_expiry(
+            status=item.status or _STATUS_DEFAULT,
+            expires_at=None if item.expires_at is UNSET else item.expires_at,
+            expires_in_s=None if item.expires_in_s is UNSET else item.expires_in_s,
+            on_expiry=None if item.on_expiry is UNSET else item.on_expiry,
+        )
+    except ExpiryError as error:
+        raise _ItemError(f"/{error.field}", str(error)) from error
 
 
 def _settlement(item: BatchItem) -> commands.SettleTransfer:
     sent_ids = {"complete": item.complete, "revert": item.revert}
     settlements = {name: sent for name, sent in sent_ids.items() if sent is not UNSET}
-    if len(settlements) > 1 or not (item.type is item.amount is item.status is UNSET):
+    if len(settlements) > 1 or not _is_settlement_only(item):
         raise _ItemError("", "send type and amount, or complete, or revert: one of them")
     ((name, sent),) = settlements.items()
     keyless = item.idempotency_key is None
@@ -241,6 +262,12 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
         reference_id=item.reference_id,
         metadata=item.metadata,
         delivery_id=TransferId(new_id()) if keyless and name == "complete" else None,
+    )
+
+
+def _is_settlement_only(item: BatchItem) -> bool:
+    return item.type is item.amount is item.status is item.expires_at is UNSET and (
+        item.expires_in_s is item.on_expiry is UNSET
     )
 
 

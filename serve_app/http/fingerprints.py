@@ -16,6 +16,7 @@ from wallet.commands import (
     CommandItem,
     CreateTransfer,
     CreateWallet,
+    ExpireTransfer,
     FreezeWallet,
     SettleTransfer,
     UnfreezeWallet,
@@ -47,7 +48,7 @@ def many_wallets_fingerprint(wallets: Sequence[str], parts: Iterable[bytes]) -> 
 
 
 def _fingerprinted_fields(command: Command) -> list[object]:
-    assert not isinstance(command, ClaimKey), "clients can't send this command"
+    assert not isinstance(command, ClaimKey | ExpireTransfer), "clients can't send this command"
     if isinstance(command, UpdateWallet):
         changes = [command.metadata, command.replace_metadata, command.overdraft_limit]
         return ["update", *changes, command.if_match]
@@ -58,7 +59,11 @@ def _fingerprinted_fields(command: Command) -> list[object]:
         return [name, command.reason, command.if_match]
     common = [command.reference_id, command.metadata]
     if isinstance(command, CreateTransfer):
-        return [command.type, command.status, command.amount, *common]
+        # What an earlier release doesn't know is left out, if it isn't asked for: its keys are
+        # still known.
+        expiry = command.expiry
+        expires = [] if expiry is None else [expiry.at, expiry.after_s, expiry.action]
+        return [command.type, command.status, command.amount, *common, *expires]
     if isinstance(command, SettleTransfer):
         return [f"to {command.status}", command.transfer_id, *common]
     if isinstance(command, CreateWallet):

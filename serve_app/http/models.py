@@ -25,6 +25,7 @@ from serve_app.http import request_fields
 from serve_app.http.problems import ProblemDocument
 from serve_app.http.request_fields import METADATA_VALUE_PATTERN
 from wallet.api_limits import (
+    EXPIRES_IN_S_MAX,
     METADATA_ENTRIES_MAX,
     METADATA_KEY_MAX,
     METADATA_VALUE_MAX,
@@ -99,6 +100,15 @@ MetadataPatch = Annotated[
 ]
 
 
+ExpiresAt = Annotated[str, _described_by(request_fields.ExpiresAt)]
+
+ExpiresInS = Annotated[
+    int, Field(ge=1, le=EXPIRES_IN_S_MAX), _described_by(request_fields.ExpiresInS)
+]
+
+OnExpiry = Annotated[Literal["fail", "complete"], _described_by(request_fields.OnExpiry)]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -161,6 +171,10 @@ class CreateTransferBody(_Request):
     status: Literal["pending", "completed"] = "pending"
     reference_id: ReferenceId | None = None
     metadata: Metadata = Field(default_factory=dict)
+    # None if left out. Unlike that of older fields, their null is refused.
+    expires_at: ExpiresAt = None  # type: ignore[assignment]
+    expires_in_s: ExpiresInS = None  # type: ignore[assignment]
+    on_expiry: OnExpiry = None  # type: ignore[assignment]
 
 
 class SettleTransferBody(_Request):

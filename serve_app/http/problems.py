@@ -74,7 +74,9 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         "Only a pending transfer can be settled. To return the money, create a new transfer.",
     ),
     "transfer_already_failed": ProblemType(
-        409, "Transfer already failed", "Only a pending transfer can be settled. Create a new one."
+        409,
+        "Transfer already failed",
+        "Only a pending transfer can be settled, and not after it has expired. Create a new one.",
     ),
     "reference_id_taken": ProblemType(
         409,
@@ -133,6 +135,12 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         415,
         "Unsupported content encoding",
         "Send the body without a Content-Encoding, or with identity.",
+    ),
+    "expiry_out_of_range": ProblemType(
+        422,
+        "Expiry out of range",
+        "Send a time, or a number of seconds, within the bounds that detail names. With an "
+        "Idempotency-Key this refusal is stored: send a new key.",
     ),
     "validation_error": ProblemType(
         422, "Invalid request", "errors[] contains each invalid field and what to send instead."

@@ -4,11 +4,12 @@ The batch decoder validates these types, and the OpenAPI schemas use them for al
 `serve_app.http.models` has the same limits for pydantic.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
 from wallet.api_limits import (
+    EXPIRES_IN_S_MAX,
     IDEMPOTENCY_KEY_MAX,
     METADATA_ENTRIES_MAX,
     METADATA_KEY_MAX,
@@ -63,6 +64,36 @@ MetadataPatch = Annotated[
         max_length=METADATA_ENTRIES_MAX,
         description="Entries to set; null removes an entry.",
         examples=[{"channel": "web", "campaign": None}],
+    ),
+]
+
+ExpiresAt = Annotated[
+    str,
+    Meta(
+        description="When the pending transfer settles itself: a time in RFC 3339 with an offset. "
+        "Not with `expires_in_s`.",
+        examples=["2026-03-01T12:00:00Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+"""`serve_app.http.expiry` validates, with better messages than a type has."""
+
+ExpiresInS = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=EXPIRES_IN_S_MAX,
+        description="In how many seconds the pending transfer settles itself, by the service's "
+        "clock. The service may allow less than the maximum.",
+        examples=[86400],
+    ),
+]
+
+OnExpiry = Annotated[
+    Literal["fail", "complete"],
+    Meta(
+        description="What becomes of it when it expires. `fail` (if left out): it fails, and what "
+        "is held is released. `complete`: it completes, as a scheduled transfer does.",
     ),
 ]
 

@@ -19,6 +19,7 @@ from serve_app.http.problems import PROBLEM_TYPES, Applied
 from wallet.state import (
     FailureReason,
     FreezeDirection,
+    OnExpiry,
     TransferStatus,
     TransferType,
     WalletStatus,
@@ -94,6 +95,12 @@ SHARED: Final[dict[str, Json]] = {
         "immediately; a pending debit changes the balance only when completed. `completed`: takes "
         "effect immediately.",
         (TransferStatus.PENDING, TransferStatus.COMPLETED),
+    ),
+    "OnExpiry": _one_of(
+        "What becomes of a transfer that is still pending when it expires. `fail`: it fails with "
+        "failure_reason `expired`, and what is held is released. `complete`: it completes, as a "
+        "scheduled transfer does; if its direction is frozen then, it fails.",
+        OnExpiry,
     ),
     "ProblemCode": _one_of(
         "Stable code for programs. Later releases may add codes: treat one that you don't know by "

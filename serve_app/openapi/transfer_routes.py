@@ -22,7 +22,17 @@ from serve_app.routes.ndjson import NDJSON
 from wallet.api_limits import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 from wallet.representation import TransferResultView, TransferView
 
-_CREATE_TRANSFER: Final = ("wallet_not_found", "wallet_frozen", "wallet_closed", *WRITE_PROBLEMS)
+_CREATE_TRANSFER: Final = (
+    "wallet_not_found",
+    "wallet_frozen",
+    "wallet_closed",
+    "expiry_out_of_range",
+    *WRITE_PROBLEMS,
+)
+_EXPIRY: Final = (
+    " A pending transfer may say when it expires (`expires_at`, or `expires_in_s` from now) and "
+    "what becomes of it then (`on_expiry`). From that moment on only its expiry settles it."
+)
 _SETTLE: Final = (
     "wallet_not_found",
     "transfer_not_found",
@@ -61,7 +71,8 @@ TRANSFER_ROUTES: Final = (
         tag="transfers",
         summary="Debit: put money INTO the wallet",
         description="Debit in the accounting sense: money goes INTO the wallet. Pending: added to "
-        "pending_debit, and to the balance when completed. Completed: added to the balance.",
+        "pending_debit, and to the balance when completed. Completed: added to the balance."
+        + _EXPIRY,
         answers={201: _written(examples.WRITTEN_DEBIT)},
         problems=("balance_out_of_range", *_CREATE_TRANSFER),
         body=RequestBodySpec(
@@ -78,12 +89,12 @@ TRANSFER_ROUTES: Final = (
         summary="Credit: take money OUT of the wallet",
         description="Credit in the accounting sense: money goes OUT of the wallet. Requires a "
         "sufficient balance, pending or completed. Pending: moved from the balance to "
-        "pending_credit; removed when completed, returned to the balance when reverted.",
+        "pending_credit; removed when completed, returned to the balance when reverted." + _EXPIRY,
         answers={201: _written(examples.WRITTEN_CREDIT)},
         problems=("insufficient_funds", *_CREATE_TRANSFER),
         body=RequestBodySpec(
             model=models.CreateTransferBody,
-            example={"amount": "4.00", "reference_id": "order-1042"},
+            example={"amount": "4.00", "reference_id": "order-1042", "expires_in_s": 604800},
             required=True,
         ),
     ),

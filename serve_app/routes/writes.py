@@ -10,6 +10,7 @@ from runtime.settings import Settings
 from serve_app.auth.authenticated_request import api_key_id_of, require_scope
 from serve_app.dependencies import Dependencies, dependencies_of
 from serve_app.http import models
+from serve_app.http.expiry import ExpiryError, requested_expiry
 from serve_app.http.fingerprints import fingerprint
 from serve_app.http.ids import new_id
 from serve_app.http.problems import FieldError, validation_problem
@@ -79,6 +80,7 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
         amount=body.amount,  # type: ignore[arg-type]  # canonical: text, whatever was sent
         reference_id=body.reference_id,
         metadata=body.metadata,
+        expiry=_expiry_of(body),
     )
     idempotency = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
     result = await submit(services, request, wallet_id, command, idempotency or None)
@@ -86,6 +88,20 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
     if isinstance(result, Applied):
         location = f"/v1/wallet/{wallet_id}/transfers/{result.id}"
     return item_response(result, 201, location=location)
+
+
+def _expiry_of(body: models.CreateTransferBody) -> commands.RequestedExpiry | None:
+    try:
+        return requested_expiry(
+            status=body.status,
+            expires_at=body.expires_at,
+            expires_in_s=body.expires_in_s,
+            on_expiry=body.on_expiry,
+        )
+    except ExpiryError as error:
+        raise validation_problem(
+            FieldError(pointer=f"/{error.field}", detail=str(error))
+        ) from error
 
 
 async def _settle_transfer_as(status: Literal["completed", "failed"], request: Request) -> Response:

@@ -122,6 +122,9 @@ ROWS: Final = (
                 {
                     "conflicts": "sum(rate(ray_wallet_shard_conflicts_total[$__rate_interval]))",
                     "replays": "sum(rate(ray_wallet_shard_replays_total[$__rate_interval]))",
+                    "expired holds": (
+                        "sum(rate(ray_wallet_shard_expired_total[$__rate_interval]))"
+                    ),
                     "overloaded": "sum(rate(ray_wallet_shard_overloaded_total[$__rate_interval]))",
                     "outcome unknown": "sum(rate("
                     "ray_wallet_shard_outcomes_unknown_total[$__rate_interval]))",

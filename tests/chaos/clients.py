@@ -22,7 +22,11 @@ _RETRY: Final = RetryPolicy(wait_s=0.1, wait_max_s=0.4, give_up_s=120.0)
 """Shorter than Retry-After: the clients also measure when the service is back."""
 _HOT_SHARE: Final = 0.3
 MIX: Final = OperationMix(
-    idempotent_share=0.7, debit_share=2 / 3, pending_share=0.4, batch_size=(2, 6)
+    idempotent_share=0.7,
+    debit_share=2 / 3,
+    pending_share=0.4,
+    batch_size=(2, 6),
+    expiring_share=0.3,
 )
 
 IMPATIENT: Final = client_gave_up(_IMPATIENCE_S)

@@ -9,10 +9,12 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from actors.journal.expiry_ports import Expiries
 from actors.journal.memory import (
     DirectConnection,
     MemoryBackfill,
     MemoryConnection,
+    MemoryExpiries,
     MemoryJournal,
     MemoryOutbox,
 )
@@ -21,6 +23,7 @@ from actors.journal.memory_transactions import MemoryTransaction
 from actors.journal.ports import CommitRequest, EventRange, Journal, Outbox, StreamBackfill
 from actors.journal.postgres import COMMIT_BATCH, PostgresJournal
 from actors.journal.postgres_columns import commit_arguments
+from actors.journal.postgres_expiries import PostgresExpiries
 from actors.outbox.postgres import PostgresOutbox
 from actors.outbox.postgres_backfill import PostgresBackfill
 from tests.support import databases
@@ -30,7 +33,8 @@ from wallet.ids import WalletId
 
 _EMPTY = (
     "TRUNCATE wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox, "
-    "refused_deliveries, wallet_changes, stream_incarnations, stream_marks, forked_wallets"
+    "refused_deliveries, wallet_changes, transfer_expiries, stream_incarnations, stream_marks, "
+    "forked_wallets"
 )
 _QUARANTINE = """
 INSERT INTO forked_wallets (wallet_id, common_version, common_hash) VALUES ($1, 1, '')
@@ -61,6 +65,7 @@ class Store(NamedTuple):
 
     journal: Journal
     outbox: Outbox
+    expiries: Expiries
     begin: Callable[[CommitRequest], Awaitable[OpenCommit]]
     """An open transaction of another writer."""
     someone_waits: Callable[[], Awaitable[None]]
@@ -104,6 +109,7 @@ async def store(_empty_database_or_none: str | None) -> AsyncIterator[Store]:
         yield Store(
             PostgresJournal(journal),
             PostgresOutbox(outbox, chores=outbox, stream="STREAM"),
+            PostgresExpiries(outbox),
             partial(_begin_in_postgres, stack, database),
             partial(_until_someone_waits, database),
             partial(_backfill_in_postgres, stack, database),
@@ -142,6 +148,7 @@ def store_in_memory(
     return Store(
         MemoryJournal(database, connect()),
         MemoryOutbox(database, connect()),
+        MemoryExpiries(database, connect()),
         begin,
         someone_waits,
         backfill,

@@ -23,6 +23,7 @@ _FLOWS = [
     "Take out",
     "Hold and complete",
     "Hold and revert",
+    "Hold until a time",
     "Keys and replays",
     "Refusals",
     "Batch",

@@ -107,6 +107,8 @@ GOOD: dict[str, list[Any]] = {
     "status": ["pending", "completed"],
     "reference_id": ["a", "ü" * 255],
     "metadata": [{}, {"a": ""}, {"ü" * 64: "ü" * 512}, {"a": "x\ny"}, _entries(20)],
+    "expires_at": ["2026-03-01T12:00:00Z", "2026-03-01T12:00:00.123456-11:30"],
+    "expires_in_s": [1, 315_576_000],
 }
 BAD: dict[str, list[Any]] = {
     "amount": [
@@ -119,6 +121,9 @@ BAD: dict[str, list[Any]] = {
         *({"": "a"}, {"a" * 65: ""}, {"a": "x" * 513}, _entries(21), {"a\tb": ""}),
         *({"a": "\x00"}, {"a": 1}, {"a": None}, None, []),
     ],
+    "expires_at": [1_800_000_000, None, [], True],
+    "expires_in_s": [0, -1, 315_576_001, 1.5, "1", True, None],
+    "on_expiry": ["", "revert", None, 1],
 }
 IN_WORDS: dict[str, list[Any]] = {"amount": [1, 10**38 - 1], "reference_id": [None]}
 VALUES = [

@@ -6,13 +6,15 @@ another that is refused. `tests/contract/test_request_bodies.py` tests what is s
 """
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import msgspec
 import schemathesis
 import uuid6
 
 from serve_app.openapi.shared_components import AMOUNT_PATTERN, LIMIT_PATTERN
-from wallet.api_limits import IDEMPOTENCY_KEY_MAX
+from wallet.api_limits import EXPIRES_IN_S_MAX, IDEMPOTENCY_KEY_MAX
 from wallet.currencies import CURRENCY_PATTERN, ISO_SCALES
 from wallet.ids import canonical_uuid
 from wallet.money import MINOR_MAX
@@ -29,6 +31,7 @@ _MAY_BE_NULL: Final = {
 }
 """The last two in a merge patch only; elsewhere their null is refused as anything else is."""
 _NOWHERE_ACCEPTED: Final[list[Any]] = []
+_ON_EXPIRY: Final = ("fail", "complete")
 _TIMEOUT: Final = re.compile(r"[1-9][0-9]{0,4}")
 
 
@@ -47,6 +50,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     for part in (body, *(items if isinstance(items, list) else ())):
         if isinstance(part, dict):
             _fix_amount(part)
+            _fix_expiry(part)
             _refuse_what_is_accepted_in_words(part)
 
 
@@ -104,6 +108,32 @@ def _fix_scale(body: dict[str, Any]) -> None:
 
 def _is_scale(scale: Any) -> bool:
     return type(scale) is int and 0 <= scale <= 18
+
+
+def _fix_expiry(part: dict[str, Any]) -> None:
+    """Only a pending transfer expires, at one time, which is neither past nor far ahead.
+
+    A JSON number without a fraction is an integer for the schema, but not for this API.
+    """
+    seconds: Any = part.get("expires_in_s")
+    is_time = _is_timestamp(part.get("expires_at"))
+    if type(seconds) in (int, float) and 1 <= seconds <= EXPIRES_IN_S_MAX and seconds % 1 == 0:
+        part["expires_in_s"] = 1 + int(seconds) % 86_400
+    if is_time:
+        part["expires_at"] = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+    if is_time and "expires_in_s" in part:
+        del part["expires_at"]
+    if not {"expires_at", "expires_in_s"} & part.keys() and part.get("on_expiry") in _ON_EXPIRY:
+        del part["on_expiry"]
+    if part.get("status") == "completed" and {"expires_at", "expires_in_s"} & part.keys():
+        part["status"] = "pending"
+
+
+def _is_timestamp(sent: Any) -> bool:
+    try:
+        return isinstance(sent, str) and msgspec.convert(sent, datetime).tzinfo is not None
+    except msgspec.ValidationError:
+        return False
 
 
 def _fix_amount(body: dict[str, Any]) -> None:

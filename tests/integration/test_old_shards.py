@@ -11,15 +11,16 @@ from actors.journal import postgres_chain
 from actors.journal.ports import EventRange, JournalConflict, ReadSet
 from actors.journal.postgres import PostgresJournal
 from actors.journal.postgres_columns import commit_arguments
+from actors.journal.postgres_expiries import PostgresExpiries
 from actors.outbox.postgres import PostgresOutbox
-from tests.support.domain import make_transfer, transfer_id, wallet_id
+from tests.support.domain import LATER, make_transfer, settled, transfer_id, wallet_id
 from tests.support.write_side import connection
 from tests.support.writes import CommitRequestBuilder, make_answer
 from wallet.commands import FreezeWallet
 from wallet.ids import WalletId
-from wallet.state import Transfer, TransferStatus, Wallet
+from wallet.state import Expiry, Transfer, TransferStatus, Wallet
 
-_LATEST, _PREVIOUS, _BEFORE = 45, 40, 36
+_RELEASED, _LATEST, _PREVIOUS, _BEFORE = 48, 45, 40, 36
 """Parameters of `commit_batch` in releases before this one."""
 
 _SWEEP_BY_KEY = """
@@ -47,7 +48,7 @@ def commit_sql(parameters: int) -> str:
 
 def as_an_old_shard_sends_it(making: CommitRequestBuilder, parameters: int) -> list[object]:
     """The parameters that it knows. The oldest sends wallets in another order than by id."""
-    if parameters == _LATEST:
+    if parameters in (_RELEASED, _LATEST):
         return list(commit_arguments(making.write)[:parameters])
     sent = enumerate(commit_arguments(making.write))
     arguments = [one for number, one in sent if number not in _CHAIN_COLUMNS][:parameters]
@@ -113,6 +114,30 @@ async def test_an_old_shard_does_not_write_what_was_refused_for_good(
     late.transfer(wallet.id, make_transfer(id=transfer_id(1)))
     with pytest.raises(asyncpg.PostgresError, match="refused for good"):
         await commit_as_an_old_shard(database, late, parameters)
+
+
+@pytest.mark.parametrize("parameters", [_RELEASED, _LATEST, _PREVIOUS, _BEFORE])
+async def test_an_old_shard_does_not_settle_what_expires(
+    database: str, journal: PostgresJournal, parameters: int
+) -> None:
+    first = CommitRequestBuilder()
+    wallet = first.create(wallet_id(5))
+    expiring = make_transfer(id=transfer_id(1), expiry=Expiry(LATER))
+    held = first.transfer(wallet.id, expiring)
+    other = first.transfer(wallet.id, make_transfer(id=transfer_id(2)))
+    await journal.commit(first.write)
+
+    wallet = first.write.wallets[wallet.id]
+    late = CommitRequestBuilder(wallet)
+    late.settle(wallet.id, settled(held, TransferStatus.COMPLETED))
+    with pytest.raises(asyncpg.PostgresError, match="settled already"):
+        await commit_as_an_old_shard(database, late, parameters)
+    usual = CommitRequestBuilder(wallet)
+    usual.settle(wallet.id, settled(other, TransferStatus.COMPLETED))
+    await commit_as_an_old_shard(database, usual, parameters)
+    reader = connection(database)
+    assert await PostgresExpiries(reader).next_expiry() == LATER
+    await reader.close()
 
 
 @pytest.mark.parametrize("parameters", [_LATEST, _PREVIOUS])

@@ -62,13 +62,16 @@ WITH w AS (
         created_version, version)
     SELECT id, gen_random_uuid(), 'debit', 'completed', 1, now(), v, v
     FROM w, generate_series(2, 5) v
+), x AS (
+    INSERT INTO transfer_expiries
+    SELECT id, gen_random_uuid(), now() FROM w, generate_series(1, 5) v
 )
 INSERT INTO outbox SELECT id, v, v FROM w, generate_series(1, 5) v
 """
 
 TABLES = (
     "wallets, wallet_references, transfers, wallet_events, idempotency_keys, outbox, "
-    "wallet_projections, transfer_projections"
+    "wallet_projections, transfer_projections, transfer_expiries"
 )
 
 Believed = str

@@ -8,8 +8,9 @@ Plain dicts and Decimal, nothing shared with the product. A request is a dict:
 and an item one of
 
     {"do": "create", "id": …, "currency": …, "scale": …, "reference": …}
-    {"do": "transfer", "id": …, "type": …, "status": …, "amount": text}
+    {"do": "transfer", "id": …, "type": …, "status": …, "amount": text, "expires": s, "then": …}
     {"do": "settle", "id": …, "status": …}
+    {"do": "expire", "id": …}
     {"do": "control", "what": …, "direction": …, "reason": …, "limit": …, "patch": …, "match": …}
 
 each with a "key" (text or None; a control always has one). Responses are dicts as well: see
@@ -17,6 +18,7 @@ each with a "key" (text or None; a control always has one). Responses are dicts 
 """
 
 import copy
+from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
@@ -37,7 +39,10 @@ _KEPT_REFUSALS = {
     "wallet_not_empty",
     "overdraft_in_use",
     "precondition_failed",
+    "expiry_out_of_range",
 }
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_EXPIRY_MAX_S = 31_622_400
 
 
 class Model:
@@ -73,6 +78,9 @@ class Model:
         return {**kept["reported"], "replayed": kept["request"] != request["request"]}
 
     def _several(self, request: ModelRequest, now: str) -> Reported:
+        for item in request["items"]:
+            if item["do"] in ("settle", "expire"):
+                self._expire(request["wallet"], item, now)
         before = self.copy()
         answers: list[dict[str, Any]] = []
         for item in request["items"]:
@@ -113,6 +121,7 @@ class Model:
             "create": self._create,
             "transfer": self._transfer,
             "settle": self._settle,
+            "expire": self._expire,
             "control": self._control,
         }[item["do"]]
         code = decide(request["wallet"], item, now)
@@ -125,6 +134,8 @@ class Model:
         wallet = self.wallets[owner]
         if item["do"] == "create":
             body = self._wallet_body(owner)
+        elif item["do"] == "expire":
+            body = {}
         elif item["do"] == "control":
             body = self._wallet_body(owner) | {"reason": self.reason}
         else:
@@ -210,6 +221,8 @@ class Model:
         largest = _LARGEST_MINOR.scaleb(-wallet["scale"], _EXACT)
         if -int(amount.as_tuple().exponent) > wallet["scale"] or amount > largest:
             return "validation_error"
+        if (item["expires"] or 0) > _EXPIRY_MAX_S:
+            return "expiry_out_of_range"
         if item["type"] == "credit":
             if _EXACT.add(wallet["balance"], wallet["limit"]) < amount:
                 return "insufficient_funds"
@@ -232,13 +245,28 @@ class Model:
             "reason": None,
             "created": now,
             "settled": now if item["status"] == "completed" else None,
+            "expires": _later(now, item["expires"]),
+            "then": item["then"],
         }
         return None
+
+    def _expire(self, wallet_id: str, item: Item, now: str) -> None:
+        """Settle a transfer that is pending past its time."""
+        transfer = self.transfers.get((wallet_id, item["id"]))
+        if transfer is None or transfer["status"] != "pending" or transfer["expires"] is None:
+            return
+        if transfer["expires"] > now:
+            return
+        wallet = self.wallets[wallet_id]
+        completes = transfer["then"] == "complete" and not self._stops(wallet, transfer["type"])
+        self._end(wallet, transfer, "completed" if completes else "failed", now)
+        transfer["reason"] = None if completes else "expired"
 
     def _settle(self, wallet_id: str, item: Item, now: str) -> str | None:
         wallet = self.wallets.get(wallet_id)
         if wallet is None:
             return "wallet_not_found"
+        self._expire(wallet_id, item, now)
         transfer = self.transfers.get((wallet_id, item["id"]))
         if transfer is None:
             return "transfer_not_found"
@@ -248,17 +276,20 @@ class Model:
             return f"transfer_already_{transfer['status']}"
         if item["status"] == "completed" and (stopped := self._stops(wallet, transfer["type"])):
             return stopped
+        self._end(wallet, transfer, item["status"], now)
+        transfer["reason"] = "reverted" if item["status"] == "failed" else None
+        return None
+
+    def _end(self, wallet: dict[str, Any], transfer: dict[str, Any], status: str, now: str) -> None:
         pending = f"pending_{transfer['type']}"
         wallet[pending] = _EXACT.subtract(wallet[pending], transfer["amount"])
         # Money comes in with a debit that completes, and back with a credit that doesn't.
-        if (transfer["type"], item["status"]) in (("debit", "completed"), ("credit", "failed")):
+        if (transfer["type"], status) in (("debit", "completed"), ("credit", "failed")):
             wallet["balance"] = _EXACT.add(wallet["balance"], transfer["amount"])
         wallet["version"] += 1
         wallet["updated"] = now
-        transfer["status"] = item["status"]
+        transfer["status"] = status
         transfer["settled"] = now
-        transfer["reason"] = "reverted" if item["status"] == "failed" else None
-        return None
 
     # -- responses ---------------------------------------------------------------------------------
 
@@ -290,7 +321,8 @@ class Model:
 
     def _transfer_body(self, wallet_id: str, transfer_id: str) -> dict[str, Any]:
         wallet, transfer = self.wallets[wallet_id], self.transfers[wallet_id, transfer_id]
-        return {
+        expires = {"expires_at": transfer["expires"], "on_expiry": transfer["then"]}
+        return (expires if transfer["expires"] is not None else {}) | {
             "id": transfer_id,
             "wallet_id": wallet_id,
             "type": transfer["type"],
@@ -305,6 +337,12 @@ class Model:
             "effect": "in" if transfer["type"] == "debit" else "out",
             "wallet": self._balances(wallet_id),
         }
+
+
+def _later(now: str, seconds: int | None) -> str | None:
+    if seconds is None:
+        return None
+    return (datetime.strptime(now, _TIME) + timedelta(seconds=seconds)).strftime(_TIME)
 
 
 def _control_of(wallet: dict[str, Any]) -> list[Any]:

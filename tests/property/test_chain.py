@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from actors.journal.postgres_columns import event_row
+from actors.journal.postgres_columns import event_row, expiry_columns
 from actors.journal.postgres_rows import recorded_event_from_row
 from tests.support.domain import NOW, WALLET_ID, transfer_id
 from wallet.chain import GENESIS, content_of, link, record
@@ -31,7 +31,9 @@ from wallet.events import (
 )
 from wallet.representation import encode_first_body
 from wallet.state import (
+    Expiry,
     FailureReason,
+    OnExpiry,
     Transfer,
     TransferStatus,
     TransferType,
@@ -50,6 +52,7 @@ moments = st.datetimes(
     min_value=datetime(2020, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
 )
 amounts = st.integers(1, 10**30)
+expiries = st.none() | st.builds(Expiry, moments, st.sampled_from(OnExpiry))
 reasons = st.none() | texts.filter(bool)
 controls: st.SearchStrategy[ControlWallet] = st.one_of(
     st.builds(
@@ -89,6 +92,7 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
             reference_id=draw(references),
             metadata=draw(metadata),
             settled_at=None if held else at,
+            expiry=draw(expiries) if held else None,
         )
         history.append(_recorded(draw, wallet, transfer, None, at))
         if held and draw(st.booleans()):
@@ -180,7 +184,9 @@ def journal_row(recorded: RecordedEvent, created: Wallet, format: int | None = 1
         "format": format,
     }
     head = {name: columns.pop(name) for name in ("wallet_id", "version", "type")}
-    row = head | {"occurred_at": recorded.event.occurred_at} | columns | wallet
+    (at, action) = expiry_columns([recorded])
+    expiry = {"expires_at": (at or [None])[0], "on_expiry": (action or [None])[0]}
+    row = head | {"occurred_at": recorded.event.occurred_at} | columns | wallet | expiry
     made = JournalRow(row.values())
     made.names = {name: number for number, name in enumerate(row)}
     return made

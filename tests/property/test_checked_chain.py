@@ -46,6 +46,8 @@ def as_row(recorded: RecordedEvent) -> Row:
         previous_status=(event.previous or "") if isinstance(event, TransferChanged) else "",
         amount=transfer.amount if transfer else 0,
         failure_reason=(transfer.failure_reason or "") if transfer else "",
+        expires_at=transfer.expiry.at if transfer and transfer.expiry else None,
+        on_expiry=transfer.expiry.action if transfer and transfer.expiry else "",
         control=_control(event, wallet),
     )
     changed = event if isinstance(event, WalletChanged) else None

@@ -33,6 +33,8 @@ TYPES = st.sampled_from(["debit", "debit", "credit"])
 CONTROLS = ["update", "freeze", "unfreeze", "unfreeze", "close"]
 PATCHES = st.dictionaries(st.sampled_from("ab"), st.sampled_from([None, "1", "2"]))
 ENDS = st.sampled_from(["completed", "failed"])
+EXPIRES = st.sampled_from([None, 1, 1, 2, 5, 40_000_000])
+THEN = st.sampled_from(["fail", "complete"])
 
 
 class Wallets(RuleBasedStateMachine):
@@ -83,9 +85,20 @@ class Wallets(RuleBasedStateMachine):
         self.check_requests(shard, [request], faults)
         return request
 
-    @rule(target=transfers, shard=SHARDS, wallet=wallets, kind=TYPES, amount=VALID_AMOUNTS)
-    def hold(self, shard: int, wallet: str, kind: str, amount: str) -> Any:
+    @rule(
+        target=transfers,
+        shard=SHARDS,
+        wallet=wallets,
+        kind=TYPES,
+        amount=VALID_AMOUNTS,
+        expires=EXPIRES,
+        then=THEN,
+    )
+    def hold(
+        self, shard: int, wallet: str, kind: str, amount: str, expires: int | None, then: str
+    ) -> Any:
         item = self.make_transfer(kind, "pending", amount, None)
+        item |= {"expires": expires, "then": then}
         self.check_requests(shard, [self.make_request(wallet, [item])], [])
         is_held = (wallet, item["id"]) in self.model.transfers
         return (wallet, item["id"]) if is_held else multiple()
@@ -103,6 +116,13 @@ class Wallets(RuleBasedStateMachine):
         request = self.make_request(wallet, [make_settlement(transfer_id, status, key)])
         self.check_requests(shard, [request], faults)
         return request
+
+    @rule(shard=SHARDS, transfer=transfers, faults=FAULTS)
+    def sweep(self, shard: int, transfer: tuple[str, str], faults: list[Fault | None]) -> None:
+        """As a shard does by itself, for what is due and for what isn't."""
+        wallet, transfer_id = transfer
+        item: Item = {"do": "expire", "id": transfer_id, "key": None}
+        self.check_requests(shard, [self.make_request(wallet, [item], several=True)], faults)
 
     @rule(target=asked, shard=SHARDS, wallet=wallets, data=st.data(), faults=FAULTS)
     def control(
@@ -332,6 +352,8 @@ class Wallets(RuleBasedStateMachine):
             "status": status,
             "amount": amount,
             "key": key,
+            "expires": None,
+            "then": "fail",
         }
 
     def drawn_transfer(

@@ -142,7 +142,12 @@ def _command(item: Item) -> commands.Command:
             type=item["type"],
             status=item["status"],
             amount=item["amount"],
+            expiry=None
+            if item["expires"] is None
+            else commands.RequestedExpiry(after_s=item["expires"], action=item["then"]),
         )
+    if item["do"] == "expire":
+        return commands.ExpireTransfer(transfer_id=TransferId(item["id"]))
     if item["do"] == "control":
         return _control(item)
     return commands.SettleTransfer(transfer_id=TransferId(item["id"]), status=item["status"])
@@ -203,7 +208,7 @@ def _answer(result: ItemResult) -> dict[str, Any]:
             "replayed": result.replayed,
         }
     body = msgspec.json.decode(result.body)
-    assert body["id"] == result.id
+    assert not body or body["id"] == result.id
     return {"refused": None, "body": body, "version": result.version, "replayed": result.replayed}
 
 
@@ -230,6 +235,11 @@ def assert_same_state(journal: FaultyJournal, model: Model) -> None:
         assert versions == list(range(1, expected["version"] + 1))
     assert {key: str(one.status) for key, one in journal.database.transfers.items()} == {
         key: one["status"] for key, one in model.transfers.items()
+    }
+    assert {(one.wallet_id, one.transfer_id) for one in journal.database.expiries} == {
+        key
+        for key, one in model.transfers.items()
+        if one["status"] == "pending" and one["expires"] is not None
     }
     assert journal.database.references == model.references
     assert set(journal.database.idempotency_keys) == set(model.keys)

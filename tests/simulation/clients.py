@@ -91,6 +91,7 @@ class Client:
             pending_share=0.5,
             key_reuse_share=0.04,
             control_share=plan.control_share,
+            expiring_share=plan.expiring_share,
         )
         self._source = OperationSource(f"c{number}", state, random, mix)
         transport = _SimulatedTransport(world, self._process, random)

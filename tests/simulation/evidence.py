@@ -13,6 +13,7 @@ from verification.cloud_events import decode_message
 from verification.facts import (
     Balances,
     ClientCall,
+    ExpiryRow,
     Facts,
     JournalEvent,
     KeyRow,
@@ -49,6 +50,12 @@ def journal_facts(database: MemoryDatabase, history: Sequence[ClientCall]) -> Fa
         wallets=[_wallet(wallet) for wallet in database.wallets.values()],
         transfers=_transfers(database),
         keys=_keys(database),
+        expiries=[
+            ExpiryRow(
+                wallet_id=one.wallet_id, transfer_id=one.transfer_id, expires_at=one.expires_at
+            )
+            for one in database.expiries
+        ],
     )
 
 
@@ -69,6 +76,7 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
             version=wallet.version,
             type=event.type,
             after=balances_of(wallet),
+            occurred_at=event.occurred_at,
             control=control_of(wallet),
             reason=asked if event.type == "wallet.updated" else event.reason or "",
         )
@@ -78,6 +86,7 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
             version=wallet.version,
             type=event.type,
             after=balances_of(wallet),
+            occurred_at=event.occurred_at,
             reference_id=(isinstance(event, WalletCreated) and event.reference_id) or "",
             control=control_of(wallet) if isinstance(event, WalletCreated) else None,
         )
@@ -93,6 +102,9 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
         amount=transfer.amount,
         reference_id=transfer.reference_id or "",
         failure_reason=transfer.failure_reason or "",
+        expires_at=transfer.expiry.at if transfer.expiry is not None else None,
+        on_expiry=transfer.expiry.action if transfer.expiry is not None else "",
+        occurred_at=event.occurred_at,
     )
 
 
@@ -117,6 +129,8 @@ def _transfers(database: MemoryDatabase) -> list[TransferRow]:
             created_version=transfer.created_version,
             reference_id=transfer.reference_id or "",
             failure_reason=transfer.failure_reason or "",
+            expires_at=transfer.expiry.at if transfer.expiry is not None else None,
+            on_expiry=transfer.expiry.action if transfer.expiry is not None else "",
         )
         for (wallet_id, _), transfer in database.transfers.items()
     ]
@@ -169,6 +183,8 @@ def _projected_transfers(tables: ProjectionTables) -> list[TransferRow]:
             created_version=row.created_version,
             reference_id=row.reference_id or "",
             failure_reason=row.failure_reason or "",
+            expires_at=row.expires_at,
+            on_expiry=row.on_expiry or "",
         )
         for (wallet_id, transfer_id), row in tables.transfers.items()
     ]

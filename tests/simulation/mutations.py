@@ -286,6 +286,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "move money of a frozen wallet": Mutation(
         ViolationKind.TRANSITION_FORBIDDEN, patches=((rules, "_is_stopped", _never),)
     ),
+    "let nothing expire": Mutation(
+        ViolationKind.EXPIRY_WRONG, patches=((Transfer, "is_due", _never),)
+    ),
     "project no freezes": Mutation(
         ViolationKind.PROJECTION_DIFFERS, patches=((changes, "_control_row", _as_if_active),)
     ),

@@ -34,6 +34,7 @@ from wallet.commands import (
     CreateWallet,
     FreezeWallet,
     Idempotency,
+    RequestedExpiry,
     SettleTransfer,
     UnfreezeWallet,
     UpdateWallet,
@@ -90,6 +91,9 @@ def _command(operation: RequestedOperation, wallet_id: WalletId, random: SeededR
         status="pending" if operation.pending else "completed",
         amount=canonical_amount(from_minor(operation.amount, 2)),
         reference_id=operation.intent,
+        expiry=RequestedExpiry(after_s=operation.expires_in_s, action=operation.on_expiry)
+        if operation.expires_in_s
+        else None,
     )
 
 

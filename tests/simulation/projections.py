@@ -6,6 +6,7 @@ the journal.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -61,6 +62,8 @@ class ProjectedTransfer(msgspec.Struct, kw_only=True):
     failure_reason: str | None
     created_version: int
     version: int
+    expires_at: datetime | None = None
+    on_expiry: str | None = None
 
 
 class ProjectionTables:
@@ -172,6 +175,8 @@ class ProjectionTables:
                 failure_reason=row.failure_reason,
                 created_version=row.created_version,
                 version=row.version,
+                expires_at=row.expires_at,
+                on_expiry=row.on_expiry,
             )
 
     def _settle(self, stored: ProjectedTransfer | None, row: TransferRow) -> None:
@@ -197,6 +202,8 @@ class ProjectionTables:
             failure_reason=transfer.failure_reason,
             created_version=transfer.created_version,
             version=wallet.version,
+            expires_at=transfer.expiry.at if transfer.expiry is not None else None,
+            on_expiry=transfer.expiry.action if transfer.expiry is not None else None,
         )
 
 

@@ -16,6 +16,9 @@ _DEFAULTS = Settings.model_construct()
 _CONTROL_SHARE: Final = 0.25
 """Share of the seeds whose clients also control wallets."""
 
+_EXPIRY_SHARE: Final = 0.25
+"""Share of the seeds whose clients hold money for a time."""
+
 _LOST_COMMITS_SHARE: Final = 0.125
 """Share of the seeds whose database loses commits."""
 
@@ -60,6 +63,8 @@ class RunConfig(msgspec.Struct, kw_only=True):
     """To a database that lacks the last commits."""
     control_share: float = 0.0
     """Of a client's requests: changes of what a wallet may do."""
+    expiring_share: float = 0.0
+    """Of a client's pending transfers."""
     shuffle_within: bool
     shard_limits: ShardLimits
     relay_limits: RelayLimits
@@ -85,7 +90,20 @@ def config_for_seed(seed: int) -> RunConfig:
     if random.random() < 0.35:
         plan = _with_parted_deliveries(plan, random)
     plan = _with_lost_commits(plan, Random(f"lost commits {seed}"))
-    return _with_control(plan, Random(f"control {seed}"))
+    plan = _with_control(plan, Random(f"control {seed}"))
+    return _with_expiry(plan, Random(f"expiry {seed}"))
+
+
+def _with_expiry(plan: RunConfig, random: Random) -> RunConfig:
+    """``plan``, in a part of the seeds with holds that expire while clients and faults go on."""
+    if random.random() >= _EXPIRY_SHARE:
+        return plan
+    return msgspec.structs.replace(
+        plan,
+        expiring_share=random.choice((0.3, 0.6, 1.0)),
+        think_s=random.choice((0.1, 0.4, 0.8)),
+        fault_gap_s=max(plan.fault_gap_s, random.choice((0.05, 0.3, 0.8))),
+    )
 
 
 def _with_control(plan: RunConfig, random: Random) -> RunConfig:

@@ -110,14 +110,17 @@ async def _wait_idle(world: World) -> None:
         if loop.time() > until:
             rows = sum(map(len, world.database.outbox.values()))
             raise NotDrained(
-                f"{rows} outbox rows, projections {_lag(world)} events behind, stream "
+                f"{rows} outbox rows, {len(world.database.expiries)} holds to expire, "
+                f"projections {_lag(world)} events behind, stream "
                 f"{'filled' if _is_backfilled(world) else 'not filled'}"
             )
         await asyncio.sleep(0.5)
 
 
 def _drained(world: World) -> bool:
-    return _is_backfilled(world) and not world.database.outbox and _lag(world) == 0
+    database = world.database
+    idle = not database.outbox and not database.expiries
+    return idle and _is_backfilled(world) and _lag(world) == 0
 
 
 def _is_backfilled(world: World) -> bool:

@@ -13,7 +13,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from actors.dispatch.dispatcher import Dispatcher
 from actors.dispatch.ring import ring_of
-from actors.journal.memory import MemoryBackfill, MemoryJournal, MemoryOutbox
+from actors.journal.memory import (
+    MemoryBackfill,
+    MemoryExpiries,
+    MemoryJournal,
+    MemoryOutbox,
+)
 from actors.journal.memory_database import MemoryDatabase
 from actors.journal.ports import Journal
 from actors.outbox.relay import OutboxRelay
@@ -143,6 +148,12 @@ class World:
                 relay=relay,
                 limits=self.plan.shard_limits,
                 now=lambda: _START + timedelta(seconds=self.loop.time()) + skew,
+                expiries=MemoryExpiries(
+                    self.database, self._connection("expiries", self.outbox_faults)
+                )
+                if self.plan.expiring_share
+                else None,
+                slots=ring.slots_of(number),
             )
         )
         host.process, host.shard, host.relay = process, shard, relay
@@ -151,6 +162,8 @@ class World:
             self._relays.append(relay)
         process.start(shard.run())
         process.start(shard.reject_while_stalled())
+        if shard.expiry is not None:
+            process.start(shard.expiry.run())
         for task in (relay.run, relay.prune, relay.sweep):
             process.start(self._supervised(task))
 

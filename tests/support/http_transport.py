@@ -141,11 +141,14 @@ def _item(operation: RequestedOperation) -> dict[str, Any]:
     return item | {"type": operation.operation} | _new_transfer(operation)
 
 
-def _new_transfer(operation: RequestedOperation) -> dict[str, str]:
-    return {
+def _new_transfer(operation: RequestedOperation) -> dict[str, Any]:
+    fields: dict[str, Any] = {
         "amount": _amount(operation.amount),
         "status": "pending" if operation.pending else "completed",
     }
+    if operation.expires_in_s:
+        fields |= {"expires_in_s": operation.expires_in_s, "on_expiry": operation.on_expiry}
+    return fields
 
 
 def _amount(minor: int) -> str:

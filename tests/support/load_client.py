@@ -32,6 +32,9 @@ class RequestedOperation(msgspec.Struct, frozen=True, kw_only=True):
     amount: int = 0
     """Of an update: the overdraft limit."""
     pending: bool = False
+    expires_in_s: int = 0
+    """0: never."""
+    on_expiry: Literal["fail", "complete"] = "fail"
     direction: Literal["", "both", "debit", "credit"] = ""
     """Of a freeze."""
     key: str = ""

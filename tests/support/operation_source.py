@@ -16,6 +16,10 @@ _CONTROLS: Final[tuple[Operation, ...]] = (
 _DIRECTIONS: Final[tuple[Literal["both", "debit", "credit"], ...]] = ("both", "debit", "credit")
 
 
+_EXPIRE_IN_S: Final = (1, 1, 2, 4)
+"""While clients and faults go on, for most of them."""
+
+
 class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
     """Shares are probabilities."""
 
@@ -37,6 +41,8 @@ class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
     amount_max: int = 500
     control_share: float = 0.0
     """Of requests that change what a wallet may do."""
+    expiring_share: float = 0.0
+    """Of new pending transfers."""
 
 
 class OperationSource:
@@ -84,13 +90,25 @@ class OperationSource:
                 key=self._key_or_none(intent),
             )
         reused = self._state.key_to_reuse(wallet_id) if random.happens(mix.key_reuse_share) else ""
-        return RequestedOperation(
-            intent=intent,
-            operation="debit" if random.happens(mix.debit_share) else "credit",
-            wallet_id=wallet_id,
-            amount=random.count(1, mix.amount_max),
-            pending=random.happens(mix.pending_share),
-            key=reused or self._key_or_none(intent),
+        return self._with_expiry(
+            RequestedOperation(
+                intent=intent,
+                operation="debit" if random.happens(mix.debit_share) else "credit",
+                wallet_id=wallet_id,
+                amount=random.count(1, mix.amount_max),
+                pending=random.happens(mix.pending_share),
+                key=reused or self._key_or_none(intent),
+            )
+        )
+
+    def _with_expiry(self, operation: RequestedOperation) -> RequestedOperation:
+        random, share = self._random, self._mix.expiring_share
+        if not operation.pending or not share or not random.happens(share):
+            return operation
+        return msgspec.structs.replace(
+            operation,
+            expires_in_s=random.choose(_EXPIRE_IN_S),
+            on_expiry="complete" if random.happens(0.5) else "fail",
         )
 
     def _next_control(self, wallet_id: str) -> RequestedOperation:

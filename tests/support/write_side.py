@@ -15,6 +15,7 @@ from actors.history.postgres import PostgresHistory
 from actors.journal.ports import EventStream, Message, StreamState
 from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
 from actors.journal.postgres_connection import ReconnectingConnection
+from actors.journal.postgres_expiries import PostgresExpiries
 from actors.outbox.jetstream import JetStream, StreamOptions
 from actors.outbox.postgres import PostgresOutbox
 from actors.outbox.postgres_backfill import PostgresBackfill
@@ -171,10 +172,12 @@ async def running_shard(
     stream: EventStream | None = None,
     slots: Sequence[SlotRange] = ALL_SLOTS,
     checks_history: bool = False,
+    expires: bool = False,
 ) -> AsyncIterator[ShardUnderTest]:
     """A shard on real Postgres; with ``nats_url`` or ``stream`` its relay runs too.
 
-    ``checks_history``: it compares databases that it doesn't know with the stream.
+    ``checks_history``: it compares databases that it doesn't know with the stream. ``expires``: it
+    settles by itself what expires.
     """
     journal = connection(dsn)
     outbox = connection(dsn, synchronous_commit="off")
@@ -198,10 +201,13 @@ async def running_shard(
         limits=limits,
         now=lambda: datetime.now(UTC),
         history=guard,
+        expiries=PostgresExpiries(outbox),
+        slots=slots,
     )
-    tasks = [asyncio.create_task(shard.run())]
-    if stream is not None:
-        tasks += [asyncio.create_task(one) for one in (relay.run(), relay.prune(), relay.sweep())]
+    assert shard.expiry is not None
+    expiring = [shard.expiry.run] if expires else []
+    relaying = [relay.run, relay.prune, relay.sweep] if stream is not None else []
+    tasks = [asyncio.create_task(work()) for work in (shard.run, *relaying, *expiring)]
     test = asyncio.current_task()
     assert test is not None
 

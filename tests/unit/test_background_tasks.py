@@ -10,6 +10,7 @@ from actors.journal.ports import JournalConflict
 from actors.outbox.relay import OutboxRelay
 from actors.shard import process as module
 from actors.shard.background_tasks import BackgroundTasks
+from actors.shard.expiry_sweep import ExpirySweep
 from actors.shard.metrics import samples
 from actors.shard.process import BACKGROUND_TASKS, ShardProcess
 from actors.shard.shard import Shard
@@ -64,6 +65,7 @@ TASK_OF = {
     "watch": (Shard, "reject_while_stalled"),
     "probe": (WriteHealth, "run"),
     "history": (HistoryGuard, "run"),
+    "expiry": (ExpirySweep, "run"),
 }
 
 

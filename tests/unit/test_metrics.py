@@ -54,6 +54,7 @@ SHARD = ShardStatistics(
     outbox_age_s=16.0,
     published=17,
     publish_failures=18,
+    expired=28,
     chore_failures={"forget": 20},
     journal_ready=True,
     stream_ready=False,

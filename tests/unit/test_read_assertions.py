@@ -54,6 +54,8 @@ TRANSFER = {
     "failure_reason": None,
     "created_at": NOW,
     "settled_at": None,
+    "expires_at": None,
+    "on_expiry": None,
     "created_version": 2,
     "version": 5,
 }

@@ -38,6 +38,8 @@ _TRANSFER = _WALLET | {
     "amount": "1",
     "failure_reason": None,
     "settled_at": datetime(2026, 1, 2, tzinfo=UTC),
+    "expires_at": None,
+    "on_expiry": None,
     "created_version": 2,
 }
 _OF_PROJECTION = {

@@ -31,6 +31,7 @@ from wallet.commands import (
     CommandRequest,
     CreateTransfer,
     CreateWallet,
+    ExpireTransfer,
     FreezeWallet,
     Idempotency,
     SettleTransfer,
@@ -46,6 +47,7 @@ FORMS = {
     3: "b0f23835408228efbf599e667d317a8b338e79eea167cffdd6b51b183d918817",
     4: "ebac26919ed29926b467a37ffb8c25dddf4b6a0592abbba4d5bcbcc610826fb0",
     5: "9f00d240a7239236b738cc8f95ec8eb2947e59032e5352c5502cabe60601a6ce",
+    6: "53d6050bcb6ff2b669cc2ea936cbbbd9b3a9db3e0bad08577619d12311dd2f33",
 }
 """Digests of each version's types. If this test fails, raise VERSION."""
 
@@ -66,6 +68,7 @@ def make_request(request_id: str) -> CommandRequest:
                 idempotency=Idempotency(key=IdempotencyKey("k"), fingerprint=b"f"),
             ),
             CommandItem(command=SettleTransfer(transfer_id=TRANSFER_ID, status="completed")),
+            CommandItem(command=ExpireTransfer(transfer_id=TRANSFER_ID)),
             CommandItem(command=ClaimKey()),
             CommandItem(command=UpdateWallet(metadata={"a": None}, if_match=(1,))),
             CommandItem(command=FreezeWallet(direction="both")),
@@ -146,7 +149,7 @@ def test_a_field_that_is_not_known_is_refused_wherever_it_is() -> None:
     plain = msgspec.msgpack.decode(encode_submissions([make_request("a")]))
     maps = [one for one in structs_in(plain) if one]
     maps.remove({"a": None})
-    assert len(maps) == 18  # the request, eight items and their commands, a key
+    assert len(maps) == 20  # the request, nine items and their commands, a key
     commands = {type(item.command) for item in make_request("a").items}
     assert commands == set(get_args(Command)), "a command type is missing in this test"
     for one in maps:
