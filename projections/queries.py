@@ -8,19 +8,20 @@ A wallet's transfers are listed in the order of its events. The projection has a
 write side scans the journal, which is stored in that order.
 """
 
-import asyncio
 import base64
 import binascii
 import math
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
 import asyncpg
 import msgspec
 
 from projections.grouped_reads import GroupedReads
+from projections.wallet_history import WalletHistory
+from runtime.postgres.reads import ReadPool, ReadUnavailable, Row
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
 from wallet.representation import TransferView, WalletView, effect_of
@@ -102,16 +103,6 @@ _FORKED_FOR_S: Final = 1.0
 
 _NEWEST: Final = 2**63 - 1
 
-Row = asyncpg.Record
-
-_FAILURES: Final = (
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    TimeoutError,
-)
-
 
 class CursorError(ValueError):
     """A cursor that this API did not issue."""
@@ -145,16 +136,13 @@ class FoundTransfer(msgspec.Struct, frozen=True, kw_only=True):
     """The wallet's version at the read, or an earlier one."""
 
 
-class ReadUnavailable(Exception):
-    """Postgres did not respond to a read."""
-
-
 class Queries:
     """All reads of the API. The composition root owns the pool."""
 
     def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
-        self._pool = pool
+        self._reads = ReadPool(pool, timeout_s=timeout_s)
         self._timeout_s = timeout_s
+        self.history: Final = WalletHistory(self._reads, _wallet_view)
         self._forked: frozenset[str] = frozenset()
         self._forked_read_at = -math.inf
         self._projected_wallets = self._grouped(_PROJECTED_WALLET, "uuid")
@@ -164,6 +152,11 @@ class Queries:
         self._projected_transfers = self._grouped(_PROJECTED_TRANSFER, "uuid", "uuid")
         self._written_transfers = self._grouped(_WRITTEN_TRANSFER, "uuid", "uuid")
         self._forked_now = self._grouped(_IS_FORKED, "uuid")
+
+    @property
+    def reads(self) -> ReadPool:
+        """The connections of all reads, also of those of the journal."""
+        return self._reads
 
     async def wallet(
         self, wallet_id: WalletId, *, min_version: int = 0, strong: bool = False
@@ -231,9 +224,9 @@ class Queries:
         page = (wallet_id, before, transfer_filter.status, transfer_filter.type, limit + 1)
         rows: list[Row] = []
         if not strong:
-            rows = await self._rows(_PROJECTED_TRANSFERS, *page)
+            rows = await self._reads.rows(_PROJECTED_TRANSFERS, *page)
         if not rows or rows[0]["version"] < max(min_version, 1):
-            rows = await self._rows(_WRITTEN_TRANSFERS, *page)
+            rows = await self._reads.rows(_WRITTEN_TRANSFERS, *page)
         if not rows:
             return None
         listed = [row for row in rows[:limit] if row["id"] is not None]
@@ -247,7 +240,7 @@ class Queries:
 
     async def dead_letters(self) -> int:
         """Number of dead letters."""
-        row = await self._row("SELECT count(*) FROM projection_dead_letters")
+        row = await self._reads.row("SELECT count(*) FROM projection_dead_letters")
         return int(row[0]) if row is not None else 0
 
     async def is_forked(self, wallet_id: WalletId, *, strong: bool = False) -> bool:
@@ -261,20 +254,24 @@ class Queries:
         if now - self._forked_read_at > _FORKED_FOR_S:
             # Set first: reads that come meanwhile use what is known.
             self._forked_read_at = now
-            self._forked = frozenset(row[0] for row in await self._rows(_FORKED))
+            self._forked = frozenset(row[0] for row in await self._reads.rows(_FORKED))
         return wallet_id in self._forked
 
     async def forked_wallets(self) -> int:
         """Number of wallets in quarantine."""
-        row = await self._row("SELECT count(*) FROM forked_wallets")
+        row = await self._reads.row("SELECT count(*) FROM forked_wallets")
         return int(row[0]) if row is not None else 0
 
     async def ping(self) -> None:
-        await self._row("SELECT 1")
+        await self._reads.row("SELECT 1")
 
     def _grouped(self, sql: str, *types: str) -> GroupedReads:
         return GroupedReads(
-            sql, types, fetch_one=self._row, fetch_many=self._rows, timeout_s=self._timeout_s
+            sql,
+            types,
+            fetch_one=self._reads.row,
+            fetch_many=self._reads.rows,
+            timeout_s=self._timeout_s,
         )
 
     async def _of(self, reads: GroupedReads, *key: str) -> Row | None:
@@ -282,22 +279,6 @@ class Queries:
             return await reads.row(*key)
         except TimeoutError as error:
             raise ReadUnavailable("no response in time") from error
-
-    async def _row(self, sql: str, *arguments: object) -> Row | None:
-        row: Row | None = await self._execute(lambda: self._pool.fetchrow(sql, *arguments))
-        return row
-
-    async def _rows(self, sql: str, *arguments: object) -> list[Row]:
-        rows: list[Row] = await self._execute(lambda: self._pool.fetch(sql, *arguments))
-        return rows
-
-    async def _execute(self, operation: Callable[[], Awaitable[Any]]) -> Any:
-        try:
-            # Includes the wait for a connection: a read never queues longer than this.
-            async with asyncio.timeout(self._timeout_s):
-                return await operation()
-        except _FAILURES as error:
-            raise ReadUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 def _metadata(text: str | None) -> Mapping[str, str]:

@@ -16,9 +16,11 @@ from serve_app.http import models
 from serve_app.openapi import examples, security
 from serve_app.openapi.components import component_schemas
 from serve_app.openapi.control_routes import CONTROL_ROUTES
+from serve_app.openapi.history_routes import HISTORY_ROUTES
 from serve_app.openapi.route_spec import (
     FRESHNESS,
     IF_NONE_MATCH,
+    PAST,
     READ_PROBLEMS,
     WRITE_PROBLEMS,
     RequestBodySpec,
@@ -78,6 +80,7 @@ _PARTS_PATTERN: Final = f"^{_PART}(,{_PART})*$"
 ROUTES: Final = (
     *TRANSFER_ROUTES,
     *CONTROL_ROUTES,
+    *HISTORY_ROUTES,
     RouteSpec(
         method="POST",
         path="/v1/wallet",
@@ -107,14 +110,15 @@ ROUTES: Final = (
         tag="wallets",
         summary="Read a wallet",
         description="Reads the projection, which follows writes within milliseconds. The ETag is "
-        "the version; `If-None-Match` is supported.",
+        "the version; `If-None-Match` is supported. With `version` or `at`: the wallet as it was, "
+        "from the journal, whatever `consistency` says. Before its creation there was none (404).",
         answers={
             200: ResponseSpec(what="The wallet.", model=WalletView),
             304: ResponseSpec(what="Not modified."),
         },
         etag=True,
         problems=("wallet_not_found", *READ_PROBLEMS),
-        parameters=(*FRESHNESS, IF_NONE_MATCH),
+        parameters=(*PAST, *FRESHNESS, IF_NONE_MATCH),
     ),
     RouteSpec(
         method="GET",

@@ -6,6 +6,8 @@ from projections.queries import TransferPageView
 from serve_app.http import models
 from serve_app.http.problems import PROBLEM_TYPES
 from serve_app.openapi.components import Model
+from wallet.event_codec import SOURCE
+from wallet.journal_views import JournalPageView
 from wallet.representation import (
     TransferResultView,
     TransferView,
@@ -117,6 +119,33 @@ REVERTED: Final[Json] = (
 )
 
 
+EVENT: Final[Json] = {
+    "specversion": "1.0",
+    "id": f"{WALLET_ID}:3:7c1e0a52b4d96f38a1c2e4f60718293a",
+    "source": SOURCE,
+    "type": "transfer.pending",
+    "subject": WALLET_ID,
+    "time": _LATER,
+    "datacontenttype": "application/json",
+    "walletversion": 3,
+    "hash": "7c1e0a52b4d96f38a1c2e4f60718293a",
+    "previoushash": "0b3d5f7190a2b4c6d8eafc0e20324456",
+    "data": WRITTEN_CREDIT,
+}
+
+JOURNAL_PAGE: Final[Json] = {
+    "items": [
+        {
+            "event": EVENT,
+            "wallet": WRITTEN_CREDIT["wallet"],
+            "made_by": "9f86d081884c7d65",
+        }
+    ],
+    "next_version": None,
+    "wallet_version": 3,
+}
+
+
 def problem(code: str) -> Json:
     """A problem document."""
     problem_type = PROBLEM_TYPES[code]
@@ -196,6 +225,7 @@ EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
         "wallet_version": 3,
     },
     TransferResultView: WRITTEN_CREDIT,
+    JournalPageView: JOURNAL_PAGE,
     models.WalletBatchResults: {"items": _RESULTS, "wallet": WRITTEN_DEBIT["wallet"]},
     models.MultiBatchResults: {"items": _RESULTS},
     models.ServiceLinks: _LINKS,

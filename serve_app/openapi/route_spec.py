@@ -8,11 +8,14 @@ from serve_app.asgi.endpoint import Endpoint, RawRoute
 from serve_app.auth.api_key import KeyScope
 from serve_app.http.problems import PROBLEM_JSON, PROBLEM_TYPES, ProblemDocument
 from serve_app.http.request_rules import Allowed
+from serve_app.http.times import TIME_PATTERN
 from serve_app.openapi import examples, security
 from serve_app.openapi.components import Model, reference
 from serve_app.openapi.shared_components import UUID, shared
 from wallet.api_limits import (
     IDEMPOTENCY_KEY_MAX,
+    PAGE_LIMIT_DEFAULT,
+    PAGE_LIMIT_MAX,
     REQUEST_ID_MAX,
     VERSION_MAX,
     VISIBLE_ASCII_PATTERN,
@@ -313,12 +316,17 @@ def query(name: str, description: str, schema: Json, *, required: bool = False) 
     }
 
 
+def version_schema(least: int) -> Json:
+    """Of a parameter that is a wallet's version."""
+    return {"type": "integer", "format": "int64", "minimum": least, "maximum": VERSION_MAX}
+
+
 FRESHNESS: Final = (
     query(
         "min_version",
         "Read at least this version of the wallet. Pass the version from a write's response to "
         "read your own write.",
-        {"type": "integer", "format": "int64", "minimum": 0, "maximum": VERSION_MAX},
+        version_schema(0),
     ),
     query(
         "consistency",
@@ -327,6 +335,29 @@ FRESHNESS: Final = (
     ),
 )
 """Parameters of all routes that read wallets or transfers."""
+
+
+def time(name: str, description: str) -> Json:
+    """A query parameter that is a time."""
+    form = f"{description} RFC 3339, such as `2026-01-02T03:04:05Z`."
+    return query(name, form, {"type": "string", "pattern": TIME_PATTERN})
+
+
+PAST: Final = (
+    query("version", "The wallet as it was at this version.", version_schema(1)),
+    time("at", "The wallet after its last event at or before this time. Not with `version`."),
+)
+
+PAGE_LIMIT: Final = query(
+    "limit",
+    "Maximum number of items per page.",
+    {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": PAGE_LIMIT_MAX,
+        "default": PAGE_LIMIT_DEFAULT,
+    },
+)
 
 IF_NONE_MATCH: Final[Json] = {
     "name": "If-None-Match",

@@ -9,7 +9,7 @@ without lookahead, no unions of types in requests, no defaults
 (`specification/decisions/0073-schemas-for-generators.md`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_args
 
 import msgspec
@@ -95,6 +95,8 @@ SHARED: Final[dict[str, Json]] = {
         "effect immediately.",
         (TransferStatus.PENDING, TransferStatus.COMPLETED),
     ),
+    "Order": _one_of("`asc`: oldest first. `desc`: newest first.", ("asc", "desc"))
+    | {"default": "asc"},
     "ProblemCode": _one_of(
         "Stable code for programs. Later releases may add codes: treat one that you don't know by "
         "its status.",
@@ -126,10 +128,12 @@ _COMPONENT_OF_FIELD: Final = {
 _SCHEMA_OF_FIELD: Final[dict[str, Json]] = {
     "complete": UUID,
     "id": UUID,
+    "next_version": _VERSION,
     "revert": UUID,
     "version": _VERSION,
     "wallet_id": UUID,
     "wallet_version": _VERSION,
+    "walletversion": _VERSION,
 }
 
 _IN_EVERY_RESPONSE: Final = frozenset({"effect", "frozen", "frozen_reason", "overdraft_limit"})
@@ -146,11 +150,12 @@ def shared(name: str) -> Json:
     return {"$ref": _ROOT + name}
 
 
-def share(component: Json) -> Json:
+def share(component: Json, own: Mapping[str, Json] | None = None) -> Json:
     """``component`` with shared schemas in its fields, and without nulls that nobody sends.
 
     A request (which takes no unknown fields) leaves out what it doesn't say. A response leaves out
-    the fields whose default is null.
+    the fields whose default is null. ``own``: schemas of fields that are always there, and whose
+    name means something else.
     """
     if "properties" not in component:
         return component
@@ -158,8 +163,8 @@ def share(component: Json) -> Json:
     fields = {
         name: _field(name, schema, is_request=is_request)
         for name, schema in component["properties"].items()
-    }
-    required = set(component.get("required", ()))
+    } | dict(own or {})
+    required = set(component.get("required", ())) | set(own or {})
     if not is_request:
         required |= _IN_EVERY_RESPONSE & set(fields)
     found = component | {"properties": fields}

@@ -8,6 +8,7 @@ from serve_app.http.batch_requests import MultiWalletBatchBody, WalletBatchBody
 from serve_app.openapi import examples
 from serve_app.openapi.route_spec import (
     FRESHNESS,
+    PAGE_LIMIT,
     READ_PROBLEMS,
     WRITE_PROBLEMS,
     RequestBodySpec,
@@ -19,7 +20,6 @@ from serve_app.openapi.route_spec import (
 from serve_app.openapi.shared_components import shared
 from serve_app.routes import batches, reads, writes
 from serve_app.routes.ndjson import NDJSON
-from wallet.api_limits import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 from wallet.representation import TransferResultView, TransferView
 
 _CREATE_TRANSFER: Final = ("wallet_not_found", "wallet_frozen", "wallet_closed", *WRITE_PROBLEMS)
@@ -203,16 +203,7 @@ TRANSFER_ROUTES: Final = (
                 "Only transfers of this type.",
                 shared("TransferType"),
             ),
-            query(
-                "limit",
-                "Maximum number of transfers per page.",
-                {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": PAGE_LIMIT_MAX,
-                    "default": PAGE_LIMIT_DEFAULT,
-                },
-            ),
+            PAGE_LIMIT,
             query(
                 "cursor",
                 "next_cursor of the previous page.",

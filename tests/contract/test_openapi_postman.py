@@ -27,6 +27,7 @@ _FLOWS = [
     "Refusals",
     "Batch",
     "Control a wallet",
+    "Look back",
 ]
 # Requested because they don't exist.
 _NO_ROUTES = {"A route that does not exist", "A method that is not for this route"}

@@ -9,10 +9,10 @@ from projections.queries import (
     CursorError,
     FoundTransfer,
     Queries,
-    ReadUnavailable,
     TransferFilter,
 )
 from projections.rebuild import rebuild
+from runtime.postgres.reads import ReadUnavailable
 from runtime.settings import Settings
 from tests.support.ids import new_id
 from tests.support.read_side import queries_on
