@@ -4,23 +4,21 @@ A strong read, and a read with a ``min_version`` that the projection hasn't reac
 side's tables. Postgres is the system of record, so they are never behind an acknowledged write,
 whichever shard wrote it and whether or not that shard is alive.
 
-A wallet's transfers are listed in the order of its events. The projection has an index for it; the
-write side scans the journal, which is stored in that order.
+Lists are in `projections.transfer_list`, past wallets in `projections.wallet_history`.
 """
 
-import base64
-import binascii
 import math
-import struct
 import time
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import asyncpg
 import msgspec
 
 from projections.grouped_reads import GroupedReads
+from projections.transfer_list import TransferFilter, TransferLists, TransferPageView
 from projections.wallet_history import WalletHistory
+from projections.wallet_list import WalletLists
 from runtime.postgres.reads import ReadPool, ReadUnavailable, Row
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
@@ -59,33 +57,6 @@ FROM wallets w LEFT JOIN transfers t ON t.wallet_id = w.id AND t.id = $2::uuid
 WHERE w.id = $1::uuid
 """
 
-# The wallet and its page in one statement, so in one snapshot: the page is the wallet's content at
-# that version. One row without a transfer: the wallet exists and the page is empty.
-_PROJECTED_TRANSFERS: Final = f"""
-SELECT t.*, w.currency, w.scale, w.version
-FROM wallet_projections w LEFT JOIN LATERAL (
-    SELECT t.transfer_id::text AS id, {_TRANSFER_COLUMNS}
-    FROM transfer_projections t
-    -- A newer transfer may be stored before the events between it and the wallet's row.
-    WHERE t.wallet_id = $1::uuid AND t.created_version < $2 AND t.created_version <= w.version
-        AND ($3::text IS NULL OR t.status = $3) AND ($4::text IS NULL OR t.type = $4)
-    ORDER BY t.created_version DESC LIMIT $5
-) t ON true
-WHERE w.wallet_id = $1::uuid ORDER BY t.created_version DESC
-"""
-_WRITTEN_TRANSFERS: Final = f"""
-SELECT t.*, w.currency, w.scale, w.version
-FROM wallets w LEFT JOIN LATERAL (
-    SELECT t.id::text, {_TRANSFER_COLUMNS}
-    FROM wallet_events e JOIN transfers t ON t.wallet_id = $1::uuid AND t.id = e.transfer_id
-    WHERE e.wallet_id = $1::uuid AND e.version < $2
-        AND e.transfer_id IS NOT NULL AND e.previous_status IS NULL
-        AND ($3::text IS NULL OR t.status = $3) AND ($4::text IS NULL OR t.type = $4)
-    ORDER BY e.version DESC LIMIT $5
-) t ON true
-WHERE w.id = $1::uuid ORDER BY t.created_version DESC
-"""
-
 PLANNER_SETTINGS: Final = {
     "jit": "off",
     "enable_seqscan": "off",
@@ -100,32 +71,6 @@ _FORKED: Final = "SELECT wallet_id::text FROM forked_wallets"
 _IS_FORKED: Final = "SELECT FROM forked_wallets WHERE wallet_id = $1::uuid"
 _FORKED_FOR_S: Final = 1.0
 """How long the list of forked wallets is used. It is nearly always empty."""
-
-_NEWEST: Final = 2**63 - 1
-
-
-class CursorError(ValueError):
-    """A cursor that this API did not issue."""
-
-
-class TransferFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Filter of a transfer list; None matches all."""
-
-    status: Literal["pending", "completed", "failed"] | None = None
-    type: Literal["debit", "credit"] | None = None
-
-
-class TransferPageView(msgspec.Struct, frozen=True, kw_only=True):
-    """Transfers, newest first."""
-
-    items: list[TransferView]
-    next_cursor: Annotated[
-        str | None,
-        msgspec.Meta(description="Pass as `cursor` for the next page; null on the last page."),
-    ]
-    wallet_version: Annotated[
-        int, msgspec.Meta(description="Wallet version at which the page was read.")
-    ]
 
 
 class FoundTransfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +87,8 @@ class Queries:
     def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
         self._reads = ReadPool(pool, timeout_s=timeout_s)
         self._timeout_s = timeout_s
+        self.transfer_lists: Final = TransferLists(self._reads, _TRANSFER_COLUMNS, _transfer_view)
+        self.wallet_lists: Final = WalletLists(self._reads, _WALLET_COLUMNS, _wallet_view)
         self.history: Final = WalletHistory(self._reads, _wallet_view)
         self._forked: frozenset[str] = frozenset()
         self._forked_read_at = -math.inf
@@ -214,28 +161,16 @@ class Queries:
     ) -> TransferPageView | None:
         """A page of at most ``limit`` transfers; None if the wallet doesn't exist.
 
-        The cursor is the created_version of the page's last transfer. So pages neither skip nor
-        repeat transfers while new ones arrive, whichever tables each page was read from.
-
         Raises:
             CursorError: this API did not issue ``cursor``.
         """
-        before = _NEWEST if cursor is None else _decode_cursor(cursor)
-        page = (wallet_id, before, transfer_filter.status, transfer_filter.type, limit + 1)
-        rows: list[Row] = []
-        if not strong:
-            rows = await self._reads.rows(_PROJECTED_TRANSFERS, *page)
-        if not rows or rows[0]["version"] < max(min_version, 1):
-            rows = await self._reads.rows(_WRITTEN_TRANSFERS, *page)
-        if not rows:
-            return None
-        listed = [row for row in rows[:limit] if row["id"] is not None]
-        _assert_page(listed, before)
-        has_more = len(rows) > limit
-        return TransferPageView(
-            items=[_transfer_view(row, wallet_id) for row in listed],
-            next_cursor=_encode_cursor(listed[-1]["created_version"]) if has_more else None,
-            wallet_version=rows[0]["version"],
+        return await self.transfer_lists.page(
+            wallet_id,
+            transfer_filter,
+            limit=limit,
+            cursor=cursor,
+            min_version=min_version,
+            strong=strong,
         )
 
     async def dead_letters(self) -> int:
@@ -285,15 +220,6 @@ def _metadata(text: str | None) -> Mapping[str, str]:
     return msgspec.json.decode(text, type=dict[str, str]) if text else {}
 
 
-def _assert_page(items: list[Row], before: int) -> None:
-    """Postcondition of a page: newest first, no duplicates, none newer than the wallet or the
-    cursor."""
-    for row in items:
-        assert row["created_version"] <= row["version"], "INV-11 no transfer is ahead of its wallet"
-        assert row["created_version"] < before, "INV-10 a transfer has a version of its own"
-        before = row["created_version"]
-
-
 def _wallet_view(row: Row) -> WalletView:
     assert row["version"] >= 1, "INV-10 a wallet's creation is its version 1"
     scale = row["scale"]
@@ -341,16 +267,3 @@ def _transfer_view(row: Row, wallet_id: WalletId) -> TransferView:
         settled_at=row["settled_at"],
         effect=effect_of(TransferType(row["type"])),
     )
-
-
-def _encode_cursor(created_version: int) -> str:
-    return base64.urlsafe_b64encode(struct.pack(">q", created_version)).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str) -> int:
-    try:
-        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=")
-        (version,) = struct.unpack(">q", raw)
-    except (binascii.Error, struct.error, ValueError) as error:
-        raise CursorError(cursor) from error
-    return int(version)

@@ -13,7 +13,7 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from projections.queries import TransferPageView
+from projections.transfer_list import TransferPageView
 from serve_app.http import batch_requests
 from serve_app.http.batch_requests import BatchItem, ItemForm, WalletBatchItem
 from serve_app.http.models import (

@@ -30,8 +30,8 @@ from serve_app.openapi.route_spec import (
     query,
 )
 from serve_app.openapi.transfer_routes import TRANSFER_ROUTES
+from serve_app.openapi.wallet_list_route import WALLET_LIST_ROUTE
 from serve_app.routes import reads, service, writes
-from wallet.api_limits import REFERENCE_ID_MAX, TEXT_PATTERN
 from wallet.representation import WalletView
 
 DESCRIPTION: Final = """
@@ -81,6 +81,7 @@ ROUTES: Final = (
     *TRANSFER_ROUTES,
     *CONTROL_ROUTES,
     *HISTORY_ROUTES,
+    WALLET_LIST_ROUTE,
     RouteSpec(
         method="POST",
         path="/v1/wallet",
@@ -119,34 +120,6 @@ ROUTES: Final = (
         etag=True,
         problems=("wallet_not_found", *READ_PROBLEMS),
         parameters=(*PAST, *FRESHNESS, IF_NONE_MATCH),
-    ),
-    RouteSpec(
-        method="GET",
-        path="/v1/wallet",
-        endpoint=reads.find_wallets,
-        tag="wallets",
-        summary="Find a wallet by its reference_id",
-        description="A list of at most one wallet: reference_ids of wallets are unique.",
-        answers={
-            200: ResponseSpec(
-                what="A list with the wallet, or an empty list.", model=models.WalletList
-            )
-        },
-        problems=READ_PROBLEMS,
-        parameters=(
-            query(
-                "reference_id",
-                "The reference_id of the wallet.",
-                {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": REFERENCE_ID_MAX,
-                    "pattern": TEXT_PATTERN,
-                },
-                required=True,
-            ),
-            *FRESHNESS,
-        ),
     ),
     RouteSpec(
         method="GET",

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from projections.queries import TransferPageView
+from projections.transfer_list import TransferPageView
 from serve_app.http import models
 from serve_app.http.problems import PROBLEM_TYPES
 from serve_app.openapi.components import Model
@@ -216,7 +216,7 @@ NOT_READY: Final[Json] = {
 
 EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
     WalletView: WALLET,
-    models.WalletList: {"items": [WALLET]},
+    models.WalletList: {"items": [WALLET], "next_cursor": None},
     WalletChangedView: UPDATED_WALLET,
     TransferView: _CREDIT,
     TransferPageView: {

@@ -27,6 +27,7 @@ _FLOWS = [
     "Refusals",
     "Batch",
     "Control a wallet",
+    "List and filter",
     "Look back",
 ]
 # Requested because they don't exist.

@@ -6,12 +6,11 @@ import pytest
 
 from deploy.local.ports import free_port
 from projections.queries import (
-    CursorError,
     FoundTransfer,
     Queries,
-    TransferFilter,
 )
 from projections.rebuild import rebuild
+from projections.transfer_list import CursorError, TransferFilter
 from runtime.postgres.reads import ReadUnavailable
 from runtime.settings import Settings
 from tests.support.ids import new_id

@@ -40,12 +40,6 @@ _TRANSFER = _WALLET | {
     "settled_at": datetime(2026, 1, 2, tzinfo=UTC),
     "created_version": 2,
 }
-_OF_PROJECTION = {
-    queries._PROJECTED_WALLET,
-    queries._PROJECTED_BY_REFERENCE,
-    queries._PROJECTED_TRANSFER,
-    queries._PROJECTED_TRANSFERS,
-}
 
 
 class PoolBehind:
@@ -55,7 +49,7 @@ class PoolBehind:
         self._forked = forked
 
     async def fetchrow(self, sql: str, *_: object) -> dict[str, Any]:
-        return _TRANSFER | {"version": PROJECTED if sql in _OF_PROJECTION else WRITTEN}
+        return _TRANSFER | {"version": PROJECTED if "wallet_projections" in sql else WRITTEN}
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         if sql == queries._FORKED:
