@@ -90,14 +90,13 @@ async def _timed(read: Read) -> tuple[float, float]:
 
 
 async def _print_pages(queries: Queries) -> None:
-    exact = {"amount_min": "777.77", "amount_max": "777.77"}
     filters = {
         "all": TransferFilter(),
         "status failed": TransferFilter(status="failed"),
         "status pending (none)": TransferFilter(status="pending"),
         "type credit": TransferFilter(type="credit"),
         "one reference": TransferFilter(reference_id="order-400000"),
-        "one amount": TransferFilter(**exact),
+        "one amount": TransferFilter(amount_min="777.77", amount_max="777.77"),
         "range of amounts (none)": TransferFilter(amount_min="5000"),
         "metadata (none)": TransferFilter(metadata={"a": "b"}),
     }

@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 
 from projections.grouped_reads import GroupedReads
+from projections.statements import Statements
 from projections.transfer_list import TransferFilter, TransferLists, TransferPageView
 from projections.wallet_history import WalletHistory
 from projections.wallet_list import WalletLists
@@ -89,6 +90,7 @@ class Queries:
         self._timeout_s = timeout_s
         self.transfer_lists: Final = TransferLists(self._reads, _TRANSFER_COLUMNS, _transfer_view)
         self.wallet_lists: Final = WalletLists(self._reads, _WALLET_COLUMNS, _wallet_view)
+        self.statements: Final = Statements(self._reads)
         self.history: Final = WalletHistory(self._reads, _wallet_view)
         self._forked: frozenset[str] = frozenset()
         self._forked_read_at = -math.inf

@@ -35,6 +35,7 @@ from wallet.representation import (
     WalletChangedView,
     WalletView,
 )
+from wallet.statement import StatementView
 
 Json = dict[str, Any]
 Model = type[BaseModel] | type[msgspec.Struct]
@@ -48,6 +49,7 @@ COMPONENT_NAMES: Final[dict[Model, str]] = {
     JournalEventView: "JournalEvent",
     JournalPageView: "JournalPage",
     ProblemDocument: "Problem",
+    StatementView: "Statement",
     TransferPageView: "TransferPage",
     TransferView: "Transfer",
     WalletBatchItem: "MultiBatchItem",

@@ -14,6 +14,7 @@ from wallet.representation import (
     WalletChangedView,
     WalletView,
 )
+from wallet.statement import StatementView
 
 Json = dict[str, Any]
 
@@ -146,6 +147,38 @@ JOURNAL_PAGE: Final[Json] = {
 }
 
 
+STATEMENT: Final[Json] = {
+    "wallet_id": WALLET_ID,
+    "currency": "USD",
+    "from": "2026-01-01T00:00:00Z",
+    "to": "2026-02-01T00:00:00Z",
+    "opening": {
+        "version": 0,
+        "balance": "0.00",
+        "pending_credit": "0.00",
+        "pending_debit": "0.00",
+    },
+    "entries": [
+        {
+            "version": 2,
+            "time": _LATER,
+            "event": "transfer.completed",
+            "transfer_id": TRANSFER_ID,
+            "type": "debit",
+            "effect": "in",
+            "amount": "10.50",
+            "balance_change": "10.50",
+            "balance": "10.50",
+            "pending_credit": "0.00",
+            "pending_debit": "0.00",
+            "reference_id": "order-1042",
+        }
+    ],
+    "entry_count": 1,
+    "closing": WRITTEN_DEBIT["wallet"],
+}
+
+
 def problem(code: str) -> Json:
     """A problem document."""
     problem_type = PROBLEM_TYPES[code]
@@ -226,6 +259,7 @@ EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
     },
     TransferResultView: WRITTEN_CREDIT,
     JournalPageView: JOURNAL_PAGE,
+    StatementView: STATEMENT,
     models.WalletBatchResults: {"items": _RESULTS, "wallet": WRITTEN_DEBIT["wallet"]},
     models.MultiBatchResults: {"items": _RESULTS},
     models.ServiceLinks: _LINKS,

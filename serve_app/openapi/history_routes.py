@@ -9,11 +9,13 @@ from serve_app.openapi.route_spec import (
     ResponseSpec,
     RouteSpec,
     query,
+    time,
     version_schema,
 )
 from serve_app.openapi.shared_components import shared
-from serve_app.routes import journal
+from serve_app.routes import journal, statements
 from wallet.journal_views import JournalPageView
+from wallet.statement import StatementView
 
 HISTORY_ROUTES: Final = (
     RouteSpec(
@@ -32,6 +34,28 @@ HISTORY_ROUTES: Final = (
             query("before_version", "Only events before this version.", version_schema(1)),
             query("order", "`asc`: oldest first. `desc`: newest first.", shared("Order")),
             PAGE_LIMIT,
+            *FRESHNESS,
+        ),
+    ),
+    RouteSpec(
+        method="GET",
+        path="/v1/wallet/{wallet_id}/statement",
+        endpoint=statements.get_statement,
+        tag="wallets",
+        summary="A wallet's statement, as JSON or CSV",
+        description="The balances before the first entry, every event that changed the balance or "
+        "what is pending, and the balances after the last. Streamed, of any length. A body that "
+        "does not end with `closing` is not complete: the connection broke. In CSV, references "
+        "that a spreadsheet would execute have an apostrophe before them.",
+        answers={
+            200: ResponseSpec(
+                what="The statement.", model=StatementView, other_media=(statements.CSV,)
+            )
+        },
+        problems=("wallet_not_found", "not_acceptable", "overloaded", *READ_PROBLEMS),
+        parameters=(
+            time("from", "Only events at this time or later; default: all."),
+            time("to", "Only events before this time; default: all until now."),
             *FRESHNESS,
         ),
     ),

@@ -11,10 +11,9 @@ from migrations.migrate import downgrade, upgrade
 from migrations.online_indexes import ONLINE_INDEXES, build_missing
 from tests.support.waiting import until_true
 
-)
-
 REVISIONS = sorted(
     path.name[:4] for path in Path(versions.__path__[0]).glob("[0-9][0-9][0-9][0-9]_*.py")
+)
 
 _COLUMNS = """
 SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -113,7 +112,7 @@ async def test_indexes_are_built_while_a_writer_has_not_committed(database: str)
         await other.execute(_WALLET)  # A plain build would block this write.
         await writing.commit()
         await building
-        assert await other.fetchval(f"SELECT count(*) FROM ({_VALID}) v WHERE v.indexrelid = $1", name)
+        assert name in {row[0] for row in await other.fetch(_VALID)}
     finally:
         await writer.close()
         await other.close()
