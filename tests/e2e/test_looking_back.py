@@ -6,7 +6,7 @@ from typing import Any
 import nats
 import pytest
 
-from tests.e2e.api import Api, eventually
+from tests.e2e.api import Api, eventually, new_id
 from tests.e2e.problems import assert_problem
 from tests.support.running_service import RunningService
 from wallet.event_codec import SUBJECT_ROOT
@@ -89,3 +89,101 @@ def test_a_journal_can_be_followed(api: Api) -> None:
         assert [item["wallet"]["version"] for item in page["items"]] == [number]
         known = number
         api.debit(wallet, {"amount": "1"})
+
+
+# -- lists -----------------------------------------------------------------------------------------
+
+
+def test_a_wallet_is_found_by_everything_that_is_known_of_it(api: Api) -> None:
+    channel, reference = new_id(), f"lists-{new_id()}"
+    fields = {"reference_id": reference, "currency": "JPY", "metadata": {"channel": channel}}
+    wallet = api.create(fields).json()
+    other = api.create({"metadata": {"channel": channel}}).json()
+    api.post(f"/v1/wallet/{other['id']}/close")
+    eventually(lambda: api.wallet(other["id"]).json()["status"] == "closed")
+    for query, expected in (
+        ({"reference_id_prefix": reference[:-3]}, [wallet]),
+        ({"metadata.channel": channel, "currency": "JPY"}, [wallet]),
+        ({"metadata.channel": channel, "status": "closed"}, [other]),
+        ({"metadata.channel": channel}, [other, wallet]),
+        ({"metadata.channel": channel, "created_from": other["created_at"]}, [other]),
+        ({"metadata.channel": channel, "created_before": other["created_at"]}, [wallet]),
+    ):
+        for consistency in ("eventual", "strong"):
+            found = _all(api, "/v1/wallet", consistency=consistency, limit=1, **query)
+            assert [one["id"] for one in found] == [one["id"] for one in expected]
+
+
+def _all(api: Api, path: str, **query: Any) -> list[Any]:
+    found: list[Any] = []
+    while query.get("cursor", "") is not None:
+        page = api.get(path, params=query)
+        assert page.status_code == 200, page.text
+        found += page.json()["items"]
+        query["cursor"] = page.json()["next_cursor"]
+    return found
+
+
+def test_transfers_are_found_by_everything_that_is_known_of_them(api: Api) -> None:
+    wallet = api.new_wallet("100.00")
+    made = [
+        api.debit(
+            wallet, {"amount": f"{number}.50", "reference_id": f"r{number}"} | metadata
+        ).json()
+        for number, metadata in ((1, {}), (2, {"metadata": {"a": "b c"}}), (3, {}))
+    ]
+    version = made[-1]["wallet"]["version"]
+    for query, numbers in (
+        ({"reference_id": "r2"}, [2]),
+        ({"amount_min": "1.50", "amount_max": "2.5"}, [2, 1]),
+        ({"amount_min": "3.50", "amount_max": "3.50"}, [3]),
+        ({"metadata.a": "b c"}, [2]),
+        ({"created_from": made[1]["created_at"]}, [3, 2]),
+        ({"created_before": made[0]["created_at"], "type": "debit", "status": "completed"}, [0]),
+        ({"status": "pending", "type": "debit"}, [3, 2, 1]),
+    ):
+        for fresh in ({"min_version": version}, {"consistency": "strong"}):
+            found = _all(api, f"/v1/wallet/{wallet}/transfers", limit=2, **query, **fresh)
+            references = [f"r{number}" if number else None for number in numbers]
+            assert [one["reference_id"] for one in found] == references
+
+
+# -- statements ------------------------------------------------------------------------------------
+
+
+def test_a_statement_is_what_happened(api: Api, history: tuple[str, list[Any]]) -> None:
+    wallet, written = history
+    path = f"/v1/wallet/{wallet}/statement"
+    found = api.get(path).json()
+    assert [entry["event"] for entry in found["entries"]] == [
+        "transfer.completed",
+        "transfer.pending",
+        "transfer.completed",
+    ]
+    assert [entry["balance_change"] for entry in found["entries"]] == ["10.00", "-4.00", "0.00"]
+    assert (found["opening"]["balance"], found["closing"]["balance"]) == ("0.00", "6.00")
+    assert found["closing"]["version"] == len(written)
+    csv = api.get(path, headers={"Accept": "text/csv"})
+    assert csv.headers["content-type"].startswith("text/csv")
+    rows = csv.text.split("\r\n")
+    kinds = [row.partition(",")[0] for row in rows]
+    assert kinds == ["row", "opening", "entry", "entry", "entry", "closing", ""]
+    head = api.http.head(path, headers={"Accept": "text/csv"})
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == csv.headers["content-type"]
+
+
+def test_a_statement_of_thousands_of_entries_arrives_whole(api: Api) -> None:
+    wallet = api.new_wallet()
+    item = {"type": "debit", "amount": "0.01"}
+    for _ in range(3):
+        assert api.batch(wallet, {"items": [item] * 1_000}).status_code == 200
+    found = api.get(f"/v1/wallet/{wallet}/statement").json()
+    assert (found["entry_count"], len(found["entries"])) == (3_000, 3_000)
+    versions = [entry["version"] for entry in found["entries"]]
+    assert versions == list(range(2, 3_002))
+
+
+def test_a_statement_of_another_type_is_not_acceptable(api: Api) -> None:
+    path = f"/v1/wallet/{api.new_wallet()}/statement"
+    assert_problem(api.get(path, headers={"Accept": "application/pdf"}), 406, "not_acceptable")
