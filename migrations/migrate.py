@@ -1,11 +1,13 @@
 """Upgrade or downgrade a database to a revision. Idempotent, safe to run concurrently."""
 
+import asyncio
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from migrations.online_indexes import build_missing
 from migrations.revisions import IncompatibleDatabase
 
 _HERE = Path(__file__).parent
@@ -19,7 +21,9 @@ def _config(database_url: str) -> Config:
 
 
 def upgrade(database_url: str, revision: str = "head") -> str | None:
-    """Migrate up to ``revision``. Runs an event loop of its own: not for use inside one.
+    """Migrate up to ``revision``, then build its indexes beside the running service.
+
+    Runs event loops of its own: not for use inside one.
 
     Returns the database's revision if a newer release has migrated it: nothing is changed then.
 
@@ -30,6 +34,8 @@ def upgrade(database_url: str, revision: str = "head") -> str | None:
     config = _config(database_url)
     command.upgrade(config, revision)
     newer: str | None = config.attributes["newer_revision"]
+    if newer is None:
+        asyncio.run(build_missing(database_url))
     return newer
 
 

@@ -4,24 +4,24 @@ A strong read, and a read with a ``min_version`` that the projection hasn't reac
 side's tables. Postgres is the system of record, so they are never behind an acknowledged write,
 whichever shard wrote it and whether or not that shard is alive.
 
-A wallet's transfers are listed in the order of its events. The projection has an index for it; the
-write side scans the journal, which is stored in that order.
+Lists are in `projections.transfer_list`, past wallets in `projections.wallet_history`.
 """
 
-import asyncio
-import base64
-import binascii
 import math
-import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping
+from typing import Final
 
 import asyncpg
 import msgspec
 from msgspec import UNSET
 
 from projections.grouped_reads import GroupedReads
+from projections.statements import Statements
+from projections.transfer_list import TransferFilter, TransferLists, TransferPageView
+from projections.wallet_history import WalletHistory
+from projections.wallet_list import WalletLists
+from runtime.postgres.reads import ReadPool, ReadUnavailable, Row
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
 from wallet.representation import TransferView, WalletView, effect_of
@@ -60,33 +60,6 @@ FROM wallets w LEFT JOIN transfers t ON t.wallet_id = w.id AND t.id = $2::uuid
 WHERE w.id = $1::uuid
 """
 
-# The wallet and its page in one statement, so in one snapshot: the page is the wallet's content at
-# that version. One row without a transfer: the wallet exists and the page is empty.
-_PROJECTED_TRANSFERS: Final = f"""
-SELECT t.*, w.currency, w.scale, w.version
-FROM wallet_projections w LEFT JOIN LATERAL (
-    SELECT t.transfer_id::text AS id, {_TRANSFER_COLUMNS}
-    FROM transfer_projections t
-    -- A newer transfer may be stored before the events between it and the wallet's row.
-    WHERE t.wallet_id = $1::uuid AND t.created_version < $2 AND t.created_version <= w.version
-        AND ($3::text IS NULL OR t.status = $3) AND ($4::text IS NULL OR t.type = $4)
-    ORDER BY t.created_version DESC LIMIT $5
-) t ON true
-WHERE w.wallet_id = $1::uuid ORDER BY t.created_version DESC
-"""
-_WRITTEN_TRANSFERS: Final = f"""
-SELECT t.*, w.currency, w.scale, w.version
-FROM wallets w LEFT JOIN LATERAL (
-    SELECT t.id::text, {_TRANSFER_COLUMNS}
-    FROM wallet_events e JOIN transfers t ON t.wallet_id = $1::uuid AND t.id = e.transfer_id
-    WHERE e.wallet_id = $1::uuid AND e.version < $2
-        AND e.transfer_id IS NOT NULL AND e.previous_status IS NULL
-        AND ($3::text IS NULL OR t.status = $3) AND ($4::text IS NULL OR t.type = $4)
-    ORDER BY e.version DESC LIMIT $5
-) t ON true
-WHERE w.id = $1::uuid ORDER BY t.created_version DESC
-"""
-
 PLANNER_SETTINGS: Final = {
     "jit": "off",
     "enable_seqscan": "off",
@@ -102,42 +75,6 @@ _IS_FORKED: Final = "SELECT FROM forked_wallets WHERE wallet_id = $1::uuid"
 _FORKED_FOR_S: Final = 1.0
 """How long the list of forked wallets is used. It is nearly always empty."""
 
-_NEWEST: Final = 2**63 - 1
-
-Row = asyncpg.Record
-
-_FAILURES: Final = (
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    TimeoutError,
-)
-
-
-class CursorError(ValueError):
-    """A cursor that this API did not issue."""
-
-
-class TransferFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Filter of a transfer list; None matches all."""
-
-    status: Literal["pending", "completed", "failed"] | None = None
-    type: Literal["debit", "credit"] | None = None
-
-
-class TransferPageView(msgspec.Struct, frozen=True, kw_only=True):
-    """Transfers, newest first."""
-
-    items: list[TransferView]
-    next_cursor: Annotated[
-        str | None,
-        msgspec.Meta(description="Pass as `cursor` for the next page; null on the last page."),
-    ]
-    wallet_version: Annotated[
-        int, msgspec.Meta(description="Wallet version at which the page was read.")
-    ]
-
 
 class FoundTransfer(msgspec.Struct, frozen=True, kw_only=True):
     """A transfer and its wallet's version. ``transfer`` None: the wallet has none with this id."""
@@ -147,16 +84,16 @@ class FoundTransfer(msgspec.Struct, frozen=True, kw_only=True):
     """The wallet's version at the read, or an earlier one."""
 
 
-class ReadUnavailable(Exception):
-    """Postgres did not respond to a read."""
-
-
 class Queries:
     """All reads of the API. The composition root owns the pool."""
 
     def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
-        self._pool = pool
+        self._reads = ReadPool(pool, timeout_s=timeout_s)
         self._timeout_s = timeout_s
+        self.transfer_lists: Final = TransferLists(self._reads, _TRANSFER_COLUMNS, _transfer_view)
+        self.wallet_lists: Final = WalletLists(self._reads, _WALLET_COLUMNS, _wallet_view)
+        self.statements: Final = Statements(self._reads)
+        self.history: Final = WalletHistory(self._reads, _wallet_view)
         self._forked: frozenset[str] = frozenset()
         self._forked_read_at = -math.inf
         self._projected_wallets = self._grouped(_PROJECTED_WALLET, "uuid")
@@ -166,6 +103,11 @@ class Queries:
         self._projected_transfers = self._grouped(_PROJECTED_TRANSFER, "uuid", "uuid")
         self._written_transfers = self._grouped(_WRITTEN_TRANSFER, "uuid", "uuid")
         self._forked_now = self._grouped(_IS_FORKED, "uuid")
+
+    @property
+    def reads(self) -> ReadPool:
+        """The connections of all reads, also of those of the journal."""
+        return self._reads
 
     async def wallet(
         self, wallet_id: WalletId, *, min_version: int = 0, strong: bool = False
@@ -223,33 +165,21 @@ class Queries:
     ) -> TransferPageView | None:
         """A page of at most ``limit`` transfers; None if the wallet doesn't exist.
 
-        The cursor is the created_version of the page's last transfer. So pages neither skip nor
-        repeat transfers while new ones arrive, whichever tables each page was read from.
-
         Raises:
             CursorError: this API did not issue ``cursor``.
         """
-        before = _NEWEST if cursor is None else _decode_cursor(cursor)
-        page = (wallet_id, before, transfer_filter.status, transfer_filter.type, limit + 1)
-        rows: list[Row] = []
-        if not strong:
-            rows = await self._rows(_PROJECTED_TRANSFERS, *page)
-        if not rows or rows[0]["version"] < max(min_version, 1):
-            rows = await self._rows(_WRITTEN_TRANSFERS, *page)
-        if not rows:
-            return None
-        listed = [row for row in rows[:limit] if row["id"] is not None]
-        _assert_page(listed, before)
-        has_more = len(rows) > limit
-        return TransferPageView(
-            items=[_transfer_view(row, wallet_id) for row in listed],
-            next_cursor=_encode_cursor(listed[-1]["created_version"]) if has_more else None,
-            wallet_version=rows[0]["version"],
+        return await self.transfer_lists.page(
+            wallet_id,
+            transfer_filter,
+            limit=limit,
+            cursor=cursor,
+            min_version=min_version,
+            strong=strong,
         )
 
     async def dead_letters(self) -> int:
         """Number of dead letters."""
-        row = await self._row("SELECT count(*) FROM projection_dead_letters")
+        row = await self._reads.row("SELECT count(*) FROM projection_dead_letters")
         return int(row[0]) if row is not None else 0
 
     async def is_forked(self, wallet_id: WalletId, *, strong: bool = False) -> bool:
@@ -263,20 +193,24 @@ class Queries:
         if now - self._forked_read_at > _FORKED_FOR_S:
             # Set first: reads that come meanwhile use what is known.
             self._forked_read_at = now
-            self._forked = frozenset(row[0] for row in await self._rows(_FORKED))
+            self._forked = frozenset(row[0] for row in await self._reads.rows(_FORKED))
         return wallet_id in self._forked
 
     async def forked_wallets(self) -> int:
         """Number of wallets in quarantine."""
-        row = await self._row("SELECT count(*) FROM forked_wallets")
+        row = await self._reads.row("SELECT count(*) FROM forked_wallets")
         return int(row[0]) if row is not None else 0
 
     async def ping(self) -> None:
-        await self._row("SELECT 1")
+        await self._reads.row("SELECT 1")
 
     def _grouped(self, sql: str, *types: str) -> GroupedReads:
         return GroupedReads(
-            sql, types, fetch_one=self._row, fetch_many=self._rows, timeout_s=self._timeout_s
+            sql,
+            types,
+            fetch_one=self._reads.row,
+            fetch_many=self._reads.rows,
+            timeout_s=self._timeout_s,
         )
 
     async def _of(self, reads: GroupedReads, *key: str) -> Row | None:
@@ -285,34 +219,9 @@ class Queries:
         except TimeoutError as error:
             raise ReadUnavailable("no response in time") from error
 
-    async def _row(self, sql: str, *arguments: object) -> Row | None:
-        row: Row | None = await self._execute(lambda: self._pool.fetchrow(sql, *arguments))
-        return row
-
-    async def _rows(self, sql: str, *arguments: object) -> list[Row]:
-        rows: list[Row] = await self._execute(lambda: self._pool.fetch(sql, *arguments))
-        return rows
-
-    async def _execute(self, operation: Callable[[], Awaitable[Any]]) -> Any:
-        try:
-            # Includes the wait for a connection: a read never queues longer than this.
-            async with asyncio.timeout(self._timeout_s):
-                return await operation()
-        except _FAILURES as error:
-            raise ReadUnavailable(f"{type(error).__name__}: {error}") from error
-
 
 def _metadata(text: str | None) -> Mapping[str, str]:
     return msgspec.json.decode(text, type=dict[str, str]) if text else {}
-
-
-def _assert_page(items: list[Row], before: int) -> None:
-    """Postcondition of a page: newest first, no duplicates, none newer than the wallet or the
-    cursor."""
-    for row in items:
-        assert row["created_version"] <= row["version"], "INV-11 no transfer is ahead of its wallet"
-        assert row["created_version"] < before, "INV-10 a transfer has a version of its own"
-        before = row["created_version"]
 
 
 def _wallet_view(row: Row) -> WalletView:
@@ -364,16 +273,3 @@ def _transfer_view(row: Row, wallet_id: WalletId) -> TransferView:
         expires_at=row["expires_at"] or UNSET,
         on_expiry=UNSET if row["expires_at"] is None else row["on_expiry"] or OnExpiry.FAIL,
     )
-
-
-def _encode_cursor(created_version: int) -> str:
-    return base64.urlsafe_b64encode(struct.pack(">q", created_version)).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str) -> int:
-    try:
-        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=")
-        (version,) = struct.unpack(">q", raw)
-    except (binascii.Error, struct.error, ValueError) as error:
-        raise CursorError(cursor) from error
-    return int(version)

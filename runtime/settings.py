@@ -250,6 +250,11 @@ class Settings(BaseSettings):
     read_pool_max: Count = Field(
         default=8, description="Postgres connections per ingress replica, for reads."
     )
+    statements_max: Count = Field(
+        default=4,
+        description="Statements that an ingress replica streams at once; another one is rejected "
+        "(429). Each takes CPU from other requests.",
+    )
 
     # -- events ----------------------------------------------------------------------------
     stream_name: str = Field(default="WALLET_EVENTS", description="JetStream stream.")

@@ -7,6 +7,7 @@ from typing import cast
 from starlette.requests import Request
 
 from actors.dispatch.dispatcher import Dispatcher
+from actors.journal.postgres_reader import JournalReader
 from projections.queries import Queries
 from runtime.settings import Settings
 from serve_app.auth.authenticator import Authenticator
@@ -27,6 +28,11 @@ class Dependencies:
     """Whether commands reach any shard."""
     is_exposed_unauthenticated: bool = False
     """Authentication is off and the service is reachable from other machines."""
+
+    @property
+    def journal(self) -> JournalReader:
+        """Reads of the journal, by the connections of all reads."""
+        return JournalReader(self.queries.reads)
 
 
 def dependencies_of(request: Request) -> Dependencies:

@@ -13,7 +13,8 @@ from ray.serve.handle import DeploymentHandle
 
 from actors.rpc.transport import ShardUnreachable
 from actors.shard.statistics import ShardStatistics
-from projections.queries import Queries, ReadUnavailable
+from projections.queries import Queries
+from runtime.postgres.reads import ReadUnavailable
 from runtime.settings import Settings
 from serve_app.http.models import Component
 from serve_app.shard_view import SharedView

@@ -77,21 +77,24 @@ def subject_of_wallet(wallet_id: WalletId, partitions: int) -> str:
 
 def encode_event(recorded: RecordedEvent, event_id: str = "") -> bytes:
     """The CloudEvent of ``recorded``. ``event_id``: its id, if the caller has it already."""
+    return ENCODER.encode(cloud_event(recorded, event_id))
+
+
+def cloud_event(recorded: RecordedEvent, event_id: str = "") -> CloudEvent:
+    """As `encode_event`, not encoded yet."""
     event = recorded.event
     settles = isinstance(event, TransferChanged) and event.previous is not None
-    return ENCODER.encode(
-        CloudEvent(
-            id=event_id or recorded.id,
-            type=event.type,
-            subject=recorded.wallet_after.id,
-            time=event.occurred_at,
-            walletversion=recorded.wallet_after.version,
-            previousstatus=TransferStatus.PENDING if settles else msgspec.UNSET,
-            hash=recorded.wallet_after.hash.hex() if recorded.previous_hash else msgspec.UNSET,
-            previoushash=recorded.previous_hash.hex() or msgspec.UNSET,
-            keydigest=recorded.key_digest.hex() or msgspec.UNSET,
-            data=msgspec.Raw(recorded.body),
-        )
+    return CloudEvent(
+        id=event_id or recorded.id,
+        type=event.type,
+        subject=recorded.wallet_after.id,
+        time=event.occurred_at,
+        walletversion=recorded.wallet_after.version,
+        previousstatus=TransferStatus.PENDING if settles else msgspec.UNSET,
+        hash=recorded.wallet_after.hash.hex() if recorded.previous_hash else msgspec.UNSET,
+        previoushash=recorded.previous_hash.hex() or msgspec.UNSET,
+        keydigest=recorded.key_digest.hex() or msgspec.UNSET,
+        data=msgspec.Raw(recorded.body),
     )
 
 

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from projections.queries import ReadUnavailable
 from runtime import tracing
+from runtime.postgres.reads import ReadUnavailable
 from serve_app.asgi import request_metrics
 from serve_app.asgi.access_log import AccessLog, log_context
 from serve_app.asgi.failure_log import FailureLog

@@ -16,9 +16,12 @@ _SHOWN_MAX: Final = 40
 _UNION_TAGS: Final = frozenset({"str", "int", "[key]"})
 _UNKNOWN_MEMBER: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
+_VISIBLE: Final = "send visible characters, without control characters or line breaks"
 _QUERY_PATTERNS: Final = {
     "cursor": "send the next_cursor of a page",
-    "reference_id": "send visible characters, without control characters or line breaks",
+    "currency": "send 3 to 12 capital letters and digits, a letter first",
+    "reference_id": _VISIBLE,
+    "reference_id_prefix": _VISIBLE,
 }
 
 
@@ -60,12 +63,12 @@ def from_pydantic(found: ErrorDetails, known: Collection[str]) -> tuple[str, str
 
 def from_query(found: ErrorDetails) -> tuple[str, str]:
     """Pointer and words for one of pydantic's errors in a query."""
-    name = str(found["loc"][0])
+    name = ".".join(str(part) for part in found["loc"] if part != "[key]")
     detail = found["msg"].removeprefix("Value error, ")
     if found["type"] == "missing":
         return f"#query/{name}", detail
     if found["type"] == "string_pattern_mismatch":
-        detail = _QUERY_PATTERNS.get(name, detail)
+        detail = _QUERY_PATTERNS.get(name, _VISIBLE if "." in name else detail)
     return f"#query/{name}", f"{detail}, not {shown(found['input'])}"
 
 

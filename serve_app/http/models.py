@@ -190,9 +190,12 @@ class SettleTransferBody(_Request):
 
 
 class WalletList(msgspec.Struct, frozen=True, kw_only=True):
-    """The wallets found, at most one."""
+    """Wallets, newest first."""
 
     items: list[WalletView]
+    next_cursor: Annotated[
+        str | None, Meta(description="Pass as `cursor` for the next page; null on the last page.")
+    ]
 
 
 class ProblemKind(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,6 +59,9 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         "The stream ended early because the client did not read the results. Lines without a "
         "result were not executed: send them again, and read results while sending.",
     ),
+    "not_acceptable": ProblemType(
+        406, "Not acceptable", "Send an Accept header with a media type that detail names, or none."
+    ),
     "insufficient_funds": ProblemType(
         409,
         "Insufficient funds",

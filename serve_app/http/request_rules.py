@@ -32,6 +32,7 @@ class Allowed:
     """The query parameters of a route, and the preconditions that it rejects."""
 
     query: frozenset[str] = frozenset()
+    """Those that end in a dot are prefixes."""
     refused_preconditions: frozenset[bytes] = frozenset()
     """Names in lower case."""
 
@@ -80,12 +81,12 @@ def _checked_query(sent: bytes, known: frozenset[str]) -> dict[str, str]:
         raise validation_problem(FieldError(pointer="#query", detail="send UTF-8")) from None
     found = dict(pairs)
     if not found.keys() <= known:
-        raise validation_problem(
-            *(
-                _query_error(name, unknown(name, known, "parameter"))
-                for name in found.keys() - known
+        prefixes = tuple(name for name in known if name.endswith("."))
+        strange = [name for name in found.keys() - known if not name.startswith(prefixes)]
+        if strange:
+            raise validation_problem(
+                *(_query_error(name, unknown(name, known, "parameter")) for name in strange)
             )
-        )
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         raise validation_problem(

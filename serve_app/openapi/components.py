@@ -13,7 +13,7 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from projections.queries import TransferPageView
+from projections.transfer_list import TransferPageView
 from serve_app.http import batch_requests
 from serve_app.http.batch_requests import BatchItem, ItemForm, WalletBatchItem
 from serve_app.http.models import (
@@ -25,7 +25,9 @@ from serve_app.http.models import (
     UpdateWalletBody,
 )
 from serve_app.http.problems import FieldError, ProblemDocument
-from serve_app.openapi.shared_components import SHARED, share
+from serve_app.openapi.shared_components import SHARED, UUID, share
+from wallet.event_codec import CloudEvent
+from wallet.journal_views import JournalEventView, JournalPageView
 from wallet.representation import (
     BalancesView,
     TransferResultView,
@@ -33,6 +35,7 @@ from wallet.representation import (
     WalletChangedView,
     WalletView,
 )
+from wallet.statement import StatementView
 
 Json = dict[str, Any]
 Model = type[BaseModel] | type[msgspec.Struct]
@@ -41,8 +44,12 @@ _ROOT: Final = "#/components/schemas/"
 
 COMPONENT_NAMES: Final[dict[Model, str]] = {
     BalancesView: "Balances",
+    CloudEvent: "Event",
     FieldError: "ProblemError",
+    JournalEventView: "JournalEvent",
+    JournalPageView: "JournalPage",
     ProblemDocument: "Problem",
+    StatementView: "Statement",
     TransferPageView: "TransferPage",
     TransferView: "Transfer",
     WalletBatchItem: "MultiBatchItem",
@@ -59,6 +66,24 @@ COMPONENT_NAMES: Final[dict[Model, str]] = {
     batch_requests.WalletBatchBody: "WalletBatch",
 }
 """Component names that differ from the class. Generated clients depend on them."""
+
+_OWN_FIELDS: Final[dict[str, dict[str, Json]]] = {
+    CloudEvent.__name__: {
+        "specversion": {"type": "string", "description": "Version of CloudEvents: 1.0."},
+        "source": {"type": "string", "description": "This service."},
+        "datacontenttype": {"type": "string", "description": "Media type of `data`."},
+        "id": {"type": "string", "description": "Unique. The same event always has the same id."},
+        "subject": UUID | {"description": "Id of the wallet."},
+        "time": {"type": "string", "format": "date-time"},
+        "data": {
+            "type": "object",
+            "description": "What the client's response contained: the transfer with the wallet "
+            "after it, or the wallet. `type` says which; each type has a schema in "
+            "specification/events.",
+        },
+    }
+}
+"""Schemas of fields, by class, that are not what their name is elsewhere in this API."""
 
 _FORMS: Final[dict[type[BatchItem], tuple[ItemForm, ...]]] = {
     BatchItem: batch_requests.ITEM_FORMS,
@@ -86,7 +111,10 @@ def component_schemas(models: Iterable[Model]) -> dict[str, Json]:
             found |= {form.component: _form_schema(form, model, item) for form in forms}
             found[model.__name__] = _any_form(model, forms)
     names = {model.__name__: name for model, name in COMPONENT_NAMES.items()}
-    published = {names.get(name, name): share(_published(one)) for name, one in found.items()}
+    published = {
+        names.get(name, name): share(_published(one), own=_OWN_FIELDS.get(name))
+        for name, one in found.items()
+    }
     published |= {name: _published(schema) for name, schema in SHARED.items()}
     return {name: schema | {"title": name} for name, schema in sorted(published.items())}
 

@@ -16,9 +16,11 @@ from serve_app.http import models
 from serve_app.openapi import examples, security
 from serve_app.openapi.components import component_schemas
 from serve_app.openapi.control_routes import CONTROL_ROUTES
+from serve_app.openapi.history_routes import HISTORY_ROUTES
 from serve_app.openapi.route_spec import (
     FRESHNESS,
     IF_NONE_MATCH,
+    PAST,
     READ_PROBLEMS,
     WRITE_PROBLEMS,
     RequestBodySpec,
@@ -28,8 +30,8 @@ from serve_app.openapi.route_spec import (
     query,
 )
 from serve_app.openapi.transfer_routes import TRANSFER_ROUTES
+from serve_app.openapi.wallet_list_route import WALLET_LIST_ROUTE
 from serve_app.routes import reads, service, writes
-from wallet.api_limits import REFERENCE_ID_MAX, TEXT_PATTERN
 from wallet.representation import WalletView
 
 DESCRIPTION: Final = """
@@ -78,6 +80,8 @@ _PARTS_PATTERN: Final = f"^{_PART}(,{_PART})*$"
 ROUTES: Final = (
     *TRANSFER_ROUTES,
     *CONTROL_ROUTES,
+    *HISTORY_ROUTES,
+    WALLET_LIST_ROUTE,
     RouteSpec(
         method="POST",
         path="/v1/wallet",
@@ -107,42 +111,15 @@ ROUTES: Final = (
         tag="wallets",
         summary="Read a wallet",
         description="Reads the projection, which follows writes within milliseconds. The ETag is "
-        "the version; `If-None-Match` is supported.",
+        "the version; `If-None-Match` is supported. With `version` or `at`: the wallet as it was, "
+        "from the journal, whatever `consistency` says. Before its creation there was none (404).",
         answers={
             200: ResponseSpec(what="The wallet.", model=WalletView),
             304: ResponseSpec(what="Not modified."),
         },
         etag=True,
         problems=("wallet_not_found", *READ_PROBLEMS),
-        parameters=(*FRESHNESS, IF_NONE_MATCH),
-    ),
-    RouteSpec(
-        method="GET",
-        path="/v1/wallet",
-        endpoint=reads.find_wallets,
-        tag="wallets",
-        summary="Find a wallet by its reference_id",
-        description="A list of at most one wallet: reference_ids of wallets are unique.",
-        answers={
-            200: ResponseSpec(
-                what="A list with the wallet, or an empty list.", model=models.WalletList
-            )
-        },
-        problems=READ_PROBLEMS,
-        parameters=(
-            query(
-                "reference_id",
-                "The reference_id of the wallet.",
-                {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": REFERENCE_ID_MAX,
-                    "pattern": TEXT_PATTERN,
-                },
-                required=True,
-            ),
-            *FRESHNESS,
-        ),
+        parameters=(*PAST, *FRESHNESS, IF_NONE_MATCH),
     ),
     RouteSpec(
         method="GET",

@@ -2,16 +2,19 @@
 
 from typing import Any, Final
 
-from projections.queries import TransferPageView
+from projections.transfer_list import TransferPageView
 from serve_app.http import models
 from serve_app.http.problems import PROBLEM_TYPES
 from serve_app.openapi.components import Model
+from wallet.event_codec import SOURCE
+from wallet.journal_views import JournalPageView
 from wallet.representation import (
     TransferResultView,
     TransferView,
     WalletChangedView,
     WalletView,
 )
+from wallet.statement import StatementView
 
 Json = dict[str, Any]
 
@@ -117,6 +120,65 @@ REVERTED: Final[Json] = (
 )
 
 
+EVENT: Final[Json] = {
+    "specversion": "1.0",
+    "id": f"{WALLET_ID}:3:7c1e0a52b4d96f38a1c2e4f60718293a",
+    "source": SOURCE,
+    "type": "transfer.pending",
+    "subject": WALLET_ID,
+    "time": _LATER,
+    "datacontenttype": "application/json",
+    "walletversion": 3,
+    "hash": "7c1e0a52b4d96f38a1c2e4f60718293a",
+    "previoushash": "0b3d5f7190a2b4c6d8eafc0e20324456",
+    "data": WRITTEN_CREDIT,
+}
+
+JOURNAL_PAGE: Final[Json] = {
+    "items": [
+        {
+            "event": EVENT,
+            "wallet": WRITTEN_CREDIT["wallet"],
+            "made_by": "9f86d081884c7d65",
+        }
+    ],
+    "next_version": None,
+    "wallet_version": 3,
+}
+
+
+STATEMENT: Final[Json] = {
+    "wallet_id": WALLET_ID,
+    "currency": "USD",
+    "from": "2026-01-01T00:00:00Z",
+    "to": "2026-02-01T00:00:00Z",
+    "opening": {
+        "version": 0,
+        "balance": "0.00",
+        "pending_credit": "0.00",
+        "pending_debit": "0.00",
+    },
+    "entries": [
+        {
+            "version": 2,
+            "time": _LATER,
+            "event": "transfer.completed",
+            "transfer_id": TRANSFER_ID,
+            "type": "debit",
+            "effect": "in",
+            "amount": "10.50",
+            "balance_change": "10.50",
+            "balance": "10.50",
+            "pending_credit": "0.00",
+            "pending_debit": "0.00",
+            "reference_id": "order-1042",
+        }
+    ],
+    "entry_count": 1,
+    "closing": WRITTEN_DEBIT["wallet"],
+}
+
+
 def problem(code: str) -> Json:
     """A problem document."""
     problem_type = PROBLEM_TYPES[code]
@@ -187,7 +249,7 @@ NOT_READY: Final[Json] = {
 
 EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
     WalletView: WALLET,
-    models.WalletList: {"items": [WALLET]},
+    models.WalletList: {"items": [WALLET], "next_cursor": None},
     WalletChangedView: UPDATED_WALLET,
     TransferView: _CREDIT,
     TransferPageView: {
@@ -196,6 +258,8 @@ EXAMPLES_BY_MODEL: Final[dict[Model, Json]] = {
         "wallet_version": 3,
     },
     TransferResultView: WRITTEN_CREDIT,
+    JournalPageView: JOURNAL_PAGE,
+    StatementView: STATEMENT,
     models.WalletBatchResults: {"items": _RESULTS, "wallet": WRITTEN_DEBIT["wallet"]},
     models.MultiBatchResults: {"items": _RESULTS},
     models.ServiceLinks: _LINKS,

@@ -9,7 +9,7 @@ without lookahead, no unions of types in requests, no defaults
 (`specification/decisions/0073-schemas-for-generators.md`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_args
 
 import msgspec
@@ -102,6 +102,8 @@ SHARED: Final[dict[str, Json]] = {
         "scheduled transfer does; if its direction is frozen then, it fails.",
         OnExpiry,
     ),
+    "Order": _one_of("`asc`: oldest first. `desc`: newest first.", ("asc", "desc"))
+    | {"default": "asc"},
     "ProblemCode": _one_of(
         "Stable code for programs. Later releases may add codes: treat one that you don't know by "
         "its status.",
@@ -123,6 +125,7 @@ _COMPONENT_OF_FIELD: Final = {
     "amount": "Amount",
     "applied": "Applied",
     "balance": "Balance",
+    "balance_change": "Balance",
     "code": "ProblemCode",
     "metadata": "Metadata",
     "overdraft_limit": "Limit",
@@ -133,10 +136,13 @@ _COMPONENT_OF_FIELD: Final = {
 _SCHEMA_OF_FIELD: Final[dict[str, Json]] = {
     "complete": UUID,
     "id": UUID,
+    "next_version": _VERSION,
     "revert": UUID,
+    "transfer_id": UUID,
     "version": _VERSION,
     "wallet_id": UUID,
     "wallet_version": _VERSION,
+    "walletversion": _VERSION,
 }
 
 _IN_EVERY_RESPONSE: Final = frozenset({"effect", "frozen", "frozen_reason", "overdraft_limit"})
@@ -153,11 +159,12 @@ def shared(name: str) -> Json:
     return {"$ref": _ROOT + name}
 
 
-def share(component: Json) -> Json:
+def share(component: Json, own: Mapping[str, Json] | None = None) -> Json:
     """``component`` with shared schemas in its fields, and without nulls that nobody sends.
 
     A request (which takes no unknown fields) leaves out what it doesn't say. A response leaves out
-    the fields whose default is null.
+    the fields whose default is null. ``own``: schemas of fields that are always there, and whose
+    name means something else.
     """
     if "properties" not in component:
         return component
@@ -165,8 +172,8 @@ def share(component: Json) -> Json:
     fields = {
         name: _field(name, schema, is_request=is_request)
         for name, schema in component["properties"].items()
-    }
-    required = set(component.get("required", ()))
+    } | dict(own or {})
+    required = set(component.get("required", ())) | set(own or {})
     if not is_request:
         required |= _IN_EVERY_RESPONSE & set(fields)
     found = component | {"properties": fields}

@@ -2,13 +2,17 @@
 
 from typing import Any, Final
 
-from projections.queries import TransferPageView
+from projections.transfer_list import TransferPageView
 from serve_app.http import models
 from serve_app.http.batch_requests import MultiWalletBatchBody, WalletBatchBody
 from serve_app.openapi import examples
 from serve_app.openapi.route_spec import (
+    CREATED,
     FRESHNESS,
+    METADATA_FILTER,
+    PAGE_LIMIT,
     READ_PROBLEMS,
+    REFERENCE_SCHEMA,
     WRITE_PROBLEMS,
     RequestBodySpec,
     ResponseSpec,
@@ -18,8 +22,8 @@ from serve_app.openapi.route_spec import (
 )
 from serve_app.openapi.shared_components import shared
 from serve_app.routes import batches, reads, writes
+from serve_app.routes.list_queries import TRANSFER_CURSOR_PATTERN
 from serve_app.routes.ndjson import NDJSON
-from wallet.api_limits import PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 from wallet.representation import TransferResultView, TransferView
 
 _CREATE_TRANSFER: Final = (
@@ -199,7 +203,9 @@ TRANSFER_ROUTES: Final = (
         tag="transfers",
         summary="List a wallet's transfers, newest first",
         description="Pages are stable while new transfers arrive. A page shows the transfers at "
-        "wallet_version. If you lost the response to a transfer without an Idempotency-Key, check "
+        "wallet_version. Filters can be combined. With filters a page looks at 20,000 transfers at "
+        "most, so it may have fewer than `limit`, or none: the list ends where next_cursor is "
+        "null. If you lost the response to a transfer without an Idempotency-Key, check "
         "this list with `consistency=strong` before you retry.",
         answers={200: ResponseSpec(what="A page of transfers.", model=TransferPageView)},
         problems=("wallet_not_found", *READ_PROBLEMS),
@@ -214,20 +220,16 @@ TRANSFER_ROUTES: Final = (
                 "Only transfers of this type.",
                 shared("TransferType"),
             ),
-            query(
-                "limit",
-                "Maximum number of transfers per page.",
-                {
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": PAGE_LIMIT_MAX,
-                    "default": PAGE_LIMIT_DEFAULT,
-                },
-            ),
+            query("reference_id", "Only transfers with this reference_id.", REFERENCE_SCHEMA),
+            query("amount_min", "Only transfers of at least this amount.", shared("Limit")),
+            query("amount_max", "Only transfers of at most this amount.", shared("Limit")),
+            *CREATED,
+            METADATA_FILTER,
+            PAGE_LIMIT,
             query(
                 "cursor",
                 "next_cursor of the previous page.",
-                {"type": "string", "pattern": reads.CURSOR_PATTERN},
+                {"type": "string", "pattern": TRANSFER_CURSOR_PATTERN},
             ),
             *FRESHNESS,
         ),

@@ -38,6 +38,7 @@ _UNITS: Final = {
     "ingress_replicas": "processes",
     "stream_partitions": "partitions",
     "stream_replicas": "copies",
+    "statements_max": "statements",
 }
 """Unit of a number by the suffix of its setting's name; the first match counts."""
 

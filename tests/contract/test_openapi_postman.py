@@ -28,6 +28,8 @@ _FLOWS = [
     "Refusals",
     "Batch",
     "Control a wallet",
+    "List and filter",
+    "Look back",
 ]
 # Requested because they don't exist.
 _NO_ROUTES = {"A route that does not exist", "A method that is not for this route"}

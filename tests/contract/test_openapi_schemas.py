@@ -72,7 +72,8 @@ def test_every_id_is_a_uuid() -> None:
         for operation in methods.values()
         for parameter in operation["parameters"]
     ]
-    members = [param.values[1:] for param in FIELDS]
+    # An event's id is unique and opaque.
+    members = [param.values[1:] for param in FIELDS if param.values[:2] != ("Event", "id")]
     ids: list[Any] = [schema for name, schema in [*parameters, *members] if name in fields]
 
     assert len(ids) > 20

@@ -30,6 +30,7 @@ _MAY_BE_NULL: Final = {
     "overdraft_limit",
 }
 """The last two in a merge patch only; elsewhere their null is refused as anything else is."""
+_TIMES: Final = {"at", "from", "to", "created_from", "created_before"}
 _NOWHERE_ACCEPTED: Final[list[Any]] = []
 _ON_EXPIRY: Final = ("fail", "complete")
 _TIMEOUT: Final = re.compile(r"[1-9][0-9]{0,4}")
@@ -41,6 +42,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     _fix_headers(case.headers or {})
     if case.meta is None or case.meta.generation.mode.is_positive:
         _fix_if_match(case.headers or {})
+        _fix_times(case.query or {})
     body = case.body
     if not isinstance(body, dict):
         return
@@ -85,6 +87,15 @@ def _fix_if_match(headers: Any) -> None:
     """Which version a wallet has by then is not known: a valid request names any."""
     for name in [name for name in headers if name.lower() == "if-match"]:
         headers[name] = "*"
+
+
+def _fix_times(query: Any) -> None:
+    """A time that looks like one may not exist: the 31st of February. And a wallet is read as it
+    was at a version or at a time."""
+    if "version" in query:
+        query.pop("at", None)
+    for name in _TIMES & set(query):
+        query[name] = "2026-01-02T03:04:05Z"
 
 
 def _fix_currency(body: dict[str, Any]) -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import asyncpg
 
-from projections.queries import Queries, TransferFilter, TransferPageView
+from projections.queries import Queries
 from projections.rebuild import rebuild
+from projections.transfer_list import TransferFilter, TransferPageView
 from runtime.settings import Settings
 from tests.support.read_side import queries_on
 from tests.support.results import body

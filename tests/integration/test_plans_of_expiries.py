@@ -9,7 +9,8 @@ from actors.dispatch.ring import ring_of
 from actors.journal.expiry_ports import ExpiringTransfer
 from actors.journal.ports import ReadSet
 from actors.journal.postgres_expiries import PostgresExpiries
-from tests.integration.test_plans import BELIEFS, NOW, WALLETS, DatabaseFixture, believe, by_key
+from tests.integration.test_plans import NOW, WALLETS, DatabaseFixture, by_key
+from tests.support.beliefs import BELIEFS, believe
 from tests.support.domain import make_transfer, settled, transfer_id
 from tests.support.writes import CommitRequestBuilder
 from wallet.state import Expiry, TransferStatus

@@ -6,13 +6,12 @@ import pytest
 
 from deploy.local.ports import free_port
 from projections.queries import (
-    CursorError,
     FoundTransfer,
     Queries,
-    ReadUnavailable,
-    TransferFilter,
 )
 from projections.rebuild import rebuild
+from projections.transfer_list import CursorError, TransferFilter
+from runtime.postgres.reads import ReadUnavailable
 from runtime.settings import Settings
 from tests.support.ids import new_id
 from tests.support.read_side import queries_on

@@ -27,7 +27,8 @@ from actors.rpc.transport import ShardUnreachable
 from actors.shard.background_tasks import BackgroundTasks
 from actors.shard.shard import Shard
 from projections.consumer import ConsumerOptions, ProjectionConsumer
-from projections.queries import Queries, ReadUnavailable
+from projections.queries import Queries
+from runtime.postgres.reads import ReadUnavailable
 from tests.simulation.connections import Connection
 from tests.simulation.fault_probabilities import FaultProbabilities, SeededRandom
 from tests.simulation.loop import Process, SimulatedLoop

@@ -6,11 +6,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import httpx
 import nats
 
 from projections.consumer import ConsumerOptions, ProjectionConsumer
 from projections.queries import PLANNER_SETTINGS, Queries
 from projections.store import ProjectionStore
+from runtime.settings import Settings
+from serve_app.app import create_application
+from serve_app.dependencies import Dependencies
 from tests.support.waiting import stop, until_true
 
 _WALLETS = (
@@ -98,3 +102,18 @@ async def until_equal(database: str) -> None:
         await until_true(equal)
     except TimeoutError:
         raise AssertionError(await differences(database)) from None
+
+
+@asynccontextmanager
+async def read_api(database: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the HTTP API, whose reads work and whose writes have no shard."""
+    async with queries_on(database) as queries:
+        services: Any = Dependencies(
+            settings=Settings(_env_file=None),
+            dispatcher=None,  # type: ignore[arg-type]  # not reached
+            queries=queries,
+            probes={},
+        )
+        transport: Any = httpx.ASGITransport(app=create_application(services))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            yield client

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from projections.changes import project_events
-from projections.queries import Queries, TransferFilter
+from projections.queries import Queries
 from projections.store import ProjectionChanges, ProjectionStore, Reason, RefusedWallet
+from projections.transfer_list import TransferFilter
 from tests.support.domain import (
     NOW,
     OTHER_WALLET_ID,

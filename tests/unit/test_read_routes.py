@@ -42,12 +42,6 @@ _TRANSFER = _WALLET | {
     "on_expiry": None,
     "created_version": 2,
 }
-_OF_PROJECTION = {
-    queries._PROJECTED_WALLET,
-    queries._PROJECTED_BY_REFERENCE,
-    queries._PROJECTED_TRANSFER,
-    queries._PROJECTED_TRANSFERS,
-}
 
 
 class PoolBehind:
@@ -57,7 +51,7 @@ class PoolBehind:
         self._forked = forked
 
     async def fetchrow(self, sql: str, *_: object) -> dict[str, Any]:
-        return _TRANSFER | {"version": PROJECTED if sql in _OF_PROJECTION else WRITTEN}
+        return _TRANSFER | {"version": PROJECTED if "wallet_projections" in sql else WRITTEN}
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         if sql == queries._FORKED:
@@ -100,7 +94,13 @@ class EmptyPool(PoolBehind):
         return [(WALLET_ID,)] if sql == queries._FORKED else []
 
 
-@pytest.mark.parametrize("path", ["", "/transfers", f"/transfers/{WALLET_ID}"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "/transfers", f"/transfers/{WALLET_ID}", "/events", "?version=2"),
+        "?at=2026-01-02T03:04:05Z",
+    ],
+)
 async def test_what_the_journal_lost_is_not_said_to_be_absent(path: str) -> None:
     async with client_of(EmptyPool()) as client:
         answer = await client.get(f"/v1/wallet/{WALLET_ID}{path}")
@@ -164,3 +164,30 @@ async def test_every_read_takes_a_least_version_and_strong(
         answer = await client.get(f"{path}{query}{asked}")
         assert (answer.status_code, answer.json()["code"]) == (409, "version_not_reached")
         assert "version 41" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ("/events?after_version=-1", "after_version"),
+        ("/events?after_version=1.0", "after_version"),
+        ("/events?before_version=0", "before_version"),
+        ("/events?order=newest", "order"),
+        ("/events?limit=0", "limit"),
+        ("/events?limit=201", "limit"),
+        ("/events?cursor=AAAAAAAAAAI", "cursor"),
+        ("?version=0", "version"),
+        ("?version=9223372036854775808", "version"),
+        ("?at=yesterday", "at"),
+        ("?at=2026-01-02T03:04:05+01:00", "at"),
+        ("?at=2026-01-02T03:04:05Z&version=1", "at"),
+        ("?as_of=2026-01-02T03:04:05Z", "as_of"),
+    ],
+)
+async def test_what_a_look_back_does_not_know_is_refused(
+    client: httpx.AsyncClient, query: str, pointer: str
+) -> None:
+    answer = await client.get(PATH + query)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+    assert [error["pointer"] for error in answer.json()["errors"]] == [f"#query/{pointer}"]

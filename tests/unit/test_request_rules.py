@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.routing import Mount, Route
 
-from projections.queries import TransferPageView
+from projections.transfer_list import TransferPageView
 from runtime.settings import Settings
 from serve_app.app import create_app, create_application
 from serve_app.dependencies import Dependencies
@@ -150,7 +150,10 @@ async def test_every_documented_parameter_is_taken(client: httpx.AsyncClient) ->
         f"/v1/wallet/{WALLET_ID}/transfers/{WALLET_ID}?min_version=1&consistency=strong",
     ):
         assert (await client.get(path)).status_code == 404
-    assert (await client.get("/v1/wallet?reference_id=a%20b&min_version=1")).json() == {"items": []}
+    assert (await client.get("/v1/wallet?reference_id=a%20b&min_version=1")).json() == {
+        "items": [],
+        "next_cursor": None,
+    }
     assert (await client.get("/readyz?only=postgres")).status_code == 200
 
 

@@ -1,0 +1,118 @@
+"""Indexes that are built while the service runs: `CREATE INDEX CONCURRENTLY`, after the migrations.
+
+A migration is one transaction, and such a build can't be in one. So the indexes of a revision are
+listed here, and `migrate.upgrade` builds what is missing once the revision is reached. A build that
+was interrupted leaves an invalid index, which is dropped and built again. Until an index is there
+the service works, and reads that need it are slow.
+"""
+
+import asyncio
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from runtime.postgres.connect import connect
+
+_CONNECT_TIMEOUT_S: Final = 10.0
+
+_LOCK: Final = 8_089_002
+_POLL_S: Final = 0.2
+
+
+class OnlineIndex(NamedTuple):
+    """An index, and the revision that it belongs to."""
+
+    revision: str
+    name: str
+    definition: str
+    """What follows ``CREATE INDEX CONCURRENTLY name ON``."""
+
+
+ONLINE_INDEXES: Final = (
+    OnlineIndex("0016", "wallets_by_age", "wallets (created_at, id)"),
+    OnlineIndex("0016", "wallet_projections_by_age", "wallet_projections (created_at, wallet_id)"),
+    OnlineIndex(
+        "0016",
+        "wallet_projections_by_currency",
+        "wallet_projections (currency, (created_at AT TIME ZONE 'UTC'), wallet_id)",
+    ),
+    OnlineIndex(
+        "0016",
+        "wallet_projections_by_status",
+        "wallet_projections (status, (created_at AT TIME ZONE 'UTC'), wallet_id) "
+        "WHERE status <> 'active'",
+    ),
+    OnlineIndex(
+        "0016",
+        "wallet_projections_by_prefix",
+        'wallet_projections (reference_id COLLATE "C") WHERE reference_id IS NOT NULL',
+    ),
+    OnlineIndex(
+        "0016",
+        "transfer_projections_by_status",
+        "transfer_projections (coalesce(wallet_id, wallet_id), status, type, (-created_version))",
+    ),
+    OnlineIndex(
+        "0016",
+        "transfer_projections_by_reference",
+        "transfer_projections (coalesce(wallet_id, wallet_id), reference_id, (-created_version)) "
+        "WHERE reference_id IS NOT NULL",
+    ),
+    OnlineIndex(
+        "0016",
+        "transfer_projections_by_amount",
+        "transfer_projections (coalesce(wallet_id, wallet_id), amount, (-created_version))",
+    ),
+)
+
+_STATE: Final = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)"
+_LARGE_SAMPLES: Final = """
+SELECT a.attnum FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS k (attnum, number)
+JOIN pg_attribute a ON a.attrelid = to_regclass($1) AND a.attnum = k.number
+WHERE i.indexrelid = to_regclass($1) AND k.attnum = 0 AND a.attstattarget IS DISTINCT FROM 10
+"""
+"""Expressions of an index, whose statistics would be taken from the default sample (see 0005)."""
+
+_REVISION: Final = "SELECT max(version_num) FROM alembic_version"
+
+
+async def build_missing(dsn: str) -> None:
+    """Build the indexes of the database's revision that are missing. Safe to run concurrently.
+
+    Raises:
+        what `connect` raises, asyncpg.PostgresError: what is built stays.
+    """
+    connection = await connect(dsn, timeout_s=_CONNECT_TIMEOUT_S)
+    try:
+        await _lock(connection)
+        revision = await connection.fetchval(_REVISION)
+        for index in ONLINE_INDEXES:
+            if revision is None or index.revision > revision:
+                continue
+            is_valid = await connection.fetchval(_STATE, index.name)
+            if is_valid is False:
+                await connection.execute(f"DROP INDEX CONCURRENTLY {index.name}")
+            if not is_valid:
+                await connection.execute(
+                    f"CREATE INDEX CONCURRENTLY {index.name} ON {index.definition}"
+                )
+            for (number,) in await connection.fetch(_LARGE_SAMPLES, index.name):
+                await connection.execute(
+                    f"ALTER INDEX {index.name} ALTER COLUMN {number} SET STATISTICS 10"
+                )
+    finally:
+        await connection.close()
+
+
+async def _lock(connection: asyncpg.Connection) -> None:
+    """Wait for another process that builds. Not in a statement, for whose end it would wait."""
+    is_locked = False
+    while not is_locked:
+        is_locked = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK)
+        await asyncio.sleep(0 if is_locked else _POLL_S)
+
+
+def drop_statements(revision: str) -> str:
+    """Statements that drop the indexes of ``revision``, for its `downgrade`."""
+    names = [index.name for index in ONLINE_INDEXES if index.revision == revision]
+    return ";\n".join(f"DROP INDEX IF EXISTS {name}" for name in names)
