@@ -50,18 +50,18 @@ ONLINE_INDEXES: Final = (
     OnlineIndex(
         "0016",
         "transfer_projections_by_status",
-        "transfer_projections (coalesce(wallet_id, wallet_id), status, type, (-created_version))",
+        "transfer_projections (coalesce(wallet_id, wallet_id), status, type, (created_version + 0))",
     ),
     OnlineIndex(
         "0016",
         "transfer_projections_by_reference",
-        "transfer_projections (coalesce(wallet_id, wallet_id), reference_id, (-created_version)) "
+        "transfer_projections (coalesce(wallet_id, wallet_id), reference_id, (created_version + 0)) "
         "WHERE reference_id IS NOT NULL",
     ),
     OnlineIndex(
         "0016",
         "transfer_projections_by_amount",
-        "transfer_projections (coalesce(wallet_id, wallet_id), amount, (-created_version))",
+        "transfer_projections (coalesce(wallet_id, wallet_id), amount, (created_version + 0))",
     ),
 )
 

@@ -96,7 +96,7 @@ _MATCHES: Final = f"""($5::text IS NULL OR t.status = $5) AND ($6::text IS NULL 
     AND ($12::text IS NULL OR t.metadata::jsonb @> $12::jsonb)"""
 
 # A transfer newer than the wallet's row may be stored before the events between the two.
-_ALL: Final = """(SELECT *, -created_version AS position FROM transfer_projections
+_ALL: Final = """(SELECT *, created_version + 0 AS position FROM transfer_projections
         WHERE wallet_id = $1::uuid AND created_version <= w.version
             AND created_version < $2 AND created_version > $3
         ORDER BY created_version DESC LIMIT $4)"""
@@ -108,11 +108,11 @@ def _scan(condition: str) -> str:
     Wallet and version are expressions in it, and in no other index. By the columns themselves the
     planner may prefer the index of all transfers, read all of the wallet's, and sort them.
     """
-    return f"""(SELECT *, -created_version AS position FROM transfer_projections
+    return f"""(SELECT *, created_version + 0 AS position FROM transfer_projections
         WHERE coalesce(wallet_id, wallet_id) = $1::uuid AND {condition}
-            AND -created_version >= -w.version
-            AND -created_version > -$2::bigint AND -created_version < -$3::bigint
-        ORDER BY -created_version LIMIT $4)"""
+            AND created_version + 0 <= w.version
+            AND created_version + 0 < $2::bigint AND created_version + 0 > $3::bigint
+        ORDER BY created_version + 0 DESC LIMIT $4)"""
 
 
 def _scan_by_status() -> str:
@@ -126,14 +126,14 @@ def _scan_by_status() -> str:
         for type in TransferType
     ]
     return f"""(SELECT * FROM ({" UNION ALL ".join(branches)}) merged
-        ORDER BY position LIMIT $4)"""
+        ORDER BY position DESC LIMIT $4)"""
 
 
 _SCANS: Final = {
     "all": (_ALL, "created_version DESC"),
-    "reference": (_scan("reference_id = $7::text"), "position"),
-    "amount": (_scan(f"amount = $8{_MINOR}"), "position"),
-    "status": (_scan_by_status(), "position"),
+    "reference": (_scan("reference_id = $7::text"), "position DESC"),
+    "amount": (_scan(f"amount = $8{_MINOR}"), "position DESC"),
+    "status": (_scan_by_status(), "position DESC"),
 }
 """Scans, and their order."""
 

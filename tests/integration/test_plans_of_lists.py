@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
+from actors.journal.postgres_reader import NEWEST_FIRST, OLDEST_FIRST
 from projections import queries, transfer_list, wallet_list
 from projections.queries import Queries
+from projections.statements import BOUNDS, EVENTS
 from projections.wallet_history import AT_TIME, AT_VERSION
 from tests.support.domain import WALLET_ID
 
@@ -116,6 +118,27 @@ PAGES = {
     "prefix": wallets(_LISTS.prefixed, "wallet_projections_by_prefix", prefix="rare-"),
     "wallets with a prefix": Page(
         _LISTS.count_prefixed, "text, bigint", ("shop-", LIMIT), "wallet_projections_by_prefix"
+    ),
+    "statement": Page(
+        BOUNDS,
+        "uuid, timestamptz, timestamptz",
+        (WALLET_ID, "2026-01-01 01:00+00", "2026-01-01 02:00+00"),
+        "wallet_events_pkey",
+    ),
+    "events of a statement": Page(
+        EVENTS, "uuid, bigint, bigint, bigint", (WALLET_ID, 77, 10_000, LIMIT), "wallet_events_pkey"
+    ),
+    "journal": Page(
+        OLDEST_FIRST,
+        "uuid, bigint, bigint, bigint",
+        (WALLET_ID, 9, 999, LIMIT),
+        "wallet_events_pkey",
+    ),
+    "journal, newest first": Page(
+        NEWEST_FIRST,
+        "uuid, bigint, bigint, bigint",
+        (WALLET_ID, 9, 999, LIMIT),
+        "wallet_events_pkey",
     ),
     "version": Page(AT_VERSION, "uuid, bigint", (WALLET_ID, 77), "wallet_events_pkey"),
     "time": Page(
