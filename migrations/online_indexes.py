@@ -28,6 +28,11 @@ class OnlineIndex(NamedTuple):
     """What follows ``CREATE INDEX CONCURRENTLY name ON``."""
 
 
+# Expressions, so that no other index can serve a scan that is meant for these
+# (`projections.transfer_list`).
+_WALLET: Final = "coalesce(wallet_id, wallet_id)"
+_VERSION: Final = "(created_version + 0)"
+
 ONLINE_INDEXES: Final = (
     OnlineIndex("0016", "wallets_by_age", "wallets (created_at, id)"),
     OnlineIndex("0016", "wallet_projections_by_age", "wallet_projections (created_at, wallet_id)"),
@@ -50,18 +55,18 @@ ONLINE_INDEXES: Final = (
     OnlineIndex(
         "0016",
         "transfer_projections_by_status",
-        "transfer_projections (coalesce(wallet_id, wallet_id), status, type, (created_version + 0))",
+        f"transfer_projections ({_WALLET}, status, type, {_VERSION})",
     ),
     OnlineIndex(
         "0016",
         "transfer_projections_by_reference",
-        "transfer_projections (coalesce(wallet_id, wallet_id), reference_id, (created_version + 0)) "
+        f"transfer_projections ({_WALLET}, reference_id, {_VERSION}) "
         "WHERE reference_id IS NOT NULL",
     ),
     OnlineIndex(
         "0016",
         "transfer_projections_by_amount",
-        "transfer_projections (coalesce(wallet_id, wallet_id), amount, (created_version + 0))",
+        f"transfer_projections ({_WALLET}, amount, {_VERSION})",
     ),
 )
 
