@@ -235,6 +235,14 @@ def _decode_cursor(cursor: str) -> Position:
         microseconds, wallet_id = struct.unpack(
             ">q16s", base64.urlsafe_b64decode(cursor.encode("ascii"))
         )
-        return _EPOCH + timedelta(microseconds=microseconds), UUID(bytes=wallet_id)
-    except (binascii.Error, struct.error, ValueError, OverflowError) as error:
+    except (binascii.Error, struct.error, ValueError) as error:
         raise CursorError(cursor) from error
+    return _time(microseconds), UUID(bytes=wallet_id)
+
+
+def _time(microseconds: int) -> datetime:
+    """The time that many microseconds after 1970, or the earliest or latest that there is."""
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return (datetime.max if microseconds > 0 else datetime.min).replace(tzinfo=UTC)

@@ -125,7 +125,7 @@ async def test_an_empty_statement_has_both_balances(database: str) -> None:
 async def test_what_is_written_meanwhile_is_not_in_the_statement(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statements, "PAGE_EVENTS", 2)
+    monkeypatch.setattr(statements, "PAGE_EVENTS", 3)  # The last page is not full.
     async with running_shard(database) as shard, read_api(database) as api:
         wallet = await shard.create_wallet()
         for _ in range(9):
