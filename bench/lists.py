@@ -97,6 +97,7 @@ async def _print_pages(queries: Queries) -> None:
         "type credit": TransferFilter(type="credit"),
         "one reference": TransferFilter(reference_id="order-400000"),
         "one amount": TransferFilter(amount_min="777.77", amount_max="777.77"),
+        "few amounts": TransferFilter(amount_min="777", amount_max="778"),
         "range of amounts (none)": TransferFilter(amount_min="5000"),
         "metadata (none)": TransferFilter(metadata={"a": "b"}),
     }

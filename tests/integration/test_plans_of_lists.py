@@ -66,7 +66,7 @@ class Page(NamedTuple):
 
 _READS: Any = Queries(None, timeout_s=1.0)  # type: ignore[arg-type]  # only for its statements
 _NEWEST = 2**63 - 1
-_SCANNED_TYPES = "uuid, bigint, bigint, bigint, text, text, text, text"
+_SCANNED_TYPES = "uuid, bigint, bigint, bigint, text, text, text, text, text"
 
 
 def transfers(scan: str, index: str, **filters: str) -> Page:
@@ -101,10 +101,19 @@ PAGES = {
     "amount": transfers(
         "amount", "transfer_projections_by_amount", amount_min="0.01", amount_max="0.01"
     ),
+    "amounts": transfers(
+        "amounts", "transfer_projections_by_amount", amount_min="0.005", amount_max="0.011"
+    ),
+    "transfers with amounts": Page(
+        _READS.transfer_lists.count_amounts,
+        "uuid, text, text, bigint",
+        (WALLET_ID, "0.02", None, LIMIT),
+        "transfer_projections_by_amount",
+    ),
     "where a scan ended": Page(
         _READS.transfer_lists.projected["status"].scanned,
         _SCANNED_TYPES,
-        (WALLET_ID, _NEWEST, 0, LIMIT, "failed", None, None, None),
+        (WALLET_ID, _NEWEST, 0, LIMIT, "failed", None, None, None, None),
         _BY_STATUS,
     ),
     "wallets": wallets(_LISTS.projected["age"].page, "wallet_projections_by_age"),

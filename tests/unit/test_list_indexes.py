@@ -30,7 +30,7 @@ class Asked:
     ("index", "wanted"),
     [
         ("all", TransferFilter()),
-        ("all", TransferFilter(metadata={"a": "b"}, amount_min="1")),
+        ("all", TransferFilter(metadata={"a": "b"})),
         ("all", TransferFilter(amount_min="1", amount_max="2")),
         ("status", TransferFilter(status="failed")),
         ("status", TransferFilter(type="debit", amount_min="1", amount_max="2")),
@@ -42,13 +42,26 @@ class Asked:
 async def test_a_list_of_transfers_scans_the_index_for_its_filter(
     index: str, wanted: TransferFilter
 ) -> None:
-    pool: Any = Asked()
+    pool: Any = Asked(few=1_001)
     queries = Queries(pool, timeout_s=1.0)
 
     assert await queries.transfers(WALLET_ID, wanted, limit=5, cursor=None) is None
 
     lists = queries.transfer_lists
     assert pool.statements == [lists.projected[index].page, lists.written]
+
+
+@pytest.mark.parametrize(("found", "index"), [(1_000, "amounts"), (1_001, "status")])
+async def test_transfers_of_few_amounts_are_sorted_and_others_scanned(
+    found: int, index: str
+) -> None:
+    pool: Any = Asked(few=found)
+    queries = Queries(pool, timeout_s=1.0)
+
+    wanted = TransferFilter(amount_max="2", status="failed", metadata={"a": "b"})
+    await queries.transfers(WALLET_ID, wanted, limit=5, cursor=None)
+
+    assert pool.statements[0] == queries.transfer_lists.projected[index].page
 
 
 @pytest.mark.parametrize(
