@@ -2,9 +2,11 @@
 
 Theory of operation. A page scans an index that is in the order of the list, begins after the
 cursor, and stops at the page's end. The index is chosen by the filter, not by the planner: by
-reference, by amount, by status and type, or all transfers. What else the filter says is compared
-with each row. A filter that few rows pass would scan millions of them, so a page ends after
-`SCANNED_MAX` rows, wherever it has got by then: it may be short, and has a cursor all the same.
+reference, by amount, by status and type, or all transfers. A range of amounts has no index in the
+order of the list: if few transfers are in it, they are sorted. What else the filter says is
+compared with each row. A filter that few rows pass would scan millions of them, so a page ends
+after `SCANNED_MAX` rows, wherever it has got by then: it may be short, and has a cursor all the
+same.
 
 The write side has no such indexes; they would cost every commit. Its lists scan the journal, which
 is stored in the order of the list, with the same bound. Only the list of all transfers is never
@@ -30,6 +32,9 @@ from wallet.state import TransferStatus, TransferType
 
 SCANNED_MAX: Final = 20_000
 """Rows per page: 10 to 40 ms."""
+
+SORTED_MAX: Final = 1_000
+"""Transfers with amounts in a range that are sorted rather than found among all."""
 
 _NEWEST: Final = 2**63 - 1
 _UNBOUNDED: Final = 2**62
@@ -59,6 +64,10 @@ class TransferFilter(msgspec.Struct, frozen=True, kw_only=True):
         return self.created_from is not None or self.created_before is not None
 
     @property
+    def has_amounts(self) -> bool:
+        return self.amount_min is not None or self.amount_max is not None
+
+    @property
     def has_exact_amount(self) -> bool:
         return self.amount_min is not None and self.amount_min == self.amount_max
 
@@ -77,13 +86,13 @@ class TransferPageView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Parameters of a scan: 1 wallet, 2 before and 3 after this created_version, 4 rows at most,
-# 5 status, 6 type, 7 reference_id, 8 amount_min. A page has more: 9 amount_max, 10 created_from,
+# 5 status, 6 type, 7 reference_id, 8 amount_min, 9 amount_max. A page has more: 10 created_from,
 # 11 created_before, 12 metadata, 13 rows of the page.
 PAGE_TYPES: Final = (
     "uuid, bigint, bigint, bigint, text, text, text, text, text, timestamptz, timestamptz, text, "
     "bigint"
 )
-_SCAN_PARAMETERS: Final = 8
+_SCAN_PARAMETERS: Final = 9
 
 _MINOR: Final = "::text::numeric * ('1e' || w.scale)::numeric"
 
@@ -96,7 +105,7 @@ _MATCHES: Final = f"""($5::text IS NULL OR t.status = $5) AND ($6::text IS NULL 
     AND ($12::text IS NULL OR t.metadata::jsonb @> $12::jsonb)"""
 
 # A transfer newer than the wallet's row may be stored before the events between the two.
-_ALL: Final = """(SELECT *, -created_version AS position FROM transfer_projections
+_ALL: Final = """(SELECT *, created_version + 0 AS position FROM transfer_projections
         WHERE wallet_id = $1::uuid AND created_version <= w.version
             AND created_version < $2 AND created_version > $3
         ORDER BY created_version DESC LIMIT $4)"""
@@ -108,11 +117,11 @@ def _scan(condition: str) -> str:
     Wallet and version are expressions in it, and in no other index. By the columns themselves the
     planner may prefer the index of all transfers, read all of the wallet's, and sort them.
     """
-    return f"""(SELECT *, -created_version AS position FROM transfer_projections
+    return f"""(SELECT *, created_version + 0 AS position FROM transfer_projections
         WHERE coalesce(wallet_id, wallet_id) = $1::uuid AND {condition}
-            AND -created_version >= -w.version
-            AND -created_version > -$2::bigint AND -created_version < -$3::bigint
-        ORDER BY -created_version LIMIT $4)"""
+            AND created_version + 0 <= w.version
+            AND created_version + 0 < $2::bigint AND created_version + 0 > $3::bigint
+        ORDER BY created_version + 0 DESC LIMIT $4)"""
 
 
 def _scan_by_status() -> str:
@@ -126,14 +135,18 @@ def _scan_by_status() -> str:
         for type in TransferType
     ]
     return f"""(SELECT * FROM ({" UNION ALL ".join(branches)}) merged
-        ORDER BY position LIMIT $4)"""
+        ORDER BY position DESC LIMIT $4)"""
 
+
+_BETWEEN: Final = f"""amount >= coalesce($8{_MINOR}, 0)
+            AND amount <= coalesce($9{_MINOR}, 'infinity')"""
 
 _SCANS: Final = {
     "all": (_ALL, "created_version DESC"),
-    "reference": (_scan("reference_id = $7::text"), "position"),
-    "amount": (_scan(f"amount = $8{_MINOR}"), "position"),
-    "status": (_scan_by_status(), "position"),
+    "reference": (_scan("reference_id = $7::text"), "position DESC"),
+    "amount": (_scan(f"amount = $8{_MINOR}"), "position DESC"),
+    "amounts": (_scan(_BETWEEN), "position DESC"),
+    "status": (_scan_by_status(), "position DESC"),
 }
 """Scans, and their order."""
 
@@ -162,7 +175,7 @@ WHERE w.wallet_id = $1::uuid ORDER BY t.created_version DESC
 SELECT t.created_version FROM wallet_projections w
 CROSS JOIN LATERAL (SELECT * FROM {scan} t ORDER BY t.{order} OFFSET $4 - 1) t
 WHERE w.wallet_id = $1::uuid
-    AND coalesce($5::text, $6::text, $7::text, $8::text, '') IS NOT NULL
+    AND coalesce($5::text, $6::text, $7::text, $8::text, $9::text, '') IS NOT NULL
 """,
     )
 
@@ -183,6 +196,14 @@ FROM wallets w LEFT JOIN LATERAL (
 WHERE w.id = $1::uuid ORDER BY t.created_version DESC
 """
 
+
+_COUNT_AMOUNTS: Final = f"""
+SELECT count(*) FROM wallet_projections w CROSS JOIN LATERAL (
+    SELECT FROM transfer_projections
+    WHERE coalesce(wallet_id, wallet_id) = $1::uuid AND {_BETWEEN} LIMIT $4
+) found
+WHERE w.wallet_id = $1::uuid
+""".replace("$8", "$2").replace("$9", "$3")
 
 _VERSIONS: Final = f"""
 SELECT {version_at("w", "$2::timestamptz", at_or_before=False)} AS after,
@@ -205,6 +226,7 @@ class TransferLists:
         self.written: Final = _written(columns)
         self.projected: Final = {name: _projected(columns, *scan) for name, scan in _SCANS.items()}
         """By what is scanned."""
+        self.count_amounts: Final = _COUNT_AMOUNTS
 
     async def page(
         self,
@@ -229,9 +251,10 @@ class TransferLists:
             after, before = await self._versions(wallet_id, wanted, before)
         scan = SCANNED_MAX if wanted != TransferFilter() else _UNBOUNDED
         arguments = (wallet_id, before, after, scan, *_conditions(wanted), limit + 1)
-        statements = self.projected[_index_for(wanted)]
+        statements = self.projected["all"]
         rows: list[Row] = []
         if not strong:
+            statements = self.projected[await self._index_for(wallet_id, wanted)]
             rows = await self._reads.rows(statements.page, *arguments)
         is_projected = bool(rows) and rows[0]["version"] >= max(min_version, 1)
         if not is_projected:
@@ -257,6 +280,21 @@ class TransferLists:
             wallet_version=version,
         )
 
+    async def _index_for(self, wallet_id: WalletId, wanted: TransferFilter) -> str:
+        if wanted.reference_id is not None:
+            return "reference"
+        if wanted.has_exact_amount:
+            return "amount"
+        if wanted.has_amounts and await self._are_few(wallet_id, wanted):
+            return "amounts"
+        return "all" if wanted.status is None and wanted.type is None else "status"
+
+    async def _are_few(self, wallet_id: WalletId, wanted: TransferFilter) -> bool:
+        """Whether few transfers have an amount in the range."""
+        bounds = wanted.amount_min, wanted.amount_max
+        row = await self._reads.row(_COUNT_AMOUNTS, wallet_id, *bounds, SORTED_MAX + 1)
+        return row is not None and row[0] <= SORTED_MAX
+
     async def _versions(
         self, wallet_id: WalletId, wanted: TransferFilter, before: int
     ) -> tuple[int, int]:
@@ -279,14 +317,6 @@ class TransferLists:
         # New transfers may have moved it since, to before the last one that is listed.
         found: int = row["created_version"]
         return min(found, listed[-1]["created_version"]) if listed else found
-
-
-def _index_for(wanted: TransferFilter) -> str:
-    if wanted.reference_id is not None:
-        return "reference"
-    if wanted.has_exact_amount:
-        return "amount"
-    return "all" if wanted.status is None and wanted.type is None else "status"
 
 
 def _conditions(wanted: TransferFilter) -> tuple[object, ...]:

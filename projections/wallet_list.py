@@ -88,15 +88,18 @@ _RANGE: Final = """{created} >= coalesce($3::timestamptz, '-infinity'){zone}
 
 
 def _scan(table: str, id: str, condition: str) -> str:
-    """With a condition, its index has the time as an expression. By the column itself the planner
-    may prefer the index of all wallets, which is in the same order, and drop what doesn't match.
+    """A scan of an index that has expressions in place of columns.
+
+    Ids are an expression, so that statements which look up a wallet by its id never use these
+    indexes. With a condition, the time is one, too: by the column the planner may prefer the index
+    of all wallets, which is in the same order, and drop what doesn't match.
     """
     zone = " AT TIME ZONE 'UTC'" if condition else ""
-    created = f"(created_at{zone})"
-    return f"""SELECT *, {created} AS created FROM {table}
-    WHERE ({created}, {id}) < ($1::timestamptz{zone}, $2::uuid)
+    created, key = f"(created_at{zone})", f"coalesce({id}, {id})"
+    return f"""SELECT *, {created} AS created, {key} AS key FROM {table}
+    WHERE ({created}, {key}) < ($1::timestamptz{zone}, $2::uuid)
         AND {_RANGE.format(created=created, zone=zone)}{condition}
-    ORDER BY {created} DESC, {id} DESC LIMIT $5"""
+    ORDER BY {created} DESC, {key} DESC LIMIT $5"""
 
 
 class _Statements(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,11 +114,11 @@ def _statements(table: str, id: str, columns: str, condition: str = "") -> _Stat
     return _Statements(
         page=f"""
 SELECT {id}::text AS id, {columns} FROM ({scan}) w
-WHERE {_MATCHES} ORDER BY created DESC, w.{id} DESC LIMIT $10
+WHERE {_MATCHES} ORDER BY created DESC, key DESC LIMIT $10
 """,
         scanned=f"""
 SELECT created_at, {id}::text AS id FROM ({scan}) w
-WHERE {_TYPED} ORDER BY created DESC, w.{id} DESC OFFSET $5 - 1
+WHERE {_TYPED} ORDER BY created DESC, key DESC OFFSET $5 - 1
 """,
     )
 
@@ -235,6 +238,14 @@ def _decode_cursor(cursor: str) -> Position:
         microseconds, wallet_id = struct.unpack(
             ">q16s", base64.urlsafe_b64decode(cursor.encode("ascii"))
         )
-        return _EPOCH + timedelta(microseconds=microseconds), UUID(bytes=wallet_id)
-    except (binascii.Error, struct.error, ValueError, OverflowError) as error:
+    except (binascii.Error, struct.error, ValueError) as error:
         raise CursorError(cursor) from error
+    return _time(microseconds), UUID(bytes=wallet_id)
+
+
+def _time(microseconds: int) -> datetime:
+    """The time that many microseconds after 1970, or the earliest or latest that there is."""
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return (datetime.max if microseconds > 0 else datetime.min).replace(tzinfo=UTC)

@@ -27,8 +27,8 @@ WHERE w.id = $1::uuid ORDER BY e.version {order}
 """
 
 
-_OLDEST_FIRST: Final = _events("ASC")
-_NEWEST_FIRST: Final = _events("DESC")
+OLDEST_FIRST: Final = _events("ASC")
+NEWEST_FIRST: Final = _events("DESC")
 
 
 class JournalRange(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class JournalReader:
         versions = range(wanted.after + 1, before)
         if not versions:
             return JournalPage(events=[], next_version=None, wallet_version=version)
-        order = _NEWEST_FIRST if wanted.newest_first else _OLDEST_FIRST
+        order = NEWEST_FIRST if wanted.newest_first else OLDEST_FIRST
         rows = await self._reads.rows(order, wallet_id, wanted.after, before, limit)
         ordered = versions[::-1] if wanted.newest_first else versions
         _assert_contiguous(rows, ordered[:limit])

@@ -42,7 +42,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     _fix_headers(case.headers or {})
     if case.meta is None or case.meta.generation.mode.is_positive:
         _fix_if_match(case.headers or {})
-        _fix_times(case.query or {})
+        _fix_query(case.query or {}, is_of_wallets=case.operation.path == "/v1/wallet")
     body = case.body
     if not isinstance(body, dict):
         return
@@ -89,11 +89,13 @@ def _fix_if_match(headers: Any) -> None:
         headers[name] = "*"
 
 
-def _fix_times(query: Any) -> None:
-    """A time that looks like one may not exist: the 31st of February. And a wallet is read as it
-    was at a version or at a time."""
+def _fix_query(query: Any, *, is_of_wallets: bool) -> None:
+    """A time that looks like one may not exist: the 31st of February. A wallet is read as it was at
+    a version or at a time, and a list of wallets has no version but that of one wallet."""
     if "version" in query:
         query.pop("at", None)
+    if is_of_wallets and "reference_id" not in query:
+        query.pop("min_version", None)
     for name in _TIMES & set(query):
         query[name] = "2026-01-02T03:04:05Z"
 

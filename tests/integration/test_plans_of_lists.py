@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
+from actors.journal.postgres_reader import NEWEST_FIRST, OLDEST_FIRST
 from projections import queries, transfer_list, wallet_list
 from projections.queries import Queries
+from projections.statements import BOUNDS, EVENTS
 from projections.wallet_history import AT_TIME, AT_VERSION
 from tests.support.domain import WALLET_ID
 
@@ -64,7 +66,7 @@ class Page(NamedTuple):
 
 _READS: Any = Queries(None, timeout_s=1.0)  # type: ignore[arg-type]  # only for its statements
 _NEWEST = 2**63 - 1
-_SCANNED_TYPES = "uuid, bigint, bigint, bigint, text, text, text, text"
+_SCANNED_TYPES = "uuid, bigint, bigint, bigint, text, text, text, text, text"
 
 
 def transfers(scan: str, index: str, **filters: str) -> Page:
@@ -99,10 +101,19 @@ PAGES = {
     "amount": transfers(
         "amount", "transfer_projections_by_amount", amount_min="0.01", amount_max="0.01"
     ),
+    "amounts": transfers(
+        "amounts", "transfer_projections_by_amount", amount_min="0.005", amount_max="0.011"
+    ),
+    "transfers with amounts": Page(
+        _READS.transfer_lists.count_amounts,
+        "uuid, text, text, bigint",
+        (WALLET_ID, "0.02", None, LIMIT),
+        "transfer_projections_by_amount",
+    ),
     "where a scan ended": Page(
         _READS.transfer_lists.projected["status"].scanned,
         _SCANNED_TYPES,
-        (WALLET_ID, _NEWEST, 0, LIMIT, "failed", None, None, None),
+        (WALLET_ID, _NEWEST, 0, LIMIT, "failed", None, None, None, None),
         _BY_STATUS,
     ),
     "wallets": wallets(_LISTS.projected["age"].page, "wallet_projections_by_age"),
@@ -116,6 +127,27 @@ PAGES = {
     "prefix": wallets(_LISTS.prefixed, "wallet_projections_by_prefix", prefix="rare-"),
     "wallets with a prefix": Page(
         _LISTS.count_prefixed, "text, bigint", ("shop-", LIMIT), "wallet_projections_by_prefix"
+    ),
+    "statement": Page(
+        BOUNDS,
+        "uuid, timestamptz, timestamptz",
+        (WALLET_ID, "2026-01-01 01:00+00", "2026-01-01 02:00+00"),
+        "wallet_events_pkey",
+    ),
+    "events of a statement": Page(
+        EVENTS, "uuid, bigint, bigint, bigint", (WALLET_ID, 77, 10_000, LIMIT), "wallet_events_pkey"
+    ),
+    "journal": Page(
+        OLDEST_FIRST,
+        "uuid, bigint, bigint, bigint",
+        (WALLET_ID, 9, 999, LIMIT),
+        "wallet_events_pkey",
+    ),
+    "journal, newest first": Page(
+        NEWEST_FIRST,
+        "uuid, bigint, bigint, bigint",
+        (WALLET_ID, 9, 999, LIMIT),
+        "wallet_events_pkey",
     ),
     "version": Page(AT_VERSION, "uuid, bigint", (WALLET_ID, 77), "wallet_events_pkey"),
     "time": Page(

@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from projections import statements
 from projections.statements import Statements
 from runtime.postgres.reads import ReadUnavailable
+from serve_app.http.problems import ProblemError
 from serve_app.routes import statements as route
 from tests.support.histories import write_history
 from tests.support.read_side import read_api
@@ -123,7 +125,7 @@ async def test_an_empty_statement_has_both_balances(database: str) -> None:
 async def test_what_is_written_meanwhile_is_not_in_the_statement(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statements, "PAGE_EVENTS", 2)
+    monkeypatch.setattr(statements, "PAGE_EVENTS", 3)  # The last page is not full.
     async with running_shard(database) as shard, read_api(database) as api:
         wallet = await shard.create_wallet()
         for _ in range(9):
@@ -244,3 +246,27 @@ async def test_what_a_statement_does_not_know_is_refused(database: str) -> None:
         assert (behind.status_code, behind.json()["code"]) == (409, "version_not_reached")
         nobody = await api.get(f"/v1/wallet/{wallet[:-4]}ffff/statement")
         assert (nobody.status_code, nobody.json()["code"]) == (404, "wallet_not_found")
+
+
+async def test_a_statement_pays_for_its_pages_and_ends_with_its_key(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "PAGE_EVENTS", 2)
+    paid: list[int] = []
+
+    async def pay(_request: Request, count: int, *, wait_max_s: float) -> None:
+        assert wait_max_s > 0
+        paid.append(count)
+        if len(paid) > 5:
+            raise ProblemError("key_invalid", "This key was revoked.")
+
+    monkeypatch.setattr(route, "continue_stream", pay)
+    async with running_shard(database) as shard, read_api(database) as api:
+        wallet = await shard.create_wallet()
+        for _ in range(8):
+            await shard.request(wallet, debit("1"))
+        assert (await get(api, wallet))["entry_count"] == 8
+        assert paid == [1] * 5
+        with pytest.raises(ProblemError, match="revoked"):
+            await api.get(f"/v1/wallet/{wallet}/statement")
+    assert route._running == set()

@@ -97,11 +97,12 @@ FILTERS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("scanned_max", [3, 20_000])
+@pytest.mark.parametrize(("scanned_max", "sorted_max"), [(3, 2), (3, 0), (20_000, 1_000)])
 async def test_a_list_has_what_its_filter_names_on_every_page(
-    database: str, monkeypatch: pytest.MonkeyPatch, scanned_max: int
+    database: str, monkeypatch: pytest.MonkeyPatch, scanned_max: int, sorted_max: int
 ) -> None:
     monkeypatch.setattr(transfer_list, "SCANNED_MAX", scanned_max)
+    monkeypatch.setattr(transfer_list, "SORTED_MAX", sorted_max)
     wallet = await write(database)
     async with read_api(database) as api:
         everything = await listed(api, wallet)

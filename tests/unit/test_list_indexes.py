@@ -1,0 +1,101 @@
+"""The filter of a list chooses the index that is scanned; the plans of each are tested elsewhere
+(`tests/integration/test_plans_of_lists.py`)."""
+
+from typing import Any
+
+import pytest
+
+from projections.queries import Queries
+from projections.transfer_list import TransferFilter
+from projections.wallet_list import WalletFilter
+from tests.support.domain import WALLET_ID
+
+
+class Asked:
+    """A pool without rows that notes the statements."""
+
+    def __init__(self, few: int = 0) -> None:
+        self.statements: list[str] = []
+        self._few = few
+
+    async def fetch(self, sql: str, *_: object) -> list[Any]:
+        self.statements.append(sql)
+        return []
+
+    async def fetchrow(self, sql: str, *_: object) -> Any:
+        return [self._few] if "count(*)" in sql else None
+
+
+@pytest.mark.parametrize(
+    ("index", "wanted"),
+    [
+        ("all", TransferFilter()),
+        ("all", TransferFilter(metadata={"a": "b"})),
+        ("all", TransferFilter(amount_min="1", amount_max="2")),
+        ("status", TransferFilter(status="failed")),
+        ("status", TransferFilter(type="debit", amount_min="1", amount_max="2")),
+        ("amount", TransferFilter(amount_min="1", amount_max="1", status="failed")),
+        ("reference", TransferFilter(reference_id="a", amount_min="1", amount_max="1")),
+        ("reference", TransferFilter(reference_id="a", type="debit")),
+    ],
+)
+async def test_a_list_of_transfers_scans_the_index_for_its_filter(
+    index: str, wanted: TransferFilter
+) -> None:
+    pool: Any = Asked(few=1_001)
+    queries = Queries(pool, timeout_s=1.0)
+
+    assert await queries.transfers(WALLET_ID, wanted, limit=5, cursor=None) is None
+
+    lists = queries.transfer_lists
+    assert pool.statements == [lists.projected[index].page, lists.written]
+
+
+@pytest.mark.parametrize(("found", "index"), [(1_000, "amounts"), (1_001, "status")])
+async def test_transfers_of_few_amounts_are_sorted_and_others_scanned(
+    found: int, index: str
+) -> None:
+    pool: Any = Asked(few=found)
+    queries = Queries(pool, timeout_s=1.0)
+
+    wanted = TransferFilter(amount_max="2", status="failed", metadata={"a": "b"})
+    await queries.transfers(WALLET_ID, wanted, limit=5, cursor=None)
+
+    assert pool.statements[0] == queries.transfer_lists.projected[index].page
+
+
+@pytest.mark.parametrize(
+    ("index", "wanted"),
+    [
+        ("age", WalletFilter()),
+        ("age", WalletFilter(status="active", metadata={"a": "b"})),
+        ("currency", WalletFilter(currency="USD")),
+        ("currency", WalletFilter(currency="USD", status="active")),
+        ("status", WalletFilter(currency="USD", status="frozen")),
+        ("status", WalletFilter(status="closed")),
+    ],
+)
+async def test_a_list_of_wallets_scans_the_index_for_its_filter(
+    index: str, wanted: WalletFilter
+) -> None:
+    pool: Any = Asked()
+    lists = Queries(pool, timeout_s=1.0).wallet_lists
+
+    await lists.page(wanted, limit=5, cursor=None, strong=False)
+    await lists.page(wanted, limit=5, cursor=None, strong=True)
+
+    assert pool.statements == [lists.projected[index].page, lists.written.page]
+
+
+@pytest.mark.parametrize(("found", "is_sorted"), [(1_000, True), (1_001, False)])
+async def test_wallets_with_a_rare_prefix_are_sorted_and_others_scanned(
+    found: int, is_sorted: bool
+) -> None:
+    pool: Any = Asked(few=found)
+    lists = Queries(pool, timeout_s=1.0).wallet_lists
+
+    wanted = WalletFilter(reference_id_prefix="a", currency="USD")
+    await lists.page(wanted, limit=5, cursor=None, strong=False)
+
+    expected = lists.prefixed if is_sorted else lists.projected["currency"].page
+    assert pool.statements == [expected]
