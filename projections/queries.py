@@ -47,15 +47,17 @@ FROM wallet_references r JOIN wallets w ON w.id = r.wallet_id WHERE r.reference_
 _TRANSFER_COLUMNS: Final = """t.type, t.status, t.amount::text, t.reference_id, t.metadata,
     t.failure_reason, t.created_at, t.settled_at, t.created_version, t.expires_at,
     t.on_expiry"""
+_PROJECTED_COLUMNS: Final = f"{_TRANSFER_COLUMNS}, t.completed_amount::text AS completed_amount"
+_WRITTEN_COLUMNS: Final = f"{_TRANSFER_COLUMNS}, t.settled_amount::text AS completed_amount"
 
 _PROJECTED_TRANSFER: Final = f"""
-SELECT t.transfer_id::text AS id, {_TRANSFER_COLUMNS}, w.currency, w.scale, w.version
+SELECT t.transfer_id::text AS id, {_PROJECTED_COLUMNS}, w.currency, w.scale, w.version
 FROM wallet_projections w
 LEFT JOIN transfer_projections t ON t.wallet_id = w.wallet_id AND t.transfer_id = $2::uuid
 WHERE w.wallet_id = $1::uuid
 """
 _WRITTEN_TRANSFER: Final = f"""
-SELECT t.id::text, {_TRANSFER_COLUMNS}, w.currency, w.scale, w.version
+SELECT t.id::text, {_WRITTEN_COLUMNS}, w.currency, w.scale, w.version
 FROM wallets w LEFT JOIN transfers t ON t.wallet_id = w.id AND t.id = $2::uuid
 WHERE w.id = $1::uuid
 """
@@ -65,7 +67,7 @@ WHERE w.id = $1::uuid
 _PROJECTED_TRANSFERS: Final = f"""
 SELECT t.*, w.currency, w.scale, w.version
 FROM wallet_projections w LEFT JOIN LATERAL (
-    SELECT t.transfer_id::text AS id, {_TRANSFER_COLUMNS}
+    SELECT t.transfer_id::text AS id, {_PROJECTED_COLUMNS}
     FROM transfer_projections t
     -- A newer transfer may be stored before the events between it and the wallet's row.
     WHERE t.wallet_id = $1::uuid AND t.created_version < $2 AND t.created_version <= w.version
@@ -77,7 +79,7 @@ WHERE w.wallet_id = $1::uuid ORDER BY t.created_version DESC
 _WRITTEN_TRANSFERS: Final = f"""
 SELECT t.*, w.currency, w.scale, w.version
 FROM wallets w LEFT JOIN LATERAL (
-    SELECT t.id::text, {_TRANSFER_COLUMNS}
+    SELECT t.id::text, {_WRITTEN_COLUMNS}
     FROM wallet_events e JOIN transfers t ON t.wallet_id = $1::uuid AND t.id = e.transfer_id
     WHERE e.wallet_id = $1::uuid AND e.version < $2
         AND e.transfer_id IS NOT NULL AND e.previous_status IS NULL
@@ -362,8 +364,13 @@ def _transfer_view(row: Row, wallet_id: WalletId) -> TransferView:
         settled_at=row["settled_at"],
         effect=effect_of(TransferType(row["type"])),
         expires_at=row["expires_at"] or UNSET,
+        completed_amount=_part(row["completed_amount"], row["scale"]),
         on_expiry=UNSET if row["expires_at"] is None else row["on_expiry"] or OnExpiry.FAIL,
     )
+
+
+def _part(amount: str | None, scale: int) -> str | msgspec.UnsetType:
+    return UNSET if amount is None else from_minor(int(amount), scale)
 
 
 def _encode_cursor(created_version: int) -> str:

@@ -23,6 +23,7 @@ STORED_UNDER_KEY = frozenset(
         "metadata_full",
         "wallet_not_empty",
         "expiry_out_of_range",
+        "amount_exceeds_hold",
     }
 )
 """Refusals that are stored under the idempotency key, like a success."""

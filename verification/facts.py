@@ -46,7 +46,7 @@ class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     transfer_id: str = ""
     """Transfer in the path of a settlement."""
     amount: int = 0
-    """Of an update: the overdraft limit."""
+    """Of an update: the overdraft limit. Of a completion: a part; 0: all."""
     pending: bool = False
     direction: Literal["", "both", "debit", "credit"] = ""
     """Of a freeze."""
@@ -99,6 +99,8 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     """Of a transfer that expires."""
     on_expiry: str = ""
+    part: int = 0
+    """What was completed of a transfer, if a part; 0: all of a completed one."""
     occurred_at: datetime | None = None
     """None: not read."""
     control: Control | None = None
@@ -149,6 +151,12 @@ class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
     failure_reason: str = ""
     expires_at: datetime | None = None
     on_expiry: str = ""
+    part: int = 0
+
+    @property
+    def completed(self) -> int:
+        """What it has moved."""
+        return (self.part or self.amount) if self.status == "completed" else 0
 
 
 class ExpiryRow(msgspec.Struct, frozen=True, kw_only=True):

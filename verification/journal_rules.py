@@ -9,7 +9,12 @@ from datetime import datetime
 
 from verification.expiry_rules import check_time
 from verification.facts import Balances, Control, JournalEvent
-from verification.reference_model import apply_step, change_allowed, step_allowed
+from verification.reference_model import (
+    apply_step,
+    change_allowed,
+    part_allowed,
+    step_allowed,
+)
 from verification.violations import Violation, ViolationKind
 
 
@@ -53,6 +58,7 @@ class WalletReplay:
                 step_allowed(event.transfer_type, event.previous_status, event.status)
                 and bool(event.transfer_id)
                 and event.amount > 0
+                and part_allowed(event.previous_status, event.status, event.amount, event.part)
                 and not stopped
                 and not (_should_complete(event) and not self.control.stops(event.transfer_type))
                 and self.control.status != "closed"
@@ -63,6 +69,7 @@ class WalletReplay:
                 event.previous_status,
                 event.status,
                 event.amount,
+                event.part,
             )
         if not allowed:
             what = f"{event.previous_status or 'nothing'} -> {event.transfer_type} {event.type}"

@@ -32,9 +32,16 @@ def step_allowed(transfer_type: str, before: str, after: str) -> bool:
 
 
 def apply_step(
-    balances: Balances, transfer_type: str, before: str, after: str, amount: int
+    balances: Balances, transfer_type: str, before: str, after: str, amount: int, part: int = 0
 ) -> Balances:
-    """``balances`` after a transfer of ``amount`` went from status ``before`` to ``after``."""
+    """``balances`` after a transfer of ``amount`` went from status ``before`` to ``after``.
+
+    ``part``: what was completed of it, if not all: as if it were two transfers, of which the other
+    one failed.
+    """
+    if part:
+        failed = apply_step(balances, transfer_type, before, "failed", amount - part)
+        return apply_step(failed, transfer_type, before, after, part)
     was = _SHARES.get((transfer_type, before), _NO_SHARE)
     now = _SHARES.get((transfer_type, after), _NO_SHARE)
     return Balances(
@@ -42,6 +49,11 @@ def apply_step(
         pending_debit=balances.pending_debit + (now[1] - was[1]) * amount,
         pending_credit=balances.pending_credit + (now[2] - was[2]) * amount,
     )
+
+
+def part_allowed(before: str, after: str, amount: int, part: int) -> bool:
+    """Whether only ``part`` may be completed; 0: it is all or nothing."""
+    return not part or ((before, after) == ("pending", "completed") and 0 < part < amount)
 
 
 def minor_units(amount: str) -> int:

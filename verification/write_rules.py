@@ -108,6 +108,7 @@ def _difference(
         reported.type,
         reported.status,
         reported.amount,
+        reported.part,
     )
     event_transfer = (
         event.wallet_id,
@@ -115,9 +116,12 @@ def _difference(
         event.transfer_type,
         event.status,
         event.amount,
+        event.part,
     )
-    requested = _requested_status(call), call.amount or reported.amount, call.wallet_id
-    if requested != (reported.status, reported.amount, reported.wallet_id):
+    asked = call.amount or reported.amount
+    moves = (reported.part if settles else 0) or reported.amount
+    requested = _requested_status(call), asked, call.wallet_id
+    if requested != (reported.status, moves, reported.wallet_id):
         return f"requested {requested}, reported {reported}"
     if reported_transfer == event_transfer:
         return ""

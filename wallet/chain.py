@@ -75,6 +75,8 @@ class EventContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     expires_at: datetime | None = None
     """Of a transfer that expires, as is ``on_expiry``."""
     on_expiry: str | None = None
+    completed_amount: str | None = None
+    """Of a transfer of which a part was completed."""
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -194,6 +196,7 @@ def _content(event: Event, after: Wallet, key_digest: bytes) -> bytes:
             key_digest=digest,
             expires_at=None if (expiry := transfer.expiry) is None else expiry.at,
             on_expiry=None if expiry is None else expiry.action,
+            completed_amount=None if transfer.part is None else str(transfer.part),
         )
     )
 

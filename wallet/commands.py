@@ -137,6 +137,8 @@ class SettleTransfer(
 
     transfer_id: TransferId
     status: Literal["completed", "failed"]
+    amount: str | None = None
+    """How much of it to complete; the rest is released. None: all. Not of a reversal."""
     reference_id: str | None = None
     metadata: Mapping[str, str] = {}
     delivery_id: TransferId | None = None

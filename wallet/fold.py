@@ -90,18 +90,33 @@ def _apply_change(wallet: Wallet, event: WalletChanged) -> Wallet:
 def _apply_transfer(wallet: Wallet, event: TransferChanged) -> Wallet:
     assert wallet.status is not WalletStatus.CLOSED, "INV-14 a closed wallet never changes"
     transfer = event.transfer
-    amount = transfer.amount
-    effect = BALANCE_EFFECTS[transfer.type, event.previous, transfer.status]
-    after = msgspec.structs.replace(
+    transition = (transfer.type, event.previous, transfer.status)
+    if transfer.part is None:
+        after = _move(wallet, transition, transfer.amount)
+    else:
+        after = _complete_part(wallet, transition, transfer.amount, transfer.part)
+    after = msgspec.structs.replace(after, version=wallet.version + 1, updated_at=event.occurred_at)
+    assert_invariants(after)
+    return after
+
+
+def _move(wallet: Wallet, transition: Transition, amount: int) -> Wallet:
+    effect = BALANCE_EFFECTS[transition]
+    return msgspec.structs.replace(
         wallet,
-        version=wallet.version + 1,
         balance=wallet.balance + effect.balance * amount,
         pending_debit=wallet.pending_debit + effect.pending_debit * amount,
         pending_credit=wallet.pending_credit + effect.pending_credit * amount,
-        updated_at=event.occurred_at,
     )
-    assert_invariants(after)
-    return after
+
+
+def _complete_part(wallet: Wallet, transition: Transition, amount: int, part: int) -> Wallet:
+    """Two numbers move: what settles does what a completion does, what is released a failure."""
+    type, before, after = transition
+    assert (before, after) == (_PENDING, _COMPLETED), "INV-4 a part is of a hold that completes"
+    assert 0 < part < amount, "INV-4 a part is less than the whole"
+    settled = _move(wallet, transition, part)
+    return _move(settled, (type, _PENDING, _FAILED), amount - part)
 
 
 def assert_invariants(wallet: Wallet) -> None:

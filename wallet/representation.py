@@ -124,6 +124,16 @@ class TransferView(msgspec.Struct, frozen=True, kw_only=True):
     ) = UNSET
     on_expiry: Annotated[str, _value_of(OnExpiry)] | UnsetType = UNSET
     """Set if, and only if, ``expires_at`` is."""
+    completed_amount: (
+        Annotated[
+            str,
+            Meta(
+                description="What was completed, if that is less than `amount`; the rest was "
+                "released. Absent: all of a completed transfer, nothing of another one.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class TransferResultView(TransferView, frozen=True, kw_only=True):
@@ -187,6 +197,9 @@ def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultVi
         effect=effect_of(transfer.type),
         expires_at=UNSET if (expiry := transfer.expiry) is None else expiry.at,
         on_expiry=UNSET if expiry is None else expiry.action,
+        completed_amount=UNSET
+        if transfer.part is None
+        else from_minor(transfer.part, wallet.scale),
         wallet=balances_view(wallet),
     )
 

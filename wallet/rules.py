@@ -101,7 +101,8 @@ def decide_transfer(
 def decide_settlement(
     wallet: Wallet | None, transfer: Transfer | None, command: SettleTransfer, *, now: datetime
 ) -> TransferChanged | Transfer | Refusal:
-    """Complete or revert. A repetition returns the transfer itself: it has no second effect.
+    """Complete, all or a part, or revert. A repetition returns the transfer itself: it has no
+    second effect.
 
     INV-4: only a pending transfer changes. INV-15: one that has expired is settled before, by
     `decide_expiry`.
@@ -110,8 +111,12 @@ def decide_settlement(
         return WALLET_NOT_FOUND
     if transfer is None:
         return TRANSFER_NOT_FOUND
+    part = _part_to_complete(wallet, transfer, command)
+    if isinstance(part, Refusal):
+        return part
     target = TransferStatus(command.status)
-    if transfer.status is target:
+    # A completion of another amount is no repetition.
+    if transfer.status is target and transfer.part == part:
         return transfer
     if transfer.status is not TransferStatus.PENDING:
         return _already_settled(transfer)
@@ -133,10 +138,26 @@ def decide_settlement(
             settled_at=now,
             reference_id=command.reference_id or transfer.reference_id,
             metadata=metadata,
+            part=part,
         ),
         previous=transfer.status,
         occurred_at=now,
     )
+
+
+def _part_to_complete(
+    wallet: Wallet, transfer: Transfer, command: SettleTransfer
+) -> int | Refusal | None:
+    """What is to be completed, if that is less than the transfer's amount; None: all of it."""
+    if command.amount is None:
+        return None
+    try:
+        amount = to_minor(command.amount, wallet.scale)
+    except AmountError as error:
+        return invalid_amount(wallet.currency, error, "/amount")
+    if amount > transfer.amount:
+        return _amount_exceeds_hold(wallet, transfer, amount)
+    return None if amount == transfer.amount else amount
 
 
 def decide_expiry(wallet: Wallet, transfer: Transfer, *, now: datetime) -> TransferChanged:
@@ -244,6 +265,15 @@ def _too_much_metadata(transfer: Transfer, command: SettleTransfer) -> Refusal:
         detail=f"The transfer's metadata has {len(transfer.metadata)} entries, and {new} more were "
         f"sent: it holds at most {METADATA_ENTRIES_MAX}.",
         pointer="/metadata",
+    )
+
+
+def _amount_exceeds_hold(wallet: Wallet, transfer: Transfer, amount: int) -> Refusal:
+    return Refusal(
+        code=RefusalCode.AMOUNT_EXCEEDS_HOLD,
+        detail=f"The transfer is of {from_minor(transfer.amount, wallet.scale)} {wallet.currency}: "
+        f"{from_minor(amount, wallet.scale)} can't be completed of it.",
+        pointer="/amount",
     )
 
 

@@ -93,6 +93,16 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime | None = None
     expiry: Expiry | None = None
     """Of a transfer that was created pending, and keeps it; None: it never expires."""
+    part: int | None = None
+    """What was completed of a completed transfer, if that is less than its amount; the rest was
+    released. 1 to ``amount`` - 1."""
+
+    @property
+    def completed_amount(self) -> int:
+        """What the transfer has moved."""
+        if self.status is not TransferStatus.COMPLETED:
+            return 0
+        return self.amount if self.part is None else self.part
 
     def is_due(self, now: datetime) -> bool:
         """Whether it is pending and has expired: from then on nothing but its expiry settles it."""

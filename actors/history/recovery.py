@@ -217,6 +217,7 @@ class _RecoveryBuilder:
         command = SettleTransfer(
             transfer_id=view.id,
             status="completed" if view.status == "completed" else "failed",
+            amount=canonical_amount(view.completed_amount) if view.completed_amount else None,
             reference_id=view.reference_id,
             metadata=view.metadata,
         )

@@ -32,6 +32,7 @@ def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
         *_delivery_columns(batch.deliveries),
         _has_changes(batch.events),
         *expiry_columns(batch.events),
+        part_column(batch.events),
     )
 
 
@@ -144,6 +145,19 @@ def expiry_columns(
         [None if one is None else one.at for one in expiries],
         [None if one is None else one.action for one in expiries],
     )
+
+
+def part_column(events: Sequence[RecordedEvent]) -> list[str | None]:
+    """What was completed of each event's transfer, if a part; empty if of none of them."""
+    parts = [_part_of(recorded) for recorded in events]
+    return parts if any(parts) else []
+
+
+def _part_of(recorded: RecordedEvent) -> str | None:
+    event = recorded.event
+    if not isinstance(event, TransferChanged) or event.transfer.part is None:
+        return None
+    return str(event.transfer.part)
 
 
 def _expiry_of(recorded: RecordedEvent) -> Expiry | None:

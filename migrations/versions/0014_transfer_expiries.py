@@ -5,13 +5,17 @@ expires and whether it fails or completes then. `transfer_expiries` has a row fo
 transfer that expires, and no other: a partial index on `transfers` would make every settlement of
 any transfer write its indexes. (Decision 0077)
 
+`completed_amount` is what was completed of a hold, if only a part was. `transfers.settled_amount`
+has the same.
+
 A batch without an expiring transfer passes two empty arrays and runs no other statement than
 before.
 
 Functions of earlier releases stay for their shards during an upgrade. They don't settle a transfer
 that expires (WV002): they would leave its row behind, and complete it after its time.
 
-`transfers.expires_at` is there since the first revision; nothing has written it yet. The new
+`transfers.expires_at` and `settled_amount` are there since the first revision; nothing has written
+them yet. The new
 columns have no default, so no table is rewritten.
 
 Revision ID: 0014
@@ -28,11 +32,15 @@ down_revision = "0013"
 
 _TABLES: Final = """
 ALTER TABLE transfers ADD COLUMN on_expiry text;
-ALTER TABLE wallet_events ADD COLUMN expires_at timestamptz, ADD COLUMN on_expiry text;
+ALTER TABLE wallet_events
+    ADD COLUMN expires_at timestamptz,
+    ADD COLUMN on_expiry text,
+    ADD COLUMN completed_amount numeric(38, 0);
 ALTER TABLE transfers ALTER COLUMN on_expiry SET STATISTICS 10;
 ALTER TABLE wallet_events
     ALTER COLUMN expires_at SET STATISTICS 10,
-    ALTER COLUMN on_expiry SET STATISTICS 10;
+    ALTER COLUMN on_expiry SET STATISTICS 10,
+    ALTER COLUMN completed_amount SET STATISTICS 10;
 CREATE TABLE transfer_expiries (
     wallet_id   uuid NOT NULL,
     transfer_id uuid NOT NULL,
@@ -72,22 +80,25 @@ _EDITS: Final[Mapping[str, str]] = {
         "    changes          boolean,\n"
         "    -- when the transfer of an event expires, and how; empty if none of them does\n"
         "    e_expires_at     timestamptz[],\n"
-        "    e_on_expiry      text[]\n)"
+        "    e_on_expiry      text[],\n"
+        "    -- what was completed of an event's transfer, if a part; empty if of none of them\n"
+        "    e_completed      text[]\n)"
     ),
     # wallet_events
     "hash, previous_hash, key_digest, format)": (
-        "hash, previous_hash, key_digest, format,\n            expires_at, on_expiry)"
+        "hash, previous_hash, key_digest, format,\n"
+        "            expires_at, on_expiry, completed_amount)"
     ),
     "hash, previous_hash, key_digest, 1": (
-        "hash, previous_hash, key_digest, 1, expires_at, on_expiry"
+        "hash, previous_hash, key_digest, 1, expires_at, on_expiry, completed::numeric"
     ),
     "e_failure_reason, e_reference_id, e_metadata, e_made_by, e_hash, e_previous_hash,\n"
     "            e_key_digest)": (
         "e_failure_reason, e_reference_id, e_metadata, e_made_by, e_hash, e_previous_hash,\n"
-        "            e_key_digest, e_expires_at, e_on_expiry)"
+        "            e_key_digest, e_expires_at, e_on_expiry, e_completed)"
     ),
     "hash, previous_hash, key_digest);": (
-        "hash, previous_hash, key_digest,\n            expires_at, on_expiry);"
+        "hash, previous_hash, key_digest,\n            expires_at, on_expiry, completed);"
     ),
     # transfers
     "            metadata, created_at, settled_at)\n": (
@@ -103,6 +114,16 @@ _EDITS: Final[Mapping[str, str]] = {
         "            AS e(wallet_id, version, type, transfer_id, transfer_type, previous, amount,\n"
         "            reference_id, metadata, expires_at, on_expiry)\n"
     ),
+    "            reference_id = e.reference_id, metadata = e.metadata::json\n        FROM unnest": (
+        "            reference_id = e.reference_id, metadata = e.metadata::json,\n"
+        "            settled_amount = e.completed::numeric\n        FROM unnest"
+    ),
+    "            e_reference_id, e_metadata)\n            AS e(wallet_id, type,": (
+        "            e_reference_id, e_metadata, e_completed)\n            AS e(wallet_id, type,"
+    ),
+    "failure_reason, reference_id, metadata)\n        WHERE t.wallet_id": (
+        "failure_reason, reference_id, metadata,\n            completed)\n        WHERE t.wallet_id"
+    ),
     "\n    IF cardinality(k_key) > 0 THEN\n": (
         f"{_EXPIRIES}\n    IF cardinality(k_key) > 0 THEN\n"
     ),
@@ -112,7 +133,7 @@ _EDITS: Final[Mapping[str, str]] = {
 _SETTLED_FROM: Final = "AND t.status = e.previous"
 _NOT_EXPIRING: Final = f"{_SETTLED_FROM} AND t.expires_at IS NULL"
 
-_NEW_PARAMETERS: Final = 50
+_NEW_PARAMETERS: Final = 51
 
 
 def edited(function: str, edits: Mapping[str, str]) -> str:
@@ -165,7 +186,10 @@ def downgrade() -> None:
     )
     run_script("DROP TABLE transfer_expiries")
     run_script("ALTER TABLE transfers DROP COLUMN on_expiry")
-    run_script("ALTER TABLE wallet_events DROP COLUMN expires_at, DROP COLUMN on_expiry")
+    run_script(
+        "ALTER TABLE wallet_events DROP COLUMN expires_at, DROP COLUMN on_expiry, "
+        "DROP COLUMN completed_amount"
+    )
 
 
 _DROP_NEW: Final = f"""

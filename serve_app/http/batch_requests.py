@@ -100,8 +100,8 @@ ITEM_FORMS: Final = (
     ),
     ItemForm(
         component="BatchCompletion",
-        description="An item that completes a pending transfer.",
-        fields=(*_ANY_ITEM, "complete"),
+        description="An item that completes a pending transfer: all of it, or `amount`.",
+        fields=(*_ANY_ITEM, "complete", "amount"),
         required=("complete",),
     ),
     ItemForm(
@@ -219,19 +219,22 @@ def _command(item: BatchItem) -> commands.Command:
         return _settlement(item)
     if item.type is UNSET or item.amount is UNSET:
         raise _ItemError("", "send type and amount, or complete, or revert")
-    try:
-        amount = canonical_amount(item.amount if isinstance(item.amount, str) else str(item.amount))
-    except AmountError as error:
-        raise _ItemError("/amount", str(error)) from error
     return commands.CreateTransfer(
         transfer_id=TransferId(new_id()),
         type=item.type,
         status=item.status or _STATUS_DEFAULT,
-        amount=amount,
+        amount=_canonical(item.amount),
         reference_id=item.reference_id,
         metadata=item.metadata,
         expiry=_expiry(item),
     )
+
+
+def _canonical(amount: str | int) -> str:
+    try:
+        return canonical_amount(amount if isinstance(amount, str) else str(amount))
+    except AmountError as error:
+        raise _ItemError("/amount", str(error)) from error
 
 
 def _expiry(item: BatchItem) -> commands.RequestedExpiry | None:
@@ -252,6 +255,8 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
     if len(settlements) > 1 or not _is_settlement_only(item):
         raise _ItemError("", "send type and amount, or complete, or revert: one of them")
     ((name, sent),) = settlements.items()
+    if name == "revert" and item.amount is not UNSET:
+        raise _ItemError("/amount", "a transfer is reverted as a whole: leave it out")
     keyless = item.idempotency_key is None
     transfer_id = canonical_uuid(sent)
     if transfer_id is None:
@@ -259,6 +264,7 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
     return commands.SettleTransfer(
         transfer_id=TransferId(transfer_id),
         status="completed" if name == "complete" else "failed",
+        amount=None if item.amount is UNSET else _canonical(item.amount),
         reference_id=item.reference_id,
         metadata=item.metadata,
         delivery_id=TransferId(new_id()) if keyless and name == "complete" else None,
@@ -266,7 +272,7 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
 
 
 def _is_settlement_only(item: BatchItem) -> bool:
-    return item.type is item.amount is item.status is item.expires_at is UNSET and (
+    return item.type is item.status is item.expires_at is UNSET and (
         item.expires_in_s is item.on_expiry is UNSET
     )
 

@@ -189,6 +189,15 @@ class SettleTransferBody(_Request):
     )
 
 
+class CompleteTransferBody(SettleTransferBody):
+    """How much to complete, and optional details."""
+
+    amount: Amount = Field(  # type: ignore[assignment]
+        default=None,
+        description="How much of it to complete; the rest is released. Left out: all of it.",
+    )
+
+
 class WalletList(msgspec.Struct, frozen=True, kw_only=True):
     """The wallets found, at most one."""
 

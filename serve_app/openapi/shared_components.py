@@ -123,6 +123,7 @@ _COMPONENT_OF_FIELD: Final = {
     "amount": "Amount",
     "applied": "Applied",
     "balance": "Balance",
+    "completed_amount": "Amount",
     "code": "ProblemCode",
     "metadata": "Metadata",
     "overdraft_limit": "Limit",

@@ -109,13 +109,17 @@ async def _settle_transfer_as(status: Literal["completed", "failed"], request: R
     wallet_id, transfer_id = wallet_id_of(request), transfer_id_of(request)
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
-    body = parse_body(models.SettleTransferBody, raw)
+    completes = status == "completed"
+    model = models.CompleteTransferBody if completes else models.SettleTransferBody
+    body: models.SettleTransferBody = parse_body(model, raw)
+    amount = body.amount if isinstance(body, models.CompleteTransferBody) else None
     command = commands.SettleTransfer(
         transfer_id=transfer_id,
         status=status,
+        amount=amount,  # type: ignore[arg-type]  # canonical: text, whatever was sent
         reference_id=body.reference_id,
         metadata=body.metadata,
-        delivery_id=TransferId(new_id()) if key is None and status == "completed" else None,
+        delivery_id=TransferId(new_id()) if key is None and completes else None,
     )
     idempotency = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
     result = await submit(services, request, wallet_id, command, idempotency or None)

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from actors.journal.postgres_columns import event_row, expiry_columns
+from actors.journal.postgres_columns import event_row, expiry_columns, part_column
 from actors.journal.postgres_rows import recorded_event_from_row
 from tests.support.domain import NOW, WALLET_ID, transfer_id
 from wallet.chain import GENESIS, content_of, link, record
@@ -127,11 +127,13 @@ def _rewound(draw: st.DrawFn, wallet: Wallet, at: datetime) -> RecordedEvent:
 
 def _settled(draw: st.DrawFn, wallet: Wallet, transfer: Transfer, at: datetime) -> RecordedEvent:
     failed = draw(st.booleans())
+    is_part = not failed and transfer.amount > 1 and draw(st.booleans())
     after = msgspec.structs.replace(
         transfer,
         status=FAILED if failed else COMPLETED,
         failure_reason=FailureReason.REVERTED if failed else None,
         settled_at=at,
+        part=draw(st.integers(1, transfer.amount - 1)) if is_part else None,
     )
     return _recorded(draw, wallet, after, PENDING, at)
 
@@ -185,7 +187,8 @@ def journal_row(recorded: RecordedEvent, created: Wallet, format: int | None = 1
     }
     head = {name: columns.pop(name) for name in ("wallet_id", "version", "type")}
     (at, action) = expiry_columns([recorded])
-    expiry = {"expires_at": (at or [None])[0], "on_expiry": (action or [None])[0]}
+    expiry: dict[str, Any] = {"expires_at": (at or [None])[0], "on_expiry": (action or [None])[0]}
+    expiry["completed_amount"] = (part_column([recorded]) or [None])[0]
     row = head | {"occurred_at": recorded.event.occurred_at} | columns | wallet | expiry
     made = JournalRow(row.values())
     made.names = {name: number for number, name in enumerate(row)}

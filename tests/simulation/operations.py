@@ -80,6 +80,7 @@ def _command(operation: RequestedOperation, wallet_id: WalletId, random: SeededR
         return SettleTransfer(
             transfer_id=TransferId(operation.transfer_id),
             status="completed" if completes else "failed",
+            amount=canonical_amount(from_minor(operation.amount, 2)) if operation.amount else None,
             reference_id=operation.intent,
             delivery_id=TransferId(random.identifier()) if keyless else None,
         )

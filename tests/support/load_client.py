@@ -30,7 +30,7 @@ class RequestedOperation(msgspec.Struct, frozen=True, kw_only=True):
     wallet_id: str = ""
     transfer_id: str = ""
     amount: int = 0
-    """Of an update: the overdraft limit."""
+    """Of an update: the overdraft limit. Of a completion: a part; 0: all."""
     pending: bool = False
     expires_in_s: int = 0
     """0: never."""

@@ -82,6 +82,17 @@ def test_a_hold_and_its_end_are_applied_again(
         assert (again[1].status, again[1].failure_reason) == (status, end.failure_reason)
 
 
+def test_a_part_is_completed_again_as_a_part() -> None:
+    making = CommitRequestBuilder()
+    wallet = making.create(wallet_id(1))
+    held = making.transfer(wallet.id, make_transfer(id=transfer_id(1), amount=1_000))
+    making.settle(wallet.id, settled(held, TransferStatus.COMPLETED, part=5))
+    recovery = recovered(making.write.events[1:], wallet, LATE)
+    assert recovery.outcomes == [APPLIED_AGAIN, APPLIED_AGAIN]
+    assert transfers_of(recovery)[1].part == 5
+    assert recovery.write.wallets[wallet.id].balance == 5
+
+
 def test_what_expired_in_both_histories_is_there_already() -> None:
     making = CommitRequestBuilder()
     wallet = making.create(wallet_id(1))
