@@ -365,12 +365,20 @@ def _transfer_view(row: Row, wallet_id: WalletId) -> TransferView:
         effect=effect_of(TransferType(row["type"])),
         expires_at=row["expires_at"] or UNSET,
         completed_amount=_part(row["completed_amount"], row["scale"]),
+        pending_amount=_left(row),
         on_expiry=UNSET if row["expires_at"] is None else row["on_expiry"] or OnExpiry.FAIL,
     )
 
 
 def _part(amount: str | None, scale: int) -> str | msgspec.UnsetType:
     return UNSET if amount is None else from_minor(int(amount), scale)
+
+
+def _left(row: Row) -> str | msgspec.UnsetType:
+    """What is still held of a transfer of which a part was completed."""
+    if row["completed_amount"] is None or row["status"] != "pending":
+        return UNSET
+    return from_minor(int(row["amount"]) - int(row["completed_amount"]), row["scale"])
 
 
 def _encode_cursor(created_version: int) -> str:

@@ -103,7 +103,7 @@ class FactIndex:
 
     @cached_property
     def settlements(self) -> dict[str, JournalEvent]:
-        """The event that completed or failed each transfer."""
+        """The event that completed or failed each transfer, as a whole."""
         return {
             event.transfer_id: event
             for event in self.facts.journal

@@ -47,6 +47,8 @@ class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Transfer in the path of a settlement."""
     amount: int = 0
     """Of an update: the overdraft limit. Of a completion: a part; 0: all."""
+    final: bool = True
+    """Of a completion: whether the rest is released."""
     pending: bool = False
     direction: Literal["", "both", "debit", "credit"] = ""
     """Of a freeze."""
@@ -100,7 +102,9 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Of a transfer that expires."""
     on_expiry: str = ""
     part: int = 0
-    """What was completed of a transfer, if a part; 0: all of a completed one."""
+    """What was completed of a transfer, if a part; 0: all of a completed one, nothing of others."""
+    completed_before: int = 0
+    """What had been completed of it before this event. Only the journal says it."""
     occurred_at: datetime | None = None
     """None: not read."""
     control: Control | None = None
@@ -111,7 +115,14 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def status(self) -> str:
         """The transfer's status after the event; empty for a wallet creation."""
+        if self.type == "transfer.partially_completed":
+            return "pending"
         return self.type.removeprefix("transfer.") if self.transfer_id else ""
+
+    @property
+    def completed(self) -> int:
+        """What has been completed of the transfer."""
+        return self.part or (self.amount if self.status == "completed" else 0)
 
     @property
     def is_late(self) -> bool:
@@ -156,7 +167,7 @@ class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def completed(self) -> int:
         """What it has moved."""
-        return (self.part or self.amount) if self.status == "completed" else 0
+        return self.part or (self.amount if self.status == "completed" else 0)
 
 
 class ExpiryRow(msgspec.Struct, frozen=True, kw_only=True):

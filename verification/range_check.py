@@ -204,7 +204,7 @@ class RangeCheck:
         written = [rows.transfer_from_row(row) for row in found.get("row", ())]
         for row in written:
             self._totals.transfers += 1
-            if row.status == "completed":
+            if row.completed:
                 wallet = self._wallets.get(wallet_id)
                 sign = -1 if row.type == "debit" else 1
                 self._totals.holds[wallet.row.currency if wallet else ""] += sign * row.completed

@@ -88,7 +88,7 @@ def check_conservation(
         currencies[wallet.wallet_id] = wallet.currency
         held[wallet.currency] += wallet.balances.balance + wallet.balances.pending_credit
     for transfer in transfers:
-        if transfer.status == "completed":
+        if transfer.completed:
             sign = -1 if transfer.type == "debit" else 1
             held[currencies.get(transfer.wallet_id, "")] += sign * transfer.completed
     for currency, difference in sorted(held.items()):

@@ -37,7 +37,8 @@ SELECT wallet_id::text, version, type, balance::text, pending_debit::text, pendi
     coalesce(amount, 0)::text, coalesce(reference_id, ''), coalesce(failure_reason, ''),
     coalesce(hash, ''), coalesce(previous_hash, ''), coalesce(key_digest, ''),
     CASE WHEN transfer_id IS NULL THEN metadata::text END, expires_at, coalesce(on_expiry, ''),
-    occurred_at, coalesce(completed_amount, 0)::text
+    occurred_at, coalesce(completed_amount, 0)::text,
+    coalesce(completed_before, 0)::text
 """
 
 _EVENT: Final = f"{_EVENT_FIELDS} FROM wallet_events"
@@ -154,10 +155,11 @@ def _event_from_row(row: Row) -> JournalEvent:
         on_expiry=row[17],
         occurred_at=row[18],
         part=int(row[19]),
+        completed_before=int(row[20]),
     )
 
 
-EVENT_COLUMNS: Final = 20
+EVENT_COLUMNS: Final = 21
 """Of a statement over events in the order of transfers."""
 
 
@@ -167,7 +169,7 @@ def chain_from_row(row: Row) -> EventChain:
 
 def content_from_row(row: Row, wallet: "Wallet") -> ContentFacts:
     """Of a row of `EVENTS_BY_VERSION`."""
-    occurred_at, _, created_at, reference_id, metadata = row[18:23]
+    occurred_at, _, _, created_at, reference_id, metadata = row[18:24]
     if row[2] == "wallet.rewound":
         return ContentFacts(occurred_at=occurred_at, rewound=_rewound.decode(metadata))
     if row[2] in CHANGES:

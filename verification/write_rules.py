@@ -118,14 +118,29 @@ def _difference(
         event.amount,
         event.part,
     )
-    asked = call.amount or reported.amount
-    moves = (reported.part if settles else 0) or reported.amount
-    requested = _requested_status(call), asked, call.wallet_id
-    if requested != (reported.status, moves, reported.wallet_id):
+    if reported_transfer != event_transfer:
+        return f"reported {reported_transfer}, event {event_transfer}"
+    if settles:
+        return "" if _is_settled_as_asked(call, reported, event) else f"requested {call}"
+    requested = _requested_status(call), call.amount or reported.amount, call.wallet_id
+    if requested != (reported.status, reported.amount, reported.wallet_id):
         return f"requested {requested}, reported {reported}"
-    if reported_transfer == event_transfer:
-        return ""
-    return f"reported {reported_transfer}, event {event_transfer}"
+    return ""
+
+
+def _is_settled_as_asked(call: ClientCall, reported: ReportedState, event: JournalEvent) -> bool:
+    """Whether ``event`` settled what ``call`` asked for."""
+    if reported.wallet_id != call.wallet_id:
+        return False
+    if call.operation == "revert":
+        return reported.status == "failed"
+    done = event.completed - event.completed_before
+    left = event.amount - event.completed_before
+    # A repetition asks for what is completed in all.
+    if (call.amount or left) != done and (call.amount or event.amount) != event.completed:
+        return False
+    goes_on = not call.final and done < left
+    return reported.status == ("pending" if goes_on else "completed")
 
 
 def _is_as_asked(call: ClientCall, control: Control) -> bool:

@@ -138,7 +138,9 @@ class SettleTransfer(
     transfer_id: TransferId
     status: Literal["completed", "failed"]
     amount: str | None = None
-    """How much of it to complete; the rest is released. None: all. Not of a reversal."""
+    """How much of it to complete. None: all that is left. Not of a reversal."""
+    final: bool = True
+    """Whether the rest is released. False: it stays held. Then the command has a key."""
     reference_id: str | None = None
     metadata: Mapping[str, str] = {}
     delivery_id: TransferId | None = None

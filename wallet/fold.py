@@ -92,9 +92,9 @@ def _apply_transfer(wallet: Wallet, event: TransferChanged) -> Wallet:
     transfer = event.transfer
     transition = (transfer.type, event.previous, transfer.status)
     if transfer.part is None:
-        after = _move(wallet, transition, transfer.amount)
+        after = _move(wallet, transition, transfer.amount - event.completed_before)
     else:
-        after = _complete_part(wallet, transition, transfer.amount, transfer.part)
+        after = _settle_in_part(wallet, event)
     after = msgspec.structs.replace(after, version=wallet.version + 1, updated_at=event.occurred_at)
     assert_invariants(after)
     return after
@@ -110,13 +110,17 @@ def _move(wallet: Wallet, transition: Transition, amount: int) -> Wallet:
     )
 
 
-def _complete_part(wallet: Wallet, transition: Transition, amount: int, part: int) -> Wallet:
-    """Two numbers move: what settles does what a completion does, what is released a failure."""
-    type, before, after = transition
-    assert (before, after) == (_PENDING, _COMPLETED), "INV-4 a part is of a hold that completes"
-    assert 0 < part < amount, "INV-4 a part is less than the whole"
-    settled = _move(wallet, transition, part)
-    return _move(settled, (type, _PENDING, _FAILED), amount - part)
+def _settle_in_part(wallet: Wallet, event: TransferChanged) -> Wallet:
+    """Two numbers move: what settles now does what a completion does, and what is released now a
+    failure."""
+    transfer = event.transfer
+    assert event.previous is _PENDING, "INV-4 a part is of a hold"
+    assert 0 < transfer.completed_amount < transfer.amount, "INV-4 a part is less than the whole"
+    assert event.settled_now >= 0, "INV-4 what was completed stays so"
+    settles = transfer.status is not _FAILED
+    assert settles == (event.settled_now > 0), "INV-4 a failure completes nothing, a part something"
+    settled = _move(wallet, (transfer.type, _PENDING, _COMPLETED), event.settled_now)
+    return _move(settled, (transfer.type, _PENDING, _FAILED), event.released_now)
 
 
 def assert_invariants(wallet: Wallet) -> None:

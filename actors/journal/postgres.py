@@ -128,7 +128,7 @@ _NOTHING: Final = CommitRequest(
     events=[],
 )
 
-COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 52))})"
+COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 53))})"
 
 
 class PostgresJournal:

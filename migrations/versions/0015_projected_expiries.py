@@ -89,8 +89,15 @@ _CATCH_UP_EDITS: Final[Mapping[str, str]] = {
     "        version, version\n    FROM wallet_events\n": (
         "        version, version, expires_at, on_expiry\n    FROM wallet_events\n"
     ),
+    "            status = substr(e.type, 10), reference_id": (
+        "            status = CASE WHEN e.type = 'transfer.partially_completed' THEN 'pending'\n"
+        "                ELSE substr(e.type, 10) END,\n"
+        "            reference_id"
+    ),
     "settled_at = e.occurred_at, version = e.version\n": (
-        "settled_at = e.occurred_at, version = e.version,\n"
+        "version = e.version,\n"
+        "            settled_at = CASE WHEN e.type = 'transfer.partially_completed' THEN NULL\n"
+        "                ELSE e.occurred_at END,\n"
         "            completed_amount = e.completed_amount\n"
     ),
 }

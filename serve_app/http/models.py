@@ -194,7 +194,12 @@ class CompleteTransferBody(SettleTransferBody):
 
     amount: Amount = Field(  # type: ignore[assignment]
         default=None,
-        description="How much of it to complete; the rest is released. Left out: all of it.",
+        description="How much of it to complete. Left out: all that is left.",
+    )
+    final: bool = Field(
+        default=True,
+        description="`false`: what is left stays held. Needs `amount` and an Idempotency-Key, "
+        "because a repetition would complete twice.",
     )
 
 

@@ -124,6 +124,7 @@ _COMPONENT_OF_FIELD: Final = {
     "applied": "Applied",
     "balance": "Balance",
     "completed_amount": "Amount",
+    "pending_amount": "Amount",
     "code": "ProblemCode",
     "metadata": "Metadata",
     "overdraft_limit": "Limit",

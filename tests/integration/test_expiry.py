@@ -56,9 +56,13 @@ async def holding(shard: ShardUnderTest, count: int, seconds: float) -> WalletId
 
 
 async def completed_in_part(shard: ShardUnderTest, wallet: WalletId) -> str:
-    """A hold of 5.00 of which 0.01 was completed; its id."""
+    """A hold of 5.00 of which 0.01 was completed, and one that goes on; the first one's id."""
     held: str = body(await shard.request(wallet, debit("5", status="pending")))["id"]
     applied(await shard.request(wallet, settle(held, "completed", amount="0.01")))
+    going_on: str = body(await shard.request(wallet, debit("1", status="pending")))["id"]
+    for part in ("0.02", "0.03"):
+        command = settle(going_on, "completed", amount=part, final=False)
+        applied(await shard.request(wallet, command, key=part))
     return held
 
 
@@ -120,7 +124,7 @@ async def test_a_rebuild_and_an_old_consumer_show_when_transfers_expire(
     )
     try:
         expected = await connection.fetchval(f"{projected} transfer_projections")
-        assert len(expected) == 5
+        assert len(expected) == 6
         for events_max in (1, 100):
             await connection.execute(
                 "UPDATE transfer_projections SET expires_at = NULL, completed_amount = NULL"
@@ -159,6 +163,7 @@ DAMAGES = {
     "UPDATE transfers SET on_expiry = 'complete' WHERE on_expiry = 'fail'": "transfer_row_differs",
     "UPDATE wallet_events SET expires_at = NULL": "event_hash_wrong",
     "UPDATE wallet_events SET completed_amount = 2 WHERE completed_amount = 1": "fold_broken",
+    "UPDATE wallet_events SET completed_before = 1 WHERE completed_before = 2": "fold_broken",
     "UPDATE transfers SET settled_amount = NULL": "transfer_row_differs",
     "UPDATE transfer_projections SET completed_amount = NULL": "projection_differs",
 }

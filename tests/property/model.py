@@ -9,7 +9,7 @@ and an item one of
 
     {"do": "create", "id": …, "currency": …, "scale": …, "reference": …}
     {"do": "transfer", "id": …, "type": …, "status": …, "amount": text, "expires": s, "then": …}
-    {"do": "settle", "id": …, "status": …, "amount": text or None}
+    {"do": "settle", "id": …, "status": …, "amount": text or None, "final": bool}
     {"do": "expire", "id": …}
     {"do": "control", "what": …, "direction": …, "reason": …, "limit": …, "patch": …, "match": …}
 
@@ -239,7 +239,7 @@ class Model:
             "reason": None,
             "created": now,
             "settled": now if item["status"] == "completed" else None,
-            "part": None,
+            "done": amount if item["status"] == "completed" else Decimal(0),
             "expires": _later(now, item["expires"]),
             "then": item["then"],
         }
@@ -254,7 +254,9 @@ class Model:
             return
         wallet = self.wallets[wallet_id]
         completes = transfer["then"] == "complete" and not self._stops(wallet, transfer["type"])
-        self._end(wallet, transfer, "completed" if completes else "failed", now)
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        status, part = ("completed", left) if completes else ("failed", Decimal(0))
+        self._end(wallet, transfer, status, now, part)
         transfer["reason"] = None if completes else "expired"
 
     def _settle(self, wallet_id: str, item: Item, now: str) -> str | None:
@@ -270,16 +272,36 @@ class Model:
             return "validation_error"
         if part is not None and part > transfer["amount"]:
             return "amount_exceeds_hold"
-        part = None if part == transfer["amount"] else part
-        if (transfer["status"], transfer["part"]) == (item["status"], part):
+        if transfer["status"] == item["status"] and (
+            item["status"] == "failed" or transfer["done"] == (part or transfer["amount"])
+        ):
             return None
         if transfer["status"] != "pending":
             return f"transfer_already_{transfer['status']}"
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        if part is not None and part > left:
+            return "amount_exceeds_hold"
         if item["status"] == "completed" and (stopped := self._stops(wallet, transfer["type"])):
             return stopped
-        self._end(wallet, transfer, item["status"], now, part)
-        transfer["reason"] = "reverted" if item["status"] == "failed" else None
+        self._settle_pending(wallet, transfer, item, part or left, now)
         return None
+
+    def _settle_pending(
+        self,
+        wallet: dict[str, Any],
+        transfer: dict[str, Any],
+        item: Item,
+        part: Decimal,
+        now: str,
+    ) -> None:
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        if item["status"] == "failed":
+            self._end(wallet, transfer, "failed", now)
+            transfer["reason"] = "reverted"
+        elif item["final"] or part == left:
+            self._end(wallet, transfer, "completed", now, part)
+        else:
+            self._move(wallet, transfer, part, part, now)
 
     def _end(
         self,
@@ -287,20 +309,31 @@ class Model:
         transfer: dict[str, Any],
         status: str,
         now: str,
-        part: Decimal | None = None,
+        part: Decimal = Decimal(0),
     ) -> None:
-        pending = f"pending_{transfer['type']}"
-        wallet[pending] = _EXACT.subtract(wallet[pending], transfer["amount"])
-        # Money comes in with what completes of a debit, and back with what doesn't of a credit.
-        done = Decimal(0) if status == "failed" else part or transfer["amount"]
-        back = _EXACT.subtract(transfer["amount"], done)
-        moved = done if transfer["type"] == "debit" else back
-        wallet["balance"] = _EXACT.add(wallet["balance"], moved)
-        transfer["part"] = part
-        wallet["version"] += 1
-        wallet["updated"] = now
+        """Nothing is held any more, and ``part`` of what was is completed."""
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        self._move(wallet, transfer, left, part, now)
         transfer["status"] = status
         transfer["settled"] = now
+
+    def _move(
+        self,
+        wallet: dict[str, Any],
+        transfer: dict[str, Any],
+        held: Decimal,
+        part: Decimal,
+        now: str,
+    ) -> None:
+        """``held`` is held no longer: ``part`` of it is completed, the rest goes back."""
+        pending = f"pending_{transfer['type']}"
+        wallet[pending] = _EXACT.subtract(wallet[pending], held)
+        # Money comes in with what completes of a debit, and back with what doesn't of a credit.
+        moved = part if transfer["type"] == "debit" else _EXACT.subtract(held, part)
+        wallet["balance"] = _EXACT.add(wallet["balance"], moved)
+        transfer["done"] = _EXACT.add(transfer["done"], part)
+        wallet["version"] += 1
+        wallet["updated"] = now
 
     # -- responses ---------------------------------------------------------------------------------
 
@@ -335,8 +368,11 @@ class Model:
         more: dict[str, Any] = {}
         if transfer["expires"] is not None:
             more |= {"expires_at": transfer["expires"], "on_expiry": transfer["then"]}
-        if transfer["part"] is not None:
-            more["completed_amount"] = _text(transfer["part"], wallet["scale"])
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        if transfer["done"] and left:
+            more["completed_amount"] = _text(transfer["done"], wallet["scale"])
+            if transfer["status"] == "pending":
+                more["pending_amount"] = _text(left, wallet["scale"])
         return more | {
             "id": transfer_id,
             "wallet_id": wallet_id,

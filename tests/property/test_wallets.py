@@ -115,6 +115,7 @@ class Wallets(RuleBasedStateMachine):
         status=ENDS,
         key=KEYS,
         part=PARTS,
+        final=st.booleans(),
         faults=FAULTS,
     )
     def settle(
@@ -124,10 +125,14 @@ class Wallets(RuleBasedStateMachine):
         status: str,
         key: str | None,
         part: str | None,
+        final: bool,
         faults: list[Fault | None],
     ) -> ModelRequest:
         wallet, transfer_id = transfer
-        request = self.make_request(wallet, [make_settlement(transfer_id, status, key, part)])
+        # The ingress gives a part a key, if the client doesn't.
+        key = key or (self.new_id() if part is not None else None)
+        item = make_settlement(transfer_id, status, key, part, final=final)
+        request = self.make_request(wallet, [item])
         self.check_requests(shard, [request], faults)
         return request
 
@@ -384,7 +389,8 @@ class Wallets(RuleBasedStateMachine):
         settles: bool = data.draw(st.booleans()) if known else False
         if settles:
             part = data.draw(PARTS if amounts is AMOUNTS else st.sampled_from([None, "1"]))
-            return make_settlement(data.draw(st.sampled_from(known)), data.draw(ENDS), None, part)
+            key = self.new_id() if part is not None else None
+            return make_settlement(data.draw(st.sampled_from(known)), data.draw(ENDS), key, part)
         return self.drawn_transfer(data, amounts)
 
     def drawn_items(self, wallet: str, data: st.DataObject, *, one_key: bool) -> list[Item]:

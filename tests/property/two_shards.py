@@ -154,7 +154,10 @@ def _command(item: Item) -> commands.Command:
     if item["do"] == "control":
         return _control(item)
     return commands.SettleTransfer(
-        transfer_id=TransferId(item["id"]), status=item["status"], amount=item["amount"]
+        transfer_id=TransferId(item["id"]),
+        status=item["status"],
+        amount=item["amount"],
+        final=item["final"],
     )
 
 
@@ -267,7 +270,9 @@ def assert_nothing_was_applied(requests: list[ModelRequest], replies: list[Reque
 
 
 def make_settlement(
-    transfer_id: str, status: str, key: str | None, part: str | None = None
+    transfer_id: str, status: str, key: str | None, part: str | None = None, *, final: bool = True
 ) -> Item:
     amount = part if status == "completed" else None
-    return {"do": "settle", "id": transfer_id, "status": status, "amount": amount, "key": key}
+    settlement: Item = {"do": "settle", "id": transfer_id, "status": status, "amount": amount}
+    # The ingress takes no part of which the rest stays held without a key.
+    return settlement | {"final": final or key is None or amount is None, "key": key}

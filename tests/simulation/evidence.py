@@ -105,6 +105,7 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
         expires_at=transfer.expiry.at if transfer.expiry is not None else None,
         on_expiry=transfer.expiry.action if transfer.expiry is not None else "",
         part=transfer.part or 0,
+        completed_before=event.completed_before,
         occurred_at=event.occurred_at,
     )
 

@@ -142,8 +142,10 @@ def _item(operation: RequestedOperation) -> dict[str, Any]:
     return item | {"type": operation.operation} | _new_transfer(operation)
 
 
-def _part(operation: RequestedOperation) -> dict[str, str]:
-    return {"amount": _amount(operation.amount)} if operation.amount else {}
+def _part(operation: RequestedOperation) -> dict[str, Any]:
+    if not operation.amount:
+        return {}
+    return {"amount": _amount(operation.amount), "final": operation.final}
 
 
 def _new_transfer(operation: RequestedOperation) -> dict[str, Any]:

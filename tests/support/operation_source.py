@@ -111,7 +111,8 @@ class OperationSource:
             return operation
         # Sometimes too much, since the transfer's own amount is not known here.
         amount = random.count(1, max(self._mix.amount_max // 4, 1))
-        return msgspec.structs.replace(operation, amount=amount)
+        final = not operation.key or random.happens(0.5)
+        return msgspec.structs.replace(operation, amount=amount, final=final)
 
     def _with_expiry(self, operation: RequestedOperation) -> RequestedOperation:
         random, share = self._random, self._mix.expiring_share

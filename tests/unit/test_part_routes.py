@@ -90,6 +90,63 @@ async def test_a_reversal_has_no_amount() -> None:
     assert side.minor(wallet) == 600
 
 
+async def test_a_part_leaves_the_rest_held_and_needs_a_key() -> None:
+    async with http_side() as side:
+        wallet, held = await holding(side)
+        body = {"amount": "1", "final": False}
+        without = await settle(side, wallet, held, json=body)
+        item = {"complete": held, **body}
+        refused = [
+            await side.batch(wallet, item, key="batch"),
+            await side.many({"wallet_id": wallet, **item}),
+        ]
+        first = await settle(side, wallet, held, json=body, headers={"Idempotency-Key": "1"})
+        again = await settle(side, wallet, held, json=body, headers={"Idempotency-Key": "1"})
+        second = await side.batch(wallet, {**item, "idempotency_key": "2"})
+        end = await settle(side, wallet, held, json={"amount": "1.50"})
+    assert without.json()["errors"][0]["pointer"] == "#header/Idempotency-Key"
+    for answer in refused:
+        assert answer.json()["errors"][0]["pointer"] == "/items/0/idempotency_key"
+    assert (first.json()["status"], first.json()["pending_amount"]) == ("pending", "3.00")
+    assert again.json() == first.json()
+    assert second.json()["items"][0]["transfer"]["completed_amount"] == "2.00"
+    assert (end.json()["status"], end.json()["completed_amount"]) == ("completed", "3.50")
+    assert side.minor(wallet) == 650
+
+
+@pytest.mark.parametrize("sent", [{"final": True}, {"final": False}, {"final": None}, {"final": 1}])
+async def test_final_goes_with_an_amount(sent: dict[str, Any]) -> None:
+    async with http_side() as side:
+        wallet, held = await holding(side)
+        key = {"Idempotency-Key": "k"}
+        answers = [
+            await settle(side, wallet, held, json=sent, headers=key),
+            await settle(side, wallet, held, "revert", json=sent),
+            await side.batch(wallet, {"complete": held, "idempotency_key": "i", **sent}),
+            await side.batch(wallet, {"revert": held, **sent}),
+            await side.batch(wallet, {"type": "debit", "amount": "1", **sent}),
+        ]
+    assert [one.status_code for one in answers] == [422] * 5
+    assert side.minor(wallet) == 600
+
+
+async def test_a_completion_of_a_part_always_has_a_key() -> None:
+    """So the service's own second delivery is recognised, also after other parts."""
+    async with http_side() as side:
+        wallet, held = await holding(side)
+        await settle(side, wallet, held, json={"amount": "1"})
+        await side.batch(wallet, {"complete": held, "amount": "1"})
+        await side.many({"wallet_id": wallet, "complete": held, "amount": "1"})
+        await settle(side, wallet, held)
+        await side.batch(wallet, {"complete": held, "amount": "1"}, key="all")
+        keys = [
+            item.idempotency and item.idempotency.key.partition("-service-")[0]
+            for one in side.transport.requests[3:]
+            for item in one.items
+        ]
+    assert keys == ["wallet", "wallet", "wallet", None, None]
+
+
 async def test_a_key_covers_the_amount() -> None:
     async with http_side() as side:
         wallet, held = await holding(side)

@@ -11,13 +11,23 @@ from tests.support.domain import LATER, NOW, TRANSFER_ID, WALLET_ID, make_transf
 from tests.support.domain import settled as settled_as
 from tests.support.results import body
 from tests.support.write_side import settle
-from wallet.commands import SettleTransfer
+from wallet.commands import ExpireTransfer, SettleTransfer
 from wallet.events import TransferChanged
 from wallet.fold import evolve
 from wallet.refusals import STORED_UNDER_KEY, Refusal, RefusalCode
 from wallet.representation import encode_transfer
 from wallet.rules import decide_settlement
-from wallet.state import Transfer, TransferStatus, TransferType, Wallet
+from wallet.state import (
+    Expiry,
+    Freeze,
+    FreezeDirection,
+    OnExpiry,
+    Transfer,
+    TransferStatus,
+    TransferType,
+    Wallet,
+    WalletStatus,
+)
 
 DEBIT, CREDIT = TransferType
 PENDING, COMPLETED, FAILED = TransferStatus
@@ -138,6 +148,90 @@ def test_a_part_that_is_none_is_a_bug(part: int) -> None:
     event = TransferChanged(transfer=done, previous=PENDING, occurred_at=NOW)
     with pytest.raises(AssertionError, match="INV-4"):
         evolve(wallet, event)
+
+
+def hold_the_rest(amount: str) -> SettleTransfer:
+    return SettleTransfer(transfer_id=TRANSFER_ID, status="completed", amount=amount, final=False)
+
+
+@pytest.mark.parametrize("kind", TransferType)
+@pytest.mark.parametrize(
+    ("last", "status", "reason", "completed"),
+    [
+        (complete(), COMPLETED, None, 1_000),
+        (complete("5"), COMPLETED, None, 1_000),
+        (complete("1"), COMPLETED, None, 600),
+        (settle(TRANSFER_ID, "failed"), FAILED, "reverted", 500),
+        (hold_the_rest("5"), COMPLETED, None, 1_000),
+    ],
+)
+def test_parts_add_up_and_the_last_command_ends_the_hold(
+    kind: TransferType,
+    last: SettleTransfer,
+    status: TransferStatus,
+    reason: str | None,
+    completed: int,
+) -> None:
+    batch = make_batch(make_cache(holding(kind)[0], pending=(holding(kind)[1],)))
+    seen = []
+    for command in (hold_the_rest("3"), hold_the_rest("2"), last):
+        answer = body(batch.decide(request(command)))
+        wallet = batch.write.wallets[WALLET_ID]
+        seen.append((answer["status"], wallet.pending_debit + wallet.pending_credit))
+    assert seen == [("pending", 700), ("pending", 500), (status, 0)]
+    assert [one.event.type for one in batch.write.events] == [
+        *["transfer.partially_completed"] * 2,
+        f"transfer.{status}",
+    ]
+    after = batch.transfers[WALLET_ID, TRANSFER_ID]
+    assert (after.completed_amount, after.failure_reason) == (completed, reason)
+    came = completed if kind is DEBIT else 1_000 - completed
+    assert batch.write.wallets[WALLET_ID].balance == 500 + came
+
+
+def test_a_part_that_is_held_on_shows_what_is_left() -> None:
+    batch = make_batch(make_cache(holding(CREDIT)[0], pending=(holding(CREDIT)[1],)))
+    shown = body(batch.decide(request(hold_the_rest("3"))))
+    assert (shown["completed_amount"], shown["pending_amount"]) == ("3.00", "7.00")
+    assert (shown["status"], shown["settled_at"]) == ("pending", None)
+    done = body(batch.decide(request(complete("1"))))
+    assert done["completed_amount"] == "4.00"
+    assert "pending_amount" not in done
+
+
+def test_no_more_than_what_is_left_is_completed() -> None:
+    batch = make_batch(make_cache(holding(CREDIT)[0], pending=(holding(CREDIT)[1],)))
+    batch.decide(request(hold_the_rest("6")))
+    more = batch.decide(request(complete("4.01")))
+    assert isinstance(more, Refused)
+    assert more.refusal.code is RefusalCode.AMOUNT_EXCEEDS_HOLD
+    assert "holds 4.00" in more.refusal.detail
+    assert body(batch.decide(request(complete("4"))))["status"] == "completed"
+
+
+@pytest.mark.parametrize("action", OnExpiry)
+def test_a_hold_of_which_a_part_is_completed_expires(action: OnExpiry) -> None:
+    wallet, transfer = holding(CREDIT)
+    expiring = msgspec.structs.replace(transfer, expiry=Expiry(LATER, action), part=300)
+    wallet = msgspec.structs.replace(wallet, pending_credit=700)
+    batch = make_batch(make_cache(wallet, pending=(expiring,)))
+    answer = batch.decide(request(ExpireTransfer(transfer_id=TRANSFER_ID)))
+    assert isinstance(answer, Applied)
+    after = batch.transfers[WALLET_ID, TRANSFER_ID]
+    failed = action is OnExpiry.FAIL
+    assert after.status is (FAILED if failed else COMPLETED)
+    assert after.completed_amount == (300 if failed else 1_000)
+    assert batch.write.wallets[WALLET_ID].balance == 500 + (700 if failed else 0)
+
+
+def test_a_frozen_wallet_completes_no_part() -> None:
+    wallet, transfer = holding(CREDIT)
+    frozen = msgspec.structs.replace(
+        wallet, status=WalletStatus.FROZEN, freeze=Freeze(FreezeDirection.CREDIT)
+    )
+    refusal = decide_settlement(frozen, transfer, hold_the_rest("1"), now=LATER)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is RefusalCode.WALLET_FROZEN
 
 
 def test_only_a_hold_has_parts() -> None:
