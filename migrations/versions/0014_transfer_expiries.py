@@ -1,4 +1,4 @@
-"""Pending transfers may expire: when, what then, and a table of those that still can.
+"""Pending transfers may expire, and be completed in parts.
 
 Why: a hold that nobody settles keeps its money for ever. A transfer and its events say when it
 expires and whether it fails or completes then. `transfer_expiries` has a row for each pending
@@ -8,15 +8,14 @@ any transfer write its indexes. (Decision 0077)
 `completed_amount` is what was completed of a hold, if only a part was. `transfers.settled_amount`
 has the same.
 
-A batch without an expiring transfer passes two empty arrays and runs no other statement than
-before.
+A batch without such a transfer passes four empty arrays and runs no other statement than before.
 
 Functions of earlier releases stay for their shards during an upgrade. They don't settle a transfer
-that expires (WV002): they would leave its row behind, and complete it after its time.
+that expires (WV002): they would leave its row behind, and complete it after its time. Nor one of
+which a part is completed: they would move all of it. (Decision 0078)
 
 `transfers.expires_at` and `settled_amount` are there since the first revision; nothing has written
-them yet. The new
-columns have no default, so no table is rewritten.
+them yet. The new columns have no default, so no table is rewritten.
 
 Revision ID: 0014
 """
