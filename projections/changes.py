@@ -202,6 +202,7 @@ def _transfer_row(transfer: TransferResultView, created_version: int | None) -> 
         transfer.wallet.version,
         transfer.expires_at or None,
         transfer.on_expiry or None,
+        _minor(transfer.completed_amount) if transfer.completed_amount else None,
     )
 
 

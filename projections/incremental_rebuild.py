@@ -76,9 +76,10 @@ CREATE TEMPORARY TABLE IF NOT EXISTS rebuilt_settlements (
 
 _COLLECT_SETTLEMENTS: Final = """
 INSERT INTO rebuilt_settlements (created_version, version)
-SELECT created_version, version FROM wallet_events
+SELECT created_version, max(version) FROM wallet_events
 WHERE wallet_id = $1::uuid AND version > $2 AND version <= $3 AND previous_status IS NOT NULL
-ON CONFLICT DO NOTHING
+GROUP BY created_version
+ON CONFLICT (created_version) DO UPDATE SET version = excluded.version
 """
 
 _REMOVE: Final = """
@@ -94,11 +95,14 @@ DELETE FROM transfer_projections WHERE wallet_id = $1::uuid AND created_version 
 _REPLACE: Final = """
 INSERT INTO transfer_projections (wallet_id, transfer_id, type, status, amount, reference_id,
     metadata, failure_reason, created_at, settled_at, created_version, version, expires_at,
-    on_expiry)
-SELECT c.wallet_id, c.transfer_id, c.transfer_type, substr(l.type, 10), c.amount, l.reference_id,
+    on_expiry, completed_amount)
+SELECT c.wallet_id, c.transfer_id, c.transfer_type,
+    CASE WHEN l.type = 'transfer.partially_completed' THEN 'pending' ELSE substr(l.type, 10) END,
+    c.amount, l.reference_id,
     l.metadata, l.failure_reason, c.occurred_at,
-    CASE WHEN l.type <> 'transfer.pending' THEN l.occurred_at END, c.version, l.version,
-    c.expires_at, c.on_expiry
+    CASE WHEN l.type NOT IN ('transfer.pending', 'transfer.partially_completed')
+        THEN l.occurred_at END, c.version, l.version,
+    c.expires_at, c.on_expiry, l.completed_amount
 FROM wallet_events c
 LEFT JOIN LATERAL (
     SELECT version FROM rebuilt_settlements
@@ -115,7 +119,8 @@ ON CONFLICT (wallet_id, transfer_id) DO UPDATE SET
     reference_id = excluded.reference_id, metadata = excluded.metadata,
     failure_reason = excluded.failure_reason, created_at = excluded.created_at,
     settled_at = excluded.settled_at, created_version = excluded.created_version,
-    version = excluded.version, expires_at = excluded.expires_at, on_expiry = excluded.on_expiry
+    version = excluded.version, expires_at = excluded.expires_at, on_expiry = excluded.on_expiry,
+    completed_amount = excluded.completed_amount
 """
 
 

@@ -47,15 +47,17 @@ FROM wallet_references r JOIN wallets w ON w.id = r.wallet_id WHERE r.reference_
 _TRANSFER_COLUMNS: Final = """t.type, t.status, t.amount::text, t.reference_id, t.metadata,
     t.failure_reason, t.created_at, t.settled_at, t.created_version, t.expires_at,
     t.on_expiry"""
+_PROJECTED_COLUMNS: Final = f"{_TRANSFER_COLUMNS}, t.completed_amount::text AS completed_amount"
+_WRITTEN_COLUMNS: Final = f"{_TRANSFER_COLUMNS}, t.settled_amount::text AS completed_amount"
 
 _PROJECTED_TRANSFER: Final = f"""
-SELECT t.transfer_id::text AS id, {_TRANSFER_COLUMNS}, w.currency, w.scale, w.version
+SELECT t.transfer_id::text AS id, {_PROJECTED_COLUMNS}, w.currency, w.scale, w.version
 FROM wallet_projections w
 LEFT JOIN transfer_projections t ON t.wallet_id = w.wallet_id AND t.transfer_id = $2::uuid
 WHERE w.wallet_id = $1::uuid
 """
 _WRITTEN_TRANSFER: Final = f"""
-SELECT t.id::text, {_TRANSFER_COLUMNS}, w.currency, w.scale, w.version
+SELECT t.id::text, {_WRITTEN_COLUMNS}, w.currency, w.scale, w.version
 FROM wallets w LEFT JOIN transfers t ON t.wallet_id = w.id AND t.id = $2::uuid
 WHERE w.id = $1::uuid
 """
@@ -90,7 +92,12 @@ class Queries:
     def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
         self._reads = ReadPool(pool, timeout_s=timeout_s)
         self._timeout_s = timeout_s
-        self.transfer_lists: Final = TransferLists(self._reads, _TRANSFER_COLUMNS, _transfer_view)
+        self.transfer_lists: Final = TransferLists(
+            self._reads,
+            written=_WRITTEN_COLUMNS,
+            projected=_PROJECTED_COLUMNS,
+            view=_transfer_view,
+        )
         self.wallet_lists: Final = WalletLists(self._reads, _WALLET_COLUMNS, _wallet_view)
         self.statements: Final = Statements(self._reads)
         self.history: Final = WalletHistory(self._reads, _wallet_view)
@@ -271,5 +278,18 @@ def _transfer_view(row: Row, wallet_id: WalletId) -> TransferView:
         settled_at=row["settled_at"],
         effect=effect_of(TransferType(row["type"])),
         expires_at=row["expires_at"] or UNSET,
+        completed_amount=_part(row["completed_amount"], row["scale"]),
+        pending_amount=_left(row),
         on_expiry=UNSET if row["expires_at"] is None else row["on_expiry"] or OnExpiry.FAIL,
     )
+
+
+def _part(amount: str | None, scale: int) -> str | msgspec.UnsetType:
+    return UNSET if amount is None else from_minor(int(amount), scale)
+
+
+def _left(row: Row) -> str | msgspec.UnsetType:
+    """What is still held of a transfer of which a part was completed."""
+    if row["completed_amount"] is None or row["status"] != "pending":
+        return UNSET
+    return from_minor(int(row["amount"]) - int(row["completed_amount"]), row["scale"])

@@ -21,7 +21,7 @@ CATCH_UP_EVENTS_MAX: Final = 20_000
 
 _PROJECT: Final = (
     "SELECT refused_id::text, reason FROM project_batch("
-    + ", ".join(f"${n}" for n in range(1, 45))
+    + ", ".join(f"${n}" for n in range(1, 47))
     + ")"
 )
 _CATCH_UP: Final = "SELECT catch_up($1::uuid, $2)"
@@ -122,6 +122,8 @@ class TransferRow(msgspec.Struct, frozen=True):
     version: int
     expires_at: datetime | None = None
     on_expiry: str | None = None
+    completed_amount: str | None = None
+    """If it is less than the amount."""
 
 
 _FIXED_COLUMNS: Final = frozenset(
@@ -159,7 +161,7 @@ class ProjectionStore:
             *_without_expiries(_columns(TransferRow, created)).values(),
             *(
                 column
-                for name, column in _columns(TransferRow, settled).items()
+                for name, column in _without_parts(_columns(TransferRow, settled)).items()
                 if name not in _FIXED_COLUMNS
             ),
             *_columns(ControlRow, batch.controls).values(),
@@ -241,7 +243,12 @@ def _without_expiries(columns: dict[str, Sequence[Any]]) -> dict[str, Sequence[A
     """``columns`` of new transfers; those of expiries are empty if none of them expires."""
     if not any(columns["expires_at"]):
         columns |= {"expires_at": [], "on_expiry": []}
-    return columns
+    return _without_parts(columns)
+
+
+def _without_parts(columns: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """``columns`` with an empty one of parts, if there are none."""
+    return columns if any(columns["completed_amount"]) else columns | {"completed_amount": []}
 
 
 def _columns(

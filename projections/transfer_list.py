@@ -215,16 +215,24 @@ FROM wallets w WHERE w.id = $1::uuid
 class TransferLists:
     """Reads pages.
 
-    ``columns``: SQL for a transfer's columns, of the table ``t``. ``view``: a row with them.
+    ``written``, ``projected``: SQL for a transfer's columns on either side, of the table ``t``.
+    ``view``: a row with them.
     """
 
     def __init__(
-        self, reads: ReadPool, columns: str, view: Callable[[Row, WalletId], TransferView]
+        self,
+        reads: ReadPool,
+        *,
+        written: str,
+        projected: str,
+        view: Callable[[Row, WalletId], TransferView],
     ) -> None:
         self._reads = reads
         self._view = view
-        self.written: Final = _written(columns)
-        self.projected: Final = {name: _projected(columns, *scan) for name, scan in _SCANS.items()}
+        self.written: Final = _written(written)
+        self.projected: Final = {
+            name: _projected(projected, *scan) for name, scan in _SCANS.items()
+        }
         """By what is scanned."""
         self.count_amounts: Final = _COUNT_AMOUNTS
 

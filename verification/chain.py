@@ -92,6 +92,7 @@ class _Content(msgspec.Struct, omit_defaults=True):
     reason: str | None = None
     expires_at: datetime | None = None
     on_expiry: str = ""
+    completed_amount: str = ""
 
 
 def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> bytes:
@@ -132,6 +133,7 @@ def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> b
             facts.reason,
             event.expires_at,
             event.on_expiry,
+            str(event.part) if event.part else "",
         )
     )
 

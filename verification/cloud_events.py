@@ -41,6 +41,7 @@ class _Data(_Balances):
     reason: str | None = None
     expires_at: datetime | None = None
     on_expiry: str = ""
+    completed_amount: str = "0"
 
 
 class _Envelope(msgspec.Struct):
@@ -87,6 +88,7 @@ def decode_message(sequence: int, message_id: str, subject: str, payload: bytes)
         failure_reason=data.failure_reason or "",
         expires_at=data.expires_at,
         on_expiry=data.on_expiry,
+        part=minor_units(data.completed_amount),
         occurred_at=envelope.time,
     )
     if event.type in CHANGES or event.type == "wallet.created":

@@ -23,6 +23,7 @@ STORED_UNDER_KEY = frozenset(
         "metadata_full",
         "wallet_not_empty",
         "expiry_out_of_range",
+        "amount_exceeds_hold",
     }
 )
 """Refusals that are stored under the idempotency key, like a success."""
@@ -102,7 +103,7 @@ class FactIndex:
 
     @cached_property
     def settlements(self) -> dict[str, JournalEvent]:
-        """The event that completed or failed each transfer."""
+        """The event that completed or failed each transfer, as a whole."""
         return {
             event.transfer_id: event
             for event in self.facts.journal

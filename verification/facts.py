@@ -46,7 +46,9 @@ class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     transfer_id: str = ""
     """Transfer in the path of a settlement."""
     amount: int = 0
-    """Of an update: the overdraft limit."""
+    """Of an update: the overdraft limit. Of a completion: a part; 0: all."""
+    final: bool = True
+    """Of a completion: whether the rest is released."""
     pending: bool = False
     direction: Literal["", "both", "debit", "credit"] = ""
     """Of a freeze."""
@@ -99,6 +101,10 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     """Of a transfer that expires."""
     on_expiry: str = ""
+    part: int = 0
+    """What was completed of a transfer, if a part; 0: all of a completed one, nothing of others."""
+    completed_before: int = 0
+    """What had been completed of it before this event. Only the journal says it."""
     occurred_at: datetime | None = None
     """None: not read."""
     control: Control | None = None
@@ -109,7 +115,14 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def status(self) -> str:
         """The transfer's status after the event; empty for a wallet creation."""
+        if self.type == "transfer.partially_completed":
+            return "pending"
         return self.type.removeprefix("transfer.") if self.transfer_id else ""
+
+    @property
+    def completed(self) -> int:
+        """What has been completed of the transfer."""
+        return self.part or (self.amount if self.status == "completed" else 0)
 
     @property
     def is_late(self) -> bool:
@@ -149,6 +162,12 @@ class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
     failure_reason: str = ""
     expires_at: datetime | None = None
     on_expiry: str = ""
+    part: int = 0
+
+    @property
+    def completed(self) -> int:
+        """What it has moved."""
+        return self.part or (self.amount if self.status == "completed" else 0)
 
 
 class ExpiryRow(msgspec.Struct, frozen=True, kw_only=True):

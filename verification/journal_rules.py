@@ -9,7 +9,12 @@ from datetime import datetime
 
 from verification.expiry_rules import check_time
 from verification.facts import Balances, Control, JournalEvent
-from verification.reference_model import apply_step, change_allowed, step_allowed
+from verification.reference_model import (
+    apply_step,
+    change_allowed,
+    part_allowed,
+    step_allowed,
+)
 from verification.violations import Violation, ViolationKind
 
 
@@ -53,17 +58,12 @@ class WalletReplay:
                 step_allowed(event.transfer_type, event.previous_status, event.status)
                 and bool(event.transfer_id)
                 and event.amount > 0
+                and part_allowed(event)
                 and not stopped
                 and not (_should_complete(event) and not self.control.stops(event.transfer_type))
                 and self.control.status != "closed"
             )
-            expected = apply_step(
-                self.balances,
-                event.transfer_type,
-                event.previous_status,
-                event.status,
-                event.amount,
-            )
+            expected = apply_step(self.balances, event)
         if not allowed:
             what = f"{event.previous_status or 'nothing'} -> {event.transfer_type} {event.type}"
             yield self._violation(ViolationKind.TRANSITION_FORBIDDEN, event, what)
@@ -116,17 +116,20 @@ class TransferLifecycles:
             if known:
                 yield self._violation(ViolationKind.TRANSFER_CREATED_TWICE, event)
             elif event.status == "pending":
-                self._open[transfer_id] = _opened_by(event)
+                self._open[transfer_id] = (*_opened_by(event), 0)
             else:
                 self._settled.add(transfer_id)
             return
         if transfer_id in self._settled:
             yield self._violation(ViolationKind.TRANSFER_SETTLED_TWICE, event)
-        elif self._open.pop(transfer_id, None) != _opened_by(event):
+        elif self._open.pop(transfer_id, None) != (*_opened_by(event), event.completed_before):
             yield self._violation(ViolationKind.SETTLEMENT_WITHOUT_TRANSFER, event)
         elif not self._was_rewound:
             yield from check_time(event)
-        self._settled.add(transfer_id)
+        if event.status == "pending":
+            self._open[transfer_id] = (*_opened_by(event), event.completed)
+        else:
+            self._settled.add(transfer_id)
 
     def _violation(self, kind: ViolationKind, event: JournalEvent) -> Violation:
         return Violation(
@@ -136,11 +139,11 @@ class TransferLifecycles:
         )
 
 
-_Opened = tuple[str, int, datetime | None, str]
+_Opened = tuple[str, int, datetime | None, str, int]
+"""What a settlement doesn't change, and what has been completed so far."""
 
 
-def _opened_by(event: JournalEvent) -> _Opened:
-    """What a settlement doesn't change."""
+def _opened_by(event: JournalEvent) -> tuple[str, int, datetime | None, str]:
     return (event.transfer_type, event.amount, event.expires_at, event.on_expiry)
 
 

@@ -204,10 +204,10 @@ class RangeCheck:
         written = [rows.transfer_from_row(row) for row in found.get("row", ())]
         for row in written:
             self._totals.transfers += 1
-            if row.status == "completed":
+            if row.completed:
                 wallet = self._wallets.get(wallet_id)
                 sign = -1 if row.type == "debit" else 1
-                self._totals.holds[wallet.row.currency if wallet else ""] += sign * row.amount
+                self._totals.holds[wallet.row.currency if wallet else ""] += sign * row.completed
         yield from check_transfer_rows({wallet_id: events}, written)
         expiries = [rows.expiry_from_row(row) for row in found.get("expiry", ())]
         yield from check_expiry_rows(written, expiries)
@@ -222,7 +222,7 @@ class RangeCheck:
         yield from check_transfer_projection(
             events,
             rows.transfer_from_row(projected) if projected else None,
-            version=projected[10] if projected else 0,
+            version=projected[11] if projected else 0,
             wallet_version=self._projected.get(wallet_id, _NO_WALLET).version,
         )
 

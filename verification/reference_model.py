@@ -6,7 +6,7 @@ in each state. A step is the difference between two states.
 
 from typing import Final
 
-from verification.facts import Balances, Control
+from verification.facts import Balances, Control, JournalEvent
 
 _NO_SHARE: Final = (0, 0, 0)
 
@@ -21,9 +21,15 @@ _SHARES: Final[dict[tuple[str, str], tuple[int, int, int]]] = {
 }
 
 _STEPS: Final = frozenset(
-    {("", "pending"), ("", "completed"), ("pending", "completed"), ("pending", "failed")}
+    {
+        ("", "pending"),
+        ("", "completed"),
+        ("pending", "completed"),
+        ("pending", "failed"),
+        ("pending", "pending"),
+    }
 )
-"""Status before (empty: the transfer did not exist) and after."""
+"""Status before (empty: the transfer did not exist) and after. From pending to pending: a part."""
 
 
 def step_allowed(transfer_type: str, before: str, after: str) -> bool:
@@ -31,17 +37,44 @@ def step_allowed(transfer_type: str, before: str, after: str) -> bool:
     return (before, after) in _STEPS and (transfer_type, after) in _SHARES
 
 
-def apply_step(
-    balances: Balances, transfer_type: str, before: str, after: str, amount: int
-) -> Balances:
-    """``balances`` after a transfer of ``amount`` went from status ``before`` to ``after``."""
-    was = _SHARES.get((transfer_type, before), _NO_SHARE)
-    now = _SHARES.get((transfer_type, after), _NO_SHARE)
+def apply_step(balances: Balances, event: JournalEvent) -> Balances:
+    """``balances`` after a transfer went from one state to another.
+
+    A transfer of which a part is completed is as two: one that is completed, and the rest.
+    """
+    kind, amount = event.transfer_type, event.amount
+    was = _held(kind, event.previous_status, amount, event.completed_before)
+    now = _held(kind, event.status, amount, event.completed)
     return Balances(
-        balance=balances.balance + (now[0] - was[0]) * amount,
-        pending_debit=balances.pending_debit + (now[1] - was[1]) * amount,
-        pending_credit=balances.pending_credit + (now[2] - was[2]) * amount,
+        balance=balances.balance + now[0] - was[0],
+        pending_debit=balances.pending_debit + now[1] - was[1],
+        pending_credit=balances.pending_credit + now[2] - was[2],
     )
+
+
+def _held(kind: str, status: str, amount: int, completed: int) -> tuple[int, ...]:
+    """What a transfer in this state adds to the three balances."""
+    if not status:
+        return _NO_SHARE
+    done = _SHARES.get((kind, "completed"), _NO_SHARE)
+    # What is not completed of a completed transfer was released.
+    rest = _SHARES.get((kind, "pending"), _NO_SHARE) if status == "pending" else _NO_SHARE
+    return tuple(
+        completed * share + (amount - completed) * left
+        for share, left in zip(done, rest, strict=True)
+    )
+
+
+def part_allowed(event: JournalEvent) -> bool:
+    """Whether a part was completed as it may be: never less than before, never all of it."""
+    if event.status == "completed" and not event.part:
+        return event.completed_before < event.amount
+    is_part = 0 < event.part < event.amount
+    if event.previous_status != "pending":
+        return not event.part and not event.completed_before
+    if event.status == "failed":
+        return event.part == event.completed_before and (is_part or not event.part)
+    return is_part and event.completed_before < event.part
 
 
 def minor_units(amount: str) -> int:

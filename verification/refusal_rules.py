@@ -121,6 +121,11 @@ def _settled_as(status: str) -> "Justification":
     return is_justified
 
 
+def _exceeds(index: FactIndex, call: ClientCall, _lowest: int, _highest: int) -> bool:
+    event = index.creations.get(call.transfer_id)
+    return event is not None and event.amount < call.amount
+
+
 def _no_wallet(_index: FactIndex, _call: ClientCall, lowest: int, _highest: int) -> bool:
     return lowest == 0
 
@@ -136,6 +141,7 @@ _JUSTIFICATIONS: dict[str, Justification] = {
     "insufficient_funds": _insufficient,
     "transfer_already_completed": _settled_as("completed"),
     "transfer_already_failed": _settled_as("failed"),
+    "amount_exceeds_hold": _exceeds,
     "wallet_not_found": _no_wallet,
     "transfer_not_found": _no_transfer,
     "wallet_frozen": _frozen,

@@ -20,6 +20,7 @@ class _Transfer(msgspec.Struct):
     status: str
     amount: str
     wallet: _Balances
+    completed_amount: str = "0"
 
 
 class _Wallet(_Balances):
@@ -36,6 +37,8 @@ class ReportedState(msgspec.Struct, frozen=True, kw_only=True):
     type: str = ""
     status: str = ""
     amount: int = 0
+    part: int = 0
+    """What was completed of it, if not all."""
 
 
 def parse_transfer(body: str) -> ReportedState:
@@ -53,6 +56,7 @@ def parse_transfer(body: str) -> ReportedState:
         type=response.type,
         status=response.status,
         amount=minor_units(response.amount),
+        part=minor_units(response.completed_amount),
     )
 
 

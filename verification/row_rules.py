@@ -56,6 +56,7 @@ def transfers_of(events: Iterable[JournalEvent]) -> dict[str, TransferRow]:
             failure_reason=event.failure_reason,
             expires_at=event.expires_at,
             on_expiry=event.on_expiry,
+            part=event.part,
         )
     return rows
 
@@ -87,9 +88,9 @@ def check_conservation(
         currencies[wallet.wallet_id] = wallet.currency
         held[wallet.currency] += wallet.balances.balance + wallet.balances.pending_credit
     for transfer in transfers:
-        if transfer.status == "completed":
+        if transfer.completed:
             sign = -1 if transfer.type == "debit" else 1
-            held[currencies.get(transfer.wallet_id, "")] += sign * transfer.amount
+            held[currencies.get(transfer.wallet_id, "")] += sign * transfer.completed
     for currency, difference in sorted(held.items()):
         if difference:
             yield Violation(

@@ -37,7 +37,8 @@ SELECT wallet_id::text, version, type, balance::text, pending_debit::text, pendi
     coalesce(amount, 0)::text, coalesce(reference_id, ''), coalesce(failure_reason, ''),
     coalesce(hash, ''), coalesce(previous_hash, ''), coalesce(key_digest, ''),
     CASE WHEN transfer_id IS NULL THEN metadata::text END, expires_at, coalesce(on_expiry, ''),
-    occurred_at
+    occurred_at, coalesce(completed_amount, 0)::text,
+    coalesce(completed_before, 0)::text
 """
 
 _EVENT: Final = f"{_EVENT_FIELDS} FROM wallet_events"
@@ -61,13 +62,15 @@ _TRANSFER_COLUMNS: Final = """
     type, status, amount::text, created_version, coalesce(reference_id, ''),
     coalesce(failure_reason, ''), expires_at, coalesce(on_expiry, '')
 """
+_PART: Final = "coalesce({column}, 0)::text"
 
 TRANSFERS: Final = f"""
-SELECT wallet_id::text, id::text, {_TRANSFER_COLUMNS}
+SELECT wallet_id::text, id::text, {_TRANSFER_COLUMNS}, {_PART.format(column="settled_amount")}
 FROM transfers {RANGE} ORDER BY transfers.wallet_id, transfers.id"""
 
 PROJECTED_TRANSFERS: Final = f"""
-SELECT wallet_id::text, transfer_id::text, {_TRANSFER_COLUMNS}, version
+SELECT wallet_id::text, transfer_id::text, {_TRANSFER_COLUMNS},
+    {_PART.format(column="completed_amount")}, version
 FROM transfer_projections {RANGE}
 ORDER BY transfer_projections.wallet_id, transfer_projections.transfer_id"""
 
@@ -151,10 +154,12 @@ def _event_from_row(row: Row) -> JournalEvent:
         expires_at=row[16],
         on_expiry=row[17],
         occurred_at=row[18],
+        part=int(row[19]),
+        completed_before=int(row[20]),
     )
 
 
-EVENT_COLUMNS: Final = 19
+EVENT_COLUMNS: Final = 21
 """Of a statement over events in the order of transfers."""
 
 
@@ -164,7 +169,7 @@ def chain_from_row(row: Row) -> EventChain:
 
 def content_from_row(row: Row, wallet: "Wallet") -> ContentFacts:
     """Of a row of `EVENTS_BY_VERSION`."""
-    occurred_at, created_at, reference_id, metadata = row[18:22]
+    occurred_at, _, _, created_at, reference_id, metadata = row[18:24]
     if row[2] == "wallet.rewound":
         return ContentFacts(occurred_at=occurred_at, rewound=_rewound.decode(metadata))
     if row[2] in CHANGES:
@@ -194,6 +199,7 @@ def transfer_from_row(row: Row) -> TransferRow:
         failure_reason=row[7],
         expires_at=row[8],
         on_expiry=row[9],
+        part=int(row[10]),
     )
 
 

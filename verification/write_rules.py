@@ -108,6 +108,7 @@ def _difference(
         reported.type,
         reported.status,
         reported.amount,
+        reported.part,
     )
     event_transfer = (
         event.wallet_id,
@@ -115,13 +116,31 @@ def _difference(
         event.transfer_type,
         event.status,
         event.amount,
+        event.part,
     )
+    if reported_transfer != event_transfer:
+        return f"reported {reported_transfer}, event {event_transfer}"
+    if settles:
+        return "" if _is_settled_as_asked(call, reported, event) else f"requested {call}"
     requested = _requested_status(call), call.amount or reported.amount, call.wallet_id
     if requested != (reported.status, reported.amount, reported.wallet_id):
         return f"requested {requested}, reported {reported}"
-    if reported_transfer == event_transfer:
-        return ""
-    return f"reported {reported_transfer}, event {event_transfer}"
+    return ""
+
+
+def _is_settled_as_asked(call: ClientCall, reported: ReportedState, event: JournalEvent) -> bool:
+    """Whether ``event`` settled what ``call`` asked for."""
+    if reported.wallet_id != call.wallet_id:
+        return False
+    if call.operation == "revert":
+        return reported.status == "failed"
+    done = event.completed - event.completed_before
+    left = event.amount - event.completed_before
+    # A repetition asks for what is completed in all.
+    if (call.amount or left) != done and (call.amount or event.amount) != event.completed:
+        return False
+    goes_on = not call.final and done < left
+    return reported.status == ("pending" if goes_on else "completed")
 
 
 def _is_as_asked(call: ClientCall, control: Control) -> bool:

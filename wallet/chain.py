@@ -28,7 +28,7 @@ from wallet.events import (
 from wallet.fold import evolve
 from wallet.ids import IdempotencyKey, WalletId
 from wallet.representation import encode_body
-from wallet.state import Wallet
+from wallet.state import Transfer, Wallet
 
 HASH_BYTES: Final = 16
 
@@ -75,6 +75,8 @@ class EventContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     expires_at: datetime | None = None
     """Of a transfer that expires, as is ``on_expiry``."""
     on_expiry: str | None = None
+    completed_amount: str | None = None
+    """Of a transfer of which a part was completed."""
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -174,27 +176,36 @@ def _content(event: Event, after: Wallet, key_digest: bytes) -> bytes:
             )
         )
     transfer = event.transfer
-    return _encoder.encode(
-        EventContent(
-            wallet=after.id,
-            version=after.version,
-            type=event.type,
-            time=event.occurred_at,
-            balance=str(after.balance),
-            pending_debit=str(after.pending_debit),
-            pending_credit=str(after.pending_credit),
-            transfer=transfer.id,
-            transfer_type=transfer.type,
-            previous_status=event.previous,
-            amount=str(transfer.amount),
-            created_at=transfer.created_at if event.previous is not None else None,
-            failure_reason=transfer.failure_reason,
-            reference_id=transfer.reference_id,
-            metadata=transfer.metadata,
-            key_digest=digest,
-            expires_at=None if (expiry := transfer.expiry) is None else expiry.at,
-            on_expiry=None if expiry is None else expiry.action,
-        )
+    facts = EventContent(
+        wallet=after.id,
+        version=after.version,
+        type=event.type,
+        time=event.occurred_at,
+        balance=str(after.balance),
+        pending_debit=str(after.pending_debit),
+        pending_credit=str(after.pending_credit),
+        transfer=transfer.id,
+        transfer_type=transfer.type,
+        previous_status=event.previous,
+        amount=str(transfer.amount),
+        created_at=transfer.created_at if event.previous is not None else None,
+        failure_reason=transfer.failure_reason,
+        reference_id=transfer.reference_id,
+        metadata=transfer.metadata,
+        key_digest=digest,
+    )
+    if transfer.expiry is not None or transfer.part is not None:
+        facts = _with_hold(facts, transfer)
+    return _encoder.encode(facts)
+
+
+def _with_hold(facts: EventContent, transfer: Transfer) -> EventContent:
+    expiry, part = transfer.expiry, transfer.part
+    return msgspec.structs.replace(
+        facts,
+        expires_at=None if expiry is None else expiry.at,
+        on_expiry=None if expiry is None else expiry.action,
+        completed_amount=None if part is None else str(part),
     )
 
 

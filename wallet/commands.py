@@ -137,6 +137,10 @@ class SettleTransfer(
 
     transfer_id: TransferId
     status: Literal["completed", "failed"]
+    amount: str | None = None
+    """How much of it to complete. None: all that is left. Not of a reversal."""
+    final: bool = True
+    """Whether the rest is released. False: it stays held. Then the command has a key."""
     reference_id: str | None = None
     metadata: Mapping[str, str] = {}
     delivery_id: TransferId | None = None

@@ -203,6 +203,7 @@ def _transfer_content(
         key_digest=digest,
         expires_at=transfer.expires_at or None,
         on_expiry=transfer.on_expiry or None,
+        completed_amount=_minor(transfer.completed_amount) if transfer.completed_amount else None,
     )
 
 

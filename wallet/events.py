@@ -17,6 +17,7 @@ class EventType(StrEnum):
     TRANSFER_PENDING = "transfer.pending"
     TRANSFER_COMPLETED = "transfer.completed"
     TRANSFER_FAILED = "transfer.failed"
+    TRANSFER_PARTIALLY_COMPLETED = "transfer.partially_completed"
     WALLET_REWOUND = "wallet.rewound"
     WALLET_UPDATED = "wallet.updated"
     WALLET_FROZEN = "wallet.frozen"
@@ -75,16 +76,34 @@ _TYPE_BY_STATUS = {
 
 
 class TransferChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """A transfer was created (``previous`` is None) or settled (``previous`` is pending)."""
+    """A transfer was created (``previous`` is None), or settled as a whole or in part (``previous``
+    is pending)."""
 
     transfer: Transfer
     """The transfer after this event."""
     previous: TransferStatus | None
     occurred_at: datetime
+    completed_before: int = 0
+    """What had been completed of it before this event."""
 
     @property
     def type(self) -> EventType:
+        if self.previous is self.transfer.status:
+            return EventType.TRANSFER_PARTIALLY_COMPLETED
         return _TYPE_BY_STATUS[self.transfer.status]
+
+    @property
+    def settled_now(self) -> int:
+        """What this event completes."""
+        return self.transfer.completed_amount - self.completed_before
+
+    @property
+    def released_now(self) -> int:
+        """What this event releases of a hold."""
+        if self.previous is None:
+            return 0
+        transfer = self.transfer
+        return transfer.amount - transfer.completed_amount - transfer.pending_amount
 
 
 class WalletRewound(msgspec.Struct, frozen=True, kw_only=True):

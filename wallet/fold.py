@@ -90,18 +90,37 @@ def _apply_change(wallet: Wallet, event: WalletChanged) -> Wallet:
 def _apply_transfer(wallet: Wallet, event: TransferChanged) -> Wallet:
     assert wallet.status is not WalletStatus.CLOSED, "INV-14 a closed wallet never changes"
     transfer = event.transfer
-    amount = transfer.amount
-    effect = BALANCE_EFFECTS[transfer.type, event.previous, transfer.status]
-    after = msgspec.structs.replace(
+    transition = (transfer.type, event.previous, transfer.status)
+    if transfer.part is None:
+        after = _move(wallet, transition, transfer.amount - event.completed_before)
+    else:
+        after = _settle_in_part(wallet, event)
+    after = msgspec.structs.replace(after, version=wallet.version + 1, updated_at=event.occurred_at)
+    assert_invariants(after)
+    return after
+
+
+def _move(wallet: Wallet, transition: Transition, amount: int) -> Wallet:
+    effect = BALANCE_EFFECTS[transition]
+    return msgspec.structs.replace(
         wallet,
-        version=wallet.version + 1,
         balance=wallet.balance + effect.balance * amount,
         pending_debit=wallet.pending_debit + effect.pending_debit * amount,
         pending_credit=wallet.pending_credit + effect.pending_credit * amount,
-        updated_at=event.occurred_at,
     )
-    assert_invariants(after)
-    return after
+
+
+def _settle_in_part(wallet: Wallet, event: TransferChanged) -> Wallet:
+    """Two numbers move: what settles now does what a completion does, and what is released now a
+    failure."""
+    transfer = event.transfer
+    assert event.previous is _PENDING, "INV-4 a part is of a hold"
+    assert 0 < transfer.completed_amount < transfer.amount, "INV-4 a part is less than the whole"
+    assert event.settled_now >= 0, "INV-4 what was completed stays so"
+    settles = transfer.status is not _FAILED
+    assert settles == (event.settled_now > 0), "INV-4 a failure completes nothing, a part something"
+    settled = _move(wallet, (transfer.type, _PENDING, _COMPLETED), event.settled_now)
+    return _move(settled, (transfer.type, _PENDING, _FAILED), event.released_now)
 
 
 def assert_invariants(wallet: Wallet) -> None:

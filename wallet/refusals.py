@@ -24,6 +24,7 @@ class RefusalCode(StrEnum):
     METADATA_FULL = "metadata_full"
     WALLET_NOT_EMPTY = "wallet_not_empty"
     EXPIRY_OUT_OF_RANGE = "expiry_out_of_range"
+    AMOUNT_EXCEEDS_HOLD = "amount_exceeds_hold"
 
 
 STORED_UNDER_KEY = frozenset(
@@ -40,6 +41,7 @@ STORED_UNDER_KEY = frozenset(
         RefusalCode.METADATA_FULL,
         RefusalCode.WALLET_NOT_EMPTY,
         RefusalCode.EXPIRY_OUT_OF_RANGE,
+        RefusalCode.AMOUNT_EXCEEDS_HOLD,
     }
 )
 """Refusals stored under the idempotency key, so that a late duplicate of a declined payment can't

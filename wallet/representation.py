@@ -124,6 +124,23 @@ class TransferView(msgspec.Struct, frozen=True, kw_only=True):
     ) = UNSET
     on_expiry: Annotated[str, _value_of(OnExpiry)] | UnsetType = UNSET
     """Set if, and only if, ``expires_at`` is."""
+    completed_amount: (
+        Annotated[
+            str,
+            Meta(
+                description="What was completed, if a part. Absent: all of a completed transfer, "
+                "nothing of another one.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    pending_amount: (
+        Annotated[
+            str,
+            Meta(description="What is still held of a transfer of which a part was completed."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class TransferResultView(TransferView, frozen=True, kw_only=True):
@@ -172,7 +189,7 @@ def effect_of(type: TransferType) -> str:
 
 
 def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultView:
-    return TransferResultView(
+    view = TransferResultView(
         id=transfer.id,
         wallet_id=wallet.id,
         type=transfer.type,
@@ -185,9 +202,23 @@ def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultVi
         created_at=transfer.created_at,
         settled_at=transfer.settled_at,
         effect=effect_of(transfer.type),
-        expires_at=UNSET if (expiry := transfer.expiry) is None else expiry.at,
-        on_expiry=UNSET if expiry is None else expiry.action,
         wallet=balances_view(wallet),
+    )
+    # Most transfers neither expire nor have parts, and pay nothing for those that do.
+    if transfer.expiry is None and transfer.part is None:
+        return view
+    return _with_hold(view, transfer, wallet.scale)
+
+
+def _with_hold(view: TransferResultView, transfer: Transfer, scale: int) -> TransferResultView:
+    """``view`` with the fields of a transfer that expires, or of which a part was completed."""
+    expiry, part, left = transfer.expiry, transfer.part, transfer.pending_amount
+    return msgspec.structs.replace(
+        view,
+        expires_at=UNSET if expiry is None else expiry.at,
+        on_expiry=UNSET if expiry is None else expiry.action,
+        completed_amount=UNSET if part is None else from_minor(part, scale),
+        pending_amount=UNSET if part is None or not left else from_minor(left, scale),
     )
 
 

@@ -101,7 +101,8 @@ def decide_transfer(
 def decide_settlement(
     wallet: Wallet | None, transfer: Transfer | None, command: SettleTransfer, *, now: datetime
 ) -> TransferChanged | Transfer | Refusal:
-    """Complete or revert. A repetition returns the transfer itself: it has no second effect.
+    """Complete, all or a part, or revert. A repetition returns the transfer itself: it has no
+    second effect.
 
     INV-4: only a pending transfer changes. INV-15: one that has expired is settled before, by
     `decide_expiry`.
@@ -110,11 +111,16 @@ def decide_settlement(
         return WALLET_NOT_FOUND
     if transfer is None:
         return TRANSFER_NOT_FOUND
+    amount = _amount_to_complete(wallet, transfer, command)
+    if isinstance(amount, Refusal):
+        return amount
     target = TransferStatus(command.status)
-    if transfer.status is target:
+    if transfer.status is target and _is_repetition(transfer, amount):
         return transfer
     if transfer.status is not TransferStatus.PENDING:
         return _already_settled(transfer)
+    if amount is not None and amount > transfer.pending_amount:
+        return _amount_exceeds_hold(wallet, transfer, amount)
     if (
         target is TransferStatus.COMPLETED
         and wallet.status is not WalletStatus.ACTIVE
@@ -125,17 +131,76 @@ def decide_settlement(
     if len(metadata) > max(METADATA_ENTRIES_MAX, len(transfer.metadata)):
         return _too_much_metadata(transfer, command)
 
+    changed = msgspec.structs.replace(
+        transfer, reference_id=command.reference_id or transfer.reference_id, metadata=metadata
+    )
+    if target is TransferStatus.FAILED:
+        return _settled(changed, target, now, reason=FailureReason.REVERTED)
+    return _completed(changed, amount, now, final=command.final)
+
+
+def _completed(
+    transfer: Transfer, amount: int | None, now: datetime, *, final: bool
+) -> TransferChanged:
+    """``amount`` of a pending transfer is completed; None: all that is left. ``final``: the rest is
+    released."""
+    before = transfer.completed_amount
+    completed = before + (transfer.pending_amount if amount is None else amount)
+    if final or completed == transfer.amount:
+        return _settled(transfer, TransferStatus.COMPLETED, now, completed=completed)
+    return TransferChanged(
+        transfer=msgspec.structs.replace(transfer, part=completed),
+        previous=transfer.status,
+        occurred_at=now,
+        completed_before=before,
+    )
+
+
+def _amount_to_complete(
+    wallet: Wallet, transfer: Transfer, command: SettleTransfer
+) -> int | Refusal | None:
+    """In minor units; None: all that is left."""
+    if command.amount is None:
+        return None
+    try:
+        amount = to_minor(command.amount, wallet.scale)
+    except AmountError as error:
+        return invalid_amount(wallet.currency, error, "/amount")
+    return _amount_exceeds_hold(wallet, transfer, amount) if amount > transfer.amount else amount
+
+
+def _is_repetition(transfer: Transfer, amount: int | None) -> bool:
+    """Whether a settled transfer is as the command asks for: another amount is no repetition.
+
+    After several parts only a key tells that.
+    """
+    if transfer.status is not TransferStatus.COMPLETED:
+        return transfer.status is TransferStatus.FAILED
+    return transfer.completed_amount == (transfer.amount if amount is None else amount)
+
+
+def _settled(
+    transfer: Transfer,
+    status: TransferStatus,
+    now: datetime,
+    *,
+    completed: int | None = None,
+    reason: FailureReason | None = None,
+) -> TransferChanged:
+    """The end of a pending transfer. ``completed``: of all of it; None: nothing more."""
+    before = transfer.completed_amount
+    total = before if completed is None else completed
     return TransferChanged(
         transfer=msgspec.structs.replace(
             transfer,
-            status=target,
-            failure_reason=FailureReason.REVERTED if target is TransferStatus.FAILED else None,
+            status=status,
+            failure_reason=reason,
             settled_at=now,
-            reference_id=command.reference_id or transfer.reference_id,
-            metadata=metadata,
+            part=total if 0 < total < transfer.amount else None,
         ),
         previous=transfer.status,
         occurred_at=now,
+        completed_before=before,
     )
 
 
@@ -149,16 +214,9 @@ def decide_expiry(wallet: Wallet, transfer: Transfer, *, now: datetime) -> Trans
     completes = transfer.expiry.action is OnExpiry.COMPLETE and (
         wallet.status is WalletStatus.ACTIVE or not _is_stopped(wallet, transfer.type)
     )
-    return TransferChanged(
-        transfer=msgspec.structs.replace(
-            transfer,
-            status=TransferStatus.COMPLETED if completes else TransferStatus.FAILED,
-            failure_reason=None if completes else FailureReason.EXPIRED,
-            settled_at=now,
-        ),
-        previous=transfer.status,
-        occurred_at=now,
-    )
+    if completes:
+        return _settled(transfer, TransferStatus.COMPLETED, now, completed=transfer.amount)
+    return _settled(transfer, TransferStatus.FAILED, now, reason=FailureReason.EXPIRED)
 
 
 def _is_stopped(wallet: Wallet, type: str) -> bool:
@@ -244,6 +302,16 @@ def _too_much_metadata(transfer: Transfer, command: SettleTransfer) -> Refusal:
         detail=f"The transfer's metadata has {len(transfer.metadata)} entries, and {new} more were "
         f"sent: it holds at most {METADATA_ENTRIES_MAX}.",
         pointer="/metadata",
+    )
+
+
+def _amount_exceeds_hold(wallet: Wallet, transfer: Transfer, amount: int) -> Refusal:
+    return Refusal(
+        code=RefusalCode.AMOUNT_EXCEEDS_HOLD,
+        detail=f"The transfer is of {from_minor(transfer.amount, wallet.scale)} {wallet.currency}, "
+        f"and holds {from_minor(transfer.pending_amount, wallet.scale)}: "
+        f"{from_minor(amount, wallet.scale)} can't be completed of it.",
+        pointer="/amount",
     )
 
 

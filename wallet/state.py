@@ -93,6 +93,22 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     settled_at: datetime | None = None
     expiry: Expiry | None = None
     """Of a transfer that was created pending, and keeps it; None: it never expires."""
+    part: int | None = None
+    """What was completed of it, if a part: 1 to ``amount`` - 1. None: all of a completed transfer,
+    nothing of another one."""
+
+    @property
+    def completed_amount(self) -> int:
+        """What the transfer has moved."""
+        if self.part is not None:
+            return self.part
+        return self.amount if self.status is TransferStatus.COMPLETED else 0
+
+    @property
+    def pending_amount(self) -> int:
+        """What it still holds."""
+        is_pending = self.status is TransferStatus.PENDING
+        return self.amount - self.completed_amount if is_pending else 0
 
     def is_due(self, now: datetime) -> bool:
         """Whether it is pending and has expired: from then on nothing but its expiry settles it."""

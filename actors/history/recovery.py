@@ -39,7 +39,7 @@ from wallet.events import (
     WalletRewound,
 )
 from wallet.ids import TransferId, WalletId
-from wallet.money import canonical_amount, canonical_limit
+from wallet.money import canonical_amount, canonical_limit, from_minor, to_minor
 from wallet.refusals import Refusal
 from wallet.representation import TransferResultView, WalletChangedView, WalletView
 from wallet.rules import (
@@ -214,9 +214,15 @@ class _RecoveryBuilder:
         transfer = self._transfers.get(view.id)
         if view.failure_reason == FailureReason.EXPIRED:
             return self._decide_expiry(transfer)
+        left = _left_to_complete(view, transfer)
+        if left is not None and left <= 0 and transfer is not None:
+            is_done = view.status == "pending" or transfer.status is not TransferStatus.PENDING
+            return PRESENT if is_done else GIVEN_UP
         command = SettleTransfer(
             transfer_id=view.id,
-            status="completed" if view.status == "completed" else "failed",
+            status="failed" if view.status == "failed" else "completed",
+            amount=None if left is None else canonical_amount(from_minor(left, _scale_of(view))),
+            final=view.status != "pending",
             reference_id=view.reference_id,
             metadata=view.metadata,
         )
@@ -253,6 +259,18 @@ class _RecoveryBuilder:
                     version=wallet.version,
                 )
             )
+
+
+def _left_to_complete(view: TransferResultView, transfer: Transfer | None) -> int | None:
+    """Minor units until as much is completed as ``view`` shows; None: it shows no part."""
+    if not view.completed_amount or view.status == "failed":
+        return None
+    done = transfer.completed_amount if transfer is not None else 0
+    return to_minor(canonical_amount(view.completed_amount), _scale_of(view)) - done
+
+
+def _scale_of(view: TransferResultView) -> int:
+    return len(view.amount.partition(".")[2])
 
 
 def _requested_expiry(view: TransferResultView) -> RequestedExpiry | None:

@@ -54,7 +54,7 @@ LEFT JOIN LATERAL (
 _TRANSFERS: Final = """
 SELECT t.wallet_id::text, t.id::text, t.type, t.status, t.amount::text, t.created_version,
     t.created_at, t.reference_id, t.metadata, t.failure_reason, t.settled_at,
-    t.expires_at, t.on_expiry
+    t.expires_at, t.on_expiry, t.settled_amount::text AS completed_amount
 FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
 CROSS JOIN LATERAL (
     SELECT * FROM transfers WHERE wallet_id = i.wallet_id AND id = i.id OFFSET 0
@@ -128,7 +128,7 @@ _NOTHING: Final = CommitRequest(
     events=[],
 )
 
-COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 51))})"
+COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 53))})"
 
 
 class PostgresJournal:

@@ -8,8 +8,8 @@ import msgspec
 
 from actors.journal.ports import CommitRequest, IdempotencyKeyRef, StoredAnswer, TransferKey
 from actors.journal.wallet_events import WalletEvent, encode_changed, encode_rewound
-from wallet.events import RecordedEvent, TransferChanged, WalletChanged, WalletCreated
-from wallet.state import Expiry, Wallet
+from wallet.events import EventType, RecordedEvent, TransferChanged, WalletChanged, WalletCreated
+from wallet.state import Wallet
 
 
 def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
@@ -31,7 +31,7 @@ def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
         batch.confirm,
         *_delivery_columns(batch.deliveries),
         _has_changes(batch.events),
-        *expiry_columns(batch.events),
+        *hold_columns(batch.events),
     )
 
 
@@ -66,13 +66,23 @@ def _new_wallet_columns(batch: CommitRequest) -> tuple[list[object], ...]:
 
 _EVENT_FIELDS: Final = 19
 
+_PARTIALLY: Final = EventType.TRANSFER_PARTIALLY_COMPLETED
+
 
 def _event_columns(recorded: Sequence[RecordedEvent]) -> tuple[object, ...]:
     if not recorded:
         return (*([] for _ in range(_EVENT_FIELDS)), 0)
     rows = [event_row(one) for one in recorded]
-    settlements = sum(row[8] is not None for row in rows)
-    return (*zip(*rows, strict=True), settlements)
+    return (*zip(*rows, strict=True), _settlements(rows))
+
+
+def _settlements(rows: Sequence[tuple[object, ...]]) -> int:
+    """Transfers that are settled, in part or as a whole. A batch may complete several parts of one,
+    but settles none as a whole twice."""
+    settling = [(row[0], row[6], row[2]) for row in rows if row[8] is not None]
+    whole = [key for *key, type in settling if type is not _PARTIALLY]
+    parts = {(wallet, transfer) for wallet, transfer, type in settling if type is _PARTIALLY}
+    return len(whole) + len(parts.difference((wallet, transfer) for wallet, transfer in whole))
 
 
 def event_row(recorded: RecordedEvent) -> tuple[object, ...]:
@@ -130,14 +140,34 @@ def _has_changes(events: Sequence[RecordedEvent]) -> bool:
     return False
 
 
-def expiry_columns(
-    events: Sequence[RecordedEvent],
-) -> tuple[list[datetime | None], list[str | None]]:
-    """When the transfer of each event expires, and how; empty if none of them does.
+_HoldColumns = tuple[list[datetime | None], list[str | None], list[str | None], list[str | None]]
+
+
+def hold_columns(events: Sequence[RecordedEvent]) -> _HoldColumns:
+    """When the transfer of each event expires, and how; what was completed of it after the event,
+    if a part, and before. Empty if there is nothing of it in the batch, as nearly always.
 
     Postgres fills up a shorter column with NULL.
     """
-    expiries = [_expiry_of(recorded) for recorded in events]
+    if not any(map(_has_hold, events)):
+        return [], [], [], []
+    changes = [one.event if isinstance(one.event, TransferChanged) else None for one in events]
+    return (*_expiry_columns(changes), *_part_columns(changes))
+
+
+def _has_hold(recorded: RecordedEvent) -> bool:
+    event = recorded.event
+    if not isinstance(event, TransferChanged):
+        return False
+    transfer = event.transfer
+    has_one = transfer.expiry is not None or transfer.part is not None
+    return has_one or event.completed_before > 0
+
+
+def _expiry_columns(
+    changes: Sequence[TransferChanged | None],
+) -> tuple[list[datetime | None], list[str | None]]:
+    expiries = [None if one is None else one.transfer.expiry for one in changes]
     if not any(expiries):
         return [], []
     return (
@@ -146,9 +176,18 @@ def expiry_columns(
     )
 
 
-def _expiry_of(recorded: RecordedEvent) -> Expiry | None:
-    event = recorded.event
-    return event.transfer.expiry if isinstance(event, TransferChanged) else None
+def _part_columns(
+    changes: Sequence[TransferChanged | None],
+) -> tuple[list[str | None], list[str | None]]:
+    parts = [
+        (None, 0) if one is None else (one.transfer.part, one.completed_before) for one in changes
+    ]
+    if not any(after or before for after, before in parts):
+        return [], []
+    return (
+        [None if after is None else str(after) for after, _ in parts],
+        [str(before) if before else None for _, before in parts],
+    )
 
 
 def _json(metadata: Mapping[str, str]) -> str | None:

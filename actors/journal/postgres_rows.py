@@ -33,7 +33,8 @@ SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.p
     e.amount::text, e.transfer_created_at, e.created_version, e.failure_reason, e.reference_id,
     e.metadata, e.made_by, w.currency, w.scale, w.reference_id AS wallet_reference_id,
     w.metadata AS wallet_metadata, w.created_at AS wallet_created_at, e.hash, e.previous_hash,
-    e.key_digest, e.format, e.expires_at, e.on_expiry
+    e.key_digest, e.format, e.expires_at, e.on_expiry,
+    e.completed_amount::text, e.completed_before::text
 """
 
 _metadata_decoder: Final = msgspec.json.Decoder(dict[str, str])
@@ -86,7 +87,12 @@ def transfer_from_row(row: Row) -> Transfer:
         failure_reason=FailureReason(reason) if reason else None,
         settled_at=row["settled_at"],
         expiry=_expiry(row["expires_at"], row["on_expiry"]),
+        part=_part(row["completed_amount"]),
     )
+
+
+def _part(amount: str | None) -> int | None:
+    return None if amount is None else int(amount)
 
 
 def _expiry(at: datetime | None, action: str | None) -> Expiry | None:
@@ -161,7 +167,10 @@ def _wallet_created(row: Row, wallet: Wallet) -> tuple[WalletCreated, Wallet]:
     return event, msgspec.structs.replace(wallet, metadata=metadata, overdraft_limit=limit)
 
 
-_STATUS_OF: Final = {f"transfer.{status}": status for status in TransferStatus}
+_STATUS_OF: Final = {
+    EventType.TRANSFER_PARTIALLY_COMPLETED.value: TransferStatus.PENDING,
+    **{f"transfer.{status}": status for status in TransferStatus},
+}
 _STATUSES: Final[Mapping[str | None, TransferStatus | None]] = {
     None: None,
     **{str(status): status for status in TransferStatus},
@@ -190,5 +199,11 @@ def _transfer_changed(row: Row) -> TransferChanged:
         failure_reason=_REASONS[reason],
         settled_at=None if status is TransferStatus.PENDING else occurred_at,
         expiry=_expiry(*row[26:28]),
+        part=_part(row[28]),
     )
-    return TransferChanged(transfer=transfer, previous=_STATUSES[previous], occurred_at=occurred_at)
+    return TransferChanged(
+        transfer=transfer,
+        previous=_STATUSES[previous],
+        occurred_at=occurred_at,
+        completed_before=int(row[29] or 0),
+    )

@@ -268,7 +268,7 @@ def _holds(wallet: Wallet, transfers: Iterable[Transfer]) -> bool:
     held = dict.fromkeys(TransferType, 0)
     for transfer in transfers:
         if transfer.status is TransferStatus.PENDING:
-            held[transfer.type] += transfer.amount
+            held[transfer.type] += transfer.pending_amount
     return (
         held[TransferType.DEBIT] <= wallet.pending_debit
         and held[TransferType.CREDIT] <= wallet.pending_credit

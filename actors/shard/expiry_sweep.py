@@ -99,6 +99,7 @@ class ExpirySweep:
         """The first time that this process knows of."""
         self._earlier = asyncio.Event()
         self._left_over = False
+        """Something may be due that was not settled: look again in a second."""
         self._postponed: dict[WalletId, float] = {}
         """Wallets that are passed over, and until when, in loop time."""
         self._seen = 0
@@ -124,6 +125,7 @@ class ExpirySweep:
                 await self.settle_due()
             except JournalUnavailable as failure:
                 self.failures += 1
+                self._left_over = True
                 _log.warning("expiry sweep failed", cause=str(failure))
             await self._wait(_LOOK_YOUNG_S if clock() < young_until else _LOOK_S)
 

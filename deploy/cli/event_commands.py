@@ -43,6 +43,8 @@ class _Transfer(msgspec.Struct):
     """What a line shows of an event's data. Events of wallets have no amount."""
 
     amount: str = ""
+    completed_amount: str = ""
+    """Only if a part was completed."""
     type: str = ""
     currency: str = ""
     balance: str = ""
@@ -187,7 +189,8 @@ def line_of(payload: bytes) -> str:
     balance = str(data.wallet.get("balance", data.balance))
     what = event.type.removeprefix("transfer.")
     if data.amount:
-        what = f"{data.type} {data.amount} {what}"
+        part = f"{data.completed_amount} of " if data.completed_amount else ""
+        what = f"{data.type} {part}{data.amount} {what}"
     at = event.time.astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
     return f"{at}  {event.subject}  {event.walletversion:>6}  {what:<26} {balance}"
 

@@ -11,6 +11,7 @@ from serve_app.http import field_errors
 from serve_app.http.expiry import ExpiryError, requested_expiry
 from serve_app.http.fingerprints import fingerprint
 from serve_app.http.ids import new_id
+from serve_app.http.parts import AMOUNT_OF_A_PART, KEY_OF_A_PART, own_key
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 from serve_app.http.request_fields import (
     Amount,
@@ -54,6 +55,16 @@ class BatchItem(
         | UnsetType
     ) = UNSET
     complete: PendingTransferId | UnsetType = UNSET
+    final: (
+        Annotated[
+            bool,
+            Meta(
+                description="Of a completion with `amount`. `false`: what is left stays held; then "
+                "the item needs an `idempotency_key`.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     revert: PendingTransferId | UnsetType = UNSET
     expires_at: ExpiresAt | UnsetType = UNSET
     expires_in_s: ExpiresInS | UnsetType = UNSET
@@ -100,8 +111,8 @@ ITEM_FORMS: Final = (
     ),
     ItemForm(
         component="BatchCompletion",
-        description="An item that completes a pending transfer.",
-        fields=(*_ANY_ITEM, "complete"),
+        description="An item that completes a pending transfer: all of it, or `amount`.",
+        fields=(*_ANY_ITEM, "complete", "amount", "final"),
         required=("complete",),
     ),
     ItemForm(
@@ -185,9 +196,11 @@ def check_item_count(count: int, most: int) -> None:
 
 
 def to_commands(
-    items: Sequence[BatchItem], pointers: Iterable[str]
+    items: Sequence[BatchItem], pointers: Iterable[str], *, has_key: bool = False
 ) -> tuple[commands.CommandItem, ...]:
     """Convert ``items`` to commands; ``pointers`` are their JSON pointers in problems.
+
+    ``has_key``: they are a batch under one Idempotency-Key.
 
     Raises:
         Problem: validation_error, with a pointer to each invalid item.
@@ -201,7 +214,9 @@ def to_commands(
             errors.append(FieldError(pointer=pointer + error.pointer, detail=str(error)))
             continue
         command_items.append(
-            commands.CommandItem(command=command, idempotency=_idempotency_of(item, command))
+            commands.CommandItem(
+                command=command, idempotency=_idempotency_of(item, command, has_key=has_key)
+            )
         )
     if errors:
         raise validation_problem(*errors)
@@ -217,21 +232,26 @@ class _ItemError(ValueError):
 def _command(item: BatchItem) -> commands.Command:
     if item.complete is not UNSET or item.revert is not UNSET:
         return _settlement(item)
+    if item.final is not UNSET:
+        raise _ItemError("/final", "only of a completion: leave it out")
     if item.type is UNSET or item.amount is UNSET:
         raise _ItemError("", "send type and amount, or complete, or revert")
-    try:
-        amount = canonical_amount(item.amount if isinstance(item.amount, str) else str(item.amount))
-    except AmountError as error:
-        raise _ItemError("/amount", str(error)) from error
     return commands.CreateTransfer(
         transfer_id=TransferId(new_id()),
         type=item.type,
         status=item.status or _STATUS_DEFAULT,
-        amount=amount,
+        amount=_canonical(item.amount),
         reference_id=item.reference_id,
         metadata=item.metadata,
         expiry=_expiry(item),
     )
+
+
+def _canonical(amount: str | int) -> str:
+    try:
+        return canonical_amount(amount if isinstance(amount, str) else str(amount))
+    except AmountError as error:
+        raise _ItemError("/amount", str(error)) from error
 
 
 def _expiry(item: BatchItem) -> commands.RequestedExpiry | None:
@@ -252,13 +272,22 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
     if len(settlements) > 1 or not _is_settlement_only(item):
         raise _ItemError("", "send type and amount, or complete, or revert: one of them")
     ((name, sent),) = settlements.items()
-    keyless = item.idempotency_key is None
+    if name == "revert" and not (item.amount is item.final is UNSET):
+        field = "final" if item.amount is UNSET else "amount"
+        raise _ItemError(f"/{field}", "a transfer is reverted as a whole: leave it out")
+    if item.final is not UNSET and item.amount is UNSET:
+        raise _ItemError("/amount", AMOUNT_OF_A_PART)
+    if item.final is False and item.idempotency_key is None:
+        raise _ItemError("/idempotency_key", KEY_OF_A_PART)
+    keyless = item.idempotency_key is None and item.amount is UNSET
     transfer_id = canonical_uuid(sent)
     if transfer_id is None:
         raise _ItemError(f"/{name}", "send the id of a transfer")
     return commands.SettleTransfer(
         transfer_id=TransferId(transfer_id),
         status="completed" if name == "complete" else "failed",
+        amount=None if item.amount is UNSET else _canonical(item.amount),
+        final=item.final is not False,
         reference_id=item.reference_id,
         metadata=item.metadata,
         delivery_id=TransferId(new_id()) if keyless and name == "complete" else None,
@@ -266,14 +295,18 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
 
 
 def _is_settlement_only(item: BatchItem) -> bool:
-    return item.type is item.amount is item.status is item.expires_at is UNSET and (
+    return item.type is item.status is item.expires_at is UNSET and (
         item.expires_in_s is item.on_expiry is UNSET
     )
 
 
-def _idempotency_of(item: BatchItem, command: commands.Command) -> commands.Idempotency | None:
-    if item.idempotency_key is None:
+def _idempotency_of(
+    item: BatchItem, command: commands.Command, *, has_key: bool
+) -> commands.Idempotency | None:
+    if item.idempotency_key is not None:
+        key = IdempotencyKey(item.idempotency_key)
+    elif item.complete is not UNSET and item.amount is not UNSET and not has_key:
+        key = own_key()
+    else:
         return None
-    return commands.Idempotency(
-        key=IdempotencyKey(item.idempotency_key), fingerprint=fingerprint(command)
-    )
+    return commands.Idempotency(key=key, fingerprint=fingerprint(command))

@@ -65,7 +65,9 @@ def _fingerprinted_fields(command: Command) -> list[object]:
         expires = [] if expiry is None else [expiry.at, expiry.after_s, expiry.action]
         return [command.type, command.status, command.amount, *common, *expires]
     if isinstance(command, SettleTransfer):
-        return [f"to {command.status}", command.transfer_id, *common]
+        part: list[object] = [] if command.amount is None else [command.amount]
+        part += [] if command.final else ["and hold the rest"]
+        return [f"to {command.status}", command.transfer_id, *common, *part]
     if isinstance(command, CreateWallet):
         # Without a limit as in releases that had none: their keys are still known.
         limit = [command.overdraft_limit] if command.overdraft_limit != "0" else []

@@ -189,6 +189,20 @@ class SettleTransferBody(_Request):
     )
 
 
+class CompleteTransferBody(SettleTransferBody):
+    """How much to complete, and optional details."""
+
+    amount: Amount = Field(  # type: ignore[assignment]
+        default=None,
+        description="How much of it to complete. Left out: all that is left.",
+    )
+    final: bool = Field(
+        default=True,
+        description="`false`: what is left stays held. Needs `amount` and an Idempotency-Key, "
+        "because a repetition would complete twice.",
+    )
+
+
 class WalletList(msgspec.Struct, frozen=True, kw_only=True):
     """Wallets, newest first."""
 

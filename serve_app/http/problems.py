@@ -74,7 +74,14 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
     "transfer_already_completed": ProblemType(
         409,
         "Transfer already completed",
-        "Only a pending transfer can be settled. To return the money, create a new transfer.",
+        "Only a pending transfer can be settled, and once: a second completion with another amount "
+        "is refused. To return the money, create a new transfer.",
+    ),
+    "amount_exceeds_hold": ProblemType(
+        409,
+        "Amount exceeds the hold",
+        "At most the transfer's amount can be completed of it. Send a smaller amount, or none to "
+        "complete all. With an Idempotency-Key this refusal is stored: send a new key.",
     ),
     "transfer_already_failed": ProblemType(
         409,

@@ -126,6 +126,8 @@ _COMPONENT_OF_FIELD: Final = {
     "applied": "Applied",
     "balance": "Balance",
     "balance_change": "Balance",
+    "completed_amount": "Amount",
+    "pending_amount": "Amount",
     "code": "ProblemCode",
     "metadata": "Metadata",
     "overdraft_limit": "Limit",

@@ -109,10 +109,12 @@ TRANSFER_ROUTES: Final = (
         tag="transfers",
         summary="Complete a pending transfer",
         description="A pending debit is added to the balance; the amount held by a pending credit "
-        "leaves the wallet. Repeating the request returns the same transfer.",
+        "leaves the wallet. With `amount`, only that much is: the rest is released, as a reversal "
+        "does, unless `final` is false: then it stays held. Repeating the request returns the same "
+        "transfer; another amount is another request.",
         answers={200: _written(examples.COMPLETED)},
-        problems=("wallet_frozen", "wallet_closed", *_SETTLE),
-        body=RequestBodySpec(model=models.SettleTransferBody, example={}),
+        problems=("wallet_frozen", "wallet_closed", "amount_exceeds_hold", *_SETTLE),
+        body=RequestBodySpec(model=models.CompleteTransferBody, example={}),
     ),
     RouteSpec(
         method="POST",

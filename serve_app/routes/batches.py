@@ -40,7 +40,9 @@ async def wallet_batch(request: Request) -> Response:
         raise failure_problem(overload)  # Before decoding up to a thousand items.
     batch = batch_requests.decode(batch_requests.wallet_batch, body or b"{}")
     batch_requests.check_item_count(len(batch.items), services.settings.batch_items_max)
-    items = batch_requests.to_commands(batch.items, _pointers(len(batch.items)))
+    items = batch_requests.to_commands(
+        batch.items, _pointers(len(batch.items)), has_key=key is not None
+    )
     _require_own_key(key, batch.items)
     count_items(request, len(items))
     idempotency = None
@@ -100,7 +102,9 @@ async def multi_batch(request: Request) -> Response:
     batch = batch_requests.decode(batch_requests.multi_batch, body or b"{}")
     batch_requests.check_item_count(len(batch.items), services.settings.multi_batch_items_max)
     _require_own_key(key, batch.items)
-    items = batch_requests.to_commands(batch.items, _pointers(len(batch.items)))
+    items = batch_requests.to_commands(
+        batch.items, _pointers(len(batch.items)), has_key=key is not None
+    )
     count_items(request, len(items))
     positions = by_wallet(batch.items)
     if key is not None:

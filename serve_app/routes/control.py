@@ -1,7 +1,5 @@
 """Routes that control a wallet: its metadata, its overdraft limit, freezing and closing."""
 
-from typing import Final
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -9,7 +7,7 @@ from serve_app.auth.authenticated_request import require_scope
 from serve_app.dependencies import dependencies_of
 from serve_app.http import models
 from serve_app.http.fingerprints import fingerprint
-from serve_app.http.ids import new_id
+from serve_app.http.parts import own_key
 from serve_app.http.requests import (
     MERGE_PATCH,
     idempotency_key_of,
@@ -21,10 +19,6 @@ from serve_app.http.requests import (
 from serve_app.http.responses import item_response
 from serve_app.routes.writes import submit
 from wallet import commands
-from wallet.ids import IdempotencyKey
-
-_OWN_KEY: Final = "wallet-service-"
-"""Prefix of the keys that are made here, for requests without one."""
 
 
 async def update_wallet(request: Request) -> Response:
@@ -74,7 +68,7 @@ async def _body(request: Request, **accepted: str) -> bytes:
 async def _control(request: Request, command: commands.ControlWallet) -> Response:
     # A second delivery after somebody else's change would undo that change. Under a key it is
     # recognised, so there is always one.
-    key = idempotency_key_of(request) or IdempotencyKey(_OWN_KEY + new_id())
+    key = idempotency_key_of(request) or own_key()
     idempotency = commands.Idempotency(key=key, fingerprint=fingerprint(command))
     wallet_id = wallet_id_of(request)
     result = await submit(dependencies_of(request), request, wallet_id, command, idempotency)

@@ -13,6 +13,7 @@ from serve_app.http import models
 from serve_app.http.expiry import ExpiryError, requested_expiry
 from serve_app.http.fingerprints import fingerprint
 from serve_app.http.ids import new_id
+from serve_app.http.parts import AMOUNT_OF_A_PART, KEY_OF_A_PART, own_key
 from serve_app.http.problems import FieldError, validation_problem
 from serve_app.http.requests import (
     idempotency_key_of,
@@ -26,7 +27,7 @@ from serve_app.http.requests import (
 from serve_app.http.responses import item_response, single_result
 from wallet import commands
 from wallet.currencies import CurrencyError, resolve_scale
-from wallet.ids import TransferId, WalletId, wallet_creation_scope
+from wallet.ids import IdempotencyKey, TransferId, WalletId, wallet_creation_scope
 
 
 async def create_wallet(request: Request) -> Response:
@@ -104,19 +105,49 @@ def _expiry_of(body: models.CreateTransferBody) -> commands.RequestedExpiry | No
         ) from error
 
 
+def _completion(
+    transfer_id: TransferId, body: models.CompleteTransferBody, key: IdempotencyKey | None
+) -> commands.SettleTransfer:
+    problem = None
+    if not body.final and key is None:
+        problem = FieldError(pointer="#header/Idempotency-Key", detail=KEY_OF_A_PART)
+    if "final" in body.model_fields_set and "amount" not in body.model_fields_set:
+        problem = FieldError(pointer="/amount", detail=AMOUNT_OF_A_PART)
+    if problem is not None:
+        raise validation_problem(problem)
+    keyless = key is None and body.amount is None
+    return commands.SettleTransfer(
+        transfer_id=transfer_id,
+        status="completed",
+        amount=body.amount,  # type: ignore[arg-type]  # canonical: text, whatever was sent
+        final=body.final,
+        reference_id=body.reference_id,
+        metadata=body.metadata,
+        delivery_id=TransferId(new_id()) if keyless else None,
+    )
+
+
+def _reversal(transfer_id: TransferId, body: models.SettleTransferBody) -> commands.SettleTransfer:
+    return commands.SettleTransfer(
+        transfer_id=transfer_id,
+        status="failed",
+        reference_id=body.reference_id,
+        metadata=body.metadata,
+    )
+
+
 async def _settle_transfer_as(status: Literal["completed", "failed"], request: Request) -> Response:
     services = dependencies_of(request)
     wallet_id, transfer_id = wallet_id_of(request), transfer_id_of(request)
     key = idempotency_key_of(request)
     raw = await read_body(request, services.settings.body_bytes_max)
-    body = parse_body(models.SettleTransferBody, raw)
-    command = commands.SettleTransfer(
-        transfer_id=transfer_id,
-        status=status,
-        reference_id=body.reference_id,
-        metadata=body.metadata,
-        delivery_id=TransferId(new_id()) if key is None and status == "completed" else None,
-    )
+    if status == "completed":
+        body = parse_body(models.CompleteTransferBody, raw)
+        command = _completion(transfer_id, body, key)
+        if key is None and command.amount is not None:
+            key = own_key()
+    else:
+        command = _reversal(transfer_id, parse_body(models.SettleTransferBody, raw))
     idempotency = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
     result = await submit(services, request, wallet_id, command, idempotency or None)
     return item_response(result, 200)

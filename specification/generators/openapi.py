@@ -42,6 +42,9 @@ _EVENT_DESCRIPTIONS: Final = {
     "credit took it OUT. It was created as completed, or was pending before (previousstatus).",
     EventType.TRANSFER_FAILED: "A pending transfer failed: a credit's hold is back in the balance, "
     "a debit never arrives.",
+    EventType.TRANSFER_PARTIALLY_COMPLETED: "A part of a pending transfer was completed; the rest "
+    "is still pending. `completed_amount` is what has been completed so far, `pending_amount` what "
+    "is left.",
     EventType.WALLET_REWOUND: "The database had lost the wallet's latest events. Those in `lost` "
     "are gone: undo what you did for them, and go on after `common_version`. What is applied again "
     "follows as new events.",
@@ -57,6 +60,7 @@ _STATUS_AFTER: Final = {
     EventType.TRANSFER_PENDING: TransferStatus.PENDING,
     EventType.TRANSFER_COMPLETED: TransferStatus.COMPLETED,
     EventType.TRANSFER_FAILED: TransferStatus.FAILED,
+    EventType.TRANSFER_PARTIALLY_COMPLETED: TransferStatus.PENDING,
 }
 
 _DATA: Final = {

@@ -27,6 +27,7 @@ MIX: Final = OperationMix(
     pending_share=0.4,
     batch_size=(2, 6),
     expiring_share=0.3,
+    part_share=0.3,
 )
 
 IMPATIENT: Final = client_gave_up(_IMPATIENCE_S)

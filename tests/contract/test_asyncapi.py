@@ -25,6 +25,8 @@ from tests.support.domain import (
 from wallet.event_codec import encode_event, subject_of
 from wallet.events import EventType, RecordedEvent, WalletChanged, WalletRewound
 from wallet.state import (
+    Expiry,
+    FailureReason,
     Freeze,
     FreezeDirection,
     TransferStatus,
@@ -59,6 +61,20 @@ EVENTS: dict[str, RecordedEvent] = {
     "a reversal": changed(
         settled(_HELD, TransferStatus.FAILED),
         make_wallet(balance=100),
+        previous=TransferStatus.PENDING,
+    ),
+    "a part": changed(
+        msgspec.structs.replace(_HELD, part=1),
+        make_wallet(balance=5, pending_credit=99),
+        previous=TransferStatus.PENDING,
+    ),
+    "an expiry after a part": changed(
+        settled(
+            msgspec.structs.replace(_HELD, part=1, expiry=Expiry(NOW)),
+            TransferStatus.FAILED,
+            failure_reason=FailureReason.EXPIRED,
+        ),
+        make_wallet(balance=104),
         previous=TransferStatus.PENDING,
     ),
     "a rewound wallet": recorded_event(

@@ -23,6 +23,7 @@ _FLOWS = [
     "Take out",
     "Hold and complete",
     "Hold and revert",
+    "Complete a part",
     "Hold until a time",
     "Keys and replays",
     "Refusals",

@@ -79,6 +79,39 @@ def test_what_is_settled_in_time_does_not_expire(api: Api) -> None:
     assert api.state(wallet)["balance"] == "6.00"
 
 
+def test_a_part_is_completed_and_every_read_shows_it(api: Api) -> None:
+    wallet = api.new_wallet("10.00")
+    held = hold(api, wallet)["id"]
+    done = api.settle(wallet, held, "complete", {"amount": "1.50"}).json()
+    assert (done["completed_amount"], done["wallet"]["balance"]) == ("1.50", "8.50")
+    strong = api.transfers(wallet, consistency="strong").json()["items"][0]
+    assert strong == _without_wallet(done)
+    eventually(lambda: api.transfer(wallet, held).json() == strong)
+    assert api.settle(wallet, held, "complete", {"amount": "1.5"}).json() == done
+    for other in ({"amount": "2"}, {}):
+        assert api.settle(wallet, held, "complete", other).status_code == 409
+
+
+def test_parts_are_completed_while_the_rest_is_held(api: Api) -> None:
+    wallet = api.new_wallet("10.00")
+    held = hold(api, wallet, expires_in_s=3)["id"]
+    for number, left in (("1", "3.00"), ("2", "2.00")):
+        done = api.settle(
+            wallet,
+            held,
+            "complete",
+            {"amount": "1.00", "final": False},
+            headers={"Idempotency-Key": f"{held}-{number}"},
+        ).json()
+        assert (done["status"], done["pending_amount"]) == ("pending", left)
+    strong = api.transfers(wallet, consistency="strong").json()["items"][0]
+    assert strong == _without_wallet(done)
+    eventually(partial(_is_settled, api, wallet, held))
+    expired = api.transfer(wallet, held).json()
+    assert (expired["failure_reason"], expired["completed_amount"]) == ("expired", "2.00")
+    assert api.state(wallet)["balance"] == "8.00"
+
+
 def test_a_frozen_wallet_expires_what_it_holds(api: Api) -> None:
     wallet = api.new_wallet("10.00")
     made = hold(api, wallet, expires_in_s=1, on_expiry="complete")["id"]

@@ -164,3 +164,9 @@ def test_a_line_fits_into_eighty_columns_but_for_the_id() -> None:
 def test_options_that_mean_nothing_are_refused(wallet: str, start: str, words: str) -> None:
     with pytest.raises(StackError, match=words):
         tail_options(wallet, start, as_json=False, follow=False)
+
+
+def test_a_line_says_how_much_of_a_hold_was_completed() -> None:
+    decoded = json.loads(event(WALLET, 3)[1])
+    decoded["data"]["completed_amount"] = "0.40"
+    assert "debit 0.40 of 1.50 completed" in line_of(json.dumps(decoded).encode())

@@ -140,6 +140,23 @@ async def test_an_old_shard_does_not_settle_what_expires(
     await reader.close()
 
 
+@pytest.mark.parametrize("parameters", [_RELEASED, _LATEST, _PREVIOUS, _BEFORE])
+async def test_an_old_shard_does_not_settle_what_is_completed_in_part(
+    database: str, journal: PostgresJournal, parameters: int
+) -> None:
+    first = CommitRequestBuilder()
+    wallet = first.create(wallet_id(5))
+    held = first.transfer(wallet.id, make_transfer(id=transfer_id(1), amount=9))
+    first.complete_part(wallet.id, held, 4)
+    await journal.commit(first.write)
+
+    # It knows nothing of the part, and would move all of it.
+    late = CommitRequestBuilder(first.write.wallets[wallet.id])
+    late.settle(wallet.id, settled(make_transfer(id=held.id, amount=5), TransferStatus.COMPLETED))
+    with pytest.raises(asyncpg.PostgresError, match="settled already"):
+        await commit_as_an_old_shard(database, late, parameters)
+
+
 @pytest.mark.parametrize("parameters", [_LATEST, _PREVIOUS])
 async def test_an_old_shard_s_event_is_published_again_as_it_was(
     database: str, parameters: int

@@ -61,3 +61,21 @@ async def test_a_batch_without_expiries_does_nothing_about_them(fixture: Databas
     plans = await fixture.shard_plans(lambda: fixture.journal.commit(making.write))
     assert plans
     assert not [plan for plan in plans if "expiries" in plan]
+
+
+async def test_parts_are_written_by_key(fixture: DatabaseFixture) -> None:
+    loaded = await fixture.journal.load(ReadSet(wallets=set(WALLETS)))
+    making = CommitRequestBuilder(*loaded.wallets.values())
+    for number, wallet in enumerate(WALLETS):
+        held = make_transfer(id=transfer_id(9_000 + number), amount=9)
+        for part in (1, 2):
+            held = making.complete_part(
+                wallet, making.transfer(wallet, held) if part == 1 else held, part
+            )
+    plans = await fixture.shard_plans(lambda: fixture.journal.commit(making.write))
+    (update,) = [
+        plan for plan in plans if plan.startswith("ModifyTable transfers (") and "pkey" in plan
+    ]
+    last = "Subquery Scan (Unique (Sort (Function Scan)))"
+    row = "Index Scan transfers_pkey transfers"
+    assert update == f"ModifyTable transfers (Nested Loop ({last}, {row}))"

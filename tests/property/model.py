@@ -9,12 +9,12 @@ and an item one of
 
     {"do": "create", "id": …, "currency": …, "scale": …, "reference": …}
     {"do": "transfer", "id": …, "type": …, "status": …, "amount": text, "expires": s, "then": …}
-    {"do": "settle", "id": …, "status": …}
+    {"do": "settle", "id": …, "status": …, "amount": text or None, "final": bool}
     {"do": "expire", "id": …}
     {"do": "control", "what": …, "direction": …, "reason": …, "limit": …, "patch": …, "match": …}
 
 each with a "key" (text or None; a control always has one). Responses are dicts as well: see
-`_reported`.
+`reported`.
 """
 
 import copy
@@ -22,25 +22,19 @@ from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
-ModelRequest = dict[str, Any]
-Item = dict[str, Any]
-Reported = dict[str, Any]
+from tests.property.model_answers import (
+    Item,
+    ModelRequest,
+    Reported,
+    asked,
+    asked_item,
+    is_decided,
+    refused,
+    reported,
+)
 
 _EXACT = Context(prec=200)
 _LARGEST_MINOR = Decimal("9" * 38)
-_KEPT_REFUSALS = {
-    "insufficient_funds",
-    "balance_out_of_range",
-    "transfer_already_completed",
-    "transfer_already_failed",
-    "reference_id_taken",
-    "wallet_frozen",
-    "wallet_closed",
-    "wallet_not_empty",
-    "overdraft_in_use",
-    "precondition_failed",
-    "expiry_out_of_range",
-}
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _EXPIRY_MAX_S = 31_622_400
 
@@ -64,17 +58,17 @@ class Model:
     def answer(self, request: ModelRequest, now: str) -> Reported:
         """The response to ``request``: its items' results and the result of the whole."""
         if not request["several"]:
-            return _reported([self._item(request, request["items"][0], now)])
+            return reported([self._item(request, request["items"][0], now)])
         if request["key"] is None:
             return self._several(request, now)
         kept = self.keys.get((request["wallet"], request["key"]))
         if kept is None:
-            reported = self._several(request, now)
-            if any(_is_decided(answer) for answer in reported["answers"]):
-                self._keep(request, request["key"], _asked(request), reported)
-            return reported
-        if kept["asked"] != _asked(request):
-            return _reported([_refused("idempotency_key_reused", request["request"])])
+            whole = self._several(request, now)
+            if any(is_decided(answer) for answer in whole["answers"]):
+                self._keep(request, request["key"], asked(request), whole)
+            return whole
+        if kept["asked"] != asked(request):
+            return reported([refused("idempotency_key_reused", request["request"])])
         return {**kept["reported"], "replayed": kept["request"] != request["request"]}
 
     def _several(self, request: ModelRequest, now: str) -> Reported:
@@ -88,8 +82,8 @@ class Model:
             if request["atomic"] and answers[-1]["refused"]:
                 self.__dict__.update(before.__dict__)
                 last = {**answers[-1], "replayed": False}
-                return _reported([last], several=True, undone=len(answers) - 1)
-        return _reported(answers, several=True, wallet=self._balances(request["wallet"]))
+                return reported([last], several=True, undone=len(answers) - 1)
+        return reported(answers, several=True, wallet=self._balances(request["wallet"]))
 
     def _item(self, request: ModelRequest, item: Item, now: str) -> dict[str, Any]:
         if item["key"] is None:
@@ -97,11 +91,11 @@ class Model:
         kept = self.keys.get((request["wallet"], item["key"]))
         if kept is None:
             answer = self._decide(request, item, now)
-            if _is_decided(answer):
-                self._keep(request, item["key"], _asked_item(item), answer)
+            if is_decided(answer):
+                self._keep(request, item["key"], asked_item(item), answer)
             return answer
-        if kept["asked"] != _asked_item(item):
-            return _refused("idempotency_key_reused", request["request"])
+        if kept["asked"] != asked_item(item):
+            return refused("idempotency_key_reused", request["request"])
         return {**kept["reported"], "replayed": kept["request"] != request["request"]}
 
     def _keep(self, request: ModelRequest, key: str, asked: object, reported: Reported) -> None:
@@ -126,7 +120,7 @@ class Model:
         }[item["do"]]
         code = decide(request["wallet"], item, now)
         if code is not None:
-            return _refused(code, request["request"])
+            return refused(code, request["request"])
         return self._accepted(request, item)
 
     def _accepted(self, request: ModelRequest, item: Item) -> dict[str, Any]:
@@ -245,6 +239,7 @@ class Model:
             "reason": None,
             "created": now,
             "settled": now if item["status"] == "completed" else None,
+            "done": amount if item["status"] == "completed" else Decimal(0),
             "expires": _later(now, item["expires"]),
             "then": item["then"],
         }
@@ -259,7 +254,9 @@ class Model:
             return
         wallet = self.wallets[wallet_id]
         completes = transfer["then"] == "complete" and not self._stops(wallet, transfer["type"])
-        self._end(wallet, transfer, "completed" if completes else "failed", now)
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        status, part = ("completed", left) if completes else ("failed", Decimal(0))
+        self._end(wallet, transfer, status, now, part)
         transfer["reason"] = None if completes else "expired"
 
     def _settle(self, wallet_id: str, item: Item, now: str) -> str | None:
@@ -270,26 +267,73 @@ class Model:
         transfer = self.transfers.get((wallet_id, item["id"]))
         if transfer is None:
             return "transfer_not_found"
-        if transfer["status"] == item["status"]:
+        part = None if item["amount"] is None else Decimal(item["amount"])
+        if part is not None and -int(part.as_tuple().exponent) > wallet["scale"]:
+            return "validation_error"
+        if part is not None and part > transfer["amount"]:
+            return "amount_exceeds_hold"
+        if transfer["status"] == item["status"] and (
+            item["status"] == "failed" or transfer["done"] == (part or transfer["amount"])
+        ):
             return None
         if transfer["status"] != "pending":
             return f"transfer_already_{transfer['status']}"
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        if part is not None and part > left:
+            return "amount_exceeds_hold"
         if item["status"] == "completed" and (stopped := self._stops(wallet, transfer["type"])):
             return stopped
-        self._end(wallet, transfer, item["status"], now)
-        transfer["reason"] = "reverted" if item["status"] == "failed" else None
+        self._settle_pending(wallet, transfer, item, part or left, now)
         return None
 
-    def _end(self, wallet: dict[str, Any], transfer: dict[str, Any], status: str, now: str) -> None:
-        pending = f"pending_{transfer['type']}"
-        wallet[pending] = _EXACT.subtract(wallet[pending], transfer["amount"])
-        # Money comes in with a debit that completes, and back with a credit that doesn't.
-        if (transfer["type"], status) in (("debit", "completed"), ("credit", "failed")):
-            wallet["balance"] = _EXACT.add(wallet["balance"], transfer["amount"])
-        wallet["version"] += 1
-        wallet["updated"] = now
+    def _settle_pending(
+        self,
+        wallet: dict[str, Any],
+        transfer: dict[str, Any],
+        item: Item,
+        part: Decimal,
+        now: str,
+    ) -> None:
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        if item["status"] == "failed":
+            self._end(wallet, transfer, "failed", now)
+            transfer["reason"] = "reverted"
+        elif item["final"] or part == left:
+            self._end(wallet, transfer, "completed", now, part)
+        else:
+            self._move(wallet, transfer, part, part, now)
+
+    def _end(
+        self,
+        wallet: dict[str, Any],
+        transfer: dict[str, Any],
+        status: str,
+        now: str,
+        part: Decimal = Decimal(0),
+    ) -> None:
+        """Nothing is held any more, and ``part`` of what was is completed."""
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        self._move(wallet, transfer, left, part, now)
         transfer["status"] = status
         transfer["settled"] = now
+
+    def _move(
+        self,
+        wallet: dict[str, Any],
+        transfer: dict[str, Any],
+        held: Decimal,
+        part: Decimal,
+        now: str,
+    ) -> None:
+        """``held`` is held no longer: ``part`` of it is completed, the rest goes back."""
+        pending = f"pending_{transfer['type']}"
+        wallet[pending] = _EXACT.subtract(wallet[pending], held)
+        # Money comes in with what completes of a debit, and back with what doesn't of a credit.
+        moved = part if transfer["type"] == "debit" else _EXACT.subtract(held, part)
+        wallet["balance"] = _EXACT.add(wallet["balance"], moved)
+        transfer["done"] = _EXACT.add(transfer["done"], part)
+        wallet["version"] += 1
+        wallet["updated"] = now
 
     # -- responses ---------------------------------------------------------------------------------
 
@@ -321,8 +365,15 @@ class Model:
 
     def _transfer_body(self, wallet_id: str, transfer_id: str) -> dict[str, Any]:
         wallet, transfer = self.wallets[wallet_id], self.transfers[wallet_id, transfer_id]
-        expires = {"expires_at": transfer["expires"], "on_expiry": transfer["then"]}
-        return (expires if transfer["expires"] is not None else {}) | {
+        more: dict[str, Any] = {}
+        if transfer["expires"] is not None:
+            more |= {"expires_at": transfer["expires"], "on_expiry": transfer["then"]}
+        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        if transfer["done"] and left:
+            more["completed_amount"] = _text(transfer["done"], wallet["scale"])
+            if transfer["status"] == "pending":
+                more["pending_amount"] = _text(left, wallet["scale"])
+        return more | {
             "id": transfer_id,
             "wallet_id": wallet_id,
             "type": transfer["type"],
@@ -356,36 +407,3 @@ def in_minor(amount: Decimal, scale: int) -> Decimal:
 
 def _text(amount: Decimal, scale: int) -> str:
     return f"{amount.quantize(Decimal(1).scaleb(-scale), context=_EXACT):f}"
-
-
-def _asked(request: ModelRequest) -> list[object]:
-    return [request["atomic"], *(_asked_item(item) for item in request["items"])]
-
-
-def _asked_item(item: Item) -> dict[str, Any]:
-    """The client's request without ids that the service generates."""
-    minted = {"id"} if item["do"] in ("create", "transfer") else set()
-    return {name: value for name, value in item.items() if name not in minted | {"key"}}
-
-
-def _is_decided(answer: dict[str, Any]) -> bool:
-    return answer["refused"] is None or answer["refused"] in _KEPT_REFUSALS
-
-
-def _refused(code: str, request: str) -> dict[str, Any]:
-    return {
-        "refused": code,
-        "body": {"code": code, "request_id": request},
-        "version": 0,
-        "replayed": False,
-    }
-
-
-def _reported(answers: list[dict[str, Any]], **whole: Any) -> Reported:
-    return {
-        "answers": answers,
-        "several": False,
-        "undone": None,
-        "wallet": None,
-        "replayed": False,
-    } | whole

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from actors.journal.postgres_columns import event_row, expiry_columns
+from actors.journal.postgres_columns import event_row, hold_columns
 from actors.journal.postgres_rows import recorded_event_from_row
 from tests.support.domain import NOW, WALLET_ID, transfer_id
 from wallet.chain import GENESIS, content_of, link, record
@@ -98,6 +98,8 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
         if held and draw(st.booleans()):
             at += timedelta(microseconds=draw(st.integers(0, 10**9)))
             history.append(_settled(draw, history[-1].wallet_after, transfer, at))
+            while (settled := _transfer_of(history[-1])).status is PENDING:
+                history.append(_settled(draw, history[-1].wallet_after, settled, at))
         history += _controlled(draw, history[-1].wallet_after, at)
         if history[-1].wallet_after.status is WalletStatus.CLOSED:
             break
@@ -126,14 +128,28 @@ def _rewound(draw: st.DrawFn, wallet: Wallet, at: datetime) -> RecordedEvent:
 
 
 def _settled(draw: st.DrawFn, wallet: Wallet, transfer: Transfer, at: datetime) -> RecordedEvent:
-    failed = draw(st.booleans())
+    """A settlement as a whole, of a part, or after a part."""
+    before = transfer.completed_amount
+    is_part = transfer.amount - before > 1 and draw(st.booleans())
+    part = draw(st.integers(before + 1, transfer.amount - 1)) if is_part else None
+    status = draw(st.sampled_from([PENDING, COMPLETED] if is_part else [COMPLETED, FAILED]))
+    failed = status is FAILED
     after = msgspec.structs.replace(
         transfer,
-        status=FAILED if failed else COMPLETED,
+        status=status,
         failure_reason=FailureReason.REVERTED if failed else None,
-        settled_at=at,
+        settled_at=None if status is PENDING else at,
+        part=(before or None) if failed else part,
     )
-    return _recorded(draw, wallet, after, PENDING, at)
+    event = TransferChanged(
+        transfer=after, previous=PENDING, occurred_at=at, completed_before=before
+    )
+    return record(wallet, event, made_by=draw(makers), key_digest=draw(digests))
+
+
+def _transfer_of(recorded: RecordedEvent) -> Transfer:
+    assert isinstance(recorded.event, TransferChanged)
+    return recorded.event.transfer
 
 
 def _recorded(
@@ -184,8 +200,11 @@ def journal_row(recorded: RecordedEvent, created: Wallet, format: int | None = 1
         "format": format,
     }
     head = {name: columns.pop(name) for name in ("wallet_id", "version", "type")}
-    (at, action) = expiry_columns([recorded])
-    expiry = {"expires_at": (at or [None])[0], "on_expiry": (action or [None])[0]}
+    names = ("expires_at", "on_expiry", "completed_amount", "completed_before")
+    of_hold: tuple[list[Any], ...] = hold_columns([recorded])
+    expiry = {
+        name: column[0] if column else None for name, column in zip(names, of_hold, strict=True)
+    }
     row = head | {"occurred_at": recorded.event.occurred_at} | columns | wallet | expiry
     made = JournalRow(row.values())
     made.names = {name: number for number, name in enumerate(row)}

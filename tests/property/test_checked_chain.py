@@ -48,6 +48,8 @@ def as_row(recorded: RecordedEvent) -> Row:
         failure_reason=(transfer.failure_reason or "") if transfer else "",
         expires_at=transfer.expiry.at if transfer and transfer.expiry else None,
         on_expiry=transfer.expiry.action if transfer and transfer.expiry else "",
+        part=(transfer.part or 0) if transfer else 0,
+        completed_before=event.completed_before if isinstance(event, TransferChanged) else 0,
         control=_control(event, wallet),
     )
     changed = event if isinstance(event, WalletChanged) else None

@@ -10,31 +10,36 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from actors.rpc.messages import Failure, FailureCode, RequestResult
-from tests.property.model import Item, Model, ModelRequest, Reported
-from tests.property.two_shards import TwoShards, as_reported, assert_same_state
+from actors.rpc.messages import Failure, RequestResult
+from tests.property.model import Model
+from tests.property.model_answers import Item, ModelRequest, Reported
+from tests.property.strategies import (
+    AMOUNTS,
+    CONTROLS,
+    CURRENCIES,
+    ENDS,
+    EXPIRES,
+    FAULTS,
+    KEYS,
+    PARTS,
+    PATCHES,
+    REFERENCES,
+    SHARDS,
+    STATUSES,
+    THEN,
+    TYPES,
+    VALID_AMOUNTS,
+)
+from tests.property.two_shards import (
+    TwoShards,
+    assert_nothing_was_applied,
+    assert_same_state,
+    in_model_words,
+    is_lost,
+    make_settlement,
+)
 from tests.support.faulty_journal import Fault
 from wallet.ids import IdempotencyKey, wallet_creation_scope
-
-SHARDS = st.sampled_from([0, 1])
-CURRENCIES = st.sampled_from([("USD", 2), ("JPY", 0), ("ETH", 18)])
-KEYS = st.sampled_from([None, None, None, "k1", "k2", "k3"])
-REFERENCES = st.sampled_from([None, None, "r1", "r2", "r3"])
-FAULTS = st.lists(st.sampled_from([None, None, None, *Fault]), max_size=2)
-LARGEST = 10**38 - 1
-AMOUNTS = st.one_of(
-    st.sampled_from(["1", "1", "2", "3", "5", "0.5", "0.01", "0.001", "10"]),
-    st.sampled_from([str(LARGEST), str(LARGEST // 100), str(LARGEST // 2)]),
-    st.sampled_from(["0.000000000000000001", "99999999999999999999.999999999999999999"]),
-)
-VALID_AMOUNTS = st.sampled_from(["1", "2", "3", "7"])
-STATUSES = st.sampled_from(["pending", "completed"])
-TYPES = st.sampled_from(["debit", "debit", "credit"])
-CONTROLS = ["update", "freeze", "unfreeze", "unfreeze", "close"]
-PATCHES = st.dictionaries(st.sampled_from("ab"), st.sampled_from([None, "1", "2"]))
-ENDS = st.sampled_from(["completed", "failed"])
-EXPIRES = st.sampled_from([None, 1, 1, 2, 5, 40_000_000])
-THEN = st.sampled_from(["fail", "complete"])
 
 
 class Wallets(RuleBasedStateMachine):
@@ -103,23 +108,36 @@ class Wallets(RuleBasedStateMachine):
         is_held = (wallet, item["id"]) in self.model.transfers
         return (wallet, item["id"]) if is_held else multiple()
 
-    @rule(target=asked, shard=SHARDS, transfer=transfers, status=ENDS, key=KEYS, faults=FAULTS)
+    @rule(
+        target=asked,
+        shard=SHARDS,
+        transfer=transfers,
+        status=ENDS,
+        key=KEYS,
+        part=PARTS,
+        final=st.booleans(),
+        faults=FAULTS,
+    )
     def settle(
         self,
         shard: int,
         transfer: tuple[str, str],
         status: str,
         key: str | None,
+        part: str | None,
+        final: bool,
         faults: list[Fault | None],
     ) -> ModelRequest:
         wallet, transfer_id = transfer
-        request = self.make_request(wallet, [make_settlement(transfer_id, status, key)])
+        # The ingress gives a part a key, if the client doesn't.
+        key = key or (self.new_id() if part is not None else None)
+        item = make_settlement(transfer_id, status, key, part, final=final)
+        request = self.make_request(wallet, [item])
         self.check_requests(shard, [request], faults)
         return request
 
     @rule(shard=SHARDS, transfer=transfers, faults=FAULTS)
     def sweep(self, shard: int, transfer: tuple[str, str], faults: list[Fault | None]) -> None:
-        """As a shard does by itself, for what is due and for what isn't."""
         wallet, transfer_id = transfer
         item: Item = {"do": "expire", "id": transfer_id, "key": None}
         self.check_requests(shard, [self.make_request(wallet, [item], several=True)], faults)
@@ -370,7 +388,9 @@ class Wallets(RuleBasedStateMachine):
         known = [key[1] for key in self.model.transfers if key[0] == wallet]
         settles: bool = data.draw(st.booleans()) if known else False
         if settles:
-            return make_settlement(data.draw(st.sampled_from(known)), data.draw(ENDS), None)
+            part = data.draw(PARTS if amounts is AMOUNTS else st.sampled_from([None, "1"]))
+            key = self.new_id() if part is not None else None
+            return make_settlement(data.draw(st.sampled_from(known)), data.draw(ENDS), key, part)
         return self.drawn_transfer(data, amounts)
 
     def drawn_items(self, wallet: str, data: st.DataObject, *, one_key: bool) -> list[Item]:
@@ -381,26 +401,6 @@ class Wallets(RuleBasedStateMachine):
             self.make_transfer(data.draw(TYPES), data.draw(STATUSES), amount, None)
             for amount in data.draw(st.lists(VALID_AMOUNTS, min_size=1, max_size=4))
         ]
-
-
-def make_settlement(transfer_id: str, status: str, key: str | None) -> Item:
-    return {"do": "settle", "id": transfer_id, "status": status, "key": key}
-
-
-def is_lost(fault: Fault | None) -> bool:
-    return fault in (Fault.LOST_AFTER_APPLYING, Fault.LOST_AND_APPLIED_LATE)
-
-
-def in_model_words(replies: list[RequestResult]) -> list[Reported]:
-    return [as_reported(reply) for reply in replies]
-
-
-def assert_nothing_was_applied(requests: list[ModelRequest], replies: list[RequestResult]) -> None:
-    """The transaction failed for all. The invariant checks that the state is unchanged."""
-    for request, reply in zip(requests, replies, strict=True):
-        assert isinstance(reply, Failure)
-        assert reply.code is FailureCode.UNAVAILABLE
-        assert reply.applied == ("no" if request["attempt"] == 1 else "unknown")
 
 
 TestWallets = Wallets.TestCase

@@ -11,13 +11,16 @@ from actors.rpc.messages import (
     Applied,
     BatchCommitted,
     BatchRolledBack,
+    Failure,
+    FailureCode,
     ItemResult,
     Refused,
     RequestResult,
 )
 from actors.shard.shard import Shard
-from tests.property.model import Item, Model, ModelRequest, Reported, in_minor
-from tests.support.faulty_journal import FaultyJournal
+from tests.property.model import Model, in_minor
+from tests.property.model_answers import Item, ModelRequest, Reported
+from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.write_side import LIMITS, DetachedRelay
 from wallet import commands
 from wallet.ids import IdempotencyKey, TransferId, WalletId
@@ -150,7 +153,12 @@ def _command(item: Item) -> commands.Command:
         return commands.ExpireTransfer(transfer_id=TransferId(item["id"]))
     if item["do"] == "control":
         return _control(item)
-    return commands.SettleTransfer(transfer_id=TransferId(item["id"]), status=item["status"])
+    return commands.SettleTransfer(
+        transfer_id=TransferId(item["id"]),
+        status=item["status"],
+        amount=item["amount"],
+        final=item["final"],
+    )
 
 
 def _control(item: Item) -> commands.ControlWallet:
@@ -243,3 +251,28 @@ def assert_same_state(journal: FaultyJournal, model: Model) -> None:
     }
     assert journal.database.references == model.references
     assert set(journal.database.idempotency_keys) == set(model.keys)
+
+
+def is_lost(fault: Fault | None) -> bool:
+    return fault in (Fault.LOST_AFTER_APPLYING, Fault.LOST_AND_APPLIED_LATE)
+
+
+def in_model_words(replies: list[RequestResult]) -> list[Reported]:
+    return [as_reported(reply) for reply in replies]
+
+
+def assert_nothing_was_applied(requests: list[ModelRequest], replies: list[RequestResult]) -> None:
+    """The transaction failed for all. The invariant checks that the state is unchanged."""
+    for request, reply in zip(requests, replies, strict=True):
+        assert isinstance(reply, Failure)
+        assert reply.code is FailureCode.UNAVAILABLE
+        assert reply.applied == ("no" if request["attempt"] == 1 else "unknown")
+
+
+def make_settlement(
+    transfer_id: str, status: str, key: str | None, part: str | None = None, *, final: bool = True
+) -> Item:
+    amount = part if status == "completed" else None
+    settlement: Item = {"do": "settle", "id": transfer_id, "status": status, "amount": amount}
+    # The ingress takes no part of which the rest stays held without a key.
+    return settlement | {"final": final or key is None or amount is None, "key": key}

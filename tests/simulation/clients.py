@@ -92,6 +92,7 @@ class Client:
             key_reuse_share=0.04,
             control_share=plan.control_share,
             expiring_share=plan.expiring_share,
+            part_share=plan.part_share,
         )
         self._source = OperationSource(f"c{number}", state, random, mix)
         transport = _SimulatedTransport(world, self._process, random)

@@ -104,6 +104,8 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
         failure_reason=transfer.failure_reason or "",
         expires_at=transfer.expiry.at if transfer.expiry is not None else None,
         on_expiry=transfer.expiry.action if transfer.expiry is not None else "",
+        part=transfer.part or 0,
+        completed_before=event.completed_before,
         occurred_at=event.occurred_at,
     )
 
@@ -131,6 +133,7 @@ def _transfers(database: MemoryDatabase) -> list[TransferRow]:
             failure_reason=transfer.failure_reason or "",
             expires_at=transfer.expiry.at if transfer.expiry is not None else None,
             on_expiry=transfer.expiry.action if transfer.expiry is not None else "",
+            part=transfer.part or 0,
         )
         for (wallet_id, _), transfer in database.transfers.items()
     ]
@@ -185,6 +188,7 @@ def _projected_transfers(tables: ProjectionTables) -> list[TransferRow]:
             failure_reason=row.failure_reason or "",
             expires_at=row.expires_at,
             on_expiry=row.on_expiry or "",
+            part=row.part,
         )
         for (wallet_id, transfer_id), row in tables.transfers.items()
     ]

@@ -76,10 +76,12 @@ def _command(operation: RequestedOperation, wallet_id: WalletId, random: SeededR
         )
     if operation.operation in ("complete", "revert"):
         completes = operation.operation == "complete"
-        keyless = completes and not operation.key
+        keyless = completes and not operation.key and not operation.amount
         return SettleTransfer(
             transfer_id=TransferId(operation.transfer_id),
             status="completed" if completes else "failed",
+            amount=canonical_amount(from_minor(operation.amount, 2)) if operation.amount else None,
+            final=operation.final,
             reference_id=operation.intent,
             delivery_id=TransferId(random.identifier()) if keyless else None,
         )
@@ -115,7 +117,8 @@ def _control(operation: RequestedOperation) -> Command | None:
 
 def _keyed(operation: RequestedOperation, random: SeededRandom) -> Idempotency | None:
     key = operation.key
-    if not key and _control(operation) is not None:
+    is_part = operation.operation == "complete" and operation.amount > 0
+    if not key and (is_part or _control(operation) is not None):
         key = f"own-{random.identifier()}"  # As the ingress does.
     if not key:
         return None

@@ -64,6 +64,7 @@ class ProjectedTransfer(msgspec.Struct, kw_only=True):
     version: int
     expires_at: datetime | None = None
     on_expiry: str | None = None
+    part: int = 0
 
 
 class ProjectionTables:
@@ -177,6 +178,7 @@ class ProjectionTables:
                 version=row.version,
                 expires_at=row.expires_at,
                 on_expiry=row.on_expiry,
+                part=int(row.completed_amount or 0),
             )
 
     def _settle(self, stored: ProjectedTransfer | None, row: TransferRow) -> None:
@@ -184,6 +186,7 @@ class ProjectionTables:
             stored.status = row.status
             stored.reference_id = row.reference_id
             stored.failure_reason = row.failure_reason
+            stored.part = int(row.completed_amount or 0)
             stored.version = row.version
 
     def _fold(self, row: ProjectedWallet, recorded: RecordedEvent) -> None:
@@ -204,6 +207,7 @@ class ProjectionTables:
             version=wallet.version,
             expires_at=transfer.expiry.at if transfer.expiry is not None else None,
             on_expiry=transfer.expiry.action if transfer.expiry is not None else None,
+            part=transfer.part or 0,
         )
 
 

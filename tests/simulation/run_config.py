@@ -19,6 +19,9 @@ _CONTROL_SHARE: Final = 0.25
 _EXPIRY_SHARE: Final = 0.25
 """Share of the seeds whose clients hold money for a time."""
 
+_PARTS_SHARE: Final = 0.25
+"""Share of the seeds whose clients complete parts of holds."""
+
 _LOST_COMMITS_SHARE: Final = 0.125
 """Share of the seeds whose database loses commits."""
 
@@ -65,6 +68,8 @@ class RunConfig(msgspec.Struct, kw_only=True):
     """Of a client's requests: changes of what a wallet may do."""
     expiring_share: float = 0.0
     """Of a client's pending transfers."""
+    part_share: float = 0.0
+    """Of a client's completions."""
     shuffle_within: bool
     shard_limits: ShardLimits
     relay_limits: RelayLimits
@@ -91,7 +96,15 @@ def config_for_seed(seed: int) -> RunConfig:
         plan = _with_parted_deliveries(plan, random)
     plan = _with_lost_commits(plan, Random(f"lost commits {seed}"))
     plan = _with_control(plan, Random(f"control {seed}"))
-    return _with_expiry(plan, Random(f"expiry {seed}"))
+    plan = _with_expiry(plan, Random(f"expiry {seed}"))
+    return _with_parts(plan, Random(f"parts {seed}"))
+
+
+def _with_parts(plan: RunConfig, random: Random) -> RunConfig:
+    """``plan``, in a part of the seeds with holds of which only a part is completed."""
+    if random.random() >= _PARTS_SHARE:
+        return plan
+    return msgspec.structs.replace(plan, part_share=random.choice((0.3, 0.8)))
 
 
 def _with_expiry(plan: RunConfig, random: Random) -> RunConfig:

@@ -128,7 +128,8 @@ def request_for(
         return path, direction | {"reason": first.intent}, headers
     base = f"/v1/wallet/{first.wallet_id}/transfers"
     if first.operation in ("complete", "revert"):
-        return f"{base}/{first.transfer_id}/{first.operation}", reference, headers
+        path = f"{base}/{first.transfer_id}/{first.operation}"
+        return path, reference | _part(first), headers
     return f"{base}/{first.operation}", _new_transfer(first) | reference, headers
 
 
@@ -137,8 +138,14 @@ def _item(operation: RequestedOperation) -> dict[str, Any]:
     if operation.key:
         item["idempotency_key"] = operation.key
     if operation.operation in ("complete", "revert"):
-        return item | {operation.operation: operation.transfer_id}
+        return item | {operation.operation: operation.transfer_id} | _part(operation)
     return item | {"type": operation.operation} | _new_transfer(operation)
+
+
+def _part(operation: RequestedOperation) -> dict[str, Any]:
+    if not operation.amount:
+        return {}
+    return {"amount": _amount(operation.amount), "final": operation.final}
 
 
 def _new_transfer(operation: RequestedOperation) -> dict[str, Any]:

@@ -30,7 +30,9 @@ class RequestedOperation(msgspec.Struct, frozen=True, kw_only=True):
     wallet_id: str = ""
     transfer_id: str = ""
     amount: int = 0
-    """Of an update: the overdraft limit."""
+    """Of an update: the overdraft limit. Of a completion: a part; 0: all."""
+    final: bool = True
+    """Of a completion with an amount: whether the rest is released."""
     pending: bool = False
     expires_in_s: int = 0
     """0: never."""
@@ -167,6 +169,7 @@ def attempt_at(
         wallet_id=operation.wallet_id,
         transfer_id=operation.transfer_id,
         amount=operation.amount,
+        final=operation.final,
         pending=operation.pending,
         direction=operation.direction,
         key=operation.key,

@@ -43,6 +43,8 @@ class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
     """Of requests that change what a wallet may do."""
     expiring_share: float = 0.0
     """Of new pending transfers."""
+    part_share: float = 0.0
+    """Of completions."""
 
 
 class OperationSource:
@@ -82,12 +84,14 @@ class OperationSource:
         intent, random, mix = self.next_intent(), self._random, self._mix
         pending = self._state.pending_of(wallet_id)
         if pending and random.happens(mix.settle_share):
-            return RequestedOperation(
-                intent=intent,
-                operation="complete" if random.happens(0.5) else "revert",
-                wallet_id=wallet_id,
-                transfer_id=random.choose(pending),
-                key=self._key_or_none(intent),
+            return self._with_part(
+                RequestedOperation(
+                    intent=intent,
+                    operation="complete" if random.happens(0.5) else "revert",
+                    wallet_id=wallet_id,
+                    transfer_id=random.choose(pending),
+                    key=self._key_or_none(intent),
+                )
             )
         reused = self._state.key_to_reuse(wallet_id) if random.happens(mix.key_reuse_share) else ""
         return self._with_expiry(
@@ -100,6 +104,15 @@ class OperationSource:
                 key=reused or self._key_or_none(intent),
             )
         )
+
+    def _with_part(self, operation: RequestedOperation) -> RequestedOperation:
+        random, share = self._random, self._mix.part_share
+        if operation.operation != "complete" or not share or not random.happens(share):
+            return operation
+        # Sometimes too much, since the transfer's own amount is not known here.
+        amount = random.count(1, max(self._mix.amount_max // 4, 1))
+        final = not operation.key or random.happens(0.5)
+        return msgspec.structs.replace(operation, amount=amount, final=final)
 
     def _with_expiry(self, operation: RequestedOperation) -> RequestedOperation:
         random, share = self._random, self._mix.expiring_share

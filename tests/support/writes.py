@@ -22,6 +22,8 @@ class CommitRequestBuilder:
 
     def __init__(self, *wallets: Wallet, now: datetime = NOW) -> None:
         self._now = now
+        self._completed: dict[tuple[WalletId, TransferId], int] = {}
+        """Parts that this builder has completed."""
         self.write = CommitRequest(
             now=now,
             expected_versions={wallet.id: wallet.version for wallet in wallets},
@@ -75,7 +77,16 @@ class CommitRequestBuilder:
     def settle(self, wallet_id: WalletId, transfer: Transfer) -> Transfer:
         """Record the settlement of ``transfer``, given in its state after it."""
         after = msgspec.structs.replace(transfer, settled_at=self._now)
-        self._change(self.write.wallets[wallet_id], after, TransferStatus.PENDING, None)
+        before = self._completed.get((wallet_id, transfer.id), 0)
+        self._change(self.write.wallets[wallet_id], after, TransferStatus.PENDING, None, before)
+        return after
+
+    def complete_part(self, wallet_id: WalletId, transfer: Transfer, part: int) -> Transfer:
+        """Record that ``part`` in all is completed of a pending transfer."""
+        after = msgspec.structs.replace(transfer, part=part)
+        before = self._completed.get((wallet_id, transfer.id), transfer.completed_amount)
+        self._change(self.write.wallets[wallet_id], after, TransferStatus.PENDING, None, before)
+        self._completed[wallet_id, transfer.id] = part
         return after
 
     def key(self, scope: WalletId, key: str, answer: StoredAnswer) -> None:
@@ -91,8 +102,14 @@ class CommitRequestBuilder:
         transfer: Transfer,
         previous: TransferStatus | None,
         made_by: str | None,
+        completed_before: int = 0,
     ) -> None:
-        event = TransferChanged(transfer=transfer, previous=previous, occurred_at=self._now)
+        event = TransferChanged(
+            transfer=transfer,
+            previous=previous,
+            occurred_at=self._now,
+            completed_before=completed_before,
+        )
         self._record(wallet, event, made_by)
 
     def _record(self, wallet: Wallet | None, event: Event, made_by: str | None) -> Wallet:

@@ -82,6 +82,37 @@ def test_a_hold_and_its_end_are_applied_again(
         assert (again[1].status, again[1].failure_reason) == (status, end.failure_reason)
 
 
+def test_a_part_is_completed_again_as_a_part() -> None:
+    making = CommitRequestBuilder()
+    wallet = making.create(wallet_id(1))
+    held = making.transfer(wallet.id, make_transfer(id=transfer_id(1), amount=1_000))
+    making.settle(wallet.id, settled(held, TransferStatus.COMPLETED, part=5))
+    recovery = recovered(making.write.events[1:], wallet, LATE)
+    assert recovery.outcomes == [APPLIED_AGAIN, APPLIED_AGAIN]
+    assert transfers_of(recovery)[1].part == 5
+    assert recovery.write.wallets[wallet.id].balance == 5
+
+
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_parts_are_completed_again_one_by_one(known: int) -> None:
+    """``known``: how many of them the journal has."""
+    making = CommitRequestBuilder()
+    wallet = making.create(wallet_id(1))
+    held = making.transfer(wallet.id, make_transfer(id=transfer_id(1), amount=1_000))
+    states = [(making.write.wallets[wallet.id], held)]
+    for part in (300, 500):
+        after = making.complete_part(wallet.id, states[-1][1], part)
+        states.append((making.write.wallets[wallet.id], after))
+    making.settle(wallet.id, settled(states[-1][1], TransferStatus.COMPLETED, part=600))
+    now, transfer = states[known]
+    recovery = recovered(making.write.events[2:], now, LATE, transfer)
+    expected = [PRESENT] * known + [APPLIED_AGAIN] * (3 - known)
+    assert recovery.outcomes == expected
+    assert transfers_of(recovery)[-1].completed_amount == 600
+    after_all = recovery.write.wallets[wallet.id]
+    assert (after_all.balance, after_all.pending_debit) == (600, 0)
+
+
 def test_what_expired_in_both_histories_is_there_already() -> None:
     making = CommitRequestBuilder()
     wallet = making.create(wallet_id(1))

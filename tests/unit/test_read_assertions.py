@@ -57,6 +57,7 @@ TRANSFER = {
     "settled_at": None,
     "expires_at": None,
     "on_expiry": None,
+    "completed_amount": None,
     "created_version": 2,
     "version": 5,
 }

@@ -40,6 +40,7 @@ _TRANSFER = _WALLET | {
     "settled_at": datetime(2026, 1, 2, tzinfo=UTC),
     "expires_at": None,
     "on_expiry": None,
+    "completed_amount": None,
     "created_version": 2,
 }
 

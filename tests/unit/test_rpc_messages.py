@@ -47,7 +47,7 @@ FORMS = {
     3: "b0f23835408228efbf599e667d317a8b338e79eea167cffdd6b51b183d918817",
     4: "ebac26919ed29926b467a37ffb8c25dddf4b6a0592abbba4d5bcbcc610826fb0",
     5: "9f00d240a7239236b738cc8f95ec8eb2947e59032e5352c5502cabe60601a6ce",
-    6: "53d6050bcb6ff2b669cc2ea936cbbbd9b3a9db3e0bad08577619d12311dd2f33",
+    6: "b4448516125ad3b6cf7bdb70b96a4529e1ce44d03993a74c7b141e937384ec08",
 }
 """Digests of each version's types. If this test fails, raise VERSION."""
 

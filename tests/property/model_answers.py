@@ -1,0 +1,55 @@
+"""The model's responses, and what of a request counts as asked for."""
+
+from typing import Any
+
+ModelRequest = dict[str, Any]
+Item = dict[str, Any]
+Reported = dict[str, Any]
+
+_KEPT_REFUSALS = {
+    "insufficient_funds",
+    "balance_out_of_range",
+    "transfer_already_completed",
+    "transfer_already_failed",
+    "reference_id_taken",
+    "wallet_frozen",
+    "wallet_closed",
+    "wallet_not_empty",
+    "overdraft_in_use",
+    "precondition_failed",
+    "expiry_out_of_range",
+    "amount_exceeds_hold",
+}
+
+
+def asked(request: ModelRequest) -> list[object]:
+    return [request["atomic"], *(asked_item(item) for item in request["items"])]
+
+
+def asked_item(item: Item) -> dict[str, Any]:
+    """The client's request without ids that the service generates."""
+    minted = {"id"} if item["do"] in ("create", "transfer") else set()
+    return {name: value for name, value in item.items() if name not in minted | {"key"}}
+
+
+def is_decided(answer: dict[str, Any]) -> bool:
+    return answer["refused"] is None or answer["refused"] in _KEPT_REFUSALS
+
+
+def refused(code: str, request: str) -> dict[str, Any]:
+    return {
+        "refused": code,
+        "body": {"code": code, "request_id": request},
+        "version": 0,
+        "replayed": False,
+    }
+
+
+def reported(answers: list[dict[str, Any]], **whole: Any) -> Reported:
+    return {
+        "answers": answers,
+        "several": False,
+        "undone": None,
+        "wallet": None,
+        "replayed": False,
+    } | whole
