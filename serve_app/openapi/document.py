@@ -17,10 +17,10 @@ from serve_app.openapi import examples, security
 from serve_app.openapi.components import component_schemas
 from serve_app.openapi.control_routes import CONTROL_ROUTES
 from serve_app.openapi.history_routes import HISTORY_ROUTES
+from serve_app.openapi.parameters import PAST
 from serve_app.openapi.route_spec import (
     FRESHNESS,
     IF_NONE_MATCH,
-    PAST,
     READ_PROBLEMS,
     WRITE_PROBLEMS,
     RequestBodySpec,

@@ -2,15 +2,13 @@
 
 from typing import Final
 
+from serve_app.openapi.parameters import PAGE_LIMIT, time, version_schema
 from serve_app.openapi.route_spec import (
     FRESHNESS,
-    PAGE_LIMIT,
     READ_PROBLEMS,
     ResponseSpec,
     RouteSpec,
     query,
-    time,
-    version_schema,
 )
 from serve_app.openapi.shared_components import shared
 from serve_app.routes import journal, statements

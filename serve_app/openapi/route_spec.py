@@ -8,20 +8,12 @@ from serve_app.asgi.endpoint import Endpoint, RawRoute
 from serve_app.auth.api_key import KeyScope
 from serve_app.http.problems import PROBLEM_JSON, PROBLEM_TYPES, ProblemDocument
 from serve_app.http.request_rules import Allowed
-from serve_app.http.times import TIME_PATTERN
 from serve_app.openapi import examples, security
 from serve_app.openapi.components import Model, reference
 from serve_app.openapi.shared_components import UUID, shared
-from serve_app.routes.list_queries import METADATA
 from wallet.api_limits import (
     IDEMPOTENCY_KEY_MAX,
-    METADATA_ENTRIES_MAX,
-    METADATA_VALUE_MAX,
-    PAGE_LIMIT_DEFAULT,
-    PAGE_LIMIT_MAX,
-    REFERENCE_ID_MAX,
     REQUEST_ID_MAX,
-    TEXT_PATTERN,
     VERSION_MAX,
     VISIBLE_ASCII_PATTERN,
 )
@@ -327,17 +319,12 @@ def query(name: str, description: str, schema: Json, *, required: bool = False) 
     }
 
 
-def version_schema(least: int) -> Json:
-    """Of a parameter that is a wallet's version."""
-    return {"type": "integer", "format": "int64", "minimum": least, "maximum": VERSION_MAX}
-
-
 FRESHNESS: Final = (
     query(
         "min_version",
         "Read at least this version of the wallet. Pass the version from a write's response to "
         "read your own write.",
-        version_schema(0),
+        {"type": "integer", "format": "int64", "minimum": 0, "maximum": VERSION_MAX},
     ),
     query(
         "consistency",
@@ -347,56 +334,6 @@ FRESHNESS: Final = (
 )
 """Parameters of all routes that read wallets or transfers."""
 
-
-def time(name: str, description: str) -> Json:
-    """A query parameter that is a time."""
-    form = f"{description} RFC 3339, such as `2026-01-02T03:04:05Z`."
-    return query(name, form, {"type": "string", "pattern": TIME_PATTERN})
-
-
-REFERENCE_SCHEMA: Final[Json] = {
-    "type": "string",
-    "minLength": 1,
-    "maxLength": REFERENCE_ID_MAX,
-    "pattern": TEXT_PATTERN,
-}
-
-CREATED: Final = (
-    time("created_from", "Only what was created at this time or later."),
-    time("created_before", "Only what was created before this time."),
-)
-
-METADATA_FILTER: Final[Json] = {
-    "name": METADATA,
-    "in": "query",
-    "required": False,
-    "style": "form",
-    "explode": True,
-    "description": "`metadata.KEY=value`: only what has this entry with this value. Several must "
-    "all be there.",
-    "schema": {
-        "type": "object",
-        "maxProperties": METADATA_ENTRIES_MAX,
-        "propertyNames": {"pattern": r"^metadata\.[^\x00-\x1f\x7f]{1,64}$"},
-        "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_MAX},
-    },
-}
-
-PAST: Final = (
-    query("version", "The wallet as it was at this version.", version_schema(1)),
-    time("at", "The wallet after its last event at or before this time. Not with `version`."),
-)
-
-PAGE_LIMIT: Final = query(
-    "limit",
-    "Maximum number of items per page.",
-    {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": PAGE_LIMIT_MAX,
-        "default": PAGE_LIMIT_DEFAULT,
-    },
-)
 
 IF_NONE_MATCH: Final[Json] = {
     "name": "If-None-Match",

@@ -6,13 +6,10 @@ from projections.transfer_list import TransferPageView
 from serve_app.http import models
 from serve_app.http.batch_requests import MultiWalletBatchBody, WalletBatchBody
 from serve_app.openapi import examples
+from serve_app.openapi.parameters import CREATED, METADATA_FILTER, PAGE_LIMIT, REFERENCE_SCHEMA
 from serve_app.openapi.route_spec import (
-    CREATED,
     FRESHNESS,
-    METADATA_FILTER,
-    PAGE_LIMIT,
     READ_PROBLEMS,
-    REFERENCE_SCHEMA,
     WRITE_PROBLEMS,
     RequestBodySpec,
     ResponseSpec,

@@ -3,13 +3,10 @@
 from typing import Final
 
 from serve_app.http import models
+from serve_app.openapi.parameters import CREATED, METADATA_FILTER, PAGE_LIMIT, REFERENCE_SCHEMA
 from serve_app.openapi.route_spec import (
-    CREATED,
     FRESHNESS,
-    METADATA_FILTER,
-    PAGE_LIMIT,
     READ_PROBLEMS,
-    REFERENCE_SCHEMA,
     ResponseSpec,
     RouteSpec,
     query,
