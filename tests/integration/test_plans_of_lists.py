@@ -101,9 +101,10 @@ PAGES = {
     "amount": transfers(
         "amount", "transfer_projections_by_amount", amount_min="0.01", amount_max="0.01"
     ),
+    # All of them are read and sorted: 250 here, at most SORTED_MAX.
     "amounts": transfers(
         "amounts", "transfer_projections_by_amount", amount_min="0.005", amount_max="0.011"
-    ),
+    )._replace(rows_max=300),
     "no amounts": transfers("amounts", "transfer_projections_by_amount", amount_min="5000"),
     "transfers without amounts": Page(
         _READS.transfer_lists.count_amounts,
