@@ -15,7 +15,7 @@ from projections.statements import BOUNDS, EVENTS
 from projections.wallet_history import AT_TIME, AT_VERSION
 from tests.support.domain import WALLET_ID
 
-TRANSFERS = 20_000
+TRANSFERS = 100_000
 WALLETS = 20_000
 LIMIT = 50
 SCAN = 20_000
@@ -101,8 +101,16 @@ PAGES = {
     "amount": transfers(
         "amount", "transfer_projections_by_amount", amount_min="0.01", amount_max="0.01"
     ),
+    # All of them are read and sorted: 250 here, at most SORTED_MAX.
     "amounts": transfers(
         "amounts", "transfer_projections_by_amount", amount_min="0.005", amount_max="0.011"
+    )._replace(rows_max=300),
+    "no amounts": transfers("amounts", "transfer_projections_by_amount", amount_min="5000"),
+    "transfers without amounts": Page(
+        _READS.transfer_lists.count_amounts,
+        "uuid, text, text, bigint",
+        (WALLET_ID, "5000", None, LIMIT),
+        "transfer_projections_by_amount",
     ),
     "transfers with amounts": Page(
         _READS.transfer_lists.count_amounts,

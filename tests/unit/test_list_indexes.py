@@ -1,10 +1,13 @@
 """The filter of a list chooses the index that is scanned; the plans of each are tested elsewhere
 (`tests/integration/test_plans_of_lists.py`)."""
 
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from projections import wallet_list
 from projections.queries import Queries
 from projections.transfer_list import TransferFilter
 from projections.wallet_list import WalletFilter
@@ -16,10 +19,13 @@ class Asked:
 
     def __init__(self, few: int = 0) -> None:
         self.statements: list[str] = []
+        self.arguments: tuple[object, ...] = ()
+        """Of the last statement."""
         self._few = few
 
-    async def fetch(self, sql: str, *_: object) -> list[Any]:
+    async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         self.statements.append(sql)
+        self.arguments = arguments
         return []
 
     async def fetchrow(self, sql: str, *_: object) -> Any:
@@ -99,3 +105,19 @@ async def test_wallets_with_a_rare_prefix_are_sorted_and_others_scanned(
 
     expected = lists.prefixed if is_sorted else lists.projected["currency"].page
     assert pool.statements == [expected]
+
+
+async def test_a_list_of_older_wallets_begins_at_their_time() -> None:
+    pool: Any = Asked()
+    lists = Queries(pool, timeout_s=1.0).wallet_lists
+    early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+    cursor = wallet_list._encode_cursor((early, UUID(int=7)))
+
+    for before, after, expected in (
+        (late, None, (late, UUID(int=0))),
+        (late, cursor, (early, UUID(int=7))),
+        (early, cursor, (early, UUID(int=0))),
+    ):
+        wanted = WalletFilter(created_before=before)
+        await lists.page(wanted, limit=5, cursor=after, strong=False)
+        assert pool.arguments[:2] == expected
