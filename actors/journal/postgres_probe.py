@@ -27,6 +27,7 @@ TABLES: Final = {
     "outbox": "wallet_id",
     "refused_deliveries": "wallet_id",
     "wallet_changes": "wallet_id",
+    "transfer_expiries": "wallet_id",
 }
 """What `commit_batch` writes to, each with a column; a test compares the two."""
 
