@@ -53,6 +53,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         if isinstance(part, dict):
             _fix_amount(part)
             _fix_expiry(part)
+            if "complete" in part or case.operation.path.endswith("/complete"):
+                _fix_final(part)
             _refuse_what_is_accepted_in_words(part)
 
 
@@ -140,6 +142,15 @@ def _fix_expiry(part: dict[str, Any]) -> None:
         del part["on_expiry"]
     if part.get("status") == "completed" and {"expires_at", "expires_in_s"} & part.keys():
         part["status"] = "pending"
+
+
+def _fix_final(part: dict[str, Any]) -> None:
+    """It goes with an amount, and what is not final has a key of its own."""
+    if isinstance(part.get("final"), bool):
+        if "amount" in part:
+            part["final"] = True
+        else:
+            del part["final"]
 
 
 def _is_timestamp(sent: Any) -> bool:
