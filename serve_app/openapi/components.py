@@ -17,6 +17,7 @@ from projections.transfer_list import TransferPageView
 from serve_app.http import batch_requests
 from serve_app.http.batch_requests import BatchItem, ItemForm, WalletBatchItem
 from serve_app.http.models import (
+    CompleteTransferBody,
     ControlBody,
     CreateTransferBody,
     CreateWalletBody,
@@ -58,14 +59,16 @@ COMPONENT_NAMES: Final[dict[Model, str]] = {
     ControlBody: "ControlWallet",
     CreateWalletBody: "CreateWallet",
     FreezeBody: "FreezeWallet",
-    SettleTransferBody: "SettleTransfer",
+    CompleteTransferBody: "SettleTransfer",
+    SettleTransferBody: "RevertTransfer",
     TransferResultView: "WrittenTransfer",
     UpdateWalletBody: "UpdateWallet",
     WalletChangedView: "ChangedWallet",
     batch_requests.MultiWalletBatchBody: "MultiBatch",
     batch_requests.WalletBatchBody: "WalletBatch",
 }
-"""Component names that differ from the class. Generated clients depend on them."""
+"""Component names that differ from the class. Generated clients depend on them: `SettleTransfer`,
+once the body of both settlements, stays that of the more frequent one."""
 
 _OWN_FIELDS: Final[dict[str, dict[str, Json]]] = {
     CloudEvent.__name__: {

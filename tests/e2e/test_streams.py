@@ -1,6 +1,7 @@
 """Streams over HTTP: one line per item and one per result, concurrently."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
@@ -85,6 +86,9 @@ def test_who_sends_a_whole_stream_before_reading_any_answer_is_not_stuck(
 
     # This client sends all of the body before it reads anything.
     with closing(HTTPConnection(url.hostname, url.port, timeout=60)) as connection:
+        connection.connect()
+        # The kernel would let the buffers of this socket grow until they hold half of the results.
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
         connection.request("POST", _MANY, body, headers)
         answer = connection.getresponse()
         results = [json.loads(line) for line in answer.read().splitlines()]
