@@ -14,6 +14,24 @@ from runtime.placement.ray_options import with_node
 from runtime.start_turns import start_turn
 
 
+def other_versions(name: str) -> list[str]:
+    """Names of the shards that another version of the deployment of shard ``name`` runs now.
+
+    Names are `SERVE_DEPLOYMENT_ACTOR::application::deployment::version::shard-N`. None are known
+    for a name of another form.
+    """
+    deployment, _, _ = name.rpartition("::")
+    every_version, _, version = deployment.rpartition("::")
+    if not version:
+        return []
+    every = [one["name"] for one in ray.util.list_named_actors(all_namespaces=True)]
+    return [
+        one
+        for one in every
+        if one.startswith(f"{every_version}::") and not one.startswith(f"{deployment}::")
+    ]
+
+
 def actor_name(shard: int) -> str:
     """Name of a shard among its deployment's actors."""
     return f"shard-{shard}"
@@ -24,7 +42,10 @@ class ShardActor:
     """One shard. See `ShardProcess`."""
 
     def __init__(self, shard: int, settings: Any) -> None:
-        with start_turn():
+        # In an upgrade the shards of the version before serve meanwhile: there is time. A shard
+        # that takes the place of one that is gone has none.
+        name = ray.get_runtime_context().get_actor_name() or ""
+        with start_turn(politely=bool(other_versions(name))):
             from actors.shard.process import ShardProcess
             from runtime.settings import Settings
         # A dict, if serve.yaml overrides an option of the deployment: Serve dumps its models then.

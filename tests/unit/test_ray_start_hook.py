@@ -16,7 +16,7 @@ _STARTER = """
 import subprocess, sys
 from types import SimpleNamespace
 from deploy.local.ray_start_hook import prepare
-prepare(SimpleNamespace(ray_client_server_port=10001), head=False)
+prepare(SimpleNamespace(ray_client_server_port=10001, num_cpus=None), head=False)
 ask = "import os; print(os.sched_getscheduler(0))"
 subprocess.run([sys.executable, "-c", ask], check=True)
 """
@@ -36,7 +36,7 @@ def test_only_a_head_is_started_without_the_client_server(
     head: bool, port: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_start_hook, "use_batch_scheduling", lambda: None)
-    parameters = SimpleNamespace(ray_client_server_port=10001)
+    parameters = SimpleNamespace(ray_client_server_port=10001, num_cpus=2)
 
     prepare(parameters, head)
 
@@ -59,11 +59,31 @@ def test_a_head_takes_the_password_of_its_redis_from_the_environment(
     monkeypatch.delenv("RAY_REDIS_PASSWORD", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    parameters = SimpleNamespace(ray_client_server_port=10001, redis_password="argument")
+    parameters = SimpleNamespace(
+        ray_client_server_port=10001, redis_password="argument", num_cpus=2
+    )
 
     prepare(parameters, head)
 
     assert parameters.redis_password == password
+
+
+@pytest.mark.parametrize(
+    ("cpus", "set_by_hand", "starts"),
+    [(1, None, "1"), (2, None, "1"), (8, None, "4"), (8, "7", "7")],
+)
+def test_workers_that_start_have_half_of_the_cpus(
+    cpus: int, set_by_hand: str | None, starts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_start_hook, "use_batch_scheduling", lambda: None)
+    monkeypatch.delenv(ray_start_hook.STARTS_VARIABLE, raising=False)
+    if set_by_hand is not None:
+        monkeypatch.setenv(ray_start_hook.STARTS_VARIABLE, set_by_hand)
+
+    prepare(SimpleNamespace(ray_client_server_port=10001, num_cpus=cpus), head=False)
+
+    assert os.environ[ray_start_hook.STARTS_VARIABLE] == starts
+    monkeypatch.setenv(ray_start_hook.STARTS_VARIABLE, starts)  # Restored at the end of the test.
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the policy")

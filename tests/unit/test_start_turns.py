@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.start_turns import start_turn
+from runtime.start_turns import start_turn, starting_ray_workers
 
 
 class Waits(list[float]):
@@ -57,6 +57,42 @@ def test_the_place_of_a_process_that_died_is_free(tmp_path: Path) -> None:
     assert died.returncode == 1
     with start_turn(tmp_path, places=1, wait_s_max=0.0) as has_place:
         assert has_place
+
+
+def test_who_has_time_lets_the_workers_start_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [2, 1, 0, 5]
+    monkeypatch.setattr("runtime.start_turns.time.sleep", lambda _: None)
+    with start_turn(tmp_path, places=1, starting=lambda: left.pop(0)) as has_place:
+        assert has_place
+        assert left == [2, 1, 0, 5], "who is in a hurry does not look"
+    with start_turn(tmp_path, places=1, politely=True, starting=lambda: left.pop(0)) as has_place:
+        assert has_place
+        assert left == [5], "until fewer than one were starting"
+
+
+def test_as_many_places_as_workers_may_start_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_worker_maximum_startup_concurrency", "2")
+    with start_turn(tmp_path), start_turn(tmp_path), start_turn(tmp_path, wait_s_max=0.0) as third:
+        assert not third
+
+
+def test_workers_in_rays_part_of_their_start_are_counted(tmp_path: Path) -> None:
+    for number, arguments in enumerate(
+        [
+            ["python", "/ray/_private/workers/default_worker.py", "--node-ip=::1"],
+            ["raylet", "--python_worker_command=python /ray/default_worker.py --node-ip=::1"],
+            ["ray::IDLE", "", ""],
+            ["python", "-m", "bench"],
+        ]
+    ):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "cmdline").write_bytes("\0".join(arguments).encode())
+    (tmp_path / "4").mkdir()  # It has ended meanwhile.
+    assert starting_ray_workers(tmp_path) == 1
 
 
 def test_without_a_folder_of_its_own_a_process_starts_at_once(tmp_path: Path) -> None:
