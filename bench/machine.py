@@ -109,4 +109,13 @@ def _system() -> str:
         name = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     except OSError:
         name = platform.system()
-    return f"{name}, kernel {platform.release()}"
+    return f"{name}, kernel {platform.release()}{_autogroups()}"
+
+
+def _autogroups() -> str:
+    """Whether Linux shares the CPU by session (decision 0082): it changes every tail."""
+    try:
+        is_on = Path("/proc/sys/kernel/sched_autogroup_enabled").read_text(encoding="ascii")
+    except OSError:
+        return ""
+    return " with autogroups" if is_on.strip() == "1" else " without autogroups"
