@@ -124,6 +124,15 @@ class Cluster:
         self._add("head", "wallet-ray-head.service")
         for number in range(workers):
             self._add(f"worker{number + 1}", "wallet-ray-worker.service")
+        # `ray start` does not wait for the part of the head that lists nodes and takes deployments.
+        assert wait_until(self._lists_its_nodes, timeout_s=_START_TIMEOUT_S)
+
+    def _lists_its_nodes(self) -> bool:
+        """What the page has an operator look at before the first deployment."""
+        try:
+            return self._get("/api/v0/nodes").is_success
+        except httpx.TransportError:
+            return False
 
     def add_worker(self) -> Node:
         return self._add(f"worker{len(self.network.machines)}", "wallet-ray-worker.service")
@@ -175,14 +184,13 @@ class Cluster:
 
     def serve_details(self) -> dict[str, object]:
         """What Serve says about itself."""
-        answer = httpx.get(
-            f"{self.dashboard_url}/api/serve/applications/",
-            headers={"Authorization": f"Bearer {self._token}"},
-            timeout=10,
-        )
-        answer.raise_for_status()
-        found: dict[str, object] = answer.json()
+        found: dict[str, object] = self._get("/api/serve/applications/").raise_for_status().json()
         return found
+
+    def _get(self, path: str) -> httpx.Response:
+        """What the head's dashboard answers."""
+        authorization = {"Authorization": f"Bearer {self._token}"}
+        return httpx.get(f"{self.dashboard_url}{path}", headers=authorization, timeout=10)
 
     def _run(self, command: list[str], variables: dict[str, str]) -> str:
         return run_command(
