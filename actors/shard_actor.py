@@ -18,13 +18,16 @@ def other_versions(name: str) -> list[str]:
     """Names of the shards that another version of the deployment of shard ``name`` runs now.
 
     Names are `SERVE_DEPLOYMENT_ACTOR::application::deployment::version::shard-N`. None are known
-    for a name of another form.
+    for a name of another form, or if Ray can't say.
     """
     deployment, _, _ = name.rpartition("::")
     every_version, _, version = deployment.rpartition("::")
     if not version:
         return []
-    every = [one["name"] for one in ray.util.list_named_actors(all_namespaces=True)]
+    try:
+        every = [one["name"] for one in ray.util.list_named_actors(all_namespaces=True)]
+    except ray.exceptions.RayError:
+        return []
     return [
         one
         for one in every

@@ -20,6 +20,8 @@ NODES = 3
 
 AGAIN_S = 30.0
 """A lost container is noticed after about 5 s; its actors start elsewhere soon after."""
+CUT_OFF_S = 4.0
+"""The longest time of a request, on the worker that is cut off too: a second to notice, a retry."""
 BACK_S = 60.0
 """Until a worker that was cut off has joined again."""
 HEAD_BACK_S = 90.0
@@ -68,11 +70,8 @@ def test_a_worker_that_is_cut_off_costs_a_pause_and_no_write(
         time.sleep(max(0.0, cut_at + 25 - time.monotonic()))  # long enough to count as dead
     log.append(reported(load, f"worker cut off, every wallet written again after {again_s:.1f} s"))
 
-    # What was in flight on it may get no response before the client's time-out.
-    log.append(f"requests without an outcome: {load.given_up}")
-    assert load.given_up <= load.clients
-    assert_no_acknowledged_write_is_lost(load)
-    assert load.longest_wait_s < AGAIN_S
+    assert_nothing_lost(load)
+    assert load.longest_wait_s < CUT_OFF_S
 
 
 def test_it_comes_back_by_itself(two_workers: Containers, log: list[str]) -> None:

@@ -1,45 +1,47 @@
-"""The actor's class, as Ray takes it to another process."""
+"""A shard knows whether it starts in an upgrade, where there is time, or in place of a lost one."""
 
-import subprocess
-import sys
-from base64 import b64encode
+import pytest
+import ray
 
-from runtime.settings import Settings
-from serve_app.deployment import api_application
+from actors.shard_actor import other_versions
 
-_PROGRAM = """
-import asyncio, os, sys
-from base64 import b64decode
-
-from ray import cloudpickle
-
-def loaded():
-    return {"actors.shard.process", "asyncpg", "nats"}.intersection(sys.modules)
-
-actor_class = cloudpickle.loads(b64decode(sys.stdin.read())).__ray_actor_class__
-assert not loaded(), loaded()
-
-async def main():
-    actor = actor_class(2, {"database_url": "postgres://127.0.0.1:1/none", "shard_count": 3})
-    assert len(loaded()) == 3
-    statistics = await actor.statistics()
-    assert b'"shard":2' in statistics, statistics
-    await actor._process.close()
-
-asyncio.run(main())
-print("done", flush=True)
-os._exit(0)  # Without waiting for what Ray's exporter began.
-"""
+_ACTORS = "SERVE_DEPLOYMENT_ACTOR::api::Ingress"
 
 
-def test_a_shard_is_loaded_in_the_actor_s_constructor_and_not_before() -> None:
-    settings = Settings(_env_file=None, shard_count=3)
-    (first, *_) = api_application(settings)._bound_deployment._deployment_config.deployment_actors
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM],
-        input=b64encode(first._serialized_actor_class),
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1:] == [b"done"], done.stderr.decode()[-2_000:]
+def running(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    found = [{"namespace": "serve", "name": name} for name in names]
+    monkeypatch.setattr(ray.util, "list_named_actors", lambda *, all_namespaces: found)
+
+
+def test_shards_of_another_version_run_while_a_deployment_is_upgraded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running(monkeypatch, f"{_ACTORS}::v1::shard-0", f"{_ACTORS}::v2::shard-1", "SERVE_CONTROLLER")
+
+    assert other_versions(f"{_ACTORS}::v2::shard-0") == [f"{_ACTORS}::v1::shard-0"]
+
+
+def test_a_shard_that_replaces_a_lost_one_sees_its_own_version_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running(monkeypatch, f"{_ACTORS}::v2::shard-1", f"{_ACTORS}s::v1::shard-0", "SERVE_CONTROLLER")
+
+    assert other_versions(f"{_ACTORS}::v2::shard-0") == []
+
+
+@pytest.mark.parametrize("name", ["", "shard-0", "::shard-0"])
+def test_a_shard_with_another_kind_of_name_knows_of_none(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(monkeypatch, f"{_ACTORS}::v1::shard-0")
+
+    assert other_versions(name) == []
+
+
+def test_a_shard_starts_although_ray_can_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*, all_namespaces: bool) -> None:
+        raise ray.exceptions.RaySystemError(f"no answer ({all_namespaces})")
+
+    monkeypatch.setattr(ray.util, "list_named_actors", unreachable)
+
+    assert other_versions(f"{_ACTORS}::v2::shard-0") == []
