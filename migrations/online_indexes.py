@@ -69,6 +69,13 @@ ONLINE_INDEXES: Final = (
         "transfer_projections_by_amount",
         f"transfer_projections ({_WALLET}, amount, {_VERSION})",
     ),
+    # For functions of earlier releases. Only parts of holds change what it covers, so settlements
+    # stay on their pages.
+    OnlineIndex(
+        "0019",
+        "transfers_completed_in_part",
+        "transfers (wallet_id) WHERE settled_amount IS NOT NULL",
+    ),
 )
 
 _STATE: Final = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)"

@@ -21,6 +21,7 @@ from deploy.local.ports import free_port
 _ROOT: Final = Path(__file__).parents[2]
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 20.0
+_READY: Final = "READY"
 
 _RELEASED_IMPORTS: Final = """
 from actors.dispatcher import Dispatcher, DispatcherLimits
@@ -73,7 +74,7 @@ async def main():
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
-    print(msgspec.json.encode(endpoints).decode(), flush=True)
+    print("READY", msgspec.json.encode(endpoints).decode(), flush=True)
     await serving
 
 asyncio.run(main())
@@ -85,7 +86,7 @@ from projections.projection_process import ProjectionProcess
 
 async def main():
     projection = ProjectionProcess(0, Settings())
-    print("started", flush=True)
+    print("READY", flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -125,10 +126,9 @@ class Release:
         process = await self._start(environment, code, *arguments)
         assert process.stdout is not None
         try:
-            line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT_S)
-            assert line, "a process of a release did not start"
-            running = _Process(process, line)
-            reading = asyncio.create_task(running.read_log())
+            running = _Process(process)
+            reading = asyncio.create_task(running.read())
+            await asyncio.wait_for(running.started.wait(), _START_TIMEOUT_S)
             yield running
             if process.returncode is None:
                 process.kill()
@@ -155,18 +155,25 @@ class Release:
 
 
 class _Process:
-    """A process, the first line that it printed, and its log."""
+    """A process, and what it prints."""
 
-    def __init__(self, process: asyncio.subprocess.Process, first_line: bytes) -> None:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.first_line = first_line
+        self.started = asyncio.Event()
+        self.says = ""
+        """What came with its readiness."""
         self.log: list[str] = []
 
-    async def read_log(self) -> None:
+    async def read(self) -> None:
         """Until the process ends."""
         assert self.process.stdout is not None
         async for line in self.process.stdout:
-            self.log.append(line.decode().rstrip())
+            text = line.decode().rstrip()
+            if text.startswith(_READY):
+                self.says = text.removeprefix(_READY)
+                self.started.set()
+            else:
+                self.log.append(text)
 
 
 class RunningRelease:
@@ -174,7 +181,7 @@ class RunningRelease:
 
     def __init__(self, url: str, api: _Process, projection: _Process) -> None:
         self.url = url
-        self.shards = msgspec.json.decode(api.first_line, type=list[RpcEndpoint])
+        self.shards = msgspec.json.decode(api.says, type=list[RpcEndpoint])
         self._api = api
         self._projection = projection
 

@@ -27,7 +27,6 @@ _HOT_SHARE: Final = 0.3
 _READ_SHARE: Final = 0.15
 _REPEAT_SHARE: Final = 0.2
 """Of requests with a key: sent again, through another replica."""
-_DEPOSIT: Final = 1_000_000
 
 KNOWN_TO_BOTH: Final = OperationMix(
     idempotent_share=0.7,
@@ -121,9 +120,7 @@ class Load:
 
     async def start(self) -> None:
         """Open the wallets and put money into them, then start the clients."""
-        openers = [
-            _Client(self, f"{self._name}w{n}", self._seed) for n in range(self._clients + 1)
-        ]
+        openers = [_Client(self, f"{self._name}w{n}", self._seed) for n in range(self._clients + 1)]
         await asyncio.gather(*(one.open_wallet() for one in openers))
         hot, *own = self.state.wallets
         assert len(own) == self._clients, "a wallet could not be opened"
@@ -164,9 +161,7 @@ class _Client:
         self._load = load
         self._random = random = SeededRandom(f"{seed} {name}")
         self._source = OperationSource(name, load.state, random, load.mix)
-        self._client = LoadClient(
-            load.transport(), load.record, random, _RETRY, time.monotonic_ns
-        )
+        self._client = LoadClient(load.transport(), load.record, random, _RETRY, time.monotonic_ns)
 
     async def open_wallet(self) -> None:
         intent = self._source.next_intent()
