@@ -23,21 +23,23 @@ _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 20.0
 _READY: Final = "READY"
 
-_RELEASED_IMPORTS: Final = """
+RELEASE_0_1: Final = """
 from actors.dispatcher import Dispatcher, DispatcherLimits
 from actors.failover import FailoverShards as Transport
 from actors.keepalive import Heartbeat
 from actors.shard_channel import open_channel as connect
+from actors.shard_listener import Address as Endpoint
 from actors.shard_process import ShardProcess, limits_from
 from serve_app.services import Services as Dependencies
 from wallet.settings import Settings
 """
 
-_CURRENT_IMPORTS: Final = """
+CURRENT: Final = """
 from actors.dispatch.dispatcher import Dispatcher, DispatcherLimits
 from actors.rpc.client import connect
 from actors.rpc.failover import FailoverTransport as Transport
 from actors.rpc.keepalive import Heartbeat
+from actors.rpc.server import RpcEndpoint as Endpoint
 from actors.shard.process import ShardProcess, limits_from
 from runtime.settings import Settings
 from serve_app.dependencies import Dependencies
@@ -93,12 +95,30 @@ asyncio.run(main())
 """
 
 
-class Release:
-    """A release's programs. ``sources``: None: this working tree."""
+_CONNECT: Final = """
+import asyncio, sys
+import msgspec
 
-    def __init__(self, sources: Path | None = None) -> None:
+async def main():
+    endpoint = msgspec.json.decode(sys.argv[1], type=Endpoint)
+    try:
+        await connect(endpoint, limits_from(Heartbeat, Settings()))
+    except Exception as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+class Release:
+    """A release's programs. ``layout``: names of its modules.
+
+    ``sources``: None: this working tree.
+    """
+
+    def __init__(self, sources: Path | None = None, *, layout: str = CURRENT) -> None:
         self._sources = sources or _ROOT
-        self._imports = _CURRENT_IMPORTS if sources is None else _RELEASED_IMPORTS
+        self._imports = layout
 
     @asynccontextmanager
     async def running(self, settings: dict[str, str]) -> AsyncIterator["RunningRelease"]:
@@ -137,6 +157,13 @@ class Release:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+
+    async def unreachable_reason(self, shard: RpcEndpoint) -> str:
+        """Why the release's ingress doesn't reach ``shard``; empty: it does."""
+        encoded = msgspec.json.encode(shard).decode()
+        process = await self._start(self._environment({}), self._imports + _CONNECT, encoded)
+        said, _ = await process.communicate()
+        return said.decode().strip()
 
     def _environment(self, settings: dict[str, str]) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if "WALLET_" not in name}

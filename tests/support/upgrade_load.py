@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import httpx
+import msgspec
 
 from tests.simulation.fault_probabilities import SeededRandom
 from tests.support.client_state import SharedClientState
@@ -55,57 +57,80 @@ def is_new(operation: RequestedOperation) -> bool:
     return operation.operation in _CONTROLS or operation.expires_in_s > 0 or is_part
 
 
-class Balancer:
-    """Implements `Transport`: a replica per request, of ``old`` and ``new`` in turn or by chance.
+class Replica:
+    """An ingress replica, to be closed."""
 
-    What only this release knows goes to its replicas.
+    def __init__(self, url: str) -> None:
+        limits = httpx.Limits(max_connections=100)
+        self.http = httpx.AsyncClient(base_url=url, limits=limits, trust_env=False, timeout=30.0)
+        self.transport = HttpTransport(self.http)
+        self.under_way = 0
+        """Requests that it has not answered."""
+
+    async def __aenter__(self) -> "Replica":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.aclose()
+
+
+class Balancer:
+    """Implements `Transport`: a replica of either release per request, by chance.
+
+    What only this release knows goes to its replica.
     """
 
-    def __init__(self, random: SeededRandom) -> None:
-        self._random = random
-        self._old: HttpTransport | None = None
-        self._new: HttpTransport | None = None
-        self._under_way: Counter[HttpTransport] = Counter()
+    def __init__(self, seed: str) -> None:
+        self._random = SeededRandom(seed)
+        self._old: Replica | None = None
+        self._new: Replica | None = None
 
-    def lead_to(self, *, old: HttpTransport | None, new: HttpTransport | None) -> None:
+    def lead_to(self, *, old: Replica | None, new: Replica | None) -> None:
         """From now on."""
         self._old, self._new = old, new
+
+    @contextmanager
+    def chosen(self, *, needs_new: bool = False) -> Iterator[Replica]:
+        """The replica for a request."""
+        either = [one for one in (None if needs_new else self._old, self._new) if one is not None]
+        replica = self._random.choose(either)
+        replica.under_way += 1
+        try:
+            yield replica
+        finally:
+            replica.under_way -= 1
 
     async def send(
         self, operations: Sequence[RequestedOperation], *, atomic: bool
     ) -> list[ClientCall]:
-        chosen = self._choose(needs_new=any(map(is_new, operations)))
-        self._under_way[chosen] += 1
-        try:
-            return await chosen.send(operations, atomic=atomic)
-        finally:
-            self._under_way[chosen] -= 1
+        with self.chosen(needs_new=any(map(is_new, operations))) as replica:
+            return await replica.transport.send(operations, atomic=atomic)
 
     async def read(self, wallet_id: str, *, min_version: int, strong: bool) -> ClientCall | None:
-        chosen = self._choose(needs_new=False)
-        self._under_way[chosen] += 1
-        try:
-            return await chosen.read(wallet_id, min_version=min_version, strong=strong)
-        finally:
-            self._under_way[chosen] -= 1
-
-    def under_way(self, replica: HttpTransport) -> int:
-        """Requests that ``replica`` has not answered."""
-        return self._under_way[replica]
-
-    def _choose(self, *, needs_new: bool) -> HttpTransport:
-        either = [one for one in (None if needs_new else self._old, self._new) if one is not None]
-        return self._random.choose(either)
+        with self.chosen() as replica:
+            return await replica.transport.read(wallet_id, min_version=min_version, strong=strong)
 
 
 class Load:
     """Clients with a wallet each, and one that all share."""
 
     def __init__(
-        self, transport: Transport, *, name: str, seed: str, clients: int, mix: OperationMix
+        self,
+        transport: Transport,
+        *,
+        name: str,
+        seed: str,
+        clients: int,
+        mix: OperationMix,
+        deposit: int,
     ) -> None:
+        """``deposit``: minor units that each client puts into its wallet, and into the shared one.
+
+        With too little of it credits are refused, and overdrafts are used.
+        """
         self.state = SharedClientState()
         self.mix = mix
+        self.deposit = deposit
         self.failures: Counter[str] = Counter()
         """Calls without a decision, by reason."""
         self.given_up = 0
@@ -183,7 +208,11 @@ class _Client:
     async def _deposit(self, wallet_id: str) -> None:
         intent = self._source.next_intent()
         deposit = RequestedOperation(
-            intent=intent, operation="debit", wallet_id=wallet_id, amount=_DEPOSIT, key=intent
+            intent=intent,
+            operation="debit",
+            wallet_id=wallet_id,
+            amount=self._load.deposit,
+            key=intent,
         )
         self._load.given_up += await self._client.pursue([deposit])
 
@@ -204,9 +233,66 @@ class _Client:
         )
 
 
-def replica(url: str) -> tuple[httpx.AsyncClient, HttpTransport]:
-    """A client of a replica, to be closed, and the transport over it."""
-    http = httpx.AsyncClient(
-        base_url=url, limits=httpx.Limits(max_connections=100), trust_env=False
-    )
-    return http, HttpTransport(http)
+class BatchesOverWallets:
+    """Batches and streams over several wallets; each batch is repeated under its key."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self.wallets: list[str] = []
+        self.paid_in = 0
+        """Minor units, into each wallet."""
+        self.requests = 0
+
+    async def start(self) -> None:
+        with self._balancer.chosen() as replica:
+            for _ in range(3):
+                opened = await replica.http.post("/v1/wallet", json={})
+                self.wallets.append(opened.raise_for_status().json()["id"])
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        self._stopping = True
+        assert self._task is not None
+        await self._task
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            items = [
+                {"wallet_id": wallet_id, "type": "debit", "amount": "0.01", "status": "completed"}
+                for wallet_id in self.wallets
+            ]
+            await self._batch(items, key=f"batch-{self.requests}")
+            await self._stream(items)
+            await asyncio.sleep(_THINK_S)
+
+    async def _batch(self, items: list[dict[str, str]], *, key: str) -> None:
+        answers = []
+        for _ in range(2):
+            with self._balancer.chosen() as replica:
+                answer = await replica.http.post(
+                    "/v1/transfers/batch", json={"items": items}, headers={"Idempotency-Key": key}
+                )
+            answers.append(_applied(answer.raise_for_status().json()["items"]))
+        assert answers[0] == answers[1], "one key, one request, one answer"
+        self.paid_in += 1
+        self.requests += 2
+
+    async def _stream(self, items: list[dict[str, str]]) -> None:
+        lines = b"".join(msgspec.json.encode(item) + b"\n" for item in items)
+        with self._balancer.chosen() as replica:
+            answer = await replica.http.post(
+                "/v1/transfers/batch",
+                content=lines,
+                headers={"Content-Type": "application/x-ndjson"},
+            )
+        _applied([msgspec.json.decode(line) for line in answer.raise_for_status().iter_lines()])
+        self.paid_in += 1
+        self.requests += 1
+
+
+def _applied(items: list[Any]) -> list[str]:
+    """The transfers' ids."""
+    assert all(item["status"] == 201 for item in items), items
+    return [item["transfer"]["id"] for item in items]
