@@ -215,7 +215,7 @@ async def _until_all_expired(
 ) -> None:
     """Poll twice a second, from the window's end on: counting reads the index."""
     await asyncio.sleep(max(0.0, min(window_ends, at_most_until) - time.time()))
-    while time.time() < at_most_until and await database.fetchval(_LEFT):
+    while time.time() < at_most_until and await database.fetchval(_LEFT):  # noqa: ASYNC110
         await asyncio.sleep(0.5)
 
 

@@ -1,8 +1,8 @@
 """Holds by the hundred thousand, straight into the journal: over HTTP they take too long.
 
 The rules' own events, hash chain and all, in the journal's own batches; so `wallet verify` passes.
-Two things the service would do are done here: projections are caught up from the journal, and outbox
-rows are deleted. The stream lacks these events.
+Two things that the service would do are done here: projections are caught up from the journal, and
+rows of the outbox are deleted. The stream lacks these events.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Shards of earlier releases leave alone what they would misjudge.
+"""Shards of earlier releases leave alone what they would misjudge; wallets by metadata.
 
 Why: during an upgrade, and after a rollback, they read the same wallets as this release's shards.
 Money was safe: no old function settles what expires or has parts (0014), and versions are checked.
@@ -14,6 +14,9 @@ Their answers were not, as a test of both releases side by side showed:
   all wallets of the batch. Now it names them, and the others are written.
 
 Only functions of earlier releases are changed. (Decision 0084)
+
+And an index of wallets by what their metadata contains, for lists: `wallet_projections_by_metadata`
+(Decision 0085). Indexes are built after this migration (`migrations.online_indexes`).
 
 Revision ID: 0019
 """

@@ -74,7 +74,7 @@ async def test_transfers_of_few_amounts_are_sorted_and_others_scanned(
     ("index", "wanted"),
     [
         ("age", WalletFilter()),
-        ("age", WalletFilter(status="active", metadata={"a": "b"})),
+        ("age", WalletFilter(status="active")),
         ("currency", WalletFilter(currency="USD")),
         ("currency", WalletFilter(currency="USD", status="active")),
         ("status", WalletFilter(currency="USD", status="frozen")),
@@ -104,6 +104,20 @@ async def test_wallets_with_a_rare_prefix_are_sorted_and_others_scanned(
     await lists.page(wanted, limit=5, cursor=None, strong=False)
 
     expected = lists.prefixed if is_sorted else lists.projected["currency"].page
+    assert pool.statements == [expected]
+
+
+@pytest.mark.parametrize(("found", "is_sorted"), [(1_000, True), (1_001, False)])
+async def test_wallets_with_rare_metadata_are_sorted_and_others_scanned(
+    found: int, is_sorted: bool
+) -> None:
+    pool: Any = Asked(few=found)
+    lists = Queries(pool, timeout_s=1.0).wallet_lists
+
+    wanted = WalletFilter(metadata={"a": "b"}, status="frozen")
+    await lists.page(wanted, limit=5, cursor=None, strong=False)
+
+    expected = lists.with_metadata if is_sorted else lists.projected["status"].page
     assert pool.statements == [expected]
 
 
