@@ -214,11 +214,12 @@ async def _contradictions(database: str, load: Load) -> list[str]:
 
 async def _violations(servers: Servers) -> list[dict[str, str]]:
     """What `wallet verify` finds. Projections were compared before: none may lag."""
-    out = Console(file=StringIO(), width=400)
+    printed = StringIO()
+    out = Console(file=printed, width=400)
     options = Options(
         database_url=servers.database, nats_url=servers.nats, lag_max_s=0, as_json=True
     )
     code = await asyncio.to_thread(run, options, out, Console(file=StringIO()))
     assert code != EXIT_ERROR
-    found: list[dict[str, str]] = msgspec.json.decode(out.file.getvalue())["findings"]
+    found: list[dict[str, str]] = msgspec.json.decode(printed.getvalue())["findings"]
     return found
