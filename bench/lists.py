@@ -157,12 +157,23 @@ SELECT gen_random_uuid(), 'USD', 2, 0, 0, 0, $1, now(), now() FROM generate_seri
 """
 
 
+_PROJECT_WALLETS: Final = """
+INSERT INTO wallet_projections (wallet_id, currency, scale, status, balance, pending_debit,
+    pending_credit, version, metadata, created_at, updated_at)
+SELECT gen_random_uuid(), 'USD', 2, 'active', 0, 0, 0, 1,
+    json_build_object('channel', 'web', 'customer', ($1 + n)::text, 'region', (n % 1000)::text),
+    now(), now()
+FROM generate_series(1, 500) n
+"""
+
+
 async def _print_costs(pool: asyncpg.Pool, database: str) -> None:
     """In turn with and without the indexes of lists: µs of a row, of the faster half."""
     statements = {
         "insert a transfer": _CREATE_TRANSFERS,
         "settle a transfer": _SETTLE_TRANSFERS,
         "insert a wallet": _CREATE_WALLETS,
+        "insert a wallet with 3 entries in the projection": _PROJECT_WALLETS,
     }
     found: dict[tuple[str, str], list[float]] = {}
     for look in range(6):
