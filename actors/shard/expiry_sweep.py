@@ -10,7 +10,7 @@ shard commits. Other processes write to these slots only around a change of owne
 after its start it looks every second, then every few seconds.
 
 What is due at once is settled in pieces, one after the other. A piece is small while others use the
-shard, and there is a pause of twice its length after it, so that most of the time is theirs.
+shard, and there is a pause of its own length after it, so that at least half of the time is theirs.
 """
 
 import asyncio
@@ -39,11 +39,6 @@ _PIECE: Final = 200
 
 _PIECE_BESIDE_OTHERS: Final = 20
 """Most of them while others do: they wait for a piece of this size, at most."""
-
-_PAUSE_BESIDE_OTHERS: Final = 2.0
-"""The pause after such a piece, in times of what the piece took: Postgres and the projection are at
-work on it for longer. With 1.0 the others' p99 was 2.2 times as long while a million were due.
-"""
 
 _OTHERS_FOR_S: Final = 1.0
 """Others use the shard if they sent a command within this time."""
@@ -182,7 +177,7 @@ class ExpirySweep:
             started = clock()
             await self._submit(piece)
             if beside_others:
-                await asyncio.sleep(_PAUSE_BESIDE_OTHERS * (clock() - started))
+                await asyncio.sleep(clock() - started)
 
     async def _wait_for_room(self) -> None:
         while True:
