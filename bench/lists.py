@@ -28,17 +28,19 @@ _LARGE: Final = "01900000-0000-7000-8000-000000000001"
 
 _FILL_WALLETS: Final = f"""
 INSERT INTO wallets (id, currency, scale, status, balance, pending_debit, pending_credit, version,
-    created_at, updated_at, reference_id)
+    created_at, updated_at, reference_id, metadata)
 SELECT CASE n WHEN 1 THEN '{_LARGE}'::uuid ELSE gen_random_uuid() END,
     CASE WHEN n % 10000 = 0 THEN 'CHF' ELSE 'USD' END, 2,
     CASE WHEN n % 10000 = 0 THEN 'frozen' ELSE 'active' END, 0, 0, 0, 1000000000,
-    '2026-01-01'::timestamptz + make_interval(secs => n), now(), 'customer-' || n
+    '2026-01-01'::timestamptz + make_interval(secs => n), now(), 'customer-' || n,
+    json_build_object('channel', CASE WHEN n % 3 = 0 THEN 'web' ELSE 'shop' END,
+        'customer', n::text, 'region', (n % 1000)::text)
 FROM generate_series(1, $1::integer) n
 """
 _FILL_PROJECTIONS: Final = """
 INSERT INTO wallet_projections (wallet_id, reference_id, currency, scale, status, balance,
     pending_debit, pending_credit, version, metadata, created_at, updated_at)
-SELECT id, reference_id, currency, scale, status, 0, 0, 0, version, NULL, created_at, updated_at
+SELECT id, reference_id, currency, scale, status, 0, 0, 0, version, metadata, created_at, updated_at
 FROM wallets
 """
 # One transfer of 20,000 failed; every fourth has a reference.
@@ -119,6 +121,9 @@ async def _print_pages(queries: Queries) -> None:
         "a prefix of 11": WalletFilter(reference_id_prefix="customer-7777"),
         "a prefix of all": WalletFilter(reference_id_prefix="customer-"),
         "metadata (none)": WalletFilter(metadata={"a": "b"}),
+        "metadata of one": WalletFilter(metadata={"customer": "77777"}),
+        "metadata of 0.1 %": WalletFilter(metadata={"region": "777"}),
+        "metadata of a third": WalletFilter(metadata={"channel": "web"}),
         "one day": WalletFilter(created_before=datetime(2026, 1, 1, 12, tzinfo=UTC)),
     }
     for name, of_wallet in of_wallets.items():
@@ -152,12 +157,23 @@ SELECT gen_random_uuid(), 'USD', 2, 0, 0, 0, $1, now(), now() FROM generate_seri
 """
 
 
+_PROJECT_WALLETS: Final = """
+INSERT INTO wallet_projections (wallet_id, currency, scale, status, balance, pending_debit,
+    pending_credit, version, metadata, created_at, updated_at)
+SELECT gen_random_uuid(), 'USD', 2, 'active', 0, 0, 0, 1,
+    json_build_object('channel', 'web', 'customer', ($1 + n)::text, 'region', (n % 1000)::text),
+    now(), now()
+FROM generate_series(1, 500) n
+"""
+
+
 async def _print_costs(pool: asyncpg.Pool, database: str) -> None:
     """In turn with and without the indexes of lists: µs of a row, of the faster half."""
     statements = {
         "insert a transfer": _CREATE_TRANSFERS,
         "settle a transfer": _SETTLE_TRANSFERS,
         "insert a wallet": _CREATE_WALLETS,
+        "insert a wallet with 3 entries in the projection": _PROJECT_WALLETS,
     }
     found: dict[tuple[str, str], list[float]] = {}
     for look in range(6):

@@ -77,6 +77,7 @@ class _ChangeSetBuilder:
         self.transfers: dict[str, tuple[TransferResultView, int | None]] = {}
         """The last state of each, and the version that created it, unless it is from before."""
         self._ids: set[str] = set()
+        self._without_hash: set[tuple[WalletId, int]] = set()
 
     def add(self, event: CloudEvent) -> None:
         if event.walletversion < 1 or event.id != event_id(event):
@@ -86,10 +87,12 @@ class _ChangeSetBuilder:
             )
         known = self.balances.get(event.subject)
         if known is not None and event.walletversion <= known.last_version:
-            if event.id not in self._ids and event.walletversion >= known.first_version:
+            if self._is_another(event) and event.walletversion >= known.first_version:
                 known.hash = FORKED
             return  # INV-11: a duplicate in this batch.
         self._ids.add(event.id)
+        if not event.hash:
+            self._without_hash.add((event.subject, event.walletversion))
         if event.type == EventType.WALLET_CREATED:
             self._add_wallet(_wallet.decode(event.data), event)
         elif event.type == EventType.WALLET_REWOUND:
@@ -103,6 +106,14 @@ class _ChangeSetBuilder:
             self.controls[wallet.id] = _control_row(wallet)
         else:
             self._add_transfer(_transfer.decode(event.data), event)
+
+    def _is_another(self, event: CloudEvent) -> bool:
+        """Whether the batch has another event of the same version.
+
+        Without a hash it may be the same one, as a relay of release 0.1.0 publishes it.
+        """
+        comparable = event.hash and (event.subject, event.walletversion) not in self._without_hash
+        return bool(comparable) and event.id not in self._ids
 
     def _add_wallet(self, wallet: WalletView, event: CloudEvent) -> None:
         _check_identity(event, wallet.id, wallet.version)

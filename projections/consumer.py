@@ -302,14 +302,19 @@ class ProjectionConsumer:
     async def _apply(self, messages: list[Msg]) -> None:
         events = [decode_message(message.subject, message.data) for message in messages]
         self._behind_since = events[0].time
-        refused = await self._store.project(project_events(events))
+        changes = project_events(events)
+        refused = await self._store.project(changes)
         self._behind_since = events[-1].time
+        # While a release from before the chain is upgraded, its relays also publish events of this
+        # release, without their hashes. The journal has them, but by another hash.
+        without_hash = {row.id for row in changes.balances if not row.hash}
         for wallet in refused:
-            self._report(wallet)
+            self._report(wallet, is_known=wallet.wallet_id not in without_hash)
             await self._store.repair(wallet)
 
-    def _report(self, wallet: RefusedWallet) -> None:
-        if wallet.reason is Reason.GAP:
+    def _report(self, wallet: RefusedWallet, *, is_known: bool) -> None:
+        """``is_known``: the event's hash says which history it belongs to."""
+        if wallet.reason is Reason.GAP or not is_known:
             self.gaps += 1
             _log.warning("projection gap filled from the journal", wallet_id=wallet.wallet_id)
         else:

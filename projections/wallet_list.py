@@ -2,8 +2,8 @@
 
 As `projections.transfer_list`: the filter chooses an index that is in the order of the list, what
 else it says is compared with each row, and a page ends after `SCANNED_MAX` rows. A prefix of
-reference_ids has no index in the order of the list. If it has few wallets they are sorted, else
-all wallets are scanned.
+reference_ids and metadata have no index in the order of the list. If few wallets have them these
+are sorted, else all wallets are scanned.
 
 The write side has one index, by age. Columns that an index has never change there, so writes of a
 wallet's balance stay on its page (HOT).
@@ -27,7 +27,12 @@ SCANNED_MAX: Final = 20_000
 """Rows per page."""
 
 SORTED_MAX: Final = 1_000
-"""Wallets with one prefix that are sorted rather than found among all."""
+"""Wallets with one prefix, or with some metadata, that are sorted rather than found among all."""
+
+_COUNTED_MAX: Final = SORTED_MAX + 1
+
+_SHORT_SCAN: Final = 1_000
+"""Rows that are compared with metadata before its index is asked: 3 ms."""
 
 _NEWEST: Final = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,9 +79,14 @@ PAGE_TYPES: Final = (
     "timestamptz, uuid, timestamptz, timestamptz, bigint, text, text, text, text, bigint"
 )
 _SCAN_PARAMETERS: Final = 7
+_ROWS_MAX, _METADATA = 4, 8
+"""Of these parameters, counted from 0."""
 
 _TYPED: Final = "coalesce($6::text, $7::text, '') IS NOT NULL"
 """True. Gives a type to parameters that a scan lacks."""
+
+_SCAN_TYPED: Final = "coalesce($5::bigint, 0) >= 0"
+"""The same where the number of rows is missing."""
 
 _MATCHES: Final = """($6::text IS NULL OR currency = $6) AND ($7::text IS NULL OR status = $7)
     AND ($8::text IS NULL OR starts_with(reference_id, $8))
@@ -129,11 +139,19 @@ _WITH_PREFIX: Final = """SELECT * FROM wallet_projections
     LIMIT $5"""
 
 
-def _prefixed(columns: str) -> str:
+# Without an order or a limit that a scan of another index could serve: the planner is left with
+# this one, and with reading the whole table.
+_WITH_METADATA: Final = """SELECT * FROM wallet_projections
+    WHERE metadata IS NOT NULL AND metadata::jsonb @> $9::jsonb"""
+
+
+def _sorted(columns: str, found: str) -> str:
+    """All wallets that ``found`` selects, matched and sorted."""
     return f"""
 SELECT wallet_id::text AS id, {columns}
-FROM (SELECT * FROM ({_WITH_PREFIX}) found OFFSET 0) w
-WHERE {_MATCHES} AND (created_at, wallet_id) < ($1::timestamptz, $2::uuid)
+FROM (SELECT * FROM ({found}) found OFFSET 0) w
+WHERE {_MATCHES} AND {_SCAN_TYPED}
+    AND (created_at, wallet_id) < ($1::timestamptz, $2::uuid)
     AND {_RANGE.format(created="created_at", zone="")}
 ORDER BY created_at DESC, wallet_id DESC LIMIT $10
 """
@@ -144,6 +162,15 @@ SELECT count(*) FROM (
     SELECT FROM wallet_projections
     WHERE reference_id COLLATE "C" >= $1 AND reference_id COLLATE "C" < $1 || chr(1114111)
     LIMIT $2
+) found
+"""
+
+# The limit is a number, since for one that it doesn't know the planner expects a tenth of the rows,
+# and prefers to read the table.
+_COUNT_METADATA: Final = f"""
+SELECT count(*) FROM (
+    SELECT FROM wallet_projections
+    WHERE metadata IS NOT NULL AND metadata::jsonb @> $1::jsonb LIMIT {_COUNTED_MAX}
 ) found
 """
 
@@ -165,8 +192,10 @@ class WalletLists:
             "status": _statements(*projected, " AND status = $7 AND status <> 'active'"),
         }
         """By what is scanned."""
-        self.prefixed: Final = _prefixed(columns)
+        self.prefixed: Final = _sorted(columns, _WITH_PREFIX)
         self.count_prefixed: Final = _COUNT_PREFIXED
+        self.with_metadata: Final = _sorted(columns, _WITH_METADATA)
+        self.count_metadata: Final = _COUNT_METADATA
 
     async def page(
         self, wanted: WalletFilter, *, limit: int, cursor: str | None, strong: bool
@@ -180,7 +209,7 @@ class WalletLists:
         if wanted.created_before is not None:
             # The scan begins there: it would pass over all newer wallets otherwise.
             before = min(before, (wanted.created_before, UUID(int=0)))
-        prefix = wanted.reference_id_prefix
+        metadata = msgspec.json.encode(wanted.metadata).decode() if wanted.metadata else None
         arguments = (
             *before,
             wanted.created_from,
@@ -188,13 +217,14 @@ class WalletLists:
             SCANNED_MAX,
             wanted.currency,
             wanted.status,
-            prefix,
-            msgspec.json.encode(wanted.metadata).decode() if wanted.metadata else None,
+            wanted.reference_id_prefix,
+            metadata,
             limit + 1,
         )
-        if prefix is not None and not strong and await self._are_few(prefix):
-            return self._made(await self._reads.rows(self.prefixed, *arguments), limit)
         statements = self.written if strong else self.projected[_index_for(wanted)]
+        rows = None if strong else await self._rows_at_once(wanted, statements, arguments, limit)
+        if rows is not None:
+            return self._made(rows, limit)
         rows = await self._reads.rows(statements.page, *arguments)
         page = self._made(rows, limit)
         if page.next_cursor is not None:
@@ -206,8 +236,30 @@ class WalletLists:
         position = min([_position(scanned), *map(_position, rows[-1:])])
         return msgspec.structs.replace(page, next_cursor=_encode_cursor(position))
 
-    async def _are_few(self, prefix: str) -> bool:
-        row = await self._reads.row(_COUNT_PREFIXED, prefix, SORTED_MAX + 1)
+    async def _rows_at_once(
+        self,
+        wanted: WalletFilter,
+        statements: _Statements,
+        arguments: tuple[object, ...],
+        limit: int,
+    ) -> list[Row] | None:
+        """The page's rows without a long scan: if few wallets have the prefix or the metadata, or
+        so many have the metadata that a short scan finds them. None: it takes a long one."""
+        prefix = wanted.reference_id_prefix
+        if prefix is not None and await self._are_few(_COUNT_PREFIXED, prefix, SORTED_MAX + 1):
+            return await self._reads.rows(self.prefixed, *arguments)
+        if not wanted.metadata:
+            return None
+        # First, since to count a common entry is to read all of its postings.
+        rows = await self._reads.rows(statements.page, *_scanning(arguments, _SHORT_SCAN))
+        if len(rows) > limit:
+            return rows
+        if await self._are_few(_COUNT_METADATA, arguments[_METADATA]):
+            return await self._reads.rows(self.with_metadata, *arguments)
+        return None
+
+    async def _are_few(self, count: str, *arguments: object) -> bool:
+        row = await self._reads.row(count, *arguments)
         return row is not None and row[0] <= SORTED_MAX
 
     def _made(self, rows: list[Row], limit: int) -> WalletPage:
@@ -218,6 +270,11 @@ class WalletLists:
             wallets=[self._view(row) for row in listed],
             next_cursor=_encode_cursor(positions[-1]) if len(rows) > limit else None,
         )
+
+
+def _scanning(arguments: tuple[object, ...], rows_max: int) -> tuple[object, ...]:
+    """The arguments of a page that scans fewer rows."""
+    return (*arguments[:_ROWS_MAX], min(rows_max, SCANNED_MAX), *arguments[_ROWS_MAX + 1 :])
 
 
 def _index_for(wanted: WalletFilter) -> str:

@@ -79,6 +79,11 @@ class ConsoleReport:
                     f"{stream.resolved:,} more are of a lost history and were resolved by a "
                     "recovery."
                 )
+            if stream.without_hash:
+                self._line(
+                    f"{stream.without_hash:,} have no hash: relays of release 0.1.0 published them "
+                    "during an upgrade."
+                )
         if calls is not None:
             self._line(f"History: {calls:,} calls.")
 

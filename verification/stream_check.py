@@ -15,7 +15,12 @@ from verification.cloud_events import decode_message
 from verification.facts import StreamMessage
 from verification.findings import Findings
 from verification.rows import chained_events_at
-from verification.stream_rules import StreamOrder, check_chain, check_content
+from verification.stream_rules import (
+    StreamOrder,
+    check_chain,
+    check_content,
+    is_of_release_0_1,
+)
 from verification.stream_source import StoredMessage, StreamBounds, StreamSource
 from verification.violations import Violation, ViolationKind
 from verification.wallet_ranges import Range, ranges
@@ -49,6 +54,9 @@ class StreamTotals(msgspec.Struct):
     duplicates: int = 0
     resolved: int = 0
     """Events that the database lost, and that a recovery has resolved: reported to consumers."""
+    without_hash: int = 0
+    """Published by relays of release 0.1.0 while it was upgraded: events of the release after it,
+    under the ids of 0.1.0."""
     is_truncated: bool = False
     """Old messages were dropped; they are not checked."""
 
@@ -80,6 +88,7 @@ async def check_stream(
             event, chain = recorded.get(event_key, (None, None))
             findings.add(check_content(message, event))
             if chain is not None:
+                totals.without_hash += is_of_release_0_1(message, chain)
                 findings.add(check_chain(message, chain))
         totals.messages += len(page)
         on_progress(totals)

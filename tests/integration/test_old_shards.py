@@ -1,6 +1,7 @@
 """During an upgrade, shards of earlier releases write to the same database."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -180,13 +181,70 @@ async def test_an_old_shard_s_write_leaves_the_control_as_it_is(
 ) -> None:
     first = CommitRequestBuilder()
     wallet = first.create(wallet_id(5), overdraft_limit=700)
-    first.control(wallet.id, FreezeWallet(direction="credit", reason="lost"))
+    first.control(wallet.id, FreezeWallet(direction="both", reason="lost"))
     await journal.commit(first.write)
     making = CommitRequestBuilder(first.write.wallets[wallet.id])
     making.transfer(wallet.id, completed(1))
     await commit_as_an_old_shard(database, making, _LATEST)
     loaded = (await journal.load(ReadSet(wallets={wallet.id}))).wallets
     assert loaded == making.write.wallets
+
+
+@pytest.mark.parametrize("parameters", [_LATEST, _PREVIOUS, _BEFORE])
+@pytest.mark.parametrize("direction", ["debit", "credit"])
+async def test_an_old_shard_refuses_nothing_where_one_direction_is_frozen(
+    database: str, journal: PostgresJournal, parameters: int, direction: Any
+) -> None:
+    first = CommitRequestBuilder()
+    frozen, other = first.create(wallet_id(5)), first.create(wallet_id(6))
+    first.control(frozen.id, FreezeWallet(direction=direction, reason="lost"))
+    await journal.commit(first.write)
+
+    # To it the wallet looks frozen in both directions: it would refuse either, under a key.
+    late = CommitRequestBuilder(first.write.wallets[frozen.id], first.write.wallets[other.id])
+    late.key(frozen.id, "k", make_answer())
+    late.transfer(other.id, completed(1))
+    with pytest.raises(asyncpg.PostgresError) as conflict:
+        await commit_as_an_old_shard(database, late, parameters)
+    assert (conflict.value.sqlstate, conflict.value.as_dict()["detail"]) == ("WV001", frozen.id)
+
+
+@pytest.mark.parametrize("parameters", [_LATEST, _PREVIOUS])
+async def test_an_old_shard_repeats_no_answer_about_a_part(
+    database: str, journal: PostgresJournal, parameters: int
+) -> None:
+    first = CommitRequestBuilder()
+    wallet, other = first.create(wallet_id(5)), first.create(wallet_id(6))
+    held = first.transfer(wallet.id, make_transfer(id=transfer_id(1), amount=9))
+    first.complete_part(wallet.id, held, 4)
+    await journal.commit(first.write)
+
+    usual = CommitRequestBuilder(first.write.wallets[wallet.id], first.write.wallets[other.id])
+    usual.transfer(wallet.id, completed(2))
+    await commit_as_an_old_shard(database, usual, parameters)
+    repetition = CommitRequestBuilder(*usual.write.wallets.values())
+    repetition.write.confirm = True
+    with pytest.raises(asyncpg.PostgresError) as conflict:
+        await commit_as_an_old_shard(database, repetition, parameters)
+    assert (conflict.value.sqlstate, conflict.value.as_dict()["detail"]) == ("WV001", wallet.id)
+
+
+@pytest.mark.parametrize("parameters", [_RELEASED, _LATEST, _PREVIOUS, _BEFORE])
+async def test_what_an_old_shard_can_not_settle_names_its_wallet(
+    database: str, journal: PostgresJournal, parameters: int
+) -> None:
+    first = CommitRequestBuilder()
+    wallet, other = first.create(wallet_id(5)), first.create(wallet_id(6))
+    expiring = first.transfer(wallet.id, make_transfer(id=transfer_id(1), expiry=Expiry(LATER)))
+    usual = first.transfer(other.id, make_transfer(id=transfer_id(2)))
+    await journal.commit(first.write)
+
+    both = CommitRequestBuilder(first.write.wallets[wallet.id], first.write.wallets[other.id])
+    both.settle(wallet.id, settled(expiring, TransferStatus.COMPLETED))
+    both.settle(other.id, settled(usual, TransferStatus.COMPLETED))
+    with pytest.raises(asyncpg.PostgresError) as conflict:
+        await commit_as_an_old_shard(database, both, parameters)
+    assert (conflict.value.sqlstate, conflict.value.as_dict()["detail"]) == ("WV002", wallet.id)
 
 
 async def test_old_and_new_shards_write_one_wallet_in_turn(

@@ -23,12 +23,13 @@ SCAN = 20_000
 # One transfer of 400 failed, one wallet of 400 is frozen; the wallet has every transfer.
 _FILL = f"""
 INSERT INTO wallets (id, currency, scale, balance, pending_debit, pending_credit, version,
-    created_at, updated_at, reference_id, status)
+    created_at, updated_at, reference_id, status, metadata)
 SELECT CASE WHEN n = 0 THEN '{WALLET_ID}'::uuid ELSE gen_random_uuid() END,
     CASE WHEN n % 400 = 0 THEN 'CHF' ELSE 'USD' END, 2, 0, 0, 0, 1 + {TRANSFERS},
     now() - make_interval(secs => n), now(),
     CASE WHEN n % 400 = 0 THEN 'rare-' || n ELSE 'shop-' || n END,
-    CASE WHEN n % 400 = 0 THEN 'frozen' ELSE 'active' END
+    CASE WHEN n % 400 = 0 THEN 'frozen' ELSE 'active' END,
+    json_build_object('shop', CASE WHEN n % 400 = 0 THEN 'rare' ELSE 'often' END, 'n', n::text)
 FROM generate_series(0, {WALLETS}) n;
 INSERT INTO transfers (wallet_id, id, type, status, amount, created_version, created_at,
     reference_id)
@@ -44,7 +45,7 @@ SELECT wallet_id, created_version, 'transfer.pending',
 INSERT INTO wallet_events (wallet_id, version, type, occurred_at, balance, pending_debit,
     pending_credit) VALUES ('{WALLET_ID}', 1, 'wallet.created', '2026-01-01', 0, 0, 0);
 INSERT INTO wallet_projections
-SELECT id, reference_id, currency, scale, status, 0, 0, 0, version, NULL, created_at, now()
+SELECT id, reference_id, currency, scale, status, 0, 0, 0, version, metadata, created_at, now()
 FROM wallets;
 INSERT INTO transfer_projections
 SELECT wallet_id, id, type, status, amount, reference_id, NULL, NULL, now(), NULL, created_version,
@@ -81,9 +82,9 @@ def _transfers(sql: str, index: str, filters: dict[str, str], scan: int = SCAN) 
 
 
 def wallets(sql: str, index: str, **filters: str) -> Page:
-    values = tuple(filters.get(name) for name in ("currency", "status", "prefix"))
+    values = tuple(filters.get(name) for name in ("currency", "status", "prefix", "metadata"))
     newest = ("9999-12-31", "ffffffff-ffff-ffff-ffff-ffffffffffff")
-    arguments = (*newest, None, None, SCAN, *values, None, LIMIT + 1)
+    arguments = (*newest, None, None, SCAN, *values, LIMIT + 1)
     return Page(sql, wallet_list.PAGE_TYPES, arguments, index)
 
 
@@ -135,6 +136,15 @@ PAGES = {
     "prefix": wallets(_LISTS.prefixed, "wallet_projections_by_prefix", prefix="rare-"),
     "wallets with a prefix": Page(
         _LISTS.count_prefixed, "text, bigint", ("shop-", LIMIT), "wallet_projections_by_prefix"
+    ),
+    "metadata": wallets(
+        _LISTS.with_metadata, "wallet_projections_by_metadata", metadata='{"shop": "rare"}'
+    ),
+    "metadata of one": wallets(
+        _LISTS.with_metadata, "wallet_projections_by_metadata", metadata='{"n": "77"}'
+    ),
+    "wallets with metadata": Page(
+        _LISTS.count_metadata, "text", ('{"shop": "rare"}',), "wallet_projections_by_metadata"
     ),
     "statement": Page(
         BOUNDS,
