@@ -27,6 +27,14 @@ def service() -> Iterator[RunningService]:
         yield running
 
 
+@pytest.fixture
+def local_service(service: RunningService) -> RunningService:
+    """The service, if it is a stack of this machine: commands and processes are accessible."""
+    if service.state_dir is None:
+        pytest.skip("needs a local stack")
+    return service
+
+
 @pytest.fixture(scope="session")
 def api(service: RunningService) -> Iterator[Api]:
     """A client of the running service."""

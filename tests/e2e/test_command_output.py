@@ -13,11 +13,11 @@ def _json(service: RunningService, *arguments: str) -> Any:
     return json.loads(service.wallet(*arguments, "--json"))
 
 
-def test_status_has_what_its_tables_have(service: RunningService) -> None:
-    status = _json(service, "status")
+def test_status_has_what_its_tables_have(local_service: RunningService) -> None:
+    status = _json(local_service, "status")
 
     assert status["ready"] is True
-    assert urlsplit(status["url"]).port == urlsplit(service.url).port
+    assert urlsplit(status["url"]).port == urlsplit(local_service.url).port
     assert status["events"].startswith("nats://127.0.0.1:")
     running = {process["name"]: process["running"] for process in status["processes"]}
     assert {"postgres", "nats", "ray"} <= {
@@ -34,8 +34,8 @@ def test_status_has_what_its_tables_have(service: RunningService) -> None:
     assert load["replicas"]
 
 
-def test_the_tables_of_status_are_whole_at_80_columns(service: RunningService) -> None:
-    lines = service.wallet("status").splitlines()  # Not a terminal: 80 columns.
+def test_the_tables_of_status_are_whole_at_80_columns(local_service: RunningService) -> None:
+    lines = local_service.wallet("status").splitlines()  # Not a terminal: 80 columns.
 
     assert max(map(len, lines)) <= 80
     assert [line for line in lines if "…" in line] == []
@@ -43,10 +43,10 @@ def test_the_tables_of_status_are_whole_at_80_columns(service: RunningService) -
     assert titles[:5] == ["PROCESS", "REPLICA", "SHARD", "LATENCY", "PROJECTION"]
 
 
-def test_verify_says_what_was_checked(service: RunningService, api: Api) -> None:
+def test_verify_says_what_was_checked(local_service: RunningService, api: Api) -> None:
     api.create()
 
-    verdict = _json(service, "verify", "--stream")
+    verdict = _json(local_service, "verify", "--stream")
 
     assert (verdict["consistent"], verdict["violations"], verdict["findings"]) == (True, 0, [])
     assert verdict["checked"]["wallets"] >= 1
@@ -54,24 +54,26 @@ def test_verify_says_what_was_checked(service: RunningService, api: Api) -> None
     assert verdict["against"] is None
 
 
-def test_a_key_is_created_listed_and_revoked(service: RunningService) -> None:
-    created = _json(service, "keys", "create", "reports", "--scope", "wallets:read")
+def test_a_key_is_created_listed_and_revoked(local_service: RunningService) -> None:
+    created = _json(local_service, "keys", "create", "reports", "--scope", "wallets:read")
     assert created["key"].startswith(f"wk_{created['id']}_")
 
     def listed() -> Any:
-        return next(key for key in _json(service, "keys", "list") if key["id"] == created["id"])
+        return next(
+            key for key in _json(local_service, "keys", "list") if key["id"] == created["id"]
+        )
 
     assert listed()["state"] == "active"
     assert (listed()["name"], listed()["scopes"]) == ("reports", ["wallets:read"])
-    service.wallet("keys", "revoke", created["id"])
+    local_service.wallet("keys", "revoke", created["id"])
     assert listed()["state"] == "revoked"
     assert listed()["revoked_at"] is not None
 
 
-def test_attribution_names_each_event(service: RunningService, api: Api) -> None:
+def test_attribution_names_each_event(local_service: RunningService, api: Api) -> None:
     wallet_id = api.create().json()["id"]
 
-    (event,) = _json(service, "keys", "attribution", wallet_id)
+    (event,) = _json(local_service, "keys", "attribution", wallet_id)
 
     assert (event["version"], event["type"]) == (1, "wallet.created")
     assert event["key_id"] is None, "authentication is off"

@@ -16,11 +16,11 @@ def _wallets(api: Api) -> dict[str, Any]:
 
 
 def test_the_demo_fills_the_service_and_a_second_run_changes_nothing(
-    service: RunningService, api: Api
+    local_service: RunningService, api: Api
 ) -> None:
-    first = service.wallet("demo", "--url", service.url)
+    first = local_service.wallet("demo", "--url", local_service.url)
     after_first = _wallets(api)
-    second = service.wallet("demo")
+    second = local_service.wallet("demo")
     after_second = _wallets(api)
 
     assert f"{len(ACCOUNTS)} wallets opened" in first
@@ -32,11 +32,11 @@ def test_the_demo_fills_the_service_and_a_second_run_changes_nothing(
     assert (balances["card-omar"], after_first["card-omar"]["pending_credit"]) == ("15.00", "15.00")
     for shown in (first, second):
         assert f"/v1/wallet/{after_first['bank']['id']}/transfers?limit=5" in shown
-    assert "No violations found." in service.wallet("verify")
+    assert "No violations found." in local_service.wallet("verify")
 
 
-def test_what_the_demo_says_to_look_at_is_there(service: RunningService, api: Api) -> None:
-    service.wallet("demo")
+def test_what_the_demo_says_to_look_at_is_there(local_service: RunningService, api: Api) -> None:
+    local_service.wallet("demo")
     wallets = _wallets(api)
 
     path = f"/v1/wallet/{wallets['card-omar']['id']}/transfers"
@@ -46,5 +46,5 @@ def test_what_the_demo_says_to_look_at_is_there(service: RunningService, api: Ap
     statuses = [transfer["failure_reason"] for transfer in listed["items"]]
     assert statuses.count("reverted") == 2
     bank = wallets["bank"]["id"]
-    events = service.wallet("events", "tail", "--wallet", bank, "--from", "1", "--no-follow")
+    events = local_service.wallet("events", "tail", "--wallet", bank, "--from", "1", "--no-follow")
     assert len(events.splitlines()) == wallets["bank"]["version"]
