@@ -69,6 +69,11 @@ ONLINE_INDEXES: Final = (
         "transfer_projections_by_amount",
         f"transfer_projections ({_WALLET}, amount, {_VERSION})",
     ),
+    OnlineIndex(
+        "0018",
+        "transfer_projections_by_refunds",
+        f"transfer_projections ({_WALLET}, refunds, {_VERSION}) WHERE refunds IS NOT NULL",
+    ),
 )
 
 _STATE: Final = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)"
