@@ -119,8 +119,9 @@ def test_rows_have_what_is_refunded() -> None:
         found = [one.kind for one in check_transfer_rows(journals, spoilt.values())]
         assert found == [ViolationKind.TRANSFER_ROW_DIFFERS]
     # One transfer alone, as in a check of a range.
-    own = {WALLET_ID: [PAID]}
-    assert list(check_transfer_rows(own, [rows["paid"]], {WALLET_ID: REFUNDS})) == []
+    own: dict[str, list[JournalEvent]] = {WALLET_ID: [PAID]}
+    journals_of_refunds: dict[str, list[JournalEvent]] = {WALLET_ID: REFUNDS}
+    assert list(check_transfer_rows(own, [rows["paid"]], journals_of_refunds)) == []
 
 
 def refusal(code: str, amount: int, transfer: str = "paid") -> list[ViolationKind]:
