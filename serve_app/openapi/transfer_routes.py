@@ -149,6 +149,7 @@ TRANSFER_ROUTES: Final = (
             *_CREATE_TRANSFER,
         ),
         body=RequestBodySpec(model=models.RefundTransferBody, example={"amount": "4.00"}),
+        needs_key=True,
     ),
     RouteSpec(
         method="POST",
