@@ -113,7 +113,7 @@ def _system() -> str:
 
 
 def _autogroups() -> str:
-    """Whether Linux shares the CPU by session (decision 0086): it changes every tail."""
+    """Whether Linux shares the CPU by session (decision 0085): it changes every tail."""
     try:
         is_on = Path("/proc/sys/kernel/sched_autogroup_enabled").read_text(encoding="ascii")
     except OSError:

@@ -69,6 +69,11 @@ ONLINE_INDEXES: Final = (
         "transfer_projections_by_amount",
         f"transfer_projections ({_WALLET}, amount, {_VERSION})",
     ),
+    OnlineIndex(
+        "0018",
+        "transfer_projections_by_refunds",
+        f"transfer_projections ({_WALLET}, refunds, {_VERSION}) WHERE refunds IS NOT NULL",
+    ),
     # Only entries with metadata: the others would all be under one key of the index. New entries go
     # to their places at once, not to a list that every look-up reads from end to end.
     OnlineIndex(

@@ -14,6 +14,7 @@ from projections.store import (
     BalanceRow,
     ControlRow,
     ProjectionChanges,
+    RefundedRow,
     TransferRow,
     WalletRow,
 )
@@ -46,6 +47,7 @@ def project_events(events: Iterable[CloudEvent]) -> ProjectionChanges:
         balances=list(builder.balances.values()),
         transfers=[_transfer_row(*one) for one in builder.transfers.values()],
         controls=list(builder.controls.values()),
+        refunded=list(builder.refunded.values()),
     )
 
 
@@ -76,6 +78,7 @@ class _ChangeSetBuilder:
         self.controls: dict[WalletId, ControlRow] = {}
         self.transfers: dict[str, tuple[TransferResultView, int | None]] = {}
         """The last state of each, and the version that created it, unless it is from before."""
+        self.refunded: dict[tuple[WalletId, str], RefundedRow] = {}
         self._ids: set[str] = set()
         self._without_hash: set[tuple[WalletId, int]] = set()
 
@@ -143,6 +146,13 @@ class _ChangeSetBuilder:
                 wallet_after.version if event.previousstatus is msgspec.UNSET else None
             )
         self.transfers[transfer.id] = transfer, created_version
+        if transfer.refunds and (shown := transfer.refunded_transfer):
+            self.refunded[transfer.wallet_id, transfer.refunds] = RefundedRow(
+                transfer.wallet_id,
+                transfer.refunds,
+                _minor(shown.refunded_amount),
+                _minor(shown.refund_pending_amount),
+            )
 
     def _add_balances(
         self, event: CloudEvent, balance: str, pending_debit: str, pending_credit: str
@@ -171,6 +181,7 @@ class _ChangeSetBuilder:
         self.transfers = {
             id: one for id, one in self.transfers.items() if one[0].wallet_id != wallet_id
         }
+        self.refunded = {key: one for key, one in self.refunded.items() if key[0] != wallet_id}
 
 
 def _forks(known: bytes, previous: bytes) -> bool:
@@ -214,6 +225,7 @@ def _transfer_row(transfer: TransferResultView, created_version: int | None) -> 
         transfer.expires_at or None,
         transfer.on_expiry or None,
         _minor(transfer.completed_amount) if transfer.completed_amount else None,
+        transfer.refunds or None,
     )
 
 

@@ -82,6 +82,20 @@ GROUP BY created_version
 ON CONFLICT (created_version) DO UPDATE SET version = excluded.version
 """
 
+_REFUNDS: Final = """
+CREATE TEMPORARY TABLE IF NOT EXISTS rebuilt_refunds (
+    transfer_id uuid PRIMARY KEY, version bigint NOT NULL
+)
+"""
+
+_COLLECT_REFUNDS: Final = """
+INSERT INTO rebuilt_refunds (transfer_id, version)
+SELECT refunds, max(version) FROM wallet_events
+WHERE wallet_id = $1::uuid AND version > $2 AND version <= $3 AND refunds IS NOT NULL
+GROUP BY refunds
+ON CONFLICT (transfer_id) DO UPDATE SET version = excluded.version
+"""
+
 _REMOVE: Final = """
 DELETE FROM transfer_projections
 WHERE wallet_id = $1::uuid AND created_version > $2 AND created_version <= $3
@@ -91,18 +105,20 @@ _REMOVE_BEYOND: Final = """
 DELETE FROM transfer_projections WHERE wallet_id = $1::uuid AND created_version > $2
 """
 
-# ``c``: the creating event; ``l``: the transfer's last event up to the row's version.
+# ``c``: the creating event; ``l``: the transfer's last event up to the row's version; ``r``: the
+# last event of a refund of it.
 _REPLACE: Final = """
 INSERT INTO transfer_projections (wallet_id, transfer_id, type, status, amount, reference_id,
     metadata, failure_reason, created_at, settled_at, created_version, version, expires_at,
-    on_expiry, completed_amount)
+    on_expiry, completed_amount, refunds, refunded_amount, refund_pending_amount)
 SELECT c.wallet_id, c.transfer_id, c.transfer_type,
     CASE WHEN l.type = 'transfer.partially_completed' THEN 'pending' ELSE substr(l.type, 10) END,
     c.amount, l.reference_id,
     l.metadata, l.failure_reason, c.occurred_at,
     CASE WHEN l.type NOT IN ('transfer.pending', 'transfer.partially_completed')
         THEN l.occurred_at END, c.version, l.version,
-    c.expires_at, c.on_expiry, l.completed_amount
+    c.expires_at, c.on_expiry, l.completed_amount, c.refunds, r.refunded_amount,
+    r.refund_pending_amount
 FROM wallet_events c
 LEFT JOIN LATERAL (
     SELECT version FROM rebuilt_settlements
@@ -112,6 +128,14 @@ CROSS JOIN LATERAL (
     SELECT * FROM wallet_events
     WHERE wallet_id = c.wallet_id AND version = coalesce(s.version, c.version) OFFSET 0
 ) l
+LEFT JOIN LATERAL (
+    SELECT e.refunded_amount, e.refund_pending_amount FROM rebuilt_refunds f
+    CROSS JOIN LATERAL (
+        SELECT * FROM wallet_events
+        WHERE wallet_id = c.wallet_id AND version = f.version OFFSET 0
+    ) e
+    WHERE f.transfer_id = c.transfer_id AND f.version <= $4 OFFSET 0
+) r ON true
 WHERE c.wallet_id = $1::uuid AND c.version > $2 AND c.version <= $3
     AND c.transfer_id IS NOT NULL AND c.previous_status IS NULL
 ON CONFLICT (wallet_id, transfer_id) DO UPDATE SET
@@ -120,14 +144,17 @@ ON CONFLICT (wallet_id, transfer_id) DO UPDATE SET
     failure_reason = excluded.failure_reason, created_at = excluded.created_at,
     settled_at = excluded.settled_at, created_version = excluded.created_version,
     version = excluded.version, expires_at = excluded.expires_at, on_expiry = excluded.on_expiry,
-    completed_amount = excluded.completed_amount
+    completed_amount = excluded.completed_amount, refunds = excluded.refunds,
+    refunded_amount = excluded.refunded_amount,
+    refund_pending_amount = excluded.refund_pending_amount
 """
 
 
 async def rebuild_in_pieces(connection: Connection, wallet_id: str, *, events_max: int) -> None:
     """Rebuild a wallet's projections from the journal, ``events_max`` events at a time."""
     await connection.execute(_SETTLEMENTS)
-    await connection.execute("TRUNCATE rebuilt_settlements")
+    await connection.execute(_REFUNDS)
+    await connection.execute("TRUNCATE rebuilt_settlements, rebuilt_refunds")
     async with connection.transaction():
         await connection.fetchval(_LOCK, wallet_id)
         await connection.execute(_REPLACE_ROW, wallet_id)
@@ -161,7 +188,7 @@ class _Pieces:
         self._until = until
         self._done = 0
         self._collected = 0
-        """Version up to which settlements are collected."""
+        """Version up to which settlements and refunds are collected."""
 
     async def replace_next(self) -> bool:
         """Replace the transfers of the next versions; False if these were the last."""
@@ -180,7 +207,6 @@ class _Pieces:
     async def _collect_settlements(self, version: int) -> None:
         while self._collected < version:
             last = min(self._collected + self._events_max, version)
-            await self._connection.execute(
-                _COLLECT_SETTLEMENTS, self._wallet_id, self._collected, last
-            )
+            for collect in (_COLLECT_SETTLEMENTS, _COLLECT_REFUNDS):
+                await self._connection.execute(collect, self._wallet_id, self._collected, last)
             self._collected = last

@@ -24,8 +24,8 @@ from projections.wallet_list import WalletLists
 from runtime.postgres.reads import ReadPool, ReadUnavailable, Row
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
-from wallet.representation import TransferView, WalletView, effect_of
-from wallet.state import OnExpiry, TransferType
+from wallet.representation import TransferView, WalletView, effect_of, refunded_fields
+from wallet.state import OnExpiry, Refunded, TransferType
 
 _WALLET_COLUMNS: Final = """reference_id, currency, scale, status, balance::text,
     pending_debit::text, pending_credit::text, version, metadata, created_at, updated_at, frozen,
@@ -46,7 +46,7 @@ FROM wallet_references r JOIN wallets w ON w.id = r.wallet_id WHERE r.reference_
 """
 _TRANSFER_COLUMNS: Final = """t.type, t.status, t.amount::text, t.reference_id, t.metadata,
     t.failure_reason, t.created_at, t.settled_at, t.created_version, t.expires_at,
-    t.on_expiry"""
+    t.on_expiry, t.refunds::text, t.refunded_amount::text, t.refund_pending_amount::text"""
 _PROJECTED_COLUMNS: Final = f"{_TRANSFER_COLUMNS}, t.completed_amount::text AS completed_amount"
 _WRITTEN_COLUMNS: Final = f"{_TRANSFER_COLUMNS}, t.settled_amount::text AS completed_amount"
 
@@ -281,7 +281,15 @@ def _transfer_view(row: Row, wallet_id: WalletId) -> TransferView:
         completed_amount=_part(row["completed_amount"], row["scale"]),
         pending_amount=_left(row),
         on_expiry=UNSET if row["expires_at"] is None else row["on_expiry"] or OnExpiry.FAIL,
+        refunds=row["refunds"] or UNSET,
+        **refunded_fields(_refunded(row), row["scale"]),
     )
+
+
+def _refunded(row: Row) -> Refunded | None:
+    if row["refunded_amount"] is None:
+        return None
+    return Refunded(int(row["refunded_amount"]), int(row["refund_pending_amount"]))
 
 
 def _part(amount: str | None, scale: int) -> str | msgspec.UnsetType:

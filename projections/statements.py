@@ -46,7 +46,7 @@ WHERE w.id = $1::uuid
 
 EVENTS: Final = """
 SELECT version, occurred_at, type, balance::text, pending_credit::text, pending_debit::text,
-    transfer_id::text, transfer_type, amount::text, reference_id
+    transfer_id::text, transfer_type, amount::text, reference_id, refunds::text
 FROM wallet_events WHERE wallet_id = $1::uuid AND version > $2 AND version <= $3
 ORDER BY version LIMIT $4
 """
@@ -109,7 +109,8 @@ def _balances(row: Row, prefix: str) -> Balances:
 
 
 def _line(row: Row) -> JournalLine:
-    version, time, type, balance, credit, debit, transfer_id, transfer_type, amount, ref = row
+    version, time, type, balance, credit, debit, transfer_id, transfer_type = row[:8]
+    amount, reference_id, refunds = row[8:]
     after = Balances(
         version=version, balance=int(balance), pending_credit=int(credit), pending_debit=int(debit)
     )
@@ -122,5 +123,6 @@ def _line(row: Row) -> JournalLine:
         transfer_id=transfer_id,
         transfer_type=transfer_type,
         amount=int(amount),
-        reference_id=ref,
+        reference_id=reference_id,
+        refunds=refunds,
     )

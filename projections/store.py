@@ -21,7 +21,7 @@ CATCH_UP_EVENTS_MAX: Final = 20_000
 
 _PROJECT: Final = (
     "SELECT refused_id::text, reason FROM project_batch("
-    + ", ".join(f"${n}" for n in range(1, 47))
+    + ", ".join(f"${n}" for n in range(1, 52))
     + ")"
 )
 _CATCH_UP: Final = "SELECT catch_up($1::uuid, $2)"
@@ -124,10 +124,20 @@ class TransferRow(msgspec.Struct, frozen=True):
     on_expiry: str | None = None
     completed_amount: str | None = None
     """If it is less than the amount."""
+    refunds: str | None = None
+
+
+class RefundedRow(msgspec.Struct, frozen=True):
+    """What is refunded of a transfer after the batch: minor units, as text."""
+
+    wallet_id: WalletId
+    id: str
+    refunded_amount: str
+    refund_pending_amount: str
 
 
 _FIXED_COLUMNS: Final = frozenset(
-    {"type", "amount", "created_at", "created_version", "expires_at", "on_expiry"}
+    {"type", "amount", "created_at", "created_version", "expires_at", "on_expiry", "refunds"}
 )
 """Columns of a transfer that its settlement does not change."""
 
@@ -139,6 +149,7 @@ class ProjectionChanges(msgspec.Struct, kw_only=True):
     balances: Sequence[BalanceRow]
     transfers: Sequence[TransferRow]
     controls: Sequence[ControlRow] = []
+    refunded: Sequence[RefundedRow] = []
 
 
 class ProjectionStore:
@@ -158,13 +169,14 @@ class ProjectionStore:
         columns = (
             *_columns(WalletRow, batch.wallets).values(),
             *_columns(BalanceRow, batch.balances).values(),
-            *_without_expiries(_columns(TransferRow, created)).values(),
+            *_without_rare(_columns(TransferRow, created)).values(),
             *(
                 column
                 for name, column in _without_parts(_columns(TransferRow, settled)).items()
                 if name not in _FIXED_COLUMNS
             ),
             *_columns(ControlRow, batch.controls).values(),
+            *_columns(RefundedRow, batch.refunded).values(),
         )
         rows = await self._pool.fetch(_PROJECT, *columns)
         refused = [RefusedWallet(WalletId(row[0]), Reason(row[1])) for row in rows]
@@ -239,10 +251,13 @@ def _assert_applicable(batch: ProjectionChanges) -> None:
         )
 
 
-def _without_expiries(columns: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """``columns`` of new transfers; those of expiries are empty if none of them expires."""
+def _without_rare(columns: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """``columns`` of new transfers; those of expiries are empty if none of them expires, and so
+    is that of refunds."""
     if not any(columns["expires_at"]):
         columns |= {"expires_at": [], "on_expiry": []}
+    if not any(columns["refunds"]):
+        columns |= {"refunds": []}
     return _without_parts(columns)
 
 

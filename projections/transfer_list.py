@@ -2,11 +2,11 @@
 
 Theory of operation. A page scans an index that is in the order of the list, begins after the
 cursor, and stops at the page's end. The index is chosen by the filter, not by the planner: by
-reference, by amount, by status and type, or all transfers. A range of amounts has no index in the
-order of the list: if few transfers are in it, they are sorted. What else the filter says is
-compared with each row. A filter that few rows pass would scan millions of them, so a page ends
-after `SCANNED_MAX` rows, wherever it has got by then: it may be short, and has a cursor all the
-same.
+what is refunded, by reference, by amount, by status and type, or all transfers. A range of amounts
+has no index in the order of the list: if few transfers are in it, they are sorted. What else the
+filter says is compared with each row. A filter that few rows pass would scan millions of them, so a
+page ends after `SCANNED_MAX` rows, wherever it has got by then: it may be short, and has a cursor
+all the same.
 
 The write side has no such indexes; they would cost every commit. Its lists scan the journal, which
 is stored in the order of the list, with the same bound. Only the list of all transfers is never
@@ -26,7 +26,7 @@ import msgspec
 
 from projections.wallet_history import version_at
 from runtime.postgres.reads import ReadPool, Row
-from wallet.ids import WalletId
+from wallet.ids import TransferId, WalletId
 from wallet.representation import TransferView
 from wallet.state import TransferStatus, TransferType
 
@@ -50,6 +50,8 @@ class TransferFilter(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["pending", "completed", "failed"] | None = None
     type: Literal["debit", "credit"] | None = None
     reference_id: str | None = None
+    refunds: TransferId | None = None
+    """Only refunds of this transfer."""
     amount_min: str | None = None
     """Decimal string in the wallet's currency, as is ``amount_max``; both inclusive."""
     amount_max: str | None = None
@@ -86,13 +88,13 @@ class TransferPageView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # Parameters of a scan: 1 wallet, 2 before and 3 after this created_version, 4 rows at most,
-# 5 status, 6 type, 7 reference_id, 8 amount_min, 9 amount_max. A page has more: 10 created_from,
-# 11 created_before, 12 metadata, 13 rows of the page.
+# 5 status, 6 type, 7 reference_id, 8 amount_min, 9 amount_max, 10 refunds. A page has more:
+# 11 created_from, 12 created_before, 13 metadata, 14 rows of the page.
 PAGE_TYPES: Final = (
-    "uuid, bigint, bigint, bigint, text, text, text, text, text, timestamptz, timestamptz, text, "
-    "bigint"
+    "uuid, bigint, bigint, bigint, text, text, text, text, text, uuid, timestamptz, timestamptz, "
+    "text, bigint"
 )
-_SCAN_PARAMETERS: Final = 9
+_SCAN_PARAMETERS: Final = 10
 
 _MINOR: Final = "::text::numeric * ('1e' || w.scale)::numeric"
 
@@ -100,9 +102,10 @@ _MATCHES: Final = f"""($5::text IS NULL OR t.status = $5) AND ($6::text IS NULL 
     AND ($7::text IS NULL OR t.reference_id = $7)
     AND ($8::text IS NULL OR t.amount >= $8{_MINOR})
     AND ($9::text IS NULL OR t.amount <= $9{_MINOR})
-    AND ($10::timestamptz IS NULL OR t.created_at >= $10)
-    AND ($11::timestamptz IS NULL OR t.created_at < $11)
-    AND ($12::text IS NULL OR t.metadata::jsonb @> $12::jsonb)"""
+    AND ($10::uuid IS NULL OR t.refunds = $10)
+    AND ($11::timestamptz IS NULL OR t.created_at >= $11)
+    AND ($12::timestamptz IS NULL OR t.created_at < $12)
+    AND ($13::text IS NULL OR t.metadata::jsonb @> $13::jsonb)"""
 
 # A transfer newer than the wallet's row may be stored before the events between the two.
 _ALL: Final = """(SELECT *, created_version + 0 AS position FROM transfer_projections
@@ -153,6 +156,7 @@ _AMOUNTS: Final = f"""(SELECT *, created_version + 0 AS position FROM (
 _SCANS: Final = {
     "all": (_ALL, "created_version DESC"),
     "reference": (_scan("reference_id = $7::text"), "position DESC"),
+    "refunds": (_scan("refunds = $10::uuid"), "position DESC"),
     "amount": (_scan(f"amount = $8{_MINOR}"), "position DESC"),
     "amounts": (_AMOUNTS, "created_version DESC"),
     "status": (_scan_by_status(), "position DESC"),
@@ -175,7 +179,7 @@ def _projected(columns: str, scan: str, order: str) -> _Statements:
 SELECT t.*, w.currency, w.scale, w.version
 FROM wallet_projections w LEFT JOIN LATERAL (
     SELECT t.transfer_id::text AS id, {columns} FROM {scan} t
-    WHERE {_MATCHES} ORDER BY t.{order} LIMIT $13
+    WHERE {_MATCHES} ORDER BY t.{order} LIMIT $14
 ) t ON true
 WHERE w.wallet_id = $1::uuid ORDER BY t.created_version DESC
 """,
@@ -184,7 +188,7 @@ WHERE w.wallet_id = $1::uuid ORDER BY t.created_version DESC
 SELECT t.created_version FROM wallet_projections w
 CROSS JOIN LATERAL (SELECT * FROM {scan} t ORDER BY t.{order} OFFSET $4 - 1) t
 WHERE w.wallet_id = $1::uuid
-    AND coalesce($5::text, $6::text, $7::text, $8::text, $9::text, '') IS NOT NULL
+    AND coalesce($5::text, $6::text, $7::text, $8::text, $9::text, $10::uuid::text, '') IS NOT NULL
 """,
     )
 
@@ -200,7 +204,7 @@ FROM wallets w LEFT JOIN LATERAL (
         ORDER BY version DESC LIMIT $4
     ) e JOIN transfers t ON t.wallet_id = $1::uuid AND t.id = e.transfer_id
     WHERE e.transfer_id IS NOT NULL AND e.previous_status IS NULL AND {_MATCHES}
-    ORDER BY e.version DESC LIMIT $13
+    ORDER BY e.version DESC LIMIT $14
 ) t ON true
 WHERE w.id = $1::uuid ORDER BY t.created_version DESC
 """
@@ -298,6 +302,8 @@ class TransferLists:
         )
 
     async def _index_for(self, wallet_id: WalletId, wanted: TransferFilter) -> str:
+        if wanted.refunds is not None:
+            return "refunds"
         if wanted.reference_id is not None:
             return "reference"
         if wanted.has_exact_amount:
@@ -343,6 +349,7 @@ def _conditions(wanted: TransferFilter) -> tuple[object, ...]:
         wanted.reference_id,
         wanted.amount_min,
         wanted.amount_max,
+        wanted.refunds,
         wanted.created_from,
         wanted.created_before,
         msgspec.json.encode(wanted.metadata).decode() if wanted.metadata else None,

@@ -93,6 +93,9 @@ class _Content(msgspec.Struct, omit_defaults=True):
     expires_at: datetime | None = None
     on_expiry: str = ""
     completed_amount: str = ""
+    refunds: str = ""
+    refunded_amount: str = ""
+    refund_pending_amount: str = ""
 
 
 def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> bytes:
@@ -134,6 +137,9 @@ def content_of(event: JournalEvent, facts: ContentFacts, chain: EventChain) -> b
             event.expires_at,
             event.on_expiry,
             str(event.part) if event.part else "",
+            event.refunds,
+            str(event.refunded.completed) if event.refunded else "",
+            str(event.refunded.pending) if event.refunded else "",
         )
     )
 

@@ -1,14 +1,15 @@
 """The checker: facts in, violations out. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from verification.expiry_rules import check_expiry_rows
 from verification.fact_index import FactIndex
-from verification.facts import Facts
+from verification.facts import Facts, JournalEvent
 from verification.idempotency_rules import check_keys
 from verification.journal_rules import TransferLifecycles, WalletReplay
 from verification.projection_rules import check_transfer_projections, check_wallet_projections
 from verification.real_time_rules import VersionLowerBounds, check_order
+from verification.refund_rules import check_refunds
 from verification.refusal_rules import check_refusals
 from verification.row_rules import (
     check_conservation,
@@ -53,6 +54,20 @@ def _check_journal(index: FactIndex) -> Iterator[Violation]:
         for event in events:
             yield from replay.add(event)
             yield from lifecycles.add(event)
+        yield from _check_refunds(events)
+
+
+def _check_refunds(events: Sequence[JournalEvent]) -> Iterator[Violation]:
+    """Of one wallet."""
+    refunds: dict[str, list[JournalEvent]] = {}
+    own: dict[str, list[JournalEvent]] = {}
+    for event in events:
+        if event.refunds:
+            refunds.setdefault(event.refunds, []).append(event)
+        own.setdefault(event.transfer_id, []).append(event)
+    counted = {one.transfer_id for one in events if one.refunded and not one.refunds}
+    for transfer_id in sorted(refunds.keys() | counted):
+        yield from check_refunds(own.get(transfer_id, []), refunds.get(transfer_id, []))
 
 
 def _check_rows(index: FactIndex) -> Iterator[Violation]:

@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 from verification.chain import ContentFacts, EventChain, Rewound, content_of
-from verification.facts import Balances, Control, JournalEvent, StreamMessage
+from verification.facts import Balances, Control, JournalEvent, Refunded, StreamMessage
 from verification.reference_model import minor_units
 from verification.rows import CHANGES
 
@@ -15,6 +15,13 @@ class _Balances(msgspec.Struct):
     balance: str = "0"
     pending_debit: str = "0"
     pending_credit: str = "0"
+
+
+class _Refunded(msgspec.Struct):
+    """Of the transfer that a refund refunds, or of a transfer that has refunds."""
+
+    refunded_amount: str | None = None
+    refund_pending_amount: str = "0"
 
 
 class _Data(_Balances):
@@ -42,6 +49,10 @@ class _Data(_Balances):
     expires_at: datetime | None = None
     on_expiry: str = ""
     completed_amount: str = "0"
+    refunds: str = ""
+    refunded_transfer: _Refunded | None = None
+    refunded_amount: str | None = None
+    refund_pending_amount: str = "0"
 
 
 class _Envelope(msgspec.Struct):
@@ -89,6 +100,8 @@ def decode_message(sequence: int, message_id: str, subject: str, payload: bytes)
         expires_at=data.expires_at,
         on_expiry=data.on_expiry,
         part=minor_units(data.completed_amount),
+        refunds=data.refunds,
+        refunded=_refunded(data.refunded_transfer or data),
         occurred_at=envelope.time,
     )
     if event.type in CHANGES or event.type == "wallet.created":
@@ -103,6 +116,12 @@ def decode_message(sequence: int, message_id: str, subject: str, payload: bytes)
         key_digest=envelope.keydigest,
         content=_content(envelope, event),
     )
+
+
+def _refunded(shown: _Refunded | _Data) -> Refunded | None:
+    if shown.refunded_amount is None:
+        return None
+    return Refunded(minor_units(shown.refunded_amount), minor_units(shown.refund_pending_amount))
 
 
 def _with_control(event: JournalEvent, data: _Data) -> JournalEvent:

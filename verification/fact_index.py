@@ -24,12 +24,15 @@ STORED_UNDER_KEY = frozenset(
         "wallet_not_empty",
         "expiry_out_of_range",
         "amount_exceeds_hold",
+        "transfer_not_completed",
+        "transfer_is_refund",
+        "amount_exceeds_refundable",
     }
 )
 """Refusals that are stored under the idempotency key, like a success."""
 
 
-TRANSFER_OPERATIONS = frozenset({"debit", "credit", "complete", "revert"})
+TRANSFER_OPERATIONS = frozenset({"debit", "credit", "complete", "revert", "refund"})
 """Operations whose response is a transfer."""
 
 
@@ -118,6 +121,16 @@ class FactIndex:
             for event in self.facts.journal
             if event.transfer_id and not event.previous_status
         }
+
+    @cached_property
+    def refundable(self) -> dict[str, list[JournalEvent]]:
+        """By transfer: its events, and those of its refunds, in version order."""
+        found: defaultdict[str, list[JournalEvent]] = defaultdict(list)
+        for events in self.journals.values():
+            for event in events:
+                for transfer_id in {event.transfer_id, event.refunds} - {""}:
+                    found[transfer_id].append(event)
+        return dict(found)
 
     @cached_property
     def operations(self) -> dict[str, ClientOperation]:

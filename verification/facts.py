@@ -19,6 +19,7 @@ Operation = Literal[
     "credit",
     "complete",
     "revert",
+    "refund",
     "update",
     "freeze",
     "unfreeze",
@@ -44,9 +45,10 @@ class ClientCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wallet_id: str = ""
     """Wallet in the path; empty for a wallet creation."""
     transfer_id: str = ""
-    """Transfer in the path of a settlement."""
+    """Transfer in the path of a settlement, or of a refund."""
     amount: int = 0
-    """Of an update: the overdraft limit. Of a completion: a part; 0: all."""
+    """Of an update: the overdraft limit. Of a completion: a part; 0: all. Of a refund, 0: all that
+    could be refunded."""
     final: bool = True
     """Of a completion: whether the rest is released."""
     pending: bool = False
@@ -85,6 +87,13 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == "closed" or self.frozen in ("both", transfer_type)
 
 
+class Refunded(msgspec.Struct, frozen=True):
+    """What a transfer's refunds have returned of it, and what pending ones hold."""
+
+    completed: int
+    pending: int
+
+
 class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the journal."""
 
@@ -105,6 +114,10 @@ class JournalEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What was completed of a transfer, if a part; 0: all of a completed one, nothing of others."""
     completed_before: int = 0
     """What had been completed of it before this event. Only the journal says it."""
+    refunds: str = ""
+    """Of a refund: the transfer that it refunds."""
+    refunded: Refunded | None = None
+    """Of that transfer, after a refund's event. Of another transfer that has refunds: of itself."""
     occurred_at: datetime | None = None
     """None: not read."""
     control: Control | None = None
@@ -163,6 +176,8 @@ class TransferRow(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     on_expiry: str = ""
     part: int = 0
+    refunds: str = ""
+    refunded: Refunded | None = None
 
     @property
     def completed(self) -> int:

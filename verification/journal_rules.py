@@ -139,12 +139,12 @@ class TransferLifecycles:
         )
 
 
-_Opened = tuple[str, int, datetime | None, str, int]
+_Opened = tuple[str, int, datetime | None, str, str, int]
 """What a settlement doesn't change, and what has been completed so far."""
 
 
-def _opened_by(event: JournalEvent) -> tuple[str, int, datetime | None, str]:
-    return (event.transfer_type, event.amount, event.expires_at, event.on_expiry)
+def _opened_by(event: JournalEvent) -> tuple[str, int, datetime | None, str, str]:
+    return (event.transfer_type, event.amount, event.expires_at, event.on_expiry, event.refunds)
 
 
 def _format(balances: Balances) -> str:

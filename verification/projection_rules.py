@@ -63,13 +63,19 @@ def check_transfer_projections(
 
 
 def check_transfer_projection(
-    events: Sequence[JournalEvent], found: TransferRow | None, *, version: int, wallet_version: int
+    events: Sequence[JournalEvent],
+    found: TransferRow | None,
+    *,
+    version: int,
+    wallet_version: int,
+    refunds: Sequence[JournalEvent] = (),
 ) -> Iterator[Violation]:
     """One transfer's projection while events are still being applied.
 
     ``events`` are the transfer's own, in order. ``version`` is the projection's: it must equal the
     result of the events up to it. ``wallet_version`` is the version of its wallet's projection:
-    the transfer's may be ahead of that, never behind.
+    the transfer's may be ahead of that, never behind. ``refunds`` are the events of its refunds,
+    which are applied with the wallet.
     """
     if found is None:
         if events[0].version <= wallet_version:
@@ -78,7 +84,8 @@ def check_transfer_projection(
             )
         return
     applied = [event for event in events if event.version <= version]
-    expected = transfers_of(applied).get(found.transfer_id)
+    refunded = [event for event in refunds if event.version <= wallet_version]
+    expected = transfers_of(applied, refunded).get(found.transfer_id)
     if expected != found or applied[-1].version != version:
         yield _of_transfer(
             ViolationKind.PROJECTION_DIFFERS, events[0], f"projected {found}, journal {expected}"

@@ -19,8 +19,9 @@ from verification.facts import Balances, Control, JournalEvent, WalletRow
 from verification.findings import Findings
 from verification.idempotency_row_rules import check_key_rows, referenced_versions
 from verification.journal_rules import TransferLifecycles, WalletReplay
-from verification.merge_join import CursorPages, Key, merge_join
+from verification.merge_join import CursorPages, merge_join
 from verification.projection_rules import check_transfer_projection
+from verification.refund_rules import check_refunds
 from verification.row_rules import check_transfer_rows
 from verification.rows import Row, events_at
 from verification.violations import Violation, ViolationKind
@@ -186,11 +187,12 @@ class RangeCheck:
     async def _check_transfers(self) -> None:
         statements = {
             "events": self._pages(rows.EVENTS_BY_TRANSFER),
+            "refunds": self._pages(rows.REFUNDS_BY_TRANSFER),
             "row": self._pages(rows.TRANSFERS),
             "projected": self._pages(rows.PROJECTED_TRANSFERS),
             "expiry": self._pages(rows.EXPIRIES),
         }
-        async for group in merge_join(statements, _transfer_key):
+        async for group in merge_join(statements, rows.transfer_key):
             for (wallet_id, transfer_id), found in sorted(group.items()):
                 self._findings.add(self._check_transfer(wallet_id, transfer_id, found))
 
@@ -201,6 +203,9 @@ class RangeCheck:
         lifecycles = TransferLifecycles(wallet_id, was_rewound=wallet_id in self._rewound)
         for event in events:
             yield from lifecycles.add(event)
+        refunds = [rows.event_from_row(row) for row in found.get("refunds", ())]
+        if refunds or any(event.refunded and not event.refunds for event in events):
+            yield from check_refunds(events, refunds)
         written = [rows.transfer_from_row(row) for row in found.get("row", ())]
         for row in written:
             self._totals.transfers += 1
@@ -208,7 +213,7 @@ class RangeCheck:
                 wallet = self._wallets.get(wallet_id)
                 sign = -1 if row.type == "debit" else 1
                 self._totals.holds[wallet.row.currency if wallet else ""] += sign * row.completed
-        yield from check_transfer_rows({wallet_id: events}, written)
+        yield from check_transfer_rows({wallet_id: events}, written, {wallet_id: refunds})
         expiries = [rows.expiry_from_row(row) for row in found.get("expiry", ())]
         yield from check_expiry_rows(written, expiries)
         assert self._totals.now is not None, "read at the start"
@@ -222,8 +227,9 @@ class RangeCheck:
         yield from check_transfer_projection(
             events,
             rows.transfer_from_row(projected) if projected else None,
-            version=projected[11] if projected else 0,
+            version=projected[14] if projected else 0,
             wallet_version=self._projected.get(wallet_id, _NO_WALLET).version,
+            refunds=refunds,
         )
 
     # -- by wallet ---------------------------------------------------------------------------------
@@ -283,11 +289,6 @@ def _check_projected(
             f"version={event.version} {projected.balances} {projected.control}, "
             f"journal {event.after} {control}",
         )
-
-
-def _transfer_key(row: Row) -> Key:
-    """Wallet and transfer id: in another column for events than for transfers."""
-    return (row[0], row[6] if len(row) == rows.EVENT_COLUMNS else row[1])
 
 
 def _violation(kind: ViolationKind, wallet_id: str, detail: str) -> Violation:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 from verification.fact_index import ClientOperation, FactIndex
-from verification.facts import Balances, ClientCall, Control, JournalEvent
+from verification.facts import Balances, ClientCall, Control, JournalEvent, Refunded
 from verification.real_time_rules import VersionLowerBounds
 from verification.violations import Violation, ViolationKind
 
@@ -72,17 +72,23 @@ def _check_refusal(
 
 
 def _insufficient(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
+    refunded = index.creations.get(call.transfer_id) if call.operation == "refund" else None
+    if refunded is not None and refunded.transfer_type == "credit":
+        return False  # Its refund puts money in.
+    # Of a refund of all that is left, some of it.
+    asked = call.amount or (refunded.amount if refunded is not None else 0)
     return any(
-        event.after.balance + control.overdraft_limit < call.amount
+        event.after.balance + control.overdraft_limit < asked
         for event, control in _states(index, call, lowest, highest)
     )
 
 
 def _frozen(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
-    kind = call.operation
-    if kind == "complete":
+    kind: str = call.operation
+    if kind in ("complete", "refund"):
         created = index.creations.get(call.transfer_id)
-        kind = "debit" if created is not None and created.transfer_type == "debit" else "credit"
+        is_debit = created is not None and created.transfer_type == "debit"
+        kind = "debit" if is_debit == (kind == "complete") else "credit"
     return any(
         control.status == "frozen" and control.stops(kind)
         for _, control in _states(index, call, lowest, highest)
@@ -126,6 +132,42 @@ def _exceeds(index: FactIndex, call: ClientCall, _lowest: int, _highest: int) ->
     return event is not None and event.amount < call.amount
 
 
+def _not_completed(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
+    """Whether the transfer had completed nothing at some time."""
+    return any(done == 0 for done, _ in _refundable(index, call.transfer_id, lowest, highest))
+
+
+def _is_refund(index: FactIndex, call: ClientCall, _lowest: int, _highest: int) -> bool:
+    created = index.creations.get(call.transfer_id)
+    return created is not None and bool(created.refunds)
+
+
+def _exceeds_refundable(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
+    """Whether less than was asked for was left at some time."""
+    return any(
+        done - refunded.completed - refunded.pending < (call.amount or 1)
+        for done, refunded in _refundable(index, call.transfer_id, lowest, highest)
+    )
+
+
+def _refundable(
+    index: FactIndex, transfer_id: str, lowest: int, highest: int
+) -> Iterator[tuple[int, Refunded]]:
+    """What a transfer has completed, and what is refunded of it, at each version that it changed
+    at, from what it was at ``lowest`` to ``highest``."""
+    done, refunded = 0, Refunded(0, 0)
+    for event in index.refundable.get(transfer_id, ()):
+        if event.version > highest:
+            break
+        if event.version > lowest:
+            yield done, refunded
+        if event.transfer_id == transfer_id:
+            done = event.completed
+        else:
+            refunded = event.refunded or refunded
+    yield done, refunded
+
+
 def _no_wallet(_index: FactIndex, _call: ClientCall, lowest: int, _highest: int) -> bool:
     return lowest == 0
 
@@ -142,6 +184,9 @@ _JUSTIFICATIONS: dict[str, Justification] = {
     "transfer_already_completed": _settled_as("completed"),
     "transfer_already_failed": _settled_as("failed"),
     "amount_exceeds_hold": _exceeds,
+    "transfer_not_completed": _not_completed,
+    "transfer_is_refund": _is_refund,
+    "amount_exceeds_refundable": _exceeds_refundable,
     "wallet_not_found": _no_wallet,
     "transfer_not_found": _no_transfer,
     "wallet_frozen": _frozen,

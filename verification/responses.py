@@ -21,6 +21,7 @@ class _Transfer(msgspec.Struct):
     amount: str
     wallet: _Balances
     completed_amount: str = "0"
+    refunds: str = ""
 
 
 class _Wallet(_Balances):
@@ -39,6 +40,7 @@ class ReportedState(msgspec.Struct, frozen=True, kw_only=True):
     amount: int = 0
     part: int = 0
     """What was completed of it, if not all."""
+    refunds: str = ""
 
 
 def parse_transfer(body: str) -> ReportedState:
@@ -57,6 +59,7 @@ def parse_transfer(body: str) -> ReportedState:
         status=response.status,
         amount=minor_units(response.amount),
         part=minor_units(response.completed_amount),
+        refunds=response.refunds,
     )
 
 

@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
+
 from verification.facts import Control, JournalEvent, OutboxRow, TransferRow, WalletRow
 from verification.violations import Violation, ViolationKind
 
@@ -38,8 +40,11 @@ def last_control(events: Sequence[JournalEvent]) -> Control:
     return next((one.control for one in reversed(events) if one.control is not None), Control())
 
 
-def transfers_of(events: Iterable[JournalEvent]) -> dict[str, TransferRow]:
-    """The transfers that a wallet's events result in."""
+def transfers_of(
+    events: Sequence[JournalEvent], refunds: Iterable[JournalEvent] | None = None
+) -> dict[str, TransferRow]:
+    """The transfers that a wallet's events result in. ``refunds``: the events of refunds of these
+    in order; None: they are among ``events``."""
     rows: dict[str, TransferRow] = {}
     for event in events:
         if not event.transfer_id:
@@ -57,16 +62,25 @@ def transfers_of(events: Iterable[JournalEvent]) -> dict[str, TransferRow]:
             expires_at=event.expires_at,
             on_expiry=event.on_expiry,
             part=event.part,
+            refunds=event.refunds,
         )
+    for event in events if refunds is None else refunds:
+        original = rows.get(event.refunds)
+        if original is not None:
+            rows[event.refunds] = msgspec.structs.replace(original, refunded=event.refunded)
     return rows
 
 
-def check_transfer_rows(journals: Journals, rows: Iterable[TransferRow]) -> Iterator[Violation]:
-    """The rows are exactly the transfers of the journal."""
+def check_transfer_rows(
+    journals: Journals, rows: Iterable[TransferRow], refunds: Journals | None = None
+) -> Iterator[Violation]:
+    """The rows are exactly the transfers of the journal. ``refunds`` as in `transfers_of`."""
     expected = {
         (wallet_id, transfer_id): row
         for wallet_id, events in journals.items()
-        for transfer_id, row in transfers_of(events).items()
+        for transfer_id, row in transfers_of(
+            events, None if refunds is None else refunds[wallet_id]
+        ).items()
     }
     for row in rows:
         due = expected.pop((row.wallet_id, row.transfer_id), None)

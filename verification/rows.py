@@ -19,6 +19,7 @@ from verification.facts import (
     JournalEvent,
     KeyRow,
     OutboxRow,
+    Refunded,
     TransferRow,
     WalletRow,
 )
@@ -38,7 +39,8 @@ SELECT wallet_id::text, version, type, balance::text, pending_debit::text, pendi
     coalesce(hash, ''), coalesce(previous_hash, ''), coalesce(key_digest, ''),
     CASE WHEN transfer_id IS NULL THEN metadata::text END, expires_at, coalesce(on_expiry, ''),
     occurred_at, coalesce(completed_amount, 0)::text,
-    coalesce(completed_before, 0)::text
+    coalesce(completed_before, 0)::text, coalesce(refunds::text, ''), refunded_amount::text,
+    refund_pending_amount::text
 """
 
 _EVENT: Final = f"{_EVENT_FIELDS} FROM wallet_events"
@@ -52,6 +54,10 @@ EVENTS_BY_VERSION: Final = f"{CHAINED_EVENTS} {RANGE} ORDER BY wallet_events.wal
 EVENTS_BY_TRANSFER: Final = f"""{_EVENT} {RANGE} AND transfer_id IS NOT NULL
 ORDER BY wallet_events.wallet_id, wallet_events.transfer_id, version"""
 
+REFUNDS_BY_TRANSFER: Final = f"""{_EVENT_FIELDS}, 'of a refund'
+FROM wallet_events {RANGE} AND refunds IS NOT NULL
+ORDER BY wallet_events.wallet_id, wallet_events.refunds, version"""
+
 EVENTS_AT: Final = f"""{_EVENT}
 JOIN unnest($1::uuid[], $2::bigint[]) AS wanted(at_wallet, at_version)
     ON wallet_id = at_wallet AND version = at_version"""
@@ -60,7 +66,8 @@ EVENTS_OF: Final = f"{_EVENT} WHERE wallet_id = ANY ($1::uuid[])"
 
 _TRANSFER_COLUMNS: Final = """
     type, status, amount::text, created_version, coalesce(reference_id, ''),
-    coalesce(failure_reason, ''), expires_at, coalesce(on_expiry, '')
+    coalesce(failure_reason, ''), expires_at, coalesce(on_expiry, ''), coalesce(refunds::text, ''),
+    refunded_amount::text, refund_pending_amount::text
 """
 _PART: Final = "coalesce({column}, 0)::text"
 
@@ -156,11 +163,25 @@ def _event_from_row(row: Row) -> JournalEvent:
         occurred_at=row[18],
         part=int(row[19]),
         completed_before=int(row[20]),
+        refunds=row[21],
+        refunded=_refunded(row[22], row[23]),
     )
 
 
-EVENT_COLUMNS: Final = 21
+def _refunded(completed: str | None, pending: str | None) -> Refunded | None:
+    return None if completed is None else Refunded(int(completed), int(pending or 0))
+
+
+EVENT_COLUMNS: Final = 24
 """Of a statement over events in the order of transfers."""
+REFUND_COLUMNS: Final = EVENT_COLUMNS + 1
+"""Of a statement over refunds' events in the order of the transfers that they refund."""
+
+
+def transfer_key(row: Row) -> tuple[str, str]:
+    """Wallet and transfer of a row of such a statement, or of one over transfers."""
+    columns = {EVENT_COLUMNS: 6, REFUND_COLUMNS: 21}
+    return row[0], row[columns.get(len(row), 1)]
 
 
 def chain_from_row(row: Row) -> EventChain:
@@ -169,7 +190,7 @@ def chain_from_row(row: Row) -> EventChain:
 
 def content_from_row(row: Row, wallet: "Wallet") -> ContentFacts:
     """Of a row of `EVENTS_BY_VERSION`."""
-    occurred_at, _, _, created_at, reference_id, metadata = row[18:24]
+    occurred_at, (created_at, reference_id, metadata) = row[18], row[24:27]
     if row[2] == "wallet.rewound":
         return ContentFacts(occurred_at=occurred_at, rewound=_rewound.decode(metadata))
     if row[2] in CHANGES:
@@ -199,7 +220,9 @@ def transfer_from_row(row: Row) -> TransferRow:
         failure_reason=row[7],
         expires_at=row[8],
         on_expiry=row[9],
-        part=int(row[10]),
+        part=int(row[13]),
+        refunds=row[10],
+        refunded=_refunded(row[11], row[12]),
     )
 
 

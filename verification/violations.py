@@ -41,6 +41,7 @@ class ViolationKind(StrEnum):
     EXPIRY_ROW_MISSING = "expiry_row_missing"
     EXPIRY_ROW_UNSOUND = "expiry_row_unsound"
     HOLD_OVERDUE = "hold_overdue"
+    REFUND_WRONG = "refund_wrong"
     # 3: order in real time
     WRITE_OUT_OF_ORDER = "write_out_of_order"
     READ_WENT_BACK = "read_went_back"
@@ -72,7 +73,8 @@ class ViolationKind(StrEnum):
 RULES: Final[dict[int, str]] = {
     1: "every acknowledged write is in the journal once, every refused one is not",
     2: "versions are contiguous, balances follow from the events, money is conserved, holds expire "
-    "at their time, and each wallet's events are an unbroken hash chain",
+    "at their time, refunds return at most what was completed, and each wallet's events are an "
+    "unbroken hash chain",
     3: "per wallet, real-time order",
     4: "one idempotency key, one request, one response",
     5: "the stream holds every journal event once, in version order, and nothing else",

@@ -109,6 +109,7 @@ def _difference(
         reported.status,
         reported.amount,
         reported.part,
+        reported.refunds,
     )
     event_transfer = (
         event.wallet_id,
@@ -117,13 +118,15 @@ def _difference(
         event.status,
         event.amount,
         event.part,
+        event.refunds,
     )
     if reported_transfer != event_transfer:
         return f"reported {reported_transfer}, event {event_transfer}"
     if settles:
         return "" if _is_settled_as_asked(call, reported, event) else f"requested {call}"
-    requested = _requested_status(call), call.amount or reported.amount, call.wallet_id
-    if requested != (reported.status, reported.amount, reported.wallet_id):
+    refunds = call.transfer_id if call.operation == "refund" else ""
+    requested = _requested_status(call), call.amount or reported.amount, call.wallet_id, refunds
+    if requested != (reported.status, reported.amount, reported.wallet_id, reported.refunds):
         return f"requested {requested}, reported {reported}"
     return ""
 

@@ -77,6 +77,12 @@ class EventContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     on_expiry: str | None = None
     completed_amount: str | None = None
     """Of a transfer of which a part was completed."""
+    refunds: str | None = None
+    """Of a refund."""
+    refunded_amount: str | None = None
+    """Of a refund, as is ``refund_pending_amount``: what is refunded of the transfer that it
+    refunds. Of another transfer with refunds: of itself."""
+    refund_pending_amount: str | None = None
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -196,6 +202,8 @@ def _content(event: Event, after: Wallet, key_digest: bytes) -> bytes:
     )
     if transfer.expiry is not None or transfer.part is not None:
         facts = _with_hold(facts, transfer)
+    if transfer.refunds is not None or transfer.refunded is not None:
+        facts = _with_refunds(facts, event)
     return _encoder.encode(facts)
 
 
@@ -206,6 +214,17 @@ def _with_hold(facts: EventContent, transfer: Transfer) -> EventContent:
         expires_at=None if expiry is None else expiry.at,
         on_expiry=None if expiry is None else expiry.action,
         completed_amount=None if part is None else str(part),
+    )
+
+
+def _with_refunds(facts: EventContent, event: TransferChanged) -> EventContent:
+    refunds = event.transfer.refunds
+    refunded = event.transfer.refunded if refunds is None else event.refunded
+    return msgspec.structs.replace(
+        facts,
+        refunds=refunds,
+        refunded_amount=None if refunded is None else str(refunded.completed),
+        refund_pending_amount=None if refunded is None else str(refunded.pending),
     )
 
 

@@ -125,6 +125,29 @@ class CreateTransfer(
     """Only of a pending transfer."""
 
 
+class RefundTransfer(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="refund_transfer",
+):
+    """Return what a transfer of the same wallet has completed, or a part of it, by a new transfer
+    the other way. Always under an idempotency key: a repetition would return it twice."""
+
+    transfer_id: TransferId
+    """Of the new transfer."""
+    refunds: TransferId
+    status: Literal["pending", "completed"]
+    amount: str | None = None
+    """None: all that can still be refunded."""
+    reference_id: str | None = None
+    metadata: Mapping[str, str] = {}
+    expiry: RequestedExpiry | None = None
+    """Only of a pending refund."""
+
+
 class SettleTransfer(
     msgspec.Struct,
     frozen=True,
@@ -176,7 +199,15 @@ ControlWallet = UpdateWallet | FreezeWallet | UnfreezeWallet | CloseWallet
 """Always under an idempotency key. The ingress makes one if the client sent none, so that a second
 delivery is recognised: none of these is harmless to repeat after another one."""
 
-Command = CreateWallet | ControlWallet | CreateTransfer | SettleTransfer | ExpireTransfer | ClaimKey
+Command = (
+    CreateWallet
+    | ControlWallet
+    | CreateTransfer
+    | RefundTransfer
+    | SettleTransfer
+    | ExpireTransfer
+    | ClaimKey
+)
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

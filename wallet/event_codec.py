@@ -184,6 +184,8 @@ def _transfer_content(
 ) -> EventContent:
     after = transfer.wallet
     previous = event.previousstatus or None
+    shown = transfer.refunded_transfer or transfer
+    refunded = shown.refunded_amount
     return EventContent(
         wallet=event.subject,
         version=event.walletversion,
@@ -204,6 +206,9 @@ def _transfer_content(
         expires_at=transfer.expires_at or None,
         on_expiry=transfer.on_expiry or None,
         completed_amount=_minor(transfer.completed_amount) if transfer.completed_amount else None,
+        refunds=transfer.refunds or None,
+        refunded_amount=_minor(refunded) if refunded else None,
+        refund_pending_amount=_minor(shown.refund_pending_amount or "0") if refunded else None,
     )
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from wallet.ids import WalletId
-from wallet.state import Freeze, Transfer, TransferStatus, Wallet, WalletStatus
+from wallet.state import Freeze, Refunded, Transfer, TransferStatus, Wallet, WalletStatus
 
 
 class EventType(StrEnum):
@@ -85,6 +85,8 @@ class TransferChanged(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime
     completed_before: int = 0
     """What had been completed of it before this event."""
+    refunded: Refunded | None = None
+    """Of a refund's event: what has been refunded, after it, of the transfer that it refunds."""
 
     @property
     def type(self) -> EventType:

@@ -10,7 +10,7 @@ import msgspec
 
 from wallet.events import Event, TransferChanged, WalletChanged, WalletCreated
 from wallet.money import MINOR_MAX
-from wallet.state import TransferStatus, TransferType, Wallet, WalletStatus
+from wallet.state import Refunded, Transfer, TransferStatus, TransferType, Wallet, WalletStatus
 
 _DEBIT, _CREDIT = TransferType.DEBIT, TransferType.CREDIT
 _PENDING, _COMPLETED, _FAILED = (
@@ -41,6 +41,23 @@ BALANCE_EFFECTS: Final[dict[Transition, BalanceDelta]] = {
     (_CREDIT, _PENDING, _COMPLETED): BalanceDelta(0, 0, -1),
     (_CREDIT, _PENDING, _FAILED): BalanceDelta(+1, 0, -1),
 }
+
+
+class RefundDelta(NamedTuple):
+    """Changes of what is refunded of a transfer by one event of a refund, in multiples of the
+    refund's amount."""
+
+    completed: int
+    pending: int
+
+
+REFUND_EFFECTS: Final[dict[tuple[TransferStatus | None, TransferStatus], RefundDelta]] = {
+    (None, _PENDING): RefundDelta(0, +1),
+    (None, _COMPLETED): RefundDelta(+1, 0),
+    (_PENDING, _COMPLETED): RefundDelta(+1, -1),
+    (_PENDING, _FAILED): RefundDelta(0, -1),
+}
+"""Of the transfer that is refunded. The balances change as by any transfer."""
 
 
 def evolve(wallet: Wallet | None, event: Event) -> Wallet:
@@ -123,6 +140,38 @@ def _settle_in_part(wallet: Wallet, event: TransferChanged) -> Wallet:
     return _move(settled, (transfer.type, _PENDING, _FAILED), event.released_now)
 
 
+def count_refund(original: Transfer, event: TransferChanged) -> TransferChanged:
+    """``event``, of a refund of ``original``, with what is refunded of that after it."""
+    refund = event.transfer
+    assert refund.refunds == original.id, "INV-16 a refund names what it refunds"
+    assert refund.type is not original.type, "INV-16 a refund goes the other way"
+    assert original.refunds is None, "INV-16 a refund is not refunded"
+    before = original.refunded or Refunded()
+    if event.previous is None:
+        after = _count(before, (None, refund.status), refund.amount)
+    else:
+        settled = _count(before, (_PENDING, _COMPLETED), event.settled_now)
+        after = _count(settled, (_PENDING, _FAILED), event.released_now)
+    assert_refunded(original, after)
+    return msgspec.structs.replace(event, refunded=after)
+
+
+def _count(
+    refunded: Refunded, transition: tuple[TransferStatus | None, TransferStatus], amount: int
+) -> Refunded:
+    effect = REFUND_EFFECTS[transition]
+    return Refunded(
+        refunded.completed + effect.completed * amount, refunded.pending + effect.pending * amount
+    )
+
+
+def assert_refunded(original: Transfer, refunded: Refunded) -> None:
+    """INV-16: refunds return at most what was completed."""
+    assert refunded.completed >= 0, "INV-16 negative refunds"
+    assert refunded.pending >= 0, "INV-16 negative pending refunds"
+    assert refunded.total <= original.completed_amount, "INV-16 more refunded than completed"
+
+
 def assert_invariants(wallet: Wallet) -> None:
     """Checked after every event, and after a wallet is read."""
     # INV-1: no balance below its limit.
@@ -134,6 +183,16 @@ def assert_invariants(wallet: Wallet) -> None:
     assert wallet.balance + wallet.pending_debit + wallet.pending_credit <= MINOR_MAX, "INV-3"
     # INV-14: a frozen wallet says in which direction.
     assert (wallet.status is WalletStatus.FROZEN) == (wallet.freeze is not None), "INV-14 freeze"
+
+
+def refund_table() -> str:
+    """The effects of refunds on what they refund, as a Markdown table."""
+    sign = {0: "", 1: "+a", -1: "−a"}
+    lines = ["| event of a refund | refunded_amount | refund_pending_amount |", "|---|---|---|"]
+    for (before, after), effect in REFUND_EFFECTS.items():
+        name = str(after) if before is None else f"{before} → {after}"
+        lines.append(f"| {name} | {sign[effect.completed]} | {sign[effect.pending]} |")
+    return "\n".join(lines)
 
 
 def fold_table() -> str:

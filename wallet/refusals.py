@@ -25,6 +25,9 @@ class RefusalCode(StrEnum):
     WALLET_NOT_EMPTY = "wallet_not_empty"
     EXPIRY_OUT_OF_RANGE = "expiry_out_of_range"
     AMOUNT_EXCEEDS_HOLD = "amount_exceeds_hold"
+    TRANSFER_NOT_COMPLETED = "transfer_not_completed"
+    TRANSFER_IS_REFUND = "transfer_is_refund"
+    AMOUNT_EXCEEDS_REFUNDABLE = "amount_exceeds_refundable"
 
 
 STORED_UNDER_KEY = frozenset(
@@ -42,6 +45,9 @@ STORED_UNDER_KEY = frozenset(
         RefusalCode.WALLET_NOT_EMPTY,
         RefusalCode.EXPIRY_OUT_OF_RANGE,
         RefusalCode.AMOUNT_EXCEEDS_HOLD,
+        RefusalCode.TRANSFER_NOT_COMPLETED,
+        RefusalCode.TRANSFER_IS_REFUND,
+        RefusalCode.AMOUNT_EXCEEDS_REFUNDABLE,
     }
 )
 """Refusals stored under the idempotency key, so that a late duplicate of a declined payment can't

@@ -19,6 +19,7 @@ from wallet.state import (
     FailureReason,
     FreezeDirection,
     OnExpiry,
+    Refunded,
     Transfer,
     TransferStatus,
     TransferType,
@@ -141,12 +142,41 @@ class TransferView(msgspec.Struct, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    refunds: (
+        Annotated[TransferId, Meta(description="Of a refund: id of the transfer that it refunds.")]
+        | UnsetType
+    ) = UNSET
+    refunded_amount: (
+        Annotated[
+            str,
+            Meta(description="What refunds have returned of it. Absent: it never had a refund."),
+        ]
+        | UnsetType
+    ) = UNSET
+    refund_pending_amount: (
+        Annotated[str, Meta(description="What pending refunds hold of it. Absent: nothing.")]
+        | UnsetType
+    ) = UNSET
+
+
+class RefundedView(msgspec.Struct, frozen=True, kw_only=True):
+    """What has been refunded of a transfer."""
+
+    refunded_amount: Annotated[str, Meta(description="By completed refunds.")]
+    refund_pending_amount: Annotated[str, Meta(description="Held by pending refunds.")]
 
 
 class TransferResultView(TransferView, frozen=True, kw_only=True):
     """A transfer as a write answers it: with the wallet after it."""
 
     wallet: BalancesView
+    refunded_transfer: (
+        Annotated[
+            RefundedView,
+            Meta(description="Of a refund: the transfer that it refunds, after this write."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 ENCODER: Final = msgspec.json.Encoder()
@@ -188,7 +218,10 @@ def effect_of(type: TransferType) -> str:
     return "in" if type is TransferType.DEBIT else "out"
 
 
-def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultView:
+def transfer_result_view(
+    transfer: Transfer, wallet: Wallet, original: Refunded | None = None
+) -> TransferResultView:
+    """``original``: of a refund, what is refunded of the transfer that it refunds."""
     view = TransferResultView(
         id=transfer.id,
         wallet_id=wallet.id,
@@ -204,10 +237,12 @@ def transfer_result_view(transfer: Transfer, wallet: Wallet) -> TransferResultVi
         effect=effect_of(transfer.type),
         wallet=balances_view(wallet),
     )
-    # Most transfers neither expire nor have parts, and pay nothing for those that do.
-    if transfer.expiry is None and transfer.part is None:
-        return view
-    return _with_hold(view, transfer, wallet.scale)
+    # Most transfers neither expire nor have parts or refunds, and pay nothing for those that do.
+    if transfer.expiry is not None or transfer.part is not None:
+        view = _with_hold(view, transfer, wallet.scale)
+    if transfer.refunds is not None or transfer.refunded is not None:
+        view = _with_refunds(view, transfer, original, wallet.scale)
+    return view
 
 
 def _with_hold(view: TransferResultView, transfer: Transfer, scale: int) -> TransferResultView:
@@ -219,6 +254,36 @@ def _with_hold(view: TransferResultView, transfer: Transfer, scale: int) -> Tran
         on_expiry=UNSET if expiry is None else expiry.action,
         completed_amount=UNSET if part is None else from_minor(part, scale),
         pending_amount=UNSET if part is None or not left else from_minor(left, scale),
+    )
+
+
+def _with_refunds(
+    view: TransferResultView, transfer: Transfer, original: Refunded | None, scale: int
+) -> TransferResultView:
+    """``view`` with the fields of a refund, or of a transfer that has refunds."""
+    refunded = transfer.refunded
+    return msgspec.structs.replace(
+        view,
+        refunds=UNSET if transfer.refunds is None else transfer.refunds,
+        refunded_transfer=UNSET if original is None else _refunded_view(original, scale),
+        **refunded_fields(refunded, scale),
+    )
+
+
+def refunded_fields(refunded: Refunded | None, scale: int) -> dict[str, str]:
+    """The fields of a transfer that has refunds; none of another one."""
+    if refunded is None:
+        return {}
+    fields = {"refunded_amount": from_minor(refunded.completed, scale)}
+    if refunded.pending:
+        fields["refund_pending_amount"] = from_minor(refunded.pending, scale)
+    return fields
+
+
+def _refunded_view(refunded: Refunded, scale: int) -> RefundedView:
+    return RefundedView(
+        refunded_amount=from_minor(refunded.completed, scale),
+        refund_pending_amount=from_minor(refunded.pending, scale),
     )
 
 
@@ -235,15 +300,18 @@ def rewound_view(event: WalletRewound, wallet: Wallet) -> WalletRewoundView:
     )
 
 
-def encode_transfer(transfer: Transfer, wallet: Wallet) -> bytes:
-    """The JSON of a transfer as it was written, with the wallet after it."""
-    return ENCODER.encode(transfer_result_view(transfer, wallet))
+def encode_transfer(transfer: Transfer, wallet: Wallet, original: Refunded | None = None) -> bytes:
+    """The JSON of a transfer as it was written, with the wallet after it.
+
+    ``original``: of a refund, what is refunded of the transfer that it refunds.
+    """
+    return ENCODER.encode(transfer_result_view(transfer, wallet, original))
 
 
 def encode_body(event: Event, wallet_after: Wallet) -> bytes:
     """The JSON of an event's transfer, or of the wallet that it created or rewound."""
     if isinstance(event, TransferChanged):
-        return encode_transfer(event.transfer, wallet_after)
+        return encode_transfer(event.transfer, wallet_after, event.refunded)
     return ENCODER.encode(_wallet_event_view(event, wallet_after))
 
 

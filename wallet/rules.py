@@ -115,7 +115,8 @@ def decide_settlement(
     if isinstance(amount, Refusal):
         return amount
     target = TransferStatus(command.status)
-    if transfer.status is target and _is_repetition(transfer, amount):
+    # What leaves the rest held has a key, which recognises a repetition: this is another part.
+    if transfer.status is target and command.final and _is_repetition(transfer, amount):
         return transfer
     if transfer.status is not TransferStatus.PENDING:
         return _already_settled(transfer)

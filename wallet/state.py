@@ -77,6 +77,18 @@ class Expiry(msgspec.Struct, frozen=True):
     action: OnExpiry = OnExpiry.FAIL
 
 
+class Refunded(msgspec.Struct, frozen=True):
+    """What refunds have returned of a transfer, and what pending ones hold of it: minor units."""
+
+    completed: int = 0
+    pending: int = 0
+
+    @property
+    def total(self) -> int:
+        """What no other refund can return. A refund that fails gives its part back."""
+        return self.completed + self.pending
+
+
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """One movement of money. ``amount`` is in minor units, 1 to ``MINOR_MAX``."""
 
@@ -96,6 +108,16 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     part: int | None = None
     """What was completed of it, if a part: 1 to ``amount`` - 1. None: all of a completed transfer,
     nothing of another one."""
+    refunds: TransferId | None = None
+    """Of a refund: the transfer that it returns, of the same wallet and the other direction."""
+    refunded: Refunded | None = None
+    """Of a transfer that has, or had, refunds."""
+
+    @property
+    def refundable_amount(self) -> int:
+        """What another refund may return."""
+        refunded = 0 if self.refunded is None else self.refunded.total
+        return self.completed_amount - refunded
 
     @property
     def completed_amount(self) -> int:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from wallet.ids import TransferId, WalletId
 from wallet.money import from_minor
@@ -47,6 +47,7 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     transfer_type: str = ""
     amount: int = 0
     reference_id: str | None = None
+    refunds: TransferId | None = None
 
 
 class StatementEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,10 @@ class StatementEntry(msgspec.Struct, frozen=True, kw_only=True):
     pending_credit: str
     pending_debit: str
     reference_id: str | None
+    refunds: (
+        Annotated[TransferId, Meta(description="Of a refund: id of the transfer that it refunds.")]
+        | UnsetType
+    ) = UNSET
 
 
 class StatementView(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,4 +145,5 @@ class StatementCheck:
             pending_credit=from_minor(after.pending_credit, scale),
             pending_debit=from_minor(after.pending_debit, scale),
             reference_id=line.reference_id,
+            refunds=UNSET if line.refunds is None else line.refunds,
         )

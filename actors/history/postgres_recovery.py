@@ -56,6 +56,7 @@ WHERE l.wallet_id = $1::uuid AND l.version = i.version AND l.hash = i.hash
 
 class _Data(msgspec.Struct):
     id: str
+    refunds: str | None = None
     reference_id: str | None = None
 
 
@@ -147,7 +148,7 @@ def _named_by(lost: Sequence[LostEvent]) -> tuple[set[TransferId], set[str]]:
         if event.type == EventType.WALLET_CREATED:
             references |= {data.reference_id} if data.reference_id else set()
         elif event.type.startswith("transfer."):
-            transfers.add(TransferId(data.id))
+            transfers |= {TransferId(one) for one in (data.id, data.refunds) if one is not None}
     return transfers, references
 
 

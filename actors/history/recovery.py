@@ -23,6 +23,7 @@ from wallet.commands import (
     CreateTransfer,
     CreateWallet,
     FreezeWallet,
+    RefundTransfer,
     RequestedExpiry,
     SettleTransfer,
     UnfreezeWallet,
@@ -38,8 +39,10 @@ from wallet.events import (
     WalletCreated,
     WalletRewound,
 )
+from wallet.fold import count_refund
 from wallet.ids import TransferId, WalletId
 from wallet.money import canonical_amount, canonical_limit, from_minor, to_minor
+from wallet.refund_rules import decide_refund
 from wallet.refusals import Refusal
 from wallet.representation import TransferResultView, WalletChangedView, WalletView
 from wallet.rules import (
@@ -197,6 +200,19 @@ class _RecoveryBuilder:
         status: Literal["pending", "completed"] = (
             "pending" if view.status == "pending" else "completed"
         )
+        expiry = _requested_expiry(view) if status == "pending" else None
+        if view.refunds:
+            refund = RefundTransfer(
+                transfer_id=view.id,
+                refunds=view.refunds,
+                status=status,
+                amount=canonical_amount(view.amount),
+                reference_id=view.reference_id,
+                metadata=view.metadata,
+                expiry=expiry,
+            )
+            original = self._transfers.get(view.refunds)
+            return decide_refund(self._wallet, original, refund, now=self._now)
         command = CreateTransfer(
             transfer_id=view.id,
             type="debit" if view.type == "debit" else "credit",
@@ -204,7 +220,7 @@ class _RecoveryBuilder:
             amount=canonical_amount(view.amount),
             reference_id=view.reference_id,
             metadata=view.metadata,
-            expiry=_requested_expiry(view) if status == "pending" else None,
+            expiry=expiry,
         )
         # Whatever its time: one that has passed meanwhile is met by the shard's sweep.
         return decide_transfer(self._wallet, command, now=self._now)
@@ -242,6 +258,12 @@ class _RecoveryBuilder:
 
     def _record(self, decision: Event, source: CloudEvent | None = None) -> None:
         digest = bytes.fromhex((source and source.keydigest) or "")
+        if isinstance(decision, TransferChanged) and decision.transfer.refunds is not None:
+            original = self._transfers[decision.transfer.refunds]
+            decision = count_refund(original, decision)
+            self._transfers[original.id] = msgspec.structs.replace(
+                original, refunded=decision.refunded
+            )
         recorded = record(self._wallet, decision, key_digest=digest)
         write, wallet = self.recovery.write, recorded.wallet_after
         if isinstance(decision, WalletCreated):

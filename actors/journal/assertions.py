@@ -8,7 +8,7 @@ exits and has written nothing of that batch.
 from actors.journal.ports import CommitRequest, LoadedState
 from wallet.chain import GENESIS, HASH_BYTES
 from wallet.events import RecordedEvent, TransferChanged
-from wallet.fold import assert_invariants
+from wallet.fold import assert_invariants, assert_refunded
 from wallet.ids import WalletId
 from wallet.state import FailureReason, Transfer, TransferStatus, Wallet
 
@@ -48,6 +48,10 @@ def _assert_follows(
     assert recorded.previous_hash == previous, "INV-13 an event follows the one before it"
     if isinstance(recorded.event, TransferChanged):
         _assert_expiry(recorded.event)
+        is_refund = recorded.event.transfer.refunds is not None
+        assert is_refund == (recorded.event.refunded is not None), (
+            "INV-16 a refund is counted at what it refunds"
+        )
 
 
 def _assert_expiry(event: TransferChanged) -> None:
@@ -111,6 +115,9 @@ def _assert_transfer(transfer: Transfer) -> None:
     assert transfer.created_version > 1, "INV-10 a wallet's creation is its version 1"
     is_pending = transfer.status is TransferStatus.PENDING
     assert is_pending == (transfer.settled_at is None), "INV-4 settled is what is not pending"
+    if transfer.refunded is not None:
+        assert transfer.refunds is None, "INV-16 a refund is not refunded"
+        assert_refunded(transfer, transfer.refunded)
 
 
 def _created_by(recorded: RecordedEvent) -> str | None:

@@ -11,6 +11,8 @@ from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
+import msgspec
+
 from actors.journal.expiry_ports import ExpiringTransfer
 from actors.journal.memory_marks import StreamMarks
 from actors.journal.memory_transactions import Lock, MemoryTransaction
@@ -23,6 +25,7 @@ from actors.journal.ports import (
     StoredAnswer,
     StreamMark,
     TransferKey,
+    refunded_by,
 )
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
@@ -83,6 +86,7 @@ class MemoryDatabase:
             refused=_select(self.refused_deliveries, missing.created_transfers),
             forked=self.forked & missing.wallets,
         )
+        loaded.transfers |= _select(self.transfers, refunded_by(loaded.transfers))
         for wallet_id in loaded.wallets:
             loaded.unpublished.extend(self.outbox.get(wallet_id, ()))
         for key, transfer in _select(self.transfers, missing.created_transfers).items():
@@ -191,6 +195,11 @@ class MemoryDatabase:
         if isinstance(recorded.event, TransferChanged):
             transfer = recorded.event.transfer
             self.transfers[recorded.wallet_after.id, transfer.id] = transfer
+            if transfer.refunds is not None:
+                original = recorded.wallet_after.id, transfer.refunds
+                self.transfers[original] = msgspec.structs.replace(
+                    self.transfers[original], refunded=recorded.event.refunded
+                )
             if transfer.expiry is not None:
                 row = ExpiringTransfer(transfer.expiry.at, recorded.wallet_after.id, transfer.id)
                 if transfer.status is TransferStatus.PENDING:

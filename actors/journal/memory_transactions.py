@@ -9,7 +9,13 @@ held until then. Waiting in a circle is a deadlock, and an error.
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from actors.journal.ports import CommitRequest, JournalConflict, OutcomeUnknown, TransferKey
+from actors.journal.ports import (
+    CommitRequest,
+    JournalConflict,
+    JournalError,
+    OutcomeUnknown,
+    TransferKey,
+)
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 from wallet.state import TransferStatus
@@ -64,7 +70,7 @@ class MemoryTransaction:
                     self._held.add(lock)
                 check()
                 self._step = None
-        except JournalConflict:
+        except (JournalConflict, JournalError):
             self.roll_back()
             raise
         return None
@@ -144,6 +150,7 @@ class MemoryTransaction:
             yield ("wallet", wallet_id), _check_absent(wallet_id, database.wallets)
         yield None, self._check_unique
         yield None, self._check_transfers
+        yield None, self._check_refunds
         for key in sorted(batch.stored_answers):
             yield ("key", *key), _check_absent(key, database.idempotency_keys)
         for refused in sorted(batch.refused):
@@ -202,6 +209,24 @@ class MemoryTransaction:
             if status is not recorded.event.previous:
                 raise JournalConflict(f"transfer {transfer.id} is {status}")
             changed[key] = transfer.status
+
+    def _check_refunds(self) -> None:
+        """Refunds are of transfers the other way, and sum up to what these completed. (INV-16)"""
+        completed: dict[TransferKey, int] = {}
+        for recorded in self._batch.events:
+            event = recorded.event
+            if not isinstance(event, TransferChanged):
+                continue
+            wallet_id, transfer = recorded.wallet_after.id, event.transfer
+            completed[wallet_id, transfer.id] = transfer.completed_amount
+            if transfer.refunds is None:
+                continue
+            key = wallet_id, transfer.refunds
+            original = self._database.transfers.get(key)
+            known = completed.get(key, original.completed_amount if original else 0)
+            is_other_way = original is None or original.type is not transfer.type
+            if not is_other_way or event.refunded is None or event.refunded.total > known:
+                raise JournalError(f"INV-16 transfer {transfer.refunds} can't be refunded")
 
 
 def _created_transfer(recorded: RecordedEvent) -> TransferKey | None:

@@ -3,7 +3,7 @@
 Implemented by adapters for Postgres and JetStream, and by in-memory ones that pass the same tests.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -83,6 +83,7 @@ class ReadSet(msgspec.Struct, kw_only=True):
 
     wallets: set[WalletId] = msgspec.field(default_factory=set)
     transfers: set[TransferKey] = msgspec.field(default_factory=set)
+    """With a refund, the transfer that it refunds is read, too."""
     keys: set[IdempotencyKeyRef] = msgspec.field(default_factory=set)
     created_transfers: set[TransferKey] = msgspec.field(default_factory=set)
     """Transfers that an earlier delivery may have created, or a later one refused. Also deliveries
@@ -110,6 +111,15 @@ class LoadedState(msgspec.Struct, kw_only=True):
     forked: set[WalletId] = msgspec.field(default_factory=set)
     """Of ``ReadSet.wallets``: those whose history the journal has lost a part of. They may be in
     ``wallets``, too, but nothing is decided on them."""
+
+
+def refunded_by(transfers: Mapping[TransferKey, Transfer]) -> set[TransferKey]:
+    """What the refunds among ``transfers`` refund, and what is not among these."""
+    return {
+        (wallet_id, transfer.refunds)
+        for (wallet_id, _), transfer in transfers.items()
+        if transfer.refunds is not None and (wallet_id, transfer.refunds) not in transfers
+    }
 
 
 class CommitRequest(msgspec.Struct, kw_only=True):

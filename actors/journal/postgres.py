@@ -7,7 +7,14 @@ from uuid import UUID
 
 import msgspec
 
-from actors.journal.ports import CommitRequest, EventRange, LoadedState, ReadSet, TransferKey
+from actors.journal.ports import (
+    CommitRequest,
+    EventRange,
+    LoadedState,
+    ReadSet,
+    TransferKey,
+    refunded_by,
+)
 from actors.journal.postgres_chain import linked_hash
 from actors.journal.postgres_columns import commit_arguments
 from actors.journal.postgres_connection import Connection, ReconnectingConnection
@@ -54,7 +61,8 @@ LEFT JOIN LATERAL (
 _TRANSFERS: Final = """
 SELECT t.wallet_id::text, t.id::text, t.type, t.status, t.amount::text, t.created_version,
     t.created_at, t.reference_id, t.metadata, t.failure_reason, t.settled_at,
-    t.expires_at, t.on_expiry, t.settled_amount::text AS completed_amount
+    t.expires_at, t.on_expiry, t.settled_amount::text AS completed_amount, t.refunds::text,
+    t.refunded_amount::text, t.refund_pending_amount::text
 FROM unnest($1::uuid[], $2::uuid[]) AS i(wallet_id, id)
 CROSS JOIN LATERAL (
     SELECT * FROM transfers WHERE wallet_id = i.wallet_id AND id = i.id OFFSET 0
@@ -128,7 +136,7 @@ _NOTHING: Final = CommitRequest(
     events=[],
 )
 
-COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 53))})"
+COMMIT_BATCH: Final = f"SELECT commit_batch({', '.join(f'${n}' for n in range(1, 56))})"
 
 
 class PostgresJournal:
@@ -180,8 +188,10 @@ async def load_state(connection: Connection, missing: ReadSet) -> LoadedState:
     if missing.wallets:
         await _add_wallets(loaded, connection, list(missing.wallets))
     if missing.transfers:
-        rows = await connection.fetch(_TRANSFERS, *_columns(missing.transfers))
-        loaded.transfers = {(row["wallet_id"], row["id"]): transfer_from_row(row) for row in rows}
+        await _add_transfers(loaded, connection, missing.transfers)
+        refunded = refunded_by(loaded.transfers)
+        if refunded:
+            await _add_transfers(loaded, connection, refunded)
     if missing.keys:
         digests = [key_digest(scope, key) for scope, key in missing.keys]
         rows = await connection.fetch(_KEYS, *_columns(missing.keys), digests)
@@ -196,6 +206,13 @@ async def load_state(connection: Connection, missing: ReadSet) -> LoadedState:
             (row["wallet_id"], row["transfer_id"]): row["answer"].encode() for row in rows
         }
     return loaded
+
+
+async def _add_transfers(
+    loaded: LoadedState, connection: Connection, keys: Collection[TransferKey]
+) -> None:
+    rows = await connection.fetch(_TRANSFERS, *_columns(keys))
+    loaded.transfers |= {(row["wallet_id"], row["id"]): transfer_from_row(row) for row in rows}
 
 
 async def _add_wallets(

@@ -32,6 +32,7 @@ def commit_arguments(batch: CommitRequest) -> tuple[object, ...]:
         *_delivery_columns(batch.deliveries),
         _has_changes(batch.events),
         *hold_columns(batch.events),
+        *refund_columns(batch.events),
     )
 
 
@@ -188,6 +189,31 @@ def _part_columns(
         [None if after is None else str(after) for after, _ in parts],
         [str(before) if before else None for _, before in parts],
     )
+
+
+_RefundColumns = tuple[list[str | None], list[str | None], list[str | None]]
+
+
+def refund_columns(events: Sequence[RecordedEvent]) -> _RefundColumns:
+    """The transfer that each event's transfer refunds, and what is refunded of that, and held by
+    pending refunds; the latter two also of a transfer that has refunds itself. Empty if there is
+    nothing of it in the batch, as nearly always."""
+    if not any(map(_has_refunds, events)):
+        return [], [], []
+    changes = [one.event if isinstance(one.event, TransferChanged) else None for one in events]
+    counts = [None if one is None else one.refunded or one.transfer.refunded for one in changes]
+    return (
+        [None if one is None else one.transfer.refunds for one in changes],
+        [None if one is None else str(one.completed) for one in counts],
+        [None if one is None else str(one.pending) for one in counts],
+    )
+
+
+def _has_refunds(recorded: RecordedEvent) -> bool:
+    event = recorded.event
+    if not isinstance(event, TransferChanged):
+        return False
+    return event.transfer.refunds is not None or event.transfer.refunded is not None
 
 
 def _json(metadata: Mapping[str, str]) -> str | None:

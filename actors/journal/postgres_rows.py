@@ -18,6 +18,7 @@ from wallet.state import (
     Freeze,
     FreezeDirection,
     OnExpiry,
+    Refunded,
     Transfer,
     TransferStatus,
     TransferType,
@@ -34,7 +35,8 @@ SELECT e.wallet_id::text, e.version, e.type, e.occurred_at, e.balance::text, e.p
     e.metadata, e.made_by, w.currency, w.scale, w.reference_id AS wallet_reference_id,
     w.metadata AS wallet_metadata, w.created_at AS wallet_created_at, e.hash, e.previous_hash,
     e.key_digest, e.format, e.expires_at, e.on_expiry,
-    e.completed_amount::text, e.completed_before::text
+    e.completed_amount::text, e.completed_before::text, e.refunds::text, e.refunded_amount::text,
+    e.refund_pending_amount::text
 """
 
 _metadata_decoder: Final = msgspec.json.Decoder(dict[str, str])
@@ -88,11 +90,18 @@ def transfer_from_row(row: Row) -> Transfer:
         settled_at=row["settled_at"],
         expiry=_expiry(row["expires_at"], row["on_expiry"]),
         part=_part(row["completed_amount"]),
+        refunds=row["refunds"],
+        refunded=refunded_from(row["refunded_amount"], row["refund_pending_amount"]),
     )
 
 
 def _part(amount: str | None) -> int | None:
     return None if amount is None else int(amount)
+
+
+def refunded_from(completed: str | None, pending: str | None) -> Refunded | None:
+    """What two columns say of a transfer's refunds; None: it never had one."""
+    return None if completed is None else Refunded(int(completed), int(pending or 0))
 
 
 def _expiry(at: datetime | None, action: str | None) -> Expiry | None:
@@ -200,10 +209,13 @@ def _transfer_changed(row: Row) -> TransferChanged:
         settled_at=None if status is TransferStatus.PENDING else occurred_at,
         expiry=_expiry(*row[26:28]),
         part=_part(row[28]),
+        refunds=row[30],
+        refunded=None if row[30] is not None else refunded_from(*row[31:33]),
     )
     return TransferChanged(
         transfer=transfer,
         previous=_STATUSES[previous],
         occurred_at=occurred_at,
         completed_before=int(row[29] or 0),
+        refunded=None if row[30] is None else refunded_from(*row[31:33]),
     )

@@ -13,7 +13,7 @@ import msgspec
 from wallet.commands import CommandRequest
 from wallet.refusals import Refusal
 
-VERSION: Final = 6
+VERSION: Final = 7
 """Version of everything below, of `wallet.commands` and `wallet.refusals`. A test fails when it has
 to be raised. Ray connects a replica to the shards of its own release, so two versions meet only if
 something is wrong."""

@@ -1,7 +1,7 @@
 """One attempt to write a batch: read what the cache lacks, decide, commit, then reply."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from time import perf_counter
 from typing import Final, Protocol
@@ -24,7 +24,7 @@ from runtime import tracing
 from wallet.commands import CommandRequest, CreateWallet
 from wallet.events import RecordedEvent
 from wallet.expiry_rules import ANY_EXPIRY, ExpiryBounds
-from wallet.ids import WalletId
+from wallet.ids import TransferId, WalletId
 from wallet.state import Transfer, TransferStatus, TransferType, Wallet
 
 _log = structlog.get_logger(__name__)
@@ -216,7 +216,12 @@ class BatchCommitter:
                 continue
             cached = active.pending if active is not None else {}
             newest = max(transfer.created_version for transfer in transfers)
-            if newest > known.version or not _holds(known, [*cached.values(), *transfers]):
+            held = cached | {transfer.id: transfer for transfer in transfers}
+            if (
+                newest > known.version
+                or not _holds(known, [*cached.values(), *transfers])
+                or not _counts_refunds(held)
+            ):
                 raise JournalConflict(
                     "the cache differs from the journal", wallet_ids=frozenset({wallet_id})
                 )
@@ -273,6 +278,19 @@ def _holds(wallet: Wallet, transfers: Iterable[Transfer]) -> bool:
         held[TransferType.DEBIT] <= wallet.pending_debit
         and held[TransferType.CREDIT] <= wallet.pending_credit
     )
+
+
+def _counts_refunds(transfers: Mapping[TransferId, Transfer]) -> bool:
+    """Whether each of ``transfers`` counts what the pending refunds among them hold of it."""
+    held: dict[TransferId, int] = {}
+    for refund in transfers.values():
+        if refund.refunds is not None and refund.refunds in transfers:
+            held[refund.refunds] = held.get(refund.refunds, 0) + refund.pending_amount
+    return all(amount <= _pending_refunds(transfers[id]) for id, amount in held.items())
+
+
+def _pending_refunds(transfer: Transfer) -> int:
+    return 0 if transfer.refunded is None else transfer.refunded.pending
 
 
 _NOTHING_LOADED: Final = LoadedState()

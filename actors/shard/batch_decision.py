@@ -47,12 +47,14 @@ from wallet.commands import (
     CreateWallet,
     ExpireTransfer,
     Idempotency,
+    RefundTransfer,
     SettleTransfer,
 )
 from wallet.control_rules import decide_control
 from wallet.expiry_rules import ANY_EXPIRY, ExpiryBounds
 from wallet.fold import evolve
 from wallet.ids import TransferId, WalletId
+from wallet.refund_rules import decide_refund
 from wallet.refusals import Refusal, RefusalCode
 from wallet.representation import (
     ENCODER,
@@ -62,7 +64,7 @@ from wallet.representation import (
     wallet_view,
 )
 from wallet.rules import decide_creation, decide_expiry, decide_settlement, decide_transfer
-from wallet.state import Transfer, Wallet
+from wallet.state import Refunded, Transfer, Wallet
 
 
 class BatchDecider:
@@ -145,6 +147,8 @@ class BatchDecider:
             # Before the mark: an atomic batch that is refused doesn't undo it.
             if isinstance(item.command, SettleTransfer | ExpireTransfer):
                 self._expire_if_due(request.wallet_id, item.command.transfer_id)
+            elif isinstance(item.command, RefundTransfer):
+                self._expire_if_due(request.wallet_id, item.command.refunds)
         mark = self._state.mark(request.wallet_id)
         digest = digest_of(request, request.idempotency)
         results: list[ItemResult] = []
@@ -238,6 +242,8 @@ class BatchDecider:
             decision = self._decide_transfer(request, command, key_digest)
         elif isinstance(command, SettleTransfer):
             decision = self._decide_settlement(request, command, key_digest)
+        elif isinstance(command, RefundTransfer):
+            decision = self._decide_refund(request, command, key_digest)
         elif isinstance(command, CreateWallet):
             decision = self._decide_creation(request, command, key_digest)
         elif isinstance(command, ExpireTransfer):
@@ -287,9 +293,31 @@ class BatchDecider:
         assert wallet is not None, "what was settled has a wallet"
         if isinstance(decision, Transfer):
             self.write.confirm = True
-            body = encode_transfer(decision, wallet)
+            body = encode_transfer(decision, wallet, self._refunded_by(wallet, decision))
             return Applied(id=decision.id, version=wallet.version, body=body)
         self._refused.apply(request.wallet_id, command)
+        return self._state.record(
+            wallet, decision, made_by=request.api_key_id, key_digest=key_digest
+        )
+
+    def _refunded_by(self, wallet: Wallet, refund: Transfer) -> Refunded | None:
+        if refund.refunds is None:
+            return None
+        original = self._state.transfer(wallet.id, refund.refunds)
+        return original.refunded if original is not None else None
+
+    def _decide_refund(
+        self, request: CommandRequest, command: RefundTransfer, key_digest: bytes
+    ) -> ItemResult | Refusal:
+        # Its deliveries are recognised by the key that it always has, or the batch's.
+        self._expire_if_due(request.wallet_id, command.refunds)
+        wallet = self._state.wallet_with_version_check(request.wallet_id)
+        original = self._state.transfer(request.wallet_id, command.refunds)
+        decision = decide_refund(
+            wallet, original, command, now=self._now, bounds=self._expiry_bounds
+        )
+        if isinstance(decision, Refusal):
+            return decision
         return self._state.record(
             wallet, decision, made_by=request.api_key_id, key_digest=key_digest
         )

@@ -6,6 +6,8 @@ Reads the cache and never changes it: if the transaction is rejected, all of thi
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
+
 from actors.journal.ports import (
     CommitRequest,
     IdempotencyKeyRef,
@@ -17,6 +19,7 @@ from actors.rpc.messages import Applied
 from actors.shard.cache import WalletCache
 from wallet.chain import record
 from wallet.events import Event, RecordedEvent, TransferChanged
+from wallet.fold import count_refund
 from wallet.ids import TransferId, WalletId
 from wallet.state import Transfer, Wallet
 
@@ -43,6 +46,9 @@ class BatchState:
         """Transfers that this batch creates: a batch may contain two deliveries of one command."""
         self._previous_transfers: list[Transfer | None] = []
         """What each recorded event replaced in ``transfers``."""
+        self._previous_originals: dict[int, Transfer] = {}
+        """And what the event of a refund replaced of the transfer that it refunds, by the event's
+        place."""
         self.first_expiry: datetime | None = None
         """When the first of ``created_transfers`` expires; it may have been rolled back since."""
         self.write = CommitRequest(
@@ -86,6 +92,9 @@ class BatchState:
         key_digest: bytes = b"",
     ) -> Applied:
         """Write ``event``, which was decided on ``wallet``."""
+        if isinstance(event, TransferChanged) and event.transfer.refunds is not None:
+            assert wallet is not None, "a transfer belongs to a wallet"
+            event = self._count_refund(wallet.id, event, event.transfer.refunds)
         recorded = record(wallet, event, made_by=made_by, key_digest=key_digest)
         after = recorded.wallet_after
         self.write.wallets[after.id] = after
@@ -104,6 +113,19 @@ class BatchState:
             self._previous_transfers.append(None)
         return Applied(id=made, version=after.version, body=recorded.body)
 
+    def _count_refund(
+        self, wallet_id: WalletId, event: TransferChanged, refunds: TransferId
+    ) -> TransferChanged:
+        """``event`` of a refund, counted at the transfer that it refunds. (INV-16)"""
+        original = self.transfer(wallet_id, refunds)
+        assert original is not None, "INV-16 a refund is decided with what it refunds"
+        counted = count_refund(original, event)
+        self._previous_originals[len(self.write.events)] = original
+        self.transfers[wallet_id, refunds] = msgspec.structs.replace(
+            original, refunded=counted.refunded
+        )
+        return counted
+
     def _note_expiry(self, at: datetime) -> None:
         if self.first_expiry is None or at < self.first_expiry:
             self.first_expiry = at
@@ -121,6 +143,9 @@ class BatchState:
         while len(write.events) > mark.events:
             event = write.events.pop().event
             self._restore_transfer(wallet_id, event, self._previous_transfers.pop())
+            original = self._previous_originals.pop(len(write.events), None)
+            if original is not None:
+                self.transfers[wallet_id, original.id] = original
         while len(write.stored_answers) > mark.answers:
             key, _ = write.stored_answers.popitem()
             del self.keys[key]

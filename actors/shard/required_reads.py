@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from actors.journal.ports import ReadSet
-from actors.shard.cache import WalletCache
+from actors.shard.cache import ActiveWallet, WalletCache
 from wallet.commands import (
     ClaimKey,
     Command,
@@ -11,6 +11,7 @@ from wallet.commands import (
     CreateTransfer,
     CreateWallet,
     ExpireTransfer,
+    RefundTransfer,
     SettleTransfer,
 )
 from wallet.ids import TransferId, WalletId
@@ -56,12 +57,24 @@ def _add_required_reads(
     active = cache.get(wallet_id)
     if active is None:
         missing.wallets.add(wallet_id)
-    if isinstance(command, SettleTransfer | ExpireTransfer) and (
-        active is None or command.transfer_id not in active.pending
-    ):
-        missing.transfers.add((wallet_id, command.transfer_id))
+    if isinstance(command, SettleTransfer | ExpireTransfer):
+        _add_transfer(missing, wallet_id, command.transfer_id, active)
+    elif isinstance(command, RefundTransfer):
+        _add_transfer(missing, wallet_id, command.refunds, active)
     if maybe_applied and (decided_id := _decided_id(command)) is not None:
         missing.created_transfers.add((wallet_id, decided_id))
+
+
+def _add_transfer(
+    missing: ReadSet, wallet_id: WalletId, transfer_id: TransferId, active: ActiveWallet | None
+) -> None:
+    """A transfer, and the one that it refunds: the journal reads that of its own accord with a
+    refund that isn't in the cache."""
+    known = active.pending.get(transfer_id) if active is not None else None
+    if known is None:
+        missing.transfers.add((wallet_id, transfer_id))
+    elif known.refunds is not None and active is not None and known.refunds not in active.pending:
+        missing.transfers.add((wallet_id, known.refunds))
 
 
 def _decided_id(command: Command) -> TransferId | None:

@@ -12,6 +12,7 @@ from wallet.commands import (
     CommandRequest,
     CreateTransfer,
     CreateWallet,
+    RefundTransfer,
     SettleTransfer,
 )
 from wallet.events import RecordedEvent, TransferChanged
@@ -53,6 +54,6 @@ def _ids(request: CommandRequest) -> list[str]:
 
 
 def _id(request: CommandRequest, command: Command) -> str:
-    if isinstance(command, CreateTransfer | SettleTransfer):
+    if isinstance(command, CreateTransfer | RefundTransfer | SettleTransfer):
         return command.transfer_id
     return command.wallet_id if isinstance(command, CreateWallet) else request.wallet_id

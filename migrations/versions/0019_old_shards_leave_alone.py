@@ -13,10 +13,10 @@ Their answers were not, as a test of both releases side by side showed:
 - A settlement that an old function declines (WV002) named no wallet, so the shard answered 503 for
   all wallets of the batch. Now it names them, and the others are written.
 
-Only functions of earlier releases are changed. (Decision 0084)
+Only functions of earlier releases are changed. (Decision 0083)
 
 And an index of wallets by what their metadata contains, for lists: `wallet_projections_by_metadata`
-(Decision 0085). Indexes are built after this migration (`migrations.online_indexes`).
+(Decision 0084). Indexes are built after this migration (`migrations.online_indexes`).
 
 Revision ID: 0019
 """
@@ -28,7 +28,7 @@ from migrations.online_indexes import drop_statements
 from migrations.scripts import run_script
 
 revision = "0019"
-down_revision = "0016"
+down_revision = "0018"
 
 _BEFORE: Final = (
     "    -- A transaction of an earlier delivery may be open: wait for its end before reading "

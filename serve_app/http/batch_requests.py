@@ -11,7 +11,7 @@ from serve_app.http import field_errors
 from serve_app.http.expiry import ExpiryError, requested_expiry
 from serve_app.http.fingerprints import fingerprint
 from serve_app.http.ids import new_id
-from serve_app.http.parts import AMOUNT_OF_A_PART, KEY_OF_A_PART, own_key
+from serve_app.http.parts import AMOUNT_OF_A_PART, KEY_OF_A_PART, KEY_OF_A_REFUND, own_key
 from serve_app.http.problems import FieldError, ProblemError, validation_problem
 from serve_app.http.request_fields import (
     Amount,
@@ -22,6 +22,7 @@ from serve_app.http.request_fields import (
     OnExpiry,
     PendingTransferId,
     ReferenceId,
+    RefundedTransferId,
 )
 from serve_app.http.unique_members import require_unique_members
 from wallet import commands
@@ -66,6 +67,7 @@ class BatchItem(
         | UnsetType
     ) = UNSET
     revert: PendingTransferId | UnsetType = UNSET
+    refund: RefundedTransferId | UnsetType = UNSET
     expires_at: ExpiresAt | UnsetType = UNSET
     expires_in_s: ExpiresInS | UnsetType = UNSET
     on_expiry: OnExpiry | UnsetType = UNSET
@@ -96,6 +98,7 @@ class ItemForm(NamedTuple):
     description: str
     fields: tuple[str, ...]
     required: tuple[str, ...]
+    status_default: str = _STATUS_DEFAULT
 
 
 _ANY_ITEM: Final = ("idempotency_key", "reference_id", "metadata")
@@ -121,6 +124,14 @@ ITEM_FORMS: Final = (
         fields=(*_ANY_ITEM, "revert"),
         required=("revert",),
     ),
+    ItemForm(
+        component="BatchRefund",
+        description="An item that refunds what a transfer completed: `amount`, or all that can "
+        "still be refunded. It needs an `idempotency_key`, or the request's Idempotency-Key.",
+        fields=(*_ANY_ITEM, "refund", "amount", "status", *_EXPIRY),
+        required=("refund",),
+        status_default="completed",
+    ),
 )
 
 WALLET_ITEM_FORMS: Final = tuple(
@@ -129,6 +140,7 @@ WALLET_ITEM_FORMS: Final = tuple(
         description=f"A `{form.component}` that names its wallet.",
         fields=("wallet_id", *form.fields),
         required=("wallet_id", *form.required),
+        status_default=form.status_default,
     )
     for form in ITEM_FORMS
 )
@@ -209,7 +221,7 @@ def to_commands(
     command_items: list[commands.CommandItem] = []
     for item, pointer in zip(items, pointers, strict=True):
         try:
-            command = _command(item)
+            command = _command(item, has_key=has_key)
         except _ItemError as error:
             errors.append(FieldError(pointer=pointer + error.pointer, detail=str(error)))
             continue
@@ -229,22 +241,52 @@ class _ItemError(ValueError):
         self.pointer = pointer
 
 
-def _command(item: BatchItem) -> commands.Command:
+def _command(item: BatchItem, *, has_key: bool) -> commands.Command:
+    if item.refund is not UNSET:
+        return _refund(item, item.refund, has_key=has_key)
     if item.complete is not UNSET or item.revert is not UNSET:
         return _settlement(item)
     if item.final is not UNSET:
         raise _ItemError("/final", "only of a completion: leave it out")
     if item.type is UNSET or item.amount is UNSET:
-        raise _ItemError("", "send type and amount, or complete, or revert")
+        raise _ItemError("", "send type and amount, or complete, or revert, or refund")
+    status = item.status or _STATUS_DEFAULT
     return commands.CreateTransfer(
         transfer_id=TransferId(new_id()),
         type=item.type,
-        status=item.status or _STATUS_DEFAULT,
+        status=status,
         amount=_canonical(item.amount),
         reference_id=item.reference_id,
         metadata=item.metadata,
-        expiry=_expiry(item),
+        expiry=_expiry(item, status),
     )
+
+
+def _refund(item: BatchItem, sent: str, *, has_key: bool) -> commands.RefundTransfer:
+    if not item.type is item.complete is item.revert is item.final is UNSET:
+        raise _ItemError("", _ONE_OF_THEM)
+    if item.idempotency_key is None and not has_key:
+        raise _ItemError("/idempotency_key", KEY_OF_A_REFUND)
+    status = item.status or "completed"
+    return commands.RefundTransfer(
+        transfer_id=TransferId(new_id()),
+        refunds=_transfer_id("refund", sent),
+        status=status,
+        amount=None if item.amount is UNSET else _canonical(item.amount),
+        reference_id=item.reference_id,
+        metadata=item.metadata,
+        expiry=_expiry(item, status),
+    )
+
+
+_ONE_OF_THEM: Final = "send type and amount, or complete, or revert, or refund: one of them"
+
+
+def _transfer_id(field: str, sent: str) -> TransferId:
+    transfer_id = canonical_uuid(sent)
+    if transfer_id is None:
+        raise _ItemError(f"/{field}", "send the id of a transfer")
+    return TransferId(transfer_id)
 
 
 def _canonical(amount: str | int) -> str:
@@ -254,10 +296,10 @@ def _canonical(amount: str | int) -> str:
         raise _ItemError("/amount", str(error)) from error
 
 
-def _expiry(item: BatchItem) -> commands.RequestedExpiry | None:
+def _expiry(item: BatchItem, status: str) -> commands.RequestedExpiry | None:
     try:
         return requested_expiry(
-            status=item.status or _STATUS_DEFAULT,
+            status=status,
             expires_at=None if item.expires_at is UNSET else item.expires_at,
             expires_in_s=None if item.expires_in_s is UNSET else item.expires_in_s,
             on_expiry=None if item.on_expiry is UNSET else item.on_expiry,
@@ -270,7 +312,7 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
     sent_ids = {"complete": item.complete, "revert": item.revert}
     settlements = {name: sent for name, sent in sent_ids.items() if sent is not UNSET}
     if len(settlements) > 1 or not _is_settlement_only(item):
-        raise _ItemError("", "send type and amount, or complete, or revert: one of them")
+        raise _ItemError("", _ONE_OF_THEM)
     ((name, sent),) = settlements.items()
     if name == "revert" and not (item.amount is item.final is UNSET):
         field = "final" if item.amount is UNSET else "amount"
@@ -280,11 +322,8 @@ def _settlement(item: BatchItem) -> commands.SettleTransfer:
     if item.final is False and item.idempotency_key is None:
         raise _ItemError("/idempotency_key", KEY_OF_A_PART)
     keyless = item.idempotency_key is None and item.amount is UNSET
-    transfer_id = canonical_uuid(sent)
-    if transfer_id is None:
-        raise _ItemError(f"/{name}", "send the id of a transfer")
     return commands.SettleTransfer(
-        transfer_id=TransferId(transfer_id),
+        transfer_id=_transfer_id(name, sent),
         status="completed" if name == "complete" else "failed",
         amount=None if item.amount is UNSET else _canonical(item.amount),
         final=item.final is not False,

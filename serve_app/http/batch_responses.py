@@ -26,7 +26,7 @@ from serve_app.http.models import (
 )
 from serve_app.http.problems import FieldError, ProblemError, problem_document
 from serve_app.http.responses import PreparedResponse, failure_problem, refusal_document, unexpected
-from wallet.commands import Command, CreateTransfer
+from wallet.commands import Command, CreateTransfer, RefundTransfer
 from wallet.refusals import Refusal, RefusalCode
 
 _encoder: Final = msgspec.json.Encoder()
@@ -40,7 +40,7 @@ def item_result(command: Command, result: ItemResult) -> BatchResult:
     """
     replayed = result.replayed or None
     if isinstance(result, Applied):
-        status = 201 if isinstance(command, CreateTransfer) else 200
+        status = 201 if isinstance(command, CreateTransfer | RefundTransfer) else 200
         transfer = encoded_already(result.body)
         return BatchResult(status=status, transfer=transfer, replayed=replayed)
     if isinstance(result, Refused):

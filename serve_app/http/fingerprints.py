@@ -18,6 +18,7 @@ from wallet.commands import (
     CreateWallet,
     ExpireTransfer,
     FreezeWallet,
+    RefundTransfer,
     SettleTransfer,
     UnfreezeWallet,
     UpdateWallet,
@@ -64,6 +65,11 @@ def _fingerprinted_fields(command: Command) -> list[object]:
         expiry = command.expiry
         expires = [] if expiry is None else [expiry.at, expiry.after_s, expiry.action]
         return [command.type, command.status, command.amount, *common, *expires]
+    if isinstance(command, RefundTransfer):
+        returned = [command.refunds, command.status, command.amount]
+        expiry = command.expiry
+        expires = [] if expiry is None else [expiry.at, expiry.after_s, expiry.action]
+        return ["refund", *returned, *common, *expires]
     if isinstance(command, SettleTransfer):
         part: list[object] = [] if command.amount is None else [command.amount]
         part += [] if command.final else ["and hold the rest"]

@@ -177,6 +177,25 @@ class CreateTransferBody(_Request):
     on_expiry: OnExpiry = None  # type: ignore[assignment]
 
 
+class RefundTransferBody(_Request):
+    """How much to refund, and optional details of the refund."""
+
+    # None if left out, as below.
+    amount: Amount = Field(  # type: ignore[assignment]
+        default=None,
+        description="How much to refund. Left out: all that can still be refunded.",
+    )
+    status: Literal["pending", "completed"] = Field(
+        default="completed",
+        description="`pending`: the refund is a hold, to be completed or reverted later.",
+    )
+    reference_id: ReferenceId | None = None
+    metadata: Metadata = Field(default_factory=dict)
+    expires_at: ExpiresAt = None  # type: ignore[assignment]
+    expires_in_s: ExpiresInS = None  # type: ignore[assignment]
+    on_expiry: OnExpiry = None  # type: ignore[assignment]
+
+
 class SettleTransferBody(_Request):
     """Optional details of a settlement."""
 

@@ -1,4 +1,4 @@
-"""Completing a part of a hold: what a request must say, and the key that it has in any case."""
+"""Parts of holds, and refunds: what a request must say, and the key that it has in any case."""
 
 from typing import Final
 
@@ -9,6 +9,9 @@ KEY_OF_A_PART: Final = (
     "send a key with final: false: without one a repetition would complete another part"
 )
 AMOUNT_OF_A_PART: Final = "send amount with final: without one, all that is left is completed"
+KEY_OF_A_REFUND: Final = (
+    "send a key with a refund: without one a repetition would refund a second time"
+)
 
 _OWN_KEY: Final = "wallet-service-"
 

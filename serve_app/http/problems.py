@@ -75,13 +75,31 @@ PROBLEM_TYPES: Final[dict[str, ProblemType]] = {
         409,
         "Transfer already completed",
         "Only a pending transfer can be settled, and once: a second completion with another amount "
-        "is refused. To return the money, create a new transfer.",
+        "is refused. To return the money, refund the transfer.",
     ),
     "amount_exceeds_hold": ProblemType(
         409,
         "Amount exceeds the hold",
         "At most the transfer's amount can be completed of it. Send a smaller amount, or none to "
         "complete all. With an Idempotency-Key this refusal is stored: send a new key.",
+    ),
+    "transfer_not_completed": ProblemType(
+        409,
+        "Transfer not completed",
+        "Only what is completed can be refunded. Revert a pending transfer, or complete it first. "
+        "The refusal is stored under the Idempotency-Key: send a new key then.",
+    ),
+    "transfer_is_refund": ProblemType(
+        409,
+        "Transfer is a refund",
+        "A refund can't be refunded. To take it back, make a new transfer the other way.",
+    ),
+    "amount_exceeds_refundable": ProblemType(
+        409,
+        "Amount exceeds what can be refunded",
+        "Refunds return at most what the transfer completed, pending refunds included. Read the "
+        "transfer's refunded_amount and refund_pending_amount and send less, or revert a pending "
+        "refund. The refusal is stored under the Idempotency-Key: send a new key.",
     ),
     "transfer_already_failed": ProblemType(
         409,

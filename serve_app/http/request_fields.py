@@ -105,3 +105,12 @@ PendingTransferId = Annotated[
         extra_json_schema={"format": "uuid"},
     ),
 ]
+
+RefundedTransferId = Annotated[
+    str,
+    Meta(
+        description="Id of a transfer that is completed, as a whole or in part.",
+        examples=["0192f0c1-3b5a-7c1d-9e2f-4a6b8c0d2e1f"],
+        extra_json_schema={"format": "uuid"},
+    ),
+]

@@ -33,6 +33,7 @@ COLUMNS: Final = (
     "pending_debit",
     "currency",
     "reference_id",
+    "refunds",
 )
 
 # Spreadsheets also take the full-width forms.
@@ -66,6 +67,7 @@ def entry_rows(entries: Iterable[StatementEntry], currency: str) -> bytes:
             entry.pending_debit,
             currency,
             harmless(entry.reference_id or ""),
+            entry.refunds or "",
         )
         for entry in entries
     )
@@ -81,7 +83,7 @@ def _balances_row(
 ) -> tuple[object, ...]:
     amounts = (balances.balance, balances.pending_credit, balances.pending_debit)
     moment = _time(time) if time is not None else ""
-    return (row, balances.version, moment, *("",) * 6, *amounts, currency, "")
+    return (row, balances.version, moment, *("",) * 6, *amounts, currency, "", "")
 
 
 def _time(time: datetime) -> str:

@@ -22,6 +22,7 @@ from serve_app.http.models import (
     CreateTransferBody,
     CreateWalletBody,
     FreezeBody,
+    RefundTransferBody,
     SettleTransferBody,
     UpdateWalletBody,
 )
@@ -31,6 +32,7 @@ from wallet.event_codec import CloudEvent
 from wallet.journal_views import JournalEventView, JournalPageView
 from wallet.representation import (
     BalancesView,
+    RefundedView,
     TransferResultView,
     TransferView,
     WalletChangedView,
@@ -61,6 +63,8 @@ COMPONENT_NAMES: Final[dict[Model, str]] = {
     FreezeBody: "FreezeWallet",
     CompleteTransferBody: "SettleTransfer",
     SettleTransferBody: "RevertTransfer",
+    RefundTransferBody: "RefundTransfer",
+    RefundedView: "RefundedTransfer",
     TransferResultView: "WrittenTransfer",
     UpdateWalletBody: "UpdateWallet",
     WalletChangedView: "ChangedWallet",
@@ -147,7 +151,9 @@ def _form_schema(form: ItemForm, model: type[BatchItem], item: Json) -> Json:
     return item | {
         "description": form.description,
         "properties": {
-            name: _in_declared_order(item["properties"][name], hints[name]) for name in form.fields
+            name: _in_declared_order(item["properties"][name], hints[name])
+            | ({"default": form.status_default} if name == "status" else {})
+            for name in form.fields
         },
         "required": list(form.required),
     }

@@ -119,6 +119,13 @@ REVERTED: Final[Json] = (
     | _after(4, "10.50", "0.00")
 )
 
+REFUND: Final[Json] = (
+    _DEBIT
+    | {"amount": "4.00", "refunds": "0192f0c1-1a2b-7c3d-8e4f-5a6b7c8d9e0f", "reference_id": None}
+    | _after(5, "10.50", "0.00")
+    | {"refunded_transfer": {"refunded_amount": "4.00", "refund_pending_amount": "0.00"}}
+)
+
 
 EVENT: Final[Json] = {
     "specversion": "1.0",

@@ -79,6 +79,8 @@ class RouteSpec:
     body: RequestBodySpec | None = None
     parameters: tuple[Json, ...] = ()
     """Besides path parameters and those of every route with this method."""
+    needs_key: bool = False
+    """Whether a request without an Idempotency-Key is rejected."""
     etag: bool = False
     scope: KeyScope | None = None
     """Required scope; None: that of the method."""
@@ -149,7 +151,7 @@ class RouteSpec:
         named = [_PATH_PARAMETERS[name] for name in _PATH_PARAMETERS if f"{{{name}}}" in self.path]
         headers = [_REQUEST_ID]
         if self.method != "GET":
-            headers += [_IDEMPOTENCY_KEY, _TIMEOUT]
+            headers += [_IDEMPOTENCY_KEY | {"required": self.needs_key}, _TIMEOUT]
         return [*named, *self.parameters, *headers]
 
     def _responses(self) -> Json:

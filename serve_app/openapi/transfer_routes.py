@@ -48,6 +48,7 @@ _NEXT: Final = links(
     get_transfer="Read the transfer.",
     complete_transfer="Complete the transfer if it is pending.",
     revert_transfer="Revert the transfer if it is pending.",
+    refund_transfer="Refund the transfer if it is completed.",
 ) | links(
     {"wallet_id": "$response.body#/wallet_id", "min_version": "$response.body#/wallet/version"},
     get_wallet="Read the wallet, at least at the version of this write.",
@@ -125,6 +126,30 @@ TRANSFER_ROUTES: Final = (
         answers={200: _written(examples.REVERTED)},
         problems=_SETTLE,
         body=RequestBodySpec(model=models.SettleTransferBody, example={}),
+    ),
+    RouteSpec(
+        method="POST",
+        path="/v1/wallet/{wallet_id}/transfers/{transfer_id}/refund",
+        endpoint=writes.refund_transfer,
+        tag="transfers",
+        summary="Refund a completed transfer",
+        description="Makes a transfer the other way, which names this one (`refunds`). Refunds "
+        "return at most what was completed, all together; a pending refund counts until it fails. "
+        "A refund of a debit is a credit and takes money OUT of the wallet, so it requires a "
+        "sufficient balance. Needs an Idempotency-Key, because a repetition would refund twice. A "
+        "refund can't be refunded." + _EXPIRY,
+        answers={201: _written(examples.REFUND)},
+        problems=(
+            "transfer_not_found",
+            "transfer_not_completed",
+            "transfer_is_refund",
+            "amount_exceeds_refundable",
+            "insufficient_funds",
+            "balance_out_of_range",
+            *_CREATE_TRANSFER,
+        ),
+        body=RequestBodySpec(model=models.RefundTransferBody, example={"amount": "4.00"}),
+        needs_key=True,
     ),
     RouteSpec(
         method="POST",
@@ -220,6 +245,11 @@ TRANSFER_ROUTES: Final = (
                 shared("TransferType"),
             ),
             query("reference_id", "Only transfers with this reference_id.", REFERENCE_SCHEMA),
+            query(
+                "refunds",
+                "Only refunds of the transfer with this id.",
+                {"type": "string", "format": "uuid"},
+            ),
             query("amount_min", "Only transfers of at least this amount.", shared("Limit")),
             query("amount_max", "Only transfers of at most this amount.", shared("Limit")),
             *CREATED,

@@ -16,6 +16,7 @@ from wallet.api_limits import (
     TEXT_PATTERN,
 )
 from wallet.currencies import CURRENCY_PATTERN
+from wallet.ids import TransferId, canonical_uuid
 from wallet.money import canonical_limit
 
 TRANSFER_CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{11}$"
@@ -42,6 +43,13 @@ _Entries = Annotated[
     Field(max_length=METADATA_ENTRIES_MAX),
 ]
 _Amount = Annotated[str, AfterValidator(canonical_limit)]
+
+
+def _transfer_id(sent: str) -> TransferId:
+    transfer_id = canonical_uuid(sent)
+    if transfer_id is None:
+        raise ValueError("send the id of a transfer")
+    return TransferId(transfer_id)
 
 
 class ListQuery(PageQuery):
@@ -91,6 +99,7 @@ class TransferQuery(ListQuery):
     status: Literal["pending", "completed", "failed"] | None = None
     type: Literal["debit", "credit"] | None = None
     reference_id: ReferenceId | None = None
+    refunds: Annotated[str, AfterValidator(_transfer_id)] | None = None
     amount_min: _Amount | None = None
     amount_max: _Amount | None = None
     cursor: Annotated[str, StringConstraints(pattern=TRANSFER_CURSOR_PATTERN)] | None = None
@@ -100,6 +109,7 @@ class TransferQuery(ListQuery):
             status=self.status,
             type=self.type,
             reference_id=self.reference_id,
+            refunds=None if self.refunds is None else TransferId(self.refunds),
             amount_min=self.amount_min,
             amount_max=self.amount_max,
             created_from=self.created_from,

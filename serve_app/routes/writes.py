@@ -13,7 +13,7 @@ from serve_app.http import models
 from serve_app.http.expiry import ExpiryError, requested_expiry
 from serve_app.http.fingerprints import fingerprint
 from serve_app.http.ids import new_id
-from serve_app.http.parts import AMOUNT_OF_A_PART, KEY_OF_A_PART, own_key
+from serve_app.http.parts import AMOUNT_OF_A_PART, KEY_OF_A_PART, KEY_OF_A_REFUND, own_key
 from serve_app.http.problems import FieldError, validation_problem
 from serve_app.http.requests import (
     idempotency_key_of,
@@ -85,13 +85,19 @@ async def _create_transfer_of(kind: Literal["debit", "credit"], request: Request
     )
     idempotency = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
     result = await submit(services, request, wallet_id, command, idempotency or None)
+    return _created(wallet_id, result)
+
+
+def _created(wallet_id: WalletId, result: ItemResult) -> Response:
     location = None
     if isinstance(result, Applied):
         location = f"/v1/wallet/{wallet_id}/transfers/{result.id}"
     return item_response(result, 201, location=location)
 
 
-def _expiry_of(body: models.CreateTransferBody) -> commands.RequestedExpiry | None:
+def _expiry_of(
+    body: models.CreateTransferBody | models.RefundTransferBody,
+) -> commands.RequestedExpiry | None:
     try:
         return requested_expiry(
             status=body.status,
@@ -151,6 +157,30 @@ async def _settle_transfer_as(status: Literal["completed", "failed"], request: R
     idempotency = key and commands.Idempotency(key=key, fingerprint=fingerprint(command))
     result = await submit(services, request, wallet_id, command, idempotency or None)
     return item_response(result, 200)
+
+
+async def refund_transfer(request: Request) -> Response:
+    """Refund: return what a transfer completed, by a new transfer the other way."""
+    services = dependencies_of(request)
+    wallet_id, refunds = wallet_id_of(request), transfer_id_of(request)
+    key = idempotency_key_of(request)
+    raw = await read_body(request, services.settings.body_bytes_max)
+    body = parse_body(models.RefundTransferBody, raw)
+    if key is None:
+        raise validation_problem(
+            FieldError(pointer="#header/Idempotency-Key", detail=KEY_OF_A_REFUND)
+        )
+    command = commands.RefundTransfer(
+        transfer_id=TransferId(new_id()),
+        refunds=refunds,
+        status=body.status,
+        amount=body.amount,  # type: ignore[arg-type]  # canonical: text, whatever was sent
+        reference_id=body.reference_id,
+        metadata=body.metadata,
+        expiry=_expiry_of(body),
+    )
+    idempotency = commands.Idempotency(key=key, fingerprint=fingerprint(command))
+    return _created(wallet_id, await submit(services, request, wallet_id, command, idempotency))
 
 
 async def debit_wallet(request: Request) -> Response:

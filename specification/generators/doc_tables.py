@@ -11,7 +11,7 @@ from typing import Final
 from pydantic.fields import FieldInfo
 
 from runtime.settings import Settings
-from wallet.fold import fold_table
+from wallet.fold import fold_table, refund_table
 
 _UNITS: Final = {
     "_niceness": "nice steps",
@@ -80,6 +80,7 @@ Table = tuple[str, Callable[[], str]]
 
 GENERATED_TABLES: Final[dict[str, Table]] = {
     "fold": ("specification/domain.md", fold_table),
+    "refunds": ("specification/domain.md", refund_table),
     "settings": ("docs/operating/settings.md", settings_table),
 }
 """The tables of this module, by their names in the markers."""

@@ -136,6 +136,7 @@ def event_schema(event: EventType) -> Json:
         balances = definitions["BalancesView"]
         _refine(balances["properties"])
         data["properties"]["wallet"] = balances
+        data["properties"]["refunded_transfer"] = definitions["RefundedView"]
         envelope["properties"]["previousstatus"] = {
             "const": str(TransferStatus.PENDING),
             "description": "The transfer's previous status. Absent if the event created it.",
@@ -165,6 +166,7 @@ def _refine(properties: Json) -> None:
         "balance": _AMOUNT,
         "pending_credit": _AMOUNT,
         "pending_debit": _AMOUNT,
+        "refunds": _UUID | {"description": "Of a refund: id of the transfer that it refunds."},
         "version": {"type": "integer", "minimum": 1},
         "created_at": _INSTANT,
         "updated_at": _INSTANT,

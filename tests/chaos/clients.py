@@ -12,7 +12,7 @@ from tests.simulation.fault_probabilities import SeededRandom
 from tests.support.client_state import SharedClientState
 from tests.support.http_transport import TIMEOUT_S, HttpTransport, client_gave_up
 from tests.support.load_client import LoadClient, RequestedOperation, RetryPolicy, failure_in
-from tests.support.operation_source import OperationMix, OperationSource
+from tests.support.operation_source import CONTROLS_BUT_CLOSE, OperationMix, OperationSource
 from verification.facts import ClientCall
 
 _IMPATIENCE_S: Final = 0.2
@@ -28,6 +28,10 @@ MIX: Final = OperationMix(
     batch_size=(2, 6),
     expiring_share=0.3,
     part_share=0.3,
+    refund_share=0.2,
+    # A closed wallet would take nothing for the rest of the run.
+    control_share=0.05,
+    controls=CONTROLS_BUT_CLOSE,
 )
 
 IMPATIENT: Final = client_gave_up(_IMPATIENCE_S)

@@ -23,12 +23,20 @@ from tests.support.domain import (
     settled,
 )
 from wallet.event_codec import encode_event, subject_of
-from wallet.events import EventType, RecordedEvent, WalletChanged, WalletRewound
+from wallet.events import (
+    EventType,
+    RecordedEvent,
+    TransferChanged,
+    WalletChanged,
+    WalletRewound,
+)
+from wallet.fold import count_refund
 from wallet.state import (
     Expiry,
     FailureReason,
     Freeze,
     FreezeDirection,
+    Refunded,
     TransferStatus,
     TransferType,
     WalletStatus,
@@ -46,6 +54,17 @@ def _freeze_of(status: WalletStatus) -> Freeze | None:
 _PENDING = make_transfer()
 _HELD = make_transfer(type=TransferType.CREDIT)
 _AT_ONCE = make_transfer(status=TransferStatus.COMPLETED, settled_at=NOW)
+_REFUND = recorded_event(
+    count_refund(
+        _AT_ONCE,
+        TransferChanged(
+            transfer=make_transfer(type=TransferType.CREDIT, refunds=_AT_ONCE.id),
+            previous=None,
+            occurred_at=NOW,
+        ),
+    ),
+    make_wallet(pending_credit=100),
+)
 
 EVENTS: dict[str, RecordedEvent] = {
     "a wallet": created(make_wallet(version=1)),
@@ -66,6 +85,12 @@ EVENTS: dict[str, RecordedEvent] = {
     "a part": changed(
         msgspec.structs.replace(_HELD, part=1),
         make_wallet(balance=5, pending_credit=99),
+        previous=TransferStatus.PENDING,
+    ),
+    "a refund": _REFUND,
+    "a completion of what is refunded": changed(
+        settled(_PENDING, TransferStatus.COMPLETED, refunded=Refunded(1, 2)),
+        make_wallet(balance=100),
         previous=TransferStatus.PENDING,
     ),
     "an expiry after a part": changed(

@@ -24,6 +24,7 @@ _FLOWS = [
     "Hold and complete",
     "Hold and revert",
     "Complete a part",
+    "Refund",
     "Hold until a time",
     "Keys and replays",
     "Refusals",

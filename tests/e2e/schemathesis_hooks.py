@@ -53,6 +53,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         if isinstance(part, dict):
             _fix_amount(part)
             _fix_expiry(part)
+            if "refund" in part and "idempotency_key" not in part:
+                # Its own, or its batch's: the schema can't say that.
+                part["idempotency_key"] = f"{uuid6.uuid7()}"
             if "complete" in part or case.operation.path.endswith("/complete"):
                 _fix_final(part)
             _refuse_what_is_accepted_in_words(part)
@@ -140,7 +143,8 @@ def _fix_expiry(part: dict[str, Any]) -> None:
         del part["expires_at"]
     if not {"expires_at", "expires_in_s"} & part.keys() and part.get("on_expiry") in _ON_EXPIRY:
         del part["on_expiry"]
-    if part.get("status") == "completed" and {"expires_at", "expires_in_s"} & part.keys():
+    is_completed = part.get("status", "completed") == "completed"
+    if is_completed and {"expires_at", "expires_in_s"} & part.keys():
         part["status"] = "pending"
 
 

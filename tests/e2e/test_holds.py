@@ -112,6 +112,32 @@ def test_parts_are_completed_while_the_rest_is_held(api: Api) -> None:
     assert api.state(wallet)["balance"] == "8.00"
 
 
+def refund(api: Api, wallet: str, transfer: str, key: str, **body: Any) -> Any:
+    path = f"/v1/wallet/{wallet}/transfers/{transfer}/refund"
+    return api.post(path, body, headers={"Idempotency-Key": f"{transfer}-{key}"})
+
+
+def test_a_transfer_is_refunded_in_parts_and_every_read_shows_it(api: Api) -> None:
+    wallet = api.new_wallet("10.00")
+    paid = api.credit(wallet, {"amount": "4.00", "status": "completed"}).json()["id"]
+    first = refund(api, wallet, paid, "1", amount="1.50")
+    assert (first.status_code, first.json()["refunds"]) == (201, paid)
+    assert refund(api, wallet, paid, "1", amount="1.50").json() == first.json()
+    held = refund(api, wallet, paid, "2", status="pending", expires_in_s=1).json()
+    assert (held["amount"], held["wallet"]["balance"]) == ("2.50", "7.50")
+    more = refund(api, wallet, paid, "3", amount="0.01")
+    assert (more.status_code, more.json()["code"]) == (409, "amount_exceeds_refundable")
+    # The pending refund expires, and gives back what it held of the transfer.
+    eventually(partial(_is_settled, api, wallet, held["id"]))
+    last = refund(api, wallet, paid, "4").json()
+    assert last["refunded_transfer"]["refunded_amount"] == "4.00"
+    assert api.state(wallet)["balance"] == "10.00"
+    for query in ({"consistency": "strong"}, {"min_version": last["wallet"]["version"]}):
+        shown = api.transfers(wallet, refunds=paid, **query).json()["items"]
+        assert [one["id"] for one in shown] == [last["id"], held["id"], first.json()["id"]]
+    eventually(lambda: api.transfer(wallet, paid).json().get("refunded_amount") == "4.00")
+
+
 def test_a_frozen_wallet_expires_what_it_holds(api: Api) -> None:
     wallet = api.new_wallet("10.00")
     made = hold(api, wallet, expires_in_s=1, on_expiry="complete")["id"]

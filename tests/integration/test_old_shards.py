@@ -19,9 +19,9 @@ from tests.support.write_side import connection
 from tests.support.writes import CommitRequestBuilder, make_answer
 from wallet.commands import FreezeWallet
 from wallet.ids import WalletId
-from wallet.state import Expiry, Transfer, TransferStatus, Wallet
+from wallet.state import Expiry, Transfer, TransferStatus, TransferType, Wallet
 
-_RELEASED, _LATEST, _PREVIOUS, _BEFORE = 48, 45, 40, 36
+_WITH_PARTS, _RELEASED, _LATEST, _PREVIOUS, _BEFORE = 52, 48, 45, 40, 36
 """Parameters of `commit_batch` in releases before this one."""
 
 _SWEEP_BY_KEY = """
@@ -49,7 +49,7 @@ def commit_sql(parameters: int) -> str:
 
 def as_an_old_shard_sends_it(making: CommitRequestBuilder, parameters: int) -> list[object]:
     """The parameters that it knows. The oldest sends wallets in another order than by id."""
-    if parameters in (_RELEASED, _LATEST):
+    if parameters in (_WITH_PARTS, _RELEASED, _LATEST):
         return list(commit_arguments(making.write)[:parameters])
     sent = enumerate(commit_arguments(making.write))
     arguments = [one for number, one in sent if number not in _CHAIN_COLUMNS][:parameters]
@@ -154,6 +154,26 @@ async def test_an_old_shard_does_not_settle_what_is_completed_in_part(
     # It knows nothing of the part, and would move all of it.
     late = CommitRequestBuilder(first.write.wallets[wallet.id])
     late.settle(wallet.id, settled(make_transfer(id=held.id, amount=5), TransferStatus.COMPLETED))
+    with pytest.raises(asyncpg.PostgresError, match="settled already"):
+        await commit_as_an_old_shard(database, late, parameters)
+
+
+@pytest.mark.parametrize("parameters", [_WITH_PARTS, _RELEASED, _LATEST, _PREVIOUS, _BEFORE])
+async def test_an_old_shard_does_not_settle_a_refund(
+    database: str, journal: PostgresJournal, parameters: int
+) -> None:
+    first = CommitRequestBuilder()
+    wallet = first.create(wallet_id(5))
+    paid = first.transfer(wallet.id, completed(1))
+    first.transfer(wallet.id, make_transfer(id=transfer_id(2), amount=9))
+    back = make_transfer(id=transfer_id(3), amount=1, type=TransferType.CREDIT, refunds=paid.id)
+    held = first.transfer(wallet.id, back)
+    await journal.commit(first.write)
+
+    # It would not count the refund at what it refunds.
+    late = CommitRequestBuilder(first.write.wallets[wallet.id])
+    unlinked = msgspec.structs.replace(held, refunds=None)
+    late.settle(wallet.id, settled(unlinked, TransferStatus.FAILED))
     with pytest.raises(asyncpg.PostgresError, match="settled already"):
         await commit_as_an_old_shard(database, late, parameters)
 

@@ -1,4 +1,5 @@
-"""Expiries are written by key and found by time, whatever the statistics of their table say."""
+"""Expiries, parts and refunds are written by key, and expiries found by time, whatever the
+statistics of their tables say."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +14,7 @@ from tests.integration.test_plans import NOW, WALLETS, DatabaseFixture, by_key
 from tests.support.beliefs import BELIEFS, believe
 from tests.support.domain import make_transfer, settled, transfer_id
 from tests.support.writes import CommitRequestBuilder
-from wallet.state import Expiry, TransferStatus
+from wallet.state import Expiry, TransferStatus, TransferType
 
 
 @pytest_asyncio.fixture(params=BELIEFS)
@@ -72,6 +73,25 @@ async def test_parts_are_written_by_key(fixture: DatabaseFixture) -> None:
             held = making.complete_part(
                 wallet, making.transfer(wallet, held) if part == 1 else held, part
             )
+    plans = await fixture.shard_plans(lambda: fixture.journal.commit(making.write))
+    (update,) = [
+        plan for plan in plans if plan.startswith("ModifyTable transfers (") and "pkey" in plan
+    ]
+    last = "Subquery Scan (Unique (Sort (Function Scan)))"
+    row = "Index Scan transfers_pkey transfers"
+    assert update == f"ModifyTable transfers (Nested Loop ({last}, {row}))"
+
+
+async def test_refunds_are_counted_by_key(fixture: DatabaseFixture) -> None:
+    loaded = await fixture.journal.load(ReadSet(wallets=set(WALLETS)))
+    making = CommitRequestBuilder(*loaded.wallets.values())
+    for number, wallet in enumerate(WALLETS):
+        paid = make_transfer(id=transfer_id(9_000 + number), status=TransferStatus.COMPLETED)
+        making.transfer(wallet, paid)
+        back = make_transfer(
+            id=transfer_id(9_500 + number), type=TransferType.CREDIT, refunds=paid.id
+        )
+        making.transfer(wallet, back)
     plans = await fixture.shard_plans(lambda: fixture.journal.commit(making.write))
     (update,) = [
         plan for plan in plans if plan.startswith("ModifyTable transfers (") and "pkey" in plan

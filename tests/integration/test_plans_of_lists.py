@@ -50,6 +50,7 @@ FROM wallets;
 INSERT INTO transfer_projections
 SELECT wallet_id, id, type, status, amount, reference_id, NULL, NULL, now(), NULL, created_version,
     created_version FROM transfers;
+UPDATE transfer_projections SET refunds = '{WALLET_ID}' WHERE created_version % 400 = 7;
 """
 
 
@@ -67,7 +68,7 @@ class Page(NamedTuple):
 
 _READS: Any = Queries(None, timeout_s=1.0)  # type: ignore[arg-type]  # only for its statements
 _NEWEST = 2**63 - 1
-_SCANNED_TYPES = "uuid, bigint, bigint, bigint, text, text, text, text, text"
+_SCANNED_TYPES = "uuid, bigint, bigint, bigint, text, text, text, text, text, uuid"
 
 
 def transfers(scan: str, index: str, **filters: str) -> Page:
@@ -75,7 +76,7 @@ def transfers(scan: str, index: str, **filters: str) -> Page:
 
 
 def _transfers(sql: str, index: str, filters: dict[str, str], scan: int = SCAN) -> Page:
-    names = ("status", "type", "reference_id", "amount_min", "amount_max")
+    names = ("status", "type", "reference_id", "amount_min", "amount_max", "refunds")
     values = tuple(filters.get(name) for name in names)
     arguments = (WALLET_ID, _NEWEST, 0, scan, *values, None, None, None, LIMIT + 1)
     return Page(sql, transfer_list.PAGE_TYPES, arguments, index)
@@ -99,6 +100,12 @@ PAGES = {
     "completed credits": transfers("status", _BY_STATUS, status="completed", type="credit"),
     "debits": transfers("status", _BY_STATUS, type="debit"),
     "reference": transfers("reference", "transfer_projections_by_reference", reference_id="rare"),
+    "refunds": transfers("refunds", "transfer_projections_by_refunds", refunds=WALLET_ID),
+    "no refunds": transfers(
+        "refunds",
+        "transfer_projections_by_refunds",
+        refunds="01900000-0000-7000-8000-0000000000ff",
+    ),
     "amount": transfers(
         "amount", "transfer_projections_by_amount", amount_min="0.01", amount_max="0.01"
     ),
@@ -122,7 +129,7 @@ PAGES = {
     "where a scan ended": Page(
         _READS.transfer_lists.projected["status"].scanned,
         _SCANNED_TYPES,
-        (WALLET_ID, _NEWEST, 0, LIMIT, "failed", None, None, None, None),
+        (WALLET_ID, _NEWEST, 0, LIMIT, "failed", None, None, None, None, None),
         _BY_STATUS,
     ),
     "wallets": wallets(_LISTS.projected["age"].page, "wallet_projections_by_age"),

@@ -10,11 +10,12 @@ and an item one of
     {"do": "create", "id": …, "currency": …, "scale": …, "reference": …}
     {"do": "transfer", "id": …, "type": …, "status": …, "amount": text, "expires": s, "then": …}
     {"do": "settle", "id": …, "status": …, "amount": text or None, "final": bool}
+    {"do": "refund", "id": …, "of": id, "status": …, "amount": …, "expires": s, "then": …}
     {"do": "expire", "id": …}
     {"do": "control", "what": …, "direction": …, "reason": …, "limit": …, "patch": …, "match": …}
 
-each with a "key" (text or None; a control always has one). Responses are dicts as well: see
-`reported`.
+each with a "key" (text or None; a control always has one, and a refund, unless its batch has).
+Responses are dicts as well: see `reported`.
 """
 
 import copy
@@ -32,6 +33,7 @@ from tests.property.model_answers import (
     refused,
     reported,
 )
+from tests.property.model_refunds import as_transfer, shown
 
 _EXACT = Context(prec=200)
 _LARGEST_MINOR = Decimal("9" * 38)
@@ -75,6 +77,8 @@ class Model:
         for item in request["items"]:
             if item["do"] in ("settle", "expire"):
                 self._expire(request["wallet"], item, now)
+            elif item["do"] == "refund":
+                self._expire(request["wallet"], {"id": item["of"]}, now)
         before = self.copy()
         answers: list[dict[str, Any]] = []
         for item in request["items"]:
@@ -114,6 +118,7 @@ class Model:
         decide = {
             "create": self._create,
             "transfer": self._transfer,
+            "refund": self._refund,
             "settle": self._settle,
             "expire": self._expire,
             "control": self._control,
@@ -205,6 +210,16 @@ class Model:
             return "wallet_closed"
         return "wallet_frozen" if wallet["frozen"] in ("both", kind) else None
 
+    def _refund(self, wallet_id: str, item: Item, now: str) -> str | None:
+        wallet = self.wallets.get(wallet_id)
+        if wallet is None:
+            return "wallet_not_found"
+        self._expire(wallet_id, {"id": item["of"]}, now)
+        asked_for = as_transfer(self.transfers, wallet, wallet_id, item)
+        if isinstance(asked_for, str):
+            return asked_for
+        return self._transfer(wallet_id, asked_for, now)
+
     def _transfer(self, wallet_id: str, item: Item, now: str) -> str | None:
         wallet = self.wallets.get(wallet_id)
         if wallet is None:
@@ -242,6 +257,7 @@ class Model:
             "done": amount if item["status"] == "completed" else Decimal(0),
             "expires": _later(now, item["expires"]),
             "then": item["then"],
+            "of": item.get("of"),
         }
         return None
 
@@ -272,9 +288,8 @@ class Model:
             return "validation_error"
         if part is not None and part > transfer["amount"]:
             return "amount_exceeds_hold"
-        if transfer["status"] == item["status"] and (
-            item["status"] == "failed" or transfer["done"] == (part or transfer["amount"])
-        ):
+        is_same = item["status"] == "failed" or transfer["done"] == (part or transfer["amount"])
+        if transfer["status"] == item["status"] and item["final"] and is_same:
             return None
         if transfer["status"] != "pending":
             return f"transfer_already_{transfer['status']}"
@@ -373,6 +388,9 @@ class Model:
             more["completed_amount"] = _text(transfer["done"], wallet["scale"])
             if transfer["status"] == "pending":
                 more["pending_amount"] = _text(left, wallet["scale"])
+        more |= shown(
+            self.transfers, wallet_id, transfer_id, lambda one: _text(one, wallet["scale"])
+        )
         return more | {
             "id": transfer_id,
             "wallet_id": wallet_id,

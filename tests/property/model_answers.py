@@ -19,6 +19,9 @@ _KEPT_REFUSALS = {
     "precondition_failed",
     "expiry_out_of_range",
     "amount_exceeds_hold",
+    "transfer_not_completed",
+    "transfer_is_refund",
+    "amount_exceeds_refundable",
 }
 
 
@@ -28,7 +31,7 @@ def asked(request: ModelRequest) -> list[object]:
 
 def asked_item(item: Item) -> dict[str, Any]:
     """The client's request without ids that the service generates."""
-    minted = {"id"} if item["do"] in ("create", "transfer") else set()
+    minted = {"id"} if item["do"] in ("create", "transfer", "refund") else set()
     return {name: value for name, value in item.items() if name not in minted | {"key"}}
 
 

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from actors.journal.postgres_columns import event_row, hold_columns
+from actors.journal.postgres_columns import event_row, hold_columns, refund_columns
 from actors.journal.postgres_rows import recorded_event_from_row
 from tests.support.domain import NOW, WALLET_ID, transfer_id
 from wallet.chain import GENESIS, content_of, link, record
@@ -29,6 +29,7 @@ from wallet.events import (
     WalletCreated,
     WalletRewound,
 )
+from wallet.fold import count_refund
 from wallet.representation import encode_first_body
 from wallet.state import (
     Expiry,
@@ -100,12 +101,47 @@ def histories(draw: st.DrawFn) -> list[RecordedEvent]:
             history.append(_settled(draw, history[-1].wallet_after, transfer, at))
             while (settled := _transfer_of(history[-1])).status is PENDING:
                 history.append(_settled(draw, history[-1].wallet_after, settled, at))
+        history += _refunded(draw, history, 100 + number, at)
         history += _controlled(draw, history[-1].wallet_after, at)
         if history[-1].wallet_after.status is WalletStatus.CLOSED:
             break
     if draw(st.booleans()):
         history.append(_rewound(draw, history[-1].wallet_after, at))
     return history
+
+
+def _refunded(
+    draw: st.DrawFn, history: list[RecordedEvent], number: int, at: datetime
+) -> list[RecordedEvent]:
+    """A refund of the last transfer, sometimes with its end; and after that, sometimes, the end of
+    the transfer, if it was completed in part only."""
+    wallet, original = history[-1].wallet_after, _transfer_of(history[-1])
+    if original.refundable_amount == 0 or wallet.balance <= 0 or not draw(st.booleans()):
+        return []
+    held = draw(st.booleans())
+    refund = Transfer(
+        id=transfer_id(number),
+        type=TransferType.CREDIT,
+        status=PENDING if held else COMPLETED,
+        amount=draw(st.integers(1, min(original.refundable_amount, wallet.balance))),
+        created_version=wallet.version + 1,
+        created_at=at,
+        settled_at=None if held else at,
+        refunds=original.id,
+    )
+    made = TransferChanged(transfer=refund, previous=None, occurred_at=at)
+    counted = count_refund(original, made)
+    events = [record(wallet, counted, key_digest=draw(digests))]
+    original = msgspec.structs.replace(original, refunded=counted.refunded)
+    if held and draw(st.booleans()):
+        end = msgspec.structs.replace(refund, status=COMPLETED, settled_at=at)
+        ended = TransferChanged(transfer=end, previous=PENDING, occurred_at=at)
+        counted = count_refund(original, ended)
+        events.append(record(events[-1].wallet_after, counted))
+        original = msgspec.structs.replace(original, refunded=counted.refunded)
+    if original.status is PENDING and draw(st.booleans()):
+        events.append(_settled(draw, events[-1].wallet_after, original, at))
+    return events
 
 
 def _controlled(draw: st.DrawFn, wallet: Wallet, at: datetime) -> list[RecordedEvent]:
@@ -205,7 +241,14 @@ def journal_row(recorded: RecordedEvent, created: Wallet, format: int | None = 1
     expiry = {
         name: column[0] if column else None for name, column in zip(names, of_hold, strict=True)
     }
-    row = head | {"occurred_at": recorded.event.occurred_at} | columns | wallet | expiry
+    of_refund: tuple[list[Any], ...] = refund_columns([recorded])
+    refund = {
+        name: column[0] if column else None
+        for name, column in zip(
+            ("refunds", "refunded_amount", "refund_pending_amount"), of_refund, strict=True
+        )
+    }
+    row = head | {"occurred_at": recorded.event.occurred_at} | columns | wallet | expiry | refund
     made = JournalRow(row.values())
     made.names = {name: number for number, name in enumerate(row)}
     return made
@@ -234,13 +277,20 @@ def test_row_event_and_message_have_the_same_content(history: list[RecordedEvent
         assert content_of_event(decode_envelope(message)) == content_of(recorded)
 
 
+def _has_refunds(recorded: RecordedEvent) -> bool:
+    event = recorded.event
+    return isinstance(event, TransferChanged) and (
+        event.transfer.refunds is not None or event.transfer.refunded is not None
+    )
+
+
 @given(histories())
 def test_events_from_before_the_chain_keep_their_bytes(history: list[RecordedEvent]) -> None:
     creation = history[0].event
     assume(isinstance(creation, WalletCreated) and not creation.overdraft_limit)
     today = history[-1].wallet_after
     for recorded in map(without_chain, history):
-        if isinstance(recorded.event, WalletChanged):
+        if isinstance(recorded.event, WalletChanged) or _has_refunds(recorded):
             continue  # There were none.
         message = encode_event(recorded)
         read = recorded_event_from_row(journal_row(recorded, today, format=None))

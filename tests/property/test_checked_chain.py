@@ -11,7 +11,7 @@ from tests.support.domain import WALLET_ID, make_transfer, transfer_id
 from tests.support.writes import CommitRequestBuilder
 from verification.chain import ChainReplay, ContentFacts, EventChain, Head, Rewound, content_of
 from verification.cloud_events import decode_message
-from verification.facts import Balances, Control, JournalEvent
+from verification.facts import Balances, Control, JournalEvent, Refunded
 from verification.violations import ViolationKind
 from wallet import chain as product
 from wallet.event_codec import encode_event
@@ -50,6 +50,8 @@ def as_row(recorded: RecordedEvent) -> Row:
         on_expiry=transfer.expiry.action if transfer and transfer.expiry else "",
         part=(transfer.part or 0) if transfer else 0,
         completed_before=event.completed_before if isinstance(event, TransferChanged) else 0,
+        refunds=(transfer.refunds or "") if transfer else "",
+        refunded=_refunded(event),
         control=_control(event, wallet),
     )
     changed = event if isinstance(event, WalletChanged) else None
@@ -70,6 +72,13 @@ def as_row(recorded: RecordedEvent) -> Row:
         key_digest=recorded.key_digest,
     )
     return read, facts, links
+
+
+def _refunded(event: Event) -> Refunded | None:
+    if not isinstance(event, TransferChanged):
+        return None
+    counted = event.refunded or event.transfer.refunded
+    return None if counted is None else Refunded(counted.completed, counted.pending)
 
 
 def _control(event: Event, wallet: Wallet) -> Control | None:

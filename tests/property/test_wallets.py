@@ -136,6 +136,47 @@ class Wallets(RuleBasedStateMachine):
         self.check_requests(shard, [request], faults)
         return request
 
+    @rule(
+        target=transfers,
+        shard=SHARDS,
+        transfer=transfers,
+        status=STATUSES,
+        amount=PARTS,
+        expires=EXPIRES,
+        then=THEN,
+        faults=FAULTS,
+    )
+    def refund(
+        self,
+        shard: int,
+        transfer: tuple[str, str],
+        status: str,
+        amount: str | None,
+        expires: int | None,
+        then: str,
+        faults: list[Fault | None],
+    ) -> Any:
+        wallet, transfer_id = transfer
+        item = self.make_refund(transfer_id, status, amount, self.new_id())
+        item |= {"expires": expires if status == "pending" else None, "then": then}
+        self.check_requests(shard, [self.make_request(wallet, [item])], faults)
+        is_made = (wallet, item["id"]) in self.model.transfers
+        return (wallet, item["id"]) if is_made else multiple()
+
+    @rule(
+        target=transfers,
+        shard=SHARDS,
+        wallet=wallets,
+        kind=TYPES,
+        amount=VALID_AMOUNTS,
+    )
+    def pay(self, shard: int, wallet: str, kind: str, amount: str) -> Any:
+        """A completed transfer, to be refunded."""
+        item = self.make_transfer(kind, "completed", amount, None)
+        self.check_requests(shard, [self.make_request(wallet, [item])], [])
+        is_made = (wallet, item["id"]) in self.model.transfers
+        return (wallet, item["id"]) if is_made else multiple()
+
     @rule(shard=SHARDS, transfer=transfers, faults=FAULTS)
     def sweep(self, shard: int, transfer: tuple[str, str], faults: list[Fault | None]) -> None:
         wallet, transfer_id = transfer
@@ -374,6 +415,20 @@ class Wallets(RuleBasedStateMachine):
             "then": "fail",
         }
 
+    def make_refund(
+        self, transfer_id: str, status: str, amount: str | None, key: str | None
+    ) -> Item:
+        return {
+            "do": "refund",
+            "id": self.new_id(),
+            "of": transfer_id,
+            "status": status,
+            "amount": amount,
+            "key": key,
+            "expires": None,
+            "then": "fail",
+        }
+
     def drawn_transfer(
         self, data: st.DataObject, amounts: st.SearchStrategy[str] = AMOUNTS
     ) -> Item:
@@ -386,8 +441,12 @@ class Wallets(RuleBasedStateMachine):
     ) -> Item:
         """A new transfer of ``wallet``, or the settlement of an existing one."""
         known = [key[1] for key in self.model.transfers if key[0] == wallet]
-        settles: bool = data.draw(st.booleans()) if known else False
-        if settles:
+        does = data.draw(st.sampled_from(["transfer", "settle", "refund"])) if known else "transfer"
+        if does == "refund":
+            amount = data.draw(st.sampled_from([None, "1", "2"]))
+            chosen = data.draw(st.sampled_from(known))
+            return self.make_refund(chosen, data.draw(STATUSES), amount, self.new_id())
+        if does == "settle":
             part = data.draw(PARTS if amounts is AMOUNTS else st.sampled_from([None, "1"]))
             key = self.new_id() if part is not None else None
             return make_settlement(data.draw(st.sampled_from(known)), data.draw(ENDS), key, part)
@@ -397,7 +456,12 @@ class Wallets(RuleBasedStateMachine):
         if not one_key:
             return [self.drawn_item(wallet, data) for _ in range(data.draw(st.integers(1, 4)))]
         # Under a batch key: valid amounts, so that refusals are for insufficient funds only.
-        return [
+        known = [key[1] for key in self.model.transfers if key[0] == wallet]
+        refunds = [
+            self.make_refund(data.draw(st.sampled_from(known)), "completed", "1", None)
+            for _ in range(data.draw(st.integers(0, 2)) if known else 0)
+        ]
+        return refunds + [
             self.make_transfer(data.draw(TYPES), data.draw(STATUSES), amount, None)
             for amount in data.draw(st.lists(VALID_AMOUNTS, min_size=1, max_size=4))
         ]

@@ -20,10 +20,12 @@ from actors.rpc.messages import (
 from actors.shard.shard import Shard
 from tests.property.model import Model, in_minor
 from tests.property.model_answers import Item, ModelRequest, Reported
+from tests.property.model_refunds import refunded
 from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.write_side import LIMITS, DetachedRelay
 from wallet import commands
 from wallet.ids import IdempotencyKey, TransferId, WalletId
+from wallet.state import Refunded
 
 Result = TypeVar("Result")
 
@@ -128,7 +130,7 @@ def _keyed(key: str | None, asked: list[Any]) -> commands.Idempotency | None:
 
 
 def _is_minted(item: Item, name: str) -> bool:
-    return name == "id" and item["do"] in ("create", "transfer")
+    return name == "id" and item["do"] in ("create", "transfer", "refund")
 
 
 def _command(item: Item) -> commands.Command:
@@ -145,9 +147,15 @@ def _command(item: Item) -> commands.Command:
             type=item["type"],
             status=item["status"],
             amount=item["amount"],
-            expiry=None
-            if item["expires"] is None
-            else commands.RequestedExpiry(after_s=item["expires"], action=item["then"]),
+            expiry=_expiry(item),
+        )
+    if item["do"] == "refund":
+        return commands.RefundTransfer(
+            transfer_id=TransferId(item["id"]),
+            refunds=TransferId(item["of"]),
+            status=item["status"],
+            amount=item["amount"],
+            expiry=_expiry(item),
         )
     if item["do"] == "expire":
         return commands.ExpireTransfer(transfer_id=TransferId(item["id"]))
@@ -159,6 +167,12 @@ def _command(item: Item) -> commands.Command:
         amount=item["amount"],
         final=item["final"],
     )
+
+
+def _expiry(item: Item) -> commands.RequestedExpiry | None:
+    if item["expires"] is None:
+        return None
+    return commands.RequestedExpiry(after_s=item["expires"], action=item["then"])
 
 
 def _control(item: Item) -> commands.ControlWallet:
@@ -244,6 +258,14 @@ def assert_same_state(journal: FaultyJournal, model: Model) -> None:
     assert {key: str(one.status) for key, one in journal.database.transfers.items()} == {
         key: one["status"] for key, one in model.transfers.items()
     }
+    for (wallet_id, transfer_id), one in journal.database.transfers.items():
+        assert one.refunds == model.transfers[wallet_id, transfer_id]["of"]
+        counted = one.refunded or Refunded()
+        scale = model.wallets[wallet_id]["scale"]
+        sums = refunded(model.transfers, wallet_id, transfer_id)
+        minor = [int(in_minor(amount, scale)) for amount in sums]
+        assert [counted.completed, counted.pending] == minor, "INV-16"
+        assert counted.total <= one.completed_amount, "INV-16"
     assert {(one.wallet_id, one.transfer_id) for one in journal.database.expiries} == {
         key
         for key, one in model.transfers.items()

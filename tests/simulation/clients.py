@@ -93,6 +93,7 @@ class Client:
             control_share=plan.control_share,
             expiring_share=plan.expiring_share,
             part_share=plan.part_share,
+            refund_share=plan.refund_share,
         )
         self._source = OperationSource(f"c{number}", state, random, mix)
         transport = _SimulatedTransport(world, self._process, random)

@@ -18,11 +18,13 @@ from verification.facts import (
     JournalEvent,
     KeyRow,
     OutboxRow,
+    Refunded,
     StreamMessage,
     TransferRow,
     WalletRow,
 )
 from wallet.events import RecordedEvent, TransferChanged, WalletChanged, WalletCreated
+from wallet.state import Refunded as CountedRefunds
 from wallet.state import Wallet
 
 
@@ -106,8 +108,14 @@ def _event(recorded: RecordedEvent) -> JournalEvent:
         on_expiry=transfer.expiry.action if transfer.expiry is not None else "",
         part=transfer.part or 0,
         completed_before=event.completed_before,
+        refunds=transfer.refunds or "",
+        refunded=refunded_of(event.refunded or transfer.refunded),
         occurred_at=event.occurred_at,
     )
+
+
+def refunded_of(counted: CountedRefunds | None) -> Refunded | None:
+    return None if counted is None else Refunded(counted.completed, counted.pending)
 
 
 def _wallet(wallet: Wallet) -> WalletRow:
@@ -134,6 +142,8 @@ def _transfers(database: MemoryDatabase) -> list[TransferRow]:
             expires_at=transfer.expiry.at if transfer.expiry is not None else None,
             on_expiry=transfer.expiry.action if transfer.expiry is not None else "",
             part=transfer.part or 0,
+            refunds=transfer.refunds or "",
+            refunded=refunded_of(transfer.refunded),
         )
         for (wallet_id, _), transfer in database.transfers.items()
     ]
@@ -189,6 +199,8 @@ def _projected_transfers(tables: ProjectionTables) -> list[TransferRow]:
             expires_at=row.expires_at,
             on_expiry=row.on_expiry or "",
             part=row.part,
+            refunds=row.refunds,
+            refunded=row.refunded,
         )
         for (wallet_id, transfer_id), row in tables.transfers.items()
     ]

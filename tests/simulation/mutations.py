@@ -43,7 +43,7 @@ from wallet.events import RecordedEvent
 from wallet.ids import WalletId
 from wallet.representation import WalletView
 from wallet.rules import decide_settlement
-from wallet.state import Transfer, TransferStatus
+from wallet.state import Refunded, Transfer, TransferStatus
 
 
 class _Journal:
@@ -150,6 +150,10 @@ def _numbered_on_stream(event: CloudEvent) -> str:
 
 def _never(*_: object) -> bool:
     return False
+
+
+def _zero(*_: object) -> int:
+    return 0
 
 
 def _as_if_active(wallet: WalletView) -> ControlRow:
@@ -288,6 +292,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "let nothing expire": Mutation(
         ViolationKind.EXPIRY_WRONG, patches=((Transfer, "is_due", _never),)
+    ),
+    "let refunds sum up to any amount": Mutation(
+        ViolationKind.REFUND_WRONG, patches=((Refunded, "total", property(_zero)),)
     ),
     "project no freezes": Mutation(
         ViolationKind.PROJECTION_DIFFERS, patches=((changes, "_control_row", _as_if_active),)

@@ -34,6 +34,7 @@ from wallet.commands import (
     CreateWallet,
     FreezeWallet,
     Idempotency,
+    RefundTransfer,
     RequestedExpiry,
     SettleTransfer,
     UnfreezeWallet,
@@ -87,16 +88,29 @@ def _command(operation: RequestedOperation, wallet_id: WalletId, random: SeededR
         )
     if (control := _control(operation)) is not None:
         return control
+    if operation.operation == "refund":
+        return RefundTransfer(
+            transfer_id=TransferId(random.identifier()),
+            refunds=TransferId(operation.transfer_id),
+            status="pending" if operation.pending else "completed",
+            amount=canonical_amount(from_minor(operation.amount, 2)) if operation.amount else None,
+            reference_id=operation.intent,
+            expiry=_expiry(operation),
+        )
     return CreateTransfer(
         transfer_id=TransferId(random.identifier()),
         type="debit" if operation.operation == "debit" else "credit",
         status="pending" if operation.pending else "completed",
         amount=canonical_amount(from_minor(operation.amount, 2)),
         reference_id=operation.intent,
-        expiry=RequestedExpiry(after_s=operation.expires_in_s, action=operation.on_expiry)
-        if operation.expires_in_s
-        else None,
+        expiry=_expiry(operation),
     )
+
+
+def _expiry(operation: RequestedOperation) -> RequestedExpiry | None:
+    if not operation.expires_in_s:
+        return None
+    return RequestedExpiry(after_s=operation.expires_in_s, action=operation.on_expiry)
 
 
 def _control(operation: RequestedOperation) -> Command | None:

@@ -22,7 +22,7 @@ from projections.store import (
     TransferRow,
 )
 from tests.simulation.connections import Connection
-from verification.facts import Control
+from verification.facts import Control, Refunded
 from wallet.events import RecordedEvent, TransferChanged
 from wallet.ids import WalletId
 from wallet.state import Wallet
@@ -65,6 +65,8 @@ class ProjectedTransfer(msgspec.Struct, kw_only=True):
     expires_at: datetime | None = None
     on_expiry: str | None = None
     part: int = 0
+    refunds: str = ""
+    refunded: Refunded | None = None
 
 
 class ProjectionTables:
@@ -110,6 +112,10 @@ class ProjectionTables:
         for transfer in batch.transfers:
             if transfer.wallet_id in moving:
                 self._put_transfer(transfer)
+        for row in batch.refunded:
+            if row.wallet_id in moving:
+                counts = int(row.refunded_amount), int(row.refund_pending_amount)
+                self.transfers[row.wallet_id, row.id].refunded = Refunded(*counts)
         return [RefusedWallet(id, reason) for id, reason in reasons.items() if reason is not None]
 
     def _reason(self, row: BalanceRow) -> Reason | None:
@@ -179,6 +185,8 @@ class ProjectionTables:
                 expires_at=row.expires_at,
                 on_expiry=row.on_expiry,
                 part=int(row.completed_amount or 0),
+                refunds=row.refunds or "",
+                refunded=stored.refunded if stored is not None else None,
             )
 
     def _settle(self, stored: ProjectedTransfer | None, row: TransferRow) -> None:
@@ -196,7 +204,11 @@ class ProjectionTables:
         row.control = control_of(wallet)
         if not isinstance(recorded.event, TransferChanged):
             return
-        transfer = recorded.event.transfer
+        transfer, counted = recorded.event.transfer, recorded.event.refunded
+        if transfer.refunds is not None and counted is not None:
+            original = self.transfers[wallet.id, transfer.refunds]
+            original.refunded = Refunded(counted.completed, counted.pending)
+        stored = self.transfers.get((wallet.id, transfer.id))
         self.transfers[wallet.id, transfer.id] = ProjectedTransfer(
             type=transfer.type,
             status=transfer.status,
@@ -208,6 +220,8 @@ class ProjectionTables:
             expires_at=transfer.expiry.at if transfer.expiry is not None else None,
             on_expiry=transfer.expiry.action if transfer.expiry is not None else None,
             part=transfer.part or 0,
+            refunds=transfer.refunds or "",
+            refunded=stored.refunded if stored is not None else None,
         )
 
 

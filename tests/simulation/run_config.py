@@ -22,6 +22,9 @@ _EXPIRY_SHARE: Final = 0.25
 _PARTS_SHARE: Final = 0.25
 """Share of the seeds whose clients complete parts of holds."""
 
+_REFUNDS_SHARE: Final = 0.25
+"""Share of the seeds whose clients refund transfers."""
+
 _LOST_COMMITS_SHARE: Final = 0.125
 """Share of the seeds whose database loses commits."""
 
@@ -70,6 +73,8 @@ class RunConfig(msgspec.Struct, kw_only=True):
     """Of a client's pending transfers."""
     part_share: float = 0.0
     """Of a client's completions."""
+    refund_share: float = 0.0
+    """Of a client's operations."""
     shuffle_within: bool
     shard_limits: ShardLimits
     relay_limits: RelayLimits
@@ -97,7 +102,15 @@ def config_for_seed(seed: int) -> RunConfig:
     plan = _with_lost_commits(plan, Random(f"lost commits {seed}"))
     plan = _with_control(plan, Random(f"control {seed}"))
     plan = _with_expiry(plan, Random(f"expiry {seed}"))
-    return _with_parts(plan, Random(f"parts {seed}"))
+    plan = _with_parts(plan, Random(f"parts {seed}"))
+    return _with_refunds(plan, Random(f"refunds {seed}"))
+
+
+def _with_refunds(plan: RunConfig, random: Random) -> RunConfig:
+    """``plan``, in a part of the seeds with refunds of the same few transfers."""
+    if random.random() >= _REFUNDS_SHARE:
+        return plan
+    return msgspec.structs.replace(plan, refund_share=random.choice((0.2, 0.5)))
 
 
 def _with_parts(plan: RunConfig, random: Random) -> RunConfig:

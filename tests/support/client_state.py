@@ -14,6 +14,7 @@ class SharedClientState:
         self.history: list[ClientCall] = []
         self.wallets: list[str] = []
         self._pending: defaultdict[str, list[str]] = defaultdict(list)
+        self._refundable: defaultdict[str, list[str]] = defaultdict(list)
         self._versions: defaultdict[str, int] = defaultdict(int)
         self._keys: defaultdict[str, list[str]] = defaultdict(list)
 
@@ -35,9 +36,15 @@ class SharedClientState:
         self._versions[attempt.wallet_id] = max(self._versions[attempt.wallet_id], attempt.version)
         if attempt.pending:
             self._pending[attempt.wallet_id].append(parse_transfer(attempt.body).transfer_id)
+        elif attempt.operation in ("debit", "credit", "complete", "refund"):
+            self._refundable[attempt.wallet_id].append(parse_transfer(attempt.body).transfer_id)
 
     def pending_of(self, wallet_id: str) -> list[str]:
         return self._pending[wallet_id][-4:]
+
+    def refundable_of(self, wallet_id: str) -> list[str]:
+        """Transfers that have completed something; some are refunds, which are refused."""
+        return self._refundable[wallet_id][-4:]
 
     def version_of(self, wallet_id: str) -> int:
         return self._versions[wallet_id]

@@ -130,6 +130,8 @@ def request_for(
     if first.operation in ("complete", "revert"):
         path = f"{base}/{first.transfer_id}/{first.operation}"
         return path, reference | _part(first), headers
+    if first.operation == "refund":
+        return f"{base}/{first.transfer_id}/refund", _new_transfer(first) | reference, headers
     return f"{base}/{first.operation}", _new_transfer(first) | reference, headers
 
 
@@ -139,6 +141,8 @@ def _item(operation: RequestedOperation) -> dict[str, Any]:
         item["idempotency_key"] = operation.key
     if operation.operation in ("complete", "revert"):
         return item | {operation.operation: operation.transfer_id} | _part(operation)
+    if operation.operation == "refund":
+        return item | {"refund": operation.transfer_id} | _new_transfer(operation)
     return item | {"type": operation.operation} | _new_transfer(operation)
 
 
@@ -149,10 +153,9 @@ def _part(operation: RequestedOperation) -> dict[str, Any]:
 
 
 def _new_transfer(operation: RequestedOperation) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "amount": _amount(operation.amount),
-        "status": "pending" if operation.pending else "completed",
-    }
+    fields: dict[str, Any] = {"status": "pending" if operation.pending else "completed"}
+    if operation.amount:  # Without one, a refund is of all that is left.
+        fields["amount"] = _amount(operation.amount)
     if operation.expires_in_s:
         fields |= {"expires_in_s": operation.expires_in_s, "on_expiry": operation.on_expiry}
     return fields

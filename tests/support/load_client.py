@@ -30,7 +30,7 @@ class RequestedOperation(msgspec.Struct, frozen=True, kw_only=True):
     wallet_id: str = ""
     transfer_id: str = ""
     amount: int = 0
-    """Of an update: the overdraft limit. Of a completion: a part; 0: all."""
+    """Of an update: the overdraft limit. Of a completion: a part; 0: all. Of a refund, too."""
     final: bool = True
     """Of a completion with an amount: whether the rest is released."""
     pending: bool = False

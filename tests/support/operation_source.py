@@ -13,6 +13,7 @@ _CONTROLS: Final[tuple[Operation, ...]] = (
     *("update", "update", "freeze", "freeze", "unfreeze", "unfreeze", "unfreeze", "close"),
 )
 """Wallets are not frozen for most of the time."""
+CONTROLS_BUT_CLOSE: Final = tuple(one for one in _CONTROLS if one != "close")
 _DIRECTIONS: Final[tuple[Literal["both", "debit", "credit"], ...]] = ("both", "debit", "credit")
 
 
@@ -41,6 +42,10 @@ class OperationMix(msgspec.Struct, frozen=True, kw_only=True):
     amount_max: int = 500
     control_share: float = 0.0
     """Of requests that change what a wallet may do."""
+    controls: tuple[Operation, ...] = _CONTROLS
+    """What these do."""
+    refund_share: float = 0.0
+    """Of operations on a wallet that has transfers to refund."""
     expiring_share: float = 0.0
     """Of new pending transfers."""
     part_share: float = 0.0
@@ -93,6 +98,20 @@ class OperationSource:
                     key=self._key_or_none(intent),
                 )
             )
+        refundable = self._state.refundable_of(wallet_id) if mix.refund_share else []
+        if refundable and random.happens(mix.refund_share):
+            return self._with_expiry(
+                RequestedOperation(
+                    intent=intent,
+                    operation="refund",
+                    wallet_id=wallet_id,
+                    transfer_id=random.choose(refundable),
+                    # Sometimes all that is left, or too much.
+                    amount=0 if random.happens(0.3) else random.count(1, mix.amount_max // 2),
+                    pending=random.happens(mix.pending_share),
+                    key=f"key-{intent}",
+                )
+            )
         reused = self._state.key_to_reuse(wallet_id) if random.happens(mix.key_reuse_share) else ""
         return self._with_expiry(
             RequestedOperation(
@@ -126,7 +145,7 @@ class OperationSource:
 
     def _next_control(self, wallet_id: str) -> RequestedOperation:
         intent, random = self.next_intent(), self._random
-        operation = random.choose(_CONTROLS)
+        operation = random.choose(self._mix.controls)
         return RequestedOperation(
             intent=intent,
             operation=operation,

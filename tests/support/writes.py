@@ -11,6 +11,7 @@ from wallet.chain import record
 from wallet.commands import ControlWallet
 from wallet.control_rules import decide_control
 from wallet.events import Event, TransferChanged, WalletChanged, WalletCreated
+from wallet.fold import count_refund
 from wallet.ids import IdempotencyKey, TransferId, WalletId
 from wallet.state import Transfer, TransferStatus, Wallet
 
@@ -24,6 +25,8 @@ class CommitRequestBuilder:
         self._now = now
         self._completed: dict[tuple[WalletId, TransferId], int] = {}
         """Parts that this builder has completed."""
+        self.transfers: dict[tuple[WalletId, TransferId], Transfer] = {}
+        """As their last events here left them. What is refunded must be among them."""
         self.write = CommitRequest(
             now=now,
             expected_versions={wallet.id: wallet.version for wallet in wallets},
@@ -110,6 +113,13 @@ class CommitRequestBuilder:
             occurred_at=self._now,
             completed_before=completed_before,
         )
+        self.transfers[wallet.id, transfer.id] = transfer
+        if transfer.refunds is not None:
+            original = self.transfers[wallet.id, transfer.refunds]
+            event = count_refund(original, event)
+            self.transfers[wallet.id, original.id] = msgspec.structs.replace(
+                original, refunded=event.refunded
+            )
         self._record(wallet, event, made_by)
 
     def _record(self, wallet: Wallet | None, event: Event, made_by: str | None) -> Wallet:

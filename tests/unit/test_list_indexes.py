@@ -12,7 +12,7 @@ from projections import wallet_list
 from projections.queries import Queries
 from projections.transfer_list import TransferFilter
 from projections.wallet_list import WalletFilter
-from tests.support.domain import WALLET_ID
+from tests.support.domain import TRANSFER_ID, WALLET_ID
 
 
 def wallet_row(number: int) -> dict[str, Any]:
@@ -67,6 +67,7 @@ class Asked:
         ("amount", TransferFilter(amount_min="1", amount_max="1", status="failed")),
         ("reference", TransferFilter(reference_id="a", amount_min="1", amount_max="1")),
         ("reference", TransferFilter(reference_id="a", type="debit")),
+        ("refunds", TransferFilter(refunds=TRANSFER_ID, reference_id="a", status="failed")),
     ],
 )
 async def test_a_list_of_transfers_scans_the_index_for_its_filter(

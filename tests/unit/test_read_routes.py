@@ -40,6 +40,9 @@ _TRANSFER = _WALLET | {
     "settled_at": datetime(2026, 1, 2, tzinfo=UTC),
     "expires_at": None,
     "on_expiry": None,
+    "refunds": None,
+    "refunded_amount": None,
+    "refund_pending_amount": None,
     "completed_amount": None,
     "created_version": 2,
 }

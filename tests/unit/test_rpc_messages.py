@@ -34,6 +34,7 @@ from wallet.commands import (
     ExpireTransfer,
     FreezeWallet,
     Idempotency,
+    RefundTransfer,
     SettleTransfer,
     UnfreezeWallet,
     UpdateWallet,
@@ -48,6 +49,7 @@ FORMS = {
     4: "ebac26919ed29926b467a37ffb8c25dddf4b6a0592abbba4d5bcbcc610826fb0",
     5: "9f00d240a7239236b738cc8f95ec8eb2947e59032e5352c5502cabe60601a6ce",
     6: "b4448516125ad3b6cf7bdb70b96a4529e1ce44d03993a74c7b141e937384ec08",
+    7: "82fc3063e49e5ca0caf896cec178197cfed776318913186c687e61a40a17b9b3",
 }
 """Digests of each version's types. If this test fails, raise VERSION."""
 
@@ -68,6 +70,11 @@ def make_request(request_id: str) -> CommandRequest:
                 idempotency=Idempotency(key=IdempotencyKey("k"), fingerprint=b"f"),
             ),
             CommandItem(command=SettleTransfer(transfer_id=TRANSFER_ID, status="completed")),
+            CommandItem(
+                command=RefundTransfer(
+                    transfer_id=TRANSFER_ID, refunds=TRANSFER_ID, status="completed"
+                )
+            ),
             CommandItem(command=ExpireTransfer(transfer_id=TRANSFER_ID)),
             CommandItem(command=ClaimKey()),
             CommandItem(command=UpdateWallet(metadata={"a": None}, if_match=(1,))),
@@ -149,7 +156,7 @@ def test_a_field_that_is_not_known_is_refused_wherever_it_is() -> None:
     plain = msgspec.msgpack.decode(encode_submissions([make_request("a")]))
     maps = [one for one in structs_in(plain) if one]
     maps.remove({"a": None})
-    assert len(maps) == 20  # the request, nine items and their commands, a key
+    assert len(maps) == 22  # the request, ten items and their commands, a key
     commands = {type(item.command) for item in make_request("a").items}
     assert commands == set(get_args(Command)), "a command type is missing in this test"
     for one in maps:

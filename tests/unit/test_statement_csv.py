@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.http.statement_csv import COLUMNS, closing_row, entry_rows, harmless, opening_rows
-from tests.support.domain import TRANSFER_ID
+from tests.support.domain import TRANSFER_ID, transfer_id
 from wallet.representation import BalancesView
 from wallet.statement import StatementEntry
 
+REFERENCE = COLUMNS.index("reference_id")
+REFUNDED = transfer_id(7)
 BALANCES = BalancesView(version=3, balance="-6.50", pending_credit="4.00", pending_debit="0.00")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -32,6 +34,7 @@ def make_entry(reference_id: str | None) -> StatementEntry:
         pending_credit="0.00",
         pending_debit="0.00",
         reference_id=reference_id,
+        refunds=REFUNDED,
     )
 
 
@@ -63,6 +66,7 @@ def test_a_file_has_a_header_the_opening_entries_and_the_closing() -> None:
         "pending_debit": "0.00",
         "currency": "USD",
         "reference_id": 'say "hi", ü',
+        "refunds": REFUNDED,
     }
     assert closing[2] == ""
     assert body.count(b"\r\n") == 4
@@ -98,7 +102,7 @@ _EXECUTED = re.compile(r"[\s\"]*[=+\-@＝＋－＠]")
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20))
 def test_no_cell_of_a_reference_is_executed_whatever_separates_cells(reference: str) -> None:
     for cell in (
-        read(entry_rows([make_entry(reference)], "USD"))[0][-1],
+        read(entry_rows([make_entry(reference)], "USD"))[0][REFERENCE],
         *harmless(reference).split(";"),
     ):
         assert not _EXECUTED.match(cell)
@@ -108,4 +112,4 @@ def test_no_cell_of_a_reference_is_executed_whatever_separates_cells(reference: 
 def test_a_reference_is_read_back_but_for_apostrophes(reference: str) -> None:
     (row,) = read(entry_rows([make_entry(reference)], "USD"))
 
-    assert row[-1].replace("'", "") == reference.replace("'", "")
+    assert row[REFERENCE].replace("'", "") == reference.replace("'", "")
