@@ -13,8 +13,9 @@ from typing import Final
 
 import asyncpg
 
-from actors.journal.ports import JournalConflict, JournalUnavailable, OutcomeUnknown, ProbeFailed
+from actors.journal.ports import JournalConflict, JournalUnavailable, OutcomeUnknown
 from actors.journal.postgres_connection import ReconnectingConnection
+from actors.journal.probe_ports import ProbeFailed
 
 PROBE_SETTINGS: Final = {"application_name": "wallet-probe", "timezone": "UTC"}
 

@@ -28,10 +28,9 @@ from actors.journal.ports import (
     JournalUnavailable,
     LoadedState,
     OutcomeUnknown,
-    ProbeFailed,
     ReadSet,
-    WriteProbe,
 )
+from actors.journal.probe_ports import ProbeFailed, WriteProbe
 from wallet.ids import WalletId
 
 _log = structlog.get_logger(__name__)

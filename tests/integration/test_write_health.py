@@ -8,10 +8,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import asyncpg
 import pytest
 
-from actors.journal.ports import ProbeFailed
 from actors.journal.postgres import CONNECTION_SETTINGS, PostgresJournal
 from actors.journal.postgres_connection import ReconnectingConnection
 from actors.journal.postgres_probe import PROBE_SETTINGS, TABLES, PostgresWriteProbe
+from actors.journal.probe_ports import ProbeFailed
 from actors.shard.write_health import MonitoredJournal, WriteHealth, WriteHealthLimits
 from tests.support.ids import new_id
 from tests.support.waiting import stop, until, until_true

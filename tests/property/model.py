@@ -20,22 +20,25 @@ Responses are dicts as well: see `reported`.
 
 import copy
 from datetime import datetime, timedelta
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any
 
 from tests.property.model_answers import (
+    EXACT,
     Item,
     ModelRequest,
     Reported,
     asked,
     asked_item,
+    control_of,
     is_decided,
     refused,
     reported,
+    shown_amount,
+    wallet_body,
 )
 from tests.property.model_refunds import as_transfer, shown
 
-_EXACT = Context(prec=200)
 _LARGEST_MINOR = Decimal("9" * 38)
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _EXPIRY_MAX_S = 31_622_400
@@ -180,7 +183,7 @@ class Model:
             return "wallet_not_found"
         if item["match"] is not None and item["match"] != wallet["version"]:
             return "precondition_failed"
-        what, before = item["what"], _control_of(wallet)
+        what, before = item["what"], control_of(wallet)
         if wallet["status"] == "closed" and what != "close":
             return "wallet_closed"
         if what == "freeze":
@@ -199,7 +202,7 @@ class Model:
             kept = {name: value for name, value in patched.items() if value is not None}
             wallet |= {"limit": limit, "metadata": kept}
         self.reason = None
-        if _control_of(wallet) != before:
+        if control_of(wallet) != before:
             self.reason = None if what == "update" else item["reason"]
             wallet["version"] += 1
             wallet["updated"] = now
@@ -227,24 +230,24 @@ class Model:
         if stopped := self._stops(wallet, item["type"]):
             return stopped
         amount = Decimal(item["amount"])
-        largest = _LARGEST_MINOR.scaleb(-wallet["scale"], _EXACT)
+        largest = _LARGEST_MINOR.scaleb(-wallet["scale"], EXACT)
         if -int(amount.as_tuple().exponent) > wallet["scale"] or amount > largest:
             return "validation_error"
         if (item["expires"] or 0) > _EXPIRY_MAX_S:
             return "expiry_out_of_range"
         if item["type"] == "credit":
-            if _EXACT.add(wallet["balance"], wallet["limit"]) < amount:
+            if EXACT.add(wallet["balance"], wallet["limit"]) < amount:
                 return "insufficient_funds"
-            wallet["balance"] = _EXACT.subtract(wallet["balance"], amount)
+            wallet["balance"] = EXACT.subtract(wallet["balance"], amount)
         else:
-            held = _EXACT.add(wallet["pending_debit"], wallet["pending_credit"])
-            if _EXACT.add(_EXACT.add(wallet["balance"], held), amount) > largest:
+            held = EXACT.add(wallet["pending_debit"], wallet["pending_credit"])
+            if EXACT.add(EXACT.add(wallet["balance"], held), amount) > largest:
                 return "balance_out_of_range"
             if item["status"] == "completed":
-                wallet["balance"] = _EXACT.add(wallet["balance"], amount)
+                wallet["balance"] = EXACT.add(wallet["balance"], amount)
         if item["status"] == "pending":
             pending = f"pending_{item['type']}"
-            wallet[pending] = _EXACT.add(wallet[pending], amount)
+            wallet[pending] = EXACT.add(wallet[pending], amount)
         wallet["version"] += 1
         wallet["updated"] = now
         self.transfers[wallet_id, item["id"]] = {
@@ -270,7 +273,7 @@ class Model:
             return
         wallet = self.wallets[wallet_id]
         completes = transfer["then"] == "complete" and not self._stops(wallet, transfer["type"])
-        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        left = EXACT.subtract(transfer["amount"], transfer["done"])
         status, part = ("completed", left) if completes else ("failed", Decimal(0))
         self._end(wallet, transfer, status, now, part)
         transfer["reason"] = None if completes else "expired"
@@ -293,7 +296,7 @@ class Model:
             return None
         if transfer["status"] != "pending":
             return f"transfer_already_{transfer['status']}"
-        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        left = EXACT.subtract(transfer["amount"], transfer["done"])
         if part is not None and part > left:
             return "amount_exceeds_hold"
         if item["status"] == "completed" and (stopped := self._stops(wallet, transfer["type"])):
@@ -309,7 +312,7 @@ class Model:
         part: Decimal,
         now: str,
     ) -> None:
-        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        left = EXACT.subtract(transfer["amount"], transfer["done"])
         if item["status"] == "failed":
             self._end(wallet, transfer, "failed", now)
             transfer["reason"] = "reverted"
@@ -327,7 +330,7 @@ class Model:
         part: Decimal = Decimal(0),
     ) -> None:
         """Nothing is held any more, and ``part`` of what was is completed."""
-        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        left = EXACT.subtract(transfer["amount"], transfer["done"])
         self._move(wallet, transfer, left, part, now)
         transfer["status"] = status
         transfer["settled"] = now
@@ -342,11 +345,11 @@ class Model:
     ) -> None:
         """``held`` is held no longer: ``part`` of it is completed, the rest goes back."""
         pending = f"pending_{transfer['type']}"
-        wallet[pending] = _EXACT.subtract(wallet[pending], held)
+        wallet[pending] = EXACT.subtract(wallet[pending], held)
         # Money comes in with what completes of a debit, and back with what doesn't of a credit.
-        moved = part if transfer["type"] == "debit" else _EXACT.subtract(held, part)
-        wallet["balance"] = _EXACT.add(wallet["balance"], moved)
-        transfer["done"] = _EXACT.add(transfer["done"], part)
+        moved = part if transfer["type"] == "debit" else EXACT.subtract(held, part)
+        wallet["balance"] = EXACT.add(wallet["balance"], moved)
+        transfer["done"] = EXACT.add(transfer["done"], part)
         wallet["version"] += 1
         wallet["updated"] = now
 
@@ -358,45 +361,33 @@ class Model:
             return None
         names = ("balance", "pending_credit", "pending_debit")
         return {"version": wallet["version"]} | {
-            name: _text(wallet[name], wallet["scale"]) for name in names
+            name: shown_amount(wallet[name], wallet["scale"]) for name in names
         }
 
     def _wallet_body(self, wallet_id: str) -> dict[str, Any]:
-        wallet, balances = self.wallets[wallet_id], self._balances(wallet_id)
+        balances = self._balances(wallet_id)
         assert balances is not None
-        return balances | {
-            "id": wallet_id,
-            "reference_id": wallet["reference"],
-            "currency": wallet["currency"],
-            "scale": wallet["scale"],
-            "status": wallet["status"],
-            "metadata": wallet["metadata"],
-            "created_at": wallet["created"],
-            "updated_at": wallet["updated"],
-            "overdraft_limit": _text(wallet["limit"], wallet["scale"]),
-            "frozen": wallet["frozen"],
-            "frozen_reason": wallet["why"],
-        }
+        return wallet_body(wallet_id, self.wallets[wallet_id], balances)
 
     def _transfer_body(self, wallet_id: str, transfer_id: str) -> dict[str, Any]:
         wallet, transfer = self.wallets[wallet_id], self.transfers[wallet_id, transfer_id]
         more: dict[str, Any] = {}
         if transfer["expires"] is not None:
             more |= {"expires_at": transfer["expires"], "on_expiry": transfer["then"]}
-        left = _EXACT.subtract(transfer["amount"], transfer["done"])
+        left = EXACT.subtract(transfer["amount"], transfer["done"])
         if transfer["done"] and left:
-            more["completed_amount"] = _text(transfer["done"], wallet["scale"])
+            more["completed_amount"] = shown_amount(transfer["done"], wallet["scale"])
             if transfer["status"] == "pending":
-                more["pending_amount"] = _text(left, wallet["scale"])
+                more["pending_amount"] = shown_amount(left, wallet["scale"])
         more |= shown(
-            self.transfers, wallet_id, transfer_id, lambda one: _text(one, wallet["scale"])
+            self.transfers, wallet_id, transfer_id, lambda one: shown_amount(one, wallet["scale"])
         )
         return more | {
             "id": transfer_id,
             "wallet_id": wallet_id,
             "type": transfer["type"],
             "status": transfer["status"],
-            "amount": _text(transfer["amount"], wallet["scale"]),
+            "amount": shown_amount(transfer["amount"], wallet["scale"]),
             "currency": wallet["currency"],
             "reference_id": None,
             "metadata": {},
@@ -412,16 +403,3 @@ def _later(now: str, seconds: int | None) -> str | None:
     if seconds is None:
         return None
     return (datetime.strptime(now, _TIME) + timedelta(seconds=seconds)).strftime(_TIME)
-
-
-def _control_of(wallet: dict[str, Any]) -> list[Any]:
-    return [wallet[name] for name in ("status", "frozen", "why", "limit", "metadata")]
-
-
-def in_minor(amount: Decimal, scale: int) -> Decimal:
-    """``amount`` in minor units, exactly."""
-    return amount.scaleb(scale, _EXACT)
-
-
-def _text(amount: Decimal, scale: int) -> str:
-    return f"{amount.quantize(Decimal(1).scaleb(-scale), context=_EXACT):f}"

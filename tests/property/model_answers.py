@@ -1,10 +1,13 @@
 """The model's responses, and what of a request counts as asked for."""
 
+from decimal import Context, Decimal
 from typing import Any
 
 ModelRequest = dict[str, Any]
 Item = dict[str, Any]
 Reported = dict[str, Any]
+
+EXACT = Context(prec=200)
 
 _KEPT_REFUSALS = {
     "insufficient_funds",
@@ -56,3 +59,33 @@ def reported(answers: list[dict[str, Any]], **whole: Any) -> Reported:
         "wallet": None,
         "replayed": False,
     } | whole
+
+
+def wallet_body(wallet_id: str, wallet: dict[str, Any], balances: dict[str, Any]) -> dict[str, Any]:
+    """What is shown of a wallet."""
+    return balances | {
+        "id": wallet_id,
+        "reference_id": wallet["reference"],
+        "currency": wallet["currency"],
+        "scale": wallet["scale"],
+        "status": wallet["status"],
+        "metadata": wallet["metadata"],
+        "created_at": wallet["created"],
+        "updated_at": wallet["updated"],
+        "overdraft_limit": shown_amount(wallet["limit"], wallet["scale"]),
+        "frozen": wallet["frozen"],
+        "frozen_reason": wallet["why"],
+    }
+
+
+def in_minor(amount: Decimal, scale: int) -> Decimal:
+    """``amount`` in minor units, exactly."""
+    return amount.scaleb(scale, EXACT)
+
+
+def shown_amount(amount: Decimal, scale: int) -> str:
+    return f"{amount.quantize(Decimal(1).scaleb(-scale), context=EXACT):f}"
+
+
+def control_of(wallet: dict[str, Any]) -> list[Any]:
+    return [wallet[name] for name in ("status", "frozen", "why", "limit", "metadata")]

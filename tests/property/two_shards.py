@@ -18,8 +18,8 @@ from actors.rpc.messages import (
     RequestResult,
 )
 from actors.shard.shard import Shard
-from tests.property.model import Model, in_minor
-from tests.property.model_answers import Item, ModelRequest, Reported
+from tests.property.model import Model
+from tests.property.model_answers import Item, ModelRequest, Reported, in_minor
 from tests.property.model_refunds import refunded
 from tests.support.faulty_journal import Fault, FaultyJournal
 from tests.support.write_side import LIMITS, DetachedRelay

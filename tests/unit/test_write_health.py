@@ -15,11 +15,11 @@ from actors.journal.ports import (
     JournalUnavailable,
     LoadedState,
     OutcomeUnknown,
-    ProbeFailed,
     ReadSet,
     StoredAnswer,
     TransferKey,
 )
+from actors.journal.probe_ports import ProbeFailed
 from actors.shard.write_health import MonitoredJournal, WriteHealth, WriteHealthLimits
 from tests.support.domain import NOW, TRANSFER_ID, WALLET_ID, changed, make_transfer, make_wallet
 from tests.support.waiting import stop, until
