@@ -46,6 +46,8 @@ class _Transfer(msgspec.Struct):
     completed_amount: str = ""
     """Only if a part was completed."""
     type: str = ""
+    refunds: str = ""
+    """Only of a refund."""
     currency: str = ""
     balance: str = ""
     wallet: dict[str, Any] = {}
@@ -190,7 +192,8 @@ def line_of(payload: bytes) -> str:
     what = event.type.removeprefix("transfer.")
     if data.amount:
         part = f"{data.completed_amount} of " if data.completed_amount else ""
-        what = f"{data.type} {part}{data.amount} {what}"
+        kind = f"refund, {data.type}" if data.refunds else data.type
+        what = f"{kind} {part}{data.amount} {what}"
     at = event.time.astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
     return f"{at}  {event.subject}  {event.walletversion:>6}  {what:<26} {balance}"
 

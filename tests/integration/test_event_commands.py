@@ -170,3 +170,10 @@ def test_a_line_says_how_much_of_a_hold_was_completed() -> None:
     decoded = json.loads(event(WALLET, 3)[1])
     decoded["data"]["completed_amount"] = "0.40"
     assert "debit 0.40 of 1.50 completed" in line_of(json.dumps(decoded).encode())
+
+
+def test_a_line_says_that_a_transfer_is_a_refund() -> None:
+    decoded = json.loads(event(WALLET, 3)[1])
+    decoded["data"]["refunds"] = WALLET
+
+    assert "refund, debit 1.50 completed" in line_of(json.dumps(decoded).encode())
