@@ -86,15 +86,16 @@ _CATCH_UP_EDITS: Final[Mapping[str, str]] = {
         "        version, version, expires_at, on_expiry, refunds\n"
     ),
     "\n    UPDATE wallet_projections SET\n        (version,": """
-    UPDATE transfer_projections p SET refunded_amount = r.refunded_amount,
-        refund_pending_amount = r.refund_pending_amount
-    FROM (
+    FOR e IN
         SELECT DISTINCT ON (refunds) refunds, refunded_amount, refund_pending_amount
         FROM wallet_events
         WHERE wallet_id = wallet AND version > at AND version <= target AND refunds IS NOT NULL
         ORDER BY refunds, version DESC
-    ) r
-    WHERE p.wallet_id = wallet AND p.transfer_id = r.refunds;
+    LOOP
+        UPDATE transfer_projections SET refunded_amount = e.refunded_amount,
+            refund_pending_amount = e.refund_pending_amount
+        WHERE wallet_id = wallet AND transfer_id = e.refunds;
+    END LOOP;
 
     UPDATE wallet_projections SET
         (version,""",

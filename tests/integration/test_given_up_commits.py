@@ -24,6 +24,7 @@ from wallet.ids import WalletId
 _TIMEOUT_S = 0.4
 _NAME = "wallet-test-shard"
 
+_WAITS_FOR_STANDBY = "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $1"
 _BACKENDS = (
     "SELECT count(*) FROM pg_stat_activity "
     "WHERE datname = current_database() AND application_name = $1"
@@ -70,7 +71,9 @@ async def observer(database: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
 
 
 @asynccontextmanager
-async def standby_unavailable(observer: "asyncpg.Connection[Any]") -> AsyncIterator[None]:
+async def standby_unavailable(
+    database: str, observer: "asyncpg.Connection[Any]"
+) -> AsyncIterator[None]:
     async def configured(names: str) -> None:
         await observer.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         await observer.execute("SELECT pg_reload_conf()")
@@ -81,10 +84,32 @@ async def standby_unavailable(observer: "asyncpg.Connection[Any]") -> AsyncItera
         await until_true(seen)
 
     await configured("away")
+    await _until_commits_wait(database, observer)
     try:
         yield
     finally:
         await configured("")
+
+
+async def _until_commits_wait(database: str, observer: "asyncpg.Connection[Any]") -> None:
+    """The server's checkpointer turns the waiting on, at some time after sessions see the name."""
+    connection = await asyncpg.connect(database, server_settings={"synchronous_commit": "on"})
+    pid = connection.get_server_pid()
+
+    async def waits() -> bool:
+        write = "SELECT pg_logical_emit_message(true, 'test', '')"
+        commit = asyncio.create_task(connection.execute(write))
+        while not commit.done():
+            if await observer.fetchval(_WAITS_FOR_STANDBY, pid):
+                await observer.execute("SELECT pg_cancel_backend($1)", pid)
+                await commit
+                return True
+        return False
+
+    try:
+        await until_true(waits)
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager
@@ -131,7 +156,7 @@ async def test_a_commit_that_no_standby_has_is_never_a_yes_and_piles_nothing_up(
 ) -> None:
     async with short_timeout_shard(database) as shard, asyncio.timeout(60):
         wallet = await shard.create_wallet()
-        async with standby_unavailable(observer):
+        async with standby_unavailable(database, observer):
             asking = asyncio.create_task(request_often(shard, wallet, 8))
             assert await most_backends(observer, asking) <= 3
             assert "done" not in asking.result()
@@ -155,7 +180,7 @@ async def test_a_backend_that_was_given_up_is_ended_by_the_next_connection(
     session = await connection.connect()
     making = CommitRequestBuilder()
     making.create(WalletId(new_id()))
-    async with standby_unavailable(observer):
+    async with standby_unavailable(database, observer):
         with pytest.raises(OutcomeUnknown):
             await journal.commit(making.write)
         assert await observer.fetchval(_WAITING_FOR_STANDBY, _NAME) == 1
@@ -177,7 +202,7 @@ async def test_a_cancelled_wait_for_a_standby_is_an_unknown_outcome(
     await connection.connect()
     making = CommitRequestBuilder()
     making.create(WalletId(new_id()))
-    async with standby_unavailable(observer), asyncio.timeout(30):
+    async with standby_unavailable(database, observer), asyncio.timeout(30):
         commit = asyncio.create_task(_committed(journal, making))
 
         async def waits() -> bool:
@@ -259,7 +284,7 @@ async def test_a_refusal_that_no_standby_has_is_not_answered(
     async with short_timeout_shard(database) as shard, asyncio.timeout(60):
         wallet = await shard.create_wallet()
         command = credit("10")
-        async with standby_unavailable(observer):
+        async with standby_unavailable(database, observer):
             for attempt in (2, 3):
                 reply = await shard.request(
                     wallet, command, attempt=attempt, timeout_s=3 * _TIMEOUT_S
