@@ -1,6 +1,5 @@
 """The files below `deploy/` are consistent with the code and with each other."""
 
-import ast
 import os
 import re
 import subprocess
@@ -275,23 +274,3 @@ def test_make_has_every_target_once() -> None:
     )
 
     assert done.stderr == ""
-
-
-def test_the_image_has_every_package_that_its_modules_import() -> None:
-    ours = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
-    copied = [ROOT / line[1:] for line in lines if line.startswith("!")]
-    modules = [file for path in copied if path.is_dir() for file in path.rglob("*.py")]
-    imported = {
-        name.partition(".")[0]
-        for module in modules
-        for statement in ast.parse(module.read_text(encoding="utf-8")).body
-        for name in (
-            [statement.module or ""]
-            if isinstance(statement, ast.ImportFrom)
-            else [one.name for one in statement.names]
-            if isinstance(statement, ast.Import)
-            else []
-        )
-    }
-    assert imported & ours <= {path.relative_to(ROOT).parts[0] for path in copied}
