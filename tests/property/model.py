@@ -19,7 +19,6 @@ Responses are dicts as well: see `reported`.
 """
 
 import copy
-from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +31,7 @@ from tests.property.model_answers import (
     asked_item,
     control_of,
     is_decided,
+    later,
     refused,
     reported,
     shown_amount,
@@ -40,7 +40,6 @@ from tests.property.model_answers import (
 from tests.property.model_refunds import as_transfer, shown
 
 _LARGEST_MINOR = Decimal("9" * 38)
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _EXPIRY_MAX_S = 31_622_400
 
 
@@ -258,7 +257,7 @@ class Model:
             "created": now,
             "settled": now if item["status"] == "completed" else None,
             "done": amount if item["status"] == "completed" else Decimal(0),
-            "expires": _later(now, item["expires"]),
+            "expires": later(now, item["expires"]),
             "then": item["then"],
             "of": item.get("of"),
         }
@@ -397,9 +396,3 @@ class Model:
             "effect": "in" if transfer["type"] == "debit" else "out",
             "wallet": self._balances(wallet_id),
         }
-
-
-def _later(now: str, seconds: int | None) -> str | None:
-    if seconds is None:
-        return None
-    return (datetime.strptime(now, _TIME) + timedelta(seconds=seconds)).strftime(_TIME)

@@ -1,5 +1,6 @@
 """The model's responses, and what of a request counts as asked for."""
 
+from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
@@ -8,6 +9,7 @@ Item = dict[str, Any]
 Reported = dict[str, Any]
 
 EXACT = Context(prec=200)
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 _KEPT_REFUSALS = {
     "insufficient_funds",
@@ -89,3 +91,10 @@ def shown_amount(amount: Decimal, scale: int) -> str:
 
 def control_of(wallet: dict[str, Any]) -> list[Any]:
     return [wallet[name] for name in ("status", "frozen", "why", "limit", "metadata")]
+
+
+def later(now: str, seconds: int | None) -> str | None:
+    """That many seconds after ``now``; None if there are none."""
+    if seconds is None:
+        return None
+    return (datetime.strptime(now, _TIME) + timedelta(seconds=seconds)).strftime(_TIME)
