@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from serve_app.http.times import TIME_PATTERN
 from serve_app.openapi.route_spec import query
-from serve_app.routes.list_queries import METADATA
+from serve_app.routes.list_queries import ENTRY_PATTERN, METADATA
 from wallet.api_limits import (
     METADATA_ENTRIES_MAX,
     METADATA_VALUE_MAX,
@@ -53,7 +53,11 @@ METADATA_FILTER: Final[Json] = {
         "type": "object",
         "maxProperties": METADATA_ENTRIES_MAX,
         "propertyNames": {"pattern": r"^metadata\.[^\x00-\x1f\x7f]{1,64}$"},
-        "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_MAX},
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": METADATA_VALUE_MAX,
+            "pattern": ENTRY_PATTERN,
+        },
     },
 }
 

@@ -27,6 +27,9 @@ WALLET_CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{32}$"
 METADATA: Final = "metadata"
 """A filter for an entry is sent as ``metadata.KEY=value``."""
 
+ENTRY_PATTERN: Final = r"^[^\x00]*$"
+"""Of an entry's value: Postgres can't compare a text with NUL."""
+
 _PREFIX: Final = f"{METADATA}."
 
 ReferenceId = Annotated[
@@ -38,7 +41,7 @@ _Entries = Annotated[
         Annotated[
             str, StringConstraints(min_length=1, max_length=METADATA_KEY_MAX, pattern=TEXT_PATTERN)
         ],
-        Annotated[str, StringConstraints(max_length=METADATA_VALUE_MAX, pattern=r"^[^\x00]*$")],
+        Annotated[str, StringConstraints(max_length=METADATA_VALUE_MAX, pattern=ENTRY_PATTERN)],
     ],
     Field(max_length=METADATA_ENTRIES_MAX),
 ]
