@@ -5,22 +5,34 @@ from typing import Final, Protocol
 
 _HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"\r\ncontent-length:"
+_CLOSES: Final = b"\r\nconnection: close"
 
 
 class Owner(Protocol):
     """The user of the connection."""
 
     def answered(self, connection: "Connection", status: int, body: bytes) -> None:
-        """A response arrived; the connection is free again."""
+        """A response arrived; the connection is free again, or ``is_closing``."""
 
     def lost(self, connection: "Connection", *, in_flight: bool) -> None:
         """The connection ended, maybe with a request in flight."""
 
 
 class Connection(asyncio.Protocol):
-    """Sends one request at a time. ``intended`` is the owner's: when the request was due."""
+    """Sends one request at a time. ``intended`` is the owner's: when the request was due.
 
-    __slots__ = ("_buffer", "_expected", "_owner", "_transport", "_waiting", "intended")
+    ``is_closing``: the server takes no further request on this connection. `lost` follows.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_expected",
+        "_owner",
+        "_transport",
+        "_waiting",
+        "intended",
+        "is_closing",
+    )
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
@@ -29,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._expected = 0
         self._waiting = False
         self.intended = 0.0
+        self.is_closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
@@ -51,13 +64,17 @@ class Connection(asyncio.Protocol):
         if end < 0:
             self._buffer = buffer
             return
-        length = _content_length(buffer[:end])
+        head = buffer[:end].lower()
+        length = _content_length(head)
         whole = end + len(_HEAD_END) + length
         if len(buffer) < whole:
             self._buffer, self._expected = buffer, whole
             return
         self._buffer, self._expected = b"", 0
         self._waiting = False
+        if _CLOSES in head:
+            self.is_closing = True
+            self.close()
         self._owner.answered(self, int(buffer[9:12]), buffer[end + len(_HEAD_END) : whole])
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,8 +87,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-def _content_length(head: bytes) -> int:
-    lowered = head.lower()
+def _content_length(lowered: bytes) -> int:
     start = lowered.find(_LENGTH)
     if start < 0:
         # 204 and 304 have no body; the service sends no chunked responses.

@@ -98,6 +98,14 @@ class KeyedLoad:
         while self._left:
             assert time.monotonic() < deadline, f"{self._left} requests without success"
             await asyncio.sleep(_RETRY_S)
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for connection in list(self._free):
+            connection.close()
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -127,7 +135,8 @@ class KeyedLoad:
         request = self._sent.pop(connection, None)
         if request is None:  # The end of an idle connection is announced with a 408.
             return
-        self._free.append(connection)
+        if not connection.is_closing:
+            self._free.append(connection)
         if status == 201:
             self._succeeded(request)
         else:

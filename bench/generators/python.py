@@ -152,7 +152,10 @@ class Generator:
         self._go_on(connection)
 
     def _go_on(self, connection: Connection) -> None:
-        if self._due:
+        if connection.is_closing:
+            if self._in_flight == 0:
+                self._idle.set()
+        elif self._due:
             self._send(connection, self._due.popleft())
         elif self._load.rate is None and self._may_send():
             self._send(connection, _clock())

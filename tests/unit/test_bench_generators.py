@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.generators import python
+from bench.generators.keyed import KeyedLoad
 from bench.generators.latency import Latencies, percentile
 from bench.generators.load_spec import LoadSpec
 from bench.generators.python import Generator
@@ -18,6 +19,7 @@ from bench.generators.request_script import (
     read_templates,
 )
 from bench.generators.requests import RequestSource, encode
+from tests.support.waiting import until
 
 URL = "http://127.0.0.1:8089"
 WALLET = "01a20661-b79b-7859-b245-d1cdb37fd592"
@@ -179,3 +181,29 @@ async def test_a_stall_is_felt_by_every_request_that_was_due_in_it(
     assert result.accepted == 10
     assert result.latency.max_ms >= 150
     assert result.latency.p50_ms >= 20  # a closed loop would have reported less than 2 ms
+
+
+async def test_nothing_is_sent_on_a_connection_that_the_server_will_close() -> None:
+    """A balancer that reloads says so with a response; a later request would not be answered."""
+    requests_by_connection: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(requests_by_connection)
+        requests_by_connection.append(0)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"}"):
+                requests_by_connection[number] += 1
+                writer.write(
+                    b"HTTP/1.1 201 Created\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+                )
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        load = KeyedLoad(f"http://127.0.0.1:{port}", [WALLET], rate=400)
+        load.start()
+        await until(lambda: load.acknowledged[WALLET] >= 50)
+        await asyncio.to_thread(load.stop)
+
+    assert max(requests_by_connection) == 1
+    assert all(outcome.failures == () for outcome in load.outcomes)
