@@ -3,9 +3,14 @@
 A load balancer asks `/healthz` of every node. Serve's template sends that to any replica of the
 cluster, whatever becomes of this node. Here it is answered by the first of these that applies:
 
-1. 503 while the node drains: `deploy.node.drain` said so on the admin socket, or Serve did.
+1. 503 while the node drains: `deploy.node.drain` said so on the admin socket.
 2. The replica on this node answers: 503 if it reaches no shard.
-3. Without a replica on this node: 200 if one on another node can be reached, else 503.
+3. Without a replica on this node: 503 if Serve drains the node's HAProxy, which it will end.
+4. Otherwise 200 if a replica on another node can be reached, else 503.
+
+Serve's word counts only without a replica here. Serve drains the HAProxy of a node that has lost its
+last replica. If its controller dies meanwhile, the next one takes that HAProxy for a healthy one
+and never ends the drain, although a replica has started on the node (decision 0086).
 
 Serve's template turns HAProxy's own 502, 503 and 504 into one page with the status 500, which does
 not say whether a request was applied. Here they are problem documents:
@@ -108,22 +113,26 @@ def errorfile_lines(folder: Path) -> list[str]:
 
 
 def health_rules(backend: str, *, drains: bool) -> list[str]:
-    """The rules of the frontend for ``/healthz``. ``drains``: Serve says so."""
+    """The rules of the frontend for ``/healthz``. ``drains``: Serve says so, maybe of before."""
     unavailable = (
         f'    http-request return status 503 content-type "{_PROBLEM_JSON}" '
         f"hdr Retry-After {_RETRY_AFTER_S} string '{_NOT_ACCEPTING.document}' if node_health"
     )
-    rules = ["    acl node_health path /healthz"]
-    if drains:
-        return [*rules, unavailable]
     here = f"{{ nbsrv({backend}{_HERE}) ge 1 }}"
     anywhere = f"{{ nbsrv({backend}) ge 1 }}"
+    without_replica = (
+        [f"{unavailable} !{here}"]
+        if drains
+        else [
+            f"{unavailable} !{here} !{anywhere}",
+            '    http-request return status 200 content-type "application/json" '
+            f'string \'{{"status":"ok"}}\' if node_health !{here}',
+        ]
+    )
     return [
-        *rules,
+        "    acl node_health path /healthz",
         f"{unavailable} {{ nbsrv({ADMISSION}) eq 0 }}",
-        f"{unavailable} !{here} !{anywhere}",
-        '    http-request return status 200 content-type "application/json" '
-        f'string \'{{"status":"ok"}}\' if node_health !{here}',
+        *without_replica,
         f"    use_backend {backend}{_HERE} if node_health",
     ]
 

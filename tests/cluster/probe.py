@@ -50,7 +50,9 @@ def health(node: Node) -> int:
 
 def wait_until_healthy(*nodes: Node, timeout_s: float) -> None:
     for node in nodes:
-        assert wait_until(partial(_is_healthy, node), timeout_s=timeout_s), node.name
+        assert wait_until(partial(_is_healthy, node), timeout_s=timeout_s), (
+            f"{node.name}: /healthz is {health(node) or 'not reachable'}"
+        )
 
 
 def _is_healthy(node: Node) -> bool:

@@ -115,6 +115,22 @@ async def test_a_drained_node_is_unhealthy_at_once_and_after_a_reload(
         assert (await get(door)).status_code == 503
 
 
+async def test_a_replica_answers_for_a_node_that_serve_forgot_to_undrain(folder: Path) -> None:
+    async with front_door(folder) as door:
+        async with replica() as (one, port):
+            door.write(replica=port, drains=True)
+            await door.start()
+            await until_health_is(door, 200)
+            assert (await get(door)).text == "replica"
+
+            one.health = 503
+            assert (await get(door)).status_code == 503
+            one.health = 200
+
+        await until_health_is(door, 503)
+        assert (await get(door)).headers["content-type"] == "application/problem+json"
+
+
 async def test_a_connection_that_breaks_leaves_it_open_whether_it_was_applied(folder: Path) -> None:
     async with front_door(folder) as door, replica() as (_, port):
         door.write(replica=port)

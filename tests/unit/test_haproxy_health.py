@@ -83,14 +83,18 @@ def test_maintenance_of_one_server_makes_the_node_unhealthy(door: FrontDoor) -> 
     assert first.endswith(f"if node_health {{ nbsrv({backend}) eq 0 }}")
 
 
-def test_a_node_that_serve_drains_is_unhealthy_whatever_runs(door: FrontDoor) -> None:
+def test_a_node_that_serve_drains_is_unhealthy_without_a_replica(door: FrontDoor) -> None:
     door.write(replica=30002, drains=True)
 
     rules = health_rules(edited(door))
 
-    assert len(rules) == 2
-    assert "status 503" in rules[1]
-    assert rules[1].endswith("' if node_health")
+    assert not [rule for rule in rules if "status 200" in rule]
+    assert [rule.endswith(f"if node_health !{{ nbsrv({HERE}) ge 1 }}") for rule in rules[1:]] == [
+        False,
+        True,
+        False,
+    ]
+    assert rules[-1] == f"use_backend {HERE} if node_health"
 
 
 def test_requests_to_a_machine_that_vanished_end(door: FrontDoor) -> None:
