@@ -19,13 +19,14 @@ are already committed.
 """
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
 
-from actors.dispatch.pending_calls import ContentionDetector, PendingRequest
+from actors.dispatch.pending_calls import Caller, ContentionDetector, PendingRequest
 from actors.dispatch.ring import ring_of
 from actors.dispatch.tracing import submit_traced
 from actors.fair_queue import FairQueue, Overflow, Taken
@@ -67,10 +68,54 @@ class Dispatcher:
 
     async def submit(self, request: CommandRequest) -> RequestResult:
         """The shard's reply, or a failure by the request's deadline."""
-        shard_queue = self._shard_queues[self._ring.shard_of(request.wallet_id)]
         if tracing.enabled:
-            return await submit_traced(shard_queue.submit, request)
-        return await shard_queue.submit(request)
+            return await submit_traced(self._submit, request)
+        return await self._submit(request)
+
+    async def submit_all(self, requests: Sequence[CommandRequest]) -> list[RequestResult]:
+        """The replies, in the order of ``requests``, which have one ``timeout_s``.
+
+        Requests of a wallet are decided in order, those of different wallets in any.
+        """
+        if tracing.enabled:
+            return await asyncio.gather(*map(self.submit, requests))
+        return await self._submit_all(requests)
+
+    async def _submit(self, request: CommandRequest) -> RequestResult:
+        loop = asyncio.get_running_loop()
+        now, caller = loop.time(), Caller(1)
+        pending = PendingRequest(request, now + request.timeout_s, caller)
+        if (failure := self._queue_of(request).put(pending, now)) is not None:
+            return failure
+        timer = loop.call_at(pending.deadline, pending.expire)
+        try:
+            await caller.replied
+        finally:
+            timer.cancel()
+        return pending.reply
+
+    async def _submit_all(self, requests: Sequence[CommandRequest]) -> list[RequestResult]:
+        if not requests:
+            return []
+        loop = asyncio.get_running_loop()
+        now, timeout_s = loop.time(), requests[0].timeout_s
+        assert all(request.timeout_s == timeout_s for request in requests), "one timer is set"
+        caller, deadline = Caller(len(requests)), now + timeout_s
+        pending_requests = []
+        for request in requests:
+            pending = PendingRequest(request, deadline, caller)
+            pending_requests.append(pending)
+            if (failure := self._queue_of(request).put(pending, now)) is not None:
+                pending.answer(failure)
+        timer = loop.call_at(deadline, _expire_all, pending_requests)
+        try:
+            await caller.replied
+        finally:
+            timer.cancel()
+        return [pending.reply for pending in pending_requests]
+
+    def _queue_of(self, request: CommandRequest) -> "_ShardQueue":
+        return self._shard_queues[self._ring.shard_of(request.wallet_id)]
 
     def overload(self, wallet_id: WalletId) -> Failure | None:
         """Why a request for this wallet would be rejected now; None if it would not. Check this
@@ -106,20 +151,15 @@ class _ShardQueue:
     def queued(self) -> int:
         return self._queue.commands
 
-    async def submit(self, request: CommandRequest) -> RequestResult:
-        loop = asyncio.get_running_loop()
-        now, wallet_id = loop.time(), request.wallet_id
-        pending = PendingRequest(request, now + request.timeout_s)
-        overflow = self._queue.put(wallet_id, pending, len(request.items))
+    def put(self, pending: PendingRequest, now: float) -> Failure | None:
+        """Queue ``pending``; why not, if it exceeds a bound."""
+        wallet_id = pending.request.wallet_id
+        overflow = self._queue.put(wallet_id, pending, pending.size)
         if overflow is not None:
             return self._overloaded(overflow, wallet_id)
         self._contention.record(wallet_id, now)
         self._schedule_flush()
-        timer = loop.call_at(pending.deadline, pending.expire)
-        try:
-            return await pending.reply
-        finally:
-            timer.cancel()
+        return None
 
     def _schedule_flush(self) -> None:
         """Flush after this iteration of the event loop has queued all its requests."""
@@ -184,9 +224,9 @@ class _ShardQueue:
         failures, loop = 0, asyncio.get_running_loop()
         give_up_at = loop.time() + self._limits.shard_unreachable_timeout_s
         while True:
-            # A request with a finished reply has reached its deadline, or its client is gone. If
-            # it was never delivered, it never will be.
-            pending_requests = [pending for pending in pending_requests if not pending.reply.done()]
+            # A request that is over has reached its deadline, or its client is gone. If it was
+            # never delivered, it never will be.
+            pending_requests = [pending for pending in pending_requests if not pending.is_over]
             if not pending_requests:
                 return
             try:
@@ -232,13 +272,18 @@ class _ShardQueue:
         )
         self._s_per_command += _RATE_WEIGHT * (s_per_command - self._s_per_command)
 
-    def _resolve_in_chunks(self, answers: list[tuple[PendingRequest, RequestResult]]) -> None:
-        """A few per iteration of the event loop: each writes a response to its socket, and other
-        requests must not wait for hundreds of an overloaded wallet's responses."""
-        for pending, reply in answers[:_RESOLVED_PER_TICK]:
-            pending.answer(reply)
-        if rest := answers[_RESOLVED_PER_TICK:]:
-            asyncio.get_running_loop().call_soon(self._resolve_in_chunks, rest)
+    def _resolve_in_chunks(
+        self, answers: list[tuple[PendingRequest, RequestResult]], start: int = 0
+    ) -> None:
+        """A few callers per iteration of the event loop: each writes a response to its socket, and
+        other requests must not wait for hundreds of an overloaded wallet's responses."""
+        callers = 0
+        for index in range(start, len(answers)):
+            pending, reply = answers[index]
+            callers += pending.answer(reply)
+            if callers == _RESOLVED_PER_TICK:
+                asyncio.get_running_loop().call_soon(self._resolve_in_chunks, answers, index + 1)
+                return
 
     def overload(self, wallet_id: WalletId) -> Failure | None:
         """Why one more command for this wallet would be rejected now; None if it would not."""
@@ -255,6 +300,11 @@ class _ShardQueue:
             applied="no",
             retry_after_s=waiting * self._s_per_command,
         )
+
+
+def _expire_all(pending_requests: list[PendingRequest]) -> None:
+    for pending in pending_requests:
+        pending.expire()
 
 
 def _for_delivery(pending: PendingRequest, now: float) -> CommandRequest:

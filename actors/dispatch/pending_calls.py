@@ -1,4 +1,4 @@
-"""A pending request of a dispatcher, and detection of contention between wallets."""
+"""Pending requests of a dispatcher, and detection of contention between wallets."""
 
 import asyncio
 from typing import Final
@@ -16,27 +16,59 @@ _Arrival = tuple[WalletId | None, float]
 _NOBODY: Final[_Arrival] = (None, float("-inf"))
 
 
+class Caller:
+    """Waits for the replies of ``requests`` requests."""
+
+    __slots__ = ("_left", "replied")
+
+    def __init__(self, requests: int) -> None:
+        self._left = requests
+        self.replied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once all have replies. Cancelled: the caller is gone."""
+
+    def count_reply(self) -> bool:
+        """Whether this was the last reply that it waits for."""
+        self._left -= 1
+        if self._left or self.replied.done():
+            return False
+        self.replied.set_result(None)
+        return True
+
+
 class PendingRequest:
     """A command request that has no reply yet. ``deadline`` is a loop time."""
 
-    __slots__ = ("attempt", "deadline", "delivered", "reply", "request")
+    __slots__ = ("_caller", "_reply", "attempt", "deadline", "delivered", "request")
 
-    def __init__(self, request: CommandRequest, deadline: float) -> None:
+    def __init__(self, request: CommandRequest, deadline: float, caller: Caller) -> None:
         self.request = request
         self.deadline = deadline
         self.attempt = 1
         self.delivered = False
-        self.reply: asyncio.Future[RequestResult] = asyncio.get_running_loop().create_future()
+        self._caller = caller
+        self._reply: RequestResult | None = None
 
     @property
     def size(self) -> int:
         """Number of its commands."""
         return len(self.request.items)
 
-    def answer(self, reply: RequestResult) -> None:
-        """Set its reply, unless it has one."""
-        if not self.reply.done():
-            self.reply.set_result(reply)
+    @property
+    def reply(self) -> RequestResult:
+        assert self._reply is not None, "INV-6 each request has one reply"
+        return self._reply
+
+    @property
+    def is_over(self) -> bool:
+        """It has a reply, or nobody waits for one."""
+        return self._reply is not None or self._caller.replied.done()
+
+    def answer(self, reply: RequestResult) -> bool:
+        """Set its reply, unless it has one. Whether its caller has all replies now."""
+        if self._reply is not None:
+            return False
+        self._reply = reply
+        return self._caller.count_reply()
 
     def expire(self) -> None:
         """Fail it: the deadline has passed. If it was never delivered, it never will be."""
@@ -48,8 +80,8 @@ class PendingRequest:
 
     def fail(self, error: BaseException) -> None:
         """Raise ``error`` in the caller, unless it has a reply."""
-        if not self.reply.done():
-            self.reply.set_exception(error)
+        if not self.is_over:
+            self._caller.replied.set_exception(error)
 
 
 class ContentionDetector:

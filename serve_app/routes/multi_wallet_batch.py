@@ -75,11 +75,25 @@ def by_wallet(batch_items: Sequence[WalletBatchItem]) -> Positions:
     return positions
 
 
-def _chunks(positions: Positions) -> Iterator[tuple[str | None, int, list[int]]]:
-    """The chunks of each wallet: wallet, offset of the first item, item indexes."""
-    for wallet, indexes in positions.items():
-        for start in range(0, len(indexes), CHUNK_ITEMS):
-            yield wallet, start, indexes[start : start + CHUNK_ITEMS]
+class Chunk(NamedTuple):
+    """Items of one wallet that are one transaction."""
+
+    wallet: str | None
+    start: int
+    """Offset of the first among the wallet's items."""
+    indexes: list[int]
+    """Of the items in the request."""
+
+
+def _rounds(positions: Positions) -> Iterator[list[Chunk]]:
+    """The first chunk of each wallet, then the second of those that have one, and so on."""
+    longest = max(map(len, positions.values()), default=0)
+    for start in range(0, longest, CHUNK_ITEMS):
+        yield [
+            Chunk(wallet, start, indexes[start : start + CHUNK_ITEMS])
+            for wallet, indexes in positions.items()
+            if start < len(indexes)
+        ]
 
 
 async def claim_key(
@@ -99,8 +113,9 @@ async def claim_key(
         Problem: the key was used for another request; or the claim failed, so nothing was started.
     """
     parts = {
-        (wallet, start): batch_fingerprint([items[index] for index in chunk])
-        for wallet, start, chunk in _chunks(positions)
+        (chunk.wallet, chunk.start): batch_fingerprint([items[index] for index in chunk.indexes])
+        for chunks in _rounds(positions)
+        for chunk in chunks
     }
     wallets = [canonical_uuid(item.wallet_id) or item.wallet_id for item in batch_items]
     request_fingerprint = many_wallets_fingerprint(wallets, parts.values())
@@ -159,56 +174,79 @@ async def submit_by_wallet(
     *,
     undecided: Undecided,
 ) -> Done:
-    """Submit each wallet's items as separate requests, wallets in parallel.
+    """Submit each wallet's items as separate requests: all wallets' first chunks together, then all
+    second ones.
 
     Wallets without a decision are added to ``undecided``.
     """
     results: dict[int, BatchResult] = {}
     clock = asyncio.get_running_loop().time
     deadline = clock() + call.timeout_s
-    not_replayed = 0
-
-    async def submit(wallet: str | None, indexes: list[int]) -> None:
-        nonlocal not_replayed
-        for _, start, chunk in _chunks({wallet: indexes}):
-            in_time = replace(call, timeout_s=max(deadline - clock(), 0.0))
-            chunk_items = [items[index] for index in chunk]
-            done = await _submit_chunk(in_time, wallet, start, chunk_items, undecided)
-            not_replayed += not done.replayed
-            results.update(zip(chunk, done.results, strict=True))
-
-    await asyncio.gather(*(submit(wallet, indexes) for wallet, indexes in positions.items()))
-    return Done([results[index] for index in range(len(items))], not not_replayed)
+    is_replayed = True
+    for chunks in _rounds(positions):
+        in_time = replace(call, timeout_s=max(deadline - clock(), 0.0))
+        for chunk, done in await _submit_chunks(in_time, chunks, items, undecided):
+            is_replayed &= done.replayed
+            results.update(zip(chunk.indexes, done.results, strict=True))
+    return Done([results[index] for index in range(len(items))], is_replayed)
 
 
-async def _submit_chunk(
+async def _submit_chunks(
     call: BatchContext,
-    wallet: str | None,
-    start: int,
+    chunks: Sequence[Chunk],
     items: Sequence[commands.CommandItem],
     undecided: Undecided,
-) -> Done:
-    claim = call.claim
+) -> list[tuple[Chunk, Done]]:
+    """``chunks``: one of each wallet."""
+    done, submitted, requests = [], [], []
+    for chunk in chunks:
+        if (known := _known(call, chunk, undecided)) is not None:
+            done.append((chunk, known))
+            continue
+        submitted.append(chunk)
+        requests.append(_request(call, chunk, items))
+    replies = await call.services.dispatcher.submit_all(requests)
+    for chunk, request, reply in zip(submitted, requests, replies, strict=True):
+        done.append((chunk, _decided(call, request, reply, undecided)))
+    return done
+
+
+def _known(call: BatchContext, chunk: Chunk, undecided: Undecided) -> Done | None:
+    """The results of items that no shard is asked about."""
+    claim, wallet = call.claim, chunk.wallet
     if wallet is None:
         problem = ProblemError("wallet_not_found", "There is no wallet with this id.")
-        request_id = claim.request_id if claim else call.request_id
-        return Done(
-            [failed_result(problem, request_id)] * len(items), bool(claim and claim.replayed)
-        )
+        same = failed_result(problem, claim.request_id if claim else call.request_id)
+        return Done([same] * len(chunk.indexes), bool(claim and claim.replayed))
     if wallet in undecided:
         same = undecided[wallet] or _failed(_NOT_EXECUTED, call)
-        return Done([same] * len(items), replayed=False)
-    result = await call.services.dispatcher.submit(
-        commands.CommandRequest(
-            wallet_id=WalletId(wallet),
-            items=tuple(items),
-            request_id=call.request_id,
-            timeout_s=call.timeout_s,
-            is_batch=True,
-            idempotency=_chunk_idempotency(claim, wallet, start) if claim else None,
-            api_key_id=call.api_key_id,
-        )
+        return Done([same] * len(chunk.indexes), replayed=False)
+    return None
+
+
+def _request(
+    call: BatchContext, chunk: Chunk, items: Sequence[commands.CommandItem]
+) -> commands.CommandRequest:
+    assert chunk.wallet is not None, "what has no wallet is known"
+    wallet_id, claim = WalletId(chunk.wallet), call.claim
+    return commands.CommandRequest(
+        wallet_id=wallet_id,
+        items=tuple([items[index] for index in chunk.indexes]),
+        request_id=call.request_id,
+        timeout_s=call.timeout_s,
+        is_batch=True,
+        idempotency=_chunk_idempotency(claim, wallet_id, chunk.start) if claim else None,
+        api_key_id=call.api_key_id,
     )
+
+
+def _decided(
+    call: BatchContext,
+    request: commands.CommandRequest,
+    result: RequestResult,
+    undecided: Undecided,
+) -> Done:
+    items, wallet = request.items, request.wallet_id
     if isinstance(result, BatchCommitted):
         decided = zip(items, result.items, strict=True)
         return Done([item_result(item.command, one) for item, one in decided], result.replayed)

@@ -1,5 +1,6 @@
 """Two requests are the same for a key if their meaning is; encoding and route do not matter."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -34,6 +35,9 @@ class Recorder:
         if command_request.is_batch:
             return BatchCommitted(items=(done,) * len(command_request.items))
         return done
+
+    async def submit_all(self, requests: Sequence[CommandRequest]) -> list[RequestResult]:
+        return [await self.submit(one) for one in requests]
 
 
 async def given_by(path: str, content: str, headers: dict[str, str]) -> list[CommandRequest]:
