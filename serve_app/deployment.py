@@ -50,6 +50,7 @@ from serve_app.database_check import check_database
 from serve_app.dependencies import Dependencies
 from serve_app.readiness import ReadinessChecks, collect_shard_statistics
 from serve_app.single_flight import SingleFlight
+from serve_app.stoppable_replica import StoppableReplica
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +80,7 @@ async def _skip_reset(_connection: object) -> None:
 
 
 @serve.ingress()
-class Ingress:
+class Ingress(StoppableReplica):
     """An ingress replica: composition root of the HTTP process."""
 
     def __init__(self, settings: Settings) -> None:
@@ -172,7 +173,7 @@ class Ingress:
         return dict(msgspec.to_builtins(found))
 
 
-class Projections:
+class Projections(StoppableReplica):
     """The single replica of `projections`: reports the actors' statistics."""
 
     def __init__(self, settings: Settings) -> None:

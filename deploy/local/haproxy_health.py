@@ -8,8 +8,8 @@ cluster, whatever becomes of this node. Here it is answered by the first of thes
 3. Without a replica on this node: 503 if Serve drains the node's HAProxy, which it will end.
 4. Otherwise 200 if a replica on another node can be reached, else 503.
 
-Serve's word counts only without a replica here. Serve drains the HAProxy of a node that has lost its
-last replica. If its controller dies meanwhile, the next one takes that HAProxy for a healthy one
+Serve's word counts only without a replica that answers. Serve drains the HAProxy of a node without
+a replica. If its controller is lost meanwhile, the next one takes that HAProxy for a healthy one
 and never ends the drain, although a replica has started on the node (decision 0086).
 
 Serve's template turns HAProxy's own 502, 503 and 504 into one page with the status 500, which does
