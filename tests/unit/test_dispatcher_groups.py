@@ -26,13 +26,12 @@ async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DispatcherFi
     await made.close()
 
 
-def of_shard(shard: int, *names: str, **fields: float) -> list[CommandRequest]:
+def of_shard(shard: int, *names: str, timeout_s: float = 5.0) -> list[CommandRequest]:
     """A request for each name, each of another wallet of this shard."""
     ring = ring_of(SHARDS)
     wallets = (one for number in range(1, 200) if ring.shard_of(one := wallet_id(number)) == shard)
     return [
-        make_command_request(name, wallet_id=next(wallets), **{"timeout_s": 5.0} | fields)
-        for name in names
+        make_command_request(name, wallet_id=next(wallets), timeout_s=timeout_s) for name in names
     ]
 
 
