@@ -22,6 +22,8 @@ _ROOT: Final = Path(__file__).parents[2]
 _START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 20.0
 _READY: Final = "READY"
+_SHOWN: Final = 40
+"""Lines of a process's log, should it have ended by itself."""
 
 RELEASE_0_1: Final = """
 from actors.dispatcher import Dispatcher, DispatcherLimits
@@ -218,8 +220,9 @@ class RunningRelease:
         return self._api.log + self._projection.log
 
     def assert_running(self) -> None:
-        for one in (self._api, self._projection):
-            assert one.process.returncode is None, "a process of a release ended by itself"
+        for name, one in (("api", self._api), ("projection", self._projection)):
+            code = one.process.returncode
+            assert code is None, f"the {name} ended by itself ({code}): {one.log[-_SHOWN:]}"
 
     async def stop(self) -> None:
         """End them as a deployment does: the ingress answers what it has, the rest is killed."""

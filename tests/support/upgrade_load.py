@@ -48,6 +48,8 @@ WITH_NEW_FEATURES: Final = OperationMix(
     expiring_share=0.5,
     part_share=0.5,
 )
+WITHOUT_PARTS: Final = msgspec.structs.replace(WITH_NEW_FEATURES, part_share=0.0)
+"""An old shard that settles the rest of a transfer may end: `docs/operating/upgrades.md`."""
 _CONTROLS: Final = frozenset({"update", "freeze", "unfreeze", "close"})
 
 
@@ -128,6 +130,7 @@ class Load:
 
         With too little of it credits are refused, and overdrafts are used.
         """
+        self.name = name
         self.state = SharedClientState()
         self.mix = mix
         self.deposit = deposit
@@ -137,20 +140,26 @@ class Load:
         self.calls = 0
         self._waits: list[tuple[int, float]] = []
         self._transport = transport
-        self._name = name
         self._seed = seed
         self._clients = clients
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
+    async def __aenter__(self) -> "Load":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """However the test has ended, no client goes on."""
+        await _end(self._tasks)
+
     async def start(self) -> None:
         """Open the wallets and put money into them, then start the clients."""
-        openers = [_Client(self, f"{self._name}w{n}", self._seed) for n in range(self._clients + 1)]
+        openers = [_Client(self, f"{self.name}w{n}", self._seed) for n in range(self._clients + 1)]
         await asyncio.gather(*(one.open_wallet() for one in openers))
         hot, *own = self.state.wallets
         assert len(own) == self._clients, "a wallet could not be opened"
         for number, wallet_id in enumerate(own):
-            client = _Client(self, f"{self._name}{number}", self._seed)
+            client = _Client(self, f"{self.name}{number}", self._seed)
             self._tasks.append(asyncio.create_task(client.run(wallet_id, hot)))
 
     async def stop(self) -> None:
@@ -239,23 +248,29 @@ class BatchesOverWallets:
     def __init__(self, balancer: Balancer) -> None:
         self._balancer = balancer
         self._stopping = False
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.wallets: list[str] = []
         self.paid_in = 0
         """Minor units, into each wallet."""
         self.requests = 0
+
+    async def __aenter__(self) -> "BatchesOverWallets":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """However the test has ended, nothing more is sent."""
+        await _end(self._tasks)
 
     async def start(self) -> None:
         with self._balancer.chosen() as replica:
             for _ in range(3):
                 opened = await replica.http.post("/v1/wallet", json={})
                 self.wallets.append(opened.raise_for_status().json()["id"])
-        self._task = asyncio.create_task(self._run())
+        self._tasks.append(asyncio.create_task(self._run()))
 
     async def stop(self) -> None:
         self._stopping = True
-        assert self._task is not None
-        await self._task
+        await asyncio.gather(*self._tasks)
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -296,3 +311,9 @@ def _applied(items: list[Any]) -> list[str]:
     """The transfers' ids."""
     assert all(item["status"] == 201 for item in items), items
     return [item["transfer"]["id"] for item in items]
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
