@@ -128,20 +128,28 @@ def kill(members: Sequence[psutil.Process]) -> None:
 
 
 def processes_with_env(variable: str, value: str) -> list[psutil.Process]:
-    """Running processes, except this one, whose environment has `variable`=`value`.
+    """Running processes whose environment has `variable`=`value`, and their descendants.
 
     Finds orphans, too: their parent is init, but their environment still names the stack that
-    started them.
+    started them. Descendants, since a process may lose the environment that it was started with:
+    Ray's agents overwrite theirs with their title. This process is none of them.
     """
     found = []
+    children: dict[int, list[psutil.Process]] = {}
     for candidate in psutil.process_iter():
         if candidate.pid == os.getpid():
             continue
         try:
+            children.setdefault(candidate.ppid(), []).append(candidate)
             if candidate.environ().get(variable) == value:
                 found.append(candidate)
         except psutil.Error:
             continue  # it has ended, or belongs to another user
+    known = set(found)
+    for member in found:  # grows meanwhile
+        others = [one for one in children.get(member.pid, ()) if one not in known]
+        known.update(others)
+        found.extend(others)
     return _living(found)
 
 

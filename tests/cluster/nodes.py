@@ -212,8 +212,6 @@ class Cluster:
             "WALLET_NATS_URL": self._from_nodes(self.nats_url),
             "WALLET_LOG_LEVEL": "WARNING",
             "WALLET_DRAIN_S": "4",  # the balancer notices within 1.5 s
-            # Several nodes on the processors of one may take longer than Ray's 30 s to start.
-            "RAY_raylet_start_wait_time_s": str(_START_TIMEOUT_S),
         }
         if self._redis_url:  # on every node, as the pages say; only the head uses them
             variables["RAY_REDIS_ADDRESS"] = self._redis_url

@@ -36,6 +36,12 @@ FLEEING_PARENT = (
     "start_new_session=True)"
 )
 
+FORGETFUL_PARENT = (
+    "import subprocess, sys, time;"
+    f"subprocess.Popen([sys.executable, '-c', {PARENT!r}], env={{}}); time.sleep(60)"
+)
+"""Its child and grandchild have another environment, as Ray's agents do after a change of title."""
+
 
 class Processes:
     """Starts Python processes that are always killed after the test."""
@@ -117,6 +123,27 @@ def test_an_orphan_is_found_by_what_its_environment_says(processes: Processes) -
 
     assert wait_until(lambda: not is_alive(process), timeout_s=10)
     assert len(processes.all()) == 1
+
+
+def test_descendants_are_found_whatever_their_environment(processes: Processes) -> None:
+    processes.start(FORGETFUL_PARENT)
+    processes.wait_for_output("born")
+
+    family = processes.all()
+    assert len(family) == 3
+    kill(family)
+    assert not [one for one in family if one.is_running() and one.status() != "zombie"]
+
+
+def test_a_process_is_never_found_by_itself(processes: Processes) -> None:
+    own = psutil.Process().environ()
+    variable = next(name for name, value in own.items() if value and "=" not in value)
+    started = processes.start(PARENT)
+    processes.wait_for_output("born")
+
+    found = [one.pid for one in processes_with_env(variable, own[variable])]
+    assert os.getpid() not in found
+    assert started.pid not in found
 
 
 def test_a_record_survives_being_written_down(processes: Processes) -> None:
