@@ -10,7 +10,7 @@ shard commits. Other processes write to these slots only around a change of owne
 after its start it looks every second, then every few seconds.
 
 What is due at once is settled in pieces, one after the other. A piece is small while others use the
-shard, and there is a pause of four times its length after it: four fifths of the time are theirs.
+shard, and there is a pause of six times its length after it: six sevenths of the time are theirs.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _PIECE_BESIDE_OTHERS: Final = 50
 """Most of them while others do: they wait for a piece of this size, at most. Half of what a piece
 of 20 costs is the same for one of any size."""
 
-_PAUSE_BESIDE_OTHERS: Final = 4.0
+_PAUSE_BESIDE_OTHERS: Final = 6.0
 """Of the time that such a piece took: how long the shard is theirs then."""
 
 _OTHERS_FOR_S: Final = 1.0
