@@ -127,9 +127,32 @@ def _settled_as(status: str) -> "Justification":
     return is_justified
 
 
-def _exceeds(index: FactIndex, call: ClientCall, _lowest: int, _highest: int) -> bool:
-    event = index.creations.get(call.transfer_id)
-    return event is not None and event.amount < call.amount
+def _exceeds(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:
+    """Whether less than was asked for was held at some time. Of a settled transfer, no amount that
+    it had at first is too much."""
+    created = index.creations.get(call.transfer_id)
+    if created is None:
+        return False
+    return created.amount < call.amount or any(
+        event.status == "pending" and event.amount - event.completed < call.amount
+        for event in _transfer_events(index, call.transfer_id, lowest, highest)
+    )
+
+
+def _transfer_events(
+    index: FactIndex, transfer_id: str, lowest: int, highest: int
+) -> Iterator[JournalEvent]:
+    """The event that made a transfer what it was at ``lowest``, and its later ones to
+    ``highest``."""
+    before: JournalEvent | None = None
+    for event in index.refundable.get(transfer_id, ()):
+        if event.transfer_id != transfer_id or event.version > highest:
+            continue
+        if before is not None and event.version > lowest:
+            yield before
+        before = event
+    if before is not None:
+        yield before
 
 
 def _not_completed(index: FactIndex, call: ClientCall, lowest: int, highest: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from tests.support.backlog import wait_for_rest
 from tests.support.commands import CHECKOUT
 from verification.facts import ClientCall
 
@@ -26,7 +27,8 @@ class CheckerReport(msgspec.Struct, frozen=True, kw_only=True):
 async def run_checker(
     database_url: str, nats_url: str, calls: Iterable[ClientCall]
 ) -> CheckerReport:
-    """Check an idle service. ``calls``: the complete record of all clients."""
+    """Check a service without clients. ``calls``: the complete record of all clients."""
+    await wait_for_rest(database_url)
     with tempfile.TemporaryDirectory() as folder:
         history = Path(folder) / "history.jsonl"
         with history.open("wb") as file:

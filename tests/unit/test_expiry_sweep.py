@@ -134,7 +134,7 @@ class FakeShard:
         self.own = 0
         self.backlog = 0
         self.failing: set[str] = set()
-        self.took_s = 0.1
+        self.took_s = 0.08
 
     async def submit(self, requests: list[CommandRequest]) -> list[Any]:
         self.sizes.append(sum(len(request.items) for request in requests))
@@ -207,6 +207,18 @@ async def test_pieces_are_large_alone_and_small_beside_others() -> None:
     assert turn_s == pytest.approx(7 * shard.took_s)
     assert len(busy) * turn_s == pytest.approx(module._OTHERS_FOR_S, abs=turn_s)
     assert asyncio.get_running_loop().time() - started > module._OTHERS_FOR_S
+
+
+async def test_a_piece_that_met_an_outage_delays_the_next_one_by_no_more_than_itself() -> None:
+    shard, table = FakeShard(), FakeTable(due_rows(3 * module._PIECE_BESIDE_OTHERS))
+    shard.others, shard.took_s = 1, 10.0
+    sweep = ExpirySweep(table, shard.use, now=loop_clock)
+    running = asyncio.create_task(sweep.settle_due())
+    await asyncio.sleep(1)
+    shard.took_s = 0.05
+    await asyncio.sleep(9 + module._PAUSE_S_MAX + 2 * 7 * shard.took_s)
+    assert running.done()
+    assert sweep.expired == len(table.rows)
 
 
 async def test_the_sweep_waits_while_the_stream_is_behind() -> None:
