@@ -209,7 +209,7 @@ async def test_pieces_are_large_alone_and_small_beside_others() -> None:
     assert asyncio.get_running_loop().time() - started > module._OTHERS_FOR_S
 
 
-async def test_a_piece_that_met_an_outage_delays_the_next_one_by_no_more_than_itself() -> None:
+async def test_a_piece_that_met_an_outage_hardly_delays_the_next_one() -> None:
     shard, table = FakeShard(), FakeTable(due_rows(3 * module._PIECE_BESIDE_OTHERS))
     shard.others, shard.took_s = 1, 10.0
     sweep = ExpirySweep(table, shard.use, now=loop_clock)
