@@ -25,6 +25,9 @@ _SWEEP_SHARE: Final = 0.02
 """Share of the time that a sweep's queries may take. If vacuum can't remove dead rows, queries are
 slow; then the sweep runs less often."""
 
+_PAUSE_S_MAX: Final = 30.0
+"""A sweep that waited for an outage or a lock must not put the next one off for minutes."""
+
 _STREAM_CHECK_INTERVAL_S: Final = 10.0
 """How often a relay checks that the stream is still the same incarnation."""
 
@@ -65,14 +68,14 @@ class OutboxSweep:
         checked_at = clock()
         while True:
             self._requested.clear()
-            took_s = 0.0
+            pause_s = 0.0
             # While nothing can be published, the sweep can wait, too.
             if self._state.stream_ready:
-                took_s = await self._sweep_once()
+                pause_s = await self._sweep_once()
             if clock() - checked_at > _STREAM_CHECK_INTERVAL_S:
                 checked_at = clock()
                 await self._check_stream()
-            await self._pause(max(self._interval_s, took_s / _SWEEP_SHARE))
+            await self._pause(max(self._interval_s, pause_s))
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -80,11 +83,11 @@ class OutboxSweep:
                 await self._requested.wait()
 
     async def _sweep_once(self) -> float:
-        """Read this shard's rows page by page; returns the total time of the queries."""
+        """Read this shard's rows page by page; returns how long the next sweep has to wait."""
         # The first sweep reads rows of any age: none of them was written by this process.
         older_than_s = 0.0 if self._any_age else self._retention_s
         clock = asyncio.get_running_loop().time
-        state = self._state
+        state, began = self._state, clock()
         generation, took_s = state.generation, 0.0
         after: EventRange | None = None
         try:
@@ -99,10 +102,11 @@ class OutboxSweep:
                 self._queue.add_from_table(event_ranges)
                 if len(event_ranges) < _SWEEP_PAGE:
                     self._any_age = False
-                    return took_s
+                    return min(took_s / _SWEEP_SHARE, _PAUSE_S_MAX)
                 after = event_ranges[-1]
                 await self._queue.wait_for_room(_SWEEP_AHEAD)
         except JournalUnavailable as failure:
             state.failures["sweep"] += 1
             _log.warning("outbox sweep failed", cause=str(failure))
-            return took_s
+            # It found nothing yet: it is repeated soon, and takes half of the time at most.
+            return min(clock() - began, _PAUSE_S_MAX)

@@ -119,31 +119,47 @@ async def test_a_sweep_waits_while_much_is_queued(monkeypatch: pytest.MonkeyPatc
     await fixture.close()
 
 
+@pytest.mark.parametrize(
+    ("took_s", "fails", "pause_s"),
+    [
+        (0.0, False, LIMITS.outbox_sweep_interval_s),
+        (0.4, False, 20.0),
+        # An outage, or a lock: nothing that the next sweep would meet, too.
+        (5.0, False, module._PAUSE_S_MAX),
+        (5.0, True, 5.0),
+        (300.0, True, module._PAUSE_S_MAX),
+    ],
+)
 async def test_the_slower_a_sweep_the_longer_the_pause_after_it(
-    fixture: RelayFixture, monkeypatch: pytest.MonkeyPatch
+    fixture: RelayFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    took_s: float,
+    pause_s: float,
+    fails: bool,
 ) -> None:
     pauses: list[float] = []
-    pause = OutboxSweep._pause
+    pause, unpublished = OutboxSweep._pause, fixture.outbox.unpublished
+    asked = False
 
     async def noted(sweep: OutboxSweep, seconds: float) -> None:
-        pauses.append(seconds)
-        await pause(sweep, 0.0)
+        if asked:  # Before, the stream is not ready.
+            pauses.append(seconds)
+            await asyncio.Event().wait()
+        await pause(sweep, seconds)
 
-    took_s = iter((0.0, 0.0, 0.4))
-
-    async def sweep_once(_sweep: OutboxSweep) -> float:
-        return next(took_s, 0.0)
+    async def slow(**arguments: Any) -> Sequence[EventRange]:
+        nonlocal asked
+        asked = True
+        await asyncio.sleep(took_s)
+        if fails:
+            raise JournalUnavailable("injected: unavailable")
+        return await unpublished(**arguments)
 
     monkeypatch.setattr(OutboxSweep, "_pause", noted)
-    monkeypatch.setattr(OutboxSweep, "_sweep_once", sweep_once)
+    monkeypatch.setattr(fixture.outbox, "unpublished", slow)
     fixture.start(sweeping=True)
-    await until(lambda: fixture.relay.stream_ready and len(pauses) > 3)
-    first = pauses.index(max(pauses)) - 2
-    assert pauses[first : first + 3] == [
-        LIMITS.outbox_sweep_interval_s,
-        LIMITS.outbox_sweep_interval_s,
-        pytest.approx(20.0),
-    ]
+    await until(lambda: bool(pauses), timeout_s=400)
+    assert pauses == [pytest.approx(pause_s, rel=1e-4)]
 
 
 async def test_the_first_sweep_takes_rows_of_any_age_and_later_sweeps_old_ones() -> None:
