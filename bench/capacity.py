@@ -13,14 +13,9 @@ from bench.results import FOLDER
 
 _PARTS: Final = ("ingress", "haproxy", "shards", "projections", "ray", "postgres", "nats")
 
-# Rows that a transfer adds: in which tables, and with which indexes.
-_TABLES: Final = (
-    ("wallets", ("wallets_pkey",)),
-    ("wallet_events", ("wallet_events_pkey",)),
-    ("transfers", ("transfers_pkey",)),
-    ("transfer_projections", ("transfer_projections_pkey", "transfer_projections_in_order")),
-    ("wallet_projections", ("wallet_projections_pkey",)),
-)
+# Tables that grow with wallets, and with transfers.
+_OF_WALLETS: Final = ("wallets", "wallet_projections")
+_OF_TRANSFERS: Final = ("wallet_events", "transfers", "transfer_projections")
 
 
 def tables_of(found: Mapping[str, Any]) -> str:
@@ -124,33 +119,36 @@ def _wallets(wallets: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _history(history: Sequence[Mapping[str, Any]]) -> str:
+    loads = ("deep_unary", "spread_unary", "spread_again")
     rows = [
         [
             f"{one['events']:,}",
-            f"{one['deep_unary']['transfers_per_s']:,.0f}",
-            f"{one['deep_unary']['p99_ms']:,.1f}",
-            f"{one['spread_unary']['transfers_per_s']:,.0f}",
-            f"{one['spread_unary']['p99_ms']:,.1f}",
+            *(f"{one[load]['transfers_per_s']:,.0f}" for load in loads),
+            *(f"{one['full_pages_per_transfer'][load]:.2f}" for load in loads),
             _megabytes(one["sizes"]["wallet_events"]),
             _megabytes(one["sizes"]["wallet_events_pkey"]),
         ]
         for one in history
     ]
-    head = ["events", "one wallet with half of them, /s", "p99 ms", "a thousand wallets, /s"]
-    return _table([*head, "p99 ms", "journal, MB", "its index, MB"], rows)
+    head = ["events", "one wallet with half of them, /s", "a thousand wallets, /s", "again, /s"]
+    pages = [f"full pages per transfer: {load}" for load in ("one", "a thousand", "again")]
+    return _table([*head, *pages, "journal, MB", "its index, MB"], rows)
 
 
 def _bytes(wallets: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]]) -> str:
     """Bytes per row of each table, from the largest measurement that filled it."""
     if not wallets or not history:
         return ""
-    large = {True: (wallets[-1], "wallets"), False: (history[-1], "events")}
     rows = []
-    for table, indexes in _TABLES:
-        one, count = large[table in {"wallets", "wallet_projections"}]
-        sizes = one["sizes"]
-        heap, index = sizes[table], sum(sizes[name] for name in indexes)
-        rows.append([f"`{table}`", *(f"{value / one[count]:,.0f}" for value in (heap, index))])
+    for tables, one, count in (
+        (_OF_WALLETS, wallets[-1], "wallets"),
+        (_OF_TRANSFERS, history[-1], "events"),
+    ):
+        for table in tables:
+            sizes = one["sizes"]
+            indexes = sum(size for name, size in sizes.items() if name.startswith(f"{table}_"))
+            cells = (f"{value / one[count]:,.0f}" for value in (sizes[table], indexes))
+            rows.append([f"`{table}`", *cells])
     return _table(["table", "row, bytes", "its index entries, bytes"], rows)
 
 

@@ -98,6 +98,10 @@ class Tables:
         found = await self._connection.fetchval("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
         return int(found)
 
+    async def full_pages(self) -> int:
+        """Full-page images in the write-ahead log since the server's statistics began."""
+        return int(await self._connection.fetchval("SELECT wal_fpi FROM pg_stat_wal"))
+
     async def events(self) -> int:
         """Rows of the journal."""
         return int(await self._connection.fetchval("SELECT count(*) FROM wallet_events"))

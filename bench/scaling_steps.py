@@ -79,13 +79,19 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     """All to one wallet that has half of the events."""
     spread_unary: Measured
     """To the thousand wallets that have the other half."""
+    spread_again: Measured
+    """The same once more: most pages that it changes are in the write-ahead log as a whole."""
+    full_pages_per_transfer: Mapping[str, float]
+    """Full-page images in the write-ahead log, by load."""
+    wal_bytes_per_transfer: Mapping[str, float]
     sizes: Mapping[str, int]
     filled_s: float
 
     def summary(self) -> str:
         return (
             f"{self.events:,} events: one deep wallet {self.deep_unary.transfers_per_s:,.0f}/s, "
-            f"spread {self.spread_unary.transfers_per_s:,.0f}/s"
+            f"spread {self.spread_unary.transfers_per_s:,.0f}/s, "
+            f"again {self.spread_again.transfers_per_s:,.0f}/s"
         )
 
 
@@ -156,17 +162,32 @@ def measure_history(count: int, seconds: float) -> Callable[[Bench, Tables], Awa
         await tables.vacuum()
         filled_s = time.monotonic() - began
         sizes = await tables.sizes()
-        hot, uniform = BY_NAME["hot_unary"], BY_NAME["uniform_unary"]
+        loads = {
+            "deep_unary": ("hot_unary", [deep]),
+            "spread_unary": ("uniform_unary", spread),
+            "spread_again": ("uniform_unary", spread),
+        }
+        measured: dict[str, Measured] = {}
+        full_pages: dict[str, float] = {}
+        wal: dict[str, float] = {}
+        for name, (scenario, wallets) in loads.items():
+            pages, position = await tables.full_pages(), await tables.wal_position()
+            measured[name] = one = await bench.measure(
+                BY_NAME[scenario],
+                connections=BY_NAME[scenario].headline,
+                duration_s=seconds,
+                wallets=wallets,
+            )
+            transfers = max(one.transfers, 1)
+            full_pages[name] = round((await tables.full_pages() - pages) / transfers, 3)
+            wal[name] = round((await tables.wal_position() - position) / transfers, 1)
         return History(
             events=count,
             filled_s=round(filled_s, 1),
             sizes=sizes,
-            deep_unary=await bench.measure(
-                hot, connections=hot.headline, duration_s=seconds, wallets=[deep]
-            ),
-            spread_unary=await bench.measure(
-                uniform, connections=uniform.headline, duration_s=seconds, wallets=spread
-            ),
+            full_pages_per_transfer=full_pages,
+            wal_bytes_per_transfer=wal,
+            **measured,
         )
 
     return measure
