@@ -93,6 +93,8 @@ async def test_nothing_is_lost_or_doubled_after_all_of_it(
     await everything_has_arrived(cluster.database_url)
     found = await run_checker(cluster.database_url, cluster.nats_url, acceptance.calls)
     assert found.violations == [], found.lines
+    pages = [one.status for one in acceptance.calls if one.code == "page"]
+    assert pages == [], "clients got HAProxy's pages instead of problem documents"
     acceptance.audit = (
         f"The checker then read {len(acceptance.calls):,} answers of the clients, the database "
         "and the stream: 0 lost, 0 doubled, 0 violations."

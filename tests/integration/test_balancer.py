@@ -1,8 +1,8 @@
-"""The balancer of a pod: who gets requests, and what clients see without nodes."""
+"""The balancers: who gets requests, and what clients see without nodes."""
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -10,7 +10,14 @@ import pytest
 
 from deploy.local.ports import free_port
 from deploy.local.processes import wait_until
-from tests.support.balancer import CONFIGURATION, Balancer, FakeNode, balancer
+from tests.support.balancer import (
+    CONFIGURATION,
+    HANG_UP,
+    OF_MACHINES,
+    Balancer,
+    FakeNode,
+    balancer,
+)
 
 
 def in_a_pod(folder: Path, own: int, *others: int) -> Path:
@@ -68,8 +75,37 @@ def test_a_node_that_is_gone_fails_no_request(
         assert names(found) == {"second"}
 
 
-def test_without_a_node_clients_get_a_problem_that_says_not_applied(tmp_path: Path) -> None:
-    with balancer(in_a_pod(tmp_path, free_port(), free_port())) as found:
+def in_front_of_machines(folder: Path, own: int, other: int) -> Path:
+    """The example for machines, with these ports, and another port than 8089 for clients."""
+    text = OF_MACHINES.read_text("utf-8").replace("bind :8089", 'bind "${WALLET_BALANCER_BIND}"')
+    text = re.sub(r"    server node3 .*\n", "", text)
+    for name, port in (("node1", own), ("node2", other)):
+        text, changed = re.subn(rf"(server {name}) \S+", rf"\1 127.0.0.1:{port}", text)
+        assert changed == 2, "the backends of requests and of streams"
+    file = folder / "machines.cfg"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def is_a_problem(answer: httpx.Response, status: int, applied: str) -> bool:
+    """Whether ``answer`` is a problem document of the service's kind, not a page of HAProxy's."""
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["retry-after"] == "1"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert len(problem["request_id"]) == 36
+    return bool((problem["code"], problem["applied"]) == ("unavailable", applied))
+
+
+KINDS = pytest.mark.parametrize("made", [in_a_pod, in_front_of_machines], ids=["pod", "machines"])
+
+
+@KINDS
+def test_without_a_node_clients_get_a_problem_that_says_not_applied(
+    tmp_path: Path, made: Callable[[Path, int, int], Path]
+) -> None:
+    with balancer(made(tmp_path, free_port(), free_port())) as found:
 
         def refused() -> bool:
             try:
@@ -78,13 +114,24 @@ def test_without_a_node_clients_get_a_problem_that_says_not_applied(tmp_path: Pa
                 return False
 
         assert wait_until(refused, timeout_s=10)
-        assert not found.is_ready()
-        answer = httpx.get(f"{found.url}/v1", timeout=5)
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.headers["retry-after"] == "1"
-        problem = answer.json()
-        assert (problem["code"], problem["applied"]) == ("unavailable", "no")
-        assert len(problem["request_id"]) == 36
+        assert made is in_front_of_machines or not found.is_ready()
+        assert is_a_problem(httpx.get(f"{found.url}/v1", timeout=5), 503, "no")
+
+
+@KINDS
+def test_a_node_that_hangs_up_may_have_applied_the_request(
+    nodes: tuple[FakeNode, FakeNode], tmp_path: Path, made: Callable[[Path, int, int], Path]
+) -> None:
+    with balancer(made(tmp_path, nodes[0].port, nodes[1].port)) as found:
+
+        def is_up() -> bool:
+            try:
+                return httpx.get(f"{found.url}/v1", timeout=5).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        assert wait_until(is_up, timeout_s=10)
+        assert is_a_problem(httpx.get(f"{found.url}{HANG_UP}", timeout=5), 502, "unknown")
 
 
 def test_a_pod_prefers_its_own_node(nodes: tuple[FakeNode, FakeNode], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The balancer of a pod (deploy/container/balancer.cfg), in front of nodes that a test makes."""
+"""The balancers of a pod and of machines, in front of nodes that a test makes."""
 
 import os
 import subprocess
@@ -17,6 +17,9 @@ from deploy.local.processes import wait_until
 from tests.support.commands import CHECKOUT
 
 CONFIGURATION = CHECKOUT / "deploy/container/balancer.cfg"
+OF_MACHINES = CHECKOUT / "deploy/balancer/haproxy.cfg"
+HANG_UP = "/hang-up"
+"""A request that a node ends without a response."""
 
 
 class _QuietServer(ThreadingHTTPServer):
@@ -36,6 +39,9 @@ class FakeNode:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if self.path == HANG_UP:
+                    self.close_connection = True
+                    return
                 probed = self.path == "/healthz"
                 node.served += not probed
                 self.send_response(node.health if probed else 200)
