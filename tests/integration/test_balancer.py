@@ -98,6 +98,18 @@ def is_a_problem(answer: httpx.Response, status: int, applied: str) -> bool:
     return bool((problem["code"], problem["applied"]) == ("unavailable", applied))
 
 
+def becomes(found: Balancer, status: int) -> bool:
+    """Wait until it answers with ``status``."""
+
+    def is_so() -> bool:
+        try:
+            return httpx.get(f"{found.url}/v1", timeout=5).status_code == status
+        except httpx.TransportError:
+            return False
+
+    return wait_until(is_so, timeout_s=10)
+
+
 KINDS = pytest.mark.parametrize("made", [in_a_pod, in_front_of_machines], ids=["pod", "machines"])
 
 
@@ -106,14 +118,7 @@ def test_without_a_node_clients_get_a_problem_that_says_not_applied(
     tmp_path: Path, made: Callable[[Path, int, int], Path]
 ) -> None:
     with balancer(made(tmp_path, free_port(), free_port())) as found:
-
-        def refused() -> bool:
-            try:
-                return httpx.get(f"{found.url}/v1", timeout=5).status_code == 503
-            except httpx.TransportError:
-                return False
-
-        assert wait_until(refused, timeout_s=10)
+        assert becomes(found, 503)
         assert made is in_front_of_machines or not found.is_ready()
         assert is_a_problem(httpx.get(f"{found.url}/v1", timeout=5), 503, "no")
 
@@ -123,14 +128,7 @@ def test_a_node_that_hangs_up_may_have_applied_the_request(
     nodes: tuple[FakeNode, FakeNode], tmp_path: Path, made: Callable[[Path, int, int], Path]
 ) -> None:
     with balancer(made(tmp_path, nodes[0].port, nodes[1].port)) as found:
-
-        def is_up() -> bool:
-            try:
-                return httpx.get(f"{found.url}/v1", timeout=5).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        assert wait_until(is_up, timeout_s=10)
+        assert becomes(found, 200)
         assert is_a_problem(httpx.get(f"{found.url}{HANG_UP}", timeout=5), 502, "unknown")
 
 
